@@ -1,0 +1,25 @@
+// Errors inside the shim are exceptions; abi.cpp turns them into a status and a
+// message at the boundary.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+
+namespace mlxrank {
+
+struct Error : std::runtime_error {
+  Error(int32_t status, const std::string &text) : std::runtime_error(text), status(status) {}
+  int32_t status;
+};
+
+[[noreturn]] void invalid(const std::string &text);
+
+// Replaces mlx-c's error handler, which prints and exits the process, by one
+// that keeps the message for this thread. Must precede the first MLX call.
+void install_error_handler();
+
+// Throws MLXRANK_MLX with the operation and mlx-c's message unless status is 0.
+void check(int status, const char *operation);
+
+} // namespace mlxrank

@@ -1,0 +1,22 @@
+// What the library, MLX and the machine are.
+#pragma once
+
+#include "mlxrank.h"
+
+namespace mlxrank {
+
+// Fills all but size.
+void fill_info(mlxrank_info *info);
+void fill_device(int32_t device, mlxrank_device *out);
+
+// Throws MLXRANK_NO_DEVICE unless MLX can use the device now.
+void check_device(int32_t device);
+
+// Processors this process may use, at least 1.
+int processors();
+
+// The lanes are the parallelism: BLAS must not add threads of its own. Its
+// count is one for the whole process.
+void keep_blas_single_threaded();
+
+} // namespace mlxrank

@@ -1,0 +1,60 @@
+// A model: BertForSequenceClassification's weights on a device.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "array.h"
+#include "mlxrank.h"
+
+namespace mlxrank {
+
+struct Linear {
+  Array weight; // [out, in]
+  Array bias; // [out]
+};
+
+struct Norm {
+  Array weight;
+  Array bias;
+};
+
+struct Layer {
+  Linear qkv; // query, key and value in one; empty in the last layer
+  Linear query; // last layer only, where just [CLS] asks
+  Linear key_value; // last layer only
+  Linear attention_output;
+  Norm attention_norm;
+  Linear intermediate;
+  Linear output;
+  Norm output_norm;
+};
+
+// Scalars of the model's dtype: one of another dtype would promote the whole
+// activation it meets.
+struct Constants {
+  Array half, one, zero, rsqrt2, gelu_cubic, gelu_scale;
+};
+
+struct Model {
+  explicit Model(const mlxrank_config &config) : config(config) {}
+
+  const mlxrank_config config;
+  Array word_embeddings, position_embeddings, type_embeddings;
+  Norm embedding_norm;
+  std::vector<Layer> layers;
+  Linear pooler, classifier;
+  Constants constants;
+
+  int head_size() const { return config.hidden_size / config.heads; }
+};
+
+// Checks config and tensors and copies the weights to the device. The model is
+// freed on a lane of its device, whoever lets go of it last.
+std::shared_ptr<const Model> open_model(const mlxrank_config &config,
+                                        const mlxrank_tensor *tensors, int32_t count);
+
+mlx_dtype mlx_dtype_of(int32_t dtype);
+
+} // namespace mlxrank

@@ -1,0 +1,243 @@
+#include "session.h"
+
+#include <algorithm>
+#include <string>
+
+#include "graph.h"
+#include "info.h"
+
+namespace mlxrank {
+
+namespace {
+
+constexpr size_t max_tickets = 2;
+
+// On the CPU more tokens than this in a shard cost memory and gain no speed; a
+// GPU wants as much work at once as its memory allows.
+constexpr int32_t cpu_shard_tokens = 512;
+constexpr int32_t gpu_shard_tokens = 16384;
+
+// Widths on a GPU come in steps, so that MLX finds its cached buffers fitting.
+constexpr int32_t gpu_grid = 16;
+
+void check_ids(const char *name, const int32_t *values, int64_t count, int32_t bound) {
+  for (int64_t i = 0; i < count; i++) {
+    if (values[i] < 0 || values[i] >= bound) {
+      invalid("batch: " + std::string(name) + "[" + std::to_string(i) + "] is " +
+              std::to_string(values[i]) + ", want 0 to " + std::to_string(bound - 1));
+    }
+  }
+}
+
+void check_batch(const mlxrank_batch &b, const mlxrank_config &c) {
+  if (b.pairs < 1 || b.ids == nullptr || b.type_ids == nullptr || b.lengths == nullptr) {
+    invalid("batch: no pairs, or an array is missing");
+  }
+  int64_t sum = 0;
+  for (int32_t i = 0; i < b.pairs; i++) {
+    if (b.lengths[i] < 1 || b.lengths[i] > c.max_positions) {
+      invalid("batch: pair " + std::to_string(i) + " has " + std::to_string(b.lengths[i]) +
+              " tokens, want 1 to " + std::to_string(c.max_positions));
+    }
+    sum += b.lengths[i];
+  }
+  if (sum != b.tokens) {
+    invalid("batch: lengths add up to " + std::to_string(sum) + " tokens, not " +
+            std::to_string(b.tokens));
+  }
+  check_ids("ids", b.ids, sum, c.vocab_size);
+  check_ids("type_ids", b.type_ids, sum, c.type_vocab_size);
+}
+
+} // namespace
+
+Session::Session(std::shared_ptr<const Model> model, const mlxrank_options &options)
+    : model_(std::move(model)), owner_(std::this_thread::get_id()) {
+  const bool gpu = model_->config.device == MLXRANK_GPU;
+  if (options.threads < 0 || options.threads > 1024 || options.shard_tokens < 0) {
+    invalid("options: threads and shard_tokens must not be negative, nor threads over 1024");
+  }
+  int threads = gpu ? 1 : options.threads > 0 ? options.threads : processors();
+  int32_t tokens = gpu ? gpu_shard_tokens : cpu_shard_tokens;
+  limits_ = {threads, options.shard_tokens > 0 ? options.shard_tokens : tokens,
+             gpu ? gpu_grid : 1, model_->config.max_positions};
+  depth_ = gpu ? 2 : 1;
+  lanes_ = acquire_lanes(model_->config.device, threads);
+  for (Lane *lane : lanes_) {
+    start_on(lane, [this](mlx_stream stream) { serve(stream); });
+  }
+}
+
+Session::~Session() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    closing_ = true;
+    waiting_.clear();
+  }
+  work_.notify_all();
+  for (Lane *lane : lanes_) {
+    wait_for(lane);
+  }
+  release_lanes(lanes_);
+}
+
+void Session::check_thread() const {
+  if (std::this_thread::get_id() != owner_) {
+    throw Error(MLXRANK_WRONG_THREAD, "the session belongs to the thread that opened it");
+  }
+}
+
+int64_t Session::submit(const mlxrank_batch &batch) {
+  check_batch(batch, model_->config);
+  std::shared_ptr<Ticket> ticket = make_ticket(batch);
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (tickets_.size() >= max_tickets) {
+    throw Error(MLXRANK_BUSY, "two tickets are in flight; collect one first");
+  }
+  int64_t id = next_ticket_++;
+  tickets_[id] = ticket;
+  for (const Shard &shard : ticket->shards) {
+    waiting_.push_back({ticket, &shard, Array()});
+  }
+  work_.notify_all();
+  return id;
+}
+
+std::shared_ptr<Session::Ticket> Session::make_ticket(const mlxrank_batch &batch) const {
+  auto ticket = std::make_shared<Ticket>();
+  ticket->submitted = Clock::now();
+  ticket->ids.assign(batch.ids, batch.ids + batch.tokens);
+  ticket->type_ids.assign(batch.type_ids, batch.type_ids + batch.tokens);
+  ticket->lengths.assign(batch.lengths, batch.lengths + batch.pairs);
+  int64_t offset = 0;
+  for (int32_t length : ticket->lengths) {
+    ticket->offsets.push_back(offset);
+    offset += length;
+  }
+  ticket->shards = plan_shards(ticket->lengths, limits_);
+  ticket->unfinished = ticket->shards.size();
+  ticket->logits.resize(static_cast<size_t>(batch.pairs) * model_->config.labels);
+  return ticket;
+}
+
+void Session::collect(int64_t id, float *out, int64_t out_len, mlxrank_stats *stats) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  auto found = tickets_.find(id);
+  if (found == tickets_.end()) {
+    invalid("ticket " + std::to_string(id) + " is not in flight");
+  }
+  std::shared_ptr<Ticket> ticket = found->second;
+  if (out == nullptr || out_len != static_cast<int64_t>(ticket->logits.size())) {
+    invalid("collect: room for " + std::to_string(out_len) + " logits, want " +
+            std::to_string(ticket->logits.size()));
+  }
+  done_.wait(lock, [&] { return ticket->unfinished == 0; });
+  tickets_.erase(id);
+  lock.unlock();
+
+  if (!ticket->fault.empty()) {
+    throw Error(MLXRANK_MLX, ticket->fault);
+  }
+  std::copy(ticket->logits.begin(), ticket->logits.end(), out);
+  if (stats != nullptr) {
+    stats->shards = static_cast<int32_t>(ticket->shards.size());
+    stats->tokens = static_cast<int64_t>(ticket->ids.size());
+    stats->computed_tokens = 0;
+    for (const Shard &shard : ticket->shards) {
+      stats->computed_tokens += static_cast<int64_t>(shard.pairs.size()) * shard.width;
+    }
+    auto took = ticket->finished - ticket->submitted;
+    stats->execute_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+  }
+}
+
+// A lane's work for as long as the session lives. With a depth of two the next
+// graph is built and queued while the device still runs the one before.
+void Session::serve(mlx_stream stream) {
+  std::deque<Running> in_flight;
+  for (;;) {
+    Running next;
+    if (in_flight.size() < depth_ && take(&next, in_flight.empty())) {
+      try {
+        start(next, stream);
+        in_flight.push_back(std::move(next));
+      } catch (const std::exception &e) {
+        settle(next, e.what());
+      }
+    } else if (!in_flight.empty()) {
+      Running &oldest = in_flight.front();
+      try {
+        finish(oldest);
+        settle(oldest, nullptr);
+      } catch (const std::exception &e) {
+        settle(oldest, e.what());
+      }
+      in_flight.pop_front();
+    } else {
+      return; // closing
+    }
+  }
+}
+
+// Takes the next shard; false if there is none, or none ever again.
+bool Session::take(Running *next, bool may_wait) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (may_wait) {
+    work_.wait(lock, [this] { return closing_ || !waiting_.empty(); });
+  }
+  if (waiting_.empty()) {
+    return false;
+  }
+  *next = std::move(waiting_.front());
+  waiting_.pop_front();
+  return true;
+}
+
+void Session::start(Running &running, mlx_stream stream) const {
+  const Ticket &ticket = *running.ticket;
+  const Shard &shard = *running.shard;
+  Dense dense;
+  dense.rows = static_cast<int>(shard.pairs.size());
+  dense.width = shard.width;
+  dense.ids.resize(static_cast<size_t>(dense.rows) * dense.width);
+  dense.type_ids.resize(dense.ids.size());
+  for (int row = 0; row < dense.rows; row++) {
+    int32_t pair = shard.pairs[row];
+    int32_t length = ticket.lengths[pair];
+    size_t to = static_cast<size_t>(row) * dense.width;
+    std::copy_n(ticket.ids.begin() + ticket.offsets[pair], length, dense.ids.begin() + to);
+    std::copy_n(ticket.type_ids.begin() + ticket.offsets[pair], length,
+                dense.type_ids.begin() + to);
+    dense.lengths.push_back(length);
+  }
+  running.logits = forward(*model_, dense, stream);
+  async_eval(running.logits);
+}
+
+// Waits for a shard and scatters its logits to the pairs' places. Shards of a
+// ticket write to different places, so no lock is held.
+void Session::finish(Running &running) const {
+  check(mlx_array_eval(running.logits), "eval");
+  const float *logits = mlx_array_data_float32(running.logits);
+  check(logits == nullptr, "read logits");
+  const size_t labels = model_->config.labels;
+  for (size_t row = 0; row < running.shard->pairs.size(); row++) {
+    size_t pair = running.shard->pairs[row];
+    std::copy_n(logits + row * labels, labels, running.ticket->logits.begin() + pair * labels);
+  }
+  running.logits = Array(); // given back before the caller hears of it
+}
+
+void Session::settle(const Running &running, const char *fault) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  Ticket &ticket = *running.ticket;
+  if (fault != nullptr && ticket.fault.empty()) {
+    ticket.fault = fault;
+  }
+  if (--ticket.unfinished == 0) {
+    ticket.finished = Clock::now();
+    done_.notify_all();
+  }
+}
+
+} // namespace mlxrank

@@ -1,0 +1,75 @@
+// A session: batches of one caller, cut into shards, run on the lanes it holds.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "lanes.h"
+#include "model.h"
+#include "shards.h"
+
+namespace mlxrank {
+
+class Session {
+ public:
+  Session(std::shared_ptr<const Model> model, const mlxrank_options &options);
+  // Finishes what is running, drops what is waiting, gives the lanes back.
+  ~Session();
+
+  Session(const Session &) = delete;
+  Session &operator=(const Session &) = delete;
+
+  int64_t submit(const mlxrank_batch &batch);
+  void collect(int64_t ticket, float *out, int64_t out_len, mlxrank_stats *stats);
+
+  // Throws MLXRANK_WRONG_THREAD unless called on the thread that opened it.
+  void check_thread() const;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  struct Ticket {
+    std::vector<int32_t> ids, type_ids, lengths;
+    std::vector<int64_t> offsets; // of each pair in ids
+    std::vector<Shard> shards;
+    std::vector<float> logits; // [pairs, labels]
+    size_t unfinished; // shards
+    std::string fault; // of the first shard that failed
+    Clock::time_point submitted, finished;
+  };
+
+  // A shard taken by a lane, and its logits while MLX works on them.
+  struct Running {
+    std::shared_ptr<Ticket> ticket;
+    const Shard *shard;
+    Array logits;
+  };
+
+  std::shared_ptr<Ticket> make_ticket(const mlxrank_batch &batch) const;
+  void serve(mlx_stream stream);
+  bool take(Running *next, bool may_wait);
+  void start(Running &running, mlx_stream stream) const;
+  void finish(Running &running) const;
+  void settle(const Running &running, const char *fault);
+
+  const std::shared_ptr<const Model> model_;
+  const std::thread::id owner_;
+  ShardLimits limits_;
+  size_t depth_; // shards a lane keeps in flight
+  std::vector<Lane *> lanes_;
+
+  std::mutex mutex_;
+  std::condition_variable work_, done_;
+  std::deque<Running> waiting_;
+  std::map<int64_t, std::shared_ptr<Ticket>> tickets_;
+  int64_t next_ticket_ = 1;
+  bool closing_ = false;
+};
+
+} // namespace mlxrank

@@ -1,0 +1,172 @@
+package mlx
+
+import (
+	"bytes"
+	"unsafe"
+
+	"github.com/ebitengine/purego"
+)
+
+// abi is MLXRANK_ABI of the mlxrank.h this file mirrors.
+const abi = 1
+
+const (
+	statusOK       = 0
+	statusMismatch = 2
+	statusNoDevice = 3
+	statusBusy     = 6
+)
+
+// The structs of mlxrank.h. Each begins with its size, which the library
+// checks; abi_test.go holds the layouts against the C compiler's.
+type cInfo struct {
+	size     int32
+	gpus     int32
+	cpus     int32
+	_        int32
+	mlxBuilt [32]byte
+	mlxFound [32]byte
+	mlxC     [32]byte
+	mlxPath  [1024]byte
+	blas     [256]byte
+}
+
+type cDevice struct {
+	size         int32
+	_            int32
+	memory       int64
+	workingSet   int64
+	name         [128]byte
+	architecture [64]byte
+}
+
+type cMemory struct {
+	size        int32
+	models      int32
+	sessions    int32
+	lanes       int32
+	active      int64
+	cache       int64
+	peak        int64
+	memoryLimit int64
+}
+
+type cConfig struct {
+	size             int32
+	device           int32
+	dtype            int32
+	activation       int32
+	vocabSize        int32
+	hiddenSize       int32
+	layers           int32
+	heads            int32
+	intermediateSize int32
+	maxPositions     int32
+	typeVocabSize    int32
+	labels           int32
+	layerNormEps     float64
+}
+
+type cTensor struct {
+	name  *byte
+	data  *byte
+	bytes int64
+	dtype int32
+	rank  int32
+	shape [2]int64
+}
+
+type cOptions struct {
+	size        int32
+	threads     int32
+	shardTokens int32
+	_           int32
+}
+
+type cBatch struct {
+	size    int32
+	pairs   int32
+	tokens  int64
+	ids     *int32
+	typeIDs *int32
+	lengths *int32
+}
+
+type cStats struct {
+	size           int32
+	shards         int32
+	tokens         int64
+	computedTokens int64
+	executeNs      int64
+}
+
+// functions are libmlxrank's entry points, one field a symbol.
+type functions struct {
+	abi          func() int32
+	handshake    func(abi int32, info *cInfo, err *byte, errLen int32) int32
+	deviceInfo   func(device int32, out *cDevice, err *byte, errLen int32) int32
+	memoryInfo   func(out *cMemory, err *byte, errLen int32) int32
+	setLimits    func(cache, memory int64, err *byte, errLen int32) int32
+	trim         func(err *byte, errLen int32) int32
+	modelOpen    func(config *cConfig, tensors *cTensor, count int32, model *int64, err *byte, errLen int32) int32
+	modelClose   func(model int64, err *byte, errLen int32) int32
+	sessionOpen  func(model int64, options *cOptions, session *int64, err *byte, errLen int32) int32
+	sessionClose func(session int64, err *byte, errLen int32) int32
+	submit       func(session int64, batch *cBatch, ticket *int64, err *byte, errLen int32) int32
+	collect      func(session, ticket int64, out *float32, outLen int64, stats *cStats, err *byte, errLen int32) int32
+}
+
+// bind looks every symbol up in the opened library.
+func bind(handle uintptr) (*functions, error) {
+	f := new(functions)
+	for name, field := range map[string]any{
+		"mlxrank_abi":           &f.abi,
+		"mlxrank_handshake":     &f.handshake,
+		"mlxrank_device_info":   &f.deviceInfo,
+		"mlxrank_memory_info":   &f.memoryInfo,
+		"mlxrank_set_limits":    &f.setLimits,
+		"mlxrank_trim":          &f.trim,
+		"mlxrank_model_open":    &f.modelOpen,
+		"mlxrank_model_close":   &f.modelClose,
+		"mlxrank_session_open":  &f.sessionOpen,
+		"mlxrank_session_close": &f.sessionClose,
+		"mlxrank_submit":        &f.submit,
+		"mlxrank_collect":       &f.collect,
+	} {
+		symbol, err := purego.Dlsym(handle, name)
+		if err != nil {
+			return nil, err
+		}
+		purego.RegisterFunc(field, symbol)
+	}
+	return f, nil
+}
+
+// An errorBuffer is where a call writes its message.
+type errorBuffer [2048]byte
+
+func (b *errorBuffer) args() (*byte, int32) { return &b[0], int32(len(b)) }
+
+// check turns a call's status into an error.
+func (b *errorBuffer) check(call string, status int32) error {
+	if status == statusOK {
+		return nil
+	}
+	return &NativeError{Call: call, Status: int(status), Text: text(b[:])}
+}
+
+// text is the NUL-terminated string at the start of field.
+func text(field []byte) string {
+	if i := bytes.IndexByte(field, 0); i >= 0 {
+		field = field[:i]
+	}
+	return string(field)
+}
+
+func sizeOf[T any]() int32 {
+	var v T
+	return int32(unsafe.Sizeof(v))
+}
+
+// first is a pointer to a slice's first element, nil if it has none.
+func first[T any](s []T) *T { return unsafe.SliceData(s) }

@@ -1,0 +1,64 @@
+package mlx
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+)
+
+// LibraryEnv is the environment variable that names libmlxrank's file.
+const LibraryEnv = "MLXRANK_LIBRARY"
+
+// candidates are the files to look for the library at, best first. A path the
+// user gave, by argument or environment, is the only one.
+func candidates(explicit string) []string {
+	if explicit != "" {
+		return []string{explicit}
+	}
+	if named := os.Getenv(LibraryEnv); named != "" {
+		return []string{named}
+	}
+	var paths []string
+	add := func(parts ...string) { paths = append(paths, filepath.Join(append(parts, libraryFile)...)) }
+	if exe, err := os.Executable(); err == nil {
+		if real, err := filepath.EvalSymlinks(exe); err == nil {
+			exe = real
+		}
+		dir := filepath.Dir(exe)
+		add(dir)
+		add(dir, "..", "lib")
+		if runtime.GOOS == "darwin" { // Contents/MacOS/PROGRAM of an app bundle
+			add(dir, "..", "Frameworks")
+			add(dir, "..", "Resources")
+		}
+	}
+	if tree := sourceTree(); tree != "" {
+		add(tree, "build", "lib")
+	}
+	for _, prefix := range homebrewPrefixes() {
+		add(prefix, "opt", "mlxrank", "lib")
+		add(prefix, "lib")
+	}
+	return paths
+}
+
+// sourceTree is the checkout this file was compiled from, "" in a binary built
+// with -trimpath. The working directory is not searched: a library found there
+// would be code that whoever wrote to the directory chose.
+func sourceTree() string {
+	_, file, _, ok := runtime.Caller(0)
+	if !ok || !filepath.IsAbs(file) {
+		return ""
+	}
+	return filepath.Dir(filepath.Dir(file))
+}
+
+func homebrewPrefixes() []string {
+	if prefix := os.Getenv("HOMEBREW_PREFIX"); prefix != "" {
+		return []string{prefix}
+	}
+	if runtime.GOOS == "darwin" {
+		return []string{"/opt/homebrew"}
+	}
+	return nil
+}

@@ -1,0 +1,3 @@
+package mlx
+
+const libraryFile = "libmlxrank.dylib"

@@ -1,0 +1,321 @@
+package mlx
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+// Device is where a session runs.
+type Device string
+
+// Auto is a GPU if MLX can use one, else the CPU.
+const (
+	Auto Device = "auto"
+	GPU  Device = "gpu"
+	CPU  Device = "cpu"
+)
+
+// DType is the number format of weights and activations.
+type DType string
+
+// AutoDType is float16 on a GPU and float32 on the CPU.
+const (
+	AutoDType DType = "auto"
+	Float32   DType = "float32"
+	Float16   DType = "float16"
+	BFloat16  DType = "bfloat16"
+)
+
+// Activation is the function of the feed-forward layers.
+type Activation string
+
+// GELU is the exact one, with erf; GELUTanh its approximation.
+const (
+	GELU     Activation = "gelu"
+	GELUTanh Activation = "gelu_tanh"
+	ReLU     Activation = "relu"
+)
+
+// ModelConfig is a BertForSequenceClassification's shape.
+type ModelConfig struct {
+	VocabSize        int
+	HiddenSize       int
+	Layers           int
+	Heads            int
+	IntermediateSize int
+	MaxPositions     int
+	TypeVocabSize    int
+	Labels           int
+	LayerNormEps     float64
+	Activation       Activation
+}
+
+// A Tensor is one named weight, row-major and little endian, of one or two
+// dimensions. Names are those of BertForSequenceClassification without "bert.".
+type Tensor struct {
+	Name  string
+	DType DType // Float32, Float16 or BFloat16
+	Shape []int
+	Data  []byte
+}
+
+// Options say how a session runs.
+type Options struct {
+	Device Device // Auto if empty
+	DType  DType  // AutoDType if empty
+	// Threads is how many shards of a batch the CPU works on at once; 0 is one
+	// per processor. A GPU ignores it.
+	Threads int
+	// ShardTokens is the most tokens, padding included, in one shard; 0 is what
+	// was measured best.
+	ShardTokens int
+}
+
+// A Batch is ragged: the ids and token type ids of all its pairs one after
+// another, and each pair's length.
+type Batch struct {
+	IDs     []int32 // [tokens]
+	TypeIDs []int32 // [tokens]
+	Lengths []int32 // [pairs], adding up to tokens
+}
+
+// A Ticket names a submitted batch until it is collected.
+type Ticket int64
+
+// Stats are the figures of one batch.
+type Stats struct {
+	Shards         int
+	Tokens         int   // real
+	ComputedTokens int   // rows computed, padding included
+	ExecuteNs      int64 // from submit to the last logit
+}
+
+// A Session holds a model on a device. At most two of its batches are in
+// flight at a time.
+type Session struct {
+	library *Library
+	thread  *thread
+	handle  int64 // used on thread only; 0 once closed
+	device  Device
+	dtype   DType
+	labels  int
+}
+
+// Open copies the model to the device and opens a session on it. The tensors'
+// data may be released when it returns.
+func (l *Library) Open(cfg ModelConfig, tensors []Tensor, opts Options) (*Session, error) {
+	s := &Session{library: l, labels: cfg.Labels, device: l.resolve(opts.Device)}
+	s.dtype = resolveDType(opts.DType, s.device)
+	config, err := s.config(cfg)
+	if err != nil {
+		return nil, err
+	}
+	native, err := nativeTensors(tensors)
+	if err != nil {
+		return nil, err
+	}
+	s.thread = newThread()
+	if err := s.open(config, native, opts); err != nil {
+		s.thread.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// open leaves only the session open: it keeps the model, so that closing the
+// one frees both.
+func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
+	n := s.library.native
+	var model int64
+	err := callOn(s.thread, "model_open", func(err *byte, errLen int32) int32 {
+		return n.modelOpen(&config, first(tensors), int32(len(tensors)), &model, err, errLen)
+	})
+	runtime.KeepAlive(tensors)
+	if err != nil {
+		return err
+	}
+	options := cOptions{size: sizeOf[cOptions](), threads: int32(opts.Threads), shardTokens: int32(opts.ShardTokens)}
+	opened := callOn(s.thread, "session_open", func(err *byte, errLen int32) int32 {
+		return n.sessionOpen(model, &options, &s.handle, err, errLen)
+	})
+	err = callOn(s.thread, "model_close", func(err *byte, errLen int32) int32 {
+		return n.modelClose(model, err, errLen)
+	})
+	if opened != nil {
+		return opened
+	}
+	return err
+}
+
+// Device is where the session runs: GPU or CPU.
+func (s *Session) Device() Device { return s.device }
+
+// DType is what the session computes in.
+func (s *Session) DType() DType { return s.dtype }
+
+// Submit starts a batch and returns at once; the slices may be reused then. It
+// returns ErrBusy while two tickets are in flight.
+func (s *Session) Submit(b Batch) (Ticket, error) {
+	if len(b.IDs) != len(b.TypeIDs) {
+		return 0, fmt.Errorf("mlx: batch has %d ids but %d token type ids", len(b.IDs), len(b.TypeIDs))
+	}
+	c := cBatch{
+		size:    sizeOf[cBatch](),
+		pairs:   int32(len(b.Lengths)),
+		tokens:  int64(len(b.IDs)),
+		ids:     first(b.IDs),
+		typeIDs: first(b.TypeIDs),
+		lengths: first(b.Lengths),
+	}
+	var ticket int64
+	err := callOn(s.thread, "submit", func(err *byte, errLen int32) int32 {
+		return s.library.native.submit(s.handle, &c, &ticket, err, errLen)
+	})
+	return Ticket(ticket), err
+}
+
+// Collect waits for a batch and writes its logits to out, [pairs, labels]
+// row-major in the order of the batch. If out has another length the ticket
+// stays in flight.
+func (s *Session) Collect(t Ticket, out []float32) (Stats, error) {
+	c := cStats{size: sizeOf[cStats]()}
+	err := callOn(s.thread, "collect", func(err *byte, errLen int32) int32 {
+		return s.library.native.collect(s.handle, int64(t), first(out), int64(len(out)), &c, err, errLen)
+	})
+	if err != nil {
+		return Stats{}, err
+	}
+	return Stats{
+		Shards:         int(c.shards),
+		Tokens:         int(c.tokens),
+		ComputedTokens: int(c.computedTokens),
+		ExecuteNs:      c.executeNs,
+	}, nil
+}
+
+// Close waits for what is running, drops tickets not collected, and frees the
+// model. Closing again does nothing.
+func (s *Session) Close() error {
+	err := callOn(s.thread, "session_close", func(err *byte, errLen int32) int32 {
+		if s.handle == 0 {
+			return statusOK
+		}
+		status := s.library.native.sessionClose(s.handle, err, errLen)
+		s.handle = 0
+		return status
+	})
+	s.thread.close()
+	if errors.Is(err, ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+func (s *Session) config(cfg ModelConfig) (cConfig, error) {
+	device, err := s.library.deviceCode(s.device)
+	if err != nil {
+		return cConfig{}, err
+	}
+	dtype, err := dtypeCode(s.dtype)
+	if err != nil {
+		return cConfig{}, err
+	}
+	activation, err := activationCode(cfg.Activation)
+	if err != nil {
+		return cConfig{}, err
+	}
+	return cConfig{
+		size:             sizeOf[cConfig](),
+		device:           device,
+		dtype:            dtype,
+		activation:       activation,
+		vocabSize:        int32(cfg.VocabSize),
+		hiddenSize:       int32(cfg.HiddenSize),
+		layers:           int32(cfg.Layers),
+		heads:            int32(cfg.Heads),
+		intermediateSize: int32(cfg.IntermediateSize),
+		maxPositions:     int32(cfg.MaxPositions),
+		typeVocabSize:    int32(cfg.TypeVocabSize),
+		labels:           int32(cfg.Labels),
+		layerNormEps:     cfg.LayerNormEps,
+	}, nil
+}
+
+func nativeTensors(tensors []Tensor) ([]cTensor, error) {
+	native := make([]cTensor, len(tensors))
+	for i, t := range tensors {
+		dtype, err := dtypeCode(t.DType)
+		if err != nil {
+			return nil, fmt.Errorf("tensor %s: %w", t.Name, err)
+		}
+		if len(t.Shape) < 1 || len(t.Shape) > 2 {
+			return nil, fmt.Errorf("mlx: tensor %s has %d dimensions, want 1 or 2", t.Name, len(t.Shape))
+		}
+		native[i] = cTensor{
+			name:  first(append([]byte(t.Name), 0)),
+			data:  first(t.Data),
+			bytes: int64(len(t.Data)),
+			dtype: dtype,
+			rank:  int32(len(t.Shape)),
+		}
+		for d, n := range t.Shape {
+			native[i].shape[d] = int64(n)
+		}
+	}
+	return native, nil
+}
+
+func (l *Library) resolve(d Device) Device {
+	if d != Auto && d != "" {
+		return d
+	}
+	if l.info.GPUs > 0 {
+		return GPU
+	}
+	return CPU
+}
+
+func resolveDType(t DType, d Device) DType {
+	if t != AutoDType && t != "" {
+		return t
+	}
+	if d == GPU {
+		return Float16
+	}
+	return Float32
+}
+
+func (l *Library) deviceCode(d Device) (int32, error) {
+	switch l.resolve(d) {
+	case CPU:
+		return 0, nil
+	case GPU:
+		return 1, nil
+	}
+	return 0, fmt.Errorf("mlx: device %q is none of auto, gpu, cpu", d)
+}
+
+func dtypeCode(t DType) (int32, error) {
+	switch t {
+	case Float32:
+		return 0, nil
+	case Float16:
+		return 1, nil
+	case BFloat16:
+		return 2, nil
+	}
+	return 0, fmt.Errorf("mlx: dtype %q is none of float32, float16, bfloat16", t)
+}
+
+func activationCode(a Activation) (int32, error) {
+	switch a {
+	case GELU:
+		return 0, nil
+	case GELUTanh:
+		return 1, nil
+	case ReLU:
+		return 2, nil
+	}
+	return 0, fmt.Errorf("mlx: activation %q is none of gelu, gelu_tanh, relu", a)
+}

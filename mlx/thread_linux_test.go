@@ -1,0 +1,5 @@
+package mlx
+
+import "syscall"
+
+func osThread() int { return syscall.Gettid() }

@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+)
+
+// Tokenising takes some 180 bytes of memory for each of a text's, so long
+// texts are tokenised in parts of about partBytes, never in one of more than
+// mostBytes.
+const (
+	partBytes = 32 << 10
+	mostBytes = 1 << 20
+)
+
+// cuts says where a text may be cut in two without changing its tokens: ahead
+// of a character that always starts a new token and never joins what stands
+// before it.
+type cuts struct {
+	ascii [utf8.RuneSelf]bool
+	han   bool // the normalizer puts ideographs apart
+}
+
+// makeCuts finds them for a tokenizer.json. ASCII white space and punctuation
+// end a word for the BERT pre-tokenizer, and a combining mark behind one stays
+// with it. But a character of an added token's spelling ([SEP] and the like are
+// found before words are) is no place to cut.
+func makeCuts(file []byte, normalizer map[string]any) cuts {
+	var c cuts
+	for _, r := range "\t\n\r !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" {
+		c.ascii[r] = true
+	}
+	var spelled struct {
+		AddedTokens []struct {
+			Content string `json:"content"`
+		} `json:"added_tokens"`
+	}
+	if err := json.Unmarshal(file, &spelled); err != nil {
+		return cuts{} // no cuts at all; the tokenizer library will say what is wrong
+	}
+	c.han = normalizer["handle_chinese_chars"] == true
+	for _, token := range spelled.AddedTokens {
+		for _, r := range token.Content {
+			if r < utf8.RuneSelf {
+				c.ascii[r] = false
+			} else {
+				c.han = false
+			}
+		}
+	}
+	return c
+}
+
+func (c *cuts) before(r rune) bool {
+	if r < utf8.RuneSelf {
+		return c.ascii[r]
+	}
+	// The ideographs that every version of the BERT normalizer puts apart.
+	return c.han && (r >= 0x4E00 && r <= 0x9FA5 || r >= 0x3400 && r <= 0x4DB5)
+}
+
+// next cuts the first part off a text that is not empty.
+func (c *cuts) next(text string) (part, rest string, err error) {
+	if len(text) <= partBytes {
+		return text, "", nil
+	}
+	from := partBytes
+	for from < len(text) && !utf8.RuneStart(text[from]) {
+		from++
+	}
+	for i, r := range text[from:] {
+		if c.before(r) {
+			return text[:from+i], text[from+i:], nil
+		}
+		if i > mostBytes {
+			return "", "", fmt.Errorf("%d bytes without white space or punctuation are too many for one word", i)
+		}
+	}
+	return text, "", nil
+}

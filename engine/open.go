@@ -1,0 +1,208 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// Open loads the library and the model and makes it ready to score. If ctx
+// ends first, Open returns its error and what was loaded is freed behind it.
+func Open(ctx context.Context, cfg Config) (*Engine, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	type outcome struct {
+		engine *Engine
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		e, err := open(cfg)
+		done <- outcome{e, err}
+	}()
+	select {
+	case o := <-done:
+		return o.engine, o.err
+	case <-ctx.Done():
+		go func() {
+			if o := <-done; o.engine != nil {
+				if err := o.engine.Close(); err != nil {
+					cfg.Logger.Warn().Err(err).Msg("closing an engine nobody waited for")
+				}
+			}
+		}()
+		return nil, ctx.Err()
+	}
+}
+
+// check refuses what no model could make right.
+func (cfg *Config) check() error {
+	for _, field := range []struct {
+		name, value string
+		allowed     []string
+	}{
+		{"device", cfg.Device, []string{"", "auto", "gpu", "cpu"}},
+		{"dtype", cfg.DType, []string{"", "auto", "float32", "float16", "bfloat16"}},
+		{"activation", cfg.Activation, []string{"", "auto", "raw", "sigmoid"}},
+	} {
+		if !contains(field.allowed, field.value) {
+			return fmt.Errorf("engine: %s %q is none of %v", field.name, field.value, field.allowed[1:])
+		}
+	}
+	if cfg.MaxLength != 0 && cfg.MaxLength < minLength {
+		return fmt.Errorf("engine: a maximum length of %d holds no pair: [CLS] and two [SEP] need %d tokens", cfg.MaxLength, minLength)
+	}
+	return nil
+}
+
+func contains(list []string, s string) bool {
+	for _, item := range list {
+		if item == s {
+			return true
+		}
+	}
+	return false
+}
+
+func open(cfg Config) (*Engine, error) {
+	start := time.Now()
+	e := &Engine{log: cfg.Logger, queue: make(chan *batch), ended: make(chan struct{})}
+	model, err := e.load(cfg)
+	if err != nil {
+		return nil, err
+	}
+	err = e.build(cfg, model)
+	if err = errors.Join(err, model.Close()); err != nil {
+		return nil, errors.Join(err, e.discard())
+	}
+	e.info.Startup.Total = time.Since(start)
+	go e.serve()
+	return e, nil
+}
+
+// load opens the library and the model's files, side by side.
+func (e *Engine) load(cfg Config) (*weights.Model, error) {
+	loaded := make(chan error, 1)
+	go func() {
+		start := time.Now()
+		var err error
+		e.library, err = mlx.Load(cfg.Library)
+		e.info.Startup.Library = time.Since(start)
+		loaded <- err
+	}()
+	start := time.Now()
+	model, err := weights.Open(cfg.Model, weights.Options{Adapter: cfg.Adapter})
+	e.info.Startup.Weights = time.Since(start)
+	if err = errors.Join(<-loaded, err); err != nil {
+		if model != nil {
+			err = errors.Join(err, model.Close())
+		}
+		return nil, err
+	}
+	return model, nil
+}
+
+// build makes the tokenizer and the session, side by side.
+func (e *Engine) build(cfg Config, model *weights.Model) error {
+	if model.Config.Labels != 1 {
+		return fmt.Errorf("engine: model %q has %d labels; only models with one label give a score", model.Ref, model.Config.Labels)
+	}
+	maxLength, err := resolveMaxLength(cfg.MaxLength, model)
+	if err != nil {
+		return err
+	}
+	tokenized := make(chan error, 1)
+	go func() {
+		start := time.Now()
+		var err error
+		e.tokenizer, err = newTokenizer(model.TokenizerJSON, model.TokenizerConfig, maxLength)
+		e.info.Startup.Tokenizer = time.Since(start)
+		tokenized <- err
+	}()
+	start := time.Now()
+	e.session, err = e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
+		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.Threads,
+	})
+	e.info.Startup.Session = time.Since(start)
+	if err = errors.Join(err, <-tokenized); err != nil {
+		return err
+	}
+	e.describe(cfg, model, maxLength)
+	return e.nameDevice()
+}
+
+// describe fills Info, and what scoring needs of it.
+func (e *Engine) describe(cfg Config, model *weights.Model, maxLength int) {
+	e.sigmoid = cfg.Activation == "sigmoid" || cfg.Activation != "raw" && model.Sigmoid
+	e.limits = limitsOf(e.session.Device())
+	e.info.Model, e.info.Dir, e.info.Adapter = model.Ref, model.Dir, model.Adapter
+	e.info.Device, e.info.DType = string(e.session.Device()), string(e.session.DType())
+	e.info.MaxLength = maxLength
+	e.info.Activation = "raw"
+	if e.sigmoid {
+		e.info.Activation = "sigmoid"
+	}
+	e.info.Library = e.library.Info()
+}
+
+func (e *Engine) nameDevice() error {
+	device, err := e.library.Device(e.session.Device())
+	e.info.DeviceName = device.Name
+	return err
+}
+
+// discard frees what a failed open had made.
+func (e *Engine) discard() error {
+	var errs []error
+	if e.session != nil {
+		errs = append(errs, e.session.Close())
+	}
+	if e.tokenizer != nil {
+		errs = append(errs, e.tokenizer.close())
+	}
+	return errors.Join(errs...)
+}
+
+func resolveMaxLength(asked int, model *weights.Model) (int, error) {
+	if asked == 0 {
+		return model.MaxLength, nil
+	}
+	if asked > model.Config.MaxPositions {
+		return 0, fmt.Errorf("engine: maximum length %d is more than the %d positions of model %q", asked, model.Config.MaxPositions, model.Ref)
+	}
+	return asked, nil
+}
+
+func modelConfig(c weights.Config) mlx.ModelConfig {
+	return mlx.ModelConfig{
+		VocabSize:        c.VocabSize,
+		HiddenSize:       c.HiddenSize,
+		Layers:           c.Layers,
+		Heads:            c.Heads,
+		IntermediateSize: c.IntermediateSize,
+		MaxPositions:     c.MaxPositions,
+		TypeVocabSize:    c.TypeVocabSize,
+		Labels:           c.Labels,
+		LayerNormEps:     c.LayerNormEps,
+		Activation:       mlx.Activation(c.Activation),
+	}
+}
+
+var dtypes = map[weights.DType]mlx.DType{
+	weights.F32:  mlx.Float32,
+	weights.F16:  mlx.Float16,
+	weights.BF16: mlx.BFloat16,
+}
+
+func tensors(from []weights.Tensor) []mlx.Tensor {
+	to := make([]mlx.Tensor, len(from))
+	for i, t := range from {
+		to[i] = mlx.Tensor{Name: t.Name, DType: dtypes[t.DType], Shape: t.Shape, Data: t.Data}
+	}
+	return to
+}

@@ -1,0 +1,59 @@
+package engine
+
+// minLength is [CLS], [SEP] and [SEP]: a pair with nothing between.
+const minLength = 3
+
+// Tokens are what the model sees of a pair.
+type Tokens struct {
+	IDs       []int32
+	TypeIDs   []int32 // 0 up to and with the first [SEP], 1 behind it
+	Truncated bool
+}
+
+// A special holds the ids that frame a pair.
+type special struct{ cls, sep int32 }
+
+// assemble makes [CLS] query [SEP] document [SEP] of at most maxLength tokens,
+// which is at least minLength.
+func assemble(query, document encoded, s special, maxLength int) Tokens {
+	kq, kd := truncate(query.total, document.total, maxLength-minLength)
+	n := kq + kd + minLength
+	ids := make([]int32, 0, n)
+	ids = append(ids, s.cls)
+	ids = append(ids, query.ids[:kq]...)
+	ids = append(ids, s.sep)
+	ids = append(ids, document.ids[:kd]...)
+	ids = append(ids, s.sep)
+	typeIDs := make([]int32, n)
+	for i := kq + 2; i < n; i++ { // by place: a text may spell [SEP] itself
+		typeIDs[i] = 1
+	}
+	return Tokens{IDs: ids, TypeIDs: typeIDs, Truncated: kq < query.total || kd < document.total}
+}
+
+// truncate gives how many tokens of a first text of n and a second of m fit
+// into room, as "longest first" of Hugging Face's tokenizers counts them: the
+// longer gives way until both are as long, then both do, and a token left over
+// is the longer one's (the second's if they are as long).
+func truncate(n, m, room int) (int, int) {
+	if n+m <= room {
+		return n, m
+	}
+	swapped := n > m
+	if swapped {
+		n, m = m, n
+	}
+	if n > room {
+		m = n
+	} else {
+		m = max(n, room-n)
+	}
+	if n+m > room {
+		n = room / 2
+		m = n + room%2
+	}
+	if swapped {
+		n, m = m, n
+	}
+	return n, m
+}

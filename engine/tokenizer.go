@@ -1,0 +1,205 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/daulet/tokenizers"
+
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// A tokenizer turns texts into the ids of a BERT vocabulary. It is safe for
+// any number of goroutines.
+type tokenizer struct {
+	maxLength int
+	special   special
+	cuts      cuts
+
+	mu     sync.RWMutex // held for writing only to close
+	native *tokenizers.Tokenizer
+}
+
+// newTokenizer makes a tokenizer of tokenizer.json as it was read.
+func newTokenizer(file []byte, config weights.TokenizerConfig, maxLength int) (*tokenizer, error) {
+	file, normalizer, err := neutralise(file, config)
+	if err != nil {
+		return nil, fmt.Errorf("engine: tokenizer.json: %w", err)
+	}
+	native, err := tokenizers.FromBytes(file)
+	if err != nil {
+		return nil, fmt.Errorf("engine: tokenizer.json: %w", err)
+	}
+	t := &tokenizer{maxLength: maxLength, cuts: makeCuts(file, normalizer), native: native}
+	if err := t.findSpecial(); err != nil {
+		return nil, errors.Join(fmt.Errorf("engine: tokenizer.json: %w", err), native.Close())
+	}
+	return t, nil
+}
+
+// neutralise takes truncation and padding out of tokenizer.json, since they
+// would act before pairs are assembled, and lets tokenizer_config.json override
+// the normalizer's switches, as transformers' AutoTokenizer does.
+func neutralise(file []byte, config weights.TokenizerConfig) ([]byte, map[string]any, error) {
+	var fields map[string]any
+	decoder := json.NewDecoder(bytes.NewReader(file))
+	decoder.UseNumber()
+	if err := decoder.Decode(&fields); err != nil {
+		return nil, nil, err
+	}
+	fields["truncation"], fields["padding"] = nil, nil
+	normalizer, ok := fields["normalizer"].(map[string]any)
+	if !ok || normalizer["type"] != "BertNormalizer" {
+		return nil, nil, errors.New("its normalizer is not a BertNormalizer, the only one supported")
+	}
+	for name, value := range map[string]*bool{
+		"lowercase":            config.DoLowerCase,
+		"strip_accents":        config.StripAccents,
+		"handle_chinese_chars": config.TokenizeChineseChars,
+	} {
+		if value != nil {
+			normalizer[name] = *value
+		}
+	}
+	file, err := json.Marshal(fields)
+	return file, normalizer, err
+}
+
+// findSpecial reads the ids that frame a text off an empty one.
+func (t *tokenizer) findSpecial() error {
+	ids, _ := t.native.Encode("", true)
+	if len(ids) != 2 {
+		return fmt.Errorf("it frames an empty text with %d tokens, want [CLS] and [SEP]", len(ids))
+	}
+	t.special = special{cls: int32(ids[0]), sep: int32(ids[1])}
+	return nil
+}
+
+func (t *tokenizer) close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.native == nil {
+		return nil
+	}
+	native := t.native
+	t.native = nil
+	return native.Close()
+}
+
+// A text's tokens: the first of them, as many as a pair can use, and how many
+// there are in all.
+type encoded struct {
+	ids   []int32
+	total int
+}
+
+// encode tokenises a text without special tokens around it, a part at a time,
+// so that memory does not grow with the text.
+func (t *tokenizer) encode(text string) (encoded, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.native == nil {
+		return encoded{}, ErrClosed
+	}
+	var out encoded
+	for text = clean(text); text != ""; {
+		part, rest, err := t.cuts.next(text)
+		if err != nil {
+			return encoded{}, err
+		}
+		// Failure shows only by the missing frame.
+		ids, _ := t.native.Encode(part, true)
+		if len(ids) < 2 {
+			return encoded{}, errors.New("the tokenizer library refused it")
+		}
+		ids = ids[1 : len(ids)-1]
+		out.total += len(ids)
+		for _, id := range ids[:min(len(ids), max(0, t.maxLength-len(out.ids)))] {
+			out.ids = append(out.ids, int32(id))
+		}
+		text = rest
+	}
+	return out, nil
+}
+
+// clean makes a text one that the tokenizer library takes as it is. Invalid
+// UTF-8 becomes U+FFFD. The library ends a text at NUL, so NUL becomes U+FFFD
+// too: the normalizer drops both, as it drops NUL, but a special token spelled
+// around one stays broken, which deleting it would mend.
+func clean(text string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+// pairs tokenises the pairs on all processors. Each distinct query is encoded
+// once.
+func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) ([]Tokens, error) {
+	queries, places := distinctQueries(pairs)
+	encodedQueries := make([]encoded, len(queries))
+	err := parallel(ctx, len(queries), func(i int) (err error) {
+		if encodedQueries[i], err = t.encode(queries[i]); err != nil {
+			return fmt.Errorf("engine: a query of %d bytes: %w", len(queries[i]), err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Tokens, len(pairs))
+	err = parallel(ctx, len(pairs), func(i int) error {
+		document, err := t.encode(pairs[i].Document)
+		if err != nil {
+			return fmt.Errorf("engine: document %d of %d bytes: %w", i, len(pairs[i].Document), err)
+		}
+		query := encodedQueries[places[i]]
+		out[i] = assemble(query, document, t.special, t.maxLength)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// distinctQueries lists each query once, and where in the list each pair's is.
+func distinctQueries(pairs []Pair) (queries []string, places []int) {
+	known := make(map[string]int)
+	places = make([]int, len(pairs))
+	for i, p := range pairs {
+		at, ok := known[p.Query]
+		if !ok {
+			at = len(queries)
+			known[p.Query] = at
+			queries = append(queries, p.Query)
+		}
+		places[i] = at
+	}
+	return queries, places
+}
+
+// parallel calls f(0) to f(n-1) on all processors until one fails or ctx ends.
+func parallel(ctx context.Context, n int, f func(int) error) error {
+	var next atomic.Int64
+	var first atomic.Pointer[error]
+	var wg sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n) && first.Load() == nil && ctx.Err() == nil; i = next.Add(1) - 1 {
+				if err := f(int(i)); err != nil {
+					first.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := first.Load(); err != nil {
+		return *err
+	}
+	return ctx.Err()
+}

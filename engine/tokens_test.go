@@ -1,0 +1,273 @@
+package engine
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+type tokensGolden struct {
+	Name      string  `json:"name"`
+	MaxLength int     `json:"max_length"`
+	Query     string  `json:"query"`
+	Document  string  `json:"document"`
+	QueryB64  text64  `json:"query_b64"`
+	DocB64    text64  `json:"document_b64"`
+	IDs       []int32 `json:"input_ids"`
+	TypeIDs   []int32 `json:"token_type_ids"`
+}
+
+// text64 is a text that JSON cannot hold, being no UTF-8.
+type text64 string
+
+func (t *text64) UnmarshalText(data []byte) error {
+	raw, err := base64.StdEncoding.DecodeString(string(data))
+	*t = text64(raw)
+	return err
+}
+
+func (g tokensGolden) pair() Pair {
+	return Pair{Query: g.Query + string(g.QueryB64), Document: g.Document + string(g.DocB64)}
+}
+
+func tokensGoldens(t *testing.T) []tokensGolden {
+	t.Helper()
+	var cases []tokensGolden
+	for _, g := range readGoldenLines[tokensGolden](t, "tokens.jsonl.gz") {
+		if g.Name != "" { // the first line says what made the file
+			cases = append(cases, g)
+		}
+	}
+	if len(cases) < 2000 {
+		t.Fatalf("%d cases, want at least 2000", len(cases))
+	}
+	return cases
+}
+
+// openTokenizer is the builtin model's, for a maximum length.
+func openTokenizer(t testing.TB, maxLength int) *tokenizer {
+	t.Helper()
+	file, err := os.ReadFile(filepath.Join(builtin(t).Info().Dir, "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tok, err := newTokenizer(file, weights.TokenizerConfig{}, maxLength)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := tok.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return tok
+}
+
+// differences tokenises every golden and names the cases that differ.
+func differences(t *testing.T, cases []tokensGolden, change func(Tokens) Tokens) []string {
+	t.Helper()
+	byLength := make(map[int][]tokensGolden)
+	for _, g := range cases {
+		byLength[g.MaxLength] = append(byLength[g.MaxLength], g)
+	}
+	var names []string
+	for maxLength, group := range byLength {
+		pairs := make([]Pair, len(group))
+		for i, g := range group {
+			pairs[i] = g.pair()
+		}
+		got, err := openTokenizer(t, maxLength).pairs(context.Background(), pairs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, g := range group {
+			tokens := change(got[i])
+			if !slices.Equal(tokens.IDs, g.IDs) || !slices.Equal(tokens.TypeIDs, g.TypeIDs) {
+				names = append(names, fmt.Sprintf("%s at %d", g.Name, maxLength))
+			}
+		}
+	}
+	return names
+}
+
+func TestTokensEqualHuggingFaces(t *testing.T) {
+	cases := tokensGoldens(t)
+	if bad := differences(t, cases, func(t Tokens) Tokens { return t }); len(bad) > 0 {
+		t.Errorf("%d of %d cases differ: %.600q", len(bad), len(cases), bad)
+	}
+	t.Logf("%d cases equal", len(cases))
+}
+
+// What each control gets wrong must show in some cases, and far from all.
+func TestTokenControlsDiffer(t *testing.T) {
+	sep := builtin(t).tokenizer.special.sep
+	cases := tokensGoldens(t)
+	for name, control := range map[string]func(Tokens) Tokens{
+		"type ids by counting [SEP]": func(t Tokens) Tokens {
+			seen := int32(0)
+			for i, id := range t.IDs {
+				t.TypeIDs[i] = min(seen, 1)
+				if id == sep {
+					seen++
+				}
+			}
+			return t
+		},
+		"last token lost": func(t Tokens) Tokens {
+			if t.Truncated {
+				t.IDs = t.IDs[:len(t.IDs)-1]
+				t.TypeIDs = t.TypeIDs[:len(t.TypeIDs)-1]
+			}
+			return t
+		},
+	} {
+		if bad := differences(t, cases, control); len(bad) == 0 || len(bad) == len(cases) {
+			t.Errorf("%s: %d of %d cases differ", name, len(bad), len(cases))
+		}
+	}
+}
+
+// A long text tokenised in parts gives what it gives whole.
+func TestTextInPartsIsTheTextWhole(t *testing.T) {
+	tok := openTokenizer(t, 1<<20)
+	unit := "Réunion — naïve cafe\u0301, 東京都 東京 [SEP] a.b-c_d (x)\tend\r\n ‘quoted’ \u0301combining "
+	for name, text := range map[string]string{
+		"mixed":       strings.Repeat(unit, 2000),
+		"ideographs":  strings.Repeat("東京都庁舎展望室", 9000),
+		"punctuation": strings.Repeat("a.b", 40000),
+		"special":     strings.Repeat("[SEP][MASK]", 9000),
+		"one word":    strings.Repeat("a", 200000),
+	} {
+		whole, _ := tok.native.Encode(clean(text), true)
+		got, err := tok.encode(text)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		want := make([]int32, 0, len(whole))
+		for _, id := range whole[1 : len(whole)-1] {
+			want = append(want, int32(id))
+		}
+		if !slices.Equal(got.ids, want) || got.total != len(want) {
+			t.Errorf("%s: %d tokens (%d counted), want %d", name, len(got.ids), got.total, len(want))
+		}
+	}
+}
+
+func TestEndlessWordIsRefused(t *testing.T) {
+	tok := openTokenizer(t, 512)
+	_, err := tok.pairs(context.Background(), []Pair{{"q", "short"}, {"q", strings.Repeat("ab", mostBytes)}})
+	if err == nil || !strings.Contains(err.Error(), "document 1 of 2097152 bytes") {
+		t.Errorf("got %v, want the document named", err)
+	}
+}
+
+func TestClosedTokenizerRefuses(t *testing.T) {
+	tok := openTokenizer(t, 512)
+	for range 2 {
+		if err := tok.close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tok.encode("text"); err != ErrClosed {
+		t.Errorf("got %v, want ErrClosed", err)
+	}
+}
+
+func TestTokenizerFileErrors(t *testing.T) {
+	for name, test := range map[string]struct{ file, want string }{
+		"no JSON":    {"{", "tokenizer.json"},
+		"normalizer": {`{"normalizer": {"type": "NFC"}}`, "BertNormalizer"},
+		"no model":   {`{"normalizer": {"type": "BertNormalizer"}}`, "tokenizer.json"},
+	} {
+		if _, err := newTokenizer([]byte(test.file), weights.TokenizerConfig{}, 512); err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: error %v lacks %q", name, err, test.want)
+		}
+	}
+}
+
+func TestTokenizerConfigOverridesTheNormalizer(t *testing.T) {
+	file, err := os.ReadFile(filepath.Join(builtin(t).Info().Dir, "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := func(config weights.TokenizerConfig) []int32 {
+		tok, err := newTokenizer(file, config, 512)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := tok.encode("Résumé")
+		if err := tok.close(); err != nil {
+			t.Error(err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.ids
+	}
+	no := false
+	plain := ids(weights.TokenizerConfig{})
+	if cased := ids(weights.TokenizerConfig{DoLowerCase: &no}); slices.Equal(cased, plain) {
+		t.Error("do_lower_case: false changes nothing")
+	}
+	if accents := ids(weights.TokenizerConfig{StripAccents: &no}); slices.Equal(accents, plain) {
+		t.Error("strip_accents: false changes nothing")
+	}
+}
+
+func FuzzTokenise(f *testing.F) {
+	for _, seed := range []string{"", " ", "a\x00b", "\xff[SEP]", "[SE\x00P]", "é́漢字", strings.Repeat("x", 300)} {
+		f.Add(seed, seed+" document", 16)
+	}
+	f.Fuzz(func(t *testing.T, query, document string, maxLength int) {
+		maxLength = minLength + (maxLength&0x7fffffff)%510
+		tok := builtin(t).tokenizer
+		q, err := tok.encode(query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d, err := tok.encode(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := assemble(q, d, tok.special, maxLength)
+		checkTokens(t, got, q, d, tok.special, maxLength)
+		if cleaned := clean(query); !utf8.ValidString(cleaned) || strings.Contains(cleaned, "\x00") {
+			t.Errorf("clean(%q) = %q", query, cleaned)
+		}
+	})
+}
+
+// checkTokens holds a pair against what every pair must be.
+func checkTokens(t *testing.T, got Tokens, q, d encoded, s special, maxLength int) {
+	t.Helper()
+	n := len(got.IDs)
+	if n > maxLength || n < minLength || len(got.TypeIDs) != n {
+		t.Fatalf("%d ids and %d type ids, at most %d allowed", n, len(got.TypeIDs), maxLength)
+	}
+	if got.IDs[0] != s.cls || got.IDs[n-1] != s.sep {
+		t.Errorf("framed by %d and %d", got.IDs[0], got.IDs[n-1])
+	}
+	second := slices.Index(got.TypeIDs, 1)
+	if second < 2 || got.IDs[second-1] != s.sep || slices.Contains(got.TypeIDs[second:], 0) {
+		t.Errorf("type ids %v", got.TypeIDs)
+	}
+	kq, kd := second-2, n-second-1
+	if !slices.Equal(got.IDs[1:1+kq], q.ids[:kq]) || !slices.Equal(got.IDs[second:n-1], d.ids[:kd]) {
+		t.Error("tokens are not the texts' first ones")
+	}
+	if got.Truncated != (kq < q.total || kd < d.total) {
+		t.Errorf("truncated is %v with %d of %d and %d of %d tokens", got.Truncated, kq, q.total, kd, d.total)
+	}
+	if got.Truncated && n != maxLength {
+		t.Errorf("truncated to %d tokens though %d fit", n, maxLength)
+	}
+}

@@ -1,0 +1,191 @@
+package weights
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	adapterConfigFile = "adapter_config.json"
+	adapterFile       = "adapter_model.safetensors"
+	peftPrefix        = "base_model.model."
+)
+
+// An adapter is a PEFT LoRA adapter: low-rank updates of weights, and tensors
+// that replace the base's (modules_to_save, and biases that were trained).
+type adapter struct {
+	name    string // of its tensors' file, for errors
+	config  adapterConfig
+	updates map[string]*update // by the canonical name of the weight
+	whole   []entry            // named as in the file, without peftPrefix
+}
+
+// An update adds scale * b@a to a weight of shape [out, in], where a is
+// [rank, in] and b is [out, rank].
+type update struct {
+	module string // as the adapter names it, which its patterns match
+	a, b   entry
+}
+
+// loadAdapter reads m's adapter, from its directory or from the program.
+func (m *Model) loadAdapter() (*adapter, error) {
+	config, file := builtinAdapterConfig, &tensorFile{name: "builtin adapter"}
+	configPath := file.name + ": " + adapterConfigFile
+	var err error
+	if m.Adapter == Builtin {
+		if file.tensors, err = parseSafetensors(builtinAdapterWeights); err != nil {
+			return nil, fmt.Errorf("%s: %w", file.name, err)
+		}
+	} else {
+		if err := checkDir(m.Adapter); err != nil {
+			return nil, fmt.Errorf("adapter %q: %w", m.Adapter, err)
+		}
+		configPath = filepath.Join(m.Adapter, adapterConfigFile)
+		if config, err = readSmall(configPath, maxAdapterConfig); err != nil {
+			return nil, missingFile(configPath, err, "every PEFT adapter needs one")
+		}
+		if file, err = m.mapFile(filepath.Join(m.Adapter, adapterFile)); err != nil {
+			return nil, err
+		}
+	}
+	c, err := parseAdapterConfig(config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", configPath, err)
+	}
+	return newAdapter(c, file)
+}
+
+// newAdapter sorts the tensors of an adapter's file by what they do.
+func newAdapter(c adapterConfig, file *tensorFile) (*adapter, error) {
+	ad := &adapter{name: file.name, config: c, updates: map[string]*update{}}
+	if c.Base != "" {
+		ad.name += fmt.Sprintf(" (adapter for %q)", c.Base)
+	}
+	for _, t := range file.tensors {
+		e := entry{t, ad.name, t.Name}
+		var ok bool
+		if e.Name, ok = strings.CutPrefix(t.Name, peftPrefix); !ok {
+			return nil, e.errorf("expected a name that starts with %q, as PEFT saves them", peftPrefix)
+		}
+		if _, ok := lanes[t.DType]; !ok {
+			return nil, e.errorf("dtype %s, expected F32, F16 or BF16", t.DType)
+		}
+		if !strings.Contains(e.Name, ".lora_") {
+			ad.whole = append(ad.whole, e)
+		} else if err := ad.addHalf(e); err != nil {
+			return nil, err
+		}
+	}
+	return ad, ad.checkPairs()
+}
+
+// addHalf files a factor of a low-rank update, module.lora_A.weight or
+// module.lora_B.weight; the adapter's name may precede the weight.
+func (ad *adapter) addHalf(e entry) error {
+	for _, half := range []string{"lora_A", "lora_B"} {
+		module, rest, ok := strings.Cut(e.Name, "."+half+".")
+		if !ok {
+			continue
+		}
+		if rest != "weight" && (!strings.HasSuffix(rest, ".weight") || strings.Count(rest, ".") > 1) {
+			return e.errorf("of a %s, only the weight is supported", half)
+		}
+		target := canonical(module + ".weight")
+		u := ad.updates[target]
+		if u == nil {
+			u = &update{module: module}
+			ad.updates[target] = u
+		}
+		to := &u.a
+		if half == "lora_B" {
+			to = &u.b
+		}
+		if to.raw != "" {
+			return e.errorf("names the same tensor as %q", to.raw)
+		}
+		*to = e
+		return nil
+	}
+	return e.errorf("only lora_A and lora_B of dense layers are supported")
+}
+
+// checkPairs refuses a factor without its counterpart.
+func (ad *adapter) checkPairs() error {
+	for _, u := range ad.updates {
+		if u.a.raw == "" {
+			return u.b.errorf("its lora_A is missing")
+		}
+		if u.b.raw == "" {
+			return u.a.errorf("its lora_B is missing")
+		}
+	}
+	return nil
+}
+
+// replace puts the tensors that the adapter holds whole in the place of the
+// base's. A new classifier may change the number of labels in cfg.
+func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
+	places := map[string]bool{}
+	for _, s := range layout(*cfg) {
+		places[s.name] = true
+	}
+	done := map[string]bool{}
+	for _, form := range []string{"", ".modules_to_save.", ".original_module."} {
+		for _, e := range ad.whole {
+			if spelling(e.Name) != form {
+				continue
+			}
+			name := target(e.Name, form, places)
+			switch {
+			case name == "":
+				return e.errorf("the model has no such tensor")
+			case done[name] && form != "":
+				continue // the same tensor again, or the one it replaced
+			case done[name]:
+				return e.errorf("the adapter replaces %q twice", name)
+			case form == ".original_module.":
+				return e.errorf("the adapter has nothing to put in the place of %q", name)
+			case ad.updates[name] != nil:
+				return e.errorf("the adapter both replaces and updates %q", name)
+			}
+			e.Name, done[name] = name, true
+			found[name] = e
+		}
+	}
+	if e := found["classifier.weight"]; done[e.Name] && len(e.Shape) == 2 {
+		if e.Shape[0] < 1 || e.Shape[0] > maxLabels {
+			return e.errorf("shape %v, expected 1 to %d labels", e.Shape, maxLabels)
+		}
+		cfg.Labels = e.Shape[0]
+	}
+	return nil
+}
+
+// spelling tells which of PEFT's spellings a name has: plain, or that of a
+// wrapper, which training with bias "all" and old versions save too.
+func spelling(name string) string {
+	for _, form := range []string{".modules_to_save.", ".original_module."} {
+		if strings.Contains(name, form) {
+			return form
+		}
+	}
+	return ""
+}
+
+// target returns the place that a tensor of the adapter takes, "" for none.
+func target(name, form string, places map[string]bool) string {
+	name = strings.Replace(name, ".base_layer.", ".", 1)
+	plain := canonical(name)
+	if form != "" {
+		module, rest, _ := strings.Cut(name, form)
+		plain = canonical(module + "." + rest)
+		if _, param, ok := strings.Cut(rest, "."); ok && !places[plain] { // rest starts with the adapter's name
+			plain = canonical(module + "." + param)
+		}
+	}
+	if !places[plain] {
+		return ""
+	}
+	return plain
+}

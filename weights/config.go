@@ -1,0 +1,278 @@
+package weights
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Files of a model directory.
+const (
+	configFile          = "config.json"
+	weightsFile         = "model.safetensors"
+	sentenceConfigFile  = "config_sentence_transformers.json"
+	maxConfig           = 4 << 20 // bytes; id2label may be long
+	maxLabels           = 1 << 12
+	classifierArch      = "BertForSequenceClassification"
+	encoderArch         = "BertModel"
+	defaultLabels       = 2 // of Hugging Face, for a classifier that says nothing
+	defaultTypeVocab    = 2
+	defaultLayerNormEps = 1e-12
+)
+
+// Activation names the function between the two dense layers of a
+// feed-forward block.
+type Activation string
+
+// The activations a model may have.
+const (
+	GELU     Activation = "gelu"      // exact, by erf
+	GELUTanh Activation = "gelu_tanh" // the tanh approximation
+	ReLU     Activation = "relu"
+)
+
+// activations maps hidden_act to the function it names.
+var activations = map[string]Activation{
+	"gelu":              GELU,
+	"gelu_python":       GELU,
+	"gelu_new":          GELUTanh,
+	"gelu_pytorch_tanh": GELUTanh,
+	"gelu_python_tanh":  GELUTanh,
+	"relu":              ReLU,
+}
+
+// A Config is the shape of a model's graph, from config.json.
+type Config struct {
+	VocabSize        int // rows of the word embeddings
+	HiddenSize       int // width of a token's vector, a multiple of Heads
+	Layers           int
+	Heads            int // attention heads of a layer
+	IntermediateSize int // inner width of a feed-forward block
+	MaxPositions     int // rows of the position embeddings
+	TypeVocabSize    int // rows of the token type embeddings
+	Labels           int // logits of a pair
+	LayerNormEps     float64
+	Activation       Activation
+}
+
+// configJSON is what is read of config.json.
+type configJSON struct {
+	ModelType             string         `json:"model_type"`
+	Architectures         []string       `json:"architectures"`
+	VocabSize             *int           `json:"vocab_size"`
+	HiddenSize            *int           `json:"hidden_size"`
+	Layers                *int           `json:"num_hidden_layers"`
+	Heads                 *int           `json:"num_attention_heads"`
+	IntermediateSize      *int           `json:"intermediate_size"`
+	MaxPositions          *int           `json:"max_position_embeddings"`
+	TypeVocabSize         *int           `json:"type_vocab_size"`
+	LayerNormEps          *float64       `json:"layer_norm_eps"`
+	HiddenAct             *string        `json:"hidden_act"`
+	PositionEmbeddingType *string        `json:"position_embedding_type"`
+	IsDecoder             bool           `json:"is_decoder"`
+	AddCrossAttention     bool           `json:"add_cross_attention"`
+	NumLabels             *int           `json:"num_labels"`
+	ID2Label              map[string]any `json:"id2label"`
+	Sentence              map[string]any `json:"sentence_transformers"`
+	LegacyActivation      *string        `json:"sbert_ce_default_activation_function"`
+	Quantization          map[string]any `json:"quantization_config"`
+}
+
+// A modelConfig is a Config together with the scoring activation that
+// config.json names, "" for none.
+type modelConfig struct {
+	Config
+	scoring string
+}
+
+// readConfig reads config.json of a model directory.
+func readConfig(dir string) (modelConfig, error) {
+	path := filepath.Join(dir, configFile)
+	data, err := readSmall(path, maxConfig)
+	if err != nil {
+		return modelConfig{}, missingFile(path, err, "every model directory needs one")
+	}
+	cfg, err := parseConfig(data)
+	if err != nil {
+		return cfg, fmt.Errorf("%s: %w", path, err)
+	}
+	return cfg, nil
+}
+
+// parseConfig decodes and validates config.json.
+func parseConfig(data []byte) (modelConfig, error) {
+	var c configJSON
+	if err := json.Unmarshal(data, &c); err != nil {
+		return modelConfig{}, jsonError(err)
+	}
+	if err := c.checkArchitecture(); err != nil {
+		return modelConfig{}, err
+	}
+	cfg, err := c.sizes()
+	if err != nil {
+		return modelConfig{}, err
+	}
+	scoring, err := c.scoring()
+	return modelConfig{Config: cfg, scoring: scoring}, err
+}
+
+// checkArchitecture refuses every model that is not a plain BERT encoder.
+func (c *configJSON) checkArchitecture() error {
+	if c.ModelType != "bert" {
+		return fmt.Errorf("model_type %q is not supported, expected \"bert\"", c.ModelType)
+	}
+	for _, arch := range c.Architectures {
+		if arch != classifierArch && arch != encoderArch {
+			return fmt.Errorf("architecture %q is not supported, expected %s or %s", arch, classifierArch, encoderArch)
+		}
+	}
+	if t := c.PositionEmbeddingType; t != nil && *t != "absolute" {
+		return fmt.Errorf("position_embedding_type %q is not supported, expected \"absolute\"", *t)
+	}
+	if c.IsDecoder || c.AddCrossAttention {
+		return fmt.Errorf("is_decoder and add_cross_attention are not supported: expected an encoder")
+	}
+	if len(c.Quantization) > 0 {
+		return fmt.Errorf("quantization_config is not supported: expected float weights")
+	}
+	return nil
+}
+
+// sizes returns the validated Config.
+func (c *configJSON) sizes() (Config, error) {
+	var cfg Config
+	fields := []struct {
+		name  string
+		value *int
+		to    *int
+		max   int
+	}{
+		{"vocab_size", c.VocabSize, &cfg.VocabSize, 1 << 22},
+		{"hidden_size", c.HiddenSize, &cfg.HiddenSize, 1 << 14},
+		{"num_hidden_layers", c.Layers, &cfg.Layers, 1 << 8},
+		{"num_attention_heads", c.Heads, &cfg.Heads, 1 << 10},
+		{"intermediate_size", c.IntermediateSize, &cfg.IntermediateSize, 1 << 16},
+		{"max_position_embeddings", c.MaxPositions, &cfg.MaxPositions, 1 << 17},
+		{"type_vocab_size", orElse(c.TypeVocabSize, defaultTypeVocab), &cfg.TypeVocabSize, 1 << 10},
+		{"num_labels", c.labels(), &cfg.Labels, maxLabels},
+	}
+	for _, f := range fields {
+		if f.value == nil {
+			return cfg, fmt.Errorf("field %q is missing", f.name)
+		}
+		if *f.value < 1 || *f.value > f.max {
+			return cfg, fmt.Errorf("%s is %d, expected 1 to %d", f.name, *f.value, f.max)
+		}
+		*f.to = *f.value
+	}
+	if cfg.TypeVocabSize < 2 {
+		return cfg, fmt.Errorf("type_vocab_size is %d, expected at least 2: one for the query, one for the document", cfg.TypeVocabSize)
+	}
+	if cfg.HiddenSize%cfg.Heads != 0 {
+		return cfg, fmt.Errorf("hidden_size %d is not a multiple of num_attention_heads %d", cfg.HiddenSize, cfg.Heads)
+	}
+	cfg.LayerNormEps = *orElse(c.LayerNormEps, defaultLayerNormEps)
+	if !(cfg.LayerNormEps > 0 && cfg.LayerNormEps <= 1) {
+		return cfg, fmt.Errorf("layer_norm_eps is %v, expected more than 0 and at most 1", cfg.LayerNormEps)
+	}
+	act, ok := activations[*orElse(c.HiddenAct, "gelu")]
+	if !ok {
+		return cfg, fmt.Errorf("hidden_act %q is not supported, expected one of %s", *c.HiddenAct, strings.Join(sortedKeys(activations), ", "))
+	}
+	cfg.Activation = act
+	return cfg, nil
+}
+
+// labels is the number of logits. Hugging Face takes it from id2label, else
+// from num_labels, else 2; sentence-transformers puts a head with one label on
+// a model that is not a classifier.
+func (c *configJSON) labels() *int {
+	n := defaultLabels
+	switch {
+	case slices.Contains(c.Architectures, encoderArch):
+		n = 1
+	case len(c.ID2Label) > 0:
+		n = len(c.ID2Label)
+	case c.NumLabels != nil:
+		n = *c.NumLabels
+	}
+	return &n
+}
+
+// scoring is the activation that config.json names for scores, "" for none:
+// sentence_transformers.activation_fn, or the key that stood for it before
+// sentence-transformers 4.
+func (c *configJSON) scoring() (string, error) {
+	value, ok := c.Sentence["activation_fn"]
+	if !ok {
+		return *orElse(c.LegacyActivation, ""), nil
+	}
+	return activationName("sentence_transformers.activation_fn", value)
+}
+
+// sigmoid says whether scores are sigmoid(logit) by default. The file that
+// sentence-transformers writes since version 5 comes before config.json.
+func (c modelConfig) sigmoid(dir string) (bool, error) {
+	path := filepath.Join(dir, sentenceConfigFile)
+	name := c.scoring
+	data, err := readSmall(path, maxConfig)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err == nil {
+		own, err := parseSentenceConfig(data)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", path, err)
+		}
+		if own != "" {
+			name = own
+		}
+	} else {
+		path = filepath.Join(dir, configFile)
+	}
+	yes, err := sigmoidFor(name, c.Labels)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
+	}
+	return yes, nil
+}
+
+// parseSentenceConfig returns the activation that
+// config_sentence_transformers.json names, "" for none.
+func parseSentenceConfig(data []byte) (string, error) {
+	var c map[string]any
+	if err := json.Unmarshal(data, &c); err != nil {
+		return "", jsonError(err)
+	}
+	return activationName("activation_fn", c["activation_fn"])
+}
+
+// activationName returns the value of an activation_fn field: a string or null.
+func activationName(field string, value any) (string, error) {
+	if value == nil {
+		return "", nil
+	}
+	name, ok := value.(string)
+	if !ok {
+		return "", fmt.Errorf("%s is %v, expected a string", field, value)
+	}
+	return name, nil
+}
+
+// sigmoidFor resolves an activation by its Python name; "" stands for the
+// default of sentence-transformers, sigmoid for a single label.
+func sigmoidFor(name string, labels int) (bool, error) {
+	switch name {
+	case "":
+		return labels == 1, nil
+	case "torch.nn.modules.activation.Sigmoid", "torch.nn.Sigmoid":
+		return true, nil
+	case "torch.nn.modules.linear.Identity", "torch.nn.Identity":
+		return false, nil
+	}
+	return false, fmt.Errorf("activation function %q is not supported, expected torch.nn.modules.linear.Identity or torch.nn.modules.activation.Sigmoid", name)
+}

@@ -1,0 +1,156 @@
+package weights
+
+import (
+	"maps"
+	"path/filepath"
+	"testing"
+
+	"encoding/json"
+
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+// configWith returns config.json of the tiny model with changes; a nil value
+// removes the field.
+func configWith(t testing.TB, changes map[string]any) []byte {
+	t.Helper()
+	c := map[string]any{"model_type": "bert", "architectures": []string{classifierArch}}
+	maps.Copy(c, weightstest.Tiny(8, 2, 2))
+	for k, v := range changes {
+		if c[k] = v; v == nil {
+			delete(c, k)
+		}
+	}
+	data, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func TestParseConfig(t *testing.T) {
+	base := Config{
+		VocabSize: 1000, HiddenSize: 8, Layers: 2, Heads: 2, IntermediateSize: 32, MaxPositions: 128,
+		TypeVocabSize: 2, Labels: 1, LayerNormEps: 1e-12, Activation: GELU,
+	}
+	with := func(change func(*Config)) Config {
+		c := base
+		change(&c)
+		return c
+	}
+	tests := []struct {
+		name    string
+		changes map[string]any
+		want    Config
+	}{
+		{"as it is", nil, base},
+		{"defaults of Hugging Face", map[string]any{"type_vocab_size": nil, "layer_norm_eps": nil, "hidden_act": nil, "architectures": nil}, base},
+		{"position embeddings named", map[string]any{"position_embedding_type": "absolute"}, base},
+		{"epsilon", map[string]any{"layer_norm_eps": 1e-5}, with(func(c *Config) { c.LayerNormEps = 1e-5 })},
+		{"gelu_new", map[string]any{"hidden_act": "gelu_new"}, with(func(c *Config) { c.Activation = GELUTanh })},
+		{"gelu_pytorch_tanh", map[string]any{"hidden_act": "gelu_pytorch_tanh"}, with(func(c *Config) { c.Activation = GELUTanh })},
+		{"relu", map[string]any{"hidden_act": "relu"}, with(func(c *Config) { c.Activation = ReLU })},
+		{"labels by name", map[string]any{"id2label": map[string]string{"0": "a", "1": "b", "2": "c"}, "num_labels": 9}, with(func(c *Config) { c.Labels = 3 })},
+		{"labels by number", map[string]any{"id2label": nil, "num_labels": 4}, with(func(c *Config) { c.Labels = 4 })},
+		{"labels unsaid", map[string]any{"id2label": nil}, with(func(c *Config) { c.Labels = 2 })},
+		{"labels of an encoder", map[string]any{"id2label": nil, "architectures": []string{encoderArch}}, base},
+	}
+	for _, test := range tests {
+		got, err := parseConfig(configWith(t, test.changes))
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		} else if got.Config != test.want {
+			t.Errorf("%s: got %+v, want %+v", test.name, got.Config, test.want)
+		}
+	}
+}
+
+func TestParseConfigBad(t *testing.T) {
+	tests := []struct {
+		name    string
+		changes map[string]any
+		want    []string
+	}{
+		{"no model type", map[string]any{"model_type": nil}, []string{`model_type ""`, `"bert"`}},
+		{"other model type", map[string]any{"model_type": "distilbert"}, []string{`model_type "distilbert" is not supported`}},
+		{"other architecture", map[string]any{"architectures": []string{"BertForTokenClassification"}}, []string{`"BertForTokenClassification" is not supported`, classifierArch}},
+		{"relative positions", map[string]any{"position_embedding_type": "relative_key"}, []string{`position_embedding_type "relative_key" is not supported`}},
+		{"decoder", map[string]any{"is_decoder": true}, []string{"is_decoder"}},
+		{"quantized", map[string]any{"quantization_config": map[string]any{"bits": 4}}, []string{"quantization_config"}},
+		{"activation", map[string]any{"hidden_act": "silu"}, []string{`hidden_act "silu" is not supported`, "gelu_pytorch_tanh"}},
+		{"size missing", map[string]any{"hidden_size": nil}, []string{`"hidden_size" is missing`}},
+		{"size zero", map[string]any{"num_hidden_layers": 0}, []string{"num_hidden_layers is 0, expected 1 to 256"}},
+		{"size negative", map[string]any{"vocab_size": -5}, []string{"vocab_size is -5"}},
+		{"size huge", map[string]any{"max_position_embeddings": 1 << 40}, []string{"max_position_embeddings is 1099511627776"}},
+		{"size fractional", map[string]any{"intermediate_size": 1.5}, []string{"intermediate_size", "1.5"}},
+		{"size text", map[string]any{"num_attention_heads": "two"}, []string{"num_attention_heads", "string"}},
+		{"heads do not divide", map[string]any{"num_attention_heads": 3}, []string{"hidden_size 8 is not a multiple of num_attention_heads 3"}},
+		{"one token type", map[string]any{"type_vocab_size": 1}, []string{"type_vocab_size is 1"}},
+		{"epsilon zero", map[string]any{"layer_norm_eps": 0}, []string{"layer_norm_eps is 0"}},
+		{"epsilon large", map[string]any{"layer_norm_eps": 2}, []string{"layer_norm_eps is 2"}},
+		{"too many labels", map[string]any{"id2label": nil, "num_labels": 1 << 20}, []string{"num_labels is 1048576"}},
+		{"scoring activation", map[string]any{"sentence_transformers": map[string]any{"activation_fn": 3}}, []string{"sentence_transformers.activation_fn is 3"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := parseConfig(configWith(t, test.changes))
+			wantError(t, err, test.want...)
+		})
+	}
+	_, err := parseConfig([]byte(`{"model_type":"bert"} {}`))
+	wantError(t, err, "not valid JSON near byte 23")
+	_, err = parseConfig([]byte(`[]`))
+	wantError(t, err, "array")
+}
+
+// TestSigmoid follows the rule of sentence-transformers through its files.
+func TestSigmoid(t *testing.T) {
+	const identity, sigmoid = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
+	st := func(v any) map[string]any {
+		return map[string]any{"sentence_transformers": map[string]any{"activation_fn": v}}
+	}
+	old := func(v any) map[string]any { return map[string]any{"sbert_ce_default_activation_function": v} }
+	three := map[string]any{"id2label": map[string]string{"0": "a", "1": "b", "2": "c"}}
+	both := st(sigmoid)
+	maps.Copy(both, old(identity))
+	silent := st(nil)
+	maps.Copy(silent, old(identity))
+	tests := []struct {
+		name    string
+		changes map[string]any
+		own     string // config_sentence_transformers.json, "" for none
+		want    bool
+	}{
+		{"one label", nil, "", true},
+		{"three labels", three, "", false},
+		{"version 4", st(identity), "", false},
+		{"before version 4", old(identity), "", false},
+		{"version 4 before the old key", both, "", true},
+		{"version 4 says null", silent, "", true},
+		{"version 4 without activation", map[string]any{"sentence_transformers": map[string]any{"version": "4.0.1"}}, "", true},
+		{"own file", nil, `{"activation_fn":"` + identity + `"}`, false},
+		{"own file before config.json", st(identity), `{"activation_fn":"` + sigmoid + `"}`, true},
+		{"own file says null", st(identity), `{"activation_fn":null}`, false},
+		{"own file of an encoder", nil, `{"__version__":{"sentence_transformers":"2.0.0"}}`, true},
+	}
+	for _, test := range tests {
+		dir := tinyDir(t)
+		weightstest.WriteFile(t, filepath.Join(dir, configFile), configWith(t, test.changes))
+		if test.own != "" {
+			weightstest.WriteFile(t, filepath.Join(dir, sentenceConfigFile), []byte(test.own))
+		}
+		cfg, err := readConfig(dir)
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		got, err := cfg.sigmoid(dir)
+		if err != nil || got != test.want {
+			t.Errorf("%s: got %v, %v, want %v", test.name, got, err, test.want)
+		}
+	}
+	dir := tinyDir(t)
+	weightstest.WriteFile(t, filepath.Join(dir, configFile), configWith(t, old("torch.nn.modules.activation.Tanh")))
+	_, err := Open(dir, Options{})
+	wantError(t, err, configFile, `"torch.nn.modules.activation.Tanh" is not supported`, "Identity")
+}

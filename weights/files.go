@@ -1,0 +1,162 @@
+package weights
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"reflect"
+	"slices"
+)
+
+// readSmall reads a file of at most limit bytes.
+func readSmall(path string, limit int64) (_ []byte, err error) {
+	f, size, err := openRegular(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if cerr := f.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if size > limit {
+		return nil, fmt.Errorf("%s: %d bytes, more than the %d bytes such a file may have", path, size, limit)
+	}
+	return io.ReadAll(io.LimitReader(f, limit))
+}
+
+// A member is one key and value of a JSON object.
+type member struct {
+	key   string
+	value json.RawMessage
+}
+
+// splitObject returns the members of a JSON object in the order they are
+// written. Unlike json.Unmarshal it refuses a key that occurs twice.
+func splitObject(data []byte) ([]member, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	open, err := dec.Token()
+	if err != nil {
+		return nil, notJSON(dec, err)
+	}
+	if open != json.Delim('{') {
+		return nil, fmt.Errorf("not a JSON object but %s", kind(open))
+	}
+	var members []member
+	seen := map[string]bool{}
+	for dec.More() {
+		token, err := dec.Token()
+		if err != nil {
+			return nil, notJSON(dec, err)
+		}
+		key, ok := token.(string)
+		if !ok {
+			return nil, fmt.Errorf("not valid JSON at byte %d: %s where a key belongs", dec.InputOffset(), kind(token))
+		}
+		if seen[key] {
+			return nil, fmt.Errorf("key %q occurs twice", key)
+		}
+		seen[key] = true
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return nil, notJSON(dec, err)
+		}
+		members = append(members, member{key, value})
+	}
+	if _, err := dec.Token(); err != nil { // the closing brace
+		return nil, notJSON(dec, err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
+	}
+	return members, nil
+}
+
+func notJSON(dec *json.Decoder, err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("not valid JSON near byte %d: %w", dec.InputOffset(), err)
+}
+
+// kind names the sort of a JSON token.
+func kind(t json.Token) string {
+	switch t := t.(type) {
+	case json.Delim:
+		if t == '[' {
+			return "an array"
+		}
+		return "an object"
+	case string:
+		return "a string"
+	case float64:
+		return "a number"
+	case bool:
+		return "a boolean"
+	}
+	return "null"
+}
+
+// jsonError describes a failed json.Unmarshal in terms of the file.
+func jsonError(err error) error {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("not valid JSON near byte %d: %w", syntax.Offset, err)
+	}
+	var found *json.UnmarshalTypeError
+	if !errors.As(err, &found) {
+		return err
+	}
+	if found.Field == "" {
+		return fmt.Errorf("found %s, expected %s", found.Value, jsonKind(found.Type))
+	}
+	return fmt.Errorf("field %q: found %s, expected %s", found.Field, found.Value, jsonKind(found.Type))
+}
+
+// jsonKind names the JSON value that a Go type is decoded from.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "whole number"
+	case reflect.Uint64:
+		return "whole number, not negative"
+	case reflect.Float64:
+		return "number"
+	case reflect.String:
+		return "string"
+	case reflect.Slice:
+		return "array"
+	}
+	return "object"
+}
+
+// An absent error says in its own words that something does not exist.
+type absent string
+
+func (a absent) Error() string        { return string(a) }
+func (a absent) Is(target error) bool { return target == fs.ErrNotExist }
+
+// missingFile adds to err, if it says that path does not exist, a hint.
+func missingFile(path string, err error, hint string) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return absent(path + " is missing: " + hint)
+	}
+	return err
+}
+
+func orElse[T any](p *T, value T) *T {
+	if p == nil {
+		return &value
+	}
+	return p
+}
+
+func sortedKeys[V any](m map[string]V) []string {
+	return slices.Sorted(maps.Keys(m))
+}

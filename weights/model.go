@@ -1,0 +1,184 @@
+// Package weights turns a model reference into verified named tensors.
+//
+// A reference is the directory of a BERT cross-encoder in the layout of
+// Hugging Face (config.json, tokenizer.json, model.safetensors) or "builtin".
+// Everything read is checked before it is used: what a file claims is compared
+// with what the file holds, and no allocation is sized by a claim.
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+)
+
+// DType is the element type of a tensor, in the spelling of safetensors.
+type DType string
+
+// The element types a model's tensors may have.
+const (
+	F32  DType = "F32"
+	F16  DType = "F16"
+	BF16 DType = "BF16"
+)
+
+// A Tensor is a named array, little-endian and row-major. Data may alias a
+// mapped file: it is read-only and valid until Model.Close.
+type Tensor struct {
+	Name  string
+	DType DType
+	Shape []int
+	Data  []byte
+}
+
+// Options are the choices of Open beside the model itself.
+type Options struct {
+	// Adapter is the directory of a PEFT LoRA adapter that is merged into the
+	// weights, Builtin for the one that is part of the program, "" for none.
+	Adapter string
+}
+
+// A Model is a verified model, ready to be handed to a session.
+type Model struct {
+	Ref     string // as given to Open
+	Dir     string // the directory the files were read from
+	Adapter string // the adapter merged: a directory, "builtin", or ""
+	Config  Config
+
+	// Tensors holds every tensor of the graph exactly once, under the names
+	// and in the order of BertForSequenceClassification without its "bert."
+	// prefix: embeddings, layers ascending, pooler, classifier. Shapes are
+	// those that Config implies. Every value is finite.
+	Tensors []Tensor
+
+	// Ignored names the tensors of the file that the graph has no use for.
+	Ignored []string
+
+	// TokenizerJSON is tokenizer.json as it was read: a WordPiece model whose
+	// ids are all below Config.VocabSize.
+	TokenizerJSON   []byte
+	TokenizerConfig TokenizerConfig
+
+	// MaxLength is the longest input in tokens, special tokens included.
+	MaxLength int
+
+	// Sigmoid says whether scores are sigmoid(logit) by default, by the rule
+	// of sentence-transformers: yes for a single label, unless the model's
+	// files name an activation.
+	Sigmoid bool
+
+	mu    sync.Mutex
+	owned []*mapping
+}
+
+// Open reads and verifies the model that ref names and merges the adapter of
+// opts, if any. An error names the file, the tensor where one is concerned,
+// what was expected and what was found.
+func Open(ref string, opts Options) (*Model, error) {
+	dir, err := resolve(ref)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", ref, err)
+	}
+	if ref == Builtin && opts.Adapter != "" {
+		return nil, fmt.Errorf("model %q has an adapter of its own: give the directory %s to merge %s instead", ref, dir, opts.Adapter)
+	}
+	m := &Model{Ref: ref, Dir: dir, Adapter: opts.Adapter}
+	if ref == Builtin {
+		m.Adapter = Builtin
+	}
+	if err := m.load(); err != nil {
+		err = fmt.Errorf("model %q: %w", dir, err)
+		if ref == Builtin {
+			err = fmt.Errorf("model %q: %w", ref, err)
+		}
+		return nil, errors.Join(err, m.Close())
+	}
+	return m, nil
+}
+
+// Close releases the memory that Tensors alias. They must not be used
+// afterwards, nor while Close runs. Closing twice is harmless.
+func (m *Model) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, mem := range m.owned {
+		errs = append(errs, mem.close())
+	}
+	m.owned, m.Tensors = nil, nil
+	return errors.Join(errs...)
+}
+
+// load fills m from its directory and adapter.
+func (m *Model) load() error {
+	cfg, err := readConfig(m.Dir)
+	if err != nil {
+		return err
+	}
+	if err := m.loadTokenizer(cfg.Config); err != nil {
+		return err
+	}
+	base, err := m.mapFile(filepath.Join(m.Dir, weightsFile))
+	if err != nil {
+		return err
+	}
+	var ad *adapter
+	if m.Adapter != "" {
+		if ad, err = m.loadAdapter(); err != nil {
+			return err
+		}
+	}
+	if err := m.assemble(&cfg.Config, base, ad); err != nil {
+		return err
+	}
+	m.Config = cfg.Config
+	m.Sigmoid, err = cfg.sigmoid(m.Dir)
+	return err
+}
+
+// assemble puts the tensors of base and ad together under their canonical
+// names and merges ad's low-rank updates.
+func (m *Model) assemble(cfg *Config, base *tensorFile, ad *adapter) error {
+	found, err := base.index()
+	if err != nil {
+		return err
+	}
+	if ad != nil {
+		if err := ad.replace(found, cfg); err != nil {
+			return err
+		}
+	}
+	want := layout(*cfg)
+	picked, err := pick(want, found)
+	if err != nil {
+		return explainMissing(base.name, err, ad)
+	}
+	m.Ignored = unused(want, found)
+	if err := checkFinite(picked); err != nil {
+		return err
+	}
+	if ad != nil {
+		merged, mem, err := ad.merge(picked)
+		if err != nil {
+			return err
+		}
+		picked, m.owned = merged, append(m.owned, mem)
+	}
+	m.Tensors = make([]Tensor, len(picked))
+	for i, e := range picked {
+		m.Tensors[i] = e.Tensor
+	}
+	return nil
+}
+
+// explainMissing says what to do about missing tensors.
+func explainMissing(file string, err error, ad *adapter) error {
+	switch {
+	case !errors.Is(err, errMissing):
+		return err
+	case ad != nil:
+		return fmt.Errorf("%s with %s: %w", file, ad.name, err)
+	}
+	return fmt.Errorf("%s: %w (an encoder without a classifier needs an adapter that brings one)", file, err)
+}

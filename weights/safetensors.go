@@ -1,0 +1,164 @@
+package weights
+
+import (
+	"cmp"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math/bits"
+	"slices"
+)
+
+const (
+	// maxHeader bounds the JSON header of a safetensors file. The largest
+	// model accepted needs about 1 MB.
+	maxHeader = 8 << 20
+	maxDims   = 8
+)
+
+// bitsOf is the size of one element of every type that safetensors defines.
+var bitsOf = map[DType]uint64{
+	"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
+	F16: 16, BF16: 16, F32: 32, "F64": 64, "C64": 64,
+	"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+	"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}
+
+// A span is where the data of a tensor lies, in bytes after the header.
+type span struct{ begin, end uint64 }
+
+// parseSafetensors returns the tensors of a safetensors file in the order of
+// their data, which they alias. The format is checked whole: the tensors must
+// cover the data exactly, without a gap or an overlap.
+func parseSafetensors(file []byte) ([]Tensor, error) {
+	if len(file) < 8 {
+		return nil, fmt.Errorf("truncated: %d bytes, expected at least the 8 of the header length", len(file))
+	}
+	n := binary.LittleEndian.Uint64(file)
+	if n > maxHeader {
+		return nil, fmt.Errorf("not a safetensors file: header of %d bytes, expected at most %d", n, maxHeader)
+	}
+	if rest := uint64(len(file) - 8); n > rest {
+		return nil, fmt.Errorf("truncated: header of %d bytes, found %d", n, rest)
+	}
+	header, data := file[8:8+n], file[8+n:]
+	if len(header) == 0 || header[0] != '{' {
+		return nil, fmt.Errorf("not a safetensors file: the header does not start with a JSON object")
+	}
+	members, err := splitObject(header)
+	if err != nil {
+		return nil, fmt.Errorf("header: %w", err)
+	}
+	var tensors []Tensor
+	var spans []span
+	for _, m := range members {
+		if m.key == "__metadata__" {
+			var text map[string]string
+			if err := json.Unmarshal(m.value, &text); err != nil {
+				return nil, fmt.Errorf("header: __metadata__: expected an object of strings: %w", jsonError(err))
+			}
+			continue
+		}
+		t, s, err := parseEntry(m)
+		if err != nil {
+			return nil, fmt.Errorf("tensor %q: %w", m.key, err)
+		}
+		tensors, spans = append(tensors, t), append(spans, s)
+	}
+	return place(tensors, spans, data)
+}
+
+// parseEntry decodes the header entry of one tensor, all but its data.
+func parseEntry(m member) (Tensor, span, error) {
+	t := Tensor{Name: m.key}
+	fields, err := splitObject(m.value)
+	if err != nil {
+		return t, span{}, err
+	}
+	var offsets []uint64
+	for _, f := range fields {
+		switch f.key {
+		case "dtype":
+			err = json.Unmarshal(f.value, &t.DType)
+		case "shape":
+			err = json.Unmarshal(f.value, &t.Shape)
+		case "data_offsets":
+			err = json.Unmarshal(f.value, &offsets)
+		default:
+			err = fmt.Errorf("not one of dtype, shape, data_offsets")
+		}
+		if err != nil {
+			return t, span{}, fmt.Errorf("field %q: %w", f.key, jsonError(err))
+		}
+	}
+	if t.Shape == nil || len(t.Shape) > maxDims {
+		return t, span{}, fmt.Errorf("shape %v, expected an array of at most %d sizes", t.Shape, maxDims)
+	}
+	if len(offsets) != 2 || offsets[0] > offsets[1] {
+		return t, span{}, fmt.Errorf("data_offsets %v, expected a begin and an end after it", offsets)
+	}
+	s := span{offsets[0], offsets[1]}
+	want, err := byteSize(t)
+	if err != nil {
+		return t, s, err
+	}
+	if got := s.end - s.begin; got != want {
+		return t, s, fmt.Errorf("data_offsets %v hold %d bytes, expected %d for %s %v", offsets, got, want, t.DType, t.Shape)
+	}
+	return t, s, nil
+}
+
+// byteSize returns the number of bytes that a tensor's type and shape call for.
+func byteSize(t Tensor) (uint64, error) {
+	total, ok := bitsOf[t.DType]
+	if !ok {
+		return 0, fmt.Errorf("unknown dtype %q", t.DType)
+	}
+	for _, d := range t.Shape {
+		if d < 0 {
+			return 0, fmt.Errorf("shape %v has a negative size", t.Shape)
+		}
+		hi, lo := bits.Mul64(total, uint64(d))
+		if hi != 0 {
+			return 0, fmt.Errorf("shape %v of %s overflows", t.Shape, t.DType)
+		}
+		total = lo
+	}
+	if total%8 != 0 {
+		return 0, fmt.Errorf("shape %v of %s is not a whole number of bytes", t.Shape, t.DType)
+	}
+	return total / 8, nil
+}
+
+// place gives each tensor its slice of data.
+func place(tensors []Tensor, spans []span, data []byte) ([]Tensor, error) {
+	order := make([]int, len(tensors))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(spans[a].begin, spans[b].begin), cmp.Compare(spans[a].end, spans[b].end))
+	})
+	placed := make([]Tensor, 0, len(tensors))
+	size, next := uint64(len(data)), uint64(0)
+	for _, i := range order {
+		t, s := tensors[i], spans[i]
+		if s.end > size {
+			return nil, fmt.Errorf("tensor %q: truncated: data up to byte %d, found %d bytes of data", t.Name, s.end, size)
+		}
+		if s.begin != next {
+			fault := "gap before it"
+			if s.begin < next {
+				fault = "overlaps the tensor before it"
+			}
+			return nil, fmt.Errorf("tensor %q: %s: data begins at byte %d, expected %d", t.Name, fault, s.begin, next)
+		}
+		t.Data = data[s.begin:s.end:s.end]
+		placed = append(placed, t)
+		next = s.end
+	}
+	if next != size {
+		return nil, fmt.Errorf("%d bytes of data, expected %d: bytes after the last tensor", size, next)
+	}
+	return placed, nil
+}

@@ -1,0 +1,75 @@
+package weights
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+func TestCheckTokenizer(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       []string // nil: no error
+	}{
+		{"escaped tokens", `{"model":{"type":"WordPiece","vocab":{"a\"9":3,"\\":9, "}" : 0}}}`, nil},
+		{"id beyond the vocabulary", `{"model":{"type":"WordPiece","vocab":{"a":3,"b":10}}}`, []string{"token id 10", "vocab_size 10"}},
+		{"added id beyond the vocabulary", `{"added_tokens":[{"id":12,"content":"[X]"}],"model":{"type":"WordPiece","vocab":{"a":3}}}`, []string{"token id 12"}},
+		{"added id negative", `{"added_tokens":[{"id":-1,"content":"[X]"}],"model":{"type":"WordPiece","vocab":{"a":3}}}`, []string{`"[X]"`, "-1"}},
+		{"id negative", `{"model":{"type":"WordPiece","vocab":{"a":-3}}}`, []string{"token id"}},
+		{"id fractional", `{"model":{"type":"WordPiece","vocab":{"a":1.5}}}`, []string{"token id"}},
+		{"id huge", `{"model":{"type":"WordPiece","vocab":{"a":99999999999999999999999}}}`, []string{"too large"}},
+		{"id nested", `{"model":{"type":"WordPiece","vocab":{"a":{"b":1}}}}`, []string{"token id"}},
+		{"vocabulary a list", `{"model":{"type":"WordPiece","vocab":["a"]}}`, []string{"object of token ids"}},
+		{"vocabulary empty", `{"model":{"type":"WordPiece","vocab":{}}}`, []string{"empty"}},
+		{"no model", `{}`, []string{`model type ""`}},
+		{"an array", `[]`, []string{"array"}},
+	}
+	for _, test := range tests {
+		err := checkTokenizer([]byte(test.text), 10)
+		if test.want != nil {
+			wantError(t, err, test.want...)
+		} else if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+func TestTokenizerConfig(t *testing.T) {
+	yes, no := true, false
+	tests := []struct {
+		text   string
+		want   TokenizerConfig
+		length int // of the model, which has 128 positions
+	}{
+		{`{}`, TokenizerConfig{}, 128},
+		{`{"model_max_length":64,"do_lower_case":false,"strip_accents":null}`, TokenizerConfig{DoLowerCase: &no, ModelMaxLength: 64}, 64},
+		{`{"model_max_length":512,"strip_accents":true}`, TokenizerConfig{StripAccents: &yes, ModelMaxLength: 512}, 128},
+		{`{"model_max_length":1000000000000000019884624838656,"tokenize_chinese_chars":false}`, TokenizerConfig{TokenizeChineseChars: &no}, 128},
+		{`{"model_max_length":1e30}`, TokenizerConfig{}, 128},
+		{`{"model_max_length":null}`, TokenizerConfig{}, 128},
+	}
+	same := func(a, b *bool) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
+	for _, test := range tests {
+		dir := tinyDir(t)
+		weightstest.WriteFile(t, filepath.Join(dir, tokenizerConfigFile), []byte(test.text))
+		m := openModel(t, dir, Options{})
+		g, w := m.TokenizerConfig, test.want
+		if !same(g.DoLowerCase, w.DoLowerCase) || !same(g.StripAccents, w.StripAccents) ||
+			!same(g.TokenizeChineseChars, w.TokenizeChineseChars) || g.ModelMaxLength != w.ModelMaxLength {
+			t.Errorf("%s: got %+v, want %+v", test.text, g, w)
+		}
+		if m.MaxLength != test.length {
+			t.Errorf("%s: maximum length %d, want %d", test.text, m.MaxLength, test.length)
+		}
+	}
+	for text, want := range map[string]string{
+		`{"model_max_length":0}`:     "model_max_length is 0",
+		`{"model_max_length":-1}`:    "model_max_length is -1",
+		`{"do_lower_case":"yes"}`:    "do_lower_case",
+		`{"model_max_length":1e999}`: "model_max_length",
+	} {
+		_, err := parseTokenizerConfig([]byte(text))
+		wantError(t, err, want)
+	}
+}

@@ -1,0 +1,73 @@
+package weightstest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"testing"
+)
+
+// TestEncodeIsReproducible pins the generator: the sums were computed by an
+// independent implementation in Python, and the files that PyTorch's golden
+// values come from are built by that one.
+func TestEncodeIsReproducible(t *testing.T) {
+	tests := []struct {
+		name string
+		spec Spec
+		want string
+	}{
+		{
+			"one label",
+			Spec{Seed: 1, Config: with(Tiny(64, 2, 2), "vocab_size", 997)},
+			"9d3a9d4a1128528712370c7f1a52c2076c66307ec7b0201a97dff2457a83349d",
+		},
+		{
+			"another intermediate size",
+			Spec{Seed: 2, Config: with(with(Tiny(128, 2, 2), "vocab_size", 997), "intermediate_size", 320)},
+			"f1cf3f5b8ee5bc9669c0625795ee945c372cd50d47881edaa18196c79b9aeb58",
+		},
+		{
+			"three labels",
+			Spec{Seed: 5, Config: with(with(with(Tiny(64, 2, 1), "vocab_size", 997), "id2label", nil), "num_labels", 3)},
+			"89134d7a8756f8ce5f94b6df1db9df78eaddae954c57c4d567d30c450406bd03",
+		},
+	}
+	for _, test := range tests {
+		sum := sha256.Sum256(Encode(Tensors(test.spec)))
+		if got := hex.EncodeToString(sum[:]); got != test.want {
+			t.Errorf("%s: sha256 %s, want %s", test.name, got, test.want)
+		}
+		test.spec.Seed++
+		sum = sha256.Sum256(Encode(Tensors(test.spec)))
+		if got := hex.EncodeToString(sum[:]); got == test.want {
+			t.Errorf("%s: the sum does not depend on the seed", test.name)
+		}
+	}
+}
+
+func TestTokenizerFillsVocabulary(t *testing.T) {
+	for _, size := range []int{5, 64, 299, 300, 1000} {
+		vocab := Tokenizer(size)["model"].(map[string]any)["vocab"].(map[string]int)
+		if len(vocab) != size {
+			t.Errorf("vocabulary of %d tokens, want %d", len(vocab), size)
+		}
+		used := make([]bool, size)
+		for token, id := range vocab {
+			if used[id] {
+				t.Errorf("size %d: %q has the id %d of another token", size, token, id)
+			}
+			used[id] = true
+		}
+		want := 2
+		if size >= 300 {
+			want = 101
+		}
+		if got := vocab["[CLS]"]; got != want {
+			t.Errorf("size %d: [CLS] has id %d, want %d", size, got, want)
+		}
+	}
+}
+
+func with(config map[string]any, key string, value any) map[string]any {
+	config[key] = value
+	return config
+}

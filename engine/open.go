@@ -129,6 +129,9 @@ func (e *Engine) build(cfg Config, model *weights.Model) error {
 		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.Threads,
 	})
 	e.info.Startup.Session = time.Since(start)
+	if errors.Is(err, mlx.ErrNoDevice) {
+		err = fmt.Errorf("%w; ask for device cpu, or auto, which takes a GPU only where there is one", err)
+	}
 	if err = errors.Join(err, <-tokenized); err != nil {
 		return err
 	}

@@ -1,0 +1,87 @@
+// Package cli is the command line of mlxrank: flags in, text and JSON out.
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Streams are the standard streams of a run. Out carries results only; facts
+// about the run, the log and errors go to Err.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// Run executes the command line args, of which the first is the program's name,
+// and returns the exit status: 0, 1 for a failure, 2 for a wrong command line,
+// 130 when ctx was cancelled. Errors have been printed.
+func Run(ctx context.Context, args []string, s Streams) int {
+	app := newApp(s)
+	err := app.RunContext(ctx, flagsFirst(args, app.Commands))
+	return report(ctx, s.Err, err)
+}
+
+func newApp(s Streams) *cli.App {
+	app := &cli.App{
+		Name:      "mlxrank",
+		Usage:     "rank passages by how well they answer a query, with cross-encoders on MLX",
+		UsageText: "mlxrank COMMAND [flags]",
+		Flags:     []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
+		Commands: []*cli.Command{
+			rerankCommand(s), scoreCommand(s), tokenizeCommand(s), doctorCommand(s), versionCommand(s),
+		},
+		Action:         func(c *cli.Context) error { return withoutCommand(c, s) },
+		OnUsageError:   onUsageError,
+		ExitErrHandler: func(*cli.Context, error) {}, // Run reports and main exits
+		Reader:         s.In,
+		Writer:         s.Out,
+		ErrWriter:      s.Err,
+	}
+	for _, c := range app.Commands {
+		c.OnUsageError = onUsageError
+		// Without a help subcommand, which would take the place of a passage
+		// that reads "help"; its template is then to be named.
+		c.HideHelpCommand = true
+		c.CustomHelpTemplate = cli.CommandHelpTemplate
+	}
+	return app
+}
+
+// withoutCommand answers a command line that names no command of ours.
+func withoutCommand(c *cli.Context, s Streams) error {
+	if c.Bool("version") {
+		return printVersion(s.Out, false)
+	}
+	var names []string
+	for _, command := range c.App.Commands {
+		names = append(names, command.Name)
+	}
+	commands := "commands: " + strings.Join(names, ", ") + " (see mlxrank --help)"
+	if !c.Args().Present() {
+		return usagef("no command given; %s", commands)
+	}
+	return usagef("unknown command %q; %s", c.Args().First(), commands)
+}
+
+// noArguments refuses arguments of a command that takes flags only.
+func noArguments(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("%s takes no argument %q (see %s --help)", c.Command.Name, c.Args().First(), c.Command.HelpName)
+	}
+	return nil
+}
+
+// examples lays out the examples of a help text, each what it does and a command.
+func examples(pairs ...[2]string) string {
+	var b strings.Builder
+	b.WriteString("Examples:")
+	for _, p := range pairs {
+		fmt.Fprintf(&b, "\n  # %s\n  %s", p[0], p[1])
+	}
+	return b.String()
+}

@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// flagsFirst moves the flags of a command before its other arguments, because
+// urfave/cli reads no flag after the first argument that is none: without it
+// `rerank "a passage" --query q` would score the passages "--query" and "q".
+// Arguments after "--" stay as they are.
+func flagsFirst(args []string, commands []*cli.Command) []string {
+	command := findCommand(args, commands)
+	if command == nil {
+		return args
+	}
+	start := []string{args[0], args[1]}
+	var flags, rest []string
+	for i := 2; i < len(args); i++ {
+		switch arg := args[i]; {
+		case arg == "--":
+			rest = append(rest, args[i+1:]...)
+			i = len(args)
+		case len(arg) < 2 || arg[0] != '-':
+			rest = append(rest, arg)
+		case arg == "-h", arg == "-help", arg == "--help":
+			return append(start, arg) // or it would explain the first argument
+		case !takesNext(command, arg):
+			flags = append(flags, arg)
+		case i+1 == len(args):
+			return append(start, arg) // to be refused, since its value is missing
+		default:
+			flags = append(flags, arg, args[i+1])
+			i++
+		}
+	}
+	if len(rest) > 0 {
+		rest = append([]string{"--"}, rest...)
+	}
+	return slices.Concat(start, flags, rest)
+}
+
+func findCommand(args []string, commands []*cli.Command) *cli.Command {
+	if len(args) < 2 {
+		return nil
+	}
+	for _, c := range commands {
+		if c.HasName(args[1]) {
+			return c
+		}
+	}
+	return nil
+}
+
+// takesNext reports whether arg is a flag of the command whose value is the
+// argument after it.
+func takesNext(command *cli.Command, arg string) bool {
+	name := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
+	for _, flag := range command.Flags {
+		if _, boolean := flag.(*cli.BoolFlag); boolean {
+			continue
+		}
+		if slices.Contains(flag.Names(), name) {
+			return true
+		}
+	}
+	return false
+}

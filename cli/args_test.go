@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"io"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestFlagsFirst(t *testing.T) {
+	commands := newApp(Streams{Out: io.Discard, Err: io.Discard}).Commands
+	tests := []struct{ name, args, want string }{
+		{"nothing", "", ""},
+		{"unknown command", "frob a --json", "frob a --json"},
+		{"flag before the command", "--model x rerank", "--model x rerank"},
+		{"in order already", "rerank --query q a b", "rerank --query q -- a b"},
+		{"flag last", "rerank a b --query q", "rerank --query q -- a b"},
+		{"boolean takes no value", "rerank a --json b", "rerank --json -- a b"},
+		{"value by equals sign", "rerank a --query=q b", "rerank --query=q -- a b"},
+		{"single dash", "rerank a -query q b", "rerank -query q -- a b"},
+		{"value begins with a dash", "rerank a --query -q b", "rerank --query -q -- a b"},
+		{"value is a dash", "rerank --documents - --query q", "rerank --documents - --query q"},
+		{"dash alone is an argument", "rerank - --query q", "rerank --query q -- -"},
+		{"after a double dash all are arguments", "rerank --query q -- --json -x", "rerank --query q -- --json -x"},
+		{"double dash later", "rerank a --query q -- -x -- b", "rerank --query q -- a -x -- b"},
+		{"unknown flag stays a flag", "rerank a --frob b", "rerank --frob -- a b"},
+		{"value is missing", "rerank a --query", "rerank --query"},
+		{"help", "rerank a --help --query q", "rerank --help"},
+		{"help as a value", "rerank --query --help a", "rerank --query --help -- a"},
+		{"help as an argument", "rerank -- -h", "rerank -- -h"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"mlxrank"}, strings.Fields(test.args)...)
+			want := append([]string{"mlxrank"}, strings.Fields(test.want)...)
+			if got := flagsFirst(args, commands); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		})
+	}
+}

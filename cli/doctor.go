@@ -1,0 +1,255 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// The pair of doctor's forward pass, which is one of the engine's golden pairs,
+// and its logit by the builtin model in float32 as PyTorch computes it.
+var doctorPair = engine.Pair{
+	Query:    "Golang library for colorizing strings for terminal output",
+	Document: "Colorstring is a Go library for outputting colored strings to a console using a simple inline syntax to specify the colors.",
+}
+
+const doctorLogit = 6.817639
+
+func doctorCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "doctor",
+		Usage:     "check that everything needed is there and works",
+		UsageText: "mlxrank doctor [flags]",
+		Description: "Looks for the libraries and the model, says what it found where, and scores a pair.\n" +
+			"Each line is OK or FAIL; a failure says what to do and makes the exit status 1.\n" +
+			"The model looked at is builtin, which needs no download, unless --model names\n" +
+			"another. When that cannot be used, the pair is scored by builtin instead.\n\n" +
+			examples(
+				[2]string{"Check the installation", "mlxrank doctor"},
+				[2]string{"Check a model and a device", "mlxrank doctor --model ./my-model --device gpu"},
+			),
+		Flags:  engineFlags(weights.Builtin),
+		Action: func(c *cli.Context) error { return doctor(c, s) },
+	}
+}
+
+func doctor(c *cli.Context, s Streams) error {
+	config, err := engineConfig(c, s.Err)
+	if err != nil {
+		return err
+	}
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	checks := examine(c.Context, config)
+	if err := c.Context.Err(); err != nil {
+		return err
+	}
+	if err := writeChecks(s.Out, checks); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(checks, check.failed) {
+		return errReported
+	}
+	return nil
+}
+
+// examine makes all checks. What fails keeps only what needs it from running.
+func examine(ctx context.Context, config engine.Config) []check {
+	checks := []check{{name: "program", text: versionLine()}}
+	library, found := checkLibrary(config.Library)
+	checks = append(checks, found...)
+	if library != nil {
+		device := checkDevice(library, mlx.Device(config.Device))
+		checks = append(checks, device)
+		if device.failed() {
+			config.Device = string(mlx.CPU) // for the rest
+		}
+	}
+	config, found = checkModels(config)
+	checks = append(checks, found...)
+	switch {
+	case library == nil:
+		return append(checks, check{name: "forward", text: "not run: there is no library", remedy: "see library above"})
+	case config.Model == "":
+		checks = append(checks, check{name: "forward", text: "not run: there is no model", remedy: "see builtin above"})
+	default:
+		checks = append(checks, checkForward(ctx, config)...)
+	}
+	return append(checks, checkMemory(library))
+}
+
+// checkLibrary looks for libmlxrank and what it brings. The library is nil if
+// it cannot be used.
+func checkLibrary(path string) (*mlx.Library, []check) {
+	library, err := mlx.Load(path)
+	var refused *mlx.LoadError
+	if errors.As(err, &refused) {
+		c := check{name: "library", text: "libmlxrank was not found", detail: tried(refused.Tried),
+			remedy: "run `make build`, or name the file with --library or " + mlx.LibraryEnv}
+		if refused.Err != nil {
+			c.text = fmt.Sprintf("libmlxrank cannot be used: %v", refused.Err)
+		}
+		return nil, []check{c}
+	}
+	if err != nil {
+		return nil, []check{{name: "library", text: err.Error(), remedy: "run `make build`"}}
+	}
+	info := library.Info()
+	checks := []check{
+		{name: "library", text: fmt.Sprintf("%s (ABI %d)", info.Path, info.ABI), detail: tried(info.Tried)},
+		{name: "mlx", text: fmt.Sprintf("%s at %s, compiled against %s", info.MLXFound, info.MLXPath, info.MLXBuilt)},
+		{name: "mlx-c", text: info.MLXC + ", inside the library"},
+		{name: "blas", text: info.BLAS},
+	}
+	if strings.HasPrefix(info.BLAS, "not ") {
+		checks[3].remedy = "run `make build`, which puts OpenBLAS beside libmlx"
+	}
+	return library, checks
+}
+
+func tried(paths []string) []string {
+	lines := make([]string, len(paths))
+	for i, path := range paths {
+		lines[i] = "tried " + path
+	}
+	return lines
+}
+
+func checkDevice(library *mlx.Library, wanted mlx.Device) check {
+	info := library.Info()
+	c := check{name: "device", detail: []string{fmt.Sprintf("GPUs that MLX can use: %d; processors: %d", info.GPUs, info.CPUs)}}
+	device, err := library.Device(wanted)
+	if err != nil {
+		c.text = err.Error()
+		c.remedy = "use --device cpu, or --device auto to take a GPU only where there is one"
+		return c
+	}
+	kind := string(wanted)
+	if wanted == mlx.Auto {
+		kind = string(mlx.CPU)
+		if info.GPUs > 0 {
+			kind = string(mlx.GPU)
+		}
+	}
+	c.text = strings.TrimSuffix(kind+": "+device.Name, ": ")
+	if device.Memory > 0 {
+		c.text += ", " + mebibytes(device.Memory)
+	}
+	return c
+}
+
+func checkMemory(library *mlx.Library) check {
+	memory, err := library.Memory()
+	if err != nil {
+		return check{name: "memory", text: err.Error(), remedy: "run `make build`"}
+	}
+	return check{name: "memory", text: fmt.Sprintf("MLX: %s active, %s cached, %s peak, limit %s",
+		mebibytes(memory.Active), mebibytes(memory.Cache), mebibytes(memory.Peak), mebibytes(memory.Limit))}
+}
+
+// checkModels reads the files of the builtin model, and of the one asked for
+// when that is another. It returns the configuration with a usable model, with
+// none if there is none.
+func checkModels(config engine.Config) (engine.Config, []check) {
+	usable := config
+	usable.Model, usable.Adapter = "", ""
+	builtin := checkModel("builtin", weights.Builtin, "")
+	if !builtin.failed() {
+		usable.Model = weights.Builtin
+	}
+	if config.Model == weights.Builtin && config.Adapter == "" {
+		return usable, []check{builtin}
+	}
+	asked := checkModel("model", config.Model, config.Adapter)
+	if !asked.failed() {
+		usable = config
+	}
+	return usable, []check{builtin, asked}
+}
+
+func checkModel(name, ref, adapter string) check {
+	model, err := weights.Open(ref, weights.Options{Adapter: adapter})
+	if err != nil {
+		remedy := "give --model a directory with the model's files, or use --model builtin"
+		if ref == weights.Builtin {
+			remedy = "run `make build`, which fetches its files"
+		}
+		return check{name: name, text: err.Error(), remedy: remedy}
+	}
+	c := model.Config
+	text := fmt.Sprintf("%d layers of %d, %d heads, %s, at most %d tokens",
+		c.Layers, c.HiddenSize, c.Heads, count(c.Labels, "label", "labels"), model.MaxLength)
+	dir := model.Dir
+	if err := model.Close(); err != nil {
+		return check{name: name, text: err.Error(), remedy: "look at the disk the model is on"}
+	}
+	return check{name: name, text: dir, detail: []string{text}}
+}
+
+// checkForward opens the engine with a usable model and scores a pair.
+func checkForward(ctx context.Context, config engine.Config) []check {
+	failed := func(err error) []check {
+		return []check{{name: "forward", text: err.Error(), remedy: "run `make build`, then mlxrank doctor again; try --device cpu --dtype float32"}}
+	}
+	e, err := engine.Open(ctx, config)
+	if err != nil {
+		return failed(err)
+	}
+	tokens, err := e.Tokenize(ctx, []engine.Pair{doctorPair})
+	if err != nil {
+		return failed(errors.Join(err, e.Close()))
+	}
+	result, err := e.Score(ctx, []engine.Pair{doctorPair})
+	info := e.Info()
+	if err = errors.Join(err, e.Close()); err != nil {
+		return failed(err)
+	}
+	return []check{
+		{name: "tokenizer", text: fmt.Sprintf("daulet/tokenizers %s: %d tokens for the test pair", tokenizerVersion(), len(tokens[0].IDs))},
+		judge(info, result),
+	}
+}
+
+// judge compares the test pair's score with what it must be, which is known for
+// the builtin model.
+func judge(info engine.Info, r *engine.Result) check {
+	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s: start-up %.0f ms, inference %.1f ms",
+		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, ms(info.Startup.Total), ms(r.Timings.Inference))}
+	if info.Model != weights.Builtin {
+		return c
+	}
+	tolerance := 0.001
+	if info.DType != string(mlx.Float32) {
+		tolerance = 0.1
+	}
+	c.detail = []string{fmt.Sprintf("PyTorch computes logit %.4f", doctorLogit)}
+	if off := math.Abs(float64(r.Logits[0]) - doctorLogit); !(off <= tolerance) { // so that NaN is off
+		c.remedy = "do not use these scores: run `make test`, and report what it says"
+	}
+	return c
+}
+
+func tokenizerVersion() string {
+	const module = "github.com/daulet/tokenizers"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, dep := range info.Deps {
+			if dep.Path == module {
+				return dep.Version
+			}
+		}
+	}
+	return "(version unknown)"
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.0f MiB", math.Round(float64(n)/(1<<20))) }

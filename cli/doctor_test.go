@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// states reads doctor's lines: the state of each check by name.
+func states(t *testing.T, r result) map[string]string {
+	t.Helper()
+	if r.errOut != "" {
+		t.Errorf("standard error has %q", r.errOut)
+	}
+	got := map[string]string{}
+	advice := 0
+	for _, line := range strings.Split(strings.TrimSuffix(r.out, "\n"), "\n") {
+		if strings.HasPrefix(strings.TrimSpace(line), "-> ") {
+			advice++
+		}
+		if strings.HasPrefix(line, " ") {
+			continue
+		}
+		words := strings.Fields(line)
+		if len(words) < 3 || (words[0] != "OK" && words[0] != "FAIL") || strings.Index(line, words[1]) != 6 || line[17] == ' ' {
+			t.Fatalf("line %q", line)
+		}
+		got[words[1]] = words[0]
+	}
+	failed := 0
+	for _, state := range got {
+		if state == "FAIL" {
+			failed++
+		}
+	}
+	if failed != advice {
+		t.Errorf("%d failures and %d times advice:\n%s", failed, advice, r.out)
+	}
+	return got
+}
+
+func TestDoctor(t *testing.T) {
+	tiny := tinyModel(t)
+	none := filepath.Join(t.TempDir(), "none")
+	all := []string{"program", "library", "mlx", "mlx-c", "blas", "device", "builtin", "tokenizer", "forward", "memory"}
+	for _, test := range []struct {
+		name   string
+		args   []string
+		checks []string
+		failed []string
+		words  []string
+	}{
+		{"all is well", nil, all, nil, []string{"libmlxrank", "processors", "peak", "6 layers of 384", "on cpu in float32"}},
+		{"another model", []string{"--model", tiny}, append([]string{"model"}, all...), nil, []string{tiny, "2 layers of 64", "by " + tiny}},
+		{"hub model", []string{"--model", defaultModel}, append([]string{"model"}, all...), []string{"model"}, []string{defaultModel, "--model DIR", "by builtin"}},
+		{"no such adapter, another dtype", []string{"--model", tiny, "--adapter", none, "--dtype", "bfloat16"}, append([]string{"model"}, all...), []string{"model"}, []string{none, "by builtin on cpu in bfloat16"}},
+		{"no library", []string{"--library", none}, []string{"program", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := run(t, "", append([]string{"doctor"}, test.args...)...)
+			got := states(t, r)
+			want := map[string]string{}
+			for _, name := range test.checks {
+				want[name] = "OK"
+			}
+			status := exitOK
+			for _, name := range test.failed {
+				want[name], status = "FAIL", exitFailure
+			}
+			for name := range want {
+				if got[name] != want[name] {
+					t.Errorf("%s: %q, want %q", name, got[name], want[name])
+				}
+			}
+			if len(got) != len(want) || r.status != status {
+				t.Errorf("%d checks and status %d, want %d and %d\n%s", len(got), r.status, len(want), status, r.out)
+			}
+			for _, word := range test.words {
+				if !strings.Contains(r.out, word) {
+					t.Errorf("lacks %q:\n%s", word, r.out)
+				}
+			}
+		})
+	}
+}
+
+// TestDoctorWithoutBuiltin still uses the model it was given.
+func TestDoctorWithoutBuiltin(t *testing.T) {
+	t.Setenv(weights.BuiltinEnv, filepath.Join(t.TempDir(), "none"))
+	r := run(t, "", "doctor")
+	if got := states(t, r); r.status != exitFailure || got["builtin"] != "FAIL" || got["forward"] != "FAIL" || got["library"] != "OK" {
+		t.Errorf("status %d\n%s", r.status, r.out)
+	}
+	r = run(t, "", "doctor", "--model", tinyModel(t))
+	if got := states(t, r); r.status != exitFailure || got["builtin"] != "FAIL" || got["forward"] != "OK" || got["model"] != "OK" {
+		t.Errorf("status %d\n%s", r.status, r.out)
+	}
+}
+
+// TestDoctorDevice asks for a GPU: where there is none, that alone fails, and
+// the pair is scored on the CPU.
+func TestDoctorDevice(t *testing.T) {
+	r := run(t, "", "doctor", "--device", "gpu")
+	got := states(t, r)
+	if strings.Contains(r.out, "GPUs that MLX can use: 0") {
+		if r.status != exitFailure || got["device"] != "FAIL" || got["forward"] != "OK" || !strings.Contains(r.out, "on cpu") {
+			t.Errorf("status %d\n%s", r.status, r.out)
+		}
+	} else if r.status != exitOK || !strings.Contains(r.out, "on gpu") {
+		t.Errorf("status %d\n%s", r.status, r.out)
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for _, test := range []struct {
+		name, model, dtype string
+		off                float64
+		ok                 bool
+	}{
+		{"exact", "builtin", "float32", 0, true},
+		{"rounding", "builtin", "float32", 0.0001, true},
+		{"wrong", "builtin", "float32", 0.01, false},
+		{"half precision", "builtin", "float16", 0.01, true},
+		{"wrong in half precision", "builtin", "float16", -1, false},
+		{"not known", "dir", "float32", 5, true},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			logit := float32(doctorLogit + test.off)
+			c := judge(engine.Info{Model: test.model, DType: test.dtype}, &engine.Result{Logits: []float32{logit}, Scores: []float32{0.5}})
+			if c.failed() == test.ok {
+				t.Errorf("got %+v", c)
+			}
+		})
+	}
+}
+
+// TestDoctorLogit finds doctor's pair, with the logit it expects, among the
+// golden pairs that PyTorch has scored.
+func TestDoctorLogit(t *testing.T) {
+	file, err := os.Open("../engine/testdata/builtin.jsonl.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	unzipped, err := gzip.NewReader(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for decoder := json.NewDecoder(unzipped); ; {
+		var golden struct {
+			Query, Document string
+			Logit           float64
+		}
+		err := decoder.Decode(&golden)
+		if errors.Is(err, io.EOF) {
+			t.Fatal("doctor's pair is not golden")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if golden.Query == doctorPair.Query && golden.Document == doctorPair.Document {
+			if golden.Logit != doctorLogit {
+				t.Errorf("logit %v, want %v", doctorLogit, golden.Logit)
+			}
+			return
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// facts say what a run was and what it took. The JSON names are those of the
+// project's logs and reports.
+type facts struct {
+	Model      string `json:"model"`
+	Adapter    string `json:"adapter,omitempty"`
+	Device     string `json:"device"`
+	DeviceName string `json:"device_name,omitempty"`
+	DType      string `json:"dtype"`
+	MaxLength  int    `json:"max_length"`
+	Activation string `json:"activation"`
+
+	Pairs           int     `json:"pairs"`
+	Truncated       int     `json:"truncated"`
+	Batches         int     `json:"batches"`
+	Tokens          int     `json:"tokens"`
+	ComputedTokens  int     `json:"computed_tokens"`
+	PaddingWastePct float64 `json:"padding_waste_pct"`
+
+	StartupMS   float64 `json:"startup_ms"` // its parts overlap
+	LibraryMS   float64 `json:"startup_library_ms"`
+	WeightsMS   float64 `json:"startup_weights_ms"`
+	TokenizerMS float64 `json:"startup_tokenizer_ms"`
+	SessionMS   float64 `json:"startup_session_ms"`
+
+	LatencyMS       float64 `json:"latency_ms"`
+	InferenceMS     float64 `json:"inference_ms"`
+	TokenizationMS  float64 `json:"tokenization_ms"`
+	QueueWaitMS     float64 `json:"queue_wait_ms"`
+	OtherMS         float64 `json:"other_ms"`
+	ThroughputPairs float64 `json:"throughput_pairs_s"`
+}
+
+func newFacts(info engine.Info) *facts {
+	return &facts{
+		Model: info.Model, Adapter: info.Adapter,
+		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType,
+		MaxLength: info.MaxLength, Activation: info.Activation,
+		StartupMS: ms(info.Startup.Total), LibraryMS: ms(info.Startup.Library), WeightsMS: ms(info.Startup.Weights),
+		TokenizerMS: ms(info.Startup.Tokenizer), SessionMS: ms(info.Startup.Session),
+	}
+}
+
+// add counts a request of n pairs in.
+func (f *facts) add(n int, r *engine.Result) {
+	f.Pairs += n
+	f.Truncated += r.Truncated
+	f.Batches += r.Batches
+	f.Tokens += r.Tokens
+	f.ComputedTokens += r.ComputedTokens
+	f.LatencyMS += ms(r.Timings.Latency)
+	f.InferenceMS += ms(r.Timings.Inference)
+	f.TokenizationMS += ms(r.Timings.Tokenization)
+	f.QueueWaitMS += ms(r.Timings.QueueWait)
+	f.OtherMS += ms(r.Timings.Other)
+	f.PaddingWastePct = percent(float64(f.ComputedTokens-f.Tokens), float64(f.ComputedTokens))
+	if f.LatencyMS > 0 {
+		f.ThroughputPairs = float64(f.Pairs) / f.LatencyMS * 1000
+	}
+}
+
+// write prints the facts as lines of text.
+func (f *facts) write(w io.Writer) error {
+	device := f.Device
+	if f.DeviceName != "" {
+		device += " (" + f.DeviceName + ")"
+	}
+	model := f.Model
+	if f.Adapter != "" && f.Adapter != f.Model {
+		model += " + " + f.Adapter
+	}
+	stage := func(name string, v float64) string {
+		return fmt.Sprintf("%-13s%10.1f ms %3.0f %%", name, v, percent(v, f.LatencyMS))
+	}
+	var b strings.Builder
+	for _, row := range [][2]string{
+		{"model", fmt.Sprintf("%s, max length %d tokens, activation %s", model, f.MaxLength, f.Activation)},
+		{"device", fmt.Sprintf("%s, %s", device, f.DType)},
+		{"pairs", fmt.Sprintf("%d (%d truncated) in %s, %.1f pairs/s", f.Pairs, f.Truncated, count(f.Batches, "batch", "batches"), f.ThroughputPairs)},
+		{"tokens", fmt.Sprintf("%d real, %d computed (%.1f %% padding)", f.Tokens, f.ComputedTokens, f.PaddingWastePct)},
+		{"start-up", fmt.Sprintf("%.1f ms: library %.1f, weights %.1f, tokenizer %.1f, session %.1f, in part at once",
+			f.StartupMS, f.LibraryMS, f.WeightsMS, f.TokenizerMS, f.SessionMS)},
+		{"latency", stage("inference", f.InferenceMS)},
+		{"", stage("tokenization", f.TokenizationMS)},
+		{"", stage("queue wait", f.QueueWaitMS)},
+		{"", stage("other", f.OtherMS)},
+		{"", stage("all", f.LatencyMS)},
+	} {
+		fmt.Fprintf(&b, "%-10s%s\n", row[0], row[1])
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// percent is 100 * part / whole, and 0 of nothing.
+func percent(part, whole float64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return 100 * part / whole
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,135 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+// edit rewrites a file of a model.
+func edit(t *testing.T, path string, change func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weightstest.WriteFile(t, path, change(data))
+}
+
+// editTensor rewrites one tensor of a small model.
+func editTensor(t *testing.T, dir, name string, change func(*weightstest.Tensor)) {
+	t.Helper()
+	tensors := weightstest.Tensors(weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
+	for i := range tensors {
+		if tensors[i].Name == name {
+			change(&tensors[i])
+			weightstest.WriteFile(t, filepath.Join(dir, "model.safetensors"), weightstest.Encode(tensors))
+			return
+		}
+	}
+	t.Fatalf("no tensor %s", name)
+}
+
+// TestBadModel breaks each file of a model in each way: status 1, a message
+// that names the file and the fault, and the old output untouched.
+func TestBadModel(t *testing.T) {
+	half := func(data []byte) []byte { return data[:len(data)/2] }
+	text := func([]byte) []byte { return []byte("<html>not found</html>") }
+	replace := func(old, new string) func([]byte) []byte {
+		return func(data []byte) []byte { return bytes.Replace(data, []byte(old), []byte(new), 1) }
+	}
+	onFile := func(name string, change func([]byte) []byte) func(*testing.T, string) {
+		return func(t *testing.T, dir string) { edit(t, filepath.Join(dir, name), change) }
+	}
+	remove := func(name string) func(*testing.T, string) {
+		return func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	onTensor := func(name string, change func(*weightstest.Tensor)) func(*testing.T, string) {
+		return func(t *testing.T, dir string) { editTensor(t, dir, name, change) }
+	}
+	for _, test := range []struct {
+		name  string
+		spoil func(t *testing.T, dir string)
+		words []string
+	}{
+		{"no config", remove("config.json"), []string{"config.json"}},
+		{"config truncated", onFile("config.json", half), []string{"config.json"}},
+		{"config is not JSON", onFile("config.json", text), []string{"config.json"}},
+		{"config of another architecture", onFile("config.json", replace("BertForSequenceClassification", "LlamaForCausalLM")), []string{"config.json", "LlamaForCausalLM", "BertForSequenceClassification"}},
+		{"config of another model type", onFile("config.json", replace(`"bert"`, `"llama"`)), []string{"config.json", "llama"}},
+		{"config with another activation", onFile("config.json", replace(`"gelu"`, `"swiglu"`)), []string{"config.json", "swiglu"}},
+		{"config does not fit the weights", onFile("config.json", replace(`"hidden_size":64`, `"hidden_size":128`)), []string{"model.safetensors", "embeddings", "128", "64"}},
+		{"no tokenizer", remove("tokenizer.json"), []string{"tokenizer.json"}},
+		{"tokenizer truncated", onFile("tokenizer.json", half), []string{"tokenizer.json"}},
+		{"tokenizer is not JSON", onFile("tokenizer.json", text), []string{"tokenizer.json"}},
+		{"tokenizer of another kind", onFile("tokenizer.json", replace(`"WordPiece","unk_token"`, `"BPE","unk_token"`)), []string{"tokenizer.json"}},
+		{"no weights", remove("model.safetensors"), []string{"model.safetensors"}},
+		{"weights truncated", onFile("model.safetensors", half), []string{"model.safetensors"}},
+		{"weights are not safetensors", onFile("model.safetensors", text), []string{"model.safetensors"}},
+		{"weights are empty", onFile("model.safetensors", func([]byte) []byte { return nil }), []string{"model.safetensors"}},
+		{"tensor missing", onTensor("pooler.dense.bias", func(tensor *weightstest.Tensor) { tensor.Name = "pooler.other" }), []string{"model.safetensors", "pooler.dense.bias"}},
+		{"tensor of wrong shape", onTensor("pooler.dense.bias", func(tensor *weightstest.Tensor) {
+			*tensor = weightstest.F32(tensor.Name, []int{32}, make([]float32, 32))
+		}), []string{"model.safetensors", "pooler.dense.bias", "32", "64"}},
+		{"tensor with NaN", onTensor("pooler.dense.bias", func(tensor *weightstest.Tensor) {
+			binary.LittleEndian.PutUint32(tensor.Data[8:], math.Float32bits(float32(math.NaN())))
+		}), []string{"model.safetensors", "pooler.dense.bias", "NaN"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			model := tinyModel(t)
+			test.spoil(t, model)
+			dir := t.TempDir()
+			input := writeFile(t, filepath.Join(dir, "pairs.jsonl"), pairLines(2))
+			output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+			words := append([]string{model}, test.words...)
+			checkFailure(t, run(t, "", "score", "--model", model, "--input", input, "--output", output), exitFailure, words...)
+			checkDir(t, dir, map[string]string{"pairs.jsonl": pairLines(2), "scores.jsonl": "old"})
+			checkFailure(t, run(t, "", "rerank", "--model", model, "--query", "q", "d"), exitFailure, words...)
+		})
+	}
+}
+
+func TestBadReference(t *testing.T) {
+	tiny := tinyModel(t)
+	file := writeFile(t, filepath.Join(t.TempDir(), "model.bin"), "x")
+	for _, test := range []struct {
+		name  string
+		flags []string
+		words []string
+	}{
+		{"the default, without the hub", nil, []string{defaultModel, "--model builtin", "--model DIR"}},
+		{"hub id", []string{"--model", "org/name"}, []string{"org/name", "--model builtin", "--model DIR"}},
+		{"no such directory", []string{"--model", tiny + "/none"}, []string{tiny + "/none", "no such directory"}},
+		{"a file", []string{"--model", file}, []string{file, "not a directory"}},
+		{"no adapter directory", []string{"--model", tiny, "--adapter", tiny + "/none"}, []string{tiny + "/none"}},
+		{"no adapter in it", []string{"--model", tiny, "--adapter", tiny}, []string{tiny, "adapter_config.json"}},
+		{"adapter for another base", []string{"--model", tiny, "--adapter", "../weights/builtin"}, []string{"../weights/builtin", "384", "64"}},
+		{"adapter on builtin", []string{"--model", "builtin", "--adapter", "../weights/builtin"}, []string{"builtin", "adapter"}},
+		{"longer than the model takes", []string{"--model", tiny, "--max-length", "129"}, []string{"129", "128"}},
+		{"no library", []string{"--model", tiny, "--library", tiny + "/none.so"}, []string{tiny + "/none.so", "no such file"}},
+		{"not a library", []string{"--model", tiny, "--library", file}, []string{file}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, command := range [][]string{{"rerank", "--query", "q", "d"}, {"score", "--input", "-", "--output", "-"}, {"tokenize", "--input", "-"}} {
+				r := run(t, pairLines(1), append(command, test.flags...)...)
+				checkFailure(t, r, exitFailure, test.words...)
+			}
+		})
+	}
+}
+
+func TestLibraryFromEnvironment(t *testing.T) {
+	none := filepath.Join(t.TempDir(), "none.so")
+	t.Setenv("MLXRANK_LIBRARY", none)
+	r := run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
+	checkFailure(t, r, exitFailure, none, "no such file", "make build")
+}

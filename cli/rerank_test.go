@@ -1,0 +1,250 @@
+package cli
+
+import (
+	"encoding/json"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+type rankingJSON struct {
+	Query   string
+	Results []rankedJSON
+	Run     facts
+}
+
+func rerankJSON(t *testing.T, stdin string, args ...string) rankingJSON {
+	t.Helper()
+	r := mustRun(t, stdin, append([]string{"rerank", "--json"}, args...)...)
+	if r.errOut != "" {
+		t.Errorf("standard error has %q", r.errOut)
+	}
+	var got rankingJSON
+	decoder := json.NewDecoder(strings.NewReader(r.out))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&got); err != nil {
+		t.Fatalf("%v in %s", err, r.out)
+	}
+	return got
+}
+
+var passages = []string{
+	"london is a city on a river", "the history of water", "what is the score of this page? <b>&</b>", "berlin", "",
+}
+
+func TestRerankJSON(t *testing.T) {
+	model := tinyModel(t)
+	got := rerankJSON(t, "", append([]string{"--model", model, "--device", "cpu", "--query", "city", "--"}, passages...)...)
+	e, err := engine.Open(t.Context(), engine.Config{Model: model, Device: "cpu"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	want, err := e.Rerank(t.Context(), "city", passages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Query != "city" || len(got.Results) != len(passages) {
+		t.Fatalf("got query %q and %d results", got.Query, len(got.Results))
+	}
+	for i, r := range got.Results {
+		w := want.Items[i]
+		if r.Rank != i+1 || r.Index != w.Index || r.Document != passages[w.Index] || r.Line != 0 {
+			t.Errorf("result %d: got %+v, want document %d", i, r, w.Index)
+		}
+		if !near(r.Score, w.Score) || !near(r.Logit, w.Logit) {
+			t.Errorf("result %d: got score %v of logit %v, want %v of %v", i, r.Score, r.Logit, w.Score, w.Logit)
+		}
+	}
+	run := got.Run
+	if run.Model != model || run.Device != "cpu" || run.DType != "float32" || run.MaxLength != 128 || run.Activation != "sigmoid" {
+		t.Errorf("wrong run: %+v", run)
+	}
+	if run.Pairs != len(passages) || run.Truncated != 0 || run.Batches < 1 || run.Tokens < 4*len(passages) || run.ComputedTokens < run.Tokens {
+		t.Errorf("wrong counts: %+v", run)
+	}
+	stages := run.InferenceMS + run.TokenizationMS + run.QueueWaitMS + run.OtherMS
+	if run.LatencyMS <= 0 || run.InferenceMS <= 0 || math.Abs(stages-run.LatencyMS) > 0.001 || run.StartupMS <= 0 || run.ThroughputPairs <= 0 {
+		t.Errorf("wrong times: %+v", run)
+	}
+}
+
+// near allows for what another grouping of pairs does to float32.
+func near(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-5 }
+
+func TestRerankTable(t *testing.T) {
+	model := tinyModel(t)
+	args := append([]string{"--model", model, "--query", "city"}, passages...)
+	want := rerankJSON(t, "", args...)
+	r := mustRun(t, "", append([]string{"rerank"}, args...)...)
+	lines := strings.Split(strings.TrimSuffix(r.out, "\n"), "\n")
+	if len(lines) != 1+len(passages) || strings.Join(strings.Fields(lines[0]), " ") != "rank score arg document" {
+		t.Fatalf("got\n%s", r.out)
+	}
+	column := strings.Index(lines[0], "document")
+	for i, line := range lines[1:] {
+		numbers := strings.Fields(line[:column])
+		place := want.Results[i].Index
+		if len(numbers) != 3 || numbers[0] != strconv.Itoa(i+1) || numbers[2] != strconv.Itoa(place+1) {
+			t.Errorf("line %q, want rank %d of argument %d", line, i+1, place+1)
+			continue
+		}
+		if score, err := strconv.ParseFloat(numbers[1], 32); err != nil || math.Abs(score-float64(want.Results[i].Score)) > 0.00006 {
+			t.Errorf("line %q: score is not %v", line, want.Results[i].Score)
+		}
+		if line[column:] != passages[place] {
+			t.Errorf("line %q: not aligned with the header, or not %q", line, passages[place])
+		}
+	}
+	for _, want := range []string{"model", model, "max length 128", "sigmoid", "device", "float32", "5 (0 truncated)", "real", "start-up", "inference", "tokenization", "queue wait", "other"} {
+		if !strings.Contains(r.errOut, want) {
+			t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
+		}
+	}
+}
+
+func TestRerankSources(t *testing.T) {
+	model := tinyModel(t)
+	text := "\ufeff\nlondon is a city\n\n" + `{"id": 1, "document": "berlin", "text": "not this"}` + "\n" + `{"text": "water\nand history"}` + "\r\n  {not json\n" + strings.Repeat("long ", 50_000)
+	docs := []string{"london is a city", "berlin", "water\nand history", "  {not json", strings.Repeat("long ", 50_000)}
+	lines := []int{2, 4, 5, 6, 7}
+	file := writeFile(t, filepath.Join(t.TempDir(), "docs.txt"), text)
+	for _, test := range []struct{ name, stdin, path string }{{"file", "", file}, {"standard input", text, "-"}} {
+		t.Run(test.name, func(t *testing.T) {
+			got := rerankJSON(t, test.stdin, "--model", model, "--query", "city", "--documents", test.path)
+			if len(got.Results) != len(docs) {
+				t.Fatalf("got %d results, want %d", len(got.Results), len(docs))
+			}
+			for _, r := range got.Results {
+				if r.Document != docs[r.Index] || r.Line != lines[r.Index] {
+					t.Errorf("result %d is of line %d: %.60q", r.Index, r.Line, r.Document)
+				}
+			}
+			if got.Run.Truncated != 1 {
+				t.Errorf("%d truncated, want 1", got.Run.Truncated)
+			}
+		})
+	}
+	t.Run("table names lines", func(t *testing.T) {
+		r := mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+		header, _, _ := strings.Cut(r.out, "\n")
+		if strings.Join(strings.Fields(header), " ") != "rank score line document" {
+			t.Errorf("header %q", header)
+		}
+		for _, line := range strings.Split(r.out, "\n") {
+			if width := display.StringWidth(line); width > plainWidth {
+				t.Errorf("line of %d columns: %s", width, line)
+			}
+		}
+	})
+}
+
+func TestRerankDocumentErrors(t *testing.T) {
+	dir := t.TempDir()
+	for _, test := range []struct {
+		name, text string
+		words      []string
+	}{
+		{"empty", "", []string{"no documents"}},
+		{"blank", "\n \n", []string{"no documents"}},
+		{"malformed object", "a\n\n{\"text\": \"b\n", []string{"line 3", "malformed JSON at byte 11", `{"text": "{..."}`}},
+		{"neither field", "{\"body\": \"b\"}", []string{"line 1", `"document"`, `"text"`}},
+		{"not a string", "{\"text\": 5}", []string{"line 1", `"text" is not a string: 5`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := writeFile(t, filepath.Join(dir, "docs.txt"), test.text)
+			r := run(t, "", "rerank", "--model", "builtin", "--query", "q", "--documents", file)
+			checkFailure(t, r, exitFailure, append(test.words, file)...)
+		})
+	}
+	checkFailure(t, run(t, "", "rerank", "--query", "q", "--documents", dir), exitFailure, dir, "is a directory")
+	checkFailure(t, run(t, "", "rerank", "--query", "q", "--documents", dir+"/none"), exitFailure, dir+"/none", "no such file")
+}
+
+func TestRerankFlags(t *testing.T) {
+	model := tinyModel(t)
+	all := rerankJSON(t, "", append([]string{"--model", model, "--query", "city"}, passages...)...)
+	t.Run("flags after documents", func(t *testing.T) {
+		got := rerankJSON(t, "", append(slices.Clone(passages), "--query", "city", "--model", model)...)
+		if len(got.Results) != len(all.Results) || got.Results[0].Index != all.Results[0].Index {
+			t.Errorf("got %+v, want %+v", got.Results, all.Results)
+		}
+	})
+	t.Run("top-n", func(t *testing.T) {
+		for n, want := range map[string]int{"1": 1, "3": 3, "5": 5, "99": 5} {
+			got := rerankJSON(t, "", append([]string{"--top-n", n, "--model", model, "--query", "city"}, passages...)...)
+			if len(got.Results) != want || got.Run.Pairs != len(passages) {
+				t.Fatalf("--top-n %s: %d results of %d pairs, want %d", n, len(got.Results), got.Run.Pairs, want)
+			}
+			for i := range got.Results {
+				if got.Results[i].Index != all.Results[i].Index {
+					t.Errorf("--top-n %s: result %d is document %d, want %d", n, i, got.Results[i].Index, all.Results[i].Index)
+				}
+			}
+		}
+	})
+	t.Run("activation", func(t *testing.T) {
+		raw := rerankJSON(t, "", append([]string{"--activation", "raw", "--model", model, "--query", "city"}, passages...)...)
+		for i, r := range raw.Results {
+			sigmoid := float32(1 / (1 + math.Exp(-float64(r.Logit))))
+			if r.Score != r.Logit || !near(all.Results[i].Score, sigmoid) {
+				t.Errorf("raw %v, logit %v, sigmoid %v", r.Score, r.Logit, all.Results[i].Score)
+			}
+		}
+		if raw.Run.Activation != "raw" {
+			t.Errorf("activation %q, want raw", raw.Run.Activation)
+		}
+	})
+	t.Run("maximum length", func(t *testing.T) {
+		got := rerankJSON(t, "", append([]string{"--max-length", "6", "--model", model, "--query", "city"}, passages...)...)
+		if got.Run.MaxLength != 6 || got.Run.Truncated < 3 || got.Run.Tokens > 6*len(passages) {
+			t.Errorf("wrong run: %+v", got.Run)
+		}
+	})
+	t.Run("dtype", func(t *testing.T) {
+		for _, dtype := range []string{"float16", "bfloat16"} {
+			got := rerankJSON(t, "", append([]string{"--dtype", dtype, "--model", model, "--query", "city"}, passages...)...)
+			if got.Run.DType != dtype {
+				t.Errorf("dtype %q, want %q", got.Run.DType, dtype)
+			}
+		}
+	})
+	t.Run("log", func(t *testing.T) {
+		r := mustRun(t, "", append([]string{"rerank", "--json", "--log-level", "trace", "--log-format", "json", "--model", model, "--query", "city"}, passages...)...)
+		for _, line := range strings.Split(strings.TrimSpace(r.errOut), "\n") {
+			var event map[string]any
+			if err := json.Unmarshal([]byte(line), &event); err != nil || event["level"] == nil {
+				t.Errorf("not a log event: %q", line)
+			}
+		}
+		if strings.Contains(r.errOut, passages[0]) {
+			t.Error("the log has the text of a document")
+		}
+	})
+}
+
+// TestRerankBuiltin asks the real model something of which the answer is plain.
+func TestRerankBuiltin(t *testing.T) {
+	got := rerankJSON(t, "", "--model", "builtin", "--query", "text editor for programmers",
+		"A collection of card games such as solitaire, hearts and spades.",
+		"An extensible editor for source code with syntax highlighting and plugins.",
+		"Daemon that synchronises the clock of the computer over the network.")
+	if got.Results[0].Index != 1 {
+		t.Errorf("the best document is %d, want 1: %+v", got.Results[0].Index, got.Results)
+	}
+	if best, next := got.Results[0].Score, got.Results[1].Score; best < 2*next {
+		t.Errorf("scores %v and %v are close", best, next)
+	}
+	if got.Run.MaxLength != 512 {
+		t.Errorf("maximum length %d, want 512", got.Run.MaxLength)
+	}
+}

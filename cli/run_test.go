@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+// result is what a run of the program printed and returned.
+type result struct {
+	status      int
+	out, errOut string
+}
+
+// run executes a command line in the test's own process.
+func run(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	return runContext(t, t.Context(), strings.NewReader(stdin), args...)
+}
+
+func runContext(t *testing.T, ctx context.Context, stdin io.Reader, args ...string) result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	status := Run(ctx, append([]string{"mlxrank"}, args...), Streams{In: stdin, Out: &out, Err: &errOut})
+	return result{status, out.String(), errOut.String()}
+}
+
+// mustRun is run for a command line that must succeed.
+func mustRun(t *testing.T, stdin string, args ...string) result {
+	t.Helper()
+	r := run(t, stdin, args...)
+	if r.status != exitOK {
+		t.Fatalf("mlxrank %q: status %d, want 0\n%s", args, r.status, r.errOut)
+	}
+	return r
+}
+
+// checkFailure checks the status of a run that must fail and that its one
+// message has all the words and nothing came out.
+func checkFailure(t *testing.T, r result, status int, words ...string) {
+	t.Helper()
+	if r.status != status {
+		t.Errorf("status %d, want %d", r.status, status)
+	}
+	if r.out != "" {
+		t.Errorf("standard output is not empty: %.200q", r.out)
+	}
+	if !strings.HasPrefix(r.errOut, "mlxrank: ") || strings.Contains(r.errOut, "\nmlxrank: ") || !strings.HasSuffix(r.errOut, "\n") {
+		t.Errorf("not one message: %q", r.errOut)
+	}
+	for _, word := range words {
+		if !strings.Contains(r.errOut, word) {
+			t.Errorf("message lacks %q: %s", word, r.errOut)
+		}
+	}
+	if strings.Contains(r.errOut, "goroutine") {
+		t.Errorf("panic: %s", r.errOut)
+	}
+}
+
+// tinyModel writes a small model and returns its directory.
+func tinyModel(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
+	return dir
+}
+
+func TestUsage(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		args  string
+		words []string
+	}{
+		{"no command", "", []string{"no command", "rerank, score, tokenize, doctor, version"}},
+		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, doctor, version"}},
+		{"unknown topic", "help rank", []string{"rank"}},
+		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},
+		{"unknown flag", "rerank --frob 1 d", []string{"rerank has no flag --frob", "rerank --help"}},
+		{"unknown flag after a document", "rerank --query q d --frob", []string{"rerank has no flag --frob"}},
+		{"missing value", "rerank d --query", []string{"--query needs a value"}},
+		{"device", "rerank --query q --device tpu d", []string{`--device "tpu"`, "auto, gpu, cpu"}},
+		{"dtype", "score --dtype int8", []string{`--dtype "int8"`, "auto, float32, float16, bfloat16"}},
+		{"activation", "tokenize --activation tanh", []string{`--activation "tanh"`, "auto, raw, sigmoid"}},
+		{"log level", "doctor --log-level loud", []string{`--log-level "loud"`, "trace, debug, info, warn, error"}},
+		{"log format", "rerank --log-format xml", []string{`--log-format "xml"`, "console, json"}},
+		{"value is empty", "rerank --device= --query q d", []string{`--device ""`, "auto, gpu, cpu"}},
+		{"maximum length is text", "rerank --max-length long --query q d", []string{`--max-length cannot be "long"`}},
+		{"maximum length too small", "rerank --max-length 2 --query q d", []string{"--max-length 2", "3 tokens"}},
+		{"maximum length 0", "rerank --max-length 0 --query q d", []string{"--max-length 0"}},
+		{"maximum length negative", "rerank --max-length -5 --query q d", []string{"--max-length -5"}},
+		{"top 0", "rerank --query q --top-n 0 d", []string{"--top-n 0", "positive"}},
+		{"boolean with a value", "rerank --query q --json=perhaps d", []string{"--json", `"perhaps"`}},
+		{"no query", "rerank d", []string{"--query is missing"}},
+		{"empty query", "rerank --query= d", []string{"--query is empty"}},
+		{"empty model", "rerank --model= --query q d", []string{"--model is empty"}},
+		{"no documents", "rerank --query q", []string{"no documents", "--documents FILE"}},
+		{"documents twice", "rerank --query q --documents f d", []string{"both", "choose one"}},
+		{"dash as a document", "rerank --query q -", []string{"--documents -"}},
+		{"no input", "score --output o", []string{"--input is missing"}},
+		{"no output", "score --input i", []string{"--output is missing"}},
+		{"argument of score", "score --input i --output o x", []string{`no argument "x"`}},
+		{"argument of tokenize", "tokenize --input i x", []string{`no argument "x"`}},
+		{"argument of doctor", "doctor x", []string{`no argument "x"`}},
+		{"argument of version", "version x", []string{`no argument "x"`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := run(t, "", strings.Fields(test.args)...)
+			checkFailure(t, r, exitUsage, test.words...)
+			if lines := strings.Count(r.errOut, "\n"); lines > 1 {
+				t.Errorf("message of %d lines", lines)
+			}
+		})
+	}
+}
+
+func TestHelp(t *testing.T) {
+	for _, command := range []string{"rerank", "score", "tokenize", "doctor"} {
+		for _, args := range [][]string{{command, "--help"}, {"help", command}, {command, "x", "-h"}} {
+			r := mustRun(t, "", args...)
+			for _, want := range []string{"USAGE:", "Examples:", "--model", "--device", "mlxrank " + command} {
+				if !strings.Contains(r.out, want) {
+					t.Errorf("%q: help lacks %q", args, want)
+				}
+			}
+			if r.errOut != "" {
+				t.Errorf("%q: standard error has %q", args, r.errOut)
+			}
+		}
+	}
+	for _, args := range [][]string{{"--help"}, {"help"}} {
+		if r := mustRun(t, "", args...); !strings.Contains(r.out, "COMMANDS:") {
+			t.Errorf("%q: got %q", args, r.out)
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"--version"}} {
+		if r := mustRun(t, "", args...); r.out != versionLine()+"\n" {
+			t.Errorf("%q: got %q, want %q", args, r.out, versionLine())
+		}
+	}
+	if r := mustRun(t, "", "version", "--json"); !strings.Contains(r.out, `"version":"`+version+`"`) {
+		t.Errorf("got %q", r.out)
+	}
+}

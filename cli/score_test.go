@@ -1,0 +1,249 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/iotest"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// pairLines are n different pairs as JSONL.
+func pairLines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"id": %d, "query":"%s", "document" : "page %d of %d", "é": [1.50, "\u00e9"]}`+"\n", i, []string{"city", "water", "data"}[i%3], i, i*i)
+	}
+	return b.String()
+}
+
+// checkScored checks that scored is lines with right scores added.
+func checkScored(t *testing.T, e *engine.Engine, lines, scored string) {
+	t.Helper()
+	in := strings.Split(strings.TrimSuffix(lines, "\n"), "\n")
+	out := strings.Split(strings.TrimSuffix(scored, "\n"), "\n")
+	if len(in) != len(out) {
+		t.Fatalf("got %d lines, want %d", len(out), len(in))
+	}
+	pairs := make([]engine.Pair, len(in))
+	for i, line := range in {
+		var err error
+		if pairs[i], err = parsePair([]byte(line), "score"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := e.Score(t.Context(), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range out {
+		var got struct{ Score *float32 }
+		if err := json.Unmarshal([]byte(line), &got); err != nil || got.Score == nil {
+			t.Fatalf("line %d: %v: %s", i+1, err, line)
+		}
+		if !near(*got.Score, want.Scores[i]) {
+			t.Fatalf("line %d: score %v, want %v", i+1, *got.Score, want.Scores[i])
+		}
+		if before, _, _ := strings.Cut(line, `, "score": `); before+"}" != in[i] {
+			t.Fatalf("line %d: got %s, want %s with a score", i+1, line, in[i])
+		}
+	}
+}
+
+func openEngine(t *testing.T, model string) *engine.Engine {
+	t.Helper()
+	e, err := engine.Open(t.Context(), engine.Config{Model: model})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
+
+func TestScore(t *testing.T) {
+	model := tinyModel(t)
+	e := openEngine(t, model)
+	lines := pairLines(windowPairs + 10) // more than one window
+	dir := t.TempDir()
+	input := writeFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), lines)
+	t.Run("file to file", func(t *testing.T) {
+		output := filepath.Join(dir, "scores.jsonl")
+		r := mustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
+		if r.out != "" {
+			t.Errorf("standard output has %q", r.out)
+		}
+		for _, want := range []string{fmt.Sprintf("%d (0 truncated)", windowPairs+10), "pairs/s", "real", "computed", "inference", "tokenization"} {
+			if !strings.Contains(r.errOut, want) {
+				t.Errorf("summary lacks %q:\n%s", want, r.errOut)
+			}
+		}
+		scored, err := os.ReadFile(output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkScored(t, e, lines, string(scored))
+		checkDir(t, dir, map[string]string{"scores.jsonl": string(scored)})
+	})
+	t.Run("standard streams", func(t *testing.T) {
+		r := mustRun(t, lines, "score", "--model", model, "--input", "-", "--output", "-")
+		checkScored(t, e, lines, r.out)
+	})
+	t.Run("in place", func(t *testing.T) {
+		path := writeFile(t, filepath.Join(dir, "scores.jsonl"), lines)
+		mustRun(t, "", "score", "--model", model, "--input", path, "--output", path)
+		scored, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkScored(t, e, lines, string(scored))
+	})
+	t.Run("long line, blank lines, no newline at the end", func(t *testing.T) {
+		long := fmt.Sprintf(`{"query":"city","document":"river","padding":"%s"}`, strings.Repeat("x", 6<<20))
+		short := `{"query":"city","document":""}`
+		r := mustRun(t, "\n"+short+"\n \n\n"+long+"\n"+short, "score", "--model", model, "--input", "-", "--output", "-")
+		checkScored(t, e, short+"\n"+long+"\n"+short, r.out)
+	})
+	t.Run("nothing", func(t *testing.T) {
+		if r := mustRun(t, "", "score", "--model", model, "--input", "-", "--output", "-"); r.out != "" {
+			t.Errorf("got %q", r.out)
+		}
+	})
+}
+
+func TestScoreBadInput(t *testing.T) {
+	model := tinyModel(t)
+	good := pairLines(2)
+	for _, test := range []struct {
+		name, lines string
+		words       []string
+	}{
+		{"malformed", good + "\n{\"query\": \"q\", \"document\": \"d\"\n", []string{"line 4", "malformed JSON at byte 30"}},
+		{"text", good + "hello\n", []string{"line 3", "not a JSON object", `'h'`, `{"query": "...", "document": "..."}`}},
+		{"no query", good + `{"document": "d"}`, []string{"line 3", `"query" is missing`}},
+		{"no document", `{"query": "q"}`, []string{"line 1", `"document" is missing`}},
+		{"not a string", `{"query": ["q"], "document": "d"}`, []string{"line 1", `"query" is not a string: ["q"]`}},
+		{"scored already", good + `{"query": "q", "score": 1, "document": "d"}`, []string{"line 3", `"score" is there already`, "rename or remove"}},
+		{"in the second window", pairLines(windowPairs+1) + "{}", []string{fmt.Sprintf("line %d", windowPairs+2), `"query" is missing`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			input := writeFile(t, filepath.Join(dir, "pairs.jsonl"), test.lines)
+			output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+			left := map[string]string{"pairs.jsonl": test.lines, "scores.jsonl": "old"}
+			r := run(t, "", "score", "--model", model, "--input", input, "--output", output)
+			checkFailure(t, r, exitFailure, append(test.words, input)...)
+			checkDir(t, dir, left)
+			r = run(t, test.lines, "score", "--model", model, "--input", "-", "--output", output)
+			checkFailure(t, r, exitFailure, append(test.words, "standard input")...)
+			checkDir(t, dir, left)
+		})
+	}
+}
+
+// TestScoreChecksFirst scores nothing of a file with a bad line at its end: not
+// even the model is opened.
+func TestScoreChecksFirst(t *testing.T) {
+	input := writeFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), pairLines(2)+"{}")
+	r := run(t, "", "score", "--model", t.TempDir(), "--input", input, "--output", "-")
+	checkFailure(t, r, exitFailure, "line 3")
+}
+
+func TestScoreFiles(t *testing.T) {
+	model, dir := tinyModel(t), t.TempDir()
+	input := writeFile(t, filepath.Join(dir, "pairs.jsonl"), pairLines(1))
+	none := filepath.Join(dir, "none")
+	for _, test := range []struct {
+		name, input, output string
+		words               []string
+	}{
+		{"no input file", none, "-", []string{none, "no such file"}},
+		{"input is a directory", dir, "-", []string{dir, "is a directory"}},
+		{"no output directory", input, none + "/scores", []string{none + "/scores", "no such file or directory"}},
+		{"output is a directory", input, dir, []string{dir, "is a directory"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := run(t, "", "score", "--model", model, "--input", test.input, "--output", test.output)
+			checkFailure(t, r, exitFailure, test.words...)
+			checkDir(t, dir, map[string]string{"pairs.jsonl": pairLines(1)})
+		})
+	}
+}
+
+func TestScoreReadError(t *testing.T) {
+	dir := t.TempDir()
+	output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+	broken := io.MultiReader(strings.NewReader(pairLines(2)), iotest.ErrReader(errors.New("disk on fire")))
+	r := runContext(t, t.Context(), broken, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
+	checkFailure(t, r, exitFailure, "standard input", "line 3", "disk on fire")
+	checkDir(t, dir, map[string]string{"scores.jsonl": "old"})
+}
+
+// TestScoreInterrupted cancels while the program waits for its input.
+func TestScoreInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+	ctx, cancel := context.WithCancel(t.Context())
+	stdin := io.MultiReader(strings.NewReader(pairLines(3)), readerFunc(func([]byte) (int, error) {
+		cancel()
+		select {} // as a terminal at which nobody types
+	}))
+	r := runContext(t, ctx, stdin, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
+	checkFailure(t, r, exitInterrupted, "interrupted")
+	checkDir(t, dir, map[string]string{"scores.jsonl": "old"})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestWriteErrors(t *testing.T) {
+	model := tinyModel(t)
+	commands := map[string][]string{
+		"rerank":      {"rerank", "--model", model, "--query", "q", "d"},
+		"rerank JSON": {"rerank", "--json", "--model", model, "--query", "q", "d"},
+		"score":       {"score", "--model", model, "--input", "-", "--output", "-"},
+		"tokenize":    {"tokenize", "--model", model, "--input", "-"},
+		"version":     {"version"},
+	}
+	for name, args := range commands {
+		t.Run(name, func(t *testing.T) {
+			for _, test := range []struct {
+				err    error
+				status int
+				text   string
+			}{
+				{syscall.EPIPE, exitBrokenPipe, ""},
+				{syscall.ENOSPC, exitFailure, "no space left on device"},
+			} {
+				var errOut strings.Builder
+				status := Run(t.Context(), append([]string{"mlxrank"}, args...), Streams{
+					In:  strings.NewReader(pairLines(1)),
+					Out: writerFunc(func([]byte) (int, error) { return 0, &os.PathError{Op: "write", Path: "/dev/stdout", Err: test.err} }),
+					Err: &errOut,
+				})
+				if status != test.status {
+					t.Errorf("%v: status %d, want %d", test.err, status, test.status)
+				}
+				if !strings.Contains(errOut.String(), test.text) || (test.text == "" && errOut.Len() > 0) {
+					t.Errorf("%v: standard error has %q, want %q", test.err, errOut.String(), test.text)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+func tokenizeCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "tokenize",
+		Usage:     "print what the model sees of the pairs of a JSONL file",
+		UsageText: "mlxrank tokenize --input FILE [flags]",
+		Description: "For each pair one line {\"input_ids\": [...], \"token_type_ids\": [...], \"truncated\": ...}\n" +
+			"is printed: the ids as they enter the model, special tokens included, cut to the\n" +
+			"maximum length.\n\n" +
+			examples([2]string{"Tokens of a pair", `echo '{"query": "resize photos", "document": "An image editor."}' | mlxrank tokenize --model builtin --input -`}),
+		Flags:  append([]cli.Flag{inputFlag()}, engineFlags(defaultModel)...),
+		Action: func(c *cli.Context) error { return tokenize(c, s) },
+	}
+}
+
+type tokensJSON struct {
+	InputIDs     []int32 `json:"input_ids"`
+	TokenTypeIDs []int32 `json:"token_type_ids"`
+	Truncated    bool    `json:"truncated"`
+}
+
+func tokenize(c *cli.Context, s Streams) (err error) {
+	config, err := engineConfig(c, s.Err)
+	if err != nil {
+		return err
+	}
+	if err := requireFlags(c, "input"); err != nil {
+		return err
+	}
+	in, err := openInput(c.Context, c.String("input"), s.In)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	e, err := engine.Open(c.Context, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeEngine(c.Context, e, config.Logger)) }()
+	r := pairReader{lines: newLines(in.name, in)}
+	out := bufio.NewWriter(s.Out)
+	for encoder := json.NewEncoder(out); ; {
+		w, err := r.next()
+		if err != nil {
+			return err
+		}
+		if len(w.pairs) == 0 {
+			return nil
+		}
+		tokens, err := e.Tokenize(c.Context, w.pairs)
+		if err != nil {
+			return err
+		}
+		for _, t := range tokens {
+			if err := encoder.Encode(tokensJSON{t.IDs, t.TypeIDs, t.Truncated}); err != nil {
+				return err
+			}
+		}
+		if err := out.Flush(); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package cli
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+func TestTokenize(t *testing.T) {
+	model := tinyModel(t)
+	e := openEngine(t, model)
+	lines := pairLines(3) + `{"query": "", "document": "", "score": 1}` + "\n" +
+		`{"query": "the city", "document": "` + strings.Repeat("river ", 300) + `"}` + "\n"
+	r := mustRun(t, lines, "tokenize", "--model", model, "--input", "-")
+	if r.errOut != "" {
+		t.Errorf("standard error has %q", r.errOut)
+	}
+	in, out := strings.Split(strings.TrimSpace(lines), "\n"), strings.Split(strings.TrimSpace(r.out), "\n")
+	if len(in) != len(out) {
+		t.Fatalf("got %d lines, want %d", len(out), len(in))
+	}
+	for i, line := range in {
+		pair, err := parsePair([]byte(line), "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got tokensJSON
+		if err := json.Unmarshal([]byte(out[i]), &got); err != nil {
+			t.Fatal(err)
+		}
+		want, err := e.Tokenize(t.Context(), []engine.Pair{pair})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(got.InputIDs, want[0].IDs) || !slices.Equal(got.TokenTypeIDs, want[0].TypeIDs) || got.Truncated != want[0].Truncated {
+			t.Errorf("line %d: got %+v, want %+v", i+1, got, want[0])
+		}
+		if long := i == len(in)-1; got.Truncated != long || (long && len(got.InputIDs) != 128) {
+			t.Errorf("line %d: %d tokens, truncated %v", i+1, len(got.InputIDs), got.Truncated)
+		}
+	}
+	// An empty pair is [CLS] [SEP] [SEP], by BERT's ids of the test tokenizer.
+	if want := `{"input_ids":[101,102,102],"token_type_ids":[0,0,1],"truncated":false}`; out[3] != want {
+		t.Errorf("got %s, want %s", out[3], want)
+	}
+}
+
+func TestTokenizeBadInput(t *testing.T) {
+	model := tinyModel(t)
+	r := run(t, pairLines(1)+"{}", "tokenize", "--model", model, "--input", "-")
+	checkFailure(t, r, exitFailure, "standard input", "line 2", `"query" is missing`)
+	r = run(t, "", "tokenize", "--model", model, "--input", model+"/none")
+	checkFailure(t, r, exitFailure, model+"/none", "no such file")
+	r = run(t, pairLines(1), "tokenize", "--model", model, "--input", "-", "--max-length", "6")
+	if !strings.Contains(r.out, `"truncated":true`) {
+		t.Errorf("--max-length 6: got %s", r.out)
+	}
+}

@@ -1,0 +1,46 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+
+	"github.com/urfave/cli/v2"
+)
+
+// version is the release this tree is, or will be.
+const version = "0.1.0"
+
+func versionCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "version",
+		Usage:     "print the version",
+		UsageText: "mlxrank version [--json]",
+		Flags:     []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return printVersion(s.Out, c.Bool("json"))
+		},
+	}
+}
+
+func printVersion(w io.Writer, asJSON bool) error {
+	v := struct {
+		Version string `json:"version"`
+		Go      string `json:"go"`
+		OS      string `json:"os"`
+		Arch    string `json:"arch"`
+	}{version, runtime.Version(), runtime.GOOS, runtime.GOARCH}
+	if asJSON {
+		return json.NewEncoder(w).Encode(v)
+	}
+	_, err := fmt.Fprintln(w, versionLine())
+	return err
+}
+
+func versionLine() string {
+	return fmt.Sprintf("mlxrank %s (%s %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}

@@ -1,0 +1,19 @@
+// Command mlxrank scores query-document pairs with cross-encoders on MLX.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/mlxrank/mlxrank/cli"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks for an orderly end; the handlers are then gone, so
+	// that a second one kills.
+	context.AfterFunc(ctx, stop)
+	os.Exit(cli.Run(ctx, os.Args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}

@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+// program is the real binary, built once for all tests.
+var program string
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "mlxrank")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	program = filepath.Join(dir, "mlxrank")
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Stderr = os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "go build:", err)
+		return 1
+	}
+	return m.Run()
+}
+
+func tinyModel(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
+	return dir
+}
+
+// command is the program with its standard error caught.
+func command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	var stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), program, args...)
+	cmd.Stderr = &stderr
+	return cmd, &stderr
+}
+
+func TestStreams(t *testing.T) {
+	cmd, stderr := command(t, "rerank", "--model", tinyModel(t), "--query", "city", "london", "water")
+	stdout, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, stderr)
+	}
+	if lines := strings.Split(strings.TrimSpace(string(stdout)), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[0], "rank ") {
+		t.Errorf("standard output is not a table of two:\n%s", stdout)
+	}
+	if !strings.Contains(stderr.String(), "inference") || strings.Contains(stderr.String(), "london") {
+		t.Errorf("standard error is not the facts of the run:\n%s", stderr)
+	}
+}
+
+func TestExitStatus(t *testing.T) {
+	for _, test := range []struct {
+		args string
+		want int
+	}{
+		{"version", 0}, {"rerank --help", 0}, {"frob", 2}, {"rerank --dtype int8", 2},
+		{"rerank --model builtin --device gpu --library /none --query q d", 1},
+	} {
+		cmd, stderr := command(t, strings.Fields(test.args)...)
+		err := cmd.Run()
+		if cmd.ProcessState == nil {
+			t.Fatal(err)
+		}
+		if got := cmd.ProcessState.ExitCode(); got != test.want {
+			t.Errorf("%s: status %d, want %d\n%s", test.args, got, test.want, stderr)
+		}
+	}
+}
+
+// TestLibraryWithoutMLX runs with a libmlxrank that has no libmlx beside it.
+func TestLibraryWithoutMLX(t *testing.T) {
+	library, err := mlx.Load("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(library.Info().Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alone := filepath.Join(t.TempDir(), "libmlxrank.so")
+	weightstest.WriteFile(t, alone, data)
+	for command, want := range map[string][]string{
+		"rerank --query q d": {"mlxrank: ", "libmlx", alone, "make build"},
+		"doctor":             {"FAIL  library", "libmlx", alone, "make build", "OK    builtin"},
+	} {
+		cmd := exec.CommandContext(t.Context(), program, append(strings.Fields(command), "--model", "builtin", "--library", alone)...)
+		out, err := cmd.CombinedOutput()
+		if cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("%s: %v, want exit status 1", command, err)
+		}
+		for _, word := range want {
+			if !strings.Contains(string(out), word) {
+				t.Errorf("%s: output lacks %q:\n%s", command, word, out)
+			}
+		}
+	}
+}
+
+// TestInterrupt sends a signal while pairs are being scored, and while more are
+// waited for: the output file stays as it was and no other file is left.
+func TestInterrupt(t *testing.T) {
+	model := tinyModel(t)
+	line := `{"query": "city", "document": "` + strings.Repeat("river ", 200) + `"}` + "\n"
+	for _, test := range []struct {
+		name   string
+		signal syscall.Signal
+		lines  int
+	}{
+		{"waiting for input", syscall.SIGINT, 1},
+		{"scoring", syscall.SIGINT, 1_000_000},
+		{"terminated", syscall.SIGTERM, 1_000_000},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			output := filepath.Join(dir, "scores.jsonl")
+			weightstest.WriteFile(t, output, []byte("old"))
+			cmd, stderr := command(t, "score", "--model", model, "--input", "-", "--output", output)
+			stdin, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			go feed(stdin, line, test.lines)
+			waitForFiles(t, dir, 2)
+			time.Sleep(300 * time.Millisecond) // past start-up, into the work
+			if err := cmd.Process.Signal(test.signal); err != nil {
+				t.Fatal(err)
+			}
+			started := time.Now()
+			err = cmd.Wait()
+			if cmd.ProcessState.ExitCode() != 130 {
+				t.Errorf("%v, want exit status 130", err)
+			}
+			if got := stderr.String(); got != "mlxrank: interrupted\n" {
+				t.Errorf("standard error: %q", got)
+			}
+			if took := time.Since(started); took > 10*time.Second {
+				t.Errorf("it took %v to end", took)
+			}
+			waitForFiles(t, dir, 1)
+			if got, err := os.ReadFile(output); err != nil || string(got) != "old" {
+				t.Errorf("output: %q, %v, want %q", got, err, "old")
+			}
+		})
+	}
+}
+
+// feed writes a line n times and leaves the pipe open. It ends when the program
+// does.
+func feed(w io.Writer, line string, n int) {
+	for range n {
+		if _, err := io.WriteString(w, line); err != nil {
+			return
+		}
+	}
+}
+
+// waitForFiles waits until dir holds n files.
+func waitForFiles(t *testing.T, dir string, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(entries) == n {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s holds %v, want %d files", dir, entries, n)
+		}
+	}
+}
+
+// TestBrokenPipe reads nothing of what the program prints.
+func TestBrokenPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd, stderr := command(t, "score", "--model", tinyModel(t), "--input", "-", "--output", "-")
+	cmd.Stdin = strings.NewReader(`{"query": "city", "document": "london"}`)
+	cmd.Stdout = w
+	if err := errors.Join(cmd.Start(), r.Close(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() || status.Signal() != syscall.SIGPIPE {
+		t.Errorf("ended with %v, want SIGPIPE", err)
+	}
+	if stderr.Len() > 0 {
+		t.Errorf("standard error: %q", stderr)
+	}
+}

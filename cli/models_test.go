@@ -40,8 +40,8 @@ func editTensor(t *testing.T, dir, name string, change func(*weightstest.Tensor)
 func TestBadModel(t *testing.T) {
 	half := func(data []byte) []byte { return data[:len(data)/2] }
 	text := func([]byte) []byte { return []byte("<html>not found</html>") }
-	replace := func(old, new string) func([]byte) []byte {
-		return func(data []byte) []byte { return bytes.Replace(data, []byte(old), []byte(new), 1) }
+	replace := func(from, to string) func([]byte) []byte {
+		return func(data []byte) []byte { return bytes.Replace(data, []byte(from), []byte(to), 1) }
 	}
 	onFile := func(name string, change func([]byte) []byte) func(*testing.T, string) {
 		return func(t *testing.T, dir string) { edit(t, filepath.Join(dir, name), change) }

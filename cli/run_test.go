@@ -19,10 +19,10 @@ type result struct {
 // run executes a command line in the test's own process.
 func run(t *testing.T, stdin string, args ...string) result {
 	t.Helper()
-	return runContext(t, t.Context(), strings.NewReader(stdin), args...)
+	return runContext(t.Context(), t, strings.NewReader(stdin), args...)
 }
 
-func runContext(t *testing.T, ctx context.Context, stdin io.Reader, args ...string) result {
+func runContext(ctx context.Context, t *testing.T, stdin io.Reader, args ...string) result {
 	t.Helper()
 	var out, errOut bytes.Buffer
 	status := Run(ctx, append([]string{"mlxrank"}, args...), Streams{In: stdin, Out: &out, Err: &errOut})

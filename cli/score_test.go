@@ -185,7 +185,7 @@ func TestScoreReadError(t *testing.T) {
 	dir := t.TempDir()
 	output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
 	broken := io.MultiReader(strings.NewReader(pairLines(2)), iotest.ErrReader(errors.New("disk on fire")))
-	r := runContext(t, t.Context(), broken, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
+	r := runContext(t.Context(), t, broken, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
 	checkFailure(t, r, exitFailure, "standard input", "line 3", "disk on fire")
 	checkDir(t, dir, map[string]string{"scores.jsonl": "old"})
 }
@@ -199,7 +199,7 @@ func TestScoreInterrupted(t *testing.T) {
 		cancel()
 		select {} // as a terminal at which nobody types
 	}))
-	r := runContext(t, ctx, stdin, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
+	r := runContext(ctx, t, stdin, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
 	checkFailure(t, r, exitInterrupted, "interrupted")
 	checkDir(t, dir, map[string]string{"scores.jsonl": "old"})
 }

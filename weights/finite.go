@@ -58,8 +58,7 @@ func checkFinite(entries []entry) error {
 		if lanes[e.DType].finite(e.Data[begin:min(begin+block, len(e.Data))]) {
 			return
 		}
-		for at := first.Load(); int64(i) < at && !first.CompareAndSwap(at, int64(i)); at = first.Load() {
-		}
+		lower(&first, int64(i))
 	})
 	if int(first.Load()) == len(pieces) {
 		return nil
@@ -72,6 +71,15 @@ func checkFinite(entries []entry) error {
 		}
 	}
 	return nil
+}
+
+// lower sets v to n if that is less.
+func lower(v *atomic.Int64, n int64) {
+	for {
+		if at := v.Load(); at <= n || v.CompareAndSwap(at, n) {
+			return
+		}
+	}
 }
 
 // parallel calls f(0) ... f(n-1) from as many goroutines as there are

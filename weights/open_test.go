@@ -193,13 +193,13 @@ func TestOpenBadDirectory(t *testing.T) {
 			twin.Name = "bert.pooler.dense.weight"
 			return append(ts, twin)
 		}), []string{`"bert.pooler.dense.weight"`, "same tensor", `"pooler.dense.weight"`}},
-		{"one tensor missing", tensors(func(t *testing.T, ts []weightstest.Tensor) []weightstest.Tensor {
+		{"one tensor missing", tensors(func(_ *testing.T, ts []weightstest.Tensor) []weightstest.Tensor {
 			return slices.DeleteFunc(ts, func(x weightstest.Tensor) bool { return x.Name == "pooler.dense.bias" })
 		}), []string{"1 of 41 tensors missing: pooler.dense.bias"}},
-		{"a layer missing", tensors(func(t *testing.T, ts []weightstest.Tensor) []weightstest.Tensor {
+		{"a layer missing", tensors(func(_ *testing.T, ts []weightstest.Tensor) []weightstest.Tensor {
 			return slices.DeleteFunc(ts, func(x weightstest.Tensor) bool { return strings.Contains(x.Name, "layer.1.") })
 		}), []string{"16 of 41 tensors missing", "encoder.layer.1.attention.self.query.weight", "and 8 more"}},
-		{"no classifier", tensors(func(t *testing.T, ts []weightstest.Tensor) []weightstest.Tensor {
+		{"no classifier", tensors(func(_ *testing.T, ts []weightstest.Tensor) []weightstest.Tensor {
 			return ts[:len(ts)-2]
 		}), []string{"classifier.weight, classifier.bias", "adapter"}},
 		{"NaN", spoil("encoder.layer.0.output.dense.weight", 130, math.NaN()), []string{`"encoder.layer.0.output.dense.weight"`, "NaN at index 130"}},

@@ -22,25 +22,24 @@ type cuts struct {
 	han   bool // the normalizer puts ideographs apart
 }
 
-// makeCuts finds them for a tokenizer.json. ASCII white space and punctuation
-// end a word for the BERT pre-tokenizer, and a combining mark behind one stays
-// with it. But a character of an added token's spelling ([SEP] and the like are
+// makeCuts finds them for a tokenizer. ASCII white space and punctuation end a
+// word for the BERT pre-tokenizer, and a combining mark behind one stays with
+// it. But a character of an added token's spelling ([SEP] and the like are
 // found before words are) is no place to cut.
-func makeCuts(file []byte, normalizer map[string]any) cuts {
-	var c cuts
+func makeCuts(addedTokens json.RawMessage, normalizer map[string]any) (cuts, error) {
+	c := cuts{han: normalizer["handle_chinese_chars"] == true}
 	for _, r := range "\t\n\r !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" {
 		c.ascii[r] = true
 	}
-	var spelled struct {
-		AddedTokens []struct {
-			Content string `json:"content"`
-		} `json:"added_tokens"`
+	var added []struct {
+		Content string `json:"content"`
 	}
-	if err := json.Unmarshal(file, &spelled); err != nil {
-		return cuts{} // no cuts at all; the tokenizer library will say what is wrong
+	if len(addedTokens) > 0 {
+		if err := json.Unmarshal(addedTokens, &added); err != nil {
+			return cuts{}, fmt.Errorf("added_tokens: %w", err)
+		}
 	}
-	c.han = normalizer["handle_chinese_chars"] == true
-	for _, token := range spelled.AddedTokens {
+	for _, token := range added {
 		for _, r := range token.Content {
 			if r < utf8.RuneSelf {
 				c.ascii[r] = false
@@ -49,7 +48,7 @@ func makeCuts(file []byte, normalizer map[string]any) cuts {
 			}
 		}
 	}
-	return c
+	return c, nil
 }
 
 func (c *cuts) before(r rune) bool {

@@ -39,21 +39,14 @@ func truncate(n, m, room int) (int, int) {
 	if n+m <= room {
 		return n, m
 	}
-	swapped := n > m
-	if swapped {
-		n, m = m, n
+	shorter := min(n, m)
+	longer := max(shorter, room-shorter)
+	if shorter+longer > room {
+		shorter = room / 2
+		longer = shorter + room%2
 	}
-	if n > room {
-		m = n
-	} else {
-		m = max(n, room-n)
+	if n > m {
+		return longer, shorter
 	}
-	if n+m > room {
-		n = room / 2
-		m = n + room%2
-	}
-	if swapped {
-		n, m = m, n
-	}
-	return n, m
+	return shorter, longer
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -29,35 +28,44 @@ type tokenizer struct {
 
 // newTokenizer makes a tokenizer of tokenizer.json as it was read.
 func newTokenizer(file []byte, config weights.TokenizerConfig, maxLength int) (*tokenizer, error) {
-	file, normalizer, err := neutralise(file, config)
-	if err != nil {
-		return nil, fmt.Errorf("engine: tokenizer.json: %w", err)
-	}
-	native, err := tokenizers.FromBytes(file)
-	if err != nil {
-		return nil, fmt.Errorf("engine: tokenizer.json: %w", err)
-	}
-	t := &tokenizer{maxLength: maxLength, cuts: makeCuts(file, normalizer), native: native}
-	if err := t.findSpecial(); err != nil {
-		return nil, errors.Join(fmt.Errorf("engine: tokenizer.json: %w", err), native.Close())
+	t := &tokenizer{maxLength: maxLength}
+	if err := t.open(file, config); err != nil {
+		return nil, errors.Join(fmt.Errorf("engine: tokenizer.json: %w", err), t.close())
 	}
 	return t, nil
 }
 
+func (t *tokenizer) open(file []byte, config weights.TokenizerConfig) error {
+	var fields map[string]json.RawMessage // the vocabulary stays unparsed: it is large
+	if err := json.Unmarshal(file, &fields); err != nil {
+		return err
+	}
+	normalizer, err := neutralise(fields, config)
+	if err != nil {
+		return err
+	}
+	if t.cuts, err = makeCuts(fields["added_tokens"], normalizer); err != nil {
+		return err
+	}
+	if file, err = json.Marshal(fields); err != nil {
+		return err
+	}
+	if t.native, err = tokenizers.FromBytes(file); err != nil {
+		return err
+	}
+	return t.findSpecial()
+}
+
 // neutralise takes truncation and padding out of tokenizer.json, since they
 // would act before pairs are assembled, and lets tokenizer_config.json override
-// the normalizer's switches, as transformers' AutoTokenizer does.
-func neutralise(file []byte, config weights.TokenizerConfig) ([]byte, map[string]any, error) {
-	var fields map[string]any
-	decoder := json.NewDecoder(bytes.NewReader(file))
-	decoder.UseNumber()
-	if err := decoder.Decode(&fields); err != nil {
-		return nil, nil, err
-	}
-	fields["truncation"], fields["padding"] = nil, nil
-	normalizer, ok := fields["normalizer"].(map[string]any)
-	if !ok || normalizer["type"] != "BertNormalizer" {
-		return nil, nil, errors.New("its normalizer is not a BertNormalizer, the only one supported")
+// the normalizer's switches, as transformers' AutoTokenizer does. It returns
+// the normalizer.
+func neutralise(fields map[string]json.RawMessage, config weights.TokenizerConfig) (map[string]any, error) {
+	delete(fields, "truncation")
+	delete(fields, "padding")
+	var normalizer map[string]any
+	if err := json.Unmarshal(fields["normalizer"], &normalizer); err != nil || normalizer["type"] != "BertNormalizer" {
+		return nil, errors.New("its normalizer is not a BertNormalizer, the only one supported")
 	}
 	for name, value := range map[string]*bool{
 		"lowercase":            config.DoLowerCase,
@@ -68,8 +76,9 @@ func neutralise(file []byte, config weights.TokenizerConfig) ([]byte, map[string
 			normalizer[name] = *value
 		}
 	}
-	file, err := json.Marshal(fields)
-	return file, normalizer, err
+	var err error
+	fields["normalizer"], err = json.Marshal(normalizer)
+	return normalizer, err
 }
 
 // findSpecial reads the ids that frame a text off an empty one.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -177,7 +178,7 @@ func TestClosedTokenizerRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := tok.encode("text"); err != ErrClosed {
+	if _, err := tok.encode("text"); !errors.Is(err, ErrClosed) {
 		t.Errorf("got %v, want ErrClosed", err)
 	}
 }

@@ -21,8 +21,8 @@ func candidates(explicit string) []string {
 	var paths []string
 	add := func(parts ...string) { paths = append(paths, filepath.Join(append(parts, libraryFile)...)) }
 	if exe, err := os.Executable(); err == nil {
-		if real, err := filepath.EvalSymlinks(exe); err == nil {
-			exe = real
+		if target, err := filepath.EvalSymlinks(exe); err == nil {
+			exe = target
 		}
 		dir := filepath.Dir(exe)
 		add(dir)

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <thread>
 
@@ -136,6 +137,8 @@ void check_device(int32_t device) {
 }
 
 int processors() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+void keep_float32_exact() { setenv("MLX_ENABLE_TF32", "0", /*overwrite=*/0); }
 
 void keep_blas_single_threaded() {
 #ifdef __linux__

@@ -15,6 +15,11 @@ void check_device(int32_t device);
 // Processors this process may use, at least 1.
 int processors();
 
+// MLX computes float32 products with 10-bit mantissas on GPUs that can (M5),
+// unless MLX_ENABLE_TF32 says otherwise; it reads that once, at its first
+// product. What the user set stays.
+void keep_float32_exact();
+
 // The lanes are the parallelism: BLAS must not add threads of its own. Its
 // count is one for the whole process.
 void keep_blas_single_threaded();

@@ -1,0 +1,56 @@
+# Two commands are all a newcomer needs: make demo, make test.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+SETUP := $(PYTHON) scripts/setup.py
+
+# Set-up writes where the tokenizer library is: CGO_LDFLAGS.
+-include build/env.mk
+
+.PHONY: help build demo test lint goldens check-darwin clean
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## fetch and build what is missing, then build/bin/mlxrank
+	@$(SETUP)
+	@$(MAKE) --no-print-directory binary
+	@$(SETUP) notices
+
+# A make of its own, since build/env.mk is read when make starts.
+.PHONY: binary
+binary:
+	@go build -trimpath -o build/bin/mlxrank ./cmd/mlxrank
+
+demo: build ## rerank some package descriptions with the builtin model
+	build/bin/mlxrank rerank --model builtin --top-n 10 --documents scripts/demo/documents.jsonl \
+		--query "monitor changes to configuration files"
+
+test: build ## every check there is
+	@$(SETUP) smoke
+	@$(MAKE) --no-print-directory test-go lint check-darwin
+
+.PHONY: test-go
+test-go:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+		if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted" >&2; exit 1; fi
+	go mod verify
+	go mod tidy -diff
+	go vet ./...
+	go test -race ./...
+
+lint: build ## golangci-lint, at the version that scripts/pins.ini names
+	@$(SETUP) lint
+
+check-darwin: build ## compile and link for macOS on arm64, as far as that goes without a Mac
+	@$(SETUP) darwin
+
+goldens: build ## make the golden files again, with PyTorch (several GB to fetch)
+	$(PYTHON) -m venv build/goldens
+	build/goldens/bin/pip install --quiet --requirement scripts/goldens-requirements.txt
+	build/goldens/bin/python scripts/goldens all
+
+clean: ## remove everything that was fetched or built
+	rm -rf build

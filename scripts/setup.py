@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""Fetches and builds what mlxrank is built from, into build/.
+
+    python3 scripts/setup.py            everything that go build needs
+    python3 scripts/setup.py notices    build/THIRD_PARTY_NOTICES.txt, after go build
+    python3 scripts/setup.py smoke      the C test of the native library, sanitized
+    python3 scripts/setup.py lint       golangci-lint
+    python3 scripts/setup.py darwin     compile and link for macOS on arm64
+
+Versions and hashes are in scripts/pins.ini. What is done is not done again,
+and an interrupted run is continued by the next one.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from setuplib import darwin, lint, native, notices, parts, prerequisites
+from setuplib.project import LINUX, Project, host
+from setuplib.steps import SetupError, only_one
+
+
+def build(project):
+    if project.host == LINUX:
+        parts.mlx(project, skip=project.pins["blas"]["file"])
+        parts.blas(project)
+    else:
+        parts.mlx(project)
+    parts.encoder(project)
+    native.mlx_c(project)
+    native.tokenizers(project)
+    native.shim(project, "native", project.lib)
+
+
+COMMANDS = {
+    "build": build,
+    "notices": notices.write,
+    "smoke": native.smoke,
+    "lint": lint.lint,
+    "darwin": darwin.check,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", nargs="?", choices=COMMANDS, default="build")
+    command = parser.parse_args().command
+    root = Path(os.path.abspath(__file__)).parent.parent
+    try:
+        project = Project(root, host())
+        prerequisites.check(project)
+        with only_one(project.build):
+            COMMANDS[command](project)
+    except SetupError as err:
+        print(f"set-up failed: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

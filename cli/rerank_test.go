@@ -49,7 +49,7 @@ func TestRerankJSON(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	want, err := e.Rerank(t.Context(), "city", passages)
+	want, err := e.Rerank(t.Context(), "city", passages, engine.RerankOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func rerank(c *cli.Context, s Streams) (err error) {
 // rerankOptions checks the flags that choose what is printed.
 func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	var options engine.RerankOptions
-	if err := longChoice.check(c); err != nil {
+	if err := longChoice.check(c, "--long"); err != nil {
 		return options, err
 	}
 	if c.IsSet("top-n") && c.Int("top-n") < 1 {

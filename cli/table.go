@@ -89,6 +89,10 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
+// colours reports whether output to w may be coloured: on a terminal, unless
+// NO_COLOR is set (no-color.org).
+func colours(w io.Writer) bool { return isTerminal(w) && os.Getenv("NO_COLOR") == "" }
+
 // widthOf is the number of columns of the terminal w is, else plainWidth.
 func widthOf(w io.Writer) int {
 	if !isTerminal(w) {

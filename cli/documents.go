@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/mlxrank/mlxrank/cli/records"
 )
 
 // document is a passage to rank and where it stands.
@@ -21,8 +23,8 @@ func readDocuments(ctx context.Context, path string, stdin io.Reader) (_ []docum
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	var docs []document
-	for l := newLines(in.name, in); ; {
-		line, err := l.next()
+	for l := records.NewLines(in.name, in); ; {
+		line, err := l.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
@@ -31,9 +33,9 @@ func readDocuments(ctx context.Context, path string, stdin io.Reader) (_ []docum
 		}
 		text, err := passage(line)
 		if err != nil {
-			return nil, l.errorf("%w", err)
+			return nil, l.Errorf("%w", err)
 		}
-		docs = append(docs, document{text: text, line: l.number})
+		docs = append(docs, document{text: text, line: l.Number()})
 	}
 	if len(docs) == 0 {
 		return nil, fmt.Errorf("%s: no documents; write one passage per line", in.name)
@@ -47,15 +49,15 @@ func passage(line []byte) (string, error) {
 	if line[0] != '{' {
 		return string(line), nil
 	}
-	object, err := parseObject(line)
+	object, err := records.ParseObject(line)
 	if err != nil {
 		return "", fmt.Errorf(`%w; a passage that begins with { is written as {"text": "{..."}`, err)
 	}
 	if _, ok := object["document"]; ok {
-		return object.text("document")
+		return object.Text("document")
 	}
 	if _, ok := object["text"]; ok {
-		return object.text("text")
+		return object.Text("text")
 	}
 	return "", errors.New(`the object has neither a field "document" nor a field "text"`)
 }

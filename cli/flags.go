@@ -34,6 +34,14 @@ func (ch choice) flag() cli.Flag {
 		Usage: ch.usage + ": " + strings.Join(ch.values, ", ")}
 }
 
+// check refuses a value that is not allowed.
+func (ch choice) check(c *cli.Context) error {
+	if value := c.String(ch.name); !slices.Contains(ch.values, value) {
+		return usagef("--%s %q is not one of %s", ch.name, value, strings.Join(ch.values, ", "))
+	}
+	return nil
+}
+
 // engineFlags are the flags of every command that opens a model.
 func engineFlags(model string) []cli.Flag {
 	flags := []cli.Flag{
@@ -56,8 +64,8 @@ func jsonFlag() cli.Flag {
 // engineConfig checks the flags of engineFlags.
 func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	for _, ch := range choices {
-		if value := c.String(ch.name); !slices.Contains(ch.values, value) {
-			return engine.Config{}, usagef("--%s %q is not one of %s", ch.name, value, strings.Join(ch.values, ", "))
+		if err := ch.check(c); err != nil {
+			return engine.Config{}, err
 		}
 	}
 	for _, name := range []string{"model", "adapter", "library"} {

@@ -23,8 +23,8 @@ func TestTokenize(t *testing.T) {
 		t.Fatalf("got %d lines, want %d", len(out), len(in))
 	}
 	for i, line := range in {
-		pair, err := parsePair([]byte(line), "")
-		if err != nil {
+		var pair engine.Pair
+		if err := json.Unmarshal([]byte(line), &pair); err != nil {
 			t.Fatal(err)
 		}
 		var got tokensJSON

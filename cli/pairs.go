@@ -121,14 +121,13 @@ func (p *pairSource) apartFrom(output string) error {
 // reader starts to read the pairs.
 func (p *pairSource) reader() (*records.Reader, error) {
 	r, err := records.NewReader(p.name, p, p.options)
+	if errors.Is(err, records.ErrNoTexts) {
+		return nil, usagef("%s is a TREC run, which has no texts: give --queries FILE and --documents FILE", p.name)
+	}
 	if err != nil {
 		return nil, err
 	}
-	have := p.options.Queries != nil && p.options.Documents != nil
-	switch {
-	case r.Format == records.TREC && !have:
-		return nil, usagef("%s is a TREC run, which has no texts: give --queries FILE and --documents FILE", p.name)
-	case r.Format != records.TREC && (p.options.Queries != nil || p.options.Documents != nil):
+	if r.Format != records.TREC && len(p.texts) > 0 {
 		return nil, usagef("%s has its texts in it (format %s): --queries and --documents are for TREC runs", p.name, r.Format)
 	}
 	return r, nil

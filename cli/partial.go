@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -42,7 +43,6 @@ type partial struct {
 	found bool  // an earlier run left a state
 	grown bool  // this run has written to the file
 	dirty bool  // the file holds more than the state file says
-	torn  bool  // a write failed: it may hold more than state says
 	kept  int   // records that the state file counts, -1 without one
 	when  time.Time
 }
@@ -182,11 +182,9 @@ func (p *partial) add(lines []byte) error {
 	if err != nil {
 		return p.wrap(err)
 	}
-	p.torn = true
 	if _, err := p.file.Write(packed); err != nil {
-		return p.wrap(err)
+		return p.wrap(errors.Join(err, p.file.Truncate(p.state.Output.Bytes)))
 	}
-	p.torn = false
 	p.sum.Write(packed)
 	p.state.Output.Bytes += int64(len(packed))
 	return nil
@@ -244,11 +242,11 @@ func (p *partial) close(err error) error {
 		return err
 	}
 	switch {
-	case p.found && !p.grown:
-		return errors.Join(err, p.file.Close())
+	case p.found && !p.grown && !errors.Is(err, context.Canceled):
+		return errors.Join(err, p.file.Close()) // it could not go on
 	case errors.Is(err, errChanged):
 		p.kept = -1
-	case p.dirty && !p.torn:
+	case p.dirty:
 		err = errors.Join(err, p.checkpoint())
 	}
 	if p.kept < 0 {

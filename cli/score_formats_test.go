@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -217,10 +218,10 @@ func TestScoreSkips(t *testing.T) {
 					t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
 				}
 			}
-			if r := mustRun(t, "", append(args, "--log-level", "info")...); strings.Count(r.errOut, "line=") != test.skipped {
+			if r := mustRun(t, "", slices.Concat(args, []string{"--log-level", "info"})...); strings.Count(r.errOut, "line=") != test.skipped {
 				t.Errorf("the log does not name %d lines:\n%s", test.skipped, r.errOut)
 			}
-			fail := append(args[:len(args):len(args)], "--on-error", "fail")
+			fail := slices.Concat(args, []string{"--on-error", "fail"})
 			checkFailure(t, run(t, "", fail...), exitFailure, input+": line ")
 		})
 	}

@@ -47,11 +47,11 @@ func (j jsonl) AppendScored(dst []byte, r *Record, score float32) ([]byte, error
 			return nil, err
 		}
 		if _, ok := object["score"]; ok {
-			dst, err = replaceField(dst, r.Text, "score", value)
+			dst, err = replaceScore(dst, r.Text, value)
 			return append(dst, '\n'), err
 		}
 	}
-	return append(appendField(dst, r.Text, "score", value), '\n'), nil
+	return append(appendScore(dst, r.Text, value), '\n'), nil
 }
 
 func (jsonl) AppendFailed(dst []byte, r *Record) ([]byte, error) {

@@ -66,21 +66,21 @@ func (o Object) id(name string) (string, error) {
 	return o.Text(name)
 }
 
-// appendField appends the object with a field added at its end. Every byte of
-// object stays as it is.
-func appendField(dst, object []byte, name string, value []byte) []byte {
+// appendScore appends the object with a field "score" added at its end. Every
+// byte of object stays as it is.
+func appendScore(dst, object, score []byte) []byte {
 	end := bytes.LastIndexByte(object, '}')
 	dst = append(dst, object[:end]...)
-	dst = append(dst, `, "`+name+`": `...)
-	dst = append(dst, value...)
+	dst = append(dst, `, "score": `...)
+	dst = append(dst, score...)
 	return append(dst, object[end:]...)
 }
 
-// replaceField appends the object with the value of a field replaced wherever
+// replaceScore appends the object with the value of "score" replaced wherever
 // the object has it, so that readers who take the first of two fields of one
 // name and readers who take the last see the same. Every other byte stays as it
 // is. The object must be one that ParseObject has read.
-func replaceField(dst, object []byte, name string, value []byte) ([]byte, error) {
+func replaceScore(dst, object, score []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(object))
 	if _, err := decoder.Token(); err != nil { // the brace
 		return nil, err
@@ -95,10 +95,10 @@ func replaceField(dst, object []byte, name string, value []byte) ([]byte, error)
 		if err := decoder.Decode(&old); err != nil {
 			return nil, err
 		}
-		if key == name {
+		if key == "score" {
 			end := int(decoder.InputOffset())
 			dst = append(dst, object[kept:end-len(old)]...)
-			dst = append(dst, value...)
+			dst = append(dst, score...)
 			kept = end
 		}
 	}

@@ -9,20 +9,20 @@ import (
 	"testing"
 )
 
-func TestAppendField(t *testing.T) {
+func TestAppendScore(t *testing.T) {
 	for _, test := range []struct{ object, want string }{
 		{`{"query":"q","document":"d"}`, `{"query":"q","document":"d", "score": 0.5}`},
 		{` { "b" : 1 , "a" : [ {} ] } `, ` { "b" : 1 , "a" : [ {} ] , "score": 0.5} `},
 		{"{\"a\":\"}\"}\r", "{\"a\":\"}\", \"score\": 0.5}\r"},
 		{`{"a":1e400,"a":"\u00e9\ud800","é":{"score":1}}`, `{"a":1e400,"a":"\u00e9\ud800","é":{"score":1}, "score": 0.5}`},
 	} {
-		if got := appendField([]byte("x"), []byte(test.object), "score", []byte("0.5")); string(got) != "x"+test.want {
+		if got := appendScore([]byte("x"), []byte(test.object), []byte("0.5")); string(got) != "x"+test.want {
 			t.Errorf("got %s, want x%s", got, test.want)
 		}
 	}
 }
 
-func TestReplaceField(t *testing.T) {
+func TestReplaceScore(t *testing.T) {
 	for _, test := range []struct{ object, want string }{
 		{`{"score":1}`, `{"score":0.5}`},
 		{` { "a" : [ {"score": 1} ] , "score" : {"score": [1, "}"]} , "b":1 } `, ` { "a" : [ {"score": 1} ] , "score" : 0.5 , "b":1 } `},
@@ -30,29 +30,29 @@ func TestReplaceField(t *testing.T) {
 		{"{\"score\"\t:\t-1e400\r,\"a\":1}\r", "{\"score\"\t:\t0.5\r,\"a\":1}\r"},
 		{`{"b":1}`, `{"b":1}`},
 	} {
-		got, err := replaceField([]byte("x"), []byte(test.object), "score", []byte("0.5"))
+		got, err := replaceScore([]byte("x"), []byte(test.object), []byte("0.5"))
 		if err != nil || string(got) != "x"+test.want {
 			t.Errorf("got %s, %v, want x%s", got, err, test.want)
 		}
 	}
 }
 
-// TestReplaceFieldProperty adds a score and replaces it by another.
-func TestReplaceFieldProperty(t *testing.T) {
+// TestReplaceScoreProperty adds a score and replaces it by another.
+func TestReplaceScoreProperty(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for range 3000 {
 		pair := randomPair(r)
-		first, want := appendField(nil, pair, "score", []byte(`"é}"`)), appendField(nil, pair, "score", []byte("-4.25"))
-		got, err := replaceField(nil, first, "score", []byte("-4.25"))
+		first, want := appendScore(nil, pair, []byte(`"é}"`)), appendScore(nil, pair, []byte("-4.25"))
+		got, err := replaceScore(nil, first, []byte("-4.25"))
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("got %s, %v, want %s", got, err, want)
 		}
 	}
 }
 
-// TestAppendFieldProperty adds a score to random pairs and checks that every
+// TestAppendScoreProperty adds a score to random pairs and checks that every
 // byte of the line is kept, and that a JSON reader finds the score.
-func TestAppendFieldProperty(t *testing.T) {
+func TestAppendScoreProperty(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 3000 {
 		checkPassThrough(t, randomPair(r))
@@ -75,7 +75,7 @@ func checkPassThrough(t *testing.T, line []byte) {
 		t.Errorf("%s: %v", line, err)
 		return
 	}
-	scored := appendField(nil, line, "score", []byte("-4.25"))
+	scored := appendScore(nil, line, []byte("-4.25"))
 	const added = `, "score": -4.25`
 	at := bytes.LastIndex(scored, []byte(added))
 	if at < 0 || string(scored[:at])+string(scored[at+len(added):]) != string(line) {

@@ -16,6 +16,9 @@ type Options struct {
 	Queries, Documents *Texts
 }
 
+// ErrNoTexts is of a TREC run without the texts that it names.
+var ErrNoTexts = errors.New("a TREC run needs its queries and documents")
+
 // A Reader reads records.
 type Reader struct {
 	// Format is that of the input, found if Auto was given.
@@ -45,6 +48,9 @@ func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 	case TSV, MSMARCO:
 		reader.parser = columns{names: columnsOf[reader.Format], score: o.Score}
 	case TREC:
+		if o.Queries == nil || o.Documents == nil {
+			return nil, fmt.Errorf("%s: %w", name, ErrNoTexts)
+		}
 		reader.parser = trec{queries: o.Queries, documents: o.Documents}
 	default:
 		return nil, fmt.Errorf("%s: no format %q", name, reader.Format)

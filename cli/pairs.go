@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 
 	"github.com/urfave/cli/v2"
 
@@ -61,42 +60,55 @@ func openPairs(c *cli.Context, stdin io.Reader, options records.Options) (_ *pai
 	if p.input, err = openInput(c.Context, c.String("input"), stdin); err != nil {
 		return nil, err
 	}
-	for name, texts := range map[string]**records.Texts{"queries": &p.options.Queries, "documents": &p.options.Documents} {
-		if c.String(name) == "" {
-			continue
-		}
-		if *texts, err = p.openTexts(c.Context, c.String(name)); err != nil {
-			return nil, errors.Join(fmt.Errorf("--%s: %w", name, err), p.Close())
-		}
+	if p.options.Queries, err = p.openTexts(c, "queries"); err == nil {
+		p.options.Documents, err = p.openTexts(c, "documents")
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
 }
 
-// openTexts makes ready the texts of a TREC run. They are read again and again:
-// what cannot be, because it is compressed or no file, is unpacked into a
-// temporary one.
-func (p *pairSource) openTexts(ctx context.Context, path string) (*records.Texts, error) {
+// openTexts makes ready the texts of a TREC run that a flag names, if it does.
+// They are read again and again: what cannot be, because it is compressed or no
+// file, is unpacked into a temporary one.
+func (p *pairSource) openTexts(c *cli.Context, flag string) (*records.Texts, error) {
+	path := c.String(flag)
+	switch path {
+	case "":
+		return nil, nil
+	case "-":
+		return nil, usagef("--%s needs a file, not standard input", flag)
+	}
+	texts, err := p.indexTexts(c.Context, path)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	return texts, nil
+}
+
+func (p *pairSource) indexTexts(ctx context.Context, path string) (*records.Texts, error) {
 	in, err := openInput(ctx, path, nil)
 	if err != nil {
 		return nil, err
 	}
 	p.texts, p.opened = append(p.texts, in), append(p.opened, in)
-	file := in.file
 	packed, err := in.compressed()
 	if err != nil {
 		return nil, err
 	}
+	file, size := in.file, in.size
 	if packed || !in.rewindable() {
 		if file, err = records.Scratch(""); err != nil {
 			return nil, err
 		}
 		p.opened = append(p.opened, file)
-		if _, err := io.Copy(file, in); err != nil {
+		if size, err = io.Copy(file, in); err != nil {
 			return nil, fmt.Errorf("unpack %s: %w", path, err)
 		}
 	}
-	text := io.NewSectionReader(file, 0, math.MaxInt64)
-	return records.IndexTexts(path, &interruptible{ctx: ctx, r: text}, file)
+	text := io.NewSectionReader(file, 0, size)
+	return records.IndexTexts(path, &interruptible{ctx: ctx, r: text}, text)
 }
 
 // apartFrom refuses an output that is one of the files that are read.

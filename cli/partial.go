@@ -21,8 +21,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-// checkpointEvery is how much work a run that is killed can lose. A checkpoint
-// waits for the disk.
+// checkpointEvery is how much finished work a run that is killed can lose, beside
+// the window it is at. A checkpoint waits for the disk.
 const checkpointEvery = 200 * time.Millisecond
 
 // partial is a file on its way: it is written beside its place and takes the
@@ -83,7 +83,7 @@ func (p *partial) lock() error {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return errors.Join(fmt.Errorf("create output %s: another mlxrank is writing it", p.path), file.Close())
 		}
-		if err != nil {
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) { // not every file system has locks
 			return errors.Join(fmt.Errorf("lock %s: %w", p.dataPath(), err), file.Close())
 		}
 		// A run that ended meanwhile may have moved or removed the file.

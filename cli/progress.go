@@ -29,6 +29,7 @@ func newProgress(w io.Writer, what, kind string, total int) *progress {
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetElapsedTime(true),
 		progressbar.OptionUseANSICodes(false),
+		progressbar.OptionSetSpinnerChangeInterval(0), // nothing is drawn but by add
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
 	)}

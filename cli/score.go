@@ -106,7 +106,7 @@ func checkScoreFlags(c *cli.Context) error {
 	if err := requireFlags(c, "input", "output"); err != nil {
 		return err
 	}
-	for _, ch := range []choice{formatChoice, outputFormatChoice, onErrorChoice} {
+	for _, ch := range []choice{outputFormatChoice, onErrorChoice} {
 		if err := ch.check(c); err != nil {
 			return err
 		}

@@ -321,6 +321,7 @@ func TestScoreBadFormats(t *testing.T) {
 		{"nothing known", "hello world\n", nil, exitFailure, []string{"cannot tell the format", "1 column", `"hello world"`, "--format"}},
 		{"three columns", "a\tb\tc\n", nil, exitFailure, []string{"cannot tell the format", "3 columns", `"a\tb\tc"`}},
 		{"run without texts", testRun, nil, exitUsage, []string{"is a TREC run", "--queries FILE and --documents FILE"}},
+		{"texts on standard input", testRun, []string{"--queries", "-", "--documents", documents}, exitUsage, []string{"--queries needs a file"}},
 		{"run without documents", testRun, texts[:2], exitUsage, []string{"is a TREC run"}},
 		{"texts for JSONL", pairLines(1), texts, exitUsage, []string{"jsonl", "--queries and --documents are for TREC runs"}},
 		{"document not there", testRun + "\nq1 Q0 d9 3 1 bm25", texts, exitFailure, []string{"line 6", `"d9" is not in ` + documents}},

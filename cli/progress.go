@@ -20,7 +20,7 @@ func newProgress(w io.Writer, what, kind string, total int) *progress {
 	if !isTerminal(w) || os.Getenv("TERM") == "dumb" {
 		return &progress{}
 	}
-	return &progress{progressbar.NewOptions(total,
+	bar := progressbar.NewOptions(total,
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionSetItsString(kind),
@@ -32,7 +32,9 @@ func newProgress(w io.Writer, what, kind string, total int) *progress {
 		progressbar.OptionSetSpinnerChangeInterval(0), // nothing is drawn but by add
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),
-	)}
+	)
+	bar.StartWithoutRender() // or the clock would start with the first add
+	return &progress{bar}
 }
 
 // add says that n more are done.

@@ -11,7 +11,7 @@ import (
 
 var outputFormatChoice = choice{"output-format", "write the scores as `FORMAT`", "same", []string{"same", "trec"}}
 
-var onErrorChoice = choice{"on-error", "what to do about a line that cannot be scored: `ACTION`", "fail", []string{"fail", "skip"}}
+var onErrorChoice = choice{"on-error", "for a line that cannot be scored, `ACTION`", "fail", []string{"fail", "skip"}}
 
 func scoreCommand(s Streams) *cli.Command {
 	flags := append(pairFlags(),
@@ -29,7 +29,8 @@ func scoreCommand(s Streams) *cli.Command {
 			"The output is the same lines in the same order with a score added: a field \"score\"\n" +
 			"of the object, or a last column. Every other byte of a line is kept. A TREC run\n" +
 			"becomes a TREC run. With --output-format trec, msmarco becomes one too, and jsonl\n" +
-			"whose objects have \"query_id\" and \"document_id\": grouped by query, best first.\n\n" +
+			"whose objects have \"query_id\" and \"document_id\": queries in the order of their ids,\n" +
+			"of each the best documents first.\n\n" +
 			"With --on-error skip, {\"error\": ..., \"line\": ...} stands in the place of a line that\n" +
 			"cannot be scored, or empty columns and, for the score, \"error: line N: ...\"; a TREC\n" +
 			"run leaves it out.\n\n" +
@@ -37,6 +38,7 @@ func scoreCommand(s Streams) *cli.Command {
 			"stays until then. It is compressed if its name ends in .gz or .zst. A run that is\n" +
 			"interrupted or killed leaves FILE.mlxrank-partial and FILE.mlxrank-state: the same\n" +
 			"command with --resume goes on from there, and makes what one run would have made.\n" +
+			"Without anything to go on with, --resume starts from the beginning.\n" +
 			"Standard output is written as scores are ready. A summary goes to standard error.\n\n" +
 			examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},

@@ -48,10 +48,11 @@ func (o Object) Text(name string) (string, error) {
 	return s, nil
 }
 
+// abridge is the beginning of a text, short enough for a message.
 func abridge(raw []byte) string {
 	const most = 40
-	if text := bytes.ToValidUTF8(raw, nil); len(text) > most {
-		return string(bytes.ToValidUTF8(text[:most], nil)) + "..."
+	if len(raw) > most {
+		return string(bytes.ToValidUTF8(raw[:most], nil)) + "..."
 	}
 	return string(raw)
 }

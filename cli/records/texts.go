@@ -73,7 +73,7 @@ func (t *Texts) checkUnique() error {
 			return err
 		}
 		if bytes.Equal(id, other) {
-			return fmt.Errorf("%s: two lines have the id %q", t.name, id)
+			return fmt.Errorf("%s: two lines have the id %q", t.name, abridge(id))
 		}
 	}
 	return nil
@@ -100,7 +100,7 @@ func (t *Texts) Get(id string) (string, error) {
 			return string(text), nil
 		}
 	}
-	return "", fmt.Errorf("id %q is not in %s", id, t.name)
+	return "", fmt.Errorf("id %q is not in %s", abridge([]byte(id)), t.name)
 }
 
 // read returns the line at an offset.

@@ -59,7 +59,7 @@ func checkIDs(r *Record) error {
 			return fmt.Errorf("the %s id is empty; a TREC run needs one", id.name)
 		}
 		if strings.ContainsFunc(id.value, unicode.IsSpace) {
-			return fmt.Errorf("the %s id %q has white space in it, which a TREC run cannot hold", id.name, id.value)
+			return fmt.Errorf("the %s id %q has white space in it, which a TREC run cannot hold", id.name, abridge([]byte(id.value)))
 		}
 	}
 	return nil

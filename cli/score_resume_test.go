@@ -10,7 +10,17 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
+
+// quickModel writes a model that takes no time over thousands of pairs.
+func quickModel(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(16, 2, 1), Seed: 7})
+	return dir
+}
 
 // interruptAt runs a command whose standard input is text, and interrupts it
 // where n bytes are read.
@@ -37,7 +47,7 @@ func msmarcoLines(n int) string {
 // TestScoreResumes interrupts runs again and again: what they make together is
 // what one run makes.
 func TestScoreResumes(t *testing.T) {
-	model := tinyModel(t)
+	model := quickModel(t)
 	lines := pairLines(3*windowRecords + 5)
 	for _, test := range []struct {
 		name, text, output string
@@ -117,7 +127,7 @@ func TestScoreResumeRefused(t *testing.T) {
 		}, words: []string{"added_tokens.json was not there and is 2 bytes"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			model, dir := tinyModel(t), t.TempDir()
+			model, dir := quickModel(t), t.TempDir()
 			input, output, args := interruptedRun(t, dir, model)
 			text := contents(t, dir)["in"]
 			if test.edit != nil {
@@ -140,7 +150,7 @@ func TestScoreResumeRefused(t *testing.T) {
 	t.Run("skipped lines", func(t *testing.T) {
 		dir := t.TempDir()
 		lines := "{}\n" + pairLines(windowRecords+5)
-		args := []string{"score", "--model", tinyModel(t), "--input", "-", "--output", filepath.Join(dir, "out"), "--on-error"}
+		args := []string{"score", "--model", quickModel(t), "--input", "-", "--output", filepath.Join(dir, "out"), "--on-error"}
 		checkFailure(t, interruptAt(t, lines, len(lines)-10, append(args, "skip")...), exitInterrupted, "1024 lines")
 		before := contents(t, dir)
 		checkFailure(t, run(t, lines, append(args, "fail", "--resume")...), exitFailure, "1 line", "--on-error skip")
@@ -151,7 +161,7 @@ func TestScoreResumeRefused(t *testing.T) {
 
 // TestScoreResumeAfterBadLine goes on behind a line that ended a stream.
 func TestScoreResumeAfterBadLine(t *testing.T) {
-	model, dir := tinyModel(t), t.TempDir()
+	model, dir := quickModel(t), t.TempDir()
 	text := pairLines(windowRecords) + "oops\n" + pairLines(2)
 	output := filepath.Join(dir, "out")
 	args := []string{"score", "--model", model, "--input", "-", "--output", output}
@@ -168,7 +178,7 @@ func TestScoreResumeAfterBadLine(t *testing.T) {
 // TestScoreResumeNothing is a run like others when there is nothing to go on
 // with.
 func TestScoreResumeNothing(t *testing.T) {
-	model, dir := tinyModel(t), t.TempDir()
+	model, dir := quickModel(t), t.TempDir()
 	output := filepath.Join(dir, "out")
 	for range 2 {
 		r := mustRun(t, pairLines(2), "score", "--model", model, "--input", "-", "--output", output, "--resume")

@@ -77,7 +77,10 @@ func (s *stream) begin([]setting) (state, error) { return state{}, nil }
 
 func (s *stream) write(lines []byte, _ position, _ tally) error {
 	_, err := s.Write(lines)
-	return s.wrap(errors.Join(err, s.Flush()))
+	if err == nil {
+		err = s.Flush()
+	}
+	return s.wrap(err)
 }
 
 func (s *stream) commit() error {

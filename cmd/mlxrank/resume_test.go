@@ -206,7 +206,7 @@ func TestFullDevice(t *testing.T) {
 		}
 	}()
 	model, input := tinyModel(t), filepath.Join(t.TempDir(), "in.tsv")
-	writeRows(t, input, 10)
+	writeRows(t, input, 1000)
 	for _, format := range []string{"same", "trec"} {
 		for _, output := range []string{"-", "/dev/full"} {
 			cmd, stderr := command(t, "score", "--model", model, "--input", input, "--output-format", format, "--output", output)

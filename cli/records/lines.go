@@ -32,8 +32,10 @@ type Lines struct {
 }
 
 // NewLines reads r, which errors call name.
-func NewLines(name string, r io.Reader) *Lines {
-	return &Lines{name: name, r: bufio.NewReaderSize(r, 64<<10), sum: sha256.New()}
+func NewLines(name string, r io.Reader) *Lines { return newLines(name, r, 64<<10) }
+
+func newLines(name string, r io.Reader, buffer int) *Lines {
+	return &Lines{name: name, r: bufio.NewReaderSize(r, buffer), sum: sha256.New()}
 }
 
 // Next returns a line that is not blank, without its newline and in memory of

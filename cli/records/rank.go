@@ -13,8 +13,12 @@ import (
 	"strings"
 )
 
-// chunkBytes is how much of the rows Rank sorts in memory at once.
-const chunkBytes = 8 << 20
+// Rank sorts chunkBytes of the rows in memory at once, and buffers mergeBytes of
+// each chunk as it merges them.
+const (
+	chunkBytes = 2 << 20
+	mergeBytes = 8 << 10
+)
 
 // Rank makes a TREC run of the rows that Scored has written: grouped by query,
 // best first, with the tag. Queries come in the order of their ids as bytes,
@@ -156,7 +160,7 @@ func mergeChunks(out io.Writer, scratch io.ReaderAt, ends []int64, tag string) e
 	var merged chunks
 	start := int64(0)
 	for i, end := range ends {
-		c := &chunk{number: i, lines: NewLines("sorted rows", io.NewSectionReader(scratch, start, end-start))}
+		c := &chunk{number: i, lines: newLines("sorted rows", io.NewSectionReader(scratch, start, end-start), mergeBytes)}
 		start = end
 		ok, err := c.next()
 		if err != nil {

@@ -24,8 +24,14 @@ var optionalFiles = []string{
 	"tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config_sentence_transformers.json",
 }
 
-// ErrNotCached says that the cache does not hold a model, or not all of it.
-var ErrNotCached = fmt.Errorf("not downloaded yet: %w", fs.ErrNotExist)
+// ErrNotCached says that the cache does not hold a model, or not all of it. It
+// is an fs.ErrNotExist.
+var ErrNotCached error = notCached{}
+
+type notCached struct{}
+
+func (notCached) Error() string        { return "not downloaded yet" }
+func (notCached) Is(target error) bool { return target == fs.ErrNotExist }
 
 // A Snapshot is a model in the cache as it was at a commit.
 type Snapshot struct {
@@ -81,7 +87,7 @@ func (c *Client) snapshotDir(model, commit string) string {
 // Find returns the snapshot of ref if the cache holds what a model needs. It
 // never makes a connection. The error is ErrNotCached if something is missing.
 func (c *Client) Find(ref Ref) (Snapshot, error) {
-	s, err := c.find(ref)
+	s, err := c.Lookup(ref)
 	if err != nil {
 		return s, err
 	}
@@ -91,8 +97,8 @@ func (c *Client) Find(ref Ref) (Snapshot, error) {
 	return s, nil
 }
 
-// find is Find without the demand that the snapshot be complete.
-func (c *Client) find(ref Ref) (Snapshot, error) {
+// Lookup is Find without the demand that the snapshot be complete.
+func (c *Client) Lookup(ref Ref) (Snapshot, error) {
 	commit, err := c.commitOf(ref)
 	if err != nil {
 		return Snapshot{}, err

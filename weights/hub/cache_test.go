@@ -103,7 +103,7 @@ func TestVerify(t *testing.T) {
 		"tokenizer_config.json": {"no link"},
 		"odd.json":              {`named "odd"`},
 	}
-	found, err := c.find(mustRef(t, model))
+	found, err := c.Lookup(mustRef(t, model))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,9 @@ import (
 // advice names the ways to a model that need no hub.
 const advice = "use --model builtin, which needs no hub, or --model DIR with a directory that holds a model"
 
+// ErrNoModel says that the hub shows no such model to this user.
+var ErrNoModel = errors.New("there is no such model on the hub, or it is private")
+
 // A statusError is an answer of the hub that refuses.
 type statusError struct {
 	status  int
@@ -91,7 +94,7 @@ func (c *Client) explain(ref Ref, err error) error {
 	case status.status == http.StatusUnauthorized && c.token != "" && status.code != "RepoNotFound":
 		hint = "the token from " + c.tokenFrom + " is not accepted: make another, or unset it"
 	case status.status == http.StatusUnauthorized, status.status == http.StatusNotFound:
-		hint = "there is no such model, or it is private: check the spelling, or " + c.tokenHint()
+		return fmt.Errorf("%w: check the spelling, or %s (%w)", ErrNoModel, c.tokenHint(), err)
 	case status.status == http.StatusForbidden:
 		hint = "access to it is not allowed: " + c.tokenHint()
 	case status.status == http.StatusTooManyRequests:

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -195,7 +196,11 @@ func (c *Client) sendError(to *url.URL, err error) error {
 		record      tls.RecordHeaderError
 	)
 	connecting := errors.As(err, &lookup) || errors.As(err, &dial) && (dial.Op == "dial" || dial.Op == "proxyconnect")
-	err = &cleaned{host + ": " + c.clean(err.Error()), err} // it may quote the server
+	text := c.clean(err.Error()) // it may quote the server
+	if !strings.Contains(text, host) {
+		text = host + ": " + text
+	}
+	err = &cleaned{text, err}
 	switch {
 	case errors.Is(err, errRedirect), errors.As(err, &certificate), errors.As(err, &record):
 		return err

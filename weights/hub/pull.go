@@ -27,10 +27,15 @@ type PullOptions struct {
 
 // Pull asks the hub which commit ref is at, downloads what the cache lacks of
 // it, and returns the snapshot. What was downloaded stays when Pull fails or
-// ctx ends, and the next Pull goes on there.
+// ctx ends, and the next Pull goes on there. Where the environment forbids
+// connections, the cache must have it all.
 func (c *Client) Pull(ctx context.Context, ref Ref, opts PullOptions) (Snapshot, error) {
 	if c.offline != "" {
-		return Snapshot{}, fmt.Errorf("%w, and %s is set, so nothing is downloaded: unset it, or %s", ErrNotCached, c.offline, advice)
+		s, err := c.Find(ref)
+		if errors.Is(err, ErrNotCached) {
+			err = fmt.Errorf("%w, and %s is set, so nothing is downloaded: unset it, or %s", err, c.offline, advice)
+		}
+		return s, err
 	}
 	if err := c.connect(); err != nil {
 		return Snapshot{}, err
@@ -42,8 +47,7 @@ func (c *Client) Pull(ctx context.Context, ref Ref, opts PullOptions) (Snapshot,
 		}
 		return Snapshot{}, c.explain(ref, diskError(c.cache, err))
 	}
-	s, err := c.readSnapshot(ref.Model, p.commit)
-	return s, err
+	return c.readSnapshot(ref.Model, p.commit)
 }
 
 // A pull is one download of a model.

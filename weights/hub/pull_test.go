@@ -76,6 +76,7 @@ func TestFindMakesNoConnection(t *testing.T) {
 	if n := len(s.Requests()); n != 0 {
 		t.Errorf("%d requests", n)
 	}
+	mustPull(t, s, c, model)
 	_, err := c.Pull(t.Context(), mustRef(t, "org/other"), PullOptions{})
 	wantError(t, err, "HF_HUB_OFFLINE", "--model builtin", "--model DIR")
 	if !errors.Is(err, ErrNotCached) || len(s.Requests()) != 0 {

@@ -46,7 +46,7 @@ func ParseRef(s string) (Ref, error) {
 	}
 	for _, part := range []string{org, name} {
 		if !idPattern.MatchString(part) || strings.Contains(part, "--") || strings.Contains(part, "..") {
-			return Ref{}, fmt.Errorf("%q is not the id of a model on the hub: %q is not a name there", s, part)
+			return Ref{}, fmt.Errorf("%q is not the id of a model on the hub: expected ORG/NAME, and %q is no name there", s, part)
 		}
 	}
 	if len(model) > maxID || strings.HasSuffix(name, ".git") {

@@ -49,7 +49,7 @@ func (c *Client) Remove(ref Ref) (_ Removed, err error) {
 		return Removed{}, err
 	}
 	defer func() { err = errors.Join(err, r.repo.Close()) }()
-	s, err := c.find(ref)
+	s, err := c.Lookup(ref)
 	if err != nil {
 		if others, lerr := r.snapshots(); lerr != nil || len(others) > 0 || !errors.Is(err, ErrNotCached) {
 			return Removed{}, errors.Join(err, lerr)

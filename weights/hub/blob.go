@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -137,18 +138,21 @@ func (p part) size() (int64, error) {
 
 // parts returns those on disk, the first bytes before all others, without end.
 func (b *blob) parts() ([]part, error) {
-	entries, err := filepath.Glob(b.path + ".part*" + incomplete)
+	dir, name := filepath.Split(b.path)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
 	found := []part{{path: b.path + incomplete}}
-	for _, path := range entries {
-		text := strings.TrimSuffix(strings.TrimPrefix(path, b.path+".part"), incomplete)
-		if start, err := strconv.ParseInt(text, 10, 64); err == nil && start > 0 {
-			found = append(found, part{path: path, start: start})
+	for _, entry := range entries {
+		text, ours := strings.CutPrefix(entry.Name(), name+".part")
+		text, ends := strings.CutSuffix(text, incomplete)
+		start, err := strconv.ParseInt(text, 10, 64)
+		if ours && ends && err == nil && start > 0 {
+			found = append(found, part{path: filepath.Join(dir, entry.Name()), start: start})
 		}
 	}
-	slices.SortFunc(found, func(a, b part) int { return int(min(max(a.start-b.start, -1), 1)) })
+	slices.SortFunc(found, func(a, b part) int { return cmp.Compare(a.start, b.start) })
 	return found, nil
 }
 

@@ -105,6 +105,24 @@ func TestResumeFrom(t *testing.T) {
 	}
 }
 
+// TestResumeInOddDirectory takes a path that means something as a pattern.
+func TestResumeInOddDirectory(t *testing.T) {
+	s, _ := start(t)
+	t.Setenv("HF_HUB_CACHE", filepath.Join(t.TempDir(), `a[b]*c? d`))
+	c := newClient(t)
+	for _, begin := range []int{0, partSize} {
+		name := incomplete
+		if begin > 0 {
+			name = fmt.Sprintf(".part%d%s", begin, incomplete)
+		}
+		writeFile(t, blobPath(c)+name, modelFiles()[weightsFile][begin:begin+1000])
+	}
+	mustPull(t, s, c, model)
+	if got := s.Sent(weightsTag()); got != weightsSize-2000 {
+		t.Errorf("%d bytes were sent, want %d", got, weightsSize-2000)
+	}
+}
+
 // TestResumeFromDamage starts over when what an earlier run left is of no use.
 func TestResumeFromDamage(t *testing.T) {
 	for name, left := range map[string][]byte{
@@ -180,7 +198,7 @@ func TestWrongBytes(t *testing.T) {
 		}, []string{"model.safetensors", "parts of the file"}},
 		{"signature expired", func(w http.ResponseWriter, _ *http.Request, _ []byte) {
 			w.WriteHeader(http.StatusForbidden)
-		}, []string{"model.safetensors", "403"}},
+		}, []string{"model.safetensors", "403", "not the hub"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, c := start(t)

@@ -161,6 +161,61 @@ func TestRemove(t *testing.T) {
 	checkSnapshot(t, s, c, other)
 }
 
+// TestCacheOfPython uses, completes and removes a model that huggingface_hub 2.4
+// has downloaded more of, and less.
+func TestCacheOfPython(t *testing.T) {
+	s, c := start(t)
+	commit := s.Repos[model].Commit
+	put := func(name string) {
+		data := s.Repos[model].Files[name]
+		etag := hubtest.ETag(name, data)
+		path := filepath.Join(c.snapshotDir(model, commit), filepath.FromSlash(name))
+		writeFile(t, filepath.Join(c.repo(model), "blobs", etag), data)
+		up := strings.Repeat("../", 2+strings.Count(name, "/"))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(up+"blobs/"+etag, path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"config.json", "tokenizer.json", "onnx/model.onnx", "README.md"} {
+		put(name)
+	}
+	for path, text := range map[string]string{
+		"CACHEDIR.TAG":                                      "Signature: 8a477f597d28d172789f06886806bc55",
+		"models--org--name/refs/main":                       commit,
+		"models--org--name/trees/" + commit + ".json":       "{}",
+		"models--org--name/.no_exist/" + commit + "/x.json": "",
+	} {
+		writeFile(t, filepath.Join(c.Cache(), path), []byte(text))
+	}
+	if _, err := c.Find(mustRef(t, model)); !errors.Is(err, ErrNotCached) {
+		t.Errorf("without weights: %v", err)
+	}
+	put("model.safetensors")
+	found, err := c.Find(mustRef(t, model))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Forget()
+	pulled, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	if err != nil || s.Sent(weightsTag()) > 0 || len(pulled.Files) != len(wanted)+2 || len(found.Files) != 5 {
+		t.Errorf("%v, %d bytes of weights, %d files after %d", err, s.Sent(weightsTag()), len(pulled.Files), len(found.Files))
+	}
+	for _, f := range pulled.Files {
+		if err := c.VerifyFile(t.Context(), pulled, f); err != nil {
+			t.Errorf("%s: %v", f.Name, err)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(c.repo(model), ".no_exist", commit, "x.json")); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Remove(mustRef(t, model)); err != nil {
+		t.Fatal(err)
+	}
+	if left := walk(t, c.Cache()); len(left) != 1 || filepath.Base(left[0]) != "CACHEDIR.TAG" {
+		t.Errorf("left over: %q", left)
+	}
+}
+
 // TestRemoveParts frees what an interrupted download has left.
 func TestRemoveParts(t *testing.T) {
 	_, c := start(t)

@@ -85,6 +85,8 @@ func (c *Client) explain(ref Ref, err error) error {
 	model := c.endpoint.Redacted() + "/" + ref.Model
 	var hint string
 	switch {
+	case status.host != c.endpoint.Host:
+		return fmt.Errorf("%w; that is not the hub but a server it sends to: try again later", err)
 	case status.code == "GatedRepo":
 		hint = "access is granted one by one: accept the conditions at " + model + " and " + c.tokenHint()
 	case status.code == "RevisionNotFound":

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -75,7 +76,7 @@ func (c *Client) connect() (err error) {
 // a request's headers, because an http.Client would carry those along to
 // subdomains and to other ports: content servers are no business of the token.
 type bearer struct {
-	next   http.RoundTripper
+	next   *http.Transport
 	origin *url.URL
 	token  string
 }
@@ -87,6 +88,9 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return b.next.RoundTrip(r)
 }
+
+// CloseIdleConnections is what an http.Client's method of that name calls.
+func (b *bearer) CloseIdleConnections() { b.next.CloseIdleConnections() }
 
 func sameOrigin(a, b *url.URL) bool {
 	return a.Scheme == b.Scheme && a.Hostname() == b.Hostname() && port(a) == port(b)
@@ -266,9 +270,16 @@ func (c *Client) readError(live context.Context, response *http.Response, err er
 	return &transient{err: fmt.Errorf("%s: the transfer broke off: %w", response.Request.URL.Host, err)}
 }
 
-// retryAfter reads a Retry-After header: seconds, or a date.
+// rateLimit finds the seconds until the hub answers again, as in "api";r=0;t=55.
+var rateLimit = regexp.MustCompile(`;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)`)
+
+// retryAfter reads how long the server asks to wait: the hub's RateLimit, or a
+// Retry-After header with seconds or a date.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
+	if match := rateLimit.FindStringSubmatch(h.Get("RateLimit")); match != nil {
+		value = match[1]
+	}
 	if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 {
 		return time.Duration(min(seconds, 1<<30)) * time.Second
 	}

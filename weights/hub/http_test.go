@@ -1,8 +1,13 @@
 package hub
 
 import (
+	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -247,4 +252,69 @@ func TestNotAHub(t *testing.T) {
 		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 		wantError(t, err, test.words...)
 	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for _, test := range []struct {
+		after, limit string
+		min, max     time.Duration
+	}{
+		{"", "", 0, 0},
+		{"7", "", 7 * time.Second, 7 * time.Second},
+		{"-7", "", 0, 0},
+		{"99999999999", "", time.Hour, 1 << 62},
+		{"soon", "", 0, 0},
+		{time.Now().Add(time.Minute).UTC().Format(http.TimeFormat), "", 55 * time.Second, time.Minute},
+		{"Fri, 01 Jan 2010 00:00:00 GMT", "", 0, 0},
+		{"", `"api";r=0;t=55`, 55 * time.Second, 55 * time.Second},
+		{"7", `"resolvers"; r = 0; t = 155`, 155 * time.Second, 155 * time.Second},
+		{"7", `"api";r=12;t=55`, 7 * time.Second, 7 * time.Second},
+	} {
+		h := http.Header{}
+		h.Set("Retry-After", test.after)
+		h.Set("RateLimit", test.limit)
+		if got := retryAfter(h); got < test.min || got > test.max {
+			t.Errorf("%q and %q: %v, want %v to %v", test.after, test.limit, got, test.min, test.max)
+		}
+	}
+}
+
+// TestOrigins tells the hub from everything that only resembles it.
+func TestOrigins(t *testing.T) {
+	parse := func(s string) *url.URL {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	hub := parse("https://huggingface.co")
+	for to, want := range map[string]bool{
+		"https://huggingface.co/api": true, "https://huggingface.co:443/x": true, "http://huggingface.co/x": false, "https://huggingface.co:8443/x": false,
+		"https://cdn-lfs.huggingface.co/x": false, "https://huggingface.co.evil.example": false, "https://hf.co": false, "https://huggingface.co@evil.example": false,
+	} {
+		if got := sameOrigin(parse(to), hub); got != want {
+			t.Errorf("%s is the hub: %v, want %v", to, got, want)
+		}
+	}
+	via := []*http.Request{{URL: hub}}
+	if err := checkRedirect(&http.Request{URL: parse("http://huggingface.co")}, via); !errors.Is(err, errRedirect) {
+		t.Errorf("from https to http: %v", err)
+	}
+	if err := checkRedirect(&http.Request{URL: parse("https://cdn.example")}, via); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCertificate fails at once for a server that cannot be trusted.
+func TestCertificate(t *testing.T) {
+	start(t)
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Setenv("HF_ENDPOINT", server.URL)
+	c := newClient(t)
+	c.limits.backoff = time.Minute // a second try would take too long
+	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	wantError(t, err, "cannot reach the hub", "certificate", "--model builtin")
 }

@@ -40,6 +40,7 @@ func (c *Client) Pull(ctx context.Context, ref Ref, opts PullOptions) (Snapshot,
 	if err := c.connect(); err != nil {
 		return Snapshot{}, err
 	}
+	defer c.content.CloseIdleConnections()
 	p := &pull{c: c, ref: ref, opts: opts, meter: &meter{model: ref.Model, report: opts.Progress}}
 	if err := p.run(ctx); err != nil {
 		if ctx.Err() != nil {

@@ -116,7 +116,7 @@ func TestDownloadInterrupted(t *testing.T) {
 		s, _ := startHub(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		weights := s.Repos[hubModel].Files["model.safetensors"]
-		s.Content = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+		s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 			if len(blob) != len(weights) {
 				return false
 			}
@@ -128,13 +128,13 @@ func TestDownloadInterrupted(t *testing.T) {
 			cancel()
 			<-r.Context().Done()
 			panic(http.ErrAbortHandler)
-		}
+		})
 		r := runContext(ctx, t, strings.NewReader(""), command...)
 		lines := strings.Split(strings.TrimSpace(r.errOut), "\n")
 		if r.status != exitInterrupted || lines[len(lines)-1] != "mlxrank: interrupted" {
 			t.Errorf("%v: status %d\n%s", command, r.status, r.errOut)
 		}
-		s.Content = nil
+		s.SetContent(nil)
 		mustRun(t, "", command...)
 	}
 }

@@ -21,12 +21,12 @@ func blobPath(c *Client) string { return filepath.Join(c.repo(model), "blobs", w
 // fetched twice, within a pull and over several.
 func TestResumeAfterCuts(t *testing.T) {
 	s, c := start(t)
-	s.Content = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if len(blob) == weightsSize {
 			hubtest.Cut(w, r, blob, 10_000)
 		}
 		return len(blob) == weightsSize
-	}
+	})
 	mustPull(t, s, c, model) // each try moves on, so none is the last
 	if got := s.Sent(weightsTag()); got != weightsSize {
 		t.Errorf("%d bytes were sent, want %d", got, weightsSize)
@@ -35,12 +35,12 @@ func TestResumeAfterCuts(t *testing.T) {
 	s, c = start(t)
 	c.limits.tries = 1
 	c.limits.perFile = 1 // or what another part is sent when one fails would be lost on the way
-	s.Content = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if len(blob) == weightsSize {
 			hubtest.Cut(w, r, blob, 30_000)
 		}
 		return len(blob) == weightsSize
-	}
+	})
 	failed := 0
 	for ; failed < 100; failed++ {
 		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
@@ -53,7 +53,7 @@ func TestResumeAfterCuts(t *testing.T) {
 	if got := s.Sent(weightsTag()); got != weightsSize || failed < weightsSize/30_000 {
 		t.Errorf("%d bytes were sent in %d pulls, want %d in many", got, failed+1, weightsSize)
 	}
-	s.Content = nil
+	s.SetContent(nil)
 	mustPull(t, s, c, model)
 }
 
@@ -202,22 +202,22 @@ func TestWrongBytes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, c := start(t)
-			s.Content = send(test.serve)
+			s.SetContent(send(test.serve))
 			_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 			wantError(t, err, test.words...)
 			checkNoBrokenBlobs(t, c)
-			s.Content = nil
+			s.SetContent(nil)
 			mustPull(t, s, c, model)
 		})
 	}
 	t.Run("small file", func(t *testing.T) {
 		s, c := start(t)
-		s.Content = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+		s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 			if string(blob) == "[PAD]\n" {
 				serve(w, r, "[BAD]\n")
 			}
 			return string(blob) == "[PAD]\n"
-		}
+		})
 		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 		wantError(t, err, "vocab.txt", "wrong git blob id", "expected "+hubtest.ETag("vocab.txt", []byte("[PAD]\n")))
 	})
@@ -228,7 +228,7 @@ func TestNoRanges(t *testing.T) {
 	s, c := start(t)
 	var mu sync.Mutex
 	cuts := 2
-	s.Content = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if len(blob) != weightsSize {
 			return false
 		}
@@ -247,7 +247,7 @@ func TestNoRanges(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}
 		return true
-	}
+	})
 	mustPull(t, s, c, model)
 	if cuts != 0 {
 		t.Error("nothing was cut")
@@ -257,7 +257,7 @@ func TestNoRanges(t *testing.T) {
 // TestStalled goes on when a server stops sending, before the headers or after.
 func TestStalled(t *testing.T) {
 	s, c := start(t)
-	c.limits.answer, c.limits.idle = 500*time.Millisecond, 500*time.Millisecond
+	c.limits.answer, c.limits.idle = time.Second, time.Second
 	var mu sync.Mutex
 	stalls := 0
 	ended := make(chan struct{})
@@ -269,7 +269,7 @@ func TestStalled(t *testing.T) {
 		}
 		panic(http.ErrAbortHandler)
 	}
-	s.Hub = func(_ http.ResponseWriter, r *http.Request) bool {
+	s.SetHub(func(_ http.ResponseWriter, r *http.Request) bool {
 		mu.Lock()
 		first := stalls == 0
 		stalls++
@@ -278,8 +278,8 @@ func TestStalled(t *testing.T) {
 			stall(r)
 		}
 		return false
-	}
-	s.Content = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	})
+	s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if r.Header.Get("Range") != fmt.Sprintf("bytes=0-%d", partSize-1) {
 			return false
 		}
@@ -291,7 +291,7 @@ func TestStalled(t *testing.T) {
 		w.(http.Flusher).Flush()
 		stall(r)
 		return true
-	}
+	})
 	mustPull(t, s, c, model)
 	if got := s.Sent(weightsTag()); got != weightsSize {
 		t.Errorf("%d bytes were sent, want %d", got, weightsSize)
@@ -304,10 +304,10 @@ func TestStalledForGood(t *testing.T) {
 	c.limits.answer, c.limits.tries = 100*time.Millisecond, 2
 	ended := make(chan struct{})
 	defer close(ended)
-	s.Hub = func(http.ResponseWriter, *http.Request) bool {
+	s.SetHub(func(http.ResponseWriter, *http.Request) bool {
 		<-ended
 		return true
-	}
+	})
 	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 	wantError(t, err, "cannot reach the hub", "timeout", "2 tries", "--model builtin")
 }
@@ -315,21 +315,21 @@ func TestStalledForGood(t *testing.T) {
 // TestSlowIsNotStalled takes a server that sends a little at a time.
 func TestSlowIsNotStalled(t *testing.T) {
 	s, c := start(t)
-	c.limits.idle, c.limits.tries = 400*time.Millisecond, 1
-	s.Content = func(w http.ResponseWriter, _ *http.Request, blob []byte) bool {
+	c.limits.idle, c.limits.tries = 1500*time.Millisecond, 1
+	s.SetContent(func(w http.ResponseWriter, _ *http.Request, blob []byte) bool {
 		if string(blob) != "[PAD]\n" {
 			return false
 		}
 		w.Header().Set("Content-Length", fmt.Sprint(len(blob)))
 		for _, b := range blob {
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(300 * time.Millisecond)
 			if _, err := w.Write([]byte{b}); err != nil {
 				panic(http.ErrAbortHandler)
 			}
 			w.(http.Flusher).Flush()
 		}
 		return true
-	}
+	})
 	mustPull(t, s, c, model)
 }
 

@@ -35,31 +35,31 @@ func TestRefused(t *testing.T) {
 		{"gated", model, "", func(s *hubtest.Server) { s.Repos[model].Gated = true }, []string{"401", "accept the conditions", "/" + model, "set HF_TOKEN"}},
 		{"gated, with a token", model, token, func(s *hubtest.Server) { s.Repos[model].Gated = true }, []string{"403", "accept the conditions", "account"}},
 		{"bad token", model, token, func(s *hubtest.Server) {
-			s.Hub = func(w http.ResponseWriter, r *http.Request) bool {
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				hubtest.Fail(w, 401, "", "Invalid credentials in Authorization header: "+r.Header.Get("Authorization"))
 				return true
-			}
+			})
 		}, []string{"token from HF_TOKEN is not accepted", "Invalid credentials", "(token)"}},
 		{"malformed answer", model, token, func(s *hubtest.Server) {
-			s.Hub = func(w http.ResponseWriter, r *http.Request) bool {
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("X-Echo", r.Header.Get("Authorization")+"\x1b"+strings.Repeat("x", 500))
 				return false
-			}
+			})
 		}, []string{"malformed", "(token)", "--model builtin"}},
 		{"forbidden", model, "", func(s *hubtest.Server) {
-			s.Hub = func(w http.ResponseWriter, _ *http.Request) bool {
+			s.SetHub(func(w http.ResponseWriter, _ *http.Request) bool {
 				hubtest.Fail(w, 403, "", "Access to this resource is disabled.\u202e\u0085"+strings.Repeat("x", 500))
 				return true
-			}
+			})
 		}, []string{"403", "disabled.xxx", "…"}},
 		{"file gone", model, "", func(s *hubtest.Server) {
-			s.Hub = func(w http.ResponseWriter, r *http.Request) bool {
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, "/vocab.txt") {
 					hubtest.Fail(w, 404, "EntryNotFound", "Entry not found")
 					return true
 				}
 				return false
-			}
+			})
 		}, []string{"404", "vocab.txt"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -163,16 +163,16 @@ func TestRetried(t *testing.T) {
 				}
 				return first
 			}
-			s.Hub = func(w http.ResponseWriter, r *http.Request) bool {
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Method == http.MethodHead && strings.Contains(test.name, "body") {
 					return false // which has none
 				}
 				path := r.URL.Path
 				return (strings.Contains(path, "/revision/") || strings.HasSuffix(path, "/vocab.txt") && test.min == 0) && once(r.Method, w)
-			}
-			s.Content = func(w http.ResponseWriter, _ *http.Request, blob []byte) bool {
+			})
+			s.SetContent(func(w http.ResponseWriter, _ *http.Request, blob []byte) bool {
 				return len(blob) == weightsSize && !strings.Contains(test.name, "body") && test.min == 0 && once("content", w)
-			}
+			})
 			began := time.Now()
 			mustPull(t, s, c, model)
 			if took := time.Since(began); took < test.min {
@@ -186,11 +186,11 @@ func TestRetried(t *testing.T) {
 func TestGivesUp(t *testing.T) {
 	s, c := start(t)
 	status, after := 503, ""
-	s.Hub = func(w http.ResponseWriter, _ *http.Request) bool {
+	s.SetHub(func(w http.ResponseWriter, _ *http.Request) bool {
 		w.Header().Set("Retry-After", after)
 		hubtest.Fail(w, status, "", "")
 		return true
-	}
+	})
 	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 	wantError(t, err, "503", "4 tries", "--model builtin", "--model DIR")
 	if n := len(s.Requests()); n != 4 {
@@ -243,12 +243,12 @@ func TestNotAHub(t *testing.T) {
 		{`{"sha":7}`, []string{"not understood"}},
 		{strings.Repeat(" ", maxInfo+1), []string{"more than"}},
 	} {
-		s.Hub = func(w http.ResponseWriter, _ *http.Request) bool {
+		s.SetHub(func(w http.ResponseWriter, _ *http.Request) bool {
 			if _, err := w.Write([]byte(test.answer)); err != nil {
 				panic(http.ErrAbortHandler)
 			}
 			return true
-		}
+		})
 		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 		wantError(t, err, test.words...)
 	}

@@ -13,11 +13,12 @@ import (
 
 const lockPoll = 50 * time.Millisecond
 
-// lock waits for the lock that Python's huggingface_hub takes too while it
-// makes a blob, an flock of .locks/REPOSITORY/ETAG.lock. While another holds
-// it, waiting is called again and again. Closing the file frees the lock.
-func (c *Client) lock(ctx context.Context, model, etag string, waiting func()) (*os.File, error) {
-	path := filepath.Join(c.cache, ".locks", folder(model), etag+".lock")
+// lock waits for the lock of that name of a model. By that named by an ETag,
+// Python's huggingface_hub guards the making of the blob too: an flock of
+// .locks/REPOSITORY/NAME.lock. While another holds it, waiting is called again
+// and again. Closing the file frees the lock.
+func (c *Client) lock(ctx context.Context, model, name string, waiting func()) (*os.File, error) {
+	path := filepath.Join(c.cache, ".locks", folder(model), name+".lock")
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return nil, err
 	}

@@ -71,10 +71,10 @@ const unlimited = 1 << 40
 // and each byte is sent once.
 func TestProcessesAtOnce(t *testing.T) {
 	s, c := start(t)
-	s.Content = func(http.ResponseWriter, *http.Request, []byte) bool {
+	s.SetContent(func(http.ResponseWriter, *http.Request, []byte) bool {
 		time.Sleep(20 * time.Millisecond) // so that they meet
 		return false
-	}
+	})
 	var wg sync.WaitGroup
 	for range 3 {
 		wg.Go(func() {
@@ -142,10 +142,10 @@ func TestWaitsForLock(t *testing.T) {
 // and the last run completes the model.
 func TestKilled(t *testing.T) {
 	s, c := start(t)
-	s.Content = func(http.ResponseWriter, *http.Request, []byte) bool {
+	s.SetContent(func(http.ResponseWriter, *http.Request, []byte) bool {
 		time.Sleep(5 * time.Millisecond)
 		return false
-	}
+	})
 	kills := 0
 	for delay := 20 * time.Millisecond; delay < 140*time.Millisecond; delay += 15 * time.Millisecond {
 		cmd, stderr := process(t, s, unlimited)

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -92,7 +91,7 @@ func (p *pull) run(ctx context.Context) error {
 		}
 		files = append(files, shards...)
 	}
-	return p.publish(files)
+	return p.publish(ctx, files)
 }
 
 // describe asks the hub for the commit and the files of a model.
@@ -240,7 +239,7 @@ func (p *pull) shards(ctx context.Context, index *blob) ([]*blob, error) {
 
 // publish makes the snapshot visible: the links, of which config.json's comes
 // last, and then the ref.
-func (p *pull) publish(blobs []*blob) error {
+func (p *pull) publish(ctx context.Context, blobs []*blob) error {
 	dir := p.c.snapshotDir(p.ref.Model, p.commit)
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return err
@@ -253,35 +252,44 @@ func (p *pull) publish(blobs []*blob) error {
 	if p.ref.Revision == p.commit {
 		return nil
 	}
+	return p.writeRef(ctx)
+}
+
+// link makes path a symbolic link to target. It appears at once, without a
+// temporary one beside it that a killed process would leave in the snapshot.
+func link(target, path string) error {
+	for {
+		err := os.Symlink(target, path)
+		if !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		if at, err := os.Readlink(path); err == nil && at == target {
+			return nil
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+// writeRef notes which commit the revision is at.
+func (p *pull) writeRef(ctx context.Context) (err error) {
 	ref := filepath.Join(p.c.repo(p.ref.Model), "refs", filepath.FromSlash(p.ref.Revision))
 	if at, err := readCommit(ref); err == nil && at == p.commit {
 		return nil
 	}
+	lock, err := p.c.lock(ctx, p.ref.Model, "refs", func() {})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	if err := os.MkdirAll(filepath.Dir(ref), 0o777); err != nil {
 		return err
 	}
-	return replace(ref, func(temp string) error { return os.WriteFile(temp, []byte(p.commit), 0o666) })
-}
-
-// link makes path a symbolic link to target unless it is one already.
-func link(target, path string) error {
-	if at, err := os.Readlink(path); err == nil && at == target {
-		return nil
+	// Not among the refs, where a temporary file would be one more.
+	temp := filepath.Join(p.c.repo(p.ref.Model), "ref.tmp")
+	if err := os.WriteFile(temp, []byte(p.commit), 0o666); err != nil {
+		return err
 	}
-	return replace(path, func(temp string) error { return os.Symlink(target, temp) })
-}
-
-// replace puts what create creates in the place of path, at once.
-func replace(path string, create func(temp string) error) error {
-	temp := path + "." + rand.Text()[:8] + ".tmp"
-	err := create(temp)
-	if err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		if rerr := os.Remove(temp); !errors.Is(rerr, os.ErrNotExist) {
-			err = errors.Join(err, rerr)
-		}
-	}
-	return err
+	return os.Rename(temp, ref)
 }

@@ -126,10 +126,10 @@ func TestRefStaysUntilComplete(t *testing.T) {
 	files := maps.Clone(s.Repos[model].Files)
 	files["model.safetensors"] = randomBytes(2, weightsSize)
 	fresh := s.Add(model, files)
-	s.Content = func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
+	s.SetContent(func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
 		http.Error(w, "gone", http.StatusGone)
 		return true
-	}
+	})
 	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 	wantError(t, err, "model.safetensors", "410 Gone")
 	if at, err := c.Find(mustRef(t, model)); err != nil || at.Commit != old.Commit {
@@ -258,7 +258,7 @@ func TestBadMetadata(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, c := start(t)
-			s.Hub = func(w http.ResponseWriter, r *http.Request) bool {
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Method != http.MethodHead || !strings.HasSuffix(r.URL.Path, ".safetensors") {
 					return false
 				}
@@ -272,7 +272,7 @@ func TestBadMetadata(t *testing.T) {
 					w.WriteHeader(http.StatusFound)
 				}
 				return true
-			}
+			})
 			_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 			wantError(t, err, test.words...)
 		})
@@ -286,7 +286,7 @@ func TestCancelled(t *testing.T) {
 	defer cancel()
 	release := make(chan struct{})
 	var once sync.Once
-	s.Content = func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+	s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if len(blob) != weightsSize {
 			return false
 		}
@@ -299,7 +299,7 @@ func TestCancelled(t *testing.T) {
 		w.(http.Flusher).Flush()
 		<-release
 		return true
-	}
+	})
 	var have int64
 	_, err := c.Pull(ctx, mustRef(t, model), PullOptions{Progress: func(p Progress) {
 		if p.File == weightsFile && p.Done > 0 {
@@ -320,4 +320,20 @@ func TestCancelled(t *testing.T) {
 	if _, err := c.Find(mustRef(t, model)); !errors.Is(err, ErrNotCached) {
 		t.Errorf("after the interrupt: %v", err)
 	}
+}
+
+// TestLink replaces what is in the way of a snapshot's link.
+func TestLink(t *testing.T) {
+	s, c := start(t)
+	snapshot := mustPull(t, s, c, model)
+	path := func(name string) string { return filepath.Join(snapshot.Dir, name) }
+	steps := []error{
+		os.Remove(path("vocab.txt")), os.WriteFile(path("vocab.txt"), []byte("x"), 0o644),
+		os.Remove(path("config.json")), os.Symlink("/etc/passwd", path("config.json")),
+		os.Remove(path("model.safetensors")),
+	}
+	if err := errors.Join(steps...); err != nil {
+		t.Fatal(err)
+	}
+	mustPull(t, s, c, model)
 }

@@ -41,18 +41,22 @@ type Request struct {
 	Auth    string // the Authorization header
 }
 
-// A Server is a hub. The fields may be changed before it is asked.
+// A HubFunc answers a request in place of the hub by returning true.
+type HubFunc func(w http.ResponseWriter, r *http.Request) bool
+
+// A ContentFunc answers a request for a file by returning true.
+type ContentFunc func(w http.ResponseWriter, r *http.Request, blob []byte) bool
+
+// A Server is a hub. The fields may be changed while it is not asked.
 type Server struct {
 	URL     string
 	Repos   map[string]*Repo  // by ORG/NAME
 	Renamed map[string]string // from the old ORG/NAME to the new
 
-	// Hub and Content, if set, answer in place of the server by returning true.
-	Hub     func(w http.ResponseWriter, r *http.Request) bool
-	Content func(w http.ResponseWriter, r *http.Request, blob []byte) bool
-
 	contentURL string
 	mu         sync.Mutex
+	onHub      HubFunc
+	onContent  ContentFunc
 	requests   []Request
 	sent       map[string]int64
 }
@@ -82,6 +86,8 @@ func (s *Server) Add(id string, files map[string][]byte) *Repo {
 		write(h, files[name])
 	}
 	repo := &Repo{Commit: hex.EncodeToString(h.Sum(nil)), Files: files}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.Repos[id] = repo
 	return repo
 }
@@ -101,6 +107,20 @@ func ETag(name string, data []byte) string {
 
 func large(name string) bool {
 	return slices.Contains([]string{".safetensors", ".bin"}, path.Ext(name))
+}
+
+// SetHub makes f answer first, or nobody if it is nil.
+func (s *Server) SetHub(f HubFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onHub = f
+}
+
+// SetContent makes f answer first when a file is asked for.
+func (s *Server) SetContent(f ContentFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onContent = f
 }
 
 // Sent is how many bytes of a blob were sent.
@@ -124,10 +144,12 @@ func (s *Server) Forget() {
 	s.requests, s.sent = nil, map[string]int64{}
 }
 
-func (s *Server) record(r *http.Request, content bool) {
+// record counts a request and returns who is to answer it first.
+func (s *Server) record(r *http.Request, content bool) HubFunc {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests = append(s.requests, Request{content, r.Method, r.URL.Path, r.Header.Get("Range"), r.Header.Get("Authorization")})
+	return s.onHub
 }
 
 // Cut sends the first n bytes of a blob, as the answer to whatever part was
@@ -158,8 +180,7 @@ func Fail(w http.ResponseWriter, status int, code, message string) {
 }
 
 func (s *Server) hub(w http.ResponseWriter, r *http.Request) {
-	s.record(r, false)
-	if s.Hub != nil && s.Hub(w, r) {
+	if f := s.record(r, false); f != nil && f(w, r) {
 		return
 	}
 	words := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
@@ -302,7 +323,10 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, etag, header strin
 		defer s.mu.Unlock()
 		s.sent[etag] += int64(n)
 	}}
-	if s.Content != nil && r.Method == http.MethodGet && s.Content(counted, r, data) {
+	s.mu.Lock()
+	f := s.onContent
+	s.mu.Unlock()
+	if f != nil && r.Method == http.MethodGet && f(counted, r, data) {
 		return
 	}
 	w.Header().Set("ETag", header)

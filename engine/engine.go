@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // ErrClosed is returned by every call after Close.
@@ -16,7 +17,7 @@ var ErrClosed = errors.New("engine: closed")
 
 // Config says which model runs where. Empty strings mean the default.
 type Config struct {
-	Model      string // "builtin" or a directory
+	Model      string // "builtin", a directory, or a model of the Hugging Face hub: org/name[@revision]
 	Adapter    string // directory of a PEFT LoRA adapter to merge, "" for none
 	Device     string // "auto", "gpu" or "cpu"
 	DType      string // "auto", "float32", "float16" or "bfloat16"
@@ -25,6 +26,11 @@ type Config struct {
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
 	Threads    int    // CPU shards at work at once; 0 is one per processor
 	Logger     zerolog.Logger
+
+	// Progress, if set, is told how far the download of a model of the hub is,
+	// by one goroutine at a time. It may still be called shortly after Open has
+	// returned because its context ended.
+	Progress func(weights.Progress)
 }
 
 // A Pair is one query and one document.

@@ -191,7 +191,7 @@ func TestModelShow(t *testing.T) {
 		words []string
 	}{
 		{hubModel, []string{"revision    main", s.Repos[hubModel].Commit, dir, "supported   yes", "2 layers of 64", "max length  128 tokens", "activation  sigmoid", "model.safetensors", "in all"}},
-		{tiny, []string{tiny, "supported   yes", "labels      1", "tokenizer.json"}},
+		{tiny, []string{tiny, "supported   yes", "labels      1: LABEL_0", "tokenizer.json"}},
 		{"builtin", []string{"supported   yes", "6 layers of 384", "max length  512 tokens", "model.safetensors"}},
 	} {
 		r := mustRun(t, "", "model", "show", test.ref)

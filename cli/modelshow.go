@@ -55,7 +55,7 @@ type shownJSON struct {
 	Supported bool       `json:"supported"`
 	Reason    string     `json:"reason,omitempty"` // why it is not
 	Shape     *shapeJSON `json:"config,omitempty"`
-	Labels    int        `json:"labels,omitempty"`
+	Labels    []string   `json:"labels,omitempty"`
 	MaxLength int        `json:"max_length,omitempty"`
 	// Activation makes scores of logits unless --activation says otherwise.
 	Activation string     `json:"activation,omitempty"`
@@ -154,7 +154,7 @@ func (m *shownJSON) fill(model *weights.Model) {
 	c := model.Config
 	m.Supported, m.Dir, m.Adapter = true, model.Dir, model.Adapter
 	m.Shape = &shapeJSON{c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, string(c.Activation), c.VocabSize, c.MaxPositions, c.TypeVocabSize, c.LayerNormEps}
-	m.Labels, m.MaxLength, m.Activation = c.Labels, model.MaxLength, "raw"
+	m.Labels, m.MaxLength, m.Activation = model.LabelNames, model.MaxLength, "raw"
 	if model.Sigmoid {
 		m.Activation = "sigmoid"
 	}
@@ -178,7 +178,7 @@ func (m *shownJSON) write(w io.Writer) error {
 		add("supported", "yes")
 		add("config", fmt.Sprintf("%d layers of %d, %d heads, intermediate size %d, %s, vocabulary of %d, %d positions",
 			c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, c.HiddenAct, c.VocabSize, c.MaxPositions))
-		add("labels", fmt.Sprint(m.Labels))
+		add("labels", fmt.Sprintf("%d: %s", len(m.Labels), strings.Join(m.Labels, ", ")))
 		add("max length", fmt.Sprintf("%d tokens", m.MaxLength))
 		add("activation", m.Activation)
 	} else {

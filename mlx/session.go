@@ -221,7 +221,7 @@ func (s *Session) Collect(t Ticket, out []float32) (Stats, error) {
 	err := callHere("collect", func(err *byte, errLen int32) int32 {
 		return s.library.native.collect(handle, int64(t), first(out), int64(len(out)), &c, err, errLen)
 	})
-	if !kept(err) {
+	if !errors.Is(err, ErrInvalid) { // else the ticket is in flight still
 		s.forget(t)
 	}
 	if err != nil {
@@ -245,12 +245,6 @@ func (s *Session) Collect(t Ticket, out []float32) (Stats, error) {
 		}
 	}
 	return stats, nil
-}
-
-// kept says whether collect's error left the ticket in flight.
-func kept(err error) bool {
-	var native *NativeError
-	return errors.As(err, &native) && native.Status == statusInvalid
 }
 
 func (s *Session) forget(t Ticket) {

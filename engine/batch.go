@@ -98,7 +98,7 @@ func (p *pipeline) takeBatch() (b *batch, err error) {
 	}()
 	b = new(batch)
 	b.items, b.shards = p.queue.take()
-	b.predicted = time.Duration(p.queue.planner.costs.batch(b.shards, p.layout().lanes))
+	b.predicted = time.Duration(p.drift * p.queue.planner.costs.batch(b.shards, p.layout().lanes))
 	return b, nil
 }
 
@@ -211,6 +211,7 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 	if err == nil {
 		p.scatter(b)
 		p.stats.batch(b, p.layout(), stats, at)
+		p.learn(b, stats.Shard)
 	}
 	for _, r := range b.requests {
 		r.running--
@@ -231,6 +232,23 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 	p.poke()
 	p.mu.Unlock()
 	p.logBatch(b, stats, at, err)
+}
+
+// learn keeps predictions right when the machine is slower or faster than it
+// was in calibration. Plans stay as they are: only how the costs compare matters
+// to them.
+func (p *pipeline) learn(b *batch, shards []mlx.Shard) {
+	if len(shards) != len(b.shards) {
+		return
+	}
+	free := make(map[int]int64) // by lane
+	for i, s := range shards {
+		took := s.FinishNs - max(s.StartNs, free[s.Lane])
+		free[s.Lane] = s.FinishNs
+		if model := p.queue.planner.costs.of(b.shards[i]); model > 0 && took > 0 {
+			p.drift += driftRate * (min(max(float64(took)/model, 0.01), 100) - p.drift)
+		}
+	}
 }
 
 // scatter puts the logits in their places, also those that nobody waits for.

@@ -161,7 +161,7 @@ func (p *pipeline) calibrate(b backend) error {
 	}
 	c.Took = time.Since(start)
 	p.mu.Lock()
-	p.calibration, p.queue.planner.costs = c, c.costs
+	p.calibration, p.queue.planner.costs, p.drift = c, c.costs, 1
 	p.mu.Unlock()
 	if p.calibrationFile != "" {
 		if err := c.write(p.calibrationFile); err != nil {

@@ -3,8 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"sync"
-	"testing"
 
 	"github.com/rs/zerolog"
 
@@ -53,6 +51,3 @@ type noBackend struct{}
 func (noBackend) Submit(mlx.Batch) (mlx.Ticket, error)             { return 0, errors.New("no backend") }
 func (noBackend) Collect(mlx.Ticket, []float32) (mlx.Stats, error) { return mlx.Stats{}, nil }
 func (noBackend) Close() error                                     { return nil }
-
-var _ = sync.Mutex{}
-var _ testing.TB

@@ -46,6 +46,8 @@ const (
 	chunkBytes  = 8 << 10
 	keptQueries = 256
 
+	driftRate = 0.05
+
 	// A request's pairs come to the queue in windows, so that a batch does not
 	// depend on how fast the tokenizer was, and no further than two windows ahead
 	// of the batches.
@@ -73,7 +75,8 @@ type pipeline struct {
 	stats      counters
 	watching   bool // active seconds are logged
 
-	calibrating bool // before costly work: once
+	drift       float64 // of measured times against the cost model
+	calibrating bool    // before costly work: once
 	jobs        []job
 
 	session       backend
@@ -91,6 +94,7 @@ func newPipeline(s settings, session backend) *pipeline {
 		settings:   s,
 		queue:      queue{planner: s.planner, limits: s.limits},
 		live:       make(map[*request]struct{}),
+		drift:      1,
 		session:    session,
 		wake:       make(chan struct{}, 1),
 		collecting: make(chan *batch, maxInFlight),

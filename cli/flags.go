@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -41,6 +42,8 @@ func engineFlags(model string) []cli.Flag {
 			Usage: "score with `MODEL`: a directory, or builtin"},
 		&cli.StringFlag{Name: "adapter", Usage: "merge the PEFT LoRA adapter in `DIR` into the model"},
 		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "cut pairs to `N` tokens"},
+		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "execute at most `N` pairs at once"},
+		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "execute at most `N` tokens at once, padding included"},
 		&cli.StringFlag{Name: "library", DefaultText: "searched for", Usage: "load libmlxrank from `PATH`"},
 	}
 	for _, ch := range choices {
@@ -68,6 +71,11 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	if c.IsSet("max-length") && c.Int("max-length") < 3 {
 		return engine.Config{}, usagef("--max-length %d is too small: a pair needs 3 tokens for [CLS] and twice [SEP]", c.Int("max-length"))
 	}
+	for _, name := range []string{"max-batch", "max-batch-tokens"} {
+		if c.IsSet(name) && c.Int(name) < 1 {
+			return engine.Config{}, usagef("--%s %d is not a positive number", name, c.Int(name))
+		}
+	}
 	logger, err := newLogger(c.String("log-level"), c.String("log-format"), stderr)
 	if err != nil {
 		return engine.Config{}, err
@@ -81,6 +89,10 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		Activation: c.String("activation"),
 		Library:    c.String("library"),
 		Logger:     logger,
+
+		MaxBatch:       c.Int("max-batch"),
+		MaxBatchTokens: c.Int("max-batch-tokens"),
+		QueueTokens:    math.MaxInt, // nobody else has requests in this process
 	}, nil
 }
 

@@ -13,10 +13,10 @@ import (
 )
 
 // modelBackend takes what the costs say.
-func modelBackend(c costs) *fakeBackend { return &fakeBackend{model: &c} }
+func modelBackend(c Costs) *fakeBackend { return &fakeBackend{model: &c} }
 
 func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
-	for _, want := range []costs{{1e6, 1e4, 20}, {5e5, 1e6, 1000}, {0, 2e3, 0}} {
+	for _, want := range []Costs{{1e6, 1e4, 20}, {5e5, 1e6, 1000}, {0, 2e3, 0}} {
 		s := fakeSettings()
 		s.planner.layout.maxWidth = 512
 		s.calibrationFile = filepath.Join(t.TempDir(), "folder", "file.json")
@@ -31,7 +31,7 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 			}
 			for _, s := range []shard{dense(1, 40), dense(7, 64), dense(3, 128)} {
 				if off := math.Abs(c.of(s)/want.of(s) - 1); off > 0.01 {
-					t.Errorf("%+v calibrated as %+v: off by %.3f for %+v", want, c.costs, off, s)
+					t.Errorf("%+v calibrated as %+v: off by %.3f for %+v", want, c.Costs, off, s)
 				}
 			}
 			mustScore(t, e, somePairs(30))
@@ -40,7 +40,7 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 				t.Errorf("%d pairs counted; predictions off by %.1f %%", stats.Pairs, stats.PredictionError.Percentile(100))
 			}
 			kept, ok := readCalibration(s.calibrationFile, s.calibration)
-			if !ok || kept.costs != c.costs || kept.Source != "cached" || len(kept.Points) != len(c.Points) {
+			if !ok || kept.Costs != c.Costs || kept.Source != "cached" || len(kept.Points) != len(c.Points) {
 				t.Errorf("kept %+v, %v", kept, ok)
 			}
 		})
@@ -50,8 +50,8 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 // Predictions follow a machine that has become slower.
 func TestPredictionsFollowTheMachine(t *testing.T) {
 	s := fakeSettings()
-	s.planner.costs = costs{Shard: 1e5, Token: 1e4}
-	bubble(t, s, modelBackend(costs{Shard: 3e5, Token: 3e4}), func(t *testing.T, e *Engine) {
+	s.planner.costs = Costs{Shard: 1e5, Token: 1e4}
+	bubble(t, s, modelBackend(Costs{Shard: 3e5, Token: 3e4}), func(t *testing.T, e *Engine) {
 		for range 100 {
 			mustScore(t, e, somePairs(10))
 		}
@@ -69,8 +69,8 @@ func TestLongWorkIsWorthCalibrating(t *testing.T) {
 	for pairs, want := range map[int]string{20: "assumed", 200: "measured"} {
 		s := fakeSettings()
 		s.calibration.Source = "assumed"
-		s.planner.costs = costs{Token: 5e6} // 200 pairs of 40 tokens: 40 s
-		bubble(t, s, modelBackend(costs{Token: 1e4}), func(t *testing.T, e *Engine) {
+		s.planner.costs = Costs{Token: 5e6} // 200 pairs of 40 tokens: 40 s
+		bubble(t, s, modelBackend(Costs{Token: 1e4}), func(t *testing.T, e *Engine) {
 			work := fakePairs(rand.New(rand.NewPCG(1, 2)), pairs, 0)
 			result := mustScore(t, e, work)
 			checkFakeScores(t, work, result)
@@ -108,7 +108,7 @@ func TestCalibrationFails(t *testing.T) {
 
 func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 	dir := t.TempDir()
-	c := Calibration{Model: "m", Device: "cpu", DType: "float32", Library: "l", Lanes: 2, costs: costs{1, 2, 3}}
+	c := Calibration{Model: "m", Device: "cpu", DType: "float32", Library: "l", Lanes: 2, Costs: Costs{1, 2, 3}}
 	file := filepath.Join(dir, "c.json")
 	if err := c.write(file); err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, ok := readCalibration(file, c); ok || got.costs != c.costs {
+		if got, ok := readCalibration(file, c); ok || got.Costs != c.Costs {
 			t.Errorf("%s: %+v is taken", name, got)
 		}
 	}
@@ -167,8 +167,8 @@ func TestCalibrationOfTheRealEngineIsKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("measured in %v: %+v", time.Since(start), measured.costs)
-	if again := openTinyEngine(t, Config{Model: dir}).Calibration(); again.Source != "cached" || again.costs != measured.costs {
+	t.Logf("measured in %v: %+v", time.Since(start), measured.Costs)
+	if again := openTinyEngine(t, Config{Model: dir}).Calibration(); again.Source != "cached" || again.Costs != measured.Costs {
 		t.Errorf("opened again: %+v, want %+v", again, measured)
 	}
 	if other := openTinyEngine(t, Config{Model: dir, Threads: 1}).Calibration(); other.Source != "assumed" {

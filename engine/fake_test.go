@@ -21,7 +21,7 @@ import (
 // order. In a bubble of testing/synctest its time is virtual.
 type fakeBackend struct {
 	takes  func(b mlx.Batch) time.Duration // evenly divided over the shards
-	model  *costs                          // or what each shard takes
+	model  *Costs                          // or what each shard takes
 	submit func(n int) error               // fails or panics at the n-th call
 	finish func(n int) error               // likewise for collect
 
@@ -218,7 +218,7 @@ func fakeSettings() settings {
 	return settings{
 		planner: planner{
 			layout:      layout{grid: 1, maxWidth: fakeMaxLength, lanes: 1, tokens: 512},
-			costs:       costs{Shard: 1e5, Token: 1e4},
+			costs:       Costs{Shard: 1e5, Token: 1e4},
 			lengthAware: true,
 		},
 		limits:    limits{pairs: 16, tokens: 512},

@@ -95,7 +95,7 @@ func TestStreamEnds(t *testing.T) {
 				taken++
 			}
 		}
-		if !errors.Is(last, context.DeadlineExceeded) || taken != 1 || time.Since(start) != 1500*time.Millisecond {
+		if !errors.Is(last, context.DeadlineExceeded) || taken < 1 || time.Since(start) != 1500*time.Millisecond {
 			t.Errorf("%v after %d results and %v", last, taken, time.Since(start))
 		}
 	})

@@ -22,6 +22,9 @@ type Streams struct {
 // 130 when ctx was cancelled. Errors have been printed.
 func Run(ctx context.Context, args []string, s Streams) int {
 	app := newApp(s)
+	if len(args) > 1 && args[1] == completeCommand {
+		return report(ctx, s.Err, printCandidates(s.Out, app.Commands, args[2:]))
+	}
 	err := app.RunContext(ctx, flagsFirst(args, app.Commands))
 	return report(ctx, s.Err, err)
 }
@@ -31,9 +34,16 @@ func newApp(s Streams) *cli.App {
 		Name:      "mlxrank",
 		Usage:     "rank passages by how well they answer a query, with cross-encoders on MLX",
 		UsageText: "mlxrank COMMAND [flags]",
-		Flags:     []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
+		Description: "Flags follow the command. Those that choose the model, the device and the like can\n" +
+			"also be set by environment variables, such as MLXRANK_MODEL or MLXRANK_MAX_LENGTH,\n" +
+			"and by a config file: YAML with their names as keys, such as \"max-length: 256\". It is\n" +
+			"mlxrank/config.yaml in the user's configuration folder, or the one that --config or\n" +
+			"MLXRANK_CONFIG names. The command line comes first, then the environment, then the\n" +
+			"file. NO_COLOR keeps colours out of the log.",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
 		Commands: []*cli.Command{
-			rerankCommand(s), scoreCommand(s), tokenizeCommand(s), doctorCommand(s), versionCommand(s),
+			rerankCommand(s), scoreCommand(s), tokenizeCommand(s), doctorCommand(s),
+			completionCommand(s), manCommand(s), versionCommand(s),
 		},
 		Action:         func(c *cli.Context) error { return withoutCommand(c, s) },
 		OnUsageError:   onUsageError,

@@ -66,12 +66,12 @@ func doctor(c *cli.Context, s Streams) error {
 
 // examine makes all checks. What fails keeps only what needs it from running.
 func examine(ctx context.Context, config engine.Config) []check {
-	checks := []check{{name: "program", text: versionLine()}}
+	checks := []check{{name: "program", text: versionLine()}, checkProcessor()}
 	library, found := checkLibrary(config.Library)
 	checks = append(checks, found...)
 	if library != nil {
 		device := checkDevice(library, mlx.Device(config.Device))
-		checks = append(checks, device)
+		checks = append(checks, append(checkSignatures(ctx, library.Info()), device)...)
 		if device.failed() {
 			config.Device = string(mlx.CPU) // for the rest
 		}

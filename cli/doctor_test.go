@@ -50,7 +50,7 @@ func states(t *testing.T, r result) map[string]string {
 func TestDoctor(t *testing.T) {
 	tiny := tinyModel(t)
 	none := filepath.Join(t.TempDir(), "none")
-	all := []string{"program", "library", "mlx", "mlx-c", "blas", "device", "builtin", "tokenizer", "forward", "memory"}
+	all := []string{"program", "processor", "library", "mlx", "mlx-c", "blas", "device", "builtin", "tokenizer", "forward", "memory"}
 	for _, test := range []struct {
 		name   string
 		args   []string
@@ -62,7 +62,7 @@ func TestDoctor(t *testing.T) {
 		{"another model", []string{"--model", tiny}, append([]string{"model"}, all...), nil, []string{tiny, "2 layers of 64", "by " + tiny}},
 		{"hub model", []string{"--model", defaultModel}, append([]string{"model"}, all...), []string{"model"}, []string{defaultModel, "--model DIR", "by builtin"}},
 		{"no such adapter, another dtype", []string{"--model", tiny, "--adapter", none, "--dtype", "bfloat16"}, append([]string{"model"}, all...), []string{"model"}, []string{none, "by builtin on cpu in bfloat16"}},
-		{"no library", []string{"--library", none}, []string{"program", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
+		{"no library", []string{"--library", none}, []string{"program", "processor", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r := run(t, "", append([]string{"doctor"}, test.args...)...)

@@ -34,6 +34,25 @@ func (ch choice) flag() cli.Flag {
 		Usage: ch.usage + ": " + strings.Join(ch.values, ", ")}
 }
 
+// check refuses a value that is not among the choices; source is where it is
+// from.
+func (ch choice) check(c *cli.Context, source string) error {
+	if value := c.String(ch.name); !slices.Contains(ch.values, value) {
+		return usagef("%s %q is not one of %s", source, value, strings.Join(ch.values, ", "))
+	}
+	return nil
+}
+
+// sharedFlags names the flags that the environment and the config file can set
+// too.
+func sharedFlags() []string {
+	names := []string{"model", "adapter", "max-length"}
+	for _, ch := range choices {
+		names = append(names, ch.name)
+	}
+	return names
+}
+
 // engineFlags are the flags of every command that opens a model.
 func engineFlags(model string) []cli.Flag {
 	flags := []cli.Flag{
@@ -41,32 +60,38 @@ func engineFlags(model string) []cli.Flag {
 			Usage: "score with `MODEL`: a directory, or builtin"},
 		&cli.StringFlag{Name: "adapter", Usage: "merge the PEFT LoRA adapter in `DIR` into the model"},
 		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "cut pairs to `N` tokens"},
-		&cli.StringFlag{Name: "library", DefaultText: "searched for", Usage: "load libmlxrank from `PATH`"},
 	}
 	for _, ch := range choices {
 		flags = append(flags, ch.flag())
 	}
-	return flags
+	return append(flags,
+		&cli.StringFlag{Name: "library", DefaultText: "searched for", Usage: "load libmlxrank from `PATH`"},
+		&cli.StringFlag{Name: "config", DefaultText: "the user's", Usage: "read defaults of these flags from `FILE`"},
+	)
 }
 
 func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON", DisableDefaultText: true}
 }
 
-// engineConfig checks the flags of engineFlags.
+// engineConfig checks the flags of engineFlags, wherever their values are from.
 func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
+	set, err := applySettings(c)
+	if err != nil {
+		return engine.Config{}, err
+	}
 	for _, ch := range choices {
-		if value := c.String(ch.name); !slices.Contains(ch.values, value) {
-			return engine.Config{}, usagef("--%s %q is not one of %s", ch.name, value, strings.Join(ch.values, ", "))
+		if err := ch.check(c, set.source(ch.name)); err != nil {
+			return engine.Config{}, err
 		}
 	}
 	for _, name := range []string{"model", "adapter", "library"} {
 		if c.IsSet(name) && c.String(name) == "" {
-			return engine.Config{}, usagef("--%s is empty", name)
+			return engine.Config{}, usagef("%s is empty", set.source(name))
 		}
 	}
-	if c.IsSet("max-length") && c.Int("max-length") < 3 {
-		return engine.Config{}, usagef("--max-length %d is too small: a pair needs 3 tokens for [CLS] and twice [SEP]", c.Int("max-length"))
+	if n := c.Int("max-length"); c.IsSet("max-length") && n < 3 {
+		return engine.Config{}, usagef("%s %d is too small: a pair needs 3 tokens for [CLS] and twice [SEP]", set.source("max-length"), n)
 	}
 	logger, err := newLogger(c.String("log-level"), c.String("log-format"), stderr)
 	if err != nil {
@@ -90,7 +115,7 @@ func newLogger(level, format string, w io.Writer) (zerolog.Logger, error) {
 		return zerolog.Nop(), err
 	}
 	if format == "console" {
-		w = zerolog.ConsoleWriter{Out: w, NoColor: !isTerminal(w), TimeFormat: "15:04:05.000"}
+		w = zerolog.ConsoleWriter{Out: w, NoColor: !colours(w), TimeFormat: "15:04:05.000"}
 	}
 	return zerolog.New(w).Level(parsed).With().Timestamp().Logger(), nil
 }

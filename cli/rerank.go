@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 
 	"github.com/urfave/cli/v2"
@@ -11,24 +12,33 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
+var longChoice = choice{"long", "what to do with documents that do not fit: `HOW`", string(engine.Truncate), []string{string(engine.Truncate), string(engine.Window)}}
+
 func rerankCommand(s Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "query", Usage: "rank by how well a document answers `TEXT` (required)"},
 		&cli.StringFlag{Name: "documents", Usage: "read the documents from `FILE`, - for standard input"},
 		&cli.IntFlag{Name: "top-n", DefaultText: "all", Usage: "print only the best `N`"},
+		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "print only scores of at least `SCORE`"},
+		longChoice.flag(),
+		&cli.BoolFlag{Name: "explain", DisableDefaultText: true, Usage: "show the sentence of each document printed that scores highest by itself"},
 		jsonFlag(),
 	}
 	return &cli.Command{
 		Name:      "rerank",
 		Usage:     "rank documents for a query, best first",
 		UsageText: "mlxrank rerank --query TEXT [flags] DOCUMENT...\nmlxrank rerank --query TEXT --documents FILE [flags]",
-		Description: "Documents are the arguments, or the lines of a file. A line that begins with { is\n" +
-			"a JSON object; its field \"document\", or else \"text\", is the document. Blank lines\n" +
-			"are skipped. The table goes to standard output, the facts of the run to standard\n" +
-			"error; --json prints both as one object, in which index counts from 0.\n\n" +
+		Description: "Documents are the arguments, or those of a file: its lines, or the items of a JSON\n" +
+			"array. A line that begins with {, or an item, may be a JSON object; its field\n" +
+			"\"document\", or else \"text\", is the document. Blank lines are skipped. The table goes\n" +
+			"to standard output, the facts of the run to standard error; --json prints both as one\n" +
+			"object, in which index counts from 0 and start and end are bytes.\n\n" +
+			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
+			"scored in parts that overlap by a quarter; the best part counts and is shown.\n\n" +
 			examples(
 				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},
-				[2]string{"The best three lines of a file", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3`},
+				[2]string{"The best three lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
+				[2]string{"Long documents of a JSON array, whole, if they score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long window --threshold 0.5`},
 			),
 		Flags:  append(flags, engineFlags(defaultModel)...),
 		Action: func(c *cli.Context) error { return rerank(c, s) },
@@ -40,90 +50,133 @@ func rerank(c *cli.Context, s Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	docs, err := rerankDocuments(c, s)
+	options, err := rerankOptions(c)
 	if err != nil {
 		return err
 	}
-	texts := make([]string, len(docs))
-	for i, d := range docs {
-		texts[i] = d.text
+	docs, err := rerankDocuments(c, s)
+	if err != nil {
+		return err
 	}
 	e, err := engine.Open(c.Context, config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeEngine(c.Context, e, config.Logger)) }()
-	ranking, err := e.Rerank(c.Context, c.String("query"), texts)
+	ranking, err := e.Rerank(c.Context, c.String("query"), docs.texts, options)
 	if err != nil {
 		return err
 	}
 	run := newFacts(e.Info())
-	run.add(len(docs), &ranking.Result)
-	items := ranking.Items
-	if n := c.Int("top-n"); c.IsSet("top-n") && n < len(items) {
-		items = items[:n]
-	}
+	run.add(ranking.Pairs, &ranking.Result)
 	if c.Bool("json") {
-		return printRankingJSON(s, c.String("query"), items, docs, run)
+		return printRankingJSON(s, c.String("query"), ranking.Items, docs, run)
 	}
-	if err := printRanking(s, items, docs); err != nil {
+	if err := printRanking(s, ranking.Items, docs); err != nil {
 		return err
 	}
 	return run.write(s.Err)
 }
 
-// rerankDocuments checks the flags of rerank's own and reads the documents.
-func rerankDocuments(c *cli.Context, s Streams) ([]document, error) {
+// rerankOptions checks the flags that choose what is printed.
+func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
+	var options engine.RerankOptions
+	if err := longChoice.check(c, "--long"); err != nil {
+		return options, err
+	}
+	if c.IsSet("top-n") && c.Int("top-n") < 1 {
+		return options, usagef("--top-n %d is not a positive number", c.Int("top-n"))
+	}
+	options.Long = engine.Long(c.String("long"))
+	options.TopN = c.Int("top-n")
+	options.Explain = c.Bool("explain")
+	if c.IsSet("threshold") {
+		threshold := float32(c.Float64("threshold"))
+		if math.IsNaN(float64(threshold)) {
+			return options, usagef("--threshold is not a number")
+		}
+		options.Threshold = &threshold
+	}
+	return options, nil
+}
+
+// rerankDocuments checks where the query and the documents come from and reads
+// the documents.
+func rerankDocuments(c *cli.Context, s Streams) (documents, error) {
 	args := c.Args().Slice()
 	switch {
 	case !c.IsSet("query"):
-		return nil, usagef("--query is missing (see mlxrank rerank --help)")
+		return documents{}, usagef("--query is missing (see mlxrank rerank --help)")
 	case c.String("query") == "":
-		return nil, usagef("--query is empty")
-	case c.IsSet("top-n") && c.Int("top-n") < 1:
-		return nil, usagef("--top-n %d is not a positive number", c.Int("top-n"))
+		return documents{}, usagef("--query is empty")
 	case c.IsSet("documents") && len(args) > 0:
-		return nil, usagef("documents are given both with --documents and as arguments (%q); choose one", args[0])
+		return documents{}, usagef("documents are given both with --documents and as arguments (%q); choose one", args[0])
 	case c.IsSet("documents"):
 		return readDocuments(c.Context, c.String("documents"), s.In)
 	case len(args) == 0:
-		return nil, usagef("no documents; give them as arguments, or a file with --documents FILE (- for standard input)")
+		return documents{}, usagef("no documents; give them as arguments, or a file with --documents FILE (- for standard input)")
 	}
 	return arguments(args)
 }
 
-// printRanking prints the ranking as a table. Documents of a file are named by
-// their line, arguments by their place, both from 1.
-func printRanking(s Streams, items []engine.Ranked, docs []document) error {
-	t := table{header: []string{"rank", "score", "line", "document"}}
-	if docs[0].line == 0 {
-		t.header[2] = "arg"
-	}
+// printRanking prints the ranking as a table. Of a document scored in windows
+// the best one is shown, and under each document its best sentence if there is
+// one.
+func printRanking(s Streams, items []engine.Ranked, docs documents) error {
+	t := table{header: []string{"rank", "score", docs.kind, "document"}}
 	for i, item := range items {
-		doc := docs[item.Index]
-		place := doc.line
-		if place == 0 {
-			place = item.Index + 1
+		text := snippet(docs.texts[item.Index])
+		if w := item.Window; w != nil {
+			text = fmt.Sprintf("[%d/%d] %s", w.Index+1, w.Count, snippet(docs.texts[item.Index][w.Start:w.End]))
 		}
-		t.add(strconv.Itoa(i+1), fmt.Sprintf("%.4f", item.Score), strconv.Itoa(place), snippet(doc.text))
+		t.add(strconv.Itoa(i+1), fmt.Sprintf("%.4f", item.Score), strconv.Itoa(docs.places[item.Index]), text)
+		if b := item.Best; b != nil {
+			t.note(fmt.Sprintf("%.4f  %s", b.Score, snippet(docs.texts[item.Index][b.Start:b.End])))
+		}
 	}
 	return t.write(s.Out, widthOf(s.Out))
 }
 
 type rankedJSON struct {
-	Rank     int     `json:"rank"`
-	Index    int     `json:"index"`
-	Line     int     `json:"line,omitempty"`
-	Score    float32 `json:"score"`
-	Logit    float32 `json:"logit"`
-	Document string  `json:"document"`
+	Rank     int       `json:"rank"`
+	Index    int       `json:"index"`
+	Line     int       `json:"line,omitempty"`
+	Score    float32   `json:"score"`
+	Logit    float32   `json:"logit"`
+	Window   *partJSON `json:"window,omitempty"`
+	Sentence *partJSON `json:"sentence,omitempty"`
+	Document string    `json:"document"`
 }
 
-func printRankingJSON(s Streams, query string, items []engine.Ranked, docs []document, run *facts) error {
+// partJSON is the window or the sentence of a document that scored best.
+type partJSON struct {
+	Index int     `json:"index"`
+	Count int     `json:"count"`
+	Start int     `json:"start"`
+	End   int     `json:"end"`
+	Score float32 `json:"score"`
+	Logit float32 `json:"logit"`
+	Text  string  `json:"text"`
+}
+
+func newPartJSON(p *engine.Part, document string) *partJSON {
+	if p == nil {
+		return nil
+	}
+	return &partJSON{p.Index, p.Count, p.Start, p.End, p.Score, p.Logit, document[p.Start:p.End]}
+}
+
+func printRankingJSON(s Streams, query string, items []engine.Ranked, docs documents, run *facts) error {
 	results := make([]rankedJSON, len(items))
 	for i, item := range items {
-		doc := docs[item.Index]
-		results[i] = rankedJSON{i + 1, item.Index, doc.line, item.Score, item.Logit, doc.text}
+		text := docs.texts[item.Index]
+		results[i] = rankedJSON{
+			Rank: i + 1, Index: item.Index, Score: item.Score, Logit: item.Logit, Document: text,
+			Window: newPartJSON(item.Window, text), Sentence: newPartJSON(item.Best, text),
+		}
+		if docs.kind == "line" {
+			results[i].Line = docs.places[item.Index]
+		}
 	}
 	encoder := json.NewEncoder(s.Out)
 	encoder.SetEscapeHTML(false)

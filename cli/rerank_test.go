@@ -49,7 +49,7 @@ func TestRerankJSON(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	want, err := e.Rerank(t.Context(), "city", passages)
+	want, err := e.Rerank(t.Context(), "city", passages, engine.RerankOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,5 +246,82 @@ func TestRerankBuiltin(t *testing.T) {
 	}
 	if got.Run.MaxLength != 512 {
 		t.Errorf("maximum length %d, want 512", got.Run.MaxLength)
+	}
+}
+
+func TestRerankArray(t *testing.T) {
+	model := tinyModel(t)
+	text := "\ufeff \n[\n \"london is a city\",\n {\"id\": 1, \"document\": \"berlin\", \"text\": \"not this\"}, {\"text\": \"water\\nand history\"}, \"\"]\n"
+	docs := []string{"london is a city", "berlin", "water\nand history", ""}
+	got := rerankJSON(t, text, "--model", model, "--query", "city", "--documents", "-")
+	if len(got.Results) != len(docs) {
+		t.Fatalf("%d results, want %d", len(got.Results), len(docs))
+	}
+	for _, r := range got.Results {
+		if r.Document != docs[r.Index] || r.Line != 0 {
+			t.Errorf("result %d of line %d: %q", r.Index, r.Line, r.Document)
+		}
+	}
+	r := mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+	if header, _, _ := strings.Cut(r.out, "\n"); strings.Join(strings.Fields(header), " ") != "rank score item document" {
+		t.Errorf("header %q", header)
+	}
+	bracket := "[1] a footnote\n[two]\n"
+	if got := rerankJSON(t, bracket, "--model", model, "--query", "city", "--documents", "-"); len(got.Results) != 2 || got.Results[0].Line == 0 {
+		t.Errorf("lines that begin with a bracket are not lines: %+v", got.Results)
+	}
+	for text, want := range map[string]string{
+		`["a", {"text": "b"`:    "item 2",
+		`["a" "b"]`:             "item 2",
+		`["a", 5]`:              "item 2 of the JSON array: neither a string nor an object: 5",
+		`[{"body": "a"}]`:       `neither a field "document" nor a field "text"`,
+		`[]`:                    "no documents",
+		`["a"] more`:            "something follows",
+		`["a", {"text": "\ud8"`: "item 2",
+	} {
+		checkFailure(t, run(t, text, "rerank", "--model", model, "--query", "q", "--documents", "-"), exitFailure, want, "standard input")
+	}
+}
+
+func TestRerankLongDocuments(t *testing.T) {
+	model := tinyModel(t)
+	long := strings.Repeat("Water river history. ", 60) + "London is a city."
+	args := []string{"--model", model, "--query", "city", "--explain", long, "berlin"}
+	cut := rerankJSON(t, "", args...)
+	if cut.Run.Truncated != 1 {
+		t.Errorf("%d truncated, want 1", cut.Run.Truncated)
+	}
+	got := rerankJSON(t, "", append([]string{"--long", "window"}, args...)...)
+	if got.Run.Truncated != 0 || got.Run.Pairs <= cut.Run.Pairs {
+		t.Errorf("%d truncated of %d pairs; want none of more than %d", got.Run.Truncated, got.Run.Pairs, cut.Run.Pairs)
+	}
+	for _, r := range got.Results {
+		if w := r.Window; (w != nil) != (r.Index == 0) || w != nil && (w.Text != long[w.Start:w.End] || w.Score != r.Score || w.Count < 3) {
+			t.Errorf("document %d has window %+v", r.Index, w)
+		}
+		if s := r.Sentence; s == nil || s.Text != r.Document[s.Start:s.End] || s.Index >= s.Count {
+			t.Errorf("document %d has sentence %+v", r.Index, s)
+		}
+	}
+	r := mustRun(t, "", append([]string{"rerank", "--long", "window"}, args...)...)
+	if lines := strings.Split(strings.TrimSpace(r.out), "\n"); len(lines) != 5 || !strings.Contains(lines[2], "└ ") || strings.Count(r.out, "[") != 1 {
+		t.Errorf("want a window and two sentences in\n%s", r.out)
+	}
+	checkFailure(t, run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), exitUsage, "--long", "truncate, window")
+}
+
+func TestRerankThreshold(t *testing.T) {
+	model := tinyModel(t)
+	args := append([]string{"--model", model, "--query", "city"}, passages...)
+	all := rerankJSON(t, "", args...)
+	second := strconv.FormatFloat(float64(all.Results[1].Score), 'g', -1, 32)
+	for threshold, want := range map[string]int{second: 2, "1.1": 0, "-1": len(passages)} {
+		got := rerankJSON(t, "", append([]string{"--threshold=" + threshold}, args...)...)
+		if len(got.Results) != want || got.Run.Pairs != len(passages) {
+			t.Errorf("--threshold %s: %d results of %d pairs, want %d", threshold, len(got.Results), got.Run.Pairs, want)
+		}
+	}
+	for _, bad := range []string{"nan", "much"} {
+		checkFailure(t, run(t, "", "rerank", "--threshold", bad, "--query", "q", "d"), exitUsage, "--threshold")
 	}
 }

@@ -17,13 +17,23 @@ const plainWidth = 100
 var display = &runewidth.Condition{StrictEmojiNeutral: true}
 
 // table is text in columns. All but the last are numbers, aligned right; the
-// last is cut so that no line is wider than the table.
+// last is cut so that no line is wider than the table. A row may have a note on
+// a line of its own.
 type table struct {
 	header []string
 	rows   [][]string
+	notes  map[int]string // by row
 }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+
+// note puts text under the last column of the row added last.
+func (t *table) note(text string) {
+	if t.notes == nil {
+		t.notes = map[int]string{}
+	}
+	t.notes[len(t.rows)-1] = text
+}
 
 func (t *table) write(w io.Writer, width int) error {
 	last := len(t.header) - 1
@@ -39,13 +49,20 @@ func (t *table) write(w io.Writer, width int) error {
 	}
 	left = max(left, 20)
 	var b strings.Builder
-	for _, row := range append([][]string{t.header}, t.rows...) {
+	line := func(cells []string) {
 		for i, column := range columns {
-			b.WriteString(display.FillLeft(row[i], column))
+			b.WriteString(display.FillLeft(cells[i], column))
 			b.WriteString("  ")
 		}
-		b.WriteString(display.Truncate(row[last], left, "…"))
+		b.WriteString(display.Truncate(cells[last], left, "…"))
 		b.WriteByte('\n')
+	}
+	line(t.header)
+	for i, row := range t.rows {
+		line(row)
+		if note, ok := t.notes[i]; ok {
+			line(append(make([]string, last), "└ "+note))
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -71,6 +88,10 @@ func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }
+
+// colours reports whether output to w may be coloured: on a terminal, unless
+// NO_COLOR is set (no-color.org).
+func colours(w io.Writer) bool { return isTerminal(w) && os.Getenv("NO_COLOR") == "" }
 
 // widthOf is the number of columns of the terminal w is, else plainWidth.
 func widthOf(w io.Writer) int {

@@ -59,6 +59,16 @@ func (c *cuts) before(r rune) bool {
 	return c.han && (r >= 0x4E00 && r <= 0x9FA5 || r >= 0x3400 && r <= 0x4DB5)
 }
 
+// after is the first place behind from where a text can be cut, else its end.
+func (c *cuts) after(text string, from int) int {
+	for i, r := range text[from:] {
+		if i > 0 && c.before(r) {
+			return from + i
+		}
+	}
+	return len(text)
+}
+
 // next cuts the first part off a text that is not empty.
 func (c *cuts) next(text string) (part, rest string, err error) {
 	if len(text) <= partBytes {

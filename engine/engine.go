@@ -44,21 +44,6 @@ type Result struct {
 	Batches        int
 }
 
-// Ranked is a document of a Ranking.
-type Ranked struct {
-	Index  int // in the documents as given
-	Score  float32
-	Logit  float32
-	Tokens int // of the pair, after truncation
-}
-
-// A Ranking is a request's documents, best first; equal scores keep the order
-// they were given in.
-type Ranking struct {
-	Items []Ranked
-	Result
-}
-
 // Info says what an engine runs.
 type Info struct {
 	Model      string // as given

@@ -17,7 +17,7 @@ func ExampleEngine_Rerank() {
 	ranking, err := e.Rerank(ctx, "edit photos", []string{
 		"A command line calculator with arbitrary precision.",
 		"An image editor for retouching photographs and drawing.",
-	})
+	}, engine.RerankOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"sort"
 	"time"
 )
 
@@ -13,27 +12,6 @@ func (e *Engine) Score(ctx context.Context, pairs []Pair) (*Result, error) {
 	return run(ctx, e, func() (*Result, error) {
 		result, _, err := e.score(ctx, pairs)
 		return result, err
-	})
-}
-
-// Rerank scores the documents against the query and sorts them, best first.
-func (e *Engine) Rerank(ctx context.Context, query string, documents []string) (*Ranking, error) {
-	pairs := make([]Pair, len(documents))
-	for i, document := range documents {
-		pairs[i] = Pair{Query: query, Document: document}
-	}
-	return run(ctx, e, func() (*Ranking, error) {
-		result, tokens, err := e.score(ctx, pairs)
-		if err != nil {
-			return nil, err
-		}
-		items := make([]Ranked, len(pairs))
-		for i := range items {
-			items[i] = Ranked{Index: i, Score: result.Scores[i], Logit: result.Logits[i], Tokens: len(tokens[i].IDs)}
-		}
-		// By logit: sigmoid rounds far-off logits to the same score.
-		sort.SliceStable(items, func(a, b int) bool { return items[a].Logit > items[b].Logit })
-		return &Ranking{Items: items, Result: *result}, nil
 	})
 }
 

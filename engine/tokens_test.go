@@ -60,7 +60,12 @@ func openTokenizer(t testing.TB, maxLength int) *tokenizer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tok, err := newTokenizer(file, weights.TokenizerConfig{}, maxLength)
+	return openTokenizerFile(t, file, weights.TokenizerConfig{}, maxLength)
+}
+
+func openTokenizerFile(t testing.TB, file []byte, config weights.TokenizerConfig, maxLength int) *tokenizer {
+	t.Helper()
+	tok, err := newTokenizer(file, config, maxLength)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +75,15 @@ func openTokenizer(t testing.TB, maxLength int) *tokenizer {
 		}
 	})
 	return tok
+}
+
+func tokensOf(t testing.TB, tok *tokenizer, pair Pair) Tokens {
+	t.Helper()
+	out, err := tok.pairs(context.Background(), []Pair{pair})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out[0]
 }
 
 // differences tokenises every golden and names the cases that differ.

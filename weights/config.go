@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -83,10 +84,23 @@ type configJSON struct {
 }
 
 // A modelConfig is a Config together with the scoring activation that
-// config.json names, "" for none.
+// config.json names, "" for none, and the names it gives labels.
 type modelConfig struct {
 	Config
-	scoring string
+	scoring  string
+	id2label map[string]any
+}
+
+// labelNames names every logit.
+func (c modelConfig) labelNames() []string {
+	names := make([]string, c.Labels)
+	for i := range names {
+		names[i] = fmt.Sprintf("LABEL_%d", i)
+		if name, ok := c.id2label[strconv.Itoa(i)].(string); ok && len(c.id2label) == c.Labels {
+			names[i] = name
+		}
+	}
+	return names
 }
 
 // readConfig reads config.json of a model directory.
@@ -117,7 +131,7 @@ func parseConfig(data []byte) (modelConfig, error) {
 		return modelConfig{}, err
 	}
 	scoring, err := c.scoring()
-	return modelConfig{Config: cfg, scoring: scoring}, err
+	return modelConfig{Config: cfg, scoring: scoring, id2label: c.ID2Label}, err
 }
 
 // checkArchitecture refuses every model that is not a plain BERT encoder.

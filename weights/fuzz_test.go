@@ -164,7 +164,7 @@ func FuzzAdapter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		found, err := base.index()
+		found, err := index([]*tensorFile{base})
 		if err != nil {
 			t.Fatal(err)
 		}

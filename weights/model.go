@@ -9,7 +9,6 @@ package weights
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 )
 
@@ -45,6 +44,10 @@ type Model struct {
 	Dir     string // the directory the files were read from
 	Adapter string // the adapter merged: a directory, "builtin", or ""
 	Config  Config
+
+	// LabelNames are the names of the logits, in their order: those of
+	// config.json, LABEL_0 and so on where it gives none.
+	LabelNames []string
 
 	// Tensors holds every tensor of the graph exactly once, under the names
 	// and in the order of BertForSequenceClassification without its "bert."
@@ -119,7 +122,7 @@ func (m *Model) load() error {
 	if err := m.loadTokenizer(cfg.Config); err != nil {
 		return err
 	}
-	base, err := m.mapFile(filepath.Join(m.Dir, weightsFile))
+	base, name, err := m.mapWeights()
 	if err != nil {
 		return err
 	}
@@ -129,18 +132,20 @@ func (m *Model) load() error {
 			return err
 		}
 	}
-	if err := m.assemble(&cfg.Config, base, ad); err != nil {
+	if err := m.assemble(&cfg.Config, base, name, ad); err != nil {
 		return err
 	}
 	m.Config = cfg.Config
+	m.LabelNames = cfg.labelNames()
 	m.Sigmoid, err = cfg.sigmoid(m.Dir)
 	return err
 }
 
 // assemble puts the tensors of base and ad together under their canonical
-// names and merges ad's low-rank updates.
-func (m *Model) assemble(cfg *Config, base *tensorFile, ad *adapter) error {
-	found, err := base.index()
+// names and merges ad's low-rank updates. Errors about base as a whole call it
+// by name.
+func (m *Model) assemble(cfg *Config, base []*tensorFile, name string, ad *adapter) error {
+	found, err := index(base)
 	if err != nil {
 		return err
 	}
@@ -152,7 +157,7 @@ func (m *Model) assemble(cfg *Config, base *tensorFile, ad *adapter) error {
 	want := layout(*cfg)
 	picked, err := pick(want, found)
 	if err != nil {
-		return explainMissing(base.name, err, ad)
+		return explainMissing(name, err, ad)
 	}
 	m.Ignored = unused(want, found)
 	if err := checkFinite(picked); err != nil {

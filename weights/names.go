@@ -87,16 +87,18 @@ func (m *Model) mapFile(path string) (*tensorFile, error) {
 	return &tensorFile{name: path, tensors: tensors}, nil
 }
 
-// index returns the tensors of f by canonical name.
-func (f *tensorFile) index() (map[string]entry, error) {
-	found := make(map[string]entry, len(f.tensors))
-	for _, t := range f.tensors {
-		e := entry{t, f.name, t.Name}
-		e.Name = canonical(t.Name)
-		if twin, ok := found[e.Name]; ok {
-			return nil, e.errorf("names the same tensor as %q", twin.raw)
+// index returns the tensors of all files by canonical name.
+func index(files []*tensorFile) (map[string]entry, error) {
+	found := map[string]entry{}
+	for _, f := range files {
+		for _, t := range f.tensors {
+			e := entry{t, f.name, t.Name}
+			e.Name = canonical(t.Name)
+			if twin, ok := found[e.Name]; ok {
+				return nil, e.errorf("names the same tensor as %q of %s", twin.raw, twin.file)
+			}
+			found[e.Name] = e
 		}
-		found[e.Name] = e
 	}
 	return found, nil
 }

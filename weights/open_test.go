@@ -159,7 +159,6 @@ func TestOpenBadDirectory(t *testing.T) {
 		{"sentence config activation", write(sentenceConfigFile, `{"activation_fn":"torch.nn.modules.activation.Tanh"}`), []string{"config_sentence_transformers.json", "Tanh", "not supported"}},
 		{"weights missing", remove(weightsFile), []string{"model.safetensors is missing"}},
 		{"weights pickled", instead("pytorch_model.bin"), []string{"model.safetensors is missing", "pytorch_model.bin", "convert"}},
-		{"weights split", instead("model.safetensors.index.json"), []string{"model.safetensors is missing", "several files", "not supported yet"}},
 		{"weights empty", cut(weightsFile, 0), []string{"model.safetensors", "truncated", "0 bytes"}},
 		{"weights cut in the header", cut(weightsFile, 100), []string{"model.safetensors", "truncated", "found 92"}},
 		{"weights cut in the data", cut(weightsFile, 30000), []string{"model.safetensors", "truncated", "embeddings.word_embeddings.weight"}},

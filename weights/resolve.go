@@ -124,8 +124,6 @@ func explainWeights(path string, err error) error {
 		hint = "only adapter_model.bin is there: save the adapter again with save_pretrained(dir, safe_serialization=True)"
 	case filepath.Base(path) == adapterFile:
 		hint = "every PEFT adapter needs one"
-	case has(weightsFile + ".index.json"):
-		hint = "the weights are split over several files, which is not supported yet: save the model again as one file, with save_pretrained(dir, max_shard_size=\"100GB\")"
 	case has("pytorch_model.bin"):
 		hint = "only pytorch_model.bin is there: convert it to safetensors, with save_pretrained(dir, safe_serialization=True)"
 	}

@@ -116,6 +116,41 @@ func TestParseSafetensorsAllocates(t *testing.T) {
 	}
 }
 
+// TestDamagedSafetensors flips every bit of a small file's header, puts every
+// byte at the place of every other, and cuts the file at every length: an error
+// or a parse, within the memory that the file's own size allows.
+func TestDamagedSafetensors(t *testing.T) {
+	whole := weightstest.Encode([]weightstest.Tensor{
+		weightstest.F32("a", []int{2, 3}, []float32{1, 2, 3, 4, 5, 6}), {Name: "b.bias", DType: "BF16", Shape: []int{4}, Data: make([]byte, 8)},
+	})
+	header := len(whole) - 32
+	parsed := 0
+	try := func(data []byte) {
+		bounded(t, len(data), 64, func() {
+			if _, err := parseSafetensors(data); err == nil {
+				parsed++
+			}
+		})
+	}
+	for i := range header {
+		for value := range 256 {
+			data := slices.Clone(whole)
+			data[i] = byte(value)
+			try(data)
+		}
+	}
+	if parsed < header || parsed > header*64 { // the file itself, once a byte; few changes keep it valid
+		t.Errorf("%d of %d changed files parse", parsed, header*256)
+	}
+	parsed = 0
+	for n := range whole {
+		try(whole[:n])
+	}
+	if parsed > 0 {
+		t.Errorf("%d truncated files parse", parsed)
+	}
+}
+
 func BenchmarkParseSafetensors(b *testing.B) {
 	data := weightstest.Encode(weightstest.Tensors(tinySpec()))
 	for b.Loop() {

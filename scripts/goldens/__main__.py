@@ -24,6 +24,8 @@ import common
 GOLDENS = {
     "tokens": ("tokens", "make", "engine/testdata/tokens.jsonl.gz", True, True),
     "tiny": ("tiny", "make", "engine/testdata/tiny.json.gz", False, False),
+    "family": ("family", "make", "engine/testdata/family.json.gz", False, False),
+    "cased": ("cased", "make", "engine/testdata/cased.json.gz", False, False),
     "builtin": ("builtin", "make", "engine/testdata/builtin.jsonl.gz", True, True),
     "randomhead": ("builtin", "make_head", "engine/testdata/randomhead.json.gz", True, False),
     "peft": ("adapters", "make", "weights/testdata/peft", False, False),

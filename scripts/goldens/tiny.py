@@ -1,4 +1,4 @@
-"""engine/testdata/tiny.json.gz: six tiny models, their inputs and logits."""
+"""engine/testdata/tiny.json.gz: seven tiny models, their inputs and logits."""
 
 import bert
 import common
@@ -32,15 +32,15 @@ def make_pairs(config, seed, count):
     return out
 
 
-def golden(name, config, seed):
-    """One model's entry; prints how trustworthy it is."""
+def golden(name, config, seed, count=32, dtypes=(torch.float16, torch.bfloat16)):
+    """One model's entry of count pairs; prints how trustworthy it is."""
     weights = tensors.tensors(config, seed)
     model = bert.build(config, weights)
-    pairs = make_pairs(config, seed, 32)
+    pairs = make_pairs(config, seed, count)
     want = bert.logits(model, pairs).astype(np.float32)
     halves = {
         str(dtype).removeprefix("torch."): bert.in_dtype(config, weights, dtype, pairs)
-        for dtype in (torch.float16, torch.bfloat16)
+        for dtype in dtypes
     }
     print(f"{name}: deviation {want.std():.3f}, range {want.min():.3f} to {want.max():.3f}")
     for dtype, got in halves.items():

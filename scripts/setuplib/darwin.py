@@ -18,6 +18,12 @@ from .steps import SetupError, run, write_atomic
 TARGET = "aarch64-macos.14.0"
 SHIM_FRAMEWORKS = ["Metal", "Foundation", "QuartzCore", "Accelerate"]
 GO_FRAMEWORKS = ["CoreFoundation", "Security"]
+# What go asks of a compiler comes by standard input, which zig compiles to a
+# file "-.o" in the working folder, whatever -o says.
+WRAPPER = """#!/bin/sh
+case " $* " in *" - "*) cd "${{0%/*}}" ;; esac
+exec "{zig}" {mode} "$@"
+"""
 LIBRARIES = {"resolv": "/usr/lib/libresolv.9.dylib"}
 
 
@@ -62,12 +68,13 @@ def tools(mac):
         }
         for name, mode in modes.items():
             path = mac.build / "bin" / name
-            write_atomic(path, f'#!/bin/sh\nexec "{zig}" {mode} "$@"\n'.encode())
+            write_atomic(path, WRAPPER.format(zig=zig, mode=mode).encode())
             path.chmod(0o755)
             made.append(path)
         return made
 
-    mac.steps.do("zig", f"unpacking zig {pin['version']}", [pin, TARGET, str(zig)], unpack_zig)
+    inputs = [pin, TARGET, str(zig), WRAPPER]
+    mac.steps.do("zig", f"unpacking zig {pin['version']}", inputs, unpack_zig)
 
 
 def stubs(mac):

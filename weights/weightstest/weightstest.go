@@ -213,3 +213,22 @@ func labels(config map[string]any) int {
 	}
 	return 2
 }
+
+// Split puts a model's tensors into several files with an index, as Hugging
+// Face saves large models, in the place of model.safetensors.
+func Split(t testing.TB, dir string, tensors []Tensor, files int) {
+	t.Helper()
+	places := map[string]string{}
+	for i := range files {
+		name := fmt.Sprintf("model-%05d-of-%05d.safetensors", i+1, files)
+		part := tensors[i*len(tensors)/files : (i+1)*len(tensors)/files]
+		for _, tensor := range part {
+			places[tensor.Name] = name
+		}
+		WriteFile(t, filepath.Join(dir, name), Encode(part))
+	}
+	WriteJSON(t, filepath.Join(dir, "model.safetensors.index.json"), map[string]any{"metadata": map[string]any{"total_size": 1}, "weight_map": places})
+	if err := os.Remove(filepath.Join(dir, "model.safetensors")); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,145 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// completeCommand is what the shells' scripts call, with the words of the
+// command line up to the one to complete. It is not in the help.
+const completeCommand = "__complete"
+
+// shells are the completion scripts. Where mlxrank has nothing to offer, files
+// are.
+var shells = map[string]string{
+	"bash": `_mlxrank() {
+  local IFS=$'\n'
+  local word=${COMP_WORDS[COMP_CWORD]}
+  COMPREPLY=($(compgen -W "$("${COMP_WORDS[0]}" __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null)" -- "$word"))
+}
+complete -o bashdefault -o default -F _mlxrank mlxrank
+`,
+	"zsh": `#compdef mlxrank
+_mlxrank() {
+  local -a found
+  found=("${(@f)$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  if [[ -n "${found[1]}" ]]; then compadd -a found; else _files; fi
+}
+compdef _mlxrank mlxrank
+`,
+	"fish": `complete -c mlxrank -a '(mlxrank __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+`,
+}
+
+func completionCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "completion",
+		Usage:     "print a script that completes commands and flags in a shell",
+		UsageText: "mlxrank completion bash|zsh|fish",
+		Description: examples(
+			[2]string{"In bash, for good", "mlxrank completion bash >~/.local/share/bash-completion/completions/mlxrank"},
+			[2]string{"In zsh, for good: a folder of $fpath", "mlxrank completion zsh >~/.zfunc/_mlxrank"},
+			[2]string{"In fish, for good", "mlxrank completion fish >~/.config/fish/completions/mlxrank.fish"},
+			[2]string{"In this bash or zsh only", "source <(mlxrank completion bash)"},
+		),
+		Action: func(c *cli.Context) error {
+			if script, ok := shells[c.Args().First()]; ok && c.NArg() == 1 {
+				_, err := io.WriteString(s.Out, script)
+				return err
+			}
+			return usagef("completion takes one of bash, zsh, fish (see mlxrank completion --help)")
+		},
+	}
+}
+
+// printCandidates prints what may stand in the place of the last of the words,
+// which may be empty.
+func printCandidates(w io.Writer, commands []*cli.Command, words []string) error {
+	for _, candidate := range candidates(commands, words) {
+		if _, err := fmt.Fprintln(w, candidate); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func candidates(commands []*cli.Command, words []string) []string {
+	last := ""
+	if len(words) > 0 {
+		last, words = words[len(words)-1], words[:len(words)-1]
+	}
+	command, ahead := descend(commands, words)
+	switch {
+	case command == nil && len(ahead) > 0:
+		return nil // an unknown command
+	case command == nil:
+		return beginning(last, names(commands))
+	case len(ahead) > 0 && takesNext(command, ahead[len(ahead)-1]):
+		return beginning(last, valuesOf(ahead[len(ahead)-1]))
+	case strings.HasPrefix(last, "-"):
+		return beginning(last, flagNames(command))
+	case command.Name == "completion":
+		return beginning(last, []string{"bash", "fish", "zsh"})
+	case len(ahead) == 0:
+		return beginning(last, names(command.Subcommands))
+	}
+	return nil
+}
+
+// descend finds the command that words name, through its subcommands, and the
+// words behind it.
+func descend(commands []*cli.Command, words []string) (*cli.Command, []string) {
+	var command *cli.Command
+	for len(words) > 0 {
+		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(words[0]) })
+		if i < 0 {
+			break
+		}
+		command, words = commands[i], words[1:]
+		commands = command.Subcommands
+	}
+	return command, words
+}
+
+func names(commands []*cli.Command) []string {
+	var out []string
+	for _, c := range commands {
+		if !c.Hidden {
+			out = append(out, c.Name)
+		}
+	}
+	return out
+}
+
+func flagNames(command *cli.Command) []string {
+	out := []string{"--help"}
+	for _, flag := range command.Flags {
+		out = append(out, "--"+flag.Names()[0])
+	}
+	return out
+}
+
+// valuesOf lists the values of a flag that has a fixed set of them.
+func valuesOf(flag string) []string {
+	name := strings.TrimLeft(flag, "-")
+	for _, ch := range append([]choice{longChoice}, choices...) {
+		if ch.name == name {
+			return ch.values
+		}
+	}
+	return nil
+}
+
+func beginning(prefix string, list []string) []string {
+	var out []string
+	for _, item := range list {
+		if strings.HasPrefix(item, prefix) {
+			out = append(out, item)
+		}
+	}
+	return out
+}

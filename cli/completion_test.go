@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func TestCompletionCandidates(t *testing.T) {
+	for _, test := range []struct {
+		words []string
+		want  []string
+	}{
+		{[]string{"re"}, []string{"rerank"}},
+		{[]string{"frob", ""}, nil},
+		{[]string{"rerank", "--de"}, []string{"--device"}},
+		{[]string{"rerank", "--device", ""}, []string{"auto", "gpu", "cpu"}},
+		{[]string{"rerank", "a passage", "--device", "g"}, []string{"gpu"}},
+		{[]string{"rerank", "--long", "w"}, []string{"window"}},
+		{[]string{"rerank", "--documents", ""}, nil}, // files
+		{[]string{"rerank", "--json", ""}, nil},
+		{[]string{"completion", ""}, []string{"bash", "fish", "zsh"}},
+	} {
+		r := mustRun(t, "", append([]string{completeCommand}, test.words...)...)
+		if got := strings.Fields(r.out); !slices.Equal(got, test.want) {
+			t.Errorf("%q: got %q, want %q", test.words, got, test.want)
+		}
+	}
+	all := strings.Fields(mustRun(t, "", completeCommand, "").out)
+	if !slices.Contains(all, "score") || slices.Contains(all, completeCommand) {
+		t.Errorf("commands %q", all)
+	}
+	if got := strings.Fields(mustRun(t, "", completeCommand).out); !slices.Equal(got, all) {
+		t.Errorf("without a word: %q, want all commands", got)
+	}
+}
+
+// The script is run by bash, with a stand-in for the program that shows how it
+// was called.
+func TestBashCompletion(t *testing.T) {
+	dir := t.TempDir()
+	script := writeFile(t, filepath.Join(dir, "script"), mustRun(t, "", "completion", "bash").out)
+	command := `mlxrank() { printf '%s|' "$@" >'` + dir + `/called'; printf 'auto\ngpu\ncpu\n'; }
+source '` + script + `'; COMP_WORDS=(mlxrank rerank "a passage" --device g); COMP_CWORD=4; _mlxrank; echo "${COMPREPLY[*]}"; cat '` + dir + `/called'`
+	out, err := exec.Command("bash", "-c", command).CombinedOutput()
+	if want := "gpu\n__complete|rerank|a passage|--device|g|"; err != nil || string(out) != want {
+		t.Errorf("got %q, %v; want %q", out, err, want)
+	}
+}
+
+func TestCompletionScripts(t *testing.T) {
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		if r := mustRun(t, "", "completion", shell); !strings.Contains(r.out, completeCommand) {
+			t.Errorf("%s: %q", shell, r.out)
+		}
+	}
+	for _, args := range [][]string{{"completion"}, {"completion", "tcsh"}, {"completion", "bash", "zsh"}} {
+		checkFailure(t, run(t, "", args...), exitUsage, "bash, zsh, fish")
+	}
+}
+
+// The manual has every command with its examples and every flag.
+func TestManual(t *testing.T) {
+	page := mustRun(t, "", "man").out
+	for _, want := range []string{".TH", "rerank", "score", "resize photos", "--max-length", "MLXRANK_CONFIG", "EXIT STATUS"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the manual lacks %q", want)
+		}
+	}
+}

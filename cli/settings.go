@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/urfave/cli/v2"
+)
+
+const (
+	configEnv = "MLXRANK_CONFIG"
+	// maxSettings bounds the config file; a dozen short lines are usual.
+	maxSettings = 1 << 20
+)
+
+// settings says where the value of each shared flag is from, as errors name it:
+// the flag itself, an environment variable, or the config file.
+type settings struct {
+	file    string // the config file read, "" if there is none
+	sources map[string]string
+}
+
+func (s settings) source(name string) string {
+	if source, ok := s.sources[name]; ok {
+		return source
+	}
+	return "--" + name
+}
+
+// applySettings gives each shared flag that is not on the command line the
+// value of its environment variable, or else of the config file. What neither
+// sets keeps its default.
+func applySettings(c *cli.Context) (settings, error) {
+	file, values, err := readSettings(c.String("config"))
+	if err != nil {
+		return settings{}, err
+	}
+	s := settings{file: file, sources: map[string]string{}}
+	for _, name := range sharedFlags() {
+		if c.IsSet(name) {
+			continue
+		}
+		source, value := envOf(name), os.Getenv(envOf(name))
+		if value == "" {
+			var ok bool
+			if value, ok = values[name]; !ok {
+				continue
+			}
+			source = file + ": " + name
+		}
+		s.sources[name] = source
+		if err := c.Set(name, value); err != nil {
+			return s, usagef("%s cannot be %q", source, value)
+		}
+	}
+	return s, nil
+}
+
+// envOf is the environment variable of a shared flag.
+func envOf(name string) string {
+	return "MLXRANK_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// readSettings reads the config file: the one named by flag or environment,
+// which must be there, else the user's, if there is one.
+func readSettings(named string) (string, map[string]string, error) {
+	path := named
+	if path == "" {
+		path = os.Getenv(configEnv)
+	}
+	asked := path != ""
+	if !asked {
+		dir, err := os.UserConfigDir()
+		if err != nil {
+			return "", nil, nil // no home directory, so no config file in it
+		}
+		path = filepath.Join(dir, "mlxrank", "config.yaml")
+	}
+	values, err := parseSettingsFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !asked {
+		return "", nil, nil
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("config file: %w", err)
+	}
+	return path, values, nil
+}
+
+func parseSettingsFile(path string) (map[string]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxSettings {
+		return nil, fmt.Errorf("%s is not a file of at most %d bytes", path, maxSettings)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	values, err := parseSettings(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return values, nil
+}
+
+// parseSettings reads YAML whose keys are names of shared flags.
+func parseSettings(data []byte) (map[string]string, error) {
+	var raw map[string]any
+	if err := yaml.Unmarshal(data, &raw); err != nil {
+		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	known := sharedFlags()
+	values := make(map[string]string, len(raw))
+	for key, value := range raw {
+		if !slices.Contains(known, key) {
+			return nil, fmt.Errorf("key %q is not known; there are %s", key, strings.Join(known, ", "))
+		}
+		switch value.(type) {
+		case string, bool, int, int64, uint64, float64:
+			values[key] = fmt.Sprint(value)
+		default:
+			return nil, fmt.Errorf("key %q is %v, expected a single value", key, value)
+		}
+	}
+	return values, nil
+}

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestSettingsPrecedence sets the same flag in more and more places: each comes
+// before the ones set so far.
+func TestSettingsPrecedence(t *testing.T) {
+	model := tinyModel(t)
+	length := func(want int, args ...string) {
+		t.Helper()
+		got := rerankJSON(t, "", append(args, "--query", "city", "london is a city")...).Run
+		if got.MaxLength != want || got.Model != model || got.Device != "cpu" {
+			t.Errorf("maximum length %d of %s on %s, want %d of %s on cpu", got.MaxLength, got.Model, got.Device, want, model)
+		}
+	}
+	users := filepath.Join(os.Getenv("XDG_CONFIG_HOME"), "mlxrank", "config.yaml")
+	if err := os.MkdirAll(filepath.Dir(users), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, users, "# defaults\nmodel: "+model+"\ndevice: cpu\nmax-length: 20\n")
+	t.Cleanup(func() {
+		if err := os.Remove(users); err != nil {
+			t.Error(err)
+		}
+	})
+	length(20)
+	t.Setenv(configEnv, writeFile(t, filepath.Join(t.TempDir(), "a.yaml"), "model: "+model+"\ndevice: cpu\nmax-length: 21\n"))
+	length(21)
+	named := writeFile(t, filepath.Join(t.TempDir(), "b.yaml"), "model: "+model+"\ndevice: cpu\nmax-length: 22\n")
+	length(22, "--config", named)
+	t.Setenv("MLXRANK_MAX_LENGTH", "23")
+	length(23, "--config", named)
+	length(24, "--config", named, "--max-length", "24")
+}
+
+func TestSettingsErrors(t *testing.T) {
+	file := func(text string) string { return writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), text) }
+	for _, test := range []struct {
+		name   string
+		config string
+		status int
+		words  []string
+	}{
+		{"missing", filepath.Join(t.TempDir(), "none.yaml"), exitFailure, []string{"none.yaml", "no such file"}},
+		{"a folder", t.TempDir(), exitFailure, []string{"is not a file"}},
+		{"not YAML", file("model: [1"), exitFailure, []string{"c.yaml"}},
+		{"a list", file("- model\n"), exitFailure, []string{"c.yaml"}},
+		{"unknown key", file("modell: builtin\n"), exitFailure, []string{"c.yaml", `"modell"`, "model, adapter, max-length, device"}},
+		{"key twice", file("device: cpu\ndevice: gpu\n"), exitFailure, []string{"c.yaml", "device"}},
+		{"nested", file("model: {dir: x}\n"), exitFailure, []string{"c.yaml", `"model"`, "single value"}},
+		{"value", file("device: tpu\n"), exitUsage, []string{"c.yaml: device", `"tpu"`, "auto, gpu, cpu"}},
+		{"number", file("max-length: long\n"), exitUsage, []string{"c.yaml: max-length", `"long"`}},
+		{"too small", file("max-length: 2\n"), exitUsage, []string{"c.yaml: max-length 2", "3 tokens"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			checkFailure(t, run(t, "", "rerank", "--config", test.config, "--query", "q", "d"), test.status, test.words...)
+		})
+	}
+	t.Setenv("MLXRANK_DTYPE", "int8")
+	checkFailure(t, run(t, "", "rerank", "--query", "q", "d"), exitUsage, "MLXRANK_DTYPE", `"int8"`, "float32")
+}
+
+// An empty file and empty variables set nothing.
+func TestEmptySettings(t *testing.T) {
+	t.Setenv("MLXRANK_DEVICE", "")
+	config := writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "\n# nothing\n")
+	mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
+}
+
+func FuzzSettings(f *testing.F) {
+	f.Add([]byte("model: builtin\nmax-length: 128\n"))
+	f.Add([]byte("{device: cpu, dtype: [a]}"))
+	f.Add([]byte("model: &a\n  b: *a\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		values, err := parseSettings(data)
+		for name := range values {
+			if err == nil && !strings.Contains(strings.Join(sharedFlags(), " "), name) {
+				t.Errorf("unknown key %q", name)
+			}
+		}
+	})
+}

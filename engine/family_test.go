@@ -1,0 +1,73 @@
+package engine
+
+import (
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// Every shape of the ms-marco cross-encoders, with made-up weights: logits are
+// PyTorch's, and the config's own activation holds.
+func TestFamilyMatchesPyTorch(t *testing.T) {
+	var file struct {
+		Models []tinyGolden `json:"models"`
+	}
+	readGolden(t, "family.json.gz", &file)
+	if len(file.Models) < 5 {
+		t.Fatalf("%d models, want TinyBERT and the four MiniLM", len(file.Models))
+	}
+	for _, g := range file.Models {
+		t.Run(g.Name, func(t *testing.T) {
+			model := openTiny(t, g)
+			want := g.Logits["float32"]
+			tolerance := exactness * deviation(want)
+			got := logitsOf(t, modelConfig(model.Config), model, mlx.Float32, g.tokens())
+			if err := checkLogits(got, want, tolerance); err != nil {
+				t.Error(err)
+			}
+			t.Logf("off by %.2g of the deviation, tolerance %g", worst(got, want)/deviation(want), exactness)
+			if model.Sigmoid || model.MaxLength != 512 {
+				t.Errorf("sigmoid %v, at most %d tokens; want raw logits and 512", model.Sigmoid, model.MaxLength)
+			}
+			checkControls(t, model, g.tokens(), want, tolerance)
+		})
+	}
+}
+
+// A cased vocabulary, whose normalizer leaves case and accents alone.
+func TestCasedTokensEqualHuggingFaces(t *testing.T) {
+	var file struct {
+		Tokenizer json.RawMessage `json:"tokenizer"`
+		Cases     []tokensGolden  `json:"cases"`
+	}
+	readGolden(t, "cased.json.gz", &file)
+	texts := make(map[string]tokensGolden)
+	for _, g := range tokensGoldens(t) {
+		texts[g.Name] = g
+	}
+	if len(file.Cases) < 500 {
+		t.Fatalf("%d cases, want at least 500", len(file.Cases))
+	}
+	lower := true
+	same := 0
+	for i, g := range file.Cases {
+		text := texts[g.Name]
+		tok := openTokenizerFile(t, file.Tokenizer, weights.TokenizerConfig{}, text.MaxLength)
+		got := tokensOf(t, tok, text.pair())
+		if !slices.Equal(got.IDs, g.IDs) || !slices.Equal(got.TypeIDs, g.TypeIDs) {
+			t.Errorf("%s: ids %v, want %v", g.Name, got.IDs, g.IDs)
+		}
+		if i%10 == 0 { // the control: an uncased reading of the same file
+			uncased := openTokenizerFile(t, file.Tokenizer, weights.TokenizerConfig{DoLowerCase: &lower}, text.MaxLength)
+			if slices.Equal(tokensOf(t, uncased, text.pair()).IDs, g.IDs) {
+				same++
+			}
+		}
+	}
+	if same > len(file.Cases)/20 {
+		t.Errorf("lower case changes too little: %d of %d cases are the same", same, len(file.Cases)/10)
+	}
+}

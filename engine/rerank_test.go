@@ -1,0 +1,192 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// Windows cover the document in order, overlap, reach beyond each other, and
+// fit: none has more tokens than there is room for.
+func TestWindows(t *testing.T) {
+	tok := openTokenizer(t, 64)
+	query, err := tok.encode("how do I resize a photo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := 64 - minLength - query.total
+	for name, document := range map[string]string{
+		"prose":      strings.Repeat("The quick brown fox jumps over the lazy dog, naïvely. ", 60),
+		"ideographs": strings.Repeat("東京都庁舎展望室", 60),
+		"invalid":    strings.Repeat("caf\xc3 \xff\xff bar\x00baz ", 80),
+		"lines":      strings.Repeat("one\r\ntwo\r\n", 100),
+	} {
+		windows, err := tok.windows(context.Background(), query, document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(windows) < 3 || windows[0].Start != 0 || windows[len(windows)-1].End != len(document) {
+			t.Errorf("%s: %d windows from %d to %d of %d bytes", name, len(windows), windows[0].Start, windows[len(windows)-1].End, len(document))
+		}
+		whole, err := tok.encode(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens := 0
+		for i, w := range windows {
+			part, err := tok.encode(document[w.Start:w.End])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if part.total > room {
+				t.Errorf("%s: window %d has %d tokens, room for %d", name, i, part.total, room)
+			}
+			tokens += part.total
+			if i == 0 {
+				continue
+			}
+			if before := windows[i-1]; w.Start <= before.Start || w.Start >= before.End || w.End <= before.End {
+				t.Errorf("%s: window %v after %v does not overlap and go on", name, w, before)
+			}
+		}
+		if most := whole.total*4/3 + 2*room; tokens < whole.total || tokens > most {
+			t.Errorf("%s: %d tokens in all windows, want %d to %d", name, tokens, whole.total, most)
+		}
+	}
+}
+
+func TestShortDocumentIsOneWindow(t *testing.T) {
+	tok := openTokenizer(t, 64)
+	for _, document := range []string{"", " ", "a cat", strings.Repeat("a ", 50), strings.Repeat("international ", 50)} {
+		windows, err := tok.windows(context.Background(), encoded{}, document)
+		if err != nil || !slices.Equal(windows, []Span{{0, len(document)}}) {
+			t.Errorf("%.20q: windows %v, %v; want the whole", document, windows, err)
+		}
+	}
+}
+
+func TestSlideProperties(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	for range 2000 {
+		room := 1 + r.IntN(40)
+		segments := make([]segment, 1+r.IntN(60))
+		for i := range segments {
+			segments[i] = segment{Span{i, i + 1}, r.IntN(room + 2)}
+		}
+		end := 0
+		for _, w := range slide(segments, room, overlapOf(room)) {
+			if w.Start > end || w.End <= end {
+				t.Fatalf("room %d: window %v after %d leaves a gap or goes nowhere: %v", room, w, end, segments)
+			}
+			if n := countTokens(segments[w.Start:w.End]); n > room && w.End-w.Start > 1 {
+				t.Fatalf("room %d: window %v has %d tokens", room, w, n)
+			}
+			end = w.End
+		}
+		if end != len(segments) {
+			t.Fatalf("windows end at %d of %d", end, len(segments))
+		}
+	}
+}
+
+// The answer stands at the end of a long document: truncated it is not seen.
+func TestRerankWindows(t *testing.T) {
+	e := openTinyEngine(t, Config{Model: weights.Builtin, MaxLength: 64})
+	filler := strings.Repeat("The mail server sorts incoming mail and keeps spam out. ", 12)
+	answer := "This program resizes photographs and converts images between formats."
+	documents := []string{filler + answer, filler, answer}
+	query := "resize photos"
+	ctx := context.Background()
+	cut, err := e.Rerank(ctx, query, documents, RerankOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cut.Logits[0] != cut.Logits[1] && math.Abs(float64(cut.Logits[0]-cut.Logits[1])) > 1e-4 || cut.Truncated != 2 {
+		t.Errorf("truncated: logits %v, %d truncated; want the first two equal", cut.Logits, cut.Truncated)
+	}
+	ranking, err := e.Rerank(ctx, query, documents, RerankOptions{Long: Window, Explain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ranking.Truncated != 0 || ranking.Pairs < 8 || len(ranking.Scores) != 3 || ranking.Logits[0] < ranking.Logits[1]+1 {
+		t.Errorf("windows: logits %v, %d pairs, %d truncated", ranking.Logits, ranking.Pairs, ranking.Truncated)
+	}
+	for _, item := range ranking.Items {
+		if (item.Window != nil) != (item.Index < 2) || item.Best == nil {
+			t.Fatalf("item %+v: want a window of the long documents, and a sentence of each", item)
+		}
+		if w := item.Window; item.Index == 0 && (w.Index != w.Count-1 || w.Logit != item.Logit || !strings.HasSuffix(documents[0][w.Start:w.End], answer)) {
+			t.Errorf("window %+v, want the last", w)
+		}
+		if got := documents[item.Index][item.Best.Start:item.Best.End]; item.Index != 1 && got != answer {
+			t.Errorf("best sentence of document %d is %q", item.Index, got)
+		}
+	}
+	alone := mustScore(t, e, []Pair{{query, answer}})
+	if best := ranking.Items[slices.IndexFunc(ranking.Items, func(r Ranked) bool { return r.Index == 0 })].Best; math.Abs(float64(best.Logit-alone.Logits[0])) > 1e-4 {
+		t.Errorf("sentence has logit %v, by itself %v", best.Logit, alone.Logits[0])
+	}
+}
+
+func TestRerankChooses(t *testing.T) {
+	e := openTinyEngine(t, Config{})
+	documents := []string{"the cat runs", "a red hill", "no bird in june", "the dog sees", "", " \n"}
+	all, err := e.Rerank(context.Background(), "cat", documents, RerankOptions{Explain: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, item := range all.Items {
+		if (item.Best == nil) != (item.Index > 3) {
+			t.Errorf("item %+v: want a sentence unless the document is blank", item)
+		}
+	}
+	third := all.Items[2].Score
+	for _, test := range []struct {
+		options RerankOptions
+		want    int
+	}{
+		{RerankOptions{TopN: 2}, 2},
+		{RerankOptions{TopN: 20}, 6},
+		{RerankOptions{Threshold: &third}, 3},
+		{RerankOptions{Threshold: &third, TopN: 1}, 1},
+	} {
+		got, err := e.Rerank(context.Background(), "cat", documents, test.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got.Items) != test.want || len(got.Scores) != len(documents) {
+			t.Errorf("%+v: %d items and %d scores, want %d and %d", test.options, len(got.Items), len(got.Scores), test.want, len(documents))
+		}
+	}
+	if _, err := e.Rerank(context.Background(), "cat", documents, RerankOptions{Long: "fold"}); err == nil {
+		t.Error("an unknown choice for long documents is accepted")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := e.Rerank(ctx, "cat", documents, RerankOptions{Long: Window}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the context's error", err)
+	}
+}
+
+func TestSentencesOf(t *testing.T) {
+	text := "  First one.\tSecond (with e.g. dots) — and more!  三番目です。\n\nLast \xff"
+	var got []string
+	for _, s := range sentencesOf(text) {
+		got = append(got, text[s.Start:s.End])
+	}
+	want := []string{"First one.", "Second (with e.g. dots) — and more!", "三番目です。", "Last \xff"}
+	if !slices.Equal(got, want) {
+		t.Errorf("sentences %q, want %q", got, want)
+	}
+	for _, blank := range []string{"", " \n\t"} {
+		if got := sentencesOf(blank); len(got) != 0 {
+			t.Errorf("%q has sentences %v", blank, got)
+		}
+	}
+}

@@ -10,9 +10,16 @@
 
 namespace mlxrank {
 
+// Whether a model runs on the kernels of ../cpu: in float32 on the CPU, unless
+// the environment variable MLXRANK_PLAIN_GRAPH is 1.
+bool uses_kernels(const mlxrank_config &config);
+
+// A dense layer. In a packed model weight holds both as ../cpu/kernels.h packs
+// them, and bias is empty.
 struct Linear {
   Array weight; // [out, in]
   Array bias; // [out]
+  int out = 0;
 };
 
 struct Norm {
@@ -41,6 +48,7 @@ struct Model {
   explicit Model(const mlxrank_config &config) : config(config) {}
 
   const mlxrank_config config;
+  const bool packed = uses_kernels(config); // else dense, see graph.h
   Array word_embeddings, position_embeddings, type_embeddings;
   Norm embedding_norm;
   std::vector<Layer> layers;

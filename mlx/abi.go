@@ -8,7 +8,7 @@ import (
 )
 
 // abi is MLXRANK_ABI of the mlxrank.h this file mirrors.
-const abi = 2
+const abi = 3
 
 const (
 	statusOK       = 0
@@ -84,6 +84,16 @@ type cOptions struct {
 	_           int32
 }
 
+type cLayout struct {
+	size        int32
+	packed      int32
+	grid        int32
+	lanes       int32
+	shardTokens int32
+	_           int32
+	kernels     [32]byte
+}
+
 type cBatch struct {
 	size       int32
 	pairs      int32
@@ -127,6 +137,7 @@ type functions struct {
 	modelOpen    func(config *cConfig, tensors *cTensor, count int32, model *int64, err *byte, errLen int32) int32
 	modelClose   func(model int64, err *byte, errLen int32) int32
 	sessionOpen  func(model int64, options *cOptions, session *int64, err *byte, errLen int32) int32
+	layout       func(session int64, out *cLayout, err *byte, errLen int32) int32
 	sessionClose func(session int64, err *byte, errLen int32) int32
 	submit       func(session int64, batch *cBatch, ticket *int64, err *byte, errLen int32) int32
 	collect      func(session, ticket int64, out *float32, outLen int64, stats *cStats, err *byte, errLen int32) int32
@@ -136,18 +147,19 @@ type functions struct {
 func bind(handle uintptr) (*functions, error) {
 	f := new(functions)
 	for name, field := range map[string]any{
-		"mlxrank_abi":           &f.abi,
-		"mlxrank_handshake":     &f.handshake,
-		"mlxrank_device_info":   &f.deviceInfo,
-		"mlxrank_memory_info":   &f.memoryInfo,
-		"mlxrank_set_limits":    &f.setLimits,
-		"mlxrank_trim":          &f.trim,
-		"mlxrank_model_open":    &f.modelOpen,
-		"mlxrank_model_close":   &f.modelClose,
-		"mlxrank_session_open":  &f.sessionOpen,
-		"mlxrank_session_close": &f.sessionClose,
-		"mlxrank_submit":        &f.submit,
-		"mlxrank_collect":       &f.collect,
+		"mlxrank_abi":            &f.abi,
+		"mlxrank_handshake":      &f.handshake,
+		"mlxrank_device_info":    &f.deviceInfo,
+		"mlxrank_memory_info":    &f.memoryInfo,
+		"mlxrank_set_limits":     &f.setLimits,
+		"mlxrank_trim":           &f.trim,
+		"mlxrank_model_open":     &f.modelOpen,
+		"mlxrank_model_close":    &f.modelClose,
+		"mlxrank_session_open":   &f.sessionOpen,
+		"mlxrank_session_layout": &f.layout,
+		"mlxrank_session_close":  &f.sessionClose,
+		"mlxrank_submit":         &f.submit,
+		"mlxrank_collect":        &f.collect,
 	} {
 		symbol, err := purego.Dlsym(handle, name)
 		if err != nil {

@@ -249,6 +249,16 @@ bool uses_kernels(const mlxrank_config &config) {
 #endif
 }
 
+const char *kernels_of(const Model &model) {
+#ifdef MLXRANK_CPU_KERNELS
+  if (model.packed) {
+    return cpu::target();
+  }
+#endif
+  (void)model;
+  return "MLX";
+}
+
 mlx_dtype mlx_dtype_of(int32_t dtype) {
   switch (dtype) {
   case MLXRANK_FLOAT16:

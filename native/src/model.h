@@ -63,6 +63,9 @@ struct Model {
 std::shared_ptr<const Model> open_model(const mlxrank_config &config,
                                         const mlxrank_tensor *tensors, int32_t count);
 
+// "MLX", or the instruction set that the kernels of ../cpu run as.
+const char *kernels_of(const Model &model);
+
 mlx_dtype mlx_dtype_of(int32_t dtype);
 
 } // namespace mlxrank

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <string>
 
 #include "graph.h"
@@ -109,6 +110,14 @@ Session::~Session() {
     wait_for(lane);
   }
   release_lanes(lanes_);
+}
+
+void Session::fill_layout(mlxrank_layout *out) const {
+  out->packed = limits_.packed;
+  out->grid = limits_.grid;
+  out->lanes = limits_.lanes;
+  out->shard_tokens = limits_.tokens;
+  std::snprintf(out->kernels, sizeof out->kernels, "%s", kernels_of(*model_));
 }
 
 void Session::check_thread() const {

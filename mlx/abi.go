@@ -128,7 +128,6 @@ type cStats struct {
 
 // functions are libmlxrank's entry points, one field a symbol.
 type functions struct {
-	abi          func() int32
 	handshake    func(abi int32, info *cInfo, err *byte, errLen int32) int32
 	deviceInfo   func(device int32, out *cDevice, err *byte, errLen int32) int32
 	memoryInfo   func(out *cMemory, err *byte, errLen int32) int32
@@ -143,11 +142,22 @@ type functions struct {
 	collect      func(session, ticket int64, out *float32, outLen int64, stats *cStats, err *byte, errLen int32) int32
 }
 
-// bind looks every symbol up in the opened library.
+// abiOf asks the opened library for its ABI number. No other symbol is looked up
+// before that is known: another ABI may lack some.
+func abiOf(handle uintptr) (int, error) {
+	symbol, err := purego.Dlsym(handle, "mlxrank_abi")
+	if err != nil {
+		return 0, err
+	}
+	var number func() int32
+	purego.RegisterFunc(&number, symbol)
+	return int(number()), nil
+}
+
+// bind looks up every symbol but mlxrank_abi.
 func bind(handle uintptr) (*functions, error) {
 	f := new(functions)
 	for name, field := range map[string]any{
-		"mlxrank_abi":            &f.abi,
 		"mlxrank_handshake":      &f.handshake,
 		"mlxrank_device_info":    &f.deviceInfo,
 		"mlxrank_memory_info":    &f.memoryInfo,

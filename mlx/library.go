@@ -108,7 +108,7 @@ func load(file string, tried []string) (*Library, error) {
 func (l *Library) open(file string) error {
 	handle, err := purego.Dlopen(file, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
-		return fmt.Errorf("%w (libmlx must lie beside libmlxrank; `make build` puts it there)", err)
+		return fmt.Errorf("%w (what libmlxrank needs must lie beside it; `make build` puts it there)", err)
 	}
 	found, err := abiOf(handle)
 	if err != nil {

@@ -71,16 +71,17 @@ void FeedForward(const float *x, int rows, const Dense &inner, Activation activa
   });
 }
 
-void Attention(const float *qkv, const int32_t *lengths, int pairs, int heads, int head_size,
+void Attention(const float *qkv, const int32_t *lengths, int pairs, const Heads &heads,
                float *out) {
-  const size_t hidden = static_cast<size_t>(heads) * head_size;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(head_size));
+  const size_t hidden = static_cast<size_t>(heads.count) * heads.size;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(heads.size));
   for (int pair = 0; pair < pairs; pair++) {
     const int length = lengths[pair];
-    for (int head = 0; head < heads; head++) {
-      const float *query = qkv + static_cast<size_t>(head) * head_size;
+    for (int head = heads.first; head < heads.last; head++) {
+      const size_t at = static_cast<size_t>(head) * heads.size;
+      const float *query = qkv + at;
       AttendHead({query, query + hidden, query + 2 * hidden, 3 * hidden, 3 * hidden, length, length,
-                  head_size, out + static_cast<size_t>(head) * head_size, hidden},
+                  heads.size, out + at, hidden},
                  scale);
     }
     qkv += 3 * hidden * length;
@@ -89,14 +90,14 @@ void Attention(const float *qkv, const int32_t *lengths, int pairs, int heads, i
 }
 
 void AttentionCls(const float *query, const float *key_value, const int32_t *lengths, int pairs,
-                  int heads, int head_size, float *out) {
-  const size_t hidden = static_cast<size_t>(heads) * head_size;
-  const float scale = 1.0f / std::sqrt(static_cast<float>(head_size));
+                  const Heads &heads, float *out) {
+  const size_t hidden = static_cast<size_t>(heads.count) * heads.size;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(heads.size));
   for (int pair = 0; pair < pairs; pair++) {
-    for (int head = 0; head < heads; head++) {
-      const size_t at = static_cast<size_t>(head) * head_size;
+    for (int head = heads.first; head < heads.last; head++) {
+      const size_t at = static_cast<size_t>(head) * heads.size;
       AttendHead({query + at, key_value + at, key_value + hidden + at, hidden, 2 * hidden, 1,
-                  lengths[pair], head_size, out + at, hidden},
+                  lengths[pair], heads.size, out + at, hidden},
                  scale);
     }
     query += hidden;
@@ -170,14 +171,14 @@ void feed_forward(const float *x, int rows, const Dense &inner, Activation activ
   HWY_DYNAMIC_DISPATCH(FeedForward)(x, rows, inner, activation, outer, norm, y);
 }
 
-void attention(const float *qkv, const int32_t *lengths, int pairs, int heads, int head_size,
+void attention(const float *qkv, const int32_t *lengths, int pairs, const Heads &heads,
                float *out) {
-  HWY_DYNAMIC_DISPATCH(Attention)(qkv, lengths, pairs, heads, head_size, out);
+  HWY_DYNAMIC_DISPATCH(Attention)(qkv, lengths, pairs, heads, out);
 }
 
 void attention_cls(const float *query, const float *key_value, const int32_t *lengths, int pairs,
-                   int heads, int head_size, float *out) {
-  HWY_DYNAMIC_DISPATCH(AttentionCls)(query, key_value, lengths, pairs, heads, head_size, out);
+                   const Heads &heads, float *out) {
+  HWY_DYNAMIC_DISPATCH(AttentionCls)(query, key_value, lengths, pairs, heads, out);
 }
 
 void embed(const Embeddings &embeddings, const int32_t *ids, const int32_t *type_ids,

@@ -1,7 +1,8 @@
 // Float32 kernels of the forward pass for CPUs, on packed tokens: the tokens of
 // all pairs one after another, without padding. Each is compiled for several
 // instruction sets and runs as the best one the processor has. They work on the
-// calling thread and know nothing of MLX.
+// calling thread and know nothing of MLX. A row's result does not depend on the
+// rows beside it.
 #pragma once
 
 #include <cstddef>
@@ -43,15 +44,19 @@ void linear_add_norm(const float *x, int rows, const Dense &dense, const float *
 void feed_forward(const float *x, int rows, const Dense &inner, Activation activation,
                   const Dense &outer, const Norm &norm, float *y);
 
+// Some of a layer's attention heads: first to last - 1, of count in all.
+struct Heads {
+  int count, size, first, last;
+};
+
 // Self-attention within each pair: for qkv [tokens, 3 hidden], of which query,
 // key and value are the three parts, out [tokens, hidden].
-void attention(const float *qkv, const int32_t *lengths, int pairs, int heads, int head_size,
-               float *out);
+void attention(const float *qkv, const int32_t *lengths, int pairs, const Heads &heads, float *out);
 
 // The same for one query a pair: query [pairs, hidden], key_value
 // [tokens, 2 hidden], out [pairs, hidden].
 void attention_cls(const float *query, const float *key_value, const int32_t *lengths, int pairs,
-                   int heads, int head_size, float *out);
+                   const Heads &heads, float *out);
 
 struct Embeddings {
   const float *words, *positions, *types; // rows of hidden

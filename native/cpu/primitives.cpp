@@ -1,5 +1,6 @@
 #include "primitives.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <utility>
 #include <vector>
@@ -8,6 +9,7 @@
 #include "mlx/c/private/array.h"
 #include "mlx/c/private/stream.h"
 #include "mlx/primitives.h"
+#include "team.h"
 
 namespace mlxrank::cpu {
 
@@ -72,6 +74,22 @@ int guarded(mlx_array *res, Make make) {
   return 0;
 }
 
+// Calls range(first, last) for parts of 0 to n - 1, on as many threads; a part
+// has at least so many.
+template <class Range>
+void share(int n, int parts, int least, const Range &range) {
+  parts = std::max(1, std::min(parts, n / least));
+  run_in_parts(parts, [&](int part) {
+    range(static_cast<int>(int64_t{n} * part / parts),
+          static_cast<int>(int64_t{n} * (part + 1) / parts));
+  });
+}
+
+// Fewer rows than this are done before another thread is there to help.
+constexpr int least_rows = 12;
+
+size_t offset(int rows, int columns) { return static_cast<size_t>(rows) * columns; }
+
 int rows_of(mlx_array x) { return mlx_array_get_(x).shape(0); }
 int columns_of(mlx_array x) { return mlx_array_get_(x).shape(1); }
 int size_of(mlx_array x) { return static_cast<int>(mlx_array_get_(x).size()); }
@@ -91,65 +109,79 @@ int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias) {
 }
 
 int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Activation activation,
-              mlx_stream s) {
+              int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int rows = rows_of(x), in = columns_of(x);
     return kernel("linear", {rows, out}, s, {mlx_array_get_(x), mlx_array_get_(packed)},
                   [=](const Inputs &i, float *y) {
-                    linear(i.floats(0), rows, {i.floats(1), out, in}, activation, y);
+                    share(rows, parts, least_rows, [&](int from, int to) {
+                      linear(i.floats(0) + offset(from, in), to - from, {i.floats(1), out, in},
+                             activation, y + offset(from, out));
+                    });
                   });
   });
 }
 
 int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array residual,
-                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, mlx_stream s) {
+                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int rows = rows_of(x), in = columns_of(x), out = columns_of(residual);
     return kernel("linear_add_norm", {rows, out}, s,
                   {mlx_array_get_(x), mlx_array_get_(packed), mlx_array_get_(residual),
                    mlx_array_get_(norm_weight), mlx_array_get_(norm_bias)},
                   [=](const Inputs &i, float *y) {
-                    linear_add_norm(i.floats(0), rows, {i.floats(1), out, in}, i.floats(2),
-                                    {i.floats(3), i.floats(4), epsilon}, y);
+                    share(rows, parts, least_rows, [&](int from, int to) {
+                      linear_add_norm(i.floats(0) + offset(from, in), to - from,
+                                      {i.floats(1), out, in}, i.floats(2) + offset(from, out),
+                                      {i.floats(3), i.floats(4), epsilon}, y + offset(from, out));
+                    });
                   });
   });
 }
 
 int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inner,
                     Activation activation, mlx_array outer_packed, mlx_array norm_weight,
-                    mlx_array norm_bias, float epsilon, mlx_stream s) {
+                    mlx_array norm_bias, float epsilon, int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int rows = rows_of(x), hidden = columns_of(x);
     return kernel("feed_forward", {rows, hidden}, s,
                   {mlx_array_get_(x), mlx_array_get_(inner_packed), mlx_array_get_(outer_packed),
                    mlx_array_get_(norm_weight), mlx_array_get_(norm_bias)},
                   [=](const Inputs &i, float *y) {
-                    feed_forward(i.floats(0), rows, {i.floats(1), inner, hidden}, activation,
-                                 {i.floats(2), hidden, inner},
-                                 {i.floats(3), i.floats(4), epsilon}, y);
+                    share(rows, parts, least_rows, [&](int from, int to) {
+                      feed_forward(i.floats(0) + offset(from, hidden), to - from,
+                                   {i.floats(1), inner, hidden}, activation,
+                                   {i.floats(2), hidden, inner},
+                                   {i.floats(3), i.floats(4), epsilon}, y + offset(from, hidden));
+                    });
                   });
   });
 }
 
-int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, mlx_stream s) {
+int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int tokens = rows_of(qkv), hidden = columns_of(qkv) / 3, pairs = size_of(lengths);
     return kernel("attention", {tokens, hidden}, s, {mlx_array_get_(qkv), mlx_array_get_(lengths)},
                   [=](const Inputs &i, float *y) {
-                    attention(i.floats(0), i.ints(1), pairs, heads, hidden / heads, y);
+                    share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
+                      attention(i.floats(0), i.ints(1), pairs, {heads, hidden / heads, from, to}, y);
+                    });
                   });
   });
 }
 
 int op_attention_cls(mlx_array *res, mlx_array query, mlx_array key_value, mlx_array lengths,
-                     int heads, mlx_stream s) {
+                     int heads, int parts, mlx_stream s) {
   return guarded(res, [&] {
-    const int pairs = rows_of(query), hidden = columns_of(query);
+    const int pairs = rows_of(query), hidden = columns_of(query), tokens = rows_of(key_value);
     return kernel(
         "attention_cls", {pairs, hidden}, s,
         {mlx_array_get_(query), mlx_array_get_(key_value), mlx_array_get_(lengths)},
         [=](const Inputs &i, float *y) {
-          attention_cls(i.floats(0), i.floats(1), i.ints(2), pairs, heads, hidden / heads, y);
+          share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
+            attention_cls(i.floats(0), i.floats(1), i.ints(2), pairs,
+                          {heads, hidden / heads, from, to}, y);
+          });
         });
   });
 }

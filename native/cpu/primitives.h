@@ -14,24 +14,29 @@ int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias);
 
 // x [n, in] -> [n, out]
 int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Activation activation,
+              int parts,
               mlx_stream s);
 
 // x [n, in], residual [n, out] -> [n, out]
 int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array residual,
-                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, mlx_stream s);
+                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, int parts,
+              mlx_stream s);
 
 // x [n, hidden] -> [n, hidden], by way of inner outputs
 int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inner,
                     Activation activation, mlx_array outer_packed, mlx_array norm_weight,
-                    mlx_array norm_bias, float epsilon, mlx_stream s);
+                    mlx_array norm_bias, float epsilon, int parts,
+              mlx_stream s);
 
 // qkv [tokens, 3 hidden], lengths [pairs] -> [tokens, hidden]
-int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, mlx_stream s);
+int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, int parts,
+              mlx_stream s);
 
 // query [pairs, hidden], key_value [tokens, 2 hidden], lengths [pairs]
 // -> [pairs, hidden]
 int op_attention_cls(mlx_array *res, mlx_array query, mlx_array key_value, mlx_array lengths,
-                     int heads, mlx_stream s);
+                     int heads, int parts,
+              mlx_stream s);
 
 // ids, type_ids [tokens], lengths [pairs]; tables of rows of hidden
 // -> [tokens, hidden]

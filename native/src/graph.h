@@ -15,6 +15,7 @@ struct Batch {
   std::vector<int32_t> type_ids; // likewise
   std::vector<int32_t> lengths; // [pairs]
   int width = 0; // dense only
+  int parts = 1; // threads that share each kernel; packed only
 
   int pairs() const { return static_cast<int>(lengths.size()); }
 };

@@ -24,11 +24,13 @@ class PackedOps : public LayerOps {
   }
 
   Array linear(const Linear &l, const Array &x) const override {
-    return call("linear", cpu::op_linear, arg(x), arg(l.weight), l.out, cpu::Activation::none);
+    return call("linear", cpu::op_linear, arg(x), arg(l.weight), l.out, cpu::Activation::none,
+                batch_.parts);
   }
 
   Array attention(const Array &qkv) const override {
-    return call("attention", cpu::op_attention, arg(qkv), arg(lengths_), model_.config.heads);
+    return call("attention", cpu::op_attention, arg(qkv), arg(lengths_), model_.config.heads,
+                batch_.parts);
   }
 
   Array first_tokens(const Array &x) const override {
@@ -43,19 +45,19 @@ class PackedOps : public LayerOps {
 
   Array attention_first(const Array &query, const Array &key_value) const override {
     return call("attention_cls", cpu::op_attention_cls, arg(query), arg(key_value), arg(lengths_),
-                model_.config.heads);
+                model_.config.heads, batch_.parts);
   }
 
   Array attention_output(const Layer &l, const Array &attended, const Array &x) const override {
     return call("linear_add_norm", cpu::op_linear_add_norm, arg(attended),
                 arg(l.attention_output.weight), arg(x), arg(l.attention_norm.weight),
-                arg(l.attention_norm.bias), epsilon());
+                arg(l.attention_norm.bias), epsilon(), batch_.parts);
   }
 
   Array feed_forward(const Layer &l, const Array &x) const override {
     return call("feed_forward", cpu::op_feed_forward, arg(x), arg(l.intermediate.weight),
                 l.intermediate.out, activation(), arg(l.output.weight), arg(l.output_norm.weight),
-                arg(l.output_norm.bias), epsilon());
+                arg(l.output_norm.bias), epsilon(), batch_.parts);
   }
 
  private:

@@ -256,6 +256,8 @@ void Session::start(Running &running, mlx_stream stream) const {
   const bool packed = model_->packed;
   Batch batch;
   batch.width = packed ? 0 : shard.width;
+  // Where there are fewer shards than lanes, the lanes left over help.
+  batch.parts = std::max(1, limits_.lanes / static_cast<int>(ticket.shards.size()));
   for (int32_t pair : shard.pairs) {
     const int32_t length = ticket.lengths[pair];
     const size_t room = packed ? length : shard.width;

@@ -1,20 +1,25 @@
 // Every kernel as every instruction set that this processor has, held against
-// the same in double precision, on sizes that leave rests everywhere.
+// the same in double precision, on sizes that leave rests everywhere; and the
+// threads that share them.
 #include "kernels.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <random>
+#include <thread>
 #include <vector>
 
 #include "hwy/targets.h"
+#include "team.h"
 
 using namespace mlxrank::cpu;
 
 namespace {
 
-int failures = 0;
+std::atomic<int> failures{0};
 double worst = 0;
 std::mt19937 generator(20261125);
 
@@ -217,9 +222,34 @@ void check_all() {
   check_embed({3, 3}, 384);
 }
 
+// Two threads share the team: every part of every round is done exactly once,
+// and before the round ends.
+void check_team() {
+  auto rounds = [] {
+    for (int round = 0; round < 20000; round++) {
+      std::atomic<int> done[5] = {};
+      const int parts = 1 + round % 5;
+      run_in_parts(parts, [&](int part) { done[part]++; });
+      for (int part = 0; part < 5; part++) {
+        if (done[part] != (part < parts)) {
+          failures++;
+          std::fprintf(stderr, "team: part %d of %d was done %d times\n", part, parts, +done[part]);
+        }
+      }
+      if (round % 1000 == 0) { // long enough for the helpers to fall asleep
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      }
+    }
+  };
+  std::thread other(rounds);
+  rounds();
+  other.join();
+}
+
 } // namespace
 
 int main() {
+  check_team();
   int ran = 0;
   for (int64_t one : hwy::SupportedAndGeneratedTargets()) {
     hwy::SetSupportedTargetsForTest(one);

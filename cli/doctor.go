@@ -165,7 +165,7 @@ func checkMemory(library *mlx.Library) check {
 // none if there is none.
 func checkModels(ctx context.Context, config engine.Config) (engine.Config, []check) {
 	usable := config
-	usable.Model, usable.Adapter = "", ""
+	usable.Model, usable.Adapter, usable.Label = "", "", ""
 	builtin := checkModel(ctx, "builtin", weights.Builtin, "")
 	if !builtin.failed() {
 		usable.Model = weights.Builtin

@@ -40,6 +40,8 @@ test-go:
 	go mod tidy -diff
 	go vet ./...
 	go test -race ./...
+	@# The plain graph is what Metal runs: it is held against PyTorch too.
+	MLXRANK_PLAIN_GRAPH=1 go test -run 'PyTorch|Controls|Company|Labels' ./engine ./mlx
 
 # The fuzz targets one after another: go fuzzes one at a time.
 FUZZTIME ?= 15s

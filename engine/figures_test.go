@@ -65,7 +65,7 @@ func BenchmarkHostTime(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			s := fakeSettings()
 			s.encode, s.special, s.maxLength = encode, tok.special, 512
-			s.planner.layout, s.limits = layoutOf(mlx.GPU, 1, 512), limitsOf(mlx.GPU)
+			s.planner.layout, s.limits = layoutOf(mlx.Layout{Grid: 16, Lanes: 1, ShardTokens: 16384}, 512), limitsOf(mlx.GPU)
 			s.workers = runtime.GOMAXPROCS(0)
 			e := fakeEngine(s, new(instantBackend))
 			before := cpuTime(b)

@@ -5,8 +5,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 )
 
@@ -21,6 +23,9 @@ type Streams struct {
 // and returns the exit status: 0, 1 for a failure, 2 for a wrong command line,
 // 130 when ctx was cancelled. Errors have been printed.
 func Run(ctx context.Context, args []string, s Streams) int {
+	if _, file := s.Err.(*os.File); !file { // the engine logs from goroutines of its own
+		s.Err = zerolog.SyncWriter(s.Err)
+	}
 	app := newApp(s)
 	if len(args) > 1 && args[1] == completeCommand {
 		return report(ctx, s.Err, printCandidates(s.Out, app.Commands, args[2:]))

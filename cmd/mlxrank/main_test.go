@@ -122,7 +122,8 @@ func TestLibraryWithoutMLX(t *testing.T) {
 }
 
 // TestInterrupt sends a signal while pairs are being scored, and while more are
-// waited for: the output file stays as it was and no other file is left.
+// waited for: the output file stays as it was, and no other file is left but
+// what was done by then, which the message names.
 func TestInterrupt(t *testing.T) {
 	model := tinyModel(t)
 	line := `{"query": "city", "document": "` + strings.Repeat("river ", 200) + `"}` + "\n"
@@ -158,13 +159,19 @@ func TestInterrupt(t *testing.T) {
 			if cmd.ProcessState.ExitCode() != 130 {
 				t.Errorf("%v, want exit status 130", err)
 			}
-			if got := stderr.String(); got != "mlxrank: interrupted\n" {
-				t.Errorf("standard error: %q", got)
+			files, want := 1, "mlxrank: interrupted\n"
+			if got := stderr.String(); strings.HasPrefix(got, "mlxrank: interrupted; what was done, ") && test.lines > 1 {
+				files, want = 3, "is kept in "+output+".mlxrank-partial: give the same command and --resume to go on\n"
+				if !strings.HasSuffix(got, want) {
+					t.Errorf("standard error: %q, want it to end with %q", got, want)
+				}
+			} else if got != want {
+				t.Errorf("standard error: %q, want %q", got, want)
 			}
 			if took := time.Since(started); took > 10*time.Second {
 				t.Errorf("it took %v to end", took)
 			}
-			waitForFiles(t, dir, 1)
+			waitForFiles(t, dir, files)
 			if got, err := os.ReadFile(output); err != nil || string(got) != "old" {
 				t.Errorf("output: %q, %v, want %q", got, err, "old")
 			}

@@ -1,134 +1,273 @@
 package engine
 
 import (
-	"context"
+	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// A batch is some pairs of one request on their way through the session. The
-// runner owns it from the queue until done is closed.
+// A batch is pairs on their way through the session.
 type batch struct {
-	places []int // of its pairs in the request
-	input  mlx.Batch
-	ctx    context.Context // of the request: a batch nobody waits for is not run
+	items     []*item // shard after shard
+	requests  []*request
+	shards    []shard
+	predicted time.Duration
+	probe     bool // of nothing but a probe
 
 	ticket    mlx.Ticket
 	submitted time.Time
-	collected time.Time
+	alone     time.Time // when the batch before it was collected, if later
 	logits    []float32
-	stats     mlx.Stats
-	err       error
-	done      chan struct{}
 }
 
-func makeBatches(tokens []Tokens, l limits) []*batch {
-	lengths := make([]int, len(tokens))
-	for i, t := range tokens {
-		lengths[i] = len(t.IDs)
+// submitAll makes batches and submits them, until the pipeline stops. It alone
+// submits, and opens the session anew.
+func (p *pipeline) submitAll() {
+	defer close(p.collecting)
+	for step := p.nextStep(); step != nil; step = p.nextStep() {
+		step()
 	}
-	var batches []*batch
-	for _, places := range plan(lengths, l) {
-		b := &batch{places: places, done: make(chan struct{})}
-		for _, at := range places {
-			b.input.IDs = append(b.input.IDs, tokens[at].IDs...)
-			b.input.TypeIDs = append(b.input.TypeIDs, tokens[at].TypeIDs...)
-			b.input.Lengths = append(b.input.Lengths, int32(len(tokens[at].IDs)))
-		}
-		b.logits = make([]float32, len(places))
-		batches = append(batches, b)
-	}
-	return batches
 }
 
-// execute hands the batches to the runner one after another, so that the
-// batches of several requests take turns, and waits for them.
-func (e *Engine) execute(ctx context.Context, batches []*batch) error {
-	queued := 0
-	for queued < len(batches) && ctx.Err() == nil {
-		b := batches[queued]
-		b.ctx = ctx
-		select {
-		case e.queue <- b:
-			queued++
-		case <-ctx.Done():
-		}
+// nextStep is what the submitter is to do now; nil is the end.
+func (p *pipeline) nextStep() func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopping {
+		return nil
 	}
-	var err error
-	for _, b := range batches[:queued] {
-		<-b.done
-		if err == nil {
-			err = b.err
-		}
+	if p.mustReopen() {
+		return p.reopenSession
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
+	if j, ok := p.nextJob(); ok {
+		return func() { p.runJob(j) }
 	}
-	return err
+	b, wait := p.nextBatch(time.Now())
+	if b != nil {
+		return func() { p.submit(b) }
+	}
+	return func() { p.sleep(wait) }
 }
 
-// serve is the runner: it alone uses the session. While one batch executes the
-// next is submitted, so that the device does not wait for Go.
-func (e *Engine) serve() {
-	defer close(e.ended)
-	var running []*batch
-	for {
-		b, open := next(e.queue, len(running))
+// sleep waits for a change, or so long if that is not 0.
+func (p *pipeline) sleep(wait time.Duration) {
+	if wait == 0 {
+		<-p.wake
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-p.wake:
+	case <-timer.C:
+	}
+}
+
+// nextBatch takes a batch from the queue if it is time for one; else it says
+// how long that may be away, 0 if not known.
+func (p *pipeline) nextBatch(at time.Time) (*batch, time.Duration) {
+	if p.device.broken != nil || len(p.jobs) > 0 || p.inFlight >= maxInFlight || len(p.queue.waiting) == 0 {
+		return nil, 0
+	}
+	if p.window > 0 && !p.queue.full() && !p.closed {
+		oldest := p.queue.waiting[p.queue.oldest()]
+		if wait := p.window - at.Sub(oldest.since); wait > 0 && !oldest.request.probe {
+			return nil, wait
+		}
+	}
+	b, err := p.takeBatch()
+	if err != nil {
+		p.endWaiting(err, at)
+		return nil, 0
+	}
+	p.inFlight++
+	for _, it := range b.items {
+		p.takeItem(it, at)
+	}
+	return b, 0
+}
+
+// takeBatch turns a panic of the planner's into an error.
+func (p *pipeline) takeBatch() (b *batch, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("engine: panic while planning: %v\n%s", v, debug.Stack())
+		}
+	}()
+	b = new(batch)
+	b.items, b.shards = p.queue.take()
+	b.predicted = time.Duration(p.drift * p.queue.planner.costs.batch(b.shards, p.layout().lanes))
+	return b, nil
+}
+
+func (p *pipeline) takeItem(it *item, at time.Time) {
+	r := it.request
+	throttled := r.next < len(r.pairs) && !p.workable(r)
+	r.taken++
+	p.traced(r, traceTaken, 1, at)
+	if throttled && p.workable(r) {
+		p.work.Broadcast()
+	}
+	p.changed(r, at)
+}
+
+// endWaiting answers every request that has pairs in the queue.
+func (p *pipeline) endWaiting(err error, at time.Time) {
+	for len(p.queue.waiting) > 0 {
+		p.end(p.queue.waiting[0].request, err, at)
+	}
+}
+
+func (p *pipeline) submit(b *batch) {
+	input := b.fill(p.labels)
+	p.mu.Lock()
+	at := time.Now()
+	b.submitted = at
+	p.executing++
+	p.stats.busy(p.executing, at)
+	for _, r := range b.requests {
+		r.running++
+		r.batches++
+		p.traced(r, traceSubmitted, 0, at)
+		p.changed(r, at)
+	}
+	p.mu.Unlock()
+	err := guard(func() (err error) {
+		b.ticket, err = p.session.Submit(input)
+		return err
+	})
+	if err != nil {
+		p.settle(b, mlx.Stats{}, err)
+		return
+	}
+	p.collecting <- b
+}
+
+// fill puts the batch's tokens one after another.
+func (b *batch) fill(labels int) mlx.Batch {
+	var input mlx.Batch
+	tokens := 0
+	for _, it := range b.items {
+		tokens += it.length
+	}
+	input.IDs, input.TypeIDs = make([]int32, 0, tokens), make([]int32, 0, tokens)
+	input.Lengths = make([]int32, len(b.items))
+	seen := make(map[*request]bool)
+	b.probe = true
+	for i, it := range b.items {
+		input.IDs = append(input.IDs, it.ids...)
+		input.TypeIDs = typeIDs(input.TypeIDs, it.length, it.second)
+		input.Lengths[i] = int32(it.length)
+		it.ids = nil
+		b.probe = b.probe && it.request.probe
+		if !seen[it.request] {
+			seen[it.request] = true
+			b.requests = append(b.requests, it.request)
+		}
+	}
+	for _, s := range b.shards {
+		input.Shards = append(input.Shards, int32(s.pairs))
+	}
+	b.logits = make([]float32, len(b.items)*labels)
+	return input
+}
+
+// collectAll waits for the batches in the order of their submission.
+func (p *pipeline) collectAll() {
+	for b := range p.collecting {
+		var stats mlx.Stats
+		err := guard(func() (err error) {
+			stats, err = p.session.Collect(b.ticket, b.logits)
+			return err
+		})
+		p.settle(b, stats, err)
+	}
+}
+
+// guard turns a panic into an error.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("engine: panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// settle gives a batch's logits, or its failure, to its requests.
+func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
+	p.mu.Lock()
+	at := time.Now()
+	p.inFlight--
+	p.executing--
+	p.stats.busy(p.executing, at)
+	b.alone = b.submitted
+	if p.lastCollected.After(b.alone) {
+		b.alone = p.lastCollected
+	}
+	p.lastCollected = at
+	if err == nil {
+		p.scatter(b)
+		p.stats.batch(b, p.layout(), stats, at)
+		p.learn(b, stats.Shard)
+	}
+	for _, r := range b.requests {
+		r.running--
+		p.traced(r, traceCollected, 0, at)
 		switch {
-		case b != nil:
-			if e.submit(b) {
-				running = append(running, b)
-			}
-		case len(running) > 0:
-			e.collect(running[0])
-			running = running[1:]
-		case !open:
-			return
-		}
-	}
-}
-
-// next takes a batch from the queue: it waits for one if nothing is running,
-// takes what is there if one batch is, and none if two are. open is false once
-// the queue is closed and empty.
-func next(queue <-chan *batch, running int) (b *batch, open bool) {
-	switch running {
-	case 0:
-		b, open = <-queue
-		return b, open
-	case 1:
-		select {
-		case b, open = <-queue:
-			return b, open
+		case err != nil:
+			p.end(r, fmt.Errorf("engine: a batch of %d pairs failed: %w", len(b.items), err), at)
+		case r.left == 0:
+			p.end(r, nil, at)
 		default:
+			p.changed(r, at)
 		}
 	}
-	return nil, true
+	p.noteOutcome(err, at)
+	if p.inFlight == 0 {
+		p.drained.Broadcast()
+	}
+	p.poke()
+	p.mu.Unlock()
+	p.logBatch(b, stats, at, err)
 }
 
-func (e *Engine) submit(b *batch) bool {
-	if b.err = b.ctx.Err(); b.err == nil {
-		b.submitted = time.Now()
-		b.ticket, b.err = e.session.Submit(b.input)
+// learn keeps predictions right when the machine is slower or faster than it
+// was in calibration. Plans stay as they are: only how the costs compare matters
+// to them.
+func (p *pipeline) learn(b *batch, shards []mlx.Shard) {
+	if len(shards) != len(b.shards) {
+		return
 	}
-	if b.err != nil {
-		close(b.done)
-		return false
+	free := make(map[int]int64) // by lane
+	for i, s := range shards {
+		took := s.FinishNs - max(s.StartNs, free[s.Lane])
+		free[s.Lane] = s.FinishNs
+		if model := p.queue.planner.costs.of(b.shards[i]); model > 0 && took > 0 {
+			p.drift += driftRate * (min(max(float64(took)/model, 0.01), 100) - p.drift)
+		}
 	}
-	return true
 }
 
-func (e *Engine) collect(b *batch) {
-	b.stats, b.err = e.session.Collect(b.ticket, b.logits)
-	b.collected = time.Now()
-	e.log.Trace().
-		Int("pairs", len(b.places)).
-		Int("tokens", b.stats.Tokens).
-		Int("computed_tokens", b.stats.ComputedTokens).
-		Int("shards", b.stats.Shards).
-		Float64("inference_ms", milliseconds(b.collected.Sub(b.submitted))).
-		Err(b.err).
-		Msg("batch")
-	close(b.done)
+// scatter puts the logits in their places, also those that nobody waits for.
+func (p *pipeline) scatter(b *batch) {
+	at := 0
+	for _, s := range b.shards {
+		for _, it := range b.items[at : at+s.pairs] {
+			r := it.request
+			copy(r.logits[it.place*p.labels:], b.logits[at*p.labels:(at+1)*p.labels])
+			r.left--
+			r.tokens += it.length
+			r.computed += s.computed / s.pairs
+			if p.layout().packed {
+				r.computed += it.length - s.computed/s.pairs
+			}
+			if !r.ended {
+				p.refund(r, it.length)
+			}
+			at++
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -11,10 +10,8 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// ErrClosed is returned by every call after Close.
-var ErrClosed = errors.New("engine: closed")
-
-// Config says which model runs where. Empty strings mean the default.
+// Config says which model runs where, and how. Empty strings and zeros mean
+// the default.
 type Config struct {
 	Model      string // "builtin" or a directory
 	Adapter    string // directory of a PEFT LoRA adapter to merge, "" for none
@@ -25,6 +22,23 @@ type Config struct {
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
 	Threads    int    // CPU shards at work at once; 0 is one per processor
 	Logger     zerolog.Logger
+
+	// MaxBatch and MaxBatchTokens bound a batch: its pairs, and the tokens
+	// computed for it, padding included. A batch has room for one pair of
+	// MaxLength at least.
+	MaxBatch       int
+	MaxBatchTokens int
+	// Policy is when a batch is made of the pairs that wait: "continuous" (the
+	// default) as soon as the device has room for one, "window" when there are
+	// enough for a full batch or the oldest has waited for Timeout.
+	Policy  string
+	Timeout time.Duration
+	// LengthAware is "on" (the default): pairs of like lengths go together; or
+	// "off": pairs go as they come.
+	LengthAware string
+	// QueueTokens is how many tokens the requests at work may have in all. For a
+	// pair not yet tokenised the most it can have is counted.
+	QueueTokens int
 }
 
 // A Pair is one query and one document.
@@ -39,6 +53,7 @@ type Result struct {
 	Logits         []float32 // as the classifier gave them, in the same order
 	Timings        Timings
 	Truncated      int // pairs that were longer than the maximum length
+	Distinct       int // pairs executed: identical ones are executed once
 	Tokens         int // real tokens
 	ComputedTokens int // rows computed, padding included
 	Batches        int
@@ -56,6 +71,13 @@ type Info struct {
 	Activation string // "raw" or "sigmoid"
 	Library    mlx.Info
 	Startup    Startup
+
+	MaxBatch       int
+	MaxBatchTokens int
+	Policy         string
+	Timeout        time.Duration // of policy window
+	LengthAware    string
+	QueueTokens    int
 }
 
 // Startup is where the time of Open went. Parts overlap, so they add up to
@@ -75,15 +97,8 @@ type Engine struct {
 	log       zerolog.Logger
 	library   *mlx.Library
 	tokenizer *tokenizer
-	session   *mlx.Session
-	limits    limits
-
-	queue chan *batch   // batches ready to run
-	ended chan struct{} // closed when the runner has returned
-
-	mu     sync.Mutex
-	closed bool
-	calls  sync.WaitGroup // requests at work, also those nobody waits for
+	pipeline  *pipeline
+	close     func() error
 }
 
 // Info says what the engine runs.
@@ -92,56 +107,13 @@ func (e *Engine) Info() Info { return e.info }
 // Memory reads MLX's memory figures; it does not wait for inference.
 func (e *Engine) Memory() (mlx.Memory, error) { return e.library.Memory() }
 
-// enter registers a request, so that Close waits for it.
-func (e *Engine) enter() error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return ErrClosed
-	}
-	e.calls.Add(1)
-	return nil
-}
+// Close refuses new requests, waits for those at work, and frees the model.
+// Closing again waits for the first and returns what it returned.
+func (e *Engine) Close() error { return e.close() }
 
-// Close waits for the requests at work, then frees the model. Closing again
-// does nothing.
-func (e *Engine) Close() error {
-	e.mu.Lock()
-	first := !e.closed
-	e.closed = true
-	e.mu.Unlock()
-	if first {
-		e.calls.Wait()
-		close(e.queue)
-	}
-	<-e.ended
-	return errors.Join(e.session.Close(), e.tokenizer.close())
-}
-
-// run calls f, which may go on after ctx has ended, and waits for either. The
-// engine stays open until f returns.
-func run[T any](ctx context.Context, e *Engine, f func() (T, error)) (T, error) {
-	type outcome struct {
-		value T
-		err   error
-	}
-	var none T
-	if err := ctx.Err(); err != nil {
-		return none, err
-	}
-	if err := e.enter(); err != nil {
-		return none, err
-	}
-	done := make(chan outcome, 1)
-	go func() {
-		defer e.calls.Done()
-		value, err := f()
-		done <- outcome{value, err}
-	}()
-	select {
-	case o := <-done:
-		return o.value, o.err
-	case <-ctx.Done():
-		return none, ctx.Err()
-	}
+// closeOnce is Close the first time.
+func (e *Engine) closeOnce() func() error {
+	return sync.OnceValue(func() error {
+		return errors.Join(e.pipeline.close(), e.tokenizer.close())
+	})
 }

@@ -49,6 +49,8 @@ func (cfg *Config) check() error {
 		{"device", cfg.Device, []string{"", "auto", "gpu", "cpu"}},
 		{"dtype", cfg.DType, []string{"", "auto", "float32", "float16", "bfloat16"}},
 		{"activation", cfg.Activation, []string{"", "auto", "raw", "sigmoid"}},
+		{"policy", cfg.Policy, []string{"", continuous, window}},
+		{"length-aware", cfg.LengthAware, []string{"", "on", "off"}},
 	} {
 		if !contains(field.allowed, field.value) {
 			return fmt.Errorf("engine: %s %q is none of %v", field.name, field.value, field.allowed[1:])
@@ -56,6 +58,12 @@ func (cfg *Config) check() error {
 	}
 	if cfg.MaxLength != 0 && cfg.MaxLength < minLength {
 		return fmt.Errorf("engine: a maximum length of %d holds no pair: [CLS] and two [SEP] need %d tokens", cfg.MaxLength, minLength)
+	}
+	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads) < 0 || cfg.Timeout < 0 {
+		return errors.New("engine: limits, threads and times must not be negative")
+	}
+	if (cfg.Policy == window) != (cfg.Timeout > 0) {
+		return fmt.Errorf("engine: policy %s and a timeout go together, and neither without the other", window)
 	}
 	return nil
 }
@@ -71,17 +79,22 @@ func contains(list []string, s string) bool {
 
 func open(cfg Config) (*Engine, error) {
 	start := time.Now()
-	e := &Engine{log: cfg.Logger, queue: make(chan *batch), ended: make(chan struct{})}
+	e := &Engine{log: cfg.Logger}
 	model, err := e.load(cfg)
 	if err != nil {
 		return nil, err
 	}
-	err = e.build(cfg, model)
-	if err = errors.Join(err, model.Close()); err != nil {
-		return nil, errors.Join(err, e.discard())
+	session, err := e.build(cfg, model)
+	var s settings
+	if err == nil {
+		s, err = e.settings(cfg, model, session)
 	}
+	if err = errors.Join(err, model.Close()); err != nil {
+		return nil, errors.Join(err, e.discard(session))
+	}
+	e.pipeline = newPipeline(s, session)
+	e.close = e.closeOnce()
 	e.info.Startup.Total = time.Since(start)
-	go e.serve()
 	return e, nil
 }
 
@@ -96,7 +109,7 @@ func (e *Engine) load(cfg Config) (*weights.Model, error) {
 		loaded <- err
 	}()
 	start := time.Now()
-	model, err := weights.Open(cfg.Model, weights.Options{Adapter: cfg.Adapter})
+	model, err := openWeights(cfg)
 	e.info.Startup.Weights = time.Since(start)
 	if err = errors.Join(<-loaded, err); err != nil {
 		if model != nil {
@@ -107,14 +120,18 @@ func (e *Engine) load(cfg Config) (*weights.Model, error) {
 	return model, nil
 }
 
+func openWeights(cfg Config) (*weights.Model, error) {
+	return weights.Open(cfg.Model, weights.Options{Adapter: cfg.Adapter})
+}
+
 // build makes the tokenizer and the session, side by side.
-func (e *Engine) build(cfg Config, model *weights.Model) error {
+func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 	if model.Config.Labels != 1 {
-		return fmt.Errorf("engine: model %q has %d labels; only models with one label give a score", model.Ref, model.Config.Labels)
+		return nil, fmt.Errorf("engine: model %q has %d labels; only models with one label give a score", model.Ref, model.Config.Labels)
 	}
 	maxLength, err := resolveMaxLength(cfg.MaxLength, model)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	tokenized := make(chan error, 1)
 	go func() {
@@ -125,26 +142,29 @@ func (e *Engine) build(cfg Config, model *weights.Model) error {
 		tokenized <- err
 	}()
 	start := time.Now()
-	e.session, err = e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
-		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.Threads,
-	})
+	session, err := e.openSession(cfg, model)
 	e.info.Startup.Session = time.Since(start)
 	if errors.Is(err, mlx.ErrNoDevice) {
 		err = fmt.Errorf("%w; ask for device cpu, or auto, which takes a GPU only where there is one", err)
 	}
 	if err = errors.Join(err, <-tokenized); err != nil {
-		return err
+		return session, err
 	}
-	e.describe(cfg, model, maxLength)
-	return e.nameDevice()
+	e.describe(cfg, model, session, maxLength)
+	return session, e.nameDevice()
+}
+
+func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, error) {
+	return e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
+		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.Threads,
+	})
 }
 
 // describe fills Info, and what scoring needs of it.
-func (e *Engine) describe(cfg Config, model *weights.Model, maxLength int) {
+func (e *Engine) describe(cfg Config, model *weights.Model, session *mlx.Session, maxLength int) {
 	e.sigmoid = cfg.Activation == "sigmoid" || cfg.Activation != "raw" && model.Sigmoid
-	e.limits = limitsOf(e.session.Device())
 	e.info.Model, e.info.Dir, e.info.Adapter = model.Ref, model.Dir, model.Adapter
-	e.info.Device, e.info.DType = string(e.session.Device()), string(e.session.DType())
+	e.info.Device, e.info.DType = string(session.Device()), string(session.DType())
 	e.info.MaxLength = maxLength
 	e.info.Activation = "raw"
 	if e.sigmoid {
@@ -154,16 +174,16 @@ func (e *Engine) describe(cfg Config, model *weights.Model, maxLength int) {
 }
 
 func (e *Engine) nameDevice() error {
-	device, err := e.library.Device(e.session.Device())
+	device, err := e.library.Device(mlx.Device(e.info.Device))
 	e.info.DeviceName = device.Name
 	return err
 }
 
 // discard frees what a failed open had made.
-func (e *Engine) discard() error {
+func (e *Engine) discard(session *mlx.Session) error {
 	var errs []error
-	if e.session != nil {
-		errs = append(errs, e.session.Close())
+	if session != nil {
+		errs = append(errs, session.Close())
 	}
 	if e.tokenizer != nil {
 		errs = append(errs, e.tokenizer.close())

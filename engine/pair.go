@@ -16,19 +16,32 @@ type special struct{ cls, sep int32 }
 // assemble makes [CLS] query [SEP] document [SEP] of at most maxLength tokens,
 // which is at least minLength.
 func assemble(query, document encoded, s special, maxLength int) Tokens {
+	ids, second, truncated := join(query, document, s, maxLength)
+	return Tokens{IDs: ids, TypeIDs: typeIDs(nil, len(ids), second), Truncated: truncated}
+}
+
+// join makes a pair's ids; those from second on are the document's.
+func join(query, document encoded, s special, maxLength int) (ids []int32, second int, truncated bool) {
 	kq, kd := truncate(query.total, document.total, maxLength-minLength)
-	n := kq + kd + minLength
-	ids := make([]int32, 0, n)
+	ids = make([]int32, 0, kq+kd+minLength)
 	ids = append(ids, s.cls)
 	ids = append(ids, query.ids[:kq]...)
 	ids = append(ids, s.sep)
 	ids = append(ids, document.ids[:kd]...)
 	ids = append(ids, s.sep)
-	typeIDs := make([]int32, n)
-	for i := kq + 2; i < n; i++ { // by place: a text may spell [SEP] itself
-		typeIDs[i] = 1
+	return ids, kq + 2, kq < query.total || kd < document.total
+}
+
+// typeIDs appends a pair's: by place, since a text may spell [SEP] itself.
+func typeIDs(to []int32, n, second int) []int32 {
+	for i := range n {
+		if i < second {
+			to = append(to, 0)
+		} else {
+			to = append(to, 1)
+		}
 	}
-	return Tokens{IDs: ids, TypeIDs: typeIDs, Truncated: kq < query.total || kd < document.total}
+	return to
 }
 
 // truncate gives how many tokens of a first text of n and a second of m fit

@@ -3,8 +3,11 @@ package engine
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sort"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unicode"
 
@@ -89,20 +92,39 @@ func (e *Engine) cutDocuments(ctx context.Context, query string, documents []str
 		return parts, 0, nil
 	}
 	return timed(func() ([][]Span, error) {
-		return run(ctx, e, func() ([][]Span, error) {
-			encoded, err := e.tokenizer.encode(query)
-			if err != nil {
-				return nil, fmt.Errorf("engine: a query of %d bytes: %w", len(query), err)
+		encoded, err := e.tokenizer.encode(query)
+		if err != nil {
+			return nil, fmt.Errorf("engine: a query of %d bytes: %w", len(query), err)
+		}
+		err = parallel(ctx, len(documents), func(i int) (err error) {
+			if parts[i], err = e.tokenizer.windows(ctx, encoded, documents[i]); err != nil {
+				return fmt.Errorf("engine: document %d of %d bytes: %w", i, len(documents[i]), err)
 			}
-			err = parallel(ctx, len(documents), func(i int) (err error) {
-				if parts[i], err = e.tokenizer.windows(ctx, encoded, documents[i]); err != nil {
-					return fmt.Errorf("engine: document %d of %d bytes: %w", i, len(documents[i]), err)
-				}
-				return nil
-			})
-			return parts, err
+			return nil
 		})
+		return parts, err
 	})
+}
+
+// parallel calls f(0) to f(n-1) on all processors until one fails or ctx ends.
+func parallel(ctx context.Context, n int, f func(int) error) error {
+	var next atomic.Int64
+	var first atomic.Pointer[error]
+	var wg sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n) && first.Load() == nil && ctx.Err() == nil; i = next.Add(1) - 1 {
+				if err := f(int(i)); err != nil {
+					first.CompareAndSwap(nil, &err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if err := first.Load(); err != nil {
+		return *err
+	}
+	return ctx.Err()
 }
 
 func timed[T any](f func() (T, error)) (T, time.Duration, error) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -9,57 +10,111 @@ import (
 
 // Score scores the pairs, in their order.
 func (e *Engine) Score(ctx context.Context, pairs []Pair) (*Result, error) {
-	return run(ctx, e, func() (*Result, error) {
-		result, _, err := e.score(ctx, pairs)
-		return result, err
-	})
+	result, _, err := e.score(ctx, pairs, nil)
+	return result, err
 }
 
-// Tokenize gives what the model sees of each pair.
+// Tokenize gives what the model sees of each pair. It takes no room in the
+// queue.
 func (e *Engine) Tokenize(ctx context.Context, pairs []Pair) ([]Tokens, error) {
-	return run(ctx, e, func() ([]Tokens, error) { return e.tokenizer.pairs(ctx, pairs) })
+	return e.pipeline.tokens(ctx, pairs)
 }
 
-// score takes a request through all its stages.
-func (e *Engine) score(ctx context.Context, pairs []Pair) (*Result, []Tokens, error) {
-	var clock timeline
-	clock.accepted = time.Now()
-	tokens, err := e.tokenizer.pairs(ctx, pairs)
-	if err != nil {
+func (p *pipeline) tokens(ctx context.Context, pairs []Pair) ([]Tokens, error) {
+	r := newRequest(pairs)
+	r.keep = true
+	if err := p.run(ctx, r); err != nil {
+		return nil, err
+	}
+	tokens := make([]Tokens, len(pairs))
+	for i := range tokens {
+		it := &r.items[r.distinct(i)]
+		ids := it.ids
+		if r.places != nil {
+			ids = append([]int32(nil), ids...) // each pair its own
+		}
+		tokens[i] = Tokens{IDs: ids, TypeIDs: typeIDs(nil, len(ids), it.second), Truncated: it.cut}
+	}
+	return tokens, nil
+}
+
+// run takes a request in and waits for it.
+func (p *pipeline) run(ctx context.Context, r *request) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := p.admit(r); err != nil {
+		return err
+	}
+	return p.wait(ctx, r)
+}
+
+// score takes a request through all its stages. What finish does with the
+// scores counts into its time.
+func (e *Engine) score(ctx context.Context, pairs []Pair, finish func(*request, *Result)) (*Result, *request, error) {
+	start := time.Now()
+	r := newRequest(pairs)
+	before := time.Since(start)
+	err := e.pipeline.run(ctx, r)
+	if r.done == nil { // refused
 		return nil, nil, err
 	}
-	clock.tokenised = time.Now()
-	batches := makeBatches(tokens, e.limits)
-	clock.planned = time.Now()
-	if err := e.execute(ctx, batches); err != nil {
-		return nil, nil, err
+	var result *Result
+	if err == nil {
+		woken := time.Now()
+		if result, err = e.result(r); err == nil {
+			if finish != nil {
+				finish(r, result)
+			}
+			result.Timings = r.watch.timings()
+			result.Timings.add(before + time.Since(woken))
+		}
 	}
+	e.pipeline.record(r, result, err)
+	return result, r, err
+}
+
+// result makes scores of the logits, for the pairs as they were given.
+func (e *Engine) result(r *request) (*Result, error) {
+	n := r.givenPairs()
 	result := &Result{
-		Logits:  make([]float32, len(pairs)),
-		Scores:  make([]float32, len(pairs)),
-		Batches: len(batches),
+		Logits:         make([]float32, n),
+		Scores:         make([]float32, n),
+		Distinct:       len(r.pairs),
+		Tokens:         r.tokens,
+		ComputedTokens: r.computed,
+		Batches:        r.batches,
 	}
-	for _, b := range batches {
-		clock.batches = append(clock.batches, interval{b.submitted, b.collected})
-		result.Tokens += b.stats.Tokens
-		result.ComputedTokens += b.stats.ComputedTokens
-		for i, at := range b.places {
-			result.Logits[at] = b.logits[i]
+	for i := range n {
+		at := r.distinct(i)
+		logit := r.logits[at*e.pipeline.labels]
+		if !finite(logit) {
+			return nil, fmt.Errorf("engine: pair %d has logit %v in %s: not a number to rank by", i, logit, e.info.DType)
 		}
-	}
-	for i, logit := range result.Logits {
-		if math.IsNaN(float64(logit)) || math.IsInf(float64(logit), 0) {
-			return nil, nil, fmt.Errorf("engine: pair %d has logit %v in %s: not a number to rank by", i, logit, e.info.DType)
-		}
+		result.Logits[i] = logit
 		result.Scores[i] = e.activate(logit)
-		if tokens[i].Truncated {
+		if r.items[at].cut {
 			result.Truncated++
 		}
 	}
-	clock.finished = time.Now()
-	result.Timings = clock.timings()
-	e.logRequest(result)
-	return result, tokens, nil
+	return result, nil
+}
+
+// record counts and logs a request that has ended.
+func (p *pipeline) record(r *request, result *Result, err error) {
+	p.mu.Lock()
+	t := r.watch.timings()
+	switch {
+	case err == nil:
+		t = result.Timings
+		p.stats.request(r, t)
+	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
+		p.stats.Cancelled++
+	default:
+		p.stats.Failed++
+	}
+	p.mu.Unlock()
+	p.logRequest(r, t, err)
 }
 
 func (e *Engine) activate(logit float32) float32 {
@@ -78,20 +133,3 @@ func sigmoid(x float32) float32 {
 	z := math.Exp(float64(x))
 	return float32(z / (1 + z))
 }
-
-func (e *Engine) logRequest(r *Result) {
-	e.log.Debug().
-		Int("pairs", len(r.Scores)).
-		Int("tokens", r.Tokens).
-		Int("computed_tokens", r.ComputedTokens).
-		Int("truncated", r.Truncated).
-		Int("batches", r.Batches).
-		Float64("latency_ms", milliseconds(r.Timings.Latency)).
-		Float64("inference_ms", milliseconds(r.Timings.Inference)).
-		Float64("tokenization_ms", milliseconds(r.Timings.Tokenization)).
-		Float64("queue_wait_ms", milliseconds(r.Timings.QueueWait)).
-		Float64("other_ms", milliseconds(r.Timings.Other)).
-		Msg("request")
-}
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,74 +1,59 @@
 package engine
 
-import (
-	"sort"
-	"time"
-)
+import "time"
 
 // Timings partition a request's latency: an instant counts for the first of
 // inference, tokenization and queue wait that applies, else for other.
 type Timings struct {
 	Latency      time.Duration // accepted to scores ready
-	Inference    time.Duration // at least one of its batches was executing
-	Tokenization time.Duration // its pairs were being tokenised and assembled
+	Inference    time.Duration // at least one batch with its pairs was executing
+	Tokenization time.Duration // its pairs were with the tokenizer workers
 	QueueWait    time.Duration // its tokenised pairs were waiting for a batch
-	Other        time.Duration // planning, scatter, activation
+	Other        time.Duration // planning, scatter, activation, sorting
 }
 
-type interval struct{ from, to time.Time }
+// A stage is what a request is at.
+type stage int
 
-// A timeline is when the stages of one request were.
-type timeline struct {
-	accepted, tokenised, planned, finished time.Time
-	batches                                []interval // submitted to collected
+const (
+	other stage = iota
+	inference
+	tokenization
+	queueWait
+	stages // how many there are
+)
+
+// A stopwatch adds up the time spent in each stage. It is told of every change
+// of stage, in the order of time, so that the stages add up to the latency.
+type stopwatch struct {
+	start, last time.Time
+	now         stage
+	spent       [stages]time.Duration
 }
 
-func (t *timeline) timings() Timings {
-	latency := t.finished.Sub(t.accepted)
-	inference, lastSubmit := union(t.batches)
-	out := Timings{
-		Latency:      latency,
-		Inference:    inference,
-		Tokenization: t.tokenised.Sub(t.accepted),
+func startStopwatch(at time.Time) stopwatch { return stopwatch{start: at, last: at} }
+
+// enter ends the stage so far.
+func (w *stopwatch) enter(s stage, at time.Time) {
+	w.spent[w.now] += at.Sub(w.last)
+	w.last, w.now = at, s
+}
+
+// timings are those from the start to the last change.
+func (w *stopwatch) timings() Timings {
+	return Timings{
+		Latency:      w.last.Sub(w.start),
+		Inference:    w.spent[inference],
+		Tokenization: w.spent[tokenization],
+		QueueWait:    w.spent[queueWait],
+		Other:        w.spent[other],
 	}
-	if lastSubmit.After(t.planned) {
-		// Pairs wait until the last of their batches is submitted; while an
-		// earlier one executes, that counts as inference.
-		out.QueueWait = lastSubmit.Sub(t.planned) - before(t.batches, lastSubmit)
-	}
-	out.Other = latency - out.Inference - out.Tokenization - out.QueueWait
-	return out
 }
 
-// union is the time that at least one interval covers, and the latest start.
-func union(intervals []interval) (covered time.Duration, latest time.Time) {
-	sorted := append([]interval(nil), intervals...)
-	sort.Slice(sorted, func(a, b int) bool { return sorted[a].from.Before(sorted[b].from) })
-	var end time.Time
-	for i, in := range sorted {
-		if i == 0 || in.from.After(end) {
-			covered += in.to.Sub(in.from)
-			end = in.to
-		} else if in.to.After(end) {
-			covered += in.to.Sub(end)
-			end = in.to
-		}
-		latest = in.from
-	}
-	return covered, latest
+// add counts time in that the caller's goroutine spent on the result.
+func (t *Timings) add(d time.Duration) {
+	t.Other += d
+	t.Latency += d
 }
 
-// before is the time that the intervals cover ahead of the given instant.
-func before(intervals []interval, instant time.Time) time.Duration {
-	var cut []interval
-	for _, in := range intervals {
-		if in.to.After(instant) {
-			in.to = instant
-		}
-		if in.from.Before(in.to) {
-			cut = append(cut, in)
-		}
-	}
-	covered, _ := union(cut)
-	return covered
-}
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -5,10 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"github.com/daulet/tokenizers"
 
@@ -109,9 +107,13 @@ type encoded struct {
 	total int
 }
 
-// encode tokenises a text without special tokens around it, a part at a time,
-// so that memory does not grow with the text.
 func (t *tokenizer) encode(text string) (encoded, error) {
+	return t.encodeContext(context.Background(), text)
+}
+
+// encodeContext tokenises a text without special tokens around it, a part at a
+// time, so that memory does not grow with the text, until ctx ends.
+func (t *tokenizer) encodeContext(ctx context.Context, text string) (encoded, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.native == nil {
@@ -119,6 +121,9 @@ func (t *tokenizer) encode(text string) (encoded, error) {
 	}
 	var out encoded
 	for text = clean(text); text != ""; {
+		if err := ctx.Err(); err != nil {
+			return encoded{}, err
+		}
 		part, rest, err := t.cuts.next(text)
 		if err != nil {
 			return encoded{}, err
@@ -144,71 +149,4 @@ func (t *tokenizer) encode(text string) (encoded, error) {
 // around one stays broken, which deleting it would mend.
 func clean(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
-}
-
-// pairs tokenises the pairs on all processors. Each distinct query is encoded
-// once.
-func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) ([]Tokens, error) {
-	queries, places := distinctQueries(pairs)
-	encodedQueries := make([]encoded, len(queries))
-	err := parallel(ctx, len(queries), func(i int) (err error) {
-		if encodedQueries[i], err = t.encode(queries[i]); err != nil {
-			return fmt.Errorf("engine: a query of %d bytes: %w", len(queries[i]), err)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	out := make([]Tokens, len(pairs))
-	err = parallel(ctx, len(pairs), func(i int) error {
-		document, err := t.encode(pairs[i].Document)
-		if err != nil {
-			return fmt.Errorf("engine: document %d of %d bytes: %w", i, len(pairs[i].Document), err)
-		}
-		query := encodedQueries[places[i]]
-		out[i] = assemble(query, document, t.special, t.maxLength)
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// distinctQueries lists each query once, and where in the list each pair's is.
-func distinctQueries(pairs []Pair) (queries []string, places []int) {
-	known := make(map[string]int)
-	places = make([]int, len(pairs))
-	for i, p := range pairs {
-		at, ok := known[p.Query]
-		if !ok {
-			at = len(queries)
-			known[p.Query] = at
-			queries = append(queries, p.Query)
-		}
-		places[i] = at
-	}
-	return queries, places
-}
-
-// parallel calls f(0) to f(n-1) on all processors until one fails or ctx ends.
-func parallel(ctx context.Context, n int, f func(int) error) error {
-	var next atomic.Int64
-	var first atomic.Pointer[error]
-	var wg sync.WaitGroup
-	for range min(n, runtime.GOMAXPROCS(0)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(n) && first.Load() == nil && ctx.Err() == nil; i = next.Add(1) - 1 {
-				if err := f(int(i)); err != nil {
-					first.CompareAndSwap(nil, &err)
-				}
-			}
-		})
-	}
-	wg.Wait()
-	if err := first.Load(); err != nil {
-		return *err
-	}
-	return ctx.Err()
 }

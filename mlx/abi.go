@@ -8,10 +8,11 @@ import (
 )
 
 // abi is MLXRANK_ABI of the mlxrank.h this file mirrors.
-const abi = 1
+const abi = 2
 
 const (
 	statusOK       = 0
+	statusInvalid  = 1
 	statusMismatch = 2
 	statusNoDevice = 3
 	statusBusy     = 6
@@ -84,12 +85,24 @@ type cOptions struct {
 }
 
 type cBatch struct {
-	size    int32
-	pairs   int32
-	tokens  int64
-	ids     *int32
-	typeIDs *int32
-	lengths *int32
+	size       int32
+	pairs      int32
+	tokens     int64
+	ids        *int32
+	typeIDs    *int32
+	lengths    *int32
+	shards     *int32
+	shardCount int32
+	_          int32
+}
+
+type cShard struct {
+	lane           int32
+	pairs          int32
+	tokens         int64
+	computedTokens int64
+	startNs        int64
+	finishNs       int64
 }
 
 type cStats struct {
@@ -98,6 +111,9 @@ type cStats struct {
 	tokens         int64
 	computedTokens int64
 	executeNs      int64
+	shard          *cShard
+	shardRoom      int32
+	_              int32
 }
 
 // functions are libmlxrank's entry points, one field a symbol.

@@ -19,6 +19,7 @@ var layouts = map[string]any{
 	"mlxrank_tensor":  cTensor{},
 	"mlxrank_options": cOptions{},
 	"mlxrank_batch":   cBatch{},
+	"mlxrank_shard":   cShard{},
 	"mlxrank_stats":   cStats{},
 }
 

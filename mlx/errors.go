@@ -13,6 +13,8 @@ var (
 	ErrNoDevice = errors.New("no such device")
 	// ErrBusy says that two tickets of the session are in flight already.
 	ErrBusy = errors.New("session is busy")
+	// ErrInvalid says that the library refused an argument; nothing was done.
+	ErrInvalid = errors.New("invalid argument")
 	// ErrMismatch says that libmlxrank is not the one this program was built
 	// for, or libmlx not the one libmlxrank was built for.
 	ErrMismatch = errors.New("library mismatch")
@@ -27,9 +29,11 @@ type NativeError struct {
 
 func (e *NativeError) Error() string { return "mlx: " + e.Call + ": " + e.Text }
 
-// Is makes errors.Is(err, ErrNoDevice), ErrBusy and ErrMismatch work.
+// Is makes errors.Is(err, ErrNoDevice), ErrBusy, ErrInvalid and ErrMismatch work.
 func (e *NativeError) Is(target error) bool {
 	switch e.Status {
+	case statusInvalid:
+		return target == ErrInvalid
 	case statusMismatch:
 		return target == ErrMismatch
 	case statusNoDevice:

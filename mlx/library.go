@@ -156,6 +156,13 @@ func callOn(t *thread, name string, f func(err *byte, errLen int32) int32) error
 	return b.check(name, status)
 }
 
+// callHere is callOn for a call that any thread may make.
+func callHere(name string, f func(err *byte, errLen int32) int32) error {
+	var b errorBuffer
+	status := f(b.args())
+	return b.check(name, status)
+}
+
 // DeviceInfo describes a device. What MLX does not tell is "" or 0.
 type DeviceInfo struct {
 	Name         string

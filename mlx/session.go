@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
+	"sync/atomic"
 )
 
 // Device is where a session runs.
@@ -78,6 +80,9 @@ type Batch struct {
 	IDs     []int32 // [tokens]
 	TypeIDs []int32 // [tokens]
 	Lengths []int32 // [pairs], adding up to tokens
+	// Shards cuts the batch into what is computed together: how many pairs each
+	// shard takes, in the order of the batch. If empty the library cuts it.
+	Shards []int32
 }
 
 // A Ticket names a submitted batch until it is collected.
@@ -89,6 +94,19 @@ type Stats struct {
 	Tokens         int   // real
 	ComputedTokens int   // rows computed, padding included
 	ExecuteNs      int64 // from submit to the last logit
+	// Shard has the figures of each shard of a batch that came with its Shards,
+	// in their order.
+	Shard []Shard
+}
+
+// Shard is one shard's figures. Times count from the submit of its batch.
+type Shard struct {
+	Lane           int // the owner thread that ran it, from 0
+	Pairs          int
+	Tokens         int // real
+	ComputedTokens int // rows computed, padding included
+	StartNs        int64
+	FinishNs       int64
 }
 
 // A Session holds a model on a device. At most two of its batches are in
@@ -96,16 +114,19 @@ type Stats struct {
 type Session struct {
 	library *Library
 	thread  *thread
-	handle  int64 // used on thread only; 0 once closed
+	handle  atomic.Int64 // 0 once closed
 	device  Device
 	dtype   DType
 	labels  int
+
+	mu     sync.Mutex
+	shards map[Ticket]int // of the batches in flight that came with theirs
 }
 
 // Open copies the model to the device and opens a session on it. The tensors'
 // data may be released when it returns.
 func (l *Library) Open(cfg ModelConfig, tensors []Tensor, opts Options) (*Session, error) {
-	s := &Session{library: l, labels: cfg.Labels, device: l.resolve(opts.Device)}
+	s := &Session{library: l, labels: cfg.Labels, device: l.resolve(opts.Device), shards: make(map[Ticket]int)}
 	s.dtype = resolveDType(opts.DType, s.device)
 	config, err := s.config(cfg)
 	if err != nil {
@@ -136,9 +157,11 @@ func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
 		return err
 	}
 	options := cOptions{size: sizeOf[cOptions](), threads: int32(opts.Threads), shardTokens: int32(opts.ShardTokens)}
+	var handle int64
 	opened := callOn(s.thread, "session_open", func(err *byte, errLen int32) int32 {
-		return n.sessionOpen(model, &options, &s.handle, err, errLen)
+		return n.sessionOpen(model, &options, &handle, err, errLen)
 	})
+	s.handle.Store(handle)
 	err = callOn(s.thread, "model_close", func(err *byte, errLen int32) int32 {
 		return n.modelClose(model, err, errLen)
 	})
@@ -168,42 +191,77 @@ func (s *Session) Submit(b Batch) (Ticket, error) {
 		typeIDs: first(b.TypeIDs),
 		lengths: first(b.Lengths),
 	}
+	if len(b.Shards) > 0 {
+		c.shards, c.shardCount = first(b.Shards), int32(len(b.Shards))
+	}
 	var ticket int64
 	err := callOn(s.thread, "submit", func(err *byte, errLen int32) int32 {
-		return s.library.native.submit(s.handle, &c, &ticket, err, errLen)
+		return s.library.native.submit(s.handle.Load(), &c, &ticket, err, errLen)
 	})
+	if err == nil && len(b.Shards) > 0 {
+		s.mu.Lock()
+		s.shards[Ticket(ticket)] = len(b.Shards)
+		s.mu.Unlock()
+	}
 	return Ticket(ticket), err
 }
 
 // Collect waits for a batch and writes its logits to out, [pairs, labels]
 // row-major in the order of the batch. If out has another length the ticket
-// stays in flight.
+// stays in flight. While it waits the next batch can be submitted.
 func (s *Session) Collect(t Ticket, out []float32) (Stats, error) {
-	c := cStats{size: sizeOf[cStats]()}
-	err := callOn(s.thread, "collect", func(err *byte, errLen int32) int32 {
-		return s.library.native.collect(s.handle, int64(t), first(out), int64(len(out)), &c, err, errLen)
+	handle := s.handle.Load()
+	if handle == 0 {
+		return Stats{}, ErrClosed
+	}
+	s.mu.Lock()
+	shards := make([]cShard, s.shards[t])
+	s.mu.Unlock()
+	c := cStats{size: sizeOf[cStats](), shard: first(shards), shardRoom: int32(len(shards))}
+	err := callHere("collect", func(err *byte, errLen int32) int32 {
+		return s.library.native.collect(handle, int64(t), first(out), int64(len(out)), &c, err, errLen)
 	})
+	if !errors.Is(err, ErrInvalid) { // else the ticket is in flight still
+		s.forget(t)
+	}
 	if err != nil {
 		return Stats{}, err
 	}
-	return Stats{
+	stats := Stats{
 		Shards:         int(c.shards),
 		Tokens:         int(c.tokens),
 		ComputedTokens: int(c.computedTokens),
 		ExecuteNs:      c.executeNs,
-	}, nil
+		Shard:          make([]Shard, len(shards)),
+	}
+	for i, shard := range shards {
+		stats.Shard[i] = Shard{
+			Lane:           int(shard.lane),
+			Pairs:          int(shard.pairs),
+			Tokens:         int(shard.tokens),
+			ComputedTokens: int(shard.computedTokens),
+			StartNs:        shard.startNs,
+			FinishNs:       shard.finishNs,
+		}
+	}
+	return stats, nil
+}
+
+func (s *Session) forget(t Ticket) {
+	s.mu.Lock()
+	delete(s.shards, t)
+	s.mu.Unlock()
 }
 
 // Close waits for what is running, drops tickets not collected, and frees the
 // model. Closing again does nothing.
 func (s *Session) Close() error {
 	err := callOn(s.thread, "session_close", func(err *byte, errLen int32) int32 {
-		if s.handle == 0 {
+		handle := s.handle.Swap(0)
+		if handle == 0 {
 			return statusOK
 		}
-		status := s.library.native.sessionClose(s.handle, err, errLen)
-		s.handle = 0
-		return status
+		return s.library.native.sessionClose(handle, err, errLen)
 	})
 	s.thread.close()
 	if errors.Is(err, ErrClosed) {

@@ -193,6 +193,91 @@ func TestTwoTicketsInFlight(t *testing.T) {
 	}
 }
 
+func TestShardsAsTheCallerCutsThem(t *testing.T) {
+	s := openSession(t, smallConfig, Options{Device: CPU, Threads: 2})
+	b := randomBatch(rand.New(rand.NewPCG(21, 22)), 11)
+	want := score(t, s, b)
+	b.Shards = []int32{3, 1, 7}
+	ticket, err := s.Submit(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make([]float32, 11)
+	if _, err := s.Collect(ticket, out[:10]); err == nil {
+		t.Error("too little room was taken")
+	}
+	stats, err := s.Collect(ticket, out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range want {
+		near(t, fmt.Sprintf("pair %d", i), out[i], want[i])
+	}
+	computed, from := 0, 0
+	for i, shard := range stats.Shard {
+		pairs := int(b.Shards[i])
+		width, tokens := 0, 0
+		for _, n := range b.Lengths[from : from+pairs] {
+			width, tokens = max(width, int(n)), tokens+int(n)
+		}
+		from += pairs
+		computed += shard.ComputedTokens
+		if shard.Pairs != pairs || shard.Tokens != tokens || shard.ComputedTokens != pairs*width || shard.Lane < 0 || shard.Lane > 1 {
+			t.Errorf("shard %d: %+v, want %d pairs, %d tokens, %d computed", i, shard, pairs, tokens, pairs*width)
+		}
+		if shard.StartNs <= 0 || shard.FinishNs <= shard.StartNs || shard.FinishNs > stats.ExecuteNs {
+			t.Errorf("shard %d of a batch of %d ns: %+v", i, stats.ExecuteNs, shard)
+		}
+	}
+	if stats.Shards != 3 || len(stats.Shard) != 3 || computed != stats.ComputedTokens {
+		t.Errorf("stats %+v", stats)
+	}
+	b.Shards = []int32{3, 1}
+	if _, err := s.Submit(b); err == nil || !strings.Contains(err.Error(), "add up to 4 pairs, not 11") {
+		t.Errorf("shards of too few pairs: %v", err)
+	}
+}
+
+// A batch is submitted while another goroutine waits for the one before.
+func TestSubmitWhileCollecting(t *testing.T) {
+	s := openSession(t, smallConfig, Options{Device: CPU})
+	b := randomBatch(rand.New(rand.NewPCG(23, 24)), 24)
+	want := score(t, s, b)
+	tickets := make(chan Ticket, 1)
+	collected := make(chan error)
+	go func() {
+		defer close(collected)
+		out := make([]float32, len(want))
+		for ticket := range tickets {
+			if _, err := s.Collect(ticket, out); err != nil {
+				collected <- err
+				return
+			}
+			for i := range want {
+				if math.Abs(float64(out[i]-want[i])) > 1e-5 {
+					collected <- fmt.Errorf("pair %d: %v, want %v", i, out[i], want[i])
+				}
+			}
+		}
+	}()
+	for submitted := 0; submitted < 50; {
+		ticket, err := s.Submit(b)
+		if errors.Is(err, ErrBusy) {
+			runtime.Gosched()
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		tickets <- ticket
+		submitted++
+	}
+	close(tickets)
+	for err := range collected {
+		t.Error(err)
+	}
+}
+
 func TestHalfPrecisionIsNearAndDifferent(t *testing.T) {
 	b := randomBatch(rand.New(rand.NewPCG(11, 12)), 16)
 	want := score(t, openSession(t, smallConfig, Options{Device: CPU}), b)

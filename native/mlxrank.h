@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Number of this ABI: raised whenever a signature, struct or meaning changes. */
-#define MLXRANK_ABI 1
+#define MLXRANK_ABI 2
 
 enum {
   MLXRANK_OK = 0,
@@ -116,7 +116,23 @@ typedef struct mlxrank_batch {
   const int32_t *ids;
   const int32_t *type_ids;
   const int32_t *lengths;
+  /* How the batch is cut into shards, each one graph: how many pairs each takes,
+   * in the order of the batch, adding up to pairs. NULL: the library cuts it
+   * into shards of like lengths, as equal as can be. */
+  const int32_t *shards;
+  int32_t shard_count;
+  int32_t reserved;
 } mlxrank_batch;
+
+/* One shard's figures. Times count from the submit of its batch. */
+typedef struct mlxrank_shard {
+  int32_t lane; /* the owner thread that ran it, from 0 */
+  int32_t pairs;
+  int64_t tokens; /* real tokens */
+  int64_t computed_tokens; /* rows computed, padding included */
+  int64_t start_ns; /* taken by the lane, which may still be at the one before */
+  int64_t finish_ns; /* its logits read */
+} mlxrank_shard;
 
 typedef struct mlxrank_stats {
   int32_t size; /* in: sizeof(mlxrank_stats) */
@@ -124,6 +140,9 @@ typedef struct mlxrank_stats {
   int64_t tokens; /* real tokens */
   int64_t computed_tokens; /* rows computed, padding included */
   int64_t execute_ns; /* from submit to the last logit */
+  mlxrank_shard *shard; /* in: where the shards' figures go, NULL for nowhere */
+  int32_t shard_room; /* in: how many fit there; those that do not are left out */
+  int32_t reserved;
 } mlxrank_stats;
 
 /* The library's own MLXRANK_ABI. The one call that may precede the handshake. */
@@ -151,8 +170,8 @@ int32_t mlxrank_model_open(const mlxrank_config *config, const mlxrank_tensor *t
 /* Sessions of the model that are still open keep its weights. */
 int32_t mlxrank_model_close(int64_t model, char *err, int32_t err_len);
 
-/* The calling thread owns the session: submit, collect and close are refused
- * on any other. */
+/* The calling thread owns the session: submit and close are refused on any
+ * other. */
 int32_t mlxrank_session_open(int64_t model, const mlxrank_options *options, int64_t *session,
                              char *err, int32_t err_len);
 /* Waits for what is in flight; tickets not collected are dropped. */
@@ -164,7 +183,8 @@ int32_t mlxrank_submit(int64_t session, const mlxrank_batch *batch, int64_t *tic
                        int32_t err_len);
 /* Waits for the batch and writes its logits, [pairs, labels] row-major, in the
  * order of the batch. out_len counts floats. A call refused with
- * MLXRANK_INVALID leaves the ticket; any other answer ends it. */
+ * MLXRANK_INVALID leaves the ticket; any other answer ends it. Any thread may
+ * call it, so that the owner can submit meanwhile. */
 int32_t mlxrank_collect(int64_t session, int64_t ticket, float *out, int64_t out_len,
                         mlxrank_stats *stats, char *err, int32_t err_len);
 

@@ -238,6 +238,6 @@ EXPORT int32_t mlxrank_collect(int64_t session, int64_t ticket, float *out, int6
     if (stats != nullptr) {
       check_struct(stats, "mlxrank_stats");
     }
-    owned_session(session)->collect(ticket, out, out_len, stats);
+    sessions().get(session)->collect(ticket, out, out_len, stats);
   });
 }

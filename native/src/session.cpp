@@ -29,6 +29,24 @@ void check_ids(const char *name, const int32_t *values, int64_t count, int32_t b
   }
 }
 
+void check_shards(const mlxrank_batch &b) {
+  if (b.shards == nullptr) {
+    return;
+  }
+  int64_t sum = 0;
+  for (int32_t i = 0; i < b.shard_count; i++) {
+    if (b.shards[i] < 1) {
+      invalid("batch: shard " + std::to_string(i) + " has " + std::to_string(b.shards[i]) +
+              " pairs, want at least 1");
+    }
+    sum += b.shards[i];
+  }
+  if (sum != b.pairs) {
+    invalid("batch: shards add up to " + std::to_string(sum) + " pairs, not " +
+            std::to_string(b.pairs));
+  }
+}
+
 void check_batch(const mlxrank_batch &b, const mlxrank_config &c) {
   if (b.pairs < 1 || b.ids == nullptr || b.type_ids == nullptr || b.lengths == nullptr) {
     invalid("batch: no pairs, or an array is missing");
@@ -47,6 +65,11 @@ void check_batch(const mlxrank_batch &b, const mlxrank_config &c) {
   }
   check_ids("ids", b.ids, sum, c.vocab_size);
   check_ids("type_ids", b.type_ids, sum, c.type_vocab_size);
+  check_shards(b);
+}
+
+int64_t nanoseconds(std::chrono::steady_clock::duration d) {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(d).count();
 }
 
 } // namespace
@@ -63,8 +86,8 @@ Session::Session(std::shared_ptr<const Model> model, const mlxrank_options &opti
              gpu ? gpu_grid : 1, model_->config.max_positions};
   depth_ = gpu ? 2 : 1;
   lanes_ = acquire_lanes(model_->config.device, threads);
-  for (Lane *lane : lanes_) {
-    start_on(lane, [this](mlx_stream stream) { serve(stream); });
+  for (size_t i = 0; i < lanes_.size(); i++) {
+    start_on(lanes_[i], [this, i](mlx_stream stream) { serve(static_cast<int32_t>(i), stream); });
   }
 }
 
@@ -96,8 +119,8 @@ int64_t Session::submit(const mlxrank_batch &batch) {
   }
   int64_t id = next_ticket_++;
   tickets_[id] = ticket;
-  for (const Shard &shard : ticket->shards) {
-    waiting_.push_back({ticket, &shard, Array()});
+  for (size_t i = 0; i < ticket->shards.size(); i++) {
+    waiting_.push_back({ticket, i, Array()});
   }
   work_.notify_all();
   return id;
@@ -114,7 +137,18 @@ std::shared_ptr<Session::Ticket> Session::make_ticket(const mlxrank_batch &batch
     ticket->offsets.push_back(offset);
     offset += length;
   }
-  ticket->shards = plan_shards(ticket->lengths, limits_);
+  ticket->shards = batch.shards == nullptr
+                       ? plan_shards(ticket->lengths, limits_)
+                       : cut_shards(ticket->lengths, batch.shards, batch.shard_count, limits_);
+  for (const Shard &shard : ticket->shards) {
+    mlxrank_shard figures = {};
+    figures.pairs = static_cast<int32_t>(shard.pairs.size());
+    figures.computed_tokens = static_cast<int64_t>(shard.pairs.size()) * shard.width;
+    for (int32_t pair : shard.pairs) {
+      figures.tokens += ticket->lengths[pair];
+    }
+    ticket->figures.push_back(figures);
+  }
   ticket->unfinished = ticket->shards.size();
   ticket->logits.resize(static_cast<size_t>(batch.pairs) * model_->config.labels);
   return ticket;
@@ -143,21 +177,27 @@ void Session::collect(int64_t id, float *out, int64_t out_len, mlxrank_stats *st
     stats->shards = static_cast<int32_t>(ticket->shards.size());
     stats->tokens = static_cast<int64_t>(ticket->ids.size());
     stats->computed_tokens = 0;
-    for (const Shard &shard : ticket->shards) {
-      stats->computed_tokens += static_cast<int64_t>(shard.pairs.size()) * shard.width;
+    for (const mlxrank_shard &shard : ticket->figures) {
+      stats->computed_tokens += shard.computed_tokens;
     }
-    auto took = ticket->finished - ticket->submitted;
-    stats->execute_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(took).count();
+    stats->execute_ns = nanoseconds(ticket->finished - ticket->submitted);
+    if (stats->shard != nullptr) {
+      size_t room = static_cast<size_t>(std::max(stats->shard_room, 0));
+      std::copy_n(ticket->figures.begin(), std::min(room, ticket->figures.size()), stats->shard);
+    }
   }
 }
 
 // A lane's work for as long as the session lives. With a depth of two the next
 // graph is built and queued while the device still runs the one before.
-void Session::serve(mlx_stream stream) {
+void Session::serve(int32_t lane, mlx_stream stream) {
   std::deque<Running> in_flight;
   for (;;) {
     Running next;
     if (in_flight.size() < depth_ && take(&next, in_flight.empty())) {
+      mlxrank_shard &figures = next.ticket->figures[next.shard];
+      figures.lane = lane;
+      figures.start_ns = nanoseconds(Clock::now() - next.ticket->submitted);
       try {
         start(next, stream);
         in_flight.push_back(std::move(next));
@@ -195,7 +235,7 @@ bool Session::take(Running *next, bool may_wait) {
 
 void Session::start(Running &running, mlx_stream stream) const {
   const Ticket &ticket = *running.ticket;
-  const Shard &shard = *running.shard;
+  const Shard &shard = ticket.shards[running.shard];
   Dense dense;
   dense.rows = static_cast<int>(shard.pairs.size());
   dense.width = shard.width;
@@ -221,8 +261,9 @@ void Session::finish(Running &running) const {
   const float *logits = mlx_array_data_float32(running.logits);
   check(logits == nullptr, "read logits");
   const size_t labels = model_->config.labels;
-  for (size_t row = 0; row < running.shard->pairs.size(); row++) {
-    size_t pair = running.shard->pairs[row];
+  const Shard &shard = running.ticket->shards[running.shard];
+  for (size_t row = 0; row < shard.pairs.size(); row++) {
+    size_t pair = shard.pairs[row];
     std::copy_n(logits + row * labels, labels, running.ticket->logits.begin() + pair * labels);
   }
   running.logits = Array(); // given back before the caller hears of it
@@ -234,6 +275,7 @@ void Session::settle(const Running &running, const char *fault) {
   if (fault != nullptr && ticket.fault.empty()) {
     ticket.fault = fault;
   }
+  ticket.figures[running.shard].finish_ns = nanoseconds(Clock::now() - ticket.submitted);
   if (--ticket.unfinished == 0) {
     ticket.finished = Clock::now();
     done_.notify_all();

@@ -38,6 +38,7 @@ class Session {
     std::vector<int32_t> ids, type_ids, lengths;
     std::vector<int64_t> offsets; // of each pair in ids
     std::vector<Shard> shards;
+    std::vector<mlxrank_shard> figures; // of the shards, each written by its lane alone
     std::vector<float> logits; // [pairs, labels]
     size_t unfinished; // shards
     std::string fault; // of the first shard that failed
@@ -47,12 +48,12 @@ class Session {
   // A shard taken by a lane, and its logits while MLX works on them.
   struct Running {
     std::shared_ptr<Ticket> ticket;
-    const Shard *shard;
+    size_t shard;
     Array logits;
   };
 
   std::shared_ptr<Ticket> make_ticket(const mlxrank_batch &batch) const;
-  void serve(mlx_stream stream);
+  void serve(int32_t lane, mlx_stream stream);
   bool take(Running *next, bool may_wait);
   void start(Running &running, mlx_stream stream) const;
   void finish(Running &running) const;

@@ -51,4 +51,19 @@ std::vector<Shard> plan_shards(const std::vector<int32_t> &lengths, const ShardL
   return shards;
 }
 
+std::vector<Shard> cut_shards(const std::vector<int32_t> &lengths, const int32_t *counts, int32_t n,
+                              const ShardLimits &limits) {
+  std::vector<Shard> shards(static_cast<size_t>(n));
+  int32_t at = 0;
+  for (int32_t i = 0; i < n; i++) {
+    int32_t longest = 0;
+    for (int32_t end = at + counts[i]; at < end; at++) {
+      shards[i].pairs.push_back(at);
+      longest = std::max(longest, lengths[at]);
+    }
+    shards[i].width = round_up(longest, limits);
+  }
+  return shards;
+}
+
 } // namespace mlxrank

@@ -22,4 +22,9 @@ struct ShardLimits {
 // shards first, and computed tokens about equal so that all lanes end together.
 std::vector<Shard> plan_shards(const std::vector<int32_t> &lengths, const ShardLimits &limits);
 
+// The shards that the caller planned: the counts say how many pairs each takes,
+// in the order of the batch, and add up to all of them.
+std::vector<Shard> cut_shards(const std::vector<int32_t> &lengths, const int32_t *counts, int32_t n,
+                              const ShardLimits &limits);
+
 } // namespace mlxrank

@@ -155,7 +155,8 @@ static void fill_batch(ragged *r, int pairs) {
       r->type_ids[n] = j > length / 3;
     }
   }
-  r->batch = (mlxrank_batch){sizeof r->batch, pairs, n, r->ids, r->type_ids, r->lengths};
+  r->batch = (mlxrank_batch){sizeof r->batch, pairs, n, r->ids, r->type_ids, r->lengths,
+                              NULL, 0, 0};
 }
 
 static int64_t open_model(const weights *w) {
@@ -218,6 +219,12 @@ static void test_logits(int hidden, int layers, int heads, int activation, int l
   free_weights(&w);
 }
 
+struct collecting {
+  int64_t session, ticket, pairs;
+  float *out;
+  mlxrank_stats stats;
+};
+
 static void test_two_tickets(const weights *w) {
   static ragged a, b;
   static float out_a[MAX_PAIRS], out_b[MAX_PAIRS], alone[MAX_PAIRS];
@@ -241,9 +248,58 @@ static void test_two_tickets(const weights *w) {
   OK(mlxrank_model_close(model, ERR));
 }
 
+static void *collect_elsewhere(void *argument) {
+  struct collecting *c = argument;
+  OK(mlxrank_collect(c->session, c->ticket, c->out, c->pairs, &c->stats, ERR));
+  return NULL;
+}
+
+/* Shards as the caller cuts them, collected on a thread of their own while the
+ * owner submits the next batch. */
+static void test_own_shards(const weights *w) {
+  static ragged r;
+  static float whole[MAX_PAIRS], out[MAX_PAIRS];
+  static const int32_t cuts[] = {2, 5, 1};
+  int64_t model = open_model(w), session = open_session(model, 2, 0), next = 0;
+  mlxrank_shard shards[3];
+  struct collecting c = {.session = session, .out = out, .pairs = 8,
+                         .stats = {.size = sizeof c.stats, .shard = shards, .shard_room = 2}};
+  fill_batch(&r, 8);
+  run(session, &r, 1, whole);
+  r.batch.shards = cuts;
+  r.batch.shard_count = 3;
+  shards[2].pairs = -7;
+  OK(mlxrank_submit(session, &r.batch, &c.ticket, ERR));
+  pthread_t thread;
+  CHECK(pthread_create(&thread, NULL, collect_elsewhere, &c) == 0, "no thread");
+  OK(mlxrank_submit(session, &r.batch, &next, ERR));
+  pthread_join(thread, NULL);
+  OK(mlxrank_collect(session, next, out, 8, NULL, ERR));
+  for (int i = 0; i < 8; i++) {
+    CHECK(fabsf(whole[i] - out[i]) < 1e-5f, "pair %d: %g and %g", i, whole[i], out[i]);
+  }
+  CHECK(c.stats.shards == 3 && shards[0].pairs == 2 && shards[1].pairs == 5, "shards %d: %d and %d pairs",
+        c.stats.shards, shards[0].pairs, shards[1].pairs);
+  CHECK(shards[2].pairs == -7, "more shards written than there was room for");
+  for (int i = 0; i < 2; i++) {
+    const mlxrank_shard *s = &shards[i];
+    CHECK(s->lane >= 0 && s->lane < 2 && s->start_ns > 0 && s->finish_ns > s->start_ns &&
+              s->finish_ns <= c.stats.execute_ns && s->computed_tokens >= s->tokens && s->tokens > 0,
+          "figures of shard %d", i);
+  }
+  static const int32_t empty[] = {8, 0}, few[] = {2, 5};
+  r.batch.shards = empty;
+  r.batch.shard_count = 2;
+  REFUSED(mlxrank_submit(session, &r.batch, &next, ERR), MLXRANK_INVALID, "shard 1 has 0 pairs");
+  r.batch.shards = few;
+  REFUSED(mlxrank_submit(session, &r.batch, &next, ERR), MLXRANK_INVALID, "add up to 7 pairs, not 8");
+  OK(mlxrank_session_close(session, ERR));
+  OK(mlxrank_model_close(model, ERR));
+}
+
 static void test_refusals(const weights *w) {
   mlxrank_info info = {.size = sizeof info};
-  REFUSED(mlxrank_handshake(MLXRANK_ABI + 1, &info, ERR), MLXRANK_ABI_MISMATCH, "ABI 1");
+  REFUSED(mlxrank_handshake(MLXRANK_ABI + 1, &info, ERR), MLXRANK_ABI_MISMATCH, "ABI 2");
   info.size--;
   REFUSED(mlxrank_handshake(MLXRANK_ABI, &info, ERR), MLXRANK_INVALID, "mlxrank_info has size");
 
@@ -416,6 +472,7 @@ int main(void) {
   test_logits(64, 3, 1, MLXRANK_RELU, 1);
   weights w = make_weights(32, 2, 4, MLXRANK_GELU, 1);
   test_two_tickets(&w);
+  test_own_shards(&w);
   test_refusals(&w);
   test_bad_batches(&w);
   test_wrong_thread(&w);

@@ -1,0 +1,17 @@
+package engine
+
+import "errors"
+
+var (
+	// ErrClosed is returned by every call after Close.
+	ErrClosed = errors.New("engine: closed")
+	// ErrOverloaded says that the queue has no room for the request now. Nothing
+	// of it was executed; it can be tried again later.
+	ErrOverloaded = errors.New("engine: overloaded")
+	// ErrTooLarge says that the request is larger than the whole queue. It never
+	// fits: split it.
+	ErrTooLarge = errors.New("engine: request is too large")
+	// ErrUnhealthy says that the device has failed again after its session was
+	// opened anew. Healthy tries it once more.
+	ErrUnhealthy = errors.New("engine: unhealthy")
+)

@@ -1,0 +1,264 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+// A fakeBackend takes as long for a batch as it is told, one batch after
+// another, and its logits are a sum over the pair's ids that depends on their
+// order. In a bubble of testing/synctest its time is virtual.
+type fakeBackend struct {
+	takes  func(b mlx.Batch) time.Duration
+	submit func(n int) error // fails or panics at the n-th call
+	finish func(n int) error // likewise for collect
+
+	mu        sync.Mutex
+	last      mlx.Ticket
+	until     time.Time // when it is through with all it has
+	running   map[mlx.Ticket]fakeBatch
+	submitted int
+	collected int
+	closed    int
+	pairs     int
+	seen      map[int32]int // how often each id was executed
+}
+
+type fakeBatch struct {
+	logits []float32
+	stats  mlx.Stats
+	from   time.Time
+	until  time.Time
+}
+
+func (f *fakeBackend) Submit(b mlx.Batch) (mlx.Ticket, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.submitted++
+	if f.submit != nil {
+		if err := f.submit(f.submitted); err != nil {
+			return 0, err
+		}
+	}
+	if len(f.running) == maxInFlight {
+		return 0, mlx.ErrBusy
+	}
+	now := time.Now()
+	f.until = later(f.until, now)
+	run := fakeBatch{from: f.until}
+	if f.takes != nil {
+		f.until = f.until.Add(f.takes(b))
+	}
+	run.until = f.until
+	at := 0
+	for _, n := range b.Lengths {
+		ids := b.IDs[at : at+int(n)]
+		run.logits = append(run.logits, fakeLogit(ids, b.TypeIDs[at:at+int(n)]))
+		at += int(n)
+		for _, id := range ids {
+			f.count(id)
+		}
+	}
+	f.pairs += len(b.Lengths)
+	run.stats = f.stats(b, now, run)
+	if f.running == nil {
+		f.running = make(map[mlx.Ticket]fakeBatch)
+	}
+	f.last++
+	f.running[f.last] = run
+	return f.last, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (f *fakeBackend) count(id int32) {
+	if f.seen == nil {
+		f.seen = make(map[int32]int)
+	}
+	f.seen[id]++
+}
+
+func (f *fakeBackend) stats(b mlx.Batch, now time.Time, run fakeBatch) mlx.Stats {
+	s := mlx.Stats{Shards: len(b.Shards), Tokens: len(b.IDs), ExecuteNs: int64(run.until.Sub(now))}
+	at := 0
+	for _, n := range b.Shards {
+		shard := mlx.Shard{Pairs: int(n), StartNs: int64(run.from.Sub(now)), FinishNs: int64(run.until.Sub(now))}
+		widest := int32(0)
+		for _, length := range b.Lengths[at : at+int(n)] {
+			widest = max(widest, length)
+			shard.Tokens += int(length)
+		}
+		at += int(n)
+		shard.ComputedTokens = int(n) * int(widest)
+		s.ComputedTokens += shard.ComputedTokens
+		s.Shard = append(s.Shard, shard)
+	}
+	return s
+}
+
+func (f *fakeBackend) Collect(t mlx.Ticket, out []float32) (mlx.Stats, error) {
+	f.mu.Lock()
+	run, ok := f.running[t]
+	f.mu.Unlock()
+	if !ok || len(out) != len(run.logits) {
+		return mlx.Stats{}, errors.New("no such ticket, or no room")
+	}
+	time.Sleep(time.Until(run.until))
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.running, t)
+	f.collected++
+	if f.finish != nil {
+		if err := f.finish(f.collected); err != nil {
+			return mlx.Stats{}, err
+		}
+	}
+	copy(out, run.logits)
+	return run.stats, nil
+}
+
+func (f *fakeBackend) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.closed++
+	if len(f.running) > 0 {
+		return fmt.Errorf("closed with %d batches running", len(f.running))
+	}
+	return nil
+}
+
+func fakeLogit(ids, typeIDs []int32) float32 {
+	sum := 0
+	for i, id := range ids {
+		sum = (sum*31 + int(id)*2 + int(typeIDs[i])) % 1000003
+	}
+	return float32(sum)
+}
+
+// A fake text is words of one number each, its tokens. The pause in front is
+// how long encoding takes.
+func fakeText(pause time.Duration, first, n int) string {
+	var b strings.Builder
+	b.WriteString(pause.String())
+	for i := range n {
+		b.WriteString(" " + strconv.Itoa(first+i))
+	}
+	return b.String()
+}
+
+var fakeSpecial = special{cls: 1, sep: 2}
+
+func fakeEncode(ctx context.Context, text string) (encoded, error) {
+	words := strings.Fields(text)
+	pause, err := time.ParseDuration(words[0])
+	if err != nil {
+		return encoded{}, err
+	}
+	if pause > 0 {
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return encoded{}, ctx.Err()
+		}
+	}
+	out := encoded{total: len(words) - 1}
+	for _, word := range words[1:] {
+		id, err := strconv.Atoi(word)
+		if err != nil {
+			return encoded{}, err
+		}
+		out.ids = append(out.ids, int32(id))
+	}
+	return out, nil
+}
+
+// fakePairLogit is what a pair of fake texts must score.
+func fakePairLogit(t testing.TB, p Pair, maxLength int) float32 {
+	t.Helper()
+	part := func(text string) encoded {
+		_, words, _ := strings.Cut(text, " ")
+		out, err := fakeEncode(context.Background(), "0s "+words)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	tokens := assemble(part(p.Query), part(p.Document), fakeSpecial, maxLength)
+	return fakeLogit(tokens.IDs, tokens.TypeIDs)
+}
+
+const fakeMaxLength = 64
+
+func fakeSettings() settings {
+	return settings{
+		planner: planner{
+			layout:      layout{grid: 1, maxWidth: fakeMaxLength, lanes: 1, tokens: 512},
+			costs:       costs{Shard: 1e5, Token: 1e4},
+			lengthAware: true,
+		},
+		limits:    limits{pairs: 16, tokens: 512},
+		capacity:  1 << 20,
+		maxLength: fakeMaxLength,
+		special:   fakeSpecial,
+		labels:    1,
+		workers:   2,
+		encode:    fakeEncode,
+		log:       zerolog.Nop(),
+	}
+}
+
+// fakeEngine must be closed by the test, inside its bubble.
+func fakeEngine(s settings, b backend) *Engine {
+	e := &Engine{tokenizer: &tokenizer{}, log: s.log, pipeline: newPipeline(s, b)}
+	e.close = e.closeOnce()
+	return e
+}
+
+// randomTime is shorter than longest.
+func randomTime(r *rand.Rand, longest time.Duration) time.Duration {
+	return time.Duration(r.Int64N(int64(longest)))
+}
+
+// fakePairs are pairs with tokens of their own.
+func fakePairs(r *rand.Rand, n int, longestPause time.Duration) []Pair {
+	pause := func() time.Duration {
+		if longestPause == 0 {
+			return 0
+		}
+		return randomTime(r, longestPause).Truncate(10 * time.Microsecond)
+	}
+	query := fakeText(pause(), 100+r.IntN(1000), 1+r.IntN(5))
+	pairs := make([]Pair, n)
+	for i := range pairs {
+		pairs[i] = Pair{Query: query, Document: fakeText(pause(), 1000+r.IntN(1e6), r.IntN(70))}
+	}
+	return pairs
+}
+
+func checkFakeScores(t testing.TB, pairs []Pair, r *Result) {
+	t.Helper()
+	if len(r.Scores) != len(pairs) {
+		t.Fatalf("%d scores of %d pairs", len(r.Scores), len(pairs))
+	}
+	for i, pair := range pairs {
+		if want := fakePairLogit(t, pair, fakeMaxLength); r.Logits[i] != want {
+			t.Fatalf("pair %d of %d has logit %v, want %v", i, len(pairs), r.Logits[i], want)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+// A nativeBatch is a batch that the library cuts into shards itself.
+type nativeBatch struct {
+	places []int // of its pairs
+	input  mlx.Batch
+}
+
+// makeBatches puts tokens into batches in their order, without the planner.
+func makeBatches(tokens []Tokens, l limits) []nativeBatch {
+	var batches []nativeBatch
+	for at, t := range tokens {
+		last := len(batches) - 1
+		if last < 0 || len(batches[last].places) == l.pairs || len(batches[last].input.IDs)+len(t.IDs) > l.tokens {
+			batches = append(batches, nativeBatch{})
+			last++
+		}
+		b := &batches[last]
+		b.places = append(b.places, at)
+		b.input.IDs = append(b.input.IDs, t.IDs...)
+		b.input.TypeIDs = append(b.input.TypeIDs, t.TypeIDs...)
+		b.input.Lengths = append(b.input.Lengths, int32(len(t.IDs)))
+	}
+	return batches
+}
+
+// pairs tokenises as an engine does, in a pipeline without a session.
+func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) (tokens []Tokens, err error) {
+	p := newPipeline(settings{
+		maxLength: t.maxLength,
+		special:   t.special,
+		workers:   2,
+		encode:    t.encodeContext,
+		log:       zerolog.Nop(),
+	}, noBackend{})
+	defer func() { err = errors.Join(err, p.close()) }()
+	return p.tokens(ctx, pairs)
+}
+
+type noBackend struct{}
+
+func (noBackend) Submit(mlx.Batch) (mlx.Ticket, error)             { return 0, errors.New("no backend") }
+func (noBackend) Collect(mlx.Ticket, []float32) (mlx.Stats, error) { return mlx.Stats{}, nil }
+func (noBackend) Close() error                                     { return nil }

@@ -1,0 +1,256 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+// backend is where batches run: an mlx.Session, or a fake in tests. Collect
+// may be called while Submit is.
+type backend interface {
+	Submit(mlx.Batch) (mlx.Ticket, error)
+	Collect(mlx.Ticket, []float32) (mlx.Stats, error)
+	Close() error
+}
+
+// settings are what a pipeline is made with.
+type settings struct {
+	planner   planner // its costs are only the first ones
+	limits    limits
+	window    time.Duration // a batch waits so long for company; 0 never
+	capacity  int           // tokens of all requests at once
+	maxLength int
+	special   special
+	labels    int
+	workers   int // tokenizer workers
+
+	encode          func(ctx context.Context, text string) (encoded, error)
+	calibration     Calibration // changes under the lock
+	calibrationFile string      // "" for none
+
+	reopen  func() (backend, error)
+	log     zerolog.Logger
+	figures func() figures   // of the machine; nil logs no seconds
+	trace   func(traceEvent) // of tests; called under the lock
+}
+
+const (
+	maxInFlight = 2 // tickets, as mlx.Session allows
+	chunkPairs  = 8
+	chunkBytes  = 8 << 10
+	keptQueries = 256
+
+	driftRate = 0.05
+
+	// A request's pairs come to the queue in windows, so that a batch does not
+	// depend on how fast the tokenizer was, and no further than two windows ahead
+	// of the batches.
+	windowPairs = 1024
+	aheadPairs  = 2 * windowPairs
+)
+
+// A pipeline takes requests through their stages: tokenizer workers, the queue,
+// a goroutine that submits batches and one that collects them. One lock guards
+// the state; it is never held while a text is encoded or a batch executes.
+type pipeline struct {
+	settings
+
+	mu         sync.Mutex
+	work       sync.Cond // for the tokenizer workers
+	drained    sync.Cond // for close
+	queue      queue
+	tokenizing []*request            // with pairs no worker has taken, in turns
+	live       map[*request]struct{} // not ended
+	reserved   int                   // tokens of all live requests
+	inFlight   int                   // batches submitted, or on their way to it
+	executing  int                   // batches submitted
+	closed     bool
+	stopping   bool
+	stats      counters
+	watching   bool // active seconds are logged
+
+	drift       float64 // of measured times against the cost model
+	calibrating bool    // before costly work: once
+	jobs        []job
+
+	session       backend
+	device        deviceState
+	lastCollected time.Time
+
+	wake       chan struct{} // for the submitter: something has changed
+	collecting chan *batch
+	stopped    chan struct{}
+	ended      sync.WaitGroup
+}
+
+func newPipeline(s settings, session backend) *pipeline {
+	p := &pipeline{
+		settings:   s,
+		queue:      queue{planner: s.planner, limits: s.limits},
+		live:       make(map[*request]struct{}),
+		drift:      1,
+		session:    session,
+		wake:       make(chan struct{}, 1),
+		collecting: make(chan *batch, maxInFlight),
+		stopped:    make(chan struct{}),
+	}
+	p.work.L, p.drained.L = &p.mu, &p.mu
+	p.stats.start = time.Now()
+	for range s.workers {
+		p.ended.Go(p.tokenize)
+	}
+	p.ended.Go(p.submitAll)
+	p.ended.Go(p.collectAll)
+	return p
+}
+
+// admit takes a request in, the whole of it or nothing.
+func (p *pipeline) admit(r *request) error {
+	need := 0
+	for _, pair := range r.pairs {
+		need += p.reserve(pair)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	at := time.Now()
+	if err := p.refuse(r, need); err != nil {
+		return err
+	}
+	n := len(r.pairs)
+	r.begin(n, at)
+	p.live[r] = struct{}{}
+	p.traced(r, traceAccepted, n, at)
+	if n == 0 {
+		p.end(r, nil, at)
+		return nil
+	}
+	if !r.keep {
+		r.reserved = need
+		p.reserved += need
+		r.logits = make([]float32, n*p.labels)
+		p.watch()
+	}
+	p.tokenizing = append(p.tokenizing, r)
+	p.changed(r, at)
+	p.work.Broadcast()
+	return nil
+}
+
+// probe takes in a pair of nothing but [CLS] and [SEP], which goes first.
+func (p *pipeline) probe(r *request) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	at := time.Now()
+	r.begin(1, at)
+	p.live[r] = struct{}{}
+	r.logits = make([]float32, p.labels)
+	ids := []int32{p.special.cls, p.special.sep, p.special.sep}
+	r.items[0] = item{request: r, ids: ids, second: 2, length: len(ids)}
+	r.turn = p.queue.now - 1
+	p.queue.push(r, r.items, at)
+	r.queued = 1
+	p.changed(r, at)
+	p.poke()
+	return nil
+}
+
+// refuse says why a request that needs so many tokens cannot be taken in.
+func (p *pipeline) refuse(r *request, need int) error {
+	switch {
+	case p.closed:
+		return ErrClosed
+	case r.keep:
+		return nil
+	case p.device.unhealthy != nil:
+		return fmt.Errorf("%w: %w", ErrUnhealthy, p.device.unhealthy)
+	case need > p.capacity:
+		p.stats.TooLarge++
+		return fmt.Errorf("%w: its %d pairs may have %d tokens, the queue holds %d; split it", ErrTooLarge, len(r.pairs), need, p.capacity)
+	case p.reserved+need > p.capacity:
+		p.stats.Overloaded++
+		return fmt.Errorf("%w: %d of the queue's %d tokens are taken, the request may need %d; try again later", ErrOverloaded, p.reserved, p.capacity, need)
+	}
+	return nil
+}
+
+// wait waits for the request or for the caller's context, which frees the
+// caller at once. What of the request is executing runs to its end behind it.
+func (p *pipeline) wait(ctx context.Context, r *request) error {
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r.ended {
+		return r.err
+	}
+	p.end(r, ctx.Err(), time.Now())
+	return r.err
+}
+
+// end answers the request and forgets what is left of it.
+func (p *pipeline) end(r *request, err error, at time.Time) {
+	if r.ended {
+		return
+	}
+	r.watch.enter(other, at)
+	p.traced(r, traceEnded, 0, at)
+	r.ended, r.err = true, err
+	p.queue.drop(r)
+	p.untokenize(r)
+	p.refund(r, r.reserved)
+	r.cancel()
+	close(r.done)
+	delete(p.live, r)
+	if len(p.live) == 0 {
+		p.drained.Broadcast()
+	}
+	p.poke()
+}
+
+// changed keeps the request's stopwatch.
+func (p *pipeline) changed(r *request, at time.Time) {
+	if r.ended {
+		return
+	}
+	r.watch.enter(r.stage(p.workable(r)), at)
+}
+
+// poke tells the submitter that something has changed.
+func (p *pipeline) poke() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// close refuses new requests, waits for those at work, and ends the
+// goroutines. The session is closed last.
+func (p *pipeline) close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.poke()
+	for len(p.live) > 0 || p.inFlight > 0 || len(p.jobs) > 0 {
+		p.drained.Wait()
+	}
+	p.stopping = true
+	close(p.stopped)
+	p.work.Broadcast()
+	p.poke()
+	p.mu.Unlock()
+	p.ended.Wait()
+	return p.session.Close()
+}
+
+func (p *pipeline) layout() layout { return p.planner.layout }

@@ -1,0 +1,319 @@
+package engine
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A queueCheck holds a queue against what it promises, batch by batch, by its
+// own account.
+type queueCheck struct {
+	t        testing.TB
+	queue    queue
+	waiting  map[*item]int // and how often they were passed over
+	arrived  []*item       // in order; taken ones stay
+	batches  int
+	worst    int // passes
+	tokens   int // real, of all batches
+	grid     int
+	computed int
+}
+
+func newQueueCheck(t testing.TB, p planner, l limits) *queueCheck {
+	return &queueCheck{t: t, queue: queue{planner: p, limits: l}, waiting: make(map[*item]int)}
+}
+
+// push adds pairs of the lengths to a request.
+func (c *queueCheck) push(r *request, lengths ...int) {
+	items := make([]item, len(lengths))
+	for i, n := range lengths {
+		items[i] = item{request: r, length: n}
+	}
+	c.queue.push(r, items, time.Time{})
+	for i := range items {
+		c.waiting[&items[i]] = 0
+		c.arrived = append(c.arrived, &items[i])
+	}
+}
+
+func (c *queueCheck) drop(r *request) {
+	c.queue.drop(r)
+	for it := range c.waiting {
+		if it.request == r {
+			delete(c.waiting, it)
+		}
+	}
+}
+
+// oldest is the pair that came first of those waiting.
+func (c *queueCheck) oldest() *item {
+	for len(c.arrived) > 0 {
+		if _, ok := c.waiting[c.arrived[0]]; ok {
+			return c.arrived[0]
+		}
+		c.arrived = c.arrived[1:]
+	}
+	return nil
+}
+
+// take takes a batch and checks it.
+func (c *queueCheck) take() []*item {
+	t := c.t
+	t.Helper()
+	if !slices.IsSortedFunc(c.queue.waiting, func(a, b *item) int {
+		if before(a, b) {
+			return -1
+		}
+		return 1
+	}) {
+		t.Fatal("the queue is out of order")
+	}
+	oldest := c.oldest()
+	picked, shards := c.queue.take()
+	c.batches++
+	pairs, computed := 0, 0
+	for _, s := range shards {
+		lengths := make([]int, s.pairs)
+		for i, it := range picked[pairs : pairs+s.pairs] {
+			lengths[i] = it.length
+			c.tokens += it.length
+			c.grid += c.queue.width(it)
+		}
+		pairs += s.pairs
+		computed += s.computed
+		checkPlan(t, c.queue.planner.layout, lengths, plan{order: places(s.pairs), shards: []shard{s}}, c.queue.limits)
+	}
+	c.computed += computed
+	if pairs != len(picked) || pairs == 0 || pairs > c.queue.limits.pairs || pairs > 1 && computed > c.queue.limits.tokens {
+		t.Fatalf("batch of %d pairs and %d tokens, in %d shards; limits %+v", pairs, computed, len(shards), c.queue.limits)
+	}
+	if !slices.Contains(picked, oldest) {
+		t.Fatalf("batch %d has not the oldest pair", c.batches)
+	}
+	for _, it := range picked {
+		if _, ok := c.waiting[it]; !ok {
+			t.Fatalf("batch %d has a pair that does not wait", c.batches)
+		}
+		delete(c.waiting, it)
+	}
+	for it := range c.waiting {
+		if slices.ContainsFunc(picked, func(other *item) bool {
+			return other != oldest && other.request != it.request && before(it, other)
+		}) {
+			c.waiting[it]++
+			c.worst = max(c.worst, c.waiting[it])
+			if c.waiting[it] > maxPassed {
+				t.Fatalf("a pair was passed over %d times", c.waiting[it])
+			}
+		}
+	}
+	tokens := 0
+	for it := range c.waiting {
+		tokens += c.queue.width(it)
+	}
+	if len(c.queue.waiting) != len(c.waiting) || c.queue.tokens != tokens {
+		t.Fatalf("%d pairs and %d tokens wait, the queue has %d and %d", len(c.waiting), tokens, len(c.queue.waiting), c.queue.tokens)
+	}
+	return picked
+}
+
+func places(n int) []int {
+	out := make([]int, n)
+	for i := range out {
+		out[i] = i
+	}
+	return out
+}
+
+func randomQueue(t testing.TB, r *rand.Rand) *queueCheck {
+	l := someLayouts[r.IntN(len(someLayouts))]
+	p := planner{layout: l, costs: randomCosts(r), lengthAware: r.IntN(4) > 0}
+	return newQueueCheck(t, p, limits{pairs: 1 + r.IntN(40), tokens: l.width(l.maxWidth) + r.IntN(2000)})
+}
+
+func TestQueueKeepsItsPromises(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	worst := 0
+	for range 100 {
+		c := randomQueue(t, r)
+		longest := c.queue.planner.layout.maxWidth
+		var live []*request
+		for range 60 {
+			switch {
+			case r.IntN(3) > 0:
+				if len(live) == 0 || r.IntN(2) == 0 {
+					live = append(live, new(request))
+				}
+				c.push(live[r.IntN(len(live))], randomLengths(r, 1+r.IntN(30), longest)...)
+			case r.IntN(8) == 0 && len(live) > 0:
+				c.drop(live[r.IntN(len(live))])
+			case len(c.waiting) > 0:
+				c.take()
+			}
+		}
+		for len(c.waiting) > 0 {
+			c.take()
+		}
+		worst = max(worst, c.worst)
+	}
+	if worst == 0 {
+		t.Error("no pair was ever passed over: the bound was not tested")
+	}
+	t.Logf("a pair was passed over %d times at most", worst)
+}
+
+// The adversary sends short pairs, each request new, so that a batch of short
+// pairs can always be had; one long pair is among them.
+func TestNoPairStarves(t *testing.T) {
+	for _, l := range someLayouts {
+		p := planner{layout: l, costs: costs{1, 1000, 10}, lengthAware: true}
+		c := newQueueCheck(t, p, limits{pairs: 16, tokens: l.width(l.maxWidth) + 400})
+		short := func(n int) {
+			for range n {
+				c.push(new(request), 20)
+			}
+		}
+		short(40)
+		c.push(new(request), l.maxWidth)
+		long := c.arrived[len(c.arrived)-1]
+		batches := 0
+		for taken := false; !taken; batches++ {
+			if batches > 100 {
+				t.Fatalf("%+v: the long pair is still waiting after %d batches", l, batches)
+			}
+			short(16) // as many as a batch takes, and more
+			taken = slices.Contains(c.take(), long)
+		}
+		t.Logf("%+v: the long pair was in batch %d", l, batches)
+	}
+}
+
+// A small request does not wait for a large one that came before it.
+func TestQueueIsFairOverRequests(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	l := someLayouts[1]
+	c := newQueueCheck(t, planner{layout: l, costs: assumedCosts("cpu"), lengthAware: true}, limitsOf("cpu"))
+	large := new(request)
+	for range 4 {
+		c.push(large, randomLengths(r, 500, 200)...)
+	}
+	for range 10 {
+		c.take()
+	}
+	for range 20 {
+		small := new(request)
+		c.push(small, randomLengths(r, 10, 200)...)
+		left, batches := 10, 0
+		for left > 0 {
+			batches++
+			for _, it := range c.take() {
+				if it.request == small {
+					left--
+				}
+			}
+		}
+		// The large one's turn, what is left of it, and its own.
+		if batches > turnBatches+maxPassed {
+			t.Errorf("a request of 10 pairs took %d batches", batches)
+		}
+	}
+	if len(c.waiting) == 0 {
+		t.Error("the large request is done already: nothing was tested")
+	}
+}
+
+// What a single large request computes for nothing, planned a batch at a time,
+// and what small requests do.
+func TestQueuePadding(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for name, test := range map[string]struct {
+		layout   layout
+		device   string
+		requests int
+		pairs    int
+		waiting  int // requests at once
+		most     float64
+	}{
+		"offline, GPU":                            {someLayouts[0], "gpu", 1, 4096, 1, 1},
+		"offline, CPU":                            {someLayouts[1], "cpu", 1, 4096, 1, 1},
+		"20 documents, one at a time, GPU":        {someLayouts[0], "gpu", 100, 20, 1, 30},
+		"20 documents, one at a time, CPU":        {someLayouts[1], "cpu", 100, 20, 1, 15},
+		"20 documents, 32 requests at a time GPU": {someLayouts[0], "gpu", 320, 20, 32, 10},
+		"20 documents, 32 requests at a time CPU": {someLayouts[1], "cpu", 320, 20, 32, 10},
+	} {
+		c := newQueueCheck(t, planner{layout: test.layout, costs: assumedCosts("cpu"), lengthAware: true}, limitsOf("cpu"))
+		if test.device == "gpu" {
+			c.queue.planner.costs, c.queue.limits = assumedCosts("gpu"), limitsOf("gpu")
+		}
+		for pushed := 0; pushed < test.requests || len(c.waiting) > 0; {
+			for pushed < test.requests && len(c.waiting) <= (test.waiting-1)*test.pairs {
+				request := new(request)
+				for left := test.pairs; left > 0; left -= min(left, windowPairs) {
+					lengths := make([]int, min(left, windowPairs))
+					for i := range lengths {
+						lengths[i] = marcoLength(r)
+					}
+					c.push(request, lengths...)
+				}
+				pushed++
+			}
+			c.take()
+		}
+		pct := 100 * float64(c.computed-c.grid) / float64(c.computed)
+		if pct > test.most {
+			t.Errorf("%s: %.2f %% padding beyond the grid, want at most %g", name, pct, test.most)
+		}
+		t.Logf("%s: %.2f %% padding beyond the grid, %.1f %% with it, %.1f pairs a batch",
+			name, pct, 100*float64(c.computed-c.tokens)/float64(c.computed), float64(test.requests*test.pairs)/float64(c.batches))
+	}
+}
+
+func FuzzQueue(f *testing.F) {
+	f.Add(uint64(1), []byte{1, 2, 3, 0, 0, 200, 0, 0, 0})
+	f.Add(uint64(7), []byte{255, 254, 1, 1, 1, 1, 0, 1, 1, 0, 253, 0, 0, 9})
+	f.Add(uint64(42), []byte{0, 0, 252, 8, 8, 8, 8, 252, 0})
+	f.Fuzz(func(t *testing.T, seed uint64, script []byte) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		c := randomQueue(t, r)
+		longest := c.queue.planner.layout.maxWidth
+		live := []*request{new(request)}
+		for _, step := range script[:min(len(script), 200)] {
+			last := live[len(live)-1]
+			switch {
+			case step == 0 && len(c.waiting) > 0:
+				c.take()
+			case step == 255:
+				live = append(live, new(request))
+			case step == 254:
+				c.drop(last)
+			case step == 253:
+				c.push(last, longest)
+			default:
+				c.push(live[int(step)%len(live)], randomLengths(r, 1+int(step)%20, longest)...)
+			}
+		}
+		for len(c.waiting) > 0 {
+			c.take()
+		}
+	})
+}
+
+func BenchmarkTake(b *testing.B) {
+	r := rand.New(rand.NewPCG(7, 8))
+	lengths := make([]int, windowPairs)
+	for i := range lengths {
+		lengths[i] = marcoLength(r)
+	}
+	for b.Loop() {
+		q := queue{planner: planner{layout: someLayouts[0], costs: assumedCosts("gpu"), lengthAware: true}, limits: limitsOf("gpu")}
+		items := make([]item, len(lengths))
+		request := new(request)
+		for i, n := range lengths {
+			items[i] = item{request: request, length: n}
+		}
+		q.push(request, items, time.Time{})
+		q.take()
+	}
+}

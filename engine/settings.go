@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// Policies of batching.
+const (
+	continuous = "continuous"
+	window     = "window"
+)
+
+const (
+	defaultQueueTokens = 16 << 20 // room for 32,768 pairs of 512 tokens
+	sampleTime         = 5 * time.Second
+)
+
+// settings makes the pipeline's of the configuration and what was opened, and
+// completes Info.
+func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session) (settings, error) {
+	device := session.Device()
+	lanes := cfg.Threads
+	if lanes == 0 {
+		lanes = e.library.Info().CPUs
+	}
+	s := settings{
+		planner: planner{
+			layout:      layoutOf(device, lanes, model.Config.MaxPositions),
+			costs:       assumedCosts(device),
+			lengthAware: cfg.LengthAware != "off",
+		},
+		limits:    limitsOf(device),
+		window:    cfg.Timeout,
+		capacity:  orElse(cfg.QueueTokens, defaultQueueTokens),
+		maxLength: e.info.MaxLength,
+		special:   e.tokenizer.special,
+		labels:    model.Config.Labels,
+		workers:   runtime.GOMAXPROCS(0),
+		encode:    e.tokenizer.encodeContext,
+		log:       e.log,
+	}
+	s.limits.pairs = orElse(cfg.MaxBatch, s.limits.pairs)
+	s.limits.tokens = orElse(cfg.MaxBatchTokens, s.limits.tokens)
+	if widest := s.planner.layout.width(s.maxLength); s.limits.tokens < widest {
+		return s, fmt.Errorf("engine: a batch of at most %d tokens has no room for a pair of the maximum length, which takes %d", s.limits.tokens, widest)
+	}
+	config := model.Config
+	s.reopen = func() (backend, error) { return e.reopen(cfg, config) }
+	s.calibration = Calibration{
+		Source: "assumed", Model: e.info.Model, Device: e.info.Device + " " + e.info.DeviceName, DType: e.info.DType,
+		Library: fmt.Sprintf("MLX %s, ABI %d", e.info.Library.MLXFound, e.info.Library.ABI), Lanes: s.planner.layout.lanes,
+		costs: s.planner.costs,
+	}
+	s.keptCalibration()
+	e.describeBatching(cfg, s)
+	sampler, err := system.New()
+	if err != nil {
+		return s, err
+	}
+	s.figures = func() figures { return e.figures(sampler) }
+	return s, nil
+}
+
+func orElse(n, other int) int {
+	if n == 0 {
+		return other
+	}
+	return n
+}
+
+// keptCalibration takes up what an earlier engine has kept.
+func (s *settings) keptCalibration() {
+	path, err := calibrationPath(s.calibration)
+	if err != nil { // without a home folder nothing is kept
+		s.log.Debug().Err(err).Msg("calibration is not kept")
+		return
+	}
+	s.calibrationFile = path
+	if kept, ok := readCalibration(path, s.calibration); ok {
+		s.calibration, s.planner.costs = kept, kept.costs
+	}
+}
+
+func (e *Engine) describeBatching(cfg Config, s settings) {
+	e.info.MaxBatch, e.info.MaxBatchTokens, e.info.QueueTokens = s.limits.pairs, s.limits.tokens, s.capacity
+	e.info.Policy, e.info.Timeout, e.info.LengthAware = continuous, cfg.Timeout, "on"
+	if cfg.Policy == window {
+		e.info.Policy = window
+	}
+	if !s.planner.lengthAware {
+		e.info.LengthAware = "off"
+	}
+}
+
+// reopen opens a session of the same model again. The weights are read anew:
+// keeping them would take the memory of a second model all the time.
+func (e *Engine) reopen(cfg Config, config weights.Config) (_ backend, err error) {
+	model, err := openWeights(cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, model.Close()) }()
+	if model.Config != config {
+		return nil, fmt.Errorf("the model in %s is another one now: open the engine again", model.Dir)
+	}
+	cfg.Device, cfg.DType = e.info.Device, e.info.DType
+	session, err := e.openSession(cfg, model)
+	if err != nil {
+		return nil, err // not a nil session in a backend
+	}
+	return session, nil
+}
+
+func (e *Engine) figures(sampler *system.Sampler) figures {
+	ctx, cancel := context.WithTimeout(context.Background(), sampleTime)
+	defer cancel()
+	sample, err := sampler.Sample(ctx)
+	memory, memoryErr := e.library.Memory()
+	return figures{Sample: sample, memory: memory, err: errors.Join(err, memoryErr)}
+}

@@ -1,0 +1,86 @@
+// Package system samples what this process takes of the machine. A figure that
+// the machine does not give is absent, which is not 0.
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/process"
+)
+
+// A Sample is the figures at one time; nil is absent.
+type Sample struct {
+	// CPUUsagePct is this process's CPU time, all threads, over wall time since
+	// the sample before: 100 is one core. The first sample has none.
+	CPUUsagePct *float64
+	// FootprintMB is the memory this process is charged with, in units of 2^20
+	// bytes: phys_footprint on macOS, which counts the GPU's buffers, elsewhere
+	// the resident set.
+	FootprintMB *float64
+	// GPUUtilizationPct is macOS's "Device Utilization %" of the whole GPU, all
+	// processes. Elsewhere it is absent.
+	GPUUtilizationPct *float64
+}
+
+// A Sampler takes samples. It is safe for any number of goroutines; each has
+// its own if each wants its own time between samples.
+type Sampler struct {
+	process *process.Process
+
+	mu   sync.Mutex
+	last time.Time
+	cpu  float64 // seconds used by then
+}
+
+// New makes a sampler of this process.
+func New() (*Sampler, error) {
+	p, err := process.NewProcess(int32(os.Getpid()))
+	if err != nil {
+		return nil, fmt.Errorf("system: this process: %w", err)
+	}
+	return &Sampler{process: p}, nil
+}
+
+// Sample takes a sample. It can take tens of milliseconds, so it is for a
+// goroutine of its own. What fails is absent and is told by the error; the
+// other figures stand.
+func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
+	var out Sample
+	var errs []error
+	usage, err := s.cpuUsage(ctx)
+	errs = append(errs, err)
+	out.CPUUsagePct = usage
+	bytes, err := footprint(ctx, s.process)
+	errs = append(errs, err)
+	if err == nil {
+		mb := float64(bytes) / (1 << 20)
+		out.FootprintMB = &mb
+	}
+	gpu, err := gpuUtilization(ctx)
+	errs = append(errs, err)
+	out.GPUUtilizationPct = gpu
+	return out, errors.Join(errs...)
+}
+
+func (s *Sampler) cpuUsage(ctx context.Context) (*float64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	times, err := s.process.TimesWithContext(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("system: CPU time: %w", err)
+	}
+	now, used := time.Now(), times.User+times.System
+	since, before := now.Sub(s.last).Seconds(), s.cpu
+	first := s.last.IsZero()
+	s.last, s.cpu = now, used
+	if first || since <= 0 {
+		return nil, nil
+	}
+	pct := 100 * (used - before) / since
+	return &pct, nil
+}

@@ -23,6 +23,7 @@ type Config struct {
 	Threads    int    // CPU shards at work at once; 0 is one per processor
 	Logger     zerolog.Logger
 
+	TokenizerWorkers int // 0 is one per processor
 	// MaxBatch and MaxBatchTokens bound a batch: its pairs, and the tokens
 	// computed for it, padding included. A batch has room for one pair of
 	// MaxLength at least.

@@ -59,7 +59,7 @@ func (cfg *Config) check() error {
 	if cfg.MaxLength != 0 && cfg.MaxLength < minLength {
 		return fmt.Errorf("engine: a maximum length of %d holds no pair: [CLS] and two [SEP] need %d tokens", cfg.MaxLength, minLength)
 	}
-	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads) < 0 || cfg.Timeout < 0 {
+	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || cfg.Timeout < 0 {
 		return errors.New("engine: limits, threads and times must not be negative")
 	}
 	if (cfg.Policy == window) != (cfg.Timeout > 0) {

@@ -43,7 +43,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 		maxLength: e.info.MaxLength,
 		special:   e.tokenizer.special,
 		labels:    model.Config.Labels,
-		workers:   runtime.GOMAXPROCS(0),
+		workers:   orElse(cfg.TokenizerWorkers, runtime.GOMAXPROCS(0)),
 		encode:    e.tokenizer.encodeContext,
 		log:       e.log,
 	}

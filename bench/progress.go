@@ -5,38 +5,45 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/results"
 )
 
 // Progress is how far a benchmark has come.
 type Progress struct {
-	Point, Points int // from 1
-	Run, Runs     int // of the point, from 1
-	Label         string
-	Done, Total   int // requests of the run; Total is 0 if its end is a time
-	Elapsed       time.Duration
-	Length        time.Duration // of the run, if its end is a time
-	PairsPerS     float64
-	P50, P95      float64       // milliseconds, NaN before the first answer
-	Left          time.Duration // for all that is left, negative if not known yet
+	Step, Steps int    // a step is a run of a point, from 1
+	Label       string // of the point
+	Done, Total int    // requests of the run; Total is 0 if its end is a time
+	Elapsed     time.Duration
+	Length      time.Duration // of the run, if its end is a time
+	PairsPerS   float64
+	P50, P95    float64       // milliseconds, NaN before the first answer
+	Left        time.Duration // for this step and those behind it, negative if not known yet
+}
+
+// A step is a run that is to be measured.
+type step struct {
+	point    *results.Point
+	run      int
+	settings experiment.Settings
+	label    string
 }
 
 // A reporter tells of the progress, now and then.
 type reporter struct {
-	tell   func(Progress)
-	points []results.Point
-	stop   chan struct{}
-	done   chan struct{}
+	tell  func(Progress)
+	steps []step
+	stop  chan struct{}
+	done  chan struct{}
 
-	mu     sync.Mutex
-	load   *load // under way, nil between runs
-	start  time.Time
-	number int
-	point  int
+	mu    sync.Mutex
+	load  *load // under way, nil between runs
+	start time.Time
+	at    int // the step under way
 }
 
-func newReporter(o Options, points []results.Point) *reporter {
-	r := &reporter{tell: o.Progress, points: points, stop: make(chan struct{}), done: make(chan struct{})}
+func newReporter(o Options, steps []step) *reporter {
+	r := &reporter{tell: o.Progress, steps: steps, stop: make(chan struct{}), done: make(chan struct{})}
 	if r.tell == nil {
 		close(r.done)
 		return r
@@ -66,10 +73,16 @@ func (r *reporter) close() {
 	<-r.done
 }
 
-func (r *reporter) begin(point, number int, l *load) {
+// begin is told which run begins.
+func (r *reporter) begin(point *results.Point, run int, l *load) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.load, r.point, r.number, r.start = l, point, number, time.Now()
+	for i, s := range r.steps {
+		if s.point == point && s.run == run {
+			r.at = i
+		}
+	}
+	r.load, r.start = l, time.Now()
 }
 
 func (r *reporter) end() {
@@ -80,45 +93,38 @@ func (r *reporter) end() {
 
 func (r *reporter) now() (Progress, bool) {
 	r.mu.Lock()
-	l, point, number, elapsed := r.load, r.point, r.number, time.Since(r.start)
+	l, at, elapsed := r.load, r.at, time.Since(r.start)
 	r.mu.Unlock()
 	if l == nil {
 		return Progress{}, false
 	}
-	s := l.settings
 	p := Progress{
-		Point: point + 1, Points: len(r.points), Run: number + 1, Runs: s.Runs,
-		Label: s.Label(nil), Total: s.Requests, Elapsed: elapsed, Length: time.Duration(s.Duration),
+		Step: at + 1, Steps: len(r.steps), Label: r.steps[at].label,
+		Total: l.settings.Requests, Elapsed: elapsed, Length: time.Duration(l.settings.Duration),
 	}
 	var pairs int
 	p.Done, pairs, p.P50, p.P95 = l.soFar()
 	p.PairsPerS = float64(pairs) / elapsed.Seconds()
-	p.Left = r.left(p)
+	p.Left = left(r.steps[at:], p)
 	return p, true
 }
 
 // left is the time for what is left, if its pairs go as those so far.
-func (r *reporter) left(p Progress) time.Duration {
-	pairs, length := 0.0, time.Duration(0)
-	for i, point := range r.points[p.Point-1:] {
-		s := point.Settings
-		runs := s.Runs
-		if i == 0 {
-			runs -= p.Run - 1
-		}
-		pairs += float64(runs * s.Requests * s.Batch)
-		length += time.Duration(runs) * time.Duration(s.Duration)
-		if i == 0 {
-			pairs -= float64(p.Done * s.Batch)
-			if s.Duration > 0 {
-				pairs, length = 0, length-min(p.Elapsed, time.Duration(s.Duration))
-			}
-		}
+func left(steps []step, p Progress) time.Duration {
+	pairs, length := 0, time.Duration(0)
+	for _, s := range steps {
+		pairs += s.settings.Requests * s.settings.Batch
+		length += time.Duration(s.settings.Duration)
 	}
-	if pairs == 0 {
+	pairs -= p.Done * steps[0].settings.Batch
+	if p.Length > 0 {
+		length -= min(p.Elapsed, p.Length)
+		pairs += p.Done * steps[0].settings.Batch
+	}
+	if pairs <= 0 {
 		return length
 	}
-	seconds := pairs / p.PairsPerS
+	seconds := float64(pairs) / p.PairsPerS
 	if math.IsInf(seconds, 0) || math.IsNaN(seconds) {
 		return -1
 	}

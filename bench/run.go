@@ -57,27 +57,92 @@ type session struct {
 // the error is ErrFailed at the end. If ctx ends, what is complete is kept and
 // the error is that of ctx.
 func Run(ctx context.Context, e *experiment.Experiment, o Options) (*results.Result, error) {
+	s, err := newSession(e, o)
+	if err != nil {
+		return nil, err
+	}
+	var steps []step
+	for i := range s.result.Points {
+		p := &s.result.Points[i]
+		for run := len(p.Runs); run < p.Settings.Runs; run++ {
+			steps = append(steps, s.step(p, run))
+		}
+	}
+	s.progress = newReporter(o, steps)
+	defer s.progress.close()
+	for i := range s.result.Points {
+		p := &s.result.Points[i]
+		if err := s.measure(ctx, p, p.Settings.Runs); err != nil {
+			return s.result, errors.Join(err, s.write())
+		}
+	}
+	return s.result, s.finish()
+}
+
+// RunInTurns measures two experiments in rounds: all points of the first, then
+// all of the second, and again. What else the machine does meanwhile then comes
+// to both alike.
+func RunInTurns(ctx context.Context, experiments [2]*experiment.Experiment, rounds int, o Options) (r [2]*results.Result, err error) {
+	if a, b := experiments[0].Name, experiments[1].Name; a == b {
+		return r, inputError{fmt.Errorf("both experiments are named %s, so that one's results would take the other's place: give one another name", a)}
+	}
+	var sessions [2]*session
+	var steps []step
+	for i, e := range experiments {
+		for k := range e.Points {
+			e.Points[k].Runs = rounds
+		}
+		if sessions[i], err = newSession(e, o); err != nil {
+			return r, err
+		}
+		r[i] = sessions[i].result
+	}
+	for round := range rounds {
+		for _, s := range sessions {
+			for i := range s.result.Points {
+				steps = append(steps, s.step(&s.result.Points[i], round))
+			}
+		}
+	}
+	progress := newReporter(o, steps)
+	defer progress.close()
+	for round := range rounds {
+		for _, s := range sessions {
+			s.progress = progress
+			for i := range s.result.Points {
+				if err := s.measure(ctx, &s.result.Points[i], round+1); err != nil {
+					return r, errors.Join(err, sessions[0].write(), sessions[1].write())
+				}
+			}
+		}
+	}
+	return r, errors.Join(sessions[0].finish(), sessions[1].finish())
+}
+
+func newSession(e *experiment.Experiment, o Options) (*session, error) {
 	s := &session{Options: o, experiment: e, files: results.Files{Dir: o.Folder, Name: e.Name}}
 	if err := s.begin(); err != nil {
 		return nil, inputError{err}
 	}
-	s.progress = newReporter(o, s.result.Points)
-	defer s.progress.close()
-	for i := range s.result.Points {
-		p := &s.result.Points[i]
-		if p.Done() {
-			continue
-		}
-		if err := s.measure(ctx, i); err != nil {
-			return s.result, errors.Join(err, s.write())
-		}
+	return s, nil
+}
+
+func (s *session) step(p *results.Point, run int) step {
+	label := s.result.Name + ", " + p.Settings.Label(s.result.Swept)
+	if p.Settings.Runs > 1 {
+		label += fmt.Sprintf(", run %d of %d", run+1, p.Settings.Runs)
 	}
+	return step{point: p, run: run, settings: p.Settings, label: label}
+}
+
+// finish writes everything once all is measured.
+func (s *session) finish() error {
 	now := time.Now()
 	s.result.Finished = &now
 	if err := s.write(); err != nil {
-		return s.result, err
+		return err
 	}
-	return s.result, failures(s.result)
+	return failures(s.result)
 }
 
 func failures(r *results.Result) error {
@@ -154,17 +219,15 @@ func (s *session) resume() error {
 	return nil
 }
 
-// measure measures what is left of a point. Its failure is recorded; what is
-// returned ends the experiment.
-func (s *session) measure(ctx context.Context, i int) error {
-	p := &s.result.Points[i]
-	err := s.runPoint(ctx, p, i, s.write0)
+// measure measures what is left of a point up to so many runs. Its failure is
+// recorded; what is returned ends the experiment.
+func (s *session) measure(ctx context.Context, p *results.Point, runs int) error {
+	if p.Error != "" || len(p.Runs) >= runs {
+		return nil
+	}
+	err := s.runPoint(ctx, p, runs)
 	if ctx.Err() != nil {
 		return ctx.Err()
-	}
-	var writing writeError
-	if errors.As(err, &writing) {
-		return writing.error
 	}
 	if err != nil {
 		p.Error = err.Error()
@@ -173,19 +236,8 @@ func (s *session) measure(ctx context.Context, i int) error {
 	return s.writeReport(nil)
 }
 
-// writeError is an error of the results folder, which ends all.
-type writeError struct{ error }
-
-// write0 writes the results alone.
-func (s *session) write0() error {
-	if err := results.Write(s.files.JSON(), s.result); err != nil {
-		return writeError{err}
-	}
-	return nil
-}
-
 // runPoint opens an engine, warms it up and measures the runs that are left.
-func (s *session) runPoint(ctx context.Context, p *results.Point, i int, done func() error) (err error) {
+func (s *session) runPoint(ctx context.Context, p *results.Point, runs int) (err error) {
 	t, err := openTarget(ctx, s.Engine, p.Settings, s.workload)
 	if err != nil {
 		return err
@@ -197,13 +249,15 @@ func (s *session) runPoint(ctx context.Context, p *results.Point, i int, done fu
 			return fmt.Errorf("warm-up: %w", err)
 		}
 	}
-	for len(p.Runs) < p.Settings.Runs {
-		run, err := s.runOnce(ctx, t, i, len(p.Runs))
+	for len(p.Runs) < runs {
+		run, err := s.runOnce(ctx, t, p)
 		if err != nil {
 			return err
 		}
 		p.Runs = append(p.Runs, *run)
-		if err := done(); err != nil {
+		// Written at once, so that no more than a run is lost. What fails here
+		// fails after the point too, and ends the experiment there.
+		if err := results.Write(s.files.JSON(), s.result); err != nil {
 			return err
 		}
 	}
@@ -211,13 +265,13 @@ func (s *session) runPoint(ctx context.Context, p *results.Point, i int, done fu
 }
 
 // runOnce is one run.
-func (s *session) runOnce(ctx context.Context, t *target, point, number int) (*results.Run, error) {
+func (s *session) runOnce(ctx context.Context, t *target, p *results.Point) (*results.Run, error) {
 	l := &load{settings: t.settings, do: t.do}
 	before := t.engine.Stats()
 	run := &results.Run{Started: time.Now()}
 	watcher := startSampler(t.read)
 	l.start = watcher.start // one clock for both
-	s.progress.begin(point, number, l)
+	s.progress.begin(p, len(p.Runs), l)
 	err := l.run(ctx)
 	s.progress.end()
 	wall := time.Since(l.start)

@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo test lint goldens check-darwin clean
+.PHONY: help build demo test fuzz lint goldens check-darwin clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -30,7 +30,7 @@ demo: build ## rerank some package descriptions with the builtin model
 
 test: build ## every check there is
 	@$(SETUP) smoke
-	@$(MAKE) --no-print-directory test-go lint check-darwin
+	@$(MAKE) --no-print-directory test-go fuzz lint check-darwin
 
 .PHONY: test-go
 test-go:
@@ -40,6 +40,21 @@ test-go:
 	go mod tidy -diff
 	go vet ./...
 	go test -race ./...
+
+# The fuzz targets one after another: go fuzzes one at a time.
+FUZZTIME ?= 15s
+fuzz: build ## fuzz every target for FUZZTIME (15s)
+	@$(MAKE) --no-print-directory fuzz-go
+.PHONY: fuzz-go
+fuzz-go:
+	@for package in $$(go list ./...); do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "fuzzing $$package $$target for $(FUZZTIME)"; \
+			out=$$(go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$package 2>&1) \
+				|| { echo "$$out"; exit 1; }; \
+			echo "$$out" | grep execs | tail -n 1; \
+		done; \
+	done
 
 lint: build ## golangci-lint, at the version that scripts/pins.ini names
 	@$(SETUP) lint

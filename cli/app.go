@@ -26,6 +26,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 		return report(ctx, s.Err, printCandidates(s.Out, app.Commands, args[2:]))
 	}
 	err := app.RunContext(ctx, flagsFirst(args, app.Commands))
+	downloadsOf(app).end()
 	return report(ctx, s.Err, err)
 }
 
@@ -42,7 +43,7 @@ func newApp(s Streams) *cli.App {
 			"file. NO_COLOR keeps colours out of the log.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
 		Commands: []*cli.Command{
-			rerankCommand(s), scoreCommand(s), tokenizeCommand(s), doctorCommand(s),
+			rerankCommand(s), scoreCommand(s), tokenizeCommand(s), modelCommand(s), doctorCommand(s),
 			completionCommand(s), manCommand(s), versionCommand(s),
 		},
 		Action:         func(c *cli.Context) error { return withoutCommand(c, s) },
@@ -51,15 +52,27 @@ func newApp(s Streams) *cli.App {
 		Reader:         s.In,
 		Writer:         s.Out,
 		ErrWriter:      s.Err,
+		Metadata:       map[string]any{downloadsKey: newDownloads(s.Err)},
 	}
 	for _, c := range app.Commands {
-		c.OnUsageError = onUsageError
-		// Without a help subcommand, which would take the place of a passage
-		// that reads "help"; its template is then to be named.
-		c.HideHelpCommand = true
-		c.CustomHelpTemplate = cli.CommandHelpTemplate
+		prepare(c)
 	}
 	return app
+}
+
+// prepare gives a command and its subcommands what all commands have.
+func prepare(c *cli.Command) {
+	c.OnUsageError = onUsageError
+	// Without a help subcommand, which would take the place of a passage that
+	// reads "help"; its template is then to be named.
+	c.HideHelpCommand = true
+	c.CustomHelpTemplate = cli.CommandHelpTemplate
+	if len(c.Subcommands) > 0 {
+		c.CustomHelpTemplate = cli.SubcommandHelpTemplate
+	}
+	for _, sub := range c.Subcommands {
+		prepare(sub)
+	}
 }
 
 // withoutCommand answers a command line that names no command of ours.

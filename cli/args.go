@@ -12,13 +12,13 @@ import (
 // `rerank "a passage" --query q` would score the passages "--query" and "q".
 // Arguments after "--" stay as they are.
 func flagsFirst(args []string, commands []*cli.Command) []string {
-	command := findCommand(args, commands)
+	command, first := findCommand(args, commands)
 	if command == nil {
 		return args
 	}
-	start := []string{args[0], args[1]}
+	start := slices.Clone(args[:first])
 	var flags, rest []string
-	for i := 2; i < len(args); i++ {
+	for i := first; i < len(args); i++ {
 		switch arg := args[i]; {
 		case arg == "--":
 			rest = append(rest, args[i+1:]...)
@@ -42,16 +42,20 @@ func flagsFirst(args []string, commands []*cli.Command) []string {
 	return slices.Concat(start, flags, rest)
 }
 
-func findCommand(args []string, commands []*cli.Command) *cli.Command {
-	if len(args) < 2 {
-		return nil
-	}
-	for _, c := range commands {
-		if c.HasName(args[1]) {
-			return c
+// findCommand returns the command that args name, and where its own arguments
+// begin; nil if there is none, or if it is to be followed by a subcommand.
+func findCommand(args []string, commands []*cli.Command) (*cli.Command, int) {
+	for i := 1; i < len(args); i++ {
+		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[i]) })
+		if at < 0 {
+			return nil, 0
 		}
+		if len(commands[at].Subcommands) == 0 {
+			return commands[at], i + 1
+		}
+		commands = commands[at].Subcommands
 	}
-	return nil
+	return nil, 0
 }
 
 // takesNext reports whether arg is a flag of the command whose value is the

@@ -27,6 +27,10 @@ func TestFlagsFirst(t *testing.T) {
 		{"value is missing", "rerank a --query", "rerank --query"},
 		{"help", "rerank a --help --query q", "rerank --help"},
 		{"help as a value", "rerank --query --help a", "rerank --query --help -- a"},
+		{"subcommand", "model show org/name --json", "model show --json -- org/name"},
+		{"subcommand help", "model pull org/name --help", "model pull --help"},
+		{"no subcommand", "model --help", "model --help"},
+		{"unknown subcommand", "model frob a --json", "model frob a --json"},
 		{"help as an argument", "rerank -- -h", "rerank -- -h"},
 	}
 	for _, test := range tests {

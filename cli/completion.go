@@ -126,7 +126,7 @@ func flagNames(command *cli.Command) []string {
 // valuesOf lists the values of a flag that has a fixed set of them.
 func valuesOf(flag string) []string {
 	name := strings.TrimLeft(flag, "-")
-	for _, ch := range append([]choice{longChoice}, choices...) {
+	for _, ch := range append([]choice{longChoice, formatChoice, outputFormatChoice, onErrorChoice}, choices...) {
 		if ch.name == name {
 			return ch.values
 		}

@@ -76,7 +76,7 @@ func examine(ctx context.Context, config engine.Config) []check {
 			config.Device = string(mlx.CPU) // for the rest
 		}
 	}
-	config, found = checkModels(config)
+	config, found = checkModels(ctx, config)
 	checks = append(checks, found...)
 	switch {
 	case library == nil:
@@ -161,29 +161,33 @@ func checkMemory(library *mlx.Library) check {
 // checkModels reads the files of the builtin model, and of the one asked for
 // when that is another. It returns the configuration with a usable model, with
 // none if there is none.
-func checkModels(config engine.Config) (engine.Config, []check) {
+func checkModels(ctx context.Context, config engine.Config) (engine.Config, []check) {
 	usable := config
 	usable.Model, usable.Adapter = "", ""
-	builtin := checkModel("builtin", weights.Builtin, "")
+	builtin := checkModel(ctx, "builtin", weights.Builtin, "")
 	if !builtin.failed() {
 		usable.Model = weights.Builtin
 	}
 	if config.Model == weights.Builtin && config.Adapter == "" {
 		return usable, []check{builtin}
 	}
-	asked := checkModel("model", config.Model, config.Adapter)
+	asked := checkModel(ctx, "model", config.Model, config.Adapter)
 	if !asked.failed() {
 		usable = config
 	}
 	return usable, []check{builtin, asked}
 }
 
-func checkModel(name, ref, adapter string) check {
-	model, err := weights.Open(ref, weights.Options{Adapter: adapter})
+// checkModel reads the files of a model. It downloads nothing.
+func checkModel(ctx context.Context, name, ref, adapter string) check {
+	model, err := weights.Open(ctx, ref, weights.Options{Adapter: adapter, NoDownload: true})
 	if err != nil {
 		remedy := "give --model a directory with the model's files, or use --model builtin"
-		if ref == weights.Builtin {
+		switch {
+		case ref == weights.Builtin:
 			remedy = "run `make build`, which fetches its files"
+		case errors.Is(err, weights.ErrNotDownloaded):
+			remedy = "run `mlxrank model pull " + ref + "`, or use --model builtin"
 		}
 		return check{name: name, text: err.Error(), remedy: remedy}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights"
+	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 )
 
 // states reads doctor's lines: the state of each check by name.
@@ -48,6 +49,8 @@ func states(t *testing.T, r result) map[string]string {
 }
 
 func TestDoctor(t *testing.T) {
+	hub := hubtest.New(t)
+	hub.Use(t)
 	tiny := tinyModel(t)
 	none := filepath.Join(t.TempDir(), "none")
 	all := []string{"program", "processor", "library", "mlx", "mlx-c", "blas", "device", "builtin", "tokenizer", "forward", "memory"}
@@ -60,7 +63,7 @@ func TestDoctor(t *testing.T) {
 	}{
 		{"all is well", nil, all, nil, []string{"libmlxrank", "processors", "peak", "6 layers of 384", "on cpu in float32"}},
 		{"another model", []string{"--model", tiny}, append([]string{"model"}, all...), nil, []string{tiny, "2 layers of 64", "by " + tiny}},
-		{"hub model", []string{"--model", defaultModel}, append([]string{"model"}, all...), []string{"model"}, []string{defaultModel, "--model DIR", "by builtin"}},
+		{"hub model", []string{"--model", defaultModel}, append([]string{"model"}, all...), []string{"model"}, []string{defaultModel, "not downloaded yet", "mlxrank model pull " + defaultModel, "by builtin"}},
 		{"no such adapter, another dtype", []string{"--model", tiny, "--adapter", none, "--dtype", "bfloat16"}, append([]string{"model"}, all...), []string{"model"}, []string{none, "by builtin on cpu in bfloat16"}},
 		{"no library", []string{"--library", none}, []string{"program", "processor", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
 	} {
@@ -89,6 +92,9 @@ func TestDoctor(t *testing.T) {
 				}
 			}
 		})
+	}
+	if n := len(hub.Requests()); n > 0 {
+		t.Errorf("doctor has made %d requests to the hub", n)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"unicode"
+
+	"github.com/mlxrank/mlxrank/cli/records"
 )
 
 // documents are the passages to rank and where each stands.
@@ -54,7 +56,7 @@ func startsArray(r *bufio.Reader) (bool, error) {
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
 		return false, err
 	}
-	start = bytes.TrimLeftFunc(bytes.TrimPrefix(start, utf8BOM), unicode.IsSpace)
+	start = bytes.TrimLeftFunc(bytes.TrimPrefix(start, records.UTF8BOM), unicode.IsSpace)
 	rest, ok := bytes.CutPrefix(start, []byte("["))
 	rest = bytes.TrimLeftFunc(rest, unicode.IsSpace)
 	return ok && len(rest) > 0 && bytes.IndexByte([]byte(`"{]`), rest[0]) >= 0, nil
@@ -62,8 +64,8 @@ func startsArray(r *bufio.Reader) (bool, error) {
 
 func readLines(name string, r *bufio.Reader) (documents, error) {
 	docs := documents{kind: "line"}
-	for l := newLines(name, r); ; {
-		line, err := l.next()
+	for l := records.NewLines(name, r); ; {
+		line, err := l.Next()
 		if errors.Is(err, io.EOF) {
 			return docs, nil
 		}
@@ -72,16 +74,16 @@ func readLines(name string, r *bufio.Reader) (documents, error) {
 		}
 		text, err := passage(line)
 		if err != nil {
-			return documents{}, l.errorf("%w", err)
+			return documents{}, l.Errorf("%w", err)
 		}
-		docs.add(text, l.number)
+		docs.add(text, l.Number())
 	}
 }
 
 // readArray reads an array of strings, or of objects as in lines.
 func readArray(name string, r *bufio.Reader) (documents, error) {
-	if start, err := r.Peek(len(utf8BOM)); err == nil && bytes.Equal(start, utf8BOM) {
-		if _, err := r.Discard(len(utf8BOM)); err != nil {
+	if start, err := r.Peek(len(records.UTF8BOM)); err == nil && bytes.Equal(start, records.UTF8BOM) {
+		if _, err := r.Discard(len(records.UTF8BOM)); err != nil {
 			return documents{}, err
 		}
 	}
@@ -125,7 +127,7 @@ func itemText(item json.RawMessage) (string, error) {
 	case '{':
 		return objectPassage(item)
 	}
-	return "", fmt.Errorf("neither a string nor an object: %s", abridge(item))
+	return "", fmt.Errorf("neither a string nor an object: %s", records.Abridge(item))
 }
 
 // passage is the text of a line: the line itself, or, when it begins with a
@@ -144,15 +146,15 @@ func passage(line []byte) (string, error) {
 
 // objectPassage is the field "document", or else "text", of a JSON object.
 func objectPassage(data []byte) (string, error) {
-	object, err := parseObject(data)
+	object, err := records.ParseObject(data)
 	if err != nil {
 		return "", err
 	}
 	if _, ok := object["document"]; ok {
-		return object.text("document")
+		return object.Text("document")
 	}
 	if _, ok := object["text"]; ok {
-		return object.text("text")
+		return object.Text("text")
 	}
 	return "", errors.New(`the object has neither a field "document" nor a field "text"`)
 }

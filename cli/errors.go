@@ -46,7 +46,7 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	case errors.Is(err, syscall.EPIPE):
 		return exitBrokenPipe
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		err, status = errors.New("interrupted"), exitInterrupted
+		err, status = interrupted(err), exitInterrupted
 	case errors.As(err, &usage), errors.As(err, &library):
 		status = exitUsage
 	}
@@ -54,6 +54,15 @@ func report(ctx context.Context, w io.Writer, err error) int {
 		return exitFailure
 	}
 	return status
+}
+
+// interrupted is what to say of an error that an interrupt has caused.
+func interrupted(err error) error {
+	var kept *keptError
+	if errors.As(err, &kept) {
+		return errors.New("interrupted; " + kept.advice())
+	}
+	return errors.New("interrupted")
 }
 
 // onUsageError rewords what the flag package says of a wrong flag.

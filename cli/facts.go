@@ -21,6 +21,8 @@ type facts struct {
 	Activation string `json:"activation"`
 
 	Pairs           int     `json:"pairs"`
+	Skipped         int     `json:"skipped,omitempty"` // lines that could not be scored
+	Resumed         int     `json:"resumed,omitempty"` // lines that an earlier run had dealt with
 	Truncated       int     `json:"truncated"`
 	Batches         int     `json:"batches"`
 	Tokens          int     `json:"tokens"`
@@ -82,11 +84,18 @@ func (f *facts) write(w io.Writer) error {
 	stage := func(name string, v float64) string {
 		return fmt.Sprintf("%-13s%10.1f ms %3.0f %%", name, v, percent(v, f.LatencyMS))
 	}
-	var b strings.Builder
-	for _, row := range [][2]string{
+	rows := [][2]string{
 		{"model", fmt.Sprintf("%s, max length %d tokens, activation %s", model, f.MaxLength, f.Activation)},
 		{"device", fmt.Sprintf("%s, %s", device, f.DType)},
 		{"pairs", fmt.Sprintf("%d (%d truncated) in %s, %.1f pairs/s", f.Pairs, f.Truncated, count(f.Batches, "batch", "batches"), f.ThroughputPairs)},
+	}
+	if f.Skipped > 0 {
+		rows = append(rows, [2]string{"skipped", count(f.Skipped, "line", "lines") + " that could not be scored"})
+	}
+	if f.Resumed > 0 {
+		rows = append(rows, [2]string{"resumed", "after " + count(f.Resumed, "line", "lines") + " of an earlier run"})
+	}
+	rows = append(rows, [][2]string{
 		{"tokens", fmt.Sprintf("%d real, %d computed (%.1f %% padding)", f.Tokens, f.ComputedTokens, f.PaddingWastePct)},
 		{"start-up", fmt.Sprintf("%.1f ms: library %.1f, weights %.1f, tokenizer %.1f, session %.1f, in part at once",
 			f.StartupMS, f.LibraryMS, f.WeightsMS, f.TokenizerMS, f.SessionMS)},
@@ -95,7 +104,9 @@ func (f *facts) write(w io.Writer) error {
 		{"", stage("queue wait", f.QueueWaitMS)},
 		{"", stage("other", f.OtherMS)},
 		{"", stage("all", f.LatencyMS)},
-	} {
+	}...)
+	var b strings.Builder
+	for _, row := range rows {
 		fmt.Fprintf(&b, "%-10s%s\n", row[0], row[1])
 	}
 	_, err := io.WriteString(w, b.String())

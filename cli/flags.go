@@ -57,7 +57,7 @@ func sharedFlags() []string {
 func engineFlags(model string) []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "model", Value: model, DefaultText: model,
-			Usage: "score with `MODEL`: a directory, or builtin"},
+			Usage: "score with `MODEL`: the id of one on the Hugging Face hub, a directory, or builtin"},
 		&cli.StringFlag{Name: "adapter", Usage: "merge the PEFT LoRA adapter in `DIR` into the model"},
 		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "cut pairs to `N` tokens"},
 	}
@@ -106,6 +106,7 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		Activation: c.String("activation"),
 		Library:    c.String("library"),
 		Logger:     logger,
+		Progress:   downloadsOf(c.App).report,
 	}, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
@@ -99,6 +100,7 @@ func TestBadModel(t *testing.T) {
 }
 
 func TestBadReference(t *testing.T) {
+	hubtest.New(t).Use(t)
 	tiny := tinyModel(t)
 	file := writeFile(t, filepath.Join(t.TempDir(), "model.bin"), "x")
 	for _, test := range []struct {
@@ -106,8 +108,9 @@ func TestBadReference(t *testing.T) {
 		flags []string
 		words []string
 	}{
-		{"the default, without the hub", nil, []string{defaultModel, "--model builtin", "--model DIR"}},
-		{"hub id", []string{"--model", "org/name"}, []string{"org/name", "--model builtin", "--model DIR"}},
+		{"the default, which the hub has not", nil, []string{defaultModel, "no such model on the hub"}},
+		{"hub id", []string{"--model", "org/name"}, []string{"org/name", "no such directory", "no such model on the hub", "spelling"}},
+		{"id without organisation", []string{"--model", "bert-base-uncased"}, []string{"bert-base-uncased", "no such directory", "ORG/NAME"}},
 		{"no such directory", []string{"--model", tiny + "/none"}, []string{tiny + "/none", "no such directory"}},
 		{"a file", []string{"--model", file}, []string{file, "not a directory"}},
 		{"no adapter directory", []string{"--model", tiny, "--adapter", tiny + "/none"}, []string{tiny + "/none"}},

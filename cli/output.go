@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -10,112 +9,103 @@ import (
 	"path/filepath"
 )
 
-// output is what a command writes. A file is written under a temporary name
-// beside its place and takes the place at commit, so that what stood there
-// stays until then. Standard output, devices and pipes are written directly.
-type output struct {
-	*bufio.Writer
-	file *os.File // nil for standard output
-	temp string   // "" when written directly
-	path string
+// output takes the lines of scored records, a window at a time.
+type output interface {
+	// begin comes first. It says what the output depends on, and returns how far
+	// an earlier run came.
+	begin([]setting) (state, error)
+	// write adds the lines of a window, and says where the input and the counts
+	// are behind it.
+	write(lines []byte, input position, counts tally) error
+	// commit completes the output.
+	commit() error
+	// close ends what was not committed because of err, and returns err and what
+	// there is to say about it.
+	close(err error) error
 }
 
-// createOutput starts an output to path, or to stdout for "-".
-func createOutput(path string, stdout io.Writer) (*output, error) {
+// createOutput starts an output to path, or to stdout for "-". A file appears
+// when it is complete, standard output, devices and pipes are written as it
+// comes.
+func createOutput(path string, stdout io.Writer, resume bool) (output, error) {
 	if path == "-" {
-		return &output{Writer: bufio.NewWriter(stdout)}, nil
+		return &stream{Writer: bufio.NewWriter(stdout)}, nil
 	}
+	path, special, err := place(path)
+	if err != nil {
+		return nil, err
+	}
+	if !special {
+		return openPartial(path, resume)
+	}
+	if resume {
+		return nil, usagef("--resume needs an output file, and %s is none", path)
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("create output: %w", err)
+	}
+	return &stream{Writer: bufio.NewWriter(file), file: file}, nil
+}
+
+// place returns where an output to path belongs, and whether something that is
+// no regular file is there.
+func place(path string) (_ string, special bool, _ error) {
 	// A symbolic link stays one: what it points to is replaced.
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
 	info, err := os.Stat(path)
 	switch {
-	case err == nil && info.IsDir():
-		return nil, fmt.Errorf("create output: %s is a directory, a file is needed", path)
-	case err == nil && !info.Mode().IsRegular():
-		return openDevice(path)
-	case err == nil:
-		return createTemp(path, info)
 	case errors.Is(err, os.ErrNotExist):
-		return createTemp(path, nil)
+		return path, false, nil
+	case err != nil:
+		return "", false, fmt.Errorf("create output: %w", err)
+	case info.IsDir():
+		return "", false, fmt.Errorf("create output: %s is a directory, a file is needed", path)
 	}
-	return nil, fmt.Errorf("create output: %w", err)
+	return path, !info.Mode().IsRegular(), nil
 }
 
-func openDevice(path string) (*output, error) {
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return nil, fmt.Errorf("create output: %w", err)
-	}
-	return &output{Writer: bufio.NewWriter(file), file: file, path: path}, nil
+// stream is an output that is seen as it is written.
+type stream struct {
+	*bufio.Writer
+	file *os.File // nil for standard output
 }
 
-// createTemp starts an output that will take the place of old, nil when there
-// is no such file yet.
-func createTemp(path string, old os.FileInfo) (*output, error) {
-	// Not os.CreateTemp, whose files are private whatever the umask says.
-	temp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+rand.Text()[:8]+".tmp")
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return nil, fmt.Errorf("create output %s: %w", path, err)
+func (s *stream) begin([]setting) (state, error) { return state{}, nil }
+
+func (s *stream) write(lines []byte, _ position, _ tally) error {
+	_, err := s.Write(lines)
+	if err == nil {
+		err = s.Flush()
 	}
-	o := &output{Writer: bufio.NewWriter(file), file: file, temp: temp, path: path}
-	if old == nil {
-		return o, nil
-	}
-	if err := file.Chmod(old.Mode().Perm()); err != nil {
-		return nil, errors.Join(fmt.Errorf("create output %s: %w", path, err), o.discard())
-	}
-	return o, nil
+	return s.wrap(err)
 }
 
-// streamed reports whether what is written is seen before commit.
-func (o *output) streamed() bool { return o.temp == "" }
-
-// commit completes the output.
-func (o *output) commit() error {
-	if err := o.Flush(); err != nil || o.file == nil {
-		return o.wrap(err)
+func (s *stream) commit() error {
+	err := s.Flush()
+	if s.file != nil {
+		err = errors.Join(err, s.file.Close())
+		s.file = nil
 	}
-	if o.temp != "" {
-		if err := o.file.Sync(); err != nil {
-			return o.wrap(err)
-		}
-	}
-	file := o.file
-	o.file = nil
-	if err := file.Close(); err != nil || o.temp == "" {
-		return o.wrap(err)
-	}
-	if err := os.Rename(o.temp, o.path); err != nil {
-		return o.wrap(err)
-	}
-	o.temp = ""
-	return nil
+	return s.wrap(err)
 }
 
-// discard drops what was not committed. It is safe after commit.
-func (o *output) discard() error {
-	var errs []error
-	if o.file != nil {
-		errs = append(errs, o.file.Close())
-		o.file = nil
+func (s *stream) close(err error) error {
+	if s.file != nil {
+		err = errors.Join(err, s.file.Close())
 	}
-	if o.temp != "" {
-		errs = append(errs, os.Remove(o.temp))
-		o.temp = ""
-	}
-	return o.wrap(errors.Join(errs...))
+	return err
 }
 
-func (o *output) wrap(err error) error {
+func (s *stream) wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	name := o.path
-	if name == "" {
-		name = "standard output"
+	name := "standard output"
+	if s.file != nil {
+		name = s.file.Name()
 	}
 	return fmt.Errorf("write %s: %w", name, err)
 }

@@ -2,24 +2,13 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
-
-// newOutput starts an output with some text in it.
-func newOutput(t *testing.T, path string) *output {
-	t.Helper()
-	o, err := createOutput(path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := o.WriteString("new"); err != nil {
-		t.Fatal(err)
-	}
-	return o
-}
 
 // checkDir checks that dir holds the named files with these contents, and
 // nothing else.
@@ -49,93 +38,49 @@ func writeFile(t *testing.T, path, text string) string {
 	return path
 }
 
-func TestOutputCommit(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "out")
-	o := newOutput(t, path)
-	if _, err := os.Stat(path); err == nil {
-		t.Error("the file is there before commit")
-	}
-	if err := o.commit(); err != nil {
-		t.Fatal(err)
-	}
-	if err := o.discard(); err != nil {
-		t.Errorf("discard after commit: %v", err)
-	}
-	checkDir(t, dir, map[string]string{"out": "new"})
-}
-
-func TestOutputReplacesFile(t *testing.T) {
-	dir := t.TempDir()
-	path := writeFile(t, filepath.Join(dir, "out"), "old")
-	if err := os.Chmod(path, 0o646); err != nil { // a mode no umask gives
-		t.Fatal(err)
-	}
-	o := newOutput(t, path)
-	if got, err := os.ReadFile(path); err != nil || string(got) != "old" {
-		t.Errorf("before commit: got %q, %v, want %q", got, err, "old")
-	}
-	if err := o.commit(); err != nil {
-		t.Fatal(err)
-	}
-	checkDir(t, dir, map[string]string{"out": "new"})
-	info, err := os.Stat(path)
-	if err != nil || info.Mode().Perm() != 0o646 {
-		t.Errorf("mode %v, %v, want 0646", info.Mode(), err)
-	}
-}
-
-func TestOutputDiscard(t *testing.T) {
-	dir := t.TempDir()
-	path := writeFile(t, filepath.Join(dir, "out"), "old")
-	o := newOutput(t, path)
-	if err := o.discard(); err != nil {
-		t.Fatal(err)
-	}
-	checkDir(t, dir, map[string]string{"out": "old"})
-}
-
-func TestOutputThroughLink(t *testing.T) {
-	dir := t.TempDir()
-	target := writeFile(t, filepath.Join(dir, "target"), "old")
-	link := filepath.Join(dir, "link")
-	if err := os.Symlink(target, link); err != nil {
-		t.Fatal(err)
-	}
-	if err := newOutput(t, link).commit(); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Lstat(link)
-	if err != nil || info.Mode()&os.ModeSymlink == 0 {
-		t.Errorf("the link became %v, %v", info.Mode(), err)
-	}
-	checkDir(t, dir, map[string]string{"target": "new", "link": "new"})
-}
-
 func TestOutputToDevice(t *testing.T) {
-	o := newOutput(t, os.DevNull)
-	if !o.streamed() {
-		t.Error("a device is not written directly")
+	o, err := createOutput(os.DevNull, nil, false)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := o.commit(); err != nil {
+	if _, ok := o.(*stream); !ok {
+		t.Errorf("a device is a %T, not written directly", o)
+	}
+	if err := errors.Join(o.write([]byte("new"), position{}, tally{}), o.commit(), o.close(nil)); err != nil {
 		t.Error(err)
 	}
 	info, err := os.Stat(os.DevNull)
 	if err != nil || info.Mode().IsRegular() {
 		t.Errorf("%s became a regular file: %v", os.DevNull, err)
 	}
+	if _, err := createOutput(os.DevNull, nil, true); err == nil || !strings.Contains(err.Error(), "--resume needs an output file") {
+		t.Errorf("resumed: %v", err)
+	}
+}
+
+func TestOutputToFullDevice(t *testing.T) {
+	o, err := createOutput("/dev/full", nil, false)
+	if errors.Is(err, os.ErrNotExist) {
+		return // Linux alone has it
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := o.close(o.write([]byte("new"), position{}, tally{})); err == nil || !strings.Contains(err.Error(), "write /dev/full: ") || !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("got error %v", err)
+	}
 }
 
 func TestOutputToStdout(t *testing.T) {
 	var stdout bytes.Buffer
-	o, err := createOutput("-", &stdout)
+	o, err := createOutput("-", &stdout, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := o.WriteString("new"); err != nil {
-		t.Fatal(err)
+	if err := o.write([]byte("new"), position{}, tally{}); err != nil || stdout.String() != "new" {
+		t.Errorf("before commit: got %q, %v, want %q", stdout.String(), err, "new")
 	}
-	if err := o.commit(); err != nil {
+	if err := errors.Join(o.commit(), o.close(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if stdout.String() != "new" {
@@ -150,7 +95,7 @@ func TestCreateOutputErrors(t *testing.T) {
 		filepath.Join(dir, "none", "out"): "no such file or directory",
 		writeFile(t, filepath.Join(dir, "file"), "") + "/out": "not a directory",
 	} {
-		if _, err := createOutput(path, nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		if _, err := createOutput(path, nil, false); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got error %v, want one with the path and %q", path, err, want)
 		}
 	}

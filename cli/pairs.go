@@ -1,69 +1,195 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
 // A window bounds how much of an input is in memory at once. It is still large
-// enough for the engine to group pairs of like length.
+// enough for the engine to group pairs of like length. Where one ends follows
+// from the input alone, so that scores, whose last bits can depend on what else
+// is in their batch, do too.
 const (
-	windowPairs = 1024
-	windowBytes = 4 << 20
+	windowRecords = 1024
+	windowBytes   = 4 << 20
 )
 
-// window is a stretch of a JSONL input: the pairs and the lines they stand on.
-type window struct {
-	pairs []engine.Pair
-	lines [][]byte
+var formatChoice = choice{"format", "take the input for `FORMAT`", "auto", []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
+
+const formatsHelp = "A line of the input is, by --format:\n" +
+	"  jsonl    a JSON object with the strings \"query\" and \"document\"\n" +
+	"  tsv      query<TAB>document\n" +
+	"  msmarco  qid<TAB>pid<TAB>query<TAB>passage, as in MS MARCO's top-1000 files\n" +
+	"  trec     qid Q0 docid rank score tag, a TREC run: its texts are found in the files\n" +
+	"           that --queries and --documents name, with lines id<TAB>text\n" +
+	"auto goes by the name of the file and its first line. Files may be compressed with\n" +
+	"gzip or zstd. Blank lines and a byte order mark are dropped.\n\n"
+
+// pairFlags are the flags of every command that reads pairs.
+func pairFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "input", Usage: "read the pairs from `FILE`, - for standard input (required)"},
+		formatChoice.flag(),
+		&cli.StringFlag{Name: "queries", Usage: "find the queries of a TREC run in `FILE`"},
+		&cli.StringFlag{Name: "documents", Usage: "find the documents of a TREC run in `FILE`"},
+	}
 }
 
-// pairReader reads query-document pairs from JSONL.
-type pairReader struct {
-	lines *lines
-	// reserved is a field that the lines must not have, "" for none.
-	reserved string
+// pairSource is where a command reads its pairs from.
+type pairSource struct {
+	*input
+	options records.Options
+	texts   []*input    // of a TREC run
+	opened  []io.Closer // what the texts are read from
 }
 
-// next returns the next window. It is empty at the end of the input.
-func (r *pairReader) next() (window, error) {
+// openPairs opens what the flags of pairFlags name.
+func openPairs(c *cli.Context, stdin io.Reader, options records.Options) (_ *pairSource, err error) {
+	if err := formatChoice.check(c, "--"+formatChoice.name); err != nil {
+		return nil, err
+	}
+	options.Format = records.Format(c.String("format"))
+	p := &pairSource{options: options}
+	if p.input, err = openInput(c.Context, c.String("input"), stdin); err != nil {
+		return nil, err
+	}
+	if p.options.Queries, err = p.openTexts(c, "queries"); err == nil {
+		p.options.Documents, err = p.openTexts(c, "documents")
+	}
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// openTexts makes ready the texts of a TREC run that a flag names, if it does.
+// They are read again and again: what cannot be, because it is compressed or no
+// file, is unpacked into a temporary one.
+func (p *pairSource) openTexts(c *cli.Context, flag string) (*records.Texts, error) {
+	path := c.String(flag)
+	switch path {
+	case "":
+		return nil, nil
+	case "-":
+		return nil, usagef("--%s needs a file, not standard input", flag)
+	}
+	texts, err := p.indexTexts(c.Context, path)
+	if err != nil {
+		return nil, fmt.Errorf("--%s: %w", flag, err)
+	}
+	return texts, nil
+}
+
+func (p *pairSource) indexTexts(ctx context.Context, path string) (*records.Texts, error) {
+	in, err := openInput(ctx, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	p.texts, p.opened = append(p.texts, in), append(p.opened, in)
+	packed, err := in.compressed()
+	if err != nil {
+		return nil, err
+	}
+	file, size := in.file, in.size
+	if packed || !in.rewindable() {
+		if file, err = records.Scratch(""); err != nil {
+			return nil, err
+		}
+		p.opened = append(p.opened, file)
+		if size, err = io.Copy(file, in); err != nil {
+			return nil, fmt.Errorf("unpack %s: %w", path, err)
+		}
+	}
+	text := io.NewSectionReader(file, 0, size)
+	return records.IndexTexts(path, &interruptible{ctx: ctx, r: text}, text)
+}
+
+// apartFrom refuses an output that is one of the files that are read.
+func (p *pairSource) apartFrom(output string) error {
+	if output == "-" {
+		return nil
+	}
+	for _, in := range append(p.texts, p.input) {
+		for _, path := range []string{output, output + partialSuffix} {
+			same, err := in.isFile(path)
+			if err != nil {
+				return fmt.Errorf("create output: %w", err)
+			}
+			if same {
+				return usagef("--output %s is the file that is read as %s: name another", output, in.name)
+			}
+		}
+	}
+	return nil
+}
+
+// reader starts to read the pairs.
+func (p *pairSource) reader() (*records.Reader, error) {
+	r, err := records.NewReader(p.name, p, p.options)
+	if errors.Is(err, records.ErrNoTexts) {
+		return nil, usagef("%s is a TREC run, which has no texts: give --queries FILE and --documents FILE", p.name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if r.Format != records.TREC && len(p.texts) > 0 {
+		return nil, usagef("%s has its texts in it (format %s): --queries and --documents are for TREC runs", p.name, r.Format)
+	}
+	return r, nil
+}
+
+func (p *pairSource) Close() error {
+	errs := []error{p.input.Close()}
+	for _, c := range p.opened {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// window is a stretch of an input.
+type window []records.Record
+
+// readWindow reads the next window. It is empty at the end of the input.
+func readWindow(r *records.Reader) (window, error) {
 	var w window
-	for size := 0; len(w.pairs) < windowPairs && size < windowBytes; {
-		line, err := r.lines.next()
+	for size := 0; len(w) < windowRecords && size < windowBytes; {
+		record, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
-			return window{}, err
+			return nil, err
 		}
-		pair, err := parsePair(line, r.reserved)
-		if err != nil {
-			return window{}, r.lines.errorf("%w", err)
-		}
-		w.pairs, w.lines = append(w.pairs, pair), append(w.lines, line)
-		size += len(line)
+		w = append(w, record)
+		size += len(record.Text)
 	}
 	return w, nil
 }
 
-func parsePair(line []byte, reserved string) (engine.Pair, error) {
-	object, err := parseObject(line)
-	if err != nil {
-		return engine.Pair{}, fmt.Errorf(`%w; each line must be an object such as {"query": "...", "document": "..."}`, err)
+// pairs are those of the records without an error.
+func (w window) pairs() []engine.Pair {
+	pairs := make([]engine.Pair, 0, len(w))
+	for _, r := range w {
+		if r.Err == nil {
+			pairs = append(pairs, engine.Pair{Query: r.Query, Document: r.Document})
+		}
 	}
-	if _, ok := object[reserved]; ok && reserved != "" {
-		return engine.Pair{}, fmt.Errorf("field %q is there already; rename or remove it", reserved)
+	return pairs
+}
+
+// check returns the first record's error, if any has one.
+func (w window) check(r *records.Reader) error {
+	for i := range w {
+		if w[i].Err != nil {
+			return r.Errorf(&w[i], "%w", w[i].Err)
+		}
 	}
-	query, err := object.text("query")
-	if err != nil {
-		return engine.Pair{}, err
-	}
-	document, err := object.text("document")
-	if err != nil {
-		return engine.Pair{}, err
-	}
-	return engine.Pair{Query: query, Document: document}, nil
+	return nil
 }

@@ -76,8 +76,8 @@ func TestUsage(t *testing.T) {
 		args  string
 		words []string
 	}{
-		{"no command", "", []string{"no command", "rerank, score, tokenize, doctor, completion, man, version"}},
-		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, doctor, completion, man, version"}},
+		{"no command", "", []string{"no command", "rerank, score, tokenize, model, doctor, completion, man, version"}},
+		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, model, doctor, completion, man, version"}},
 		{"unknown topic", "help rank", []string{"rank"}},
 		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},
 		{"unknown flag", "rerank --frob 1 d", []string{"rerank has no flag --frob", "rerank --help"}},
@@ -106,6 +106,18 @@ func TestUsage(t *testing.T) {
 		{"argument of score", "score --input i --output o x", []string{`no argument "x"`}},
 		{"argument of tokenize", "tokenize --input i x", []string{`no argument "x"`}},
 		{"argument of doctor", "doctor x", []string{`no argument "x"`}},
+		{"model alone", "model", []string{"model needs a command: pull, list, show, verify, remove"}},
+		{"unknown command of model", "model frob x", []string{`model has no command "frob"`, "pull, list, show, verify, remove"}},
+		{"flag of model", "model --frob", []string{"model has no flag --frob"}},
+		{"nothing to pull", "model pull", []string{"model pull needs one REF", "mlxrank model pull cross-encoder/"}},
+		{"much to pull", "model pull a/b c/d", []string{"model pull needs one REF"}},
+		{"no id to pull", "model pull bert-base-uncased", []string{`"bert-base-uncased"`, "ORG/NAME", "mlxrank model pull --help"}},
+		{"directory to remove", "model remove ../x", []string{`"../x"`, "ORG/NAME"}},
+		{"no revision to pull", "model pull a/b@../x", []string{"revision"}},
+		{"builtin to pull", "model pull builtin", []string{"nothing to pull"}},
+		{"unknown flag of show", "model show a/b --frob", []string{"show has no flag --frob", "mlxrank model show --help"}},
+		{"argument of list", "model list x", []string{`no argument "x"`}},
+		{"nothing to verify", "model verify", []string{"model verify needs one REF"}},
 		{"argument of version", "version x", []string{`no argument "x"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,41 +1,55 @@
 package cli
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"io"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
+var outputFormatChoice = choice{"output-format", "write the scores as `FORMAT`", "same", []string{"same", "trec"}}
+
+var onErrorChoice = choice{"on-error", "for a line that cannot be scored, `ACTION`", "fail", []string{"fail", "skip"}}
+
 func scoreCommand(s Streams) *cli.Command {
-	flags := []cli.Flag{
-		inputFlag(),
+	flags := append(pairFlags(),
 		&cli.StringFlag{Name: "output", Usage: "write the scored pairs to `FILE`, - for standard output (required)"},
-	}
+		outputFormatChoice.flag(),
+		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace the scores that lines have already", DisableDefaultText: true},
+		onErrorChoice.flag(),
+		&cli.BoolFlag{Name: "resume", Usage: "go on where an earlier run of the same command ended", DisableDefaultText: true},
+	)
 	return &cli.Command{
 		Name:      "score",
-		Usage:     "score query-document pairs of a JSONL file",
+		Usage:     "score the query-document pairs of a file",
 		UsageText: "mlxrank score --input FILE --output FILE [flags]",
-		Description: "Each line of the input is a JSON object with the strings \"query\" and \"document\".\n" +
-			"The output is the same lines in the same order with a field \"score\" added; every\n" +
-			"other byte of a line is kept. Blank lines are skipped. An output file appears when\n" +
-			"all is scored, and not before; a file that stood there stays until then. Standard\n" +
-			"output is written as scores are ready. A summary goes to standard error.\n\n" +
+		Description: formatsHelp +
+			"The output is the same lines in the same order with a score added: a field \"score\"\n" +
+			"of the object, or a last column. Every other byte of a line is kept. A TREC run\n" +
+			"becomes a TREC run. With --output-format trec, msmarco becomes one too, and jsonl\n" +
+			"whose objects have \"query_id\" and \"document_id\": queries in the order of their ids,\n" +
+			"of each the best documents first.\n\n" +
+			"With --on-error skip, {\"error\": ..., \"line\": ...} stands in the place of a line that\n" +
+			"cannot be scored, or empty columns and, for the score, \"error: line N: ...\"; a TREC\n" +
+			"run leaves it out.\n\n" +
+			"An output file appears when all is scored, and not before; a file that stood there\n" +
+			"stays until then. It is compressed if its name ends in .gz or .zst. A run that is\n" +
+			"interrupted or killed leaves FILE.mlxrank-partial and FILE.mlxrank-state: the same\n" +
+			"command with --resume goes on from there, and makes what one run would have made.\n" +
+			"Without anything to go on with, --resume starts from the beginning.\n" +
+			"Standard output is written as scores are ready. A summary goes to standard error.\n\n" +
 			examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},
+				[2]string{"Go on after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
 				[2]string{"As part of a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
+				[2]string{"A TREC run of MS MARCO's top 1000", "mlxrank score --input top1000.dev.tsv.gz --output dev.run --output-format trec"},
+				[2]string{"Rerank a TREC run", "mlxrank score --input bm25.run --queries queries.tsv --documents collection.tsv --output reranked.run"},
 			),
 		Flags:  append(flags, engineFlags(defaultModel)...),
 		Action: func(c *cli.Context) error { return score(c, s) },
 	}
-}
-
-func inputFlag() cli.Flag {
-	return &cli.StringFlag{Name: "input", Usage: "read the pairs from `FILE`, - for standard input (required)"}
 }
 
 // requireFlags refuses a command line without the named flags, or with
@@ -54,94 +68,64 @@ func score(c *cli.Context, s Streams) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := checkScoreFlags(c); err != nil {
+		return err
+	}
+	run := &scoring{log: config.Logger, terminal: s.Err, skip: c.String("on-error") == "skip"}
+	if run.pairs, err = openPairs(c, s.In, scoreOptions(c)); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, run.pairs.Close()) }()
+	if err := run.pairs.apartFrom(c.String("output")); err != nil {
+		return err
+	}
+	if run.out, err = createOutput(c.String("output"), s.Out, c.Bool("resume")); err != nil {
+		return err
+	}
+	defer func() { err = run.out.close(err) }()
+	if err := run.check(); err != nil {
+		return err
+	}
+	if run.engine, err = engine.Open(c.Context, config); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeEngine(c.Context, run.engine, config.Logger)) }()
+	run.facts = newFacts(run.engine.Info())
+	if err := run.begin(c); err != nil {
+		return err
+	}
+	if err := run.scoreAll(c.Context); err != nil {
+		return err
+	}
+	if err := run.out.commit(); err != nil {
+		return err
+	}
+	return run.report()
+}
+
+// checkScoreFlags checks the flags of score's own.
+func checkScoreFlags(c *cli.Context) error {
 	if err := requireFlags(c, "input", "output"); err != nil {
 		return err
 	}
-	in, err := openInput(c.Context, c.String("input"), s.In)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, in.Close()) }()
-	if err := checkPairs(in); err != nil {
-		return err
-	}
-	out, err := createOutput(c.String("output"), s.Out)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, out.discard()) }()
-	e, err := engine.Open(c.Context, config)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, closeEngine(c.Context, e, config.Logger)) }()
-	run := newFacts(e.Info())
-	if err := scoreAll(c.Context, e, in, out, run); err != nil {
-		return err
-	}
-	if err := out.commit(); err != nil {
-		return err
-	}
-	return run.write(s.Err)
-}
-
-// checkPairs reads an input that can be read twice to its end, so that a
-// malformed line is found before the pairs above it have been scored for
-// nothing.
-func checkPairs(in *input) error {
-	if !in.rewindable() {
-		return nil
-	}
-	r := pairReader{lines: newLines(in.name, in), reserved: "score"}
-	for {
-		w, err := r.next()
-		if err != nil {
+	for _, ch := range []choice{outputFormatChoice, onErrorChoice} {
+		if err := ch.check(c, "--"+ch.name); err != nil {
 			return err
 		}
-		if len(w.pairs) == 0 {
-			break
-		}
 	}
-	if _, err := in.file.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("read %s: %w", in.name, err)
+	switch {
+	case c.Bool("resume") && c.String("output") == "-":
+		return usagef("--resume needs an output file: nothing is kept of standard output")
+	case c.String("format") == "tsv" && c.String("output-format") == "trec":
+		return usagef("--output-format trec needs ids, and tsv has none; --format msmarco has qid, pid, query, passage")
 	}
 	return nil
 }
 
-func scoreAll(ctx context.Context, e *engine.Engine, in *input, out *output, run *facts) error {
-	r := pairReader{lines: newLines(in.name, in), reserved: "score"}
-	for {
-		w, err := r.next()
-		if err != nil {
-			return err
-		}
-		if len(w.pairs) == 0 {
-			return nil
-		}
-		result, err := e.Score(ctx, w.pairs)
-		if err != nil {
-			return err
-		}
-		run.add(len(w.pairs), result)
-		if err := writeScores(out, w.lines, result.Scores); err != nil {
-			return err
-		}
+func scoreOptions(c *cli.Context) records.Options {
+	options := records.Options{Score: records.RefuseScore, IDs: c.String("output-format") == "trec"}
+	if c.Bool("overwrite-score") {
+		options.Score = records.ReplaceScore
 	}
-}
-
-// writeScores writes the lines with their scores added.
-func writeScores(out *output, lines [][]byte, scores []float32) error {
-	for i, line := range lines {
-		scored, err := appendField(line, "score", scores[i])
-		if err != nil {
-			return err
-		}
-		if _, err := out.Write(append(scored, '\n')); err != nil {
-			return out.wrap(err)
-		}
-	}
-	if out.streamed() {
-		return out.wrap(out.Flush())
-	}
-	return nil
+	return options
 }

@@ -7,19 +7,20 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
 func tokenizeCommand(s Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "tokenize",
-		Usage:     "print what the model sees of the pairs of a JSONL file",
+		Usage:     "print what the model sees of the pairs of a file",
 		UsageText: "mlxrank tokenize --input FILE [flags]",
-		Description: "For each pair one line {\"input_ids\": [...], \"token_type_ids\": [...], \"truncated\": ...}\n" +
+		Description: formatsHelp + "For each pair one line {\"input_ids\": [...], \"token_type_ids\": [...], \"truncated\": ...}\n" +
 			"is printed: the ids as they enter the model, special tokens included, cut to the\n" +
 			"maximum length.\n\n" +
 			examples([2]string{"Tokens of a pair", `echo '{"query": "resize photos", "document": "An image editor."}' | mlxrank tokenize --model builtin --input -`}),
-		Flags:  append([]cli.Flag{inputFlag()}, engineFlags(defaultModel)...),
+		Flags:  append(pairFlags(), engineFlags(defaultModel)...),
 		Action: func(c *cli.Context) error { return tokenize(c, s) },
 	}
 }
@@ -38,7 +39,7 @@ func tokenize(c *cli.Context, s Streams) (err error) {
 	if err := requireFlags(c, "input"); err != nil {
 		return err
 	}
-	in, err := openInput(c.Context, c.String("input"), s.In)
+	in, err := openPairs(c, s.In, records.Options{Score: records.IgnoreScore})
 	if err != nil {
 		return err
 	}
@@ -48,17 +49,23 @@ func tokenize(c *cli.Context, s Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeEngine(c.Context, e, config.Logger)) }()
-	r := pairReader{lines: newLines(in.name, in)}
+	r, err := in.reader()
+	if err != nil {
+		return err
+	}
 	out := bufio.NewWriter(s.Out)
 	for encoder := json.NewEncoder(out); ; {
-		w, err := r.next()
+		w, err := readWindow(r)
 		if err != nil {
 			return err
 		}
-		if len(w.pairs) == 0 {
+		if len(w) == 0 {
 			return nil
 		}
-		tokens, err := e.Tokenize(c.Context, w.pairs)
+		if err := w.check(r); err != nil {
+			return err
+		}
+		tokens, err := e.Tokenize(c.Context, w.pairs())
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,8 +24,8 @@ func TestTokenize(t *testing.T) {
 		t.Fatalf("got %d lines, want %d", len(out), len(in))
 	}
 	for i, line := range in {
-		pair, err := parsePair([]byte(line), "")
-		if err != nil {
+		var pair engine.Pair
+		if err := json.Unmarshal([]byte(line), &pair); err != nil {
 			t.Fatal(err)
 		}
 		var got tokensJSON
@@ -57,5 +58,25 @@ func TestTokenizeBadInput(t *testing.T) {
 	r = run(t, pairLines(1), "tokenize", "--model", model, "--input", "-", "--max-length", "6")
 	if !strings.Contains(r.out, `"truncated":true`) {
 		t.Errorf("--max-length 6: got %s", r.out)
+	}
+}
+
+// TestTokenizeFormats tokenises the same pairs in every format, scored or not.
+func TestTokenizeFormats(t *testing.T) {
+	model, dir := tinyModel(t), t.TempDir()
+	queries := writeFile(t, filepath.Join(dir, "queries"), "q1\tcity\n")
+	documents := writeFile(t, filepath.Join(dir, "documents"), "d1\tpage 1 of 2\n")
+	want := mustRun(t, `{"query":"city","document":"page 1 of 2"}`, "tokenize", "--model", model, "--input", "-").out
+	for text, flags := range map[string][]string{
+		"city\tpage 1 of 2":                                   nil,
+		"city\tpage 1 of 2\t0.5\r\n":                          nil,
+		"1\t2\tcity\tpage 1 of 2\n":                           nil,
+		`{"query":"city","document":"page 1 of 2","score":1}`: nil,
+		"q1 Q0 d1 1 0.5 tag\n":                                {"--queries", queries, "--documents", documents},
+	} {
+		args := append([]string{"tokenize", "--model", model, "--input", "-"}, flags...)
+		if r := mustRun(t, text, args...); r.out != want {
+			t.Errorf("%q: got %s, want %s", text, r.out, want)
+		}
 	}
 }

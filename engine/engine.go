@@ -8,12 +8,13 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // Config says which model runs where, and how. Empty strings and zeros mean
 // the default.
 type Config struct {
-	Model      string // "builtin" or a directory
+	Model      string // "builtin", a directory, or a model of the Hugging Face hub: org/name[@revision]
 	Adapter    string // directory of a PEFT LoRA adapter to merge, "" for none
 	Device     string // "auto", "gpu" or "cpu"
 	DType      string // "auto", "float32", "float16" or "bfloat16"
@@ -40,6 +41,10 @@ type Config struct {
 	// QueueTokens is how many tokens the requests at work may have in all. For a
 	// pair not yet tokenised the most it can have is counted.
 	QueueTokens int
+	// Progress, if set, is told how far the download of a model of the hub is,
+	// by one goroutine at a time. It may still be called shortly after Open has
+	// returned because its context ended.
+	Progress func(weights.Progress)
 }
 
 // A Pair is one query and one document.

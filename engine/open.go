@@ -10,8 +10,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Open loads the library and the model and makes it ready to score. If ctx
-// ends first, Open returns its error and what was loaded is freed behind it.
+// Open loads the library and the model, which is downloaded if it is one of the
+// hub and not in the cache, and makes it ready to score. If ctx ends first, Open returns its error and what was loaded is freed behind it.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -22,7 +22,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		e, err := open(cfg)
+		e, err := open(ctx, cfg)
 		done <- outcome{e, err}
 	}()
 	select {
@@ -77,10 +77,10 @@ func contains(list []string, s string) bool {
 	return false
 }
 
-func open(cfg Config) (*Engine, error) {
+func open(ctx context.Context, cfg Config) (*Engine, error) {
 	start := time.Now()
 	e := &Engine{log: cfg.Logger}
-	model, err := e.load(cfg)
+	model, err := e.load(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func open(cfg Config) (*Engine, error) {
 }
 
 // load opens the library and the model's files, side by side.
-func (e *Engine) load(cfg Config) (*weights.Model, error) {
+func (e *Engine) load(ctx context.Context, cfg Config) (*weights.Model, error) {
 	loaded := make(chan error, 1)
 	go func() {
 		start := time.Now()
@@ -109,7 +109,7 @@ func (e *Engine) load(cfg Config) (*weights.Model, error) {
 		loaded <- err
 	}()
 	start := time.Now()
-	model, err := openWeights(cfg)
+	model, err := openWeights(ctx, cfg)
 	e.info.Startup.Weights = time.Since(start)
 	if err = errors.Join(<-loaded, err); err != nil {
 		if model != nil {
@@ -120,8 +120,8 @@ func (e *Engine) load(cfg Config) (*weights.Model, error) {
 	return model, nil
 }
 
-func openWeights(cfg Config) (*weights.Model, error) {
-	return weights.Open(cfg.Model, weights.Options{Adapter: cfg.Adapter})
+func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
+	return weights.Open(ctx, cfg.Model, weights.Options{Adapter: cfg.Adapter, Progress: cfg.Progress})
 }
 
 // build makes the tokenizer and the session, side by side.

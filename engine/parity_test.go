@@ -100,7 +100,7 @@ func openTiny(t *testing.T, g tinyGolden) *weights.Model {
 
 func openModel(t *testing.T, ref string) *weights.Model {
 	t.Helper()
-	model, err := weights.Open(ref, weights.Options{})
+	model, err := weights.Open(t.Context(), ref, weights.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -103,7 +103,7 @@ func (e *Engine) describeBatching(cfg Config, s settings) {
 // reopen opens a session of the same model again. The weights are read anew:
 // keeping them would take the memory of a second model all the time.
 func (e *Engine) reopen(cfg Config, config weights.Config) (_ backend, err error) {
-	model, err := openWeights(cfg)
+	model, err := openWeights(context.Background(), cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -344,7 +344,7 @@ func TestAdapterBad(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			adapter := test.adapter(t)
-			m, err := Open(tinyDir(t), Options{Adapter: adapter})
+			m, err := Open(t.Context(), tinyDir(t), Options{Adapter: adapter})
 			if err == nil {
 				closeModel(t, m)
 			}
@@ -359,7 +359,7 @@ func TestAdapterWithoutClassifier(t *testing.T) {
 	headless := func(tensors []weightstest.Tensor) []weightstest.Tensor { return tensors[:len(tensors)-2] }
 	rewrite(t, dir, headless)
 	adapter := adapterDir(t, nil, headless)
-	_, err := Open(dir, Options{Adapter: adapter})
+	_, err := Open(t.Context(), dir, Options{Adapter: adapter})
 	wantError(t, err, dir, adapter, "2 of 41 tensors missing: classifier.weight, classifier.bias")
 }
 

@@ -13,7 +13,7 @@ import (
 func BenchmarkOpenBuiltin(b *testing.B) {
 	b.Run("whole", func(b *testing.B) {
 		best(b, func() {
-			m, err := Open(Builtin, Options{})
+			m, err := Open(b.Context(), Builtin, Options{})
 			if err != nil {
 				b.Fatal(err)
 			}

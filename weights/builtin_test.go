@@ -28,9 +28,9 @@ func TestBuiltinAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = Open(dir, Options{})
+	_, err = Open(t.Context(), dir, Options{})
 	wantError(t, err, "2 of 105 tensors missing: classifier.weight, classifier.bias", "adapter")
-	_, err = Open(Builtin, Options{Adapter: "some/adapter"})
+	_, err = Open(t.Context(), Builtin, Options{Adapter: "some/adapter"})
 	wantError(t, err, "adapter of its own", "some/adapter", dir)
 }
 
@@ -47,12 +47,12 @@ func TestBuiltinLengthIgnoresItsFiles(t *testing.T) {
 func TestBuiltinPlaces(t *testing.T) {
 	dir := tinyDir(t)
 	t.Setenv(BuiltinEnv, dir)
-	_, err := Open(Builtin, Options{})
+	_, err := Open(t.Context(), Builtin, Options{})
 	wantError(t, err, dir, "builtin adapter", `adapter for "sentence-transformers/all-MiniLM-L6-v2"`, "pooler.dense.weight", "shape [384 384], expected [8 8]")
 
 	missing := filepath.Join(t.TempDir(), "missing")
 	t.Setenv(BuiltinEnv, missing)
-	_, err = Open(Builtin, Options{})
+	_, err = Open(t.Context(), Builtin, Options{})
 	wantError(t, err, BuiltinEnv+"="+missing, "no such directory")
 
 	if err := os.Unsetenv(BuiltinEnv); err != nil { // t.Setenv puts it back
@@ -65,7 +65,7 @@ func TestBuiltinPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(deep)
-	_, err = Open(Builtin, Options{})
+	_, err = Open(t.Context(), Builtin, Options{})
 	exe, exeErr := os.Executable()
 	if exeErr != nil {
 		t.Fatal(exeErr)

@@ -151,6 +151,6 @@ func TestSigmoid(t *testing.T) {
 	}
 	dir := tinyDir(t)
 	weightstest.WriteFile(t, filepath.Join(dir, configFile), configWith(t, old("torch.nn.modules.activation.Tanh")))
-	_, err := Open(dir, Options{})
+	_, err := Open(t.Context(), dir, Options{})
 	wantError(t, err, configFile, `"torch.nn.modules.activation.Tanh" is not supported`, "Identity")
 }

@@ -56,7 +56,7 @@ func values(t testing.TB, m *Model, name string) []float32 {
 
 func openModel(t testing.TB, ref string, opts Options) *Model {
 	t.Helper()
-	m, err := Open(ref, opts)
+	m, err := Open(t.Context(), ref, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

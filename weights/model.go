@@ -1,12 +1,14 @@
 // Package weights turns a model reference into verified named tensors.
 //
 // A reference is the directory of a BERT cross-encoder in the layout of
-// Hugging Face (config.json, tokenizer.json, model.safetensors) or "builtin".
+// Hugging Face (config.json, tokenizer.json, model.safetensors), the id of such
+// a model on the Hugging Face hub (org/name[@revision]), or "builtin".
 // Everything read is checked before it is used: what a file claims is compared
 // with what the file holds, and no allocation is sized by a claim.
 package weights
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -36,6 +38,14 @@ type Options struct {
 	// Adapter is the directory of a PEFT LoRA adapter that is merged into the
 	// weights, Builtin for the one that is part of the program, "" for none.
 	Adapter string
+
+	// Progress, if set, is told how far the download of a model of the hub is,
+	// by one goroutine at a time.
+	Progress func(Progress)
+
+	// NoDownload makes a model of the hub that is not on this machine an error,
+	// ErrNotDownloaded.
+	NoDownload bool
 }
 
 // A Model is a verified model, ready to be handed to a session.
@@ -76,10 +86,12 @@ type Model struct {
 }
 
 // Open reads and verifies the model that ref names and merges the adapter of
-// opts, if any. An error names the file, the tensor where one is concerned,
+// opts, if any. A model of the hub is taken from the cache without a connection,
+// or downloaded, which ctx ends. A directory comes before a model of the hub
+// that has the same name. An error names the file, the tensor where one is concerned,
 // what was expected and what was found.
-func Open(ref string, opts Options) (*Model, error) {
-	dir, err := resolve(ref)
+func Open(ctx context.Context, ref string, opts Options) (*Model, error) {
+	dir, err := resolve(ctx, ref, opts)
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", ref, err)
 	}
@@ -92,7 +104,7 @@ func Open(ref string, opts Options) (*Model, error) {
 	}
 	if err := m.load(); err != nil {
 		err = fmt.Errorf("model %q: %w", dir, err)
-		if ref == Builtin {
+		if ref != dir {
 			err = fmt.Errorf("model %q: %w", ref, err)
 		}
 		return nil, errors.Join(err, m.Close())

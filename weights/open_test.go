@@ -3,8 +3,6 @@ package weights
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
@@ -76,26 +75,26 @@ func TestOpenSpellings(t *testing.T) {
 }
 
 func TestOpenBadReference(t *testing.T) {
+	hubtest.New(t).Use(t)
 	file := filepath.Join(t.TempDir(), "file")
 	weightstest.WriteFile(t, file, nil)
 	tests := []struct {
 		ref  string
 		want []string
 	}{
-		{"cross-encoder/ms-marco-MiniLM-L-6-v2", []string{`"cross-encoder/ms-marco-MiniLM-L-6-v2"`, "cannot be fetched yet", "--model builtin", "--model DIR"}},
-		{"org/name@refs/pr/1", []string{"cannot be fetched yet"}},
 		{"/no/such/dir", []string{`"/no/such/dir"`, "no such directory"}},
+		{"./no", []string{"no such directory"}},
+		{"no/such/dir", []string{"no such directory"}},
 		{"", []string{`model ""`, "no such directory"}},
+		{"bert-base-uncased", []string{"no such directory", "expected ORG/NAME"}},
+		{"org/name@", []string{"no such directory", "after the @"}},
+		{"org/name", []string{`"org/name"`, "no such directory", "no such model on the hub", "spelling", "HF_TOKEN"}},
 		{"nothing\x00here", []string{"invalid argument"}},
 		{file, []string{file, "is not a directory"}},
 	}
 	for _, test := range tests {
-		_, err := Open(test.ref, Options{})
+		_, err := Open(t.Context(), test.ref, Options{})
 		wantError(t, err, test.want...)
-	}
-	_, err := Open("org/name", Options{})
-	if !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%v is not fs.ErrNotExist", err)
 	}
 }
 
@@ -208,7 +207,7 @@ func TestOpenBadDirectory(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := tinyDir(t)
 			test.spoil(t, dir)
-			m, err := Open(dir, Options{})
+			m, err := Open(t.Context(), dir, Options{})
 			if err == nil {
 				closeModel(t, m)
 			}
@@ -239,13 +238,13 @@ func TestOpenHalfPrecision(t *testing.T) {
 			copy(find(t, tensors, "pooler.dense.bias").Data[6:], []byte{0xff, 0x7f})
 			return tensors
 		})
-		_, err := Open(dir, Options{})
+		_, err := Open(t.Context(), dir, Options{})
 		wantError(t, err, `"pooler.dense.bias"`, "NaN at index 3")
 	}
 }
 
 func TestCloseTwice(t *testing.T) {
-	m, err := Open(tinyDir(t), Options{})
+	m, err := Open(t.Context(), tinyDir(t), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

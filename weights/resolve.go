@@ -1,18 +1,20 @@
 package weights
 
 import (
+	"context"
 	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
+
+	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
 const (
-	// Builtin is the reference of the model that needs no directory named: the
+	// Builtin is the reference of the model that needs no download: the
 	// encoder all-MiniLM-L6-v2 with the adapter embedded here.
 	Builtin = "builtin"
 
@@ -29,20 +31,70 @@ var builtinAdapterConfig []byte
 //go:embed builtin/adapter_model.safetensors
 var builtinAdapterWeights []byte
 
-var hubID = regexp.MustCompile(`^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?$`)
+// ErrNotDownloaded says that a model of the hub is not on this machine.
+var ErrNotDownloaded = hub.ErrNotCached
 
-// resolve returns the directory that a model reference names.
-func resolve(ref string) (string, error) {
+// Progress tells how far the download of a file of a model is. Each file that
+// is to be downloaded has a first report, and a last one with Done equal to
+// Total when it is checked and in place.
+type Progress = hub.Progress
+
+// resolve returns the directory that a model reference names. A model of the
+// hub is downloaded first, unless it is in the cache.
+func resolve(ctx context.Context, ref string, opts Options) (string, error) {
 	if ref == Builtin {
 		return findBuiltin()
 	}
 	if err := checkDir(ref); err == nil {
 		return ref, nil
-	} else if !errors.Is(err, fs.ErrNotExist) || !hubID.MatchString(ref) {
+	} else if !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	return "", absent("no such directory, and models of the Hugging Face hub cannot be fetched yet: " +
-		"use --model " + Builtin + ", or --model DIR with a directory that holds the model")
+	id, err := hub.ParseRef(ref)
+	switch {
+	case err != nil && isPath(ref):
+		return "", absent("no such directory")
+	case err != nil:
+		return "", absent("no such directory, and " + err.Error())
+	}
+	snapshot, err := fromHub(ctx, id, opts)
+	if errors.Is(err, hub.ErrNoModel) {
+		err = fmt.Errorf("no such directory, and %w", err)
+	}
+	return snapshot.Dir, err
+}
+
+// isPath reports whether ref cannot be meant as the id of a model on the hub.
+func isPath(ref string) bool {
+	return ref == "" || strings.HasPrefix(ref, ".") || strings.HasPrefix(ref, "~") || filepath.IsAbs(ref) || strings.Count(ref, "/") > 1
+}
+
+// fromHub finds a model in the cache of the hub, or downloads it. Of a model
+// that is not supported no weights are downloaded.
+func fromHub(ctx context.Context, id hub.Ref, opts Options) (hub.Snapshot, error) {
+	client, err := hub.FromEnvironment()
+	if err != nil {
+		return hub.Snapshot{}, err
+	}
+	snapshot, err := client.Find(id)
+	if !errors.Is(err, ErrNotDownloaded) || opts.NoDownload {
+		return snapshot, err
+	}
+	return client.Pull(ctx, id, hub.PullOptions{Progress: opts.Progress, Check: CheckConfig})
+}
+
+// CheckConfig returns an error that names what is not supported of a model with
+// this config.json.
+func CheckConfig(data []byte) error {
+	_, err := parseConfig(data)
+	return err
+}
+
+// CheckDir returns an error that names what config.json of a model directory
+// says and is not supported. Open checks everything else.
+func CheckDir(dir string) error {
+	_, err := readConfig(dir)
+	return err
 }
 
 // checkDir returns an error unless path is a directory.

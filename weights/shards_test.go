@@ -77,7 +77,7 @@ func TestOpenBadShards(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := splitDir(t)
 			test.spoil(t, dir)
-			_, err := Open(dir, Options{})
+			_, err := Open(t.Context(), dir, Options{})
 			wantError(t, err, test.want...)
 		})
 	}

@@ -15,5 +15,7 @@ func main() {
 	// The first signal asks for an orderly end; the handlers are then gone, so
 	// that a second one kills.
 	context.AfterFunc(ctx, stop)
+	// A write beyond a limit on the size of files is then an error like others.
+	signal.Ignore(syscall.SIGXFSZ)
 	os.Exit(cli.Run(ctx, os.Args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

@@ -1,4 +1,4 @@
-package cli
+package records
 
 import (
 	"bytes"
@@ -9,27 +9,50 @@ import (
 	"testing"
 )
 
-func TestAppendField(t *testing.T) {
+func TestAppendScore(t *testing.T) {
 	for _, test := range []struct{ object, want string }{
 		{`{"query":"q","document":"d"}`, `{"query":"q","document":"d", "score": 0.5}`},
 		{` { "b" : 1 , "a" : [ {} ] } `, ` { "b" : 1 , "a" : [ {} ] , "score": 0.5} `},
 		{"{\"a\":\"}\"}\r", "{\"a\":\"}\", \"score\": 0.5}\r"},
 		{`{"a":1e400,"a":"\u00e9\ud800","é":{"score":1}}`, `{"a":1e400,"a":"\u00e9\ud800","é":{"score":1}, "score": 0.5}`},
 	} {
-		got, err := appendField([]byte(test.object), "score", float32(0.5))
-		if err != nil {
-			t.Errorf("%s: %v", test.object, err)
-			continue
-		}
-		if string(got) != test.want {
-			t.Errorf("got %s, want %s", got, test.want)
+		if got := appendScore([]byte("x"), []byte(test.object), []byte("0.5")); string(got) != "x"+test.want {
+			t.Errorf("got %s, want x%s", got, test.want)
 		}
 	}
 }
 
-// TestAppendFieldProperty adds a score to random pairs and checks that every
+func TestReplaceScore(t *testing.T) {
+	for _, test := range []struct{ object, want string }{
+		{`{"score":1}`, `{"score":0.5}`},
+		{` { "a" : [ {"score": 1} ] , "score" : {"score": [1, "}"]} , "b":1 } `, ` { "a" : [ {"score": 1} ] , "score" : 0.5 , "b":1 } `},
+		{`{"score":null,"b":"\"score\":1","\u0073core":"\u0073"}`, `{"score":0.5,"b":"\"score\":1","\u0073core":0.5}`},
+		{"{\"score\"\t:\t-1e400\r,\"a\":1}\r", "{\"score\"\t:\t0.5\r,\"a\":1}\r"},
+		{`{"b":1}`, `{"b":1}`},
+	} {
+		got, err := replaceScore([]byte("x"), []byte(test.object), []byte("0.5"))
+		if err != nil || string(got) != "x"+test.want {
+			t.Errorf("got %s, %v, want x%s", got, err, test.want)
+		}
+	}
+}
+
+// TestReplaceScoreProperty adds a score and replaces it by another.
+func TestReplaceScoreProperty(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	for range 3000 {
+		pair := randomPair(r)
+		first, want := appendScore(nil, pair, []byte(`"é}"`)), appendScore(nil, pair, []byte("-4.25"))
+		got, err := replaceScore(nil, first, []byte("-4.25"))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Fatalf("got %s, %v, want %s", got, err, want)
+		}
+	}
+}
+
+// TestAppendScoreProperty adds a score to random pairs and checks that every
 // byte of the line is kept, and that a JSON reader finds the score.
-func TestAppendFieldProperty(t *testing.T) {
+func TestAppendScoreProperty(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 3000 {
 		checkPassThrough(t, randomPair(r))
@@ -39,40 +62,20 @@ func TestAppendFieldProperty(t *testing.T) {
 	}
 }
 
-func FuzzPassThrough(f *testing.F) {
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 20 {
-		f.Add(randomPair(r))
-	}
-	for _, line := range []string{
-		`{"query":"q","document":"d"}`, `{"query":"q","document":null}`, `{"query":"q","document":"d","score":1}`,
-		`{"query":"q","document":"d"} {"query":"q","document":"d"}`, `[]`, `{}`, `{`, `"`, "\x00", "{\"query\":\"\xff\",\"document\":\"\x80\"}",
-		`{"\u0071uery":"q","document":"d"}`, strings.Repeat("[", 20000), `{"query":"q","document":"d","x":` + strings.Repeat("[", 20000),
-	} {
-		f.Add([]byte(line))
-	}
-	f.Fuzz(func(t *testing.T, line []byte) {
-		if bytes.IndexByte(line, '\n') >= 0 || len(bytes.TrimSpace(line)) == 0 {
-			return
-		}
-		if _, err := parsePair(line, "score"); err != nil {
-			return // refused without a panic
-		}
-		checkPassThrough(t, line)
-	})
+// parsePair reads a line of JSONL.
+func parsePair(line []byte, score ScorePolicy) (Record, error) {
+	r := Record{Text: line}
+	err := jsonl{score: score}.parse(&r)
+	return r, err
 }
 
 func checkPassThrough(t *testing.T, line []byte) {
 	t.Helper()
-	if _, err := parsePair(line, "score"); err != nil {
+	if _, err := parsePair(line, RefuseScore); err != nil {
 		t.Errorf("%s: %v", line, err)
 		return
 	}
-	scored, err := appendField(bytes.Clone(line), "score", float32(-4.25))
-	if err != nil {
-		t.Errorf("%s: %v", line, err)
-		return
-	}
+	scored := appendScore(nil, line, []byte("-4.25"))
 	const added = `, "score": -4.25`
 	at := bytes.LastIndex(scored, []byte(added))
 	if at < 0 || string(scored[:at])+string(scored[at+len(added):]) != string(line) {
@@ -158,7 +161,7 @@ func TestParsePairErrors(t *testing.T) {
 		{"scored", `{"query":"q","document":"d","score":null}`, []string{`field "score" is there already`, "rename or remove"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := parsePair([]byte(test.line), "score")
+			_, err := parsePair([]byte(test.line), RefuseScore)
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -181,14 +184,14 @@ func TestParsePair(t *testing.T) {
 		{`{"query":"first","document":"d","\u0071uery":"last"}`, "last", "d"},
 		{"{\"query\":\"a\xffb\",\"document\":\"\\ud800\"}", "a\ufffdb", "\ufffd"},
 	} {
-		got, err := parsePair([]byte(test.line), "score")
+		got, err := parsePair([]byte(test.line), RefuseScore)
 		if err != nil || got.Query != test.query || got.Document != test.document {
 			t.Errorf("%s: got %q, %v, want %q and %q", test.line, got, err, test.query, test.document)
 		}
 	}
-	// Only score reserves a field: tokenize takes what score has written.
+	// Who does not write scores takes lines that have them.
 	for _, line := range []string{`{"query":"q","document":"d","score":1}`, `{"query":"q","document":"d","":1}`} {
-		if _, err := parsePair([]byte(line), ""); err != nil {
+		if _, err := parsePair([]byte(line), IgnoreScore); err != nil {
 			t.Errorf("%s: %v", line, err)
 		}
 	}

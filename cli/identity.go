@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// settings lists what the output of a run depends on, beside the processor.
+// --on-error is not among them: an output without skipped lines is the same for
+// both its values.
+func (s *scoring) settings(c *cli.Context) ([]setting, error) {
+	info := s.engine.Info()
+	list := []setting{
+		{"mlxrank", version},
+		{"input", s.identity()},
+		{"format", string(s.reader.Format)},
+		{"--output-format", c.String("output-format")},
+		{"--overwrite-score", strconv.FormatBool(c.Bool("overwrite-score"))},
+		{"--queries", s.pairs.options.Queries.Identity()},
+		{"--documents", s.pairs.options.Documents.Identity()},
+		{"model", info.Model},
+		{"model directory", info.Dir},
+		{"adapter", info.Adapter},
+		{"device", info.Device + " " + info.DeviceName},
+		{"dtype", info.DType},
+		{"maximum length", strconv.Itoa(info.MaxLength)},
+		{"activation", info.Activation},
+		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLXFound, info.Library.MLXC, info.Library.BLAS)},
+	}
+	for _, dir := range []string{info.Dir, c.String("adapter")} {
+		if dir == "" {
+			continue
+		}
+		files, err := modelFiles(dir)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, files...)
+	}
+	return list, nil
+}
+
+// modelFiles tells the files of a model from others of the same names.
+func modelFiles(dir string) ([]setting, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []setting
+	for _, entry := range entries {
+		if !slices.Contains([]string{".json", ".safetensors"}, filepath.Ext(entry.Name())) {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		info, err := os.Stat(path) // of what a link leads to
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, setting{path, fmt.Sprintf("%d bytes of %s", info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano))})
+	}
+	return list, nil
+}

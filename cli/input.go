@@ -1,0 +1,131 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/mlxrank/mlxrank/cli/records"
+)
+
+// input is what a command reads: a named file, or standard input, unpacked if
+// it is compressed.
+type input struct {
+	io.Reader
+	name string
+	raw  io.Reader // as it is stored
+	file *os.File  // nil for standard input
+	from *os.File  // what it is, if it is a file of the system
+	size int64     // of a regular file when it was opened, else -1
+}
+
+// openInput opens path, or stdin for "-". A read ends when ctx does. A regular
+// file is read up to where it ended when it was opened.
+func openInput(ctx context.Context, path string, stdin io.Reader) (*input, error) {
+	if path == "-" {
+		in := &input{name: "standard input", raw: &interruptible{ctx: ctx, r: stdin}, size: -1}
+		in.from, _ = stdin.(*os.File)
+		in.Reader = records.Decompress(in.raw)
+		return in, nil
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open input: %w", err)
+	}
+	info, err := file.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("open input: %s is a directory, a file is needed", path)
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	in := &input{name: path, raw: &interruptible{ctx: ctx, r: file}, file: file, from: file, size: -1}
+	if info.Mode().IsRegular() {
+		in.size = info.Size()
+	}
+	return in, in.rewind()
+}
+
+// rewindable reports whether the input can be read twice.
+func (in *input) rewindable() bool { return in.size >= 0 }
+
+// rewind starts the input again. One that is not rewindable must not have been
+// read.
+func (in *input) rewind() error {
+	raw := in.raw
+	if in.rewindable() {
+		if _, err := in.file.Seek(0, io.SeekStart); err != nil {
+			return fmt.Errorf("read %s: %w", in.name, err)
+		}
+		raw = io.LimitReader(raw, in.size)
+	}
+	in.Reader = records.Decompress(raw)
+	return nil
+}
+
+// compressed reports whether the input is a file that is unpacked as it is
+// read.
+func (in *input) compressed() (bool, error) {
+	if !in.rewindable() {
+		return false, nil
+	}
+	magic := make([]byte, 4)
+	n, err := in.file.ReadAt(magic, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, fmt.Errorf("read %s: %w", in.name, err)
+	}
+	return records.Compressed(magic[:n]), nil
+}
+
+// isFile reports whether the input is the file at path, by whatever name.
+func (in *input) isFile(path string) (bool, error) {
+	if in.from == nil {
+		return false, nil
+	}
+	there, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	info, err := in.from.Stat()
+	return err == nil && os.SameFile(info, there) && info.Mode().IsRegular(), err
+}
+
+func (in *input) Close() error {
+	if in.file == nil {
+		return nil
+	}
+	return in.file.Close()
+}
+
+// interruptible is a reader whose reads return when ctx ends, even one that
+// waits for a terminal or a pipe. A read left behind writes only to a buffer of
+// its own.
+type interruptible struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (i *interruptible) Read(p []byte) (int, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data := make([]byte, len(p))
+		n, err := i.r.Read(data)
+		done <- result{data[:n], err}
+	}()
+	select {
+	case r := <-done:
+		return copy(p, r.data), r.err
+	case <-i.ctx.Done():
+		return 0, i.ctx.Err()
+	}
+}

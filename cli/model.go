@@ -1,0 +1,156 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/weights"
+	"github.com/mlxrank/mlxrank/weights/hub"
+)
+
+func modelCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "model",
+		Usage:     "download, list, show, verify and remove models",
+		UsageText: "mlxrank model COMMAND [flags] [REF]",
+		Description: "REF names a model of the Hugging Face hub, ORG/NAME or ORG/NAME@REVISION, where a\n" +
+			"revision is a branch, a tag or a commit. Models are kept in the cache that Python's\n" +
+			"huggingface_hub uses too. Other commands download a model when it is first needed,\n" +
+			"and use the cache without a connection from then on.\n\n" +
+			"HF_HOME or HF_HUB_CACHE say where the cache is, HF_TOKEN opens private models,\n" +
+			"HF_ENDPOINT names another hub, and HF_HUB_OFFLINE=1 forbids every connection.\n\n" +
+			examples(
+				[2]string{"Download the default model", "mlxrank model pull " + defaultModel},
+				[2]string{"What is there", "mlxrank model list"},
+			),
+		Subcommands: []*cli.Command{
+			modelPullCommand(s), modelListCommand(s), modelShowCommand(s), modelVerifyCommand(s), modelRemoveCommand(s),
+		},
+		Action: func(c *cli.Context) error {
+			var names []string
+			for _, command := range c.Command.Subcommands {
+				names = append(names, command.Name)
+			}
+			if !c.Args().Present() {
+				return usagef("model needs a command: %s (see mlxrank model --help)", strings.Join(names, ", "))
+			}
+			return usagef("model has no command %q; it has %s (see mlxrank model --help)", c.Args().First(), strings.Join(names, ", "))
+		},
+	}
+}
+
+// reference returns the one argument of a command on a model.
+func reference(c *cli.Context) (string, error) {
+	if c.NArg() != 1 || c.Args().First() == "" {
+		return "", usagef("model %s needs one REF, as in mlxrank model %[1]s %s (see %s --help)", c.Command.Name, defaultModel, c.Command.HelpName)
+	}
+	return c.Args().First(), nil
+}
+
+// hubReference is reference for commands that work on the cache of the hub.
+func hubReference(c *cli.Context) (hub.Ref, error) {
+	text, err := reference(c)
+	if err != nil {
+		return hub.Ref{}, err
+	}
+	if text == weights.Builtin {
+		return hub.Ref{}, usagef("builtin is part of mlxrank: there is nothing to %s", c.Command.Name)
+	}
+	ref, err := hub.ParseRef(text)
+	if err != nil {
+		return ref, usagef("%v (see %s --help)", err, c.Command.HelpName)
+	}
+	return ref, nil
+}
+
+// modelError says which model err is about, and how to get it.
+func modelError(ref string, err error) error {
+	if errors.Is(err, weights.ErrNotDownloaded) {
+		err = fmt.Errorf("%w; get it with mlxrank model pull %s", err, ref)
+	}
+	return fmt.Errorf("model %q: %w", ref, err)
+}
+
+func modelPullCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "pull",
+		Usage:     "download a model, or what is new of it",
+		UsageText: "mlxrank model pull REF",
+		Description: "Asks the hub which commit the revision is at, downloads what the cache lacks and\n" +
+			"prints the directory of the model's files. Each file is checked by its size and\n" +
+			"hash. An interrupted download goes on where it stopped.\n\n" +
+			examples(
+				[2]string{"Download a model", "mlxrank model pull " + defaultModel},
+				[2]string{"A certain version of it", "mlxrank model pull " + defaultModel + "@refs/pr/1"},
+				[2]string{"From a mirror, into a directory of your own", "HF_ENDPOINT=https://hub.example HF_HUB_CACHE=./models mlxrank model pull " + defaultModel},
+			),
+		Action: func(c *cli.Context) error {
+			ref, err := hubReference(c)
+			if err != nil {
+				return err
+			}
+			client, err := hub.FromEnvironment()
+			if err != nil {
+				return err
+			}
+			shown := downloadsOf(c.App)
+			snapshot, err := client.Pull(c.Context, ref, hub.PullOptions{Progress: shown.report, Check: weights.CheckConfig})
+			shown.end()
+			if err != nil {
+				return modelError(ref.String(), err)
+			}
+			if _, err := fmt.Fprintf(s.Err, "%s at commit %s: %s, %s\n", ref, snapshot.Commit,
+				count(len(snapshot.Files), "file", "files"), bytesText(snapshot.Size())); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(s.Out, snapshot.Dir)
+			return err
+		},
+	}
+}
+
+func modelRemoveCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "remove",
+		Usage:     "remove a model from the cache",
+		UsageText: "mlxrank model remove REF",
+		Description: "Removes the model's files at the revision, also those that other programs have put\n" +
+			"there, but for files that another revision in the cache has too. Nothing is asked.\n\n" +
+			examples(
+				[2]string{"Remove a model", "mlxrank model remove " + defaultModel},
+				[2]string{"One commit of it", "mlxrank model remove " + defaultModel + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
+			),
+		Action: func(c *cli.Context) error {
+			ref, err := hubReference(c)
+			if err != nil {
+				return err
+			}
+			client, err := hub.FromEnvironment()
+			if err != nil {
+				return err
+			}
+			removed, err := client.Remove(ref)
+			if err != nil {
+				return fmt.Errorf("model %q: %w", ref.String(), err)
+			}
+			return printRemoved(s.Out, ref, removed)
+		},
+	}
+}
+
+func printRemoved(w io.Writer, ref hub.Ref, r hub.Removed) error {
+	what := fmt.Sprintf("%s at commit %s", ref, r.Commit)
+	if r.Commit == "" {
+		what = ref.Model + ", whose download was not complete"
+	}
+	text := fmt.Sprintf("removed %s: %s, %s freed", what, count(r.Blobs, "file", "files"), bytesText(r.Bytes))
+	if r.Kept > 0 {
+		text += fmt.Sprintf("; %s kept for other revisions", count(r.Kept, "file is", "files are"))
+	}
+	_, err := fmt.Fprintln(w, text)
+	return err
+}

@@ -1,0 +1,292 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+const hubModel = "org/name"
+
+// startHub returns a hub with the small model, and the directory that the model
+// comes to lie in.
+func startHub(t *testing.T) (s *hubtest.Server, dir string) {
+	t.Helper()
+	s = hubtest.New(t)
+	repo := s.Add(hubModel, hubtest.Dir(t, tinyModel(t)))
+	repo.Revisions = []string{"v1"}
+	return s, filepath.Join(s.Use(t), "models--org--name", "snapshots", repo.Commit)
+}
+
+func TestModelPull(t *testing.T) {
+	s, dir := startHub(t)
+	r := mustRun(t, "", "model", "pull", hubModel)
+	if r.out != dir+"\n" {
+		t.Errorf("standard output is %q, want %q", r.out, dir)
+	}
+	lines := strings.Split(strings.TrimSpace(r.errOut), "\n")
+	if len(lines) != 5 || !strings.HasPrefix(lines[4], "org/name at commit "+s.Repos[hubModel].Commit+": 4 files, ") {
+		t.Errorf("standard error:\n%s", r.errOut)
+	}
+	for _, name := range []string{"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"} {
+		if n := strings.Count(r.errOut, "downloaded "+name+" of org/name, "); n != 1 {
+			t.Errorf("%d lines of %s:\n%s", n, name, r.errOut)
+		}
+	}
+	if strings.Contains(r.errOut, "\r") || strings.Contains(r.errOut, "\x1b") {
+		t.Errorf("a bar without a terminal: %q", r.errOut)
+	}
+	if r := mustRun(t, "", "model", "pull", hubModel+"@v1"); r.out != dir+"\n" || strings.Contains(r.errOut, "downloaded") {
+		t.Errorf("again: %q\n%s", r.out, r.errOut)
+	}
+	s.Repos["org/private"] = &hubtest.Repo{Token: "hf_other"}
+	t.Setenv("HF_TOKEN", "hf_s3cret")
+	r = run(t, "", "model", "pull", "org/private")
+	checkFailure(t, r, exitFailure, "org/private", "private", "HF_TOKEN")
+	if strings.Contains(r.errOut, "hf_s3cret") {
+		t.Errorf("the token is shown: %s", r.errOut)
+	}
+	t.Setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+	checkFailure(t, run(t, "", "model", "pull", hubModel), exitFailure, "cannot reach the hub", "--model builtin", "--model DIR")
+	t.Setenv("HF_HUB_OFFLINE", "1")
+	if r := mustRun(t, "", "model", "pull", hubModel); r.out != dir+"\n" {
+		t.Errorf("offline: %q", r.out)
+	}
+	checkFailure(t, run(t, "", "model", "pull", "org/other"), exitFailure, "org/other", "HF_HUB_OFFLINE")
+}
+
+// TestModelPullUnsupported says why before the weights are downloaded.
+func TestModelPullUnsupported(t *testing.T) {
+	s, _ := startHub(t)
+	files := s.Repos[hubModel].Files
+	files["config.json"] = []byte(`{"model_type":"llama"}`)
+	r := run(t, "", "model", "pull", hubModel)
+	if r.status != exitFailure || !strings.Contains(r.errOut, `mlxrank: model "org/name": config.json: model_type "llama" is not supported`) {
+		t.Errorf("status %d\n%s", r.status, r.errOut)
+	}
+	if n := s.Sent(hubtest.ETag("model.safetensors", files["model.safetensors"])); n > 0 {
+		t.Errorf("%d bytes of weights were downloaded", n)
+	}
+}
+
+// TestDownloadWhenNeeded scores with a model that is not here yet, and then
+// without a hub.
+func TestDownloadWhenNeeded(t *testing.T) {
+	s, dir := startHub(t)
+	commands := [][]string{
+		{"rerank", "--query", "city", "london", "water"}, {"score", "--input", "-", "--output", "-"}, {"tokenize", "--input", "-"},
+	}
+	for _, command := range commands {
+		args := slices.Concat(command, []string{"--model", hubModel})
+		first := mustRun(t, pairLines(2), args...)
+		if !strings.Contains(first.errOut, "downloaded model.safetensors of org/name") {
+			t.Errorf("%s: nothing tells of the download:\n%s", command[0], first.errOut)
+		}
+		s.Forget()
+		t.Setenv("HF_HUB_OFFLINE", "1")
+		again := mustRun(t, pairLines(2), args...)
+		if again.out != first.out || strings.Contains(again.errOut, "downloaded") || len(s.Requests()) > 0 {
+			t.Errorf("%s: offline it prints %q, want %q\n%s", command[0], again.out, first.out, again.errOut)
+		}
+		mustRun(t, "", "model", "remove", hubModel)
+		t.Setenv("HF_HUB_OFFLINE", "")
+		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("it is still there: %v", err)
+		}
+	}
+	mustRun(t, "", "model", "pull", hubModel)
+	if r := mustRun(t, "", "doctor", "--model", hubModel); !strings.Contains(r.out, "by org/name") {
+		t.Errorf("doctor does not use it:\n%s", r.out)
+	}
+}
+
+// TestDownloadInterrupted stops a download, and goes on with it.
+func TestDownloadInterrupted(t *testing.T) {
+	for _, command := range [][]string{{"model", "pull", hubModel}, {"rerank", "--model", hubModel, "--query", "q", "d"}} {
+		s, _ := startHub(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		weights := s.Repos[hubModel].Files["model.safetensors"]
+		s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
+			if len(blob) != len(weights) {
+				return false
+			}
+			w.Header().Set("Content-Length", r.Header.Get("Content-Length"))
+			if _, err := w.Write(blob[:1000]); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			w.(http.Flusher).Flush()
+			cancel()
+			<-r.Context().Done()
+			panic(http.ErrAbortHandler)
+		})
+		r := runContext(ctx, t, strings.NewReader(""), command...)
+		lines := strings.Split(strings.TrimSpace(r.errOut), "\n")
+		if r.status != exitInterrupted || lines[len(lines)-1] != "mlxrank: interrupted" {
+			t.Errorf("%v: status %d\n%s", command, r.status, r.errOut)
+		}
+		s.SetContent(nil)
+		mustRun(t, "", command...)
+	}
+}
+
+func TestModelList(t *testing.T) {
+	s, dir := startHub(t)
+	if r := mustRun(t, "", "model", "list"); r.out != "" || !strings.Contains(r.errOut, "mlxrank model pull "+defaultModel) {
+		t.Errorf("an empty cache: %q\n%s", r.out, r.errOut)
+	}
+	if r := mustRun(t, "", "model", "list", "--json"); r.out != "[]\n" {
+		t.Errorf("an empty cache: %q", r.out)
+	}
+	mustRun(t, "", "model", "pull", hubModel)
+	mustRun(t, "", "model", "pull", hubModel+"@v1")
+	other := hubtest.Dir(t, tinyModel(t))
+	s.Add("org/other", other)
+	snapshot := strings.TrimSpace(mustRun(t, "", "model", "pull", "org/other").out)
+	config := filepath.Join(snapshot, "config.json")
+	if err := errors.Join(os.Remove(config), os.WriteFile(config, []byte(`{"model_type":"llama"}`), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	r := mustRun(t, "", "model", "list")
+	lines := strings.Split(strings.TrimSpace(r.out), "\n")
+	if len(lines) != 2 || !strings.HasSuffix(lines[1], s.Repos[hubModel].Commit[:12]+"  org/name (main, v1)") || !strings.Contains(lines[1], "kB") {
+		t.Errorf("got\n%s", r.out)
+	}
+	if !strings.Contains(r.errOut, "not listed: 1 model of another kind") {
+		t.Errorf("standard error: %s", r.errOut)
+	}
+	var listed []listedJSON
+	if err := json.Unmarshal([]byte(mustRun(t, "", "model", "list", "--json").out), &listed); err != nil {
+		t.Fatal(err)
+	}
+	var size int64
+	for _, data := range s.Repos[hubModel].Files {
+		size += int64(len(data))
+	}
+	if len(listed) != 1 || listed[0].Dir != dir || listed[0].Bytes != size || listed[0].Modified.IsZero() || strings.Join(listed[0].Revisions, " ") != "main v1" {
+		t.Errorf("got %+v", listed)
+	}
+}
+
+func TestModelShow(t *testing.T) {
+	s, dir := startHub(t)
+	checkFailure(t, run(t, "", "model", "show", hubModel), exitFailure, hubModel, "not downloaded yet", "mlxrank model pull "+hubModel)
+	checkFailure(t, run(t, "", "model", "show", "/no/such"), exitFailure, "/no/such", "no such directory")
+	if n := len(s.Requests()); n > 0 {
+		t.Errorf("%d requests", n)
+	}
+	mustRun(t, "", "model", "pull", hubModel)
+	tiny := tinyModel(t)
+	for _, test := range []struct {
+		ref   string
+		words []string
+	}{
+		{hubModel, []string{"revision    main", s.Repos[hubModel].Commit, dir, "supported   yes", "2 layers of 64", "max length  128 tokens", "activation  sigmoid", "model.safetensors", "in all"}},
+		{tiny, []string{tiny, "supported   yes", "labels      1: LABEL_0", "tokenizer.json"}},
+		{"builtin", []string{"supported   yes", "6 layers of 384", "max length  512 tokens", "model.safetensors"}},
+	} {
+		r := mustRun(t, "", "model", "show", test.ref)
+		for _, word := range test.words {
+			if !strings.Contains(r.out, word) {
+				t.Errorf("%s: lacks %q:\n%s", test.ref, word, r.out)
+			}
+		}
+		var m shownJSON
+		if err := json.Unmarshal([]byte(mustRun(t, "", "model", "show", test.ref, "--json").out), &m); err != nil {
+			t.Fatal(err)
+		}
+		if !m.Supported || m.Model != test.ref || m.Shape == nil || m.MaxLength == 0 || len(m.Files) < 3 || m.Bytes == 0 {
+			t.Errorf("got %+v", m)
+		}
+	}
+	weightstest.WriteFile(t, filepath.Join(tiny, "config.json"), []byte(`{"model_type":"xlm-roberta"}`))
+	r := mustRun(t, "", "model", "show", tiny)
+	if !strings.Contains(r.out, `supported   no: `) || !strings.Contains(r.out, `model_type "xlm-roberta" is not supported`) {
+		t.Errorf("got\n%s", r.out)
+	}
+}
+
+func TestModelVerify(t *testing.T) {
+	s, dir := startHub(t)
+	mustRun(t, "", "model", "pull", hubModel)
+	r := mustRun(t, "", "model", "verify", hubModel)
+	if n := strings.Count(r.out, "OK    "); n != 5 || strings.Contains(r.out, "FAIL") {
+		t.Errorf("got\n%s", r.out)
+	}
+	mustRun(t, "", "model", "verify", "builtin")
+	weights := filepath.Join(dir, "model.safetensors")
+	data := s.Repos[hubModel].Files["model.safetensors"]
+	spoilt := append([]byte{}, data...)
+	spoilt[len(spoilt)-1] ^= 1 // a number that is as good as any other
+	weightstest.WriteFile(t, weights, spoilt)
+	r = run(t, "", "model", "verify", hubModel)
+	for _, word := range []string{"FAIL  model.safetensors", "wrong SHA-256", hubtest.ETag("model.safetensors", data), "OK    config.json", "OK    tokenizer, shapes"} {
+		if !strings.Contains(r.out, word) {
+			t.Errorf("lacks %q:\n%s", word, r.out)
+		}
+	}
+	if r.status != exitFailure || !strings.Contains(r.errOut, "1 fault above") || !strings.Contains(r.errOut, "mlxrank model remove org/name && mlxrank model pull org/name") {
+		t.Errorf("status %d\n%s", r.status, r.errOut)
+	}
+	if err := os.Remove(weights); err != nil {
+		t.Fatal(err)
+	}
+	r = run(t, "", "model", "verify", hubModel)
+	if r.status != exitFailure || !strings.Contains(r.out, "FAIL  ") || !strings.Contains(r.out, "lacks model.safetensors") {
+		t.Errorf("status %d\n%s", r.status, r.out)
+	}
+	tiny := tinyModel(t)
+	edit(t, filepath.Join(tiny, "model.safetensors"), func(data []byte) []byte { return data[:len(data)-1] })
+	r = run(t, "", "model", "verify", tiny)
+	if r.status != exitFailure || !strings.Contains(r.out, "truncated") || !strings.Contains(r.errOut, "cannot be used") {
+		t.Errorf("status %d\n%s%s", r.status, r.out, r.errOut)
+	}
+}
+
+func TestModelRemove(t *testing.T) {
+	s, dir := startHub(t)
+	checkFailure(t, run(t, "", "model", "remove", hubModel), exitFailure, hubModel, "not downloaded yet")
+	mustRun(t, "", "model", "pull", hubModel)
+	r := mustRun(t, "", "model", "remove", hubModel)
+	if want := "removed org/name at commit " + s.Repos[hubModel].Commit + ": 4 files, "; !strings.HasPrefix(r.out, want) || !strings.HasSuffix(r.out, "kB freed\n") || r.errOut != "" {
+		t.Errorf("got %q\n%s", r.out, r.errOut)
+	}
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestBytesText(t *testing.T) {
+	for n, want := range map[int64]string{
+		0: "0 B", 999: "999 B", 1000: "1.0 kB", 90_868_376: "90.9 MB", 999_949: "999.9 kB", 999_950: "1.0 MB", 1_340_000_000: "1.3 GB", 5e12: "5.0 TB",
+	} {
+		if got := bytesText(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestModelHelp finds an example in each help text.
+func TestModelHelp(t *testing.T) {
+	for _, args := range [][]string{
+		{"model", "--help"}, {"help", "model"}, {"model", "pull", "--help"}, {"model", "list", "-h"}, {"model", "show", "x", "--help"},
+		{"model", "verify", "--help"}, {"model", "remove", "--help"},
+	} {
+		r := mustRun(t, "", args...)
+		if !strings.Contains(r.out, "Examples:") || !strings.Contains(r.out, "mlxrank model") || r.errOut != "" {
+			t.Errorf("%q: %q\n%s", args, r.out, r.errOut)
+		}
+	}
+	if r := runContext(t.Context(), t, io.MultiReader(), "--help"); !strings.Contains(r.out, "model") {
+		t.Errorf("got %s", r.out)
+	}
+}

@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/weights/hub"
+)
+
+func modelVerifyCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "verify",
+		Usage:     "compare a model's files with their hashes, and read them whole",
+		UsageText: "mlxrank model verify REF",
+		Description: "Computes the hash of every file that the cache holds of the model, and compares it\n" +
+			"with that by which the hub names the file. Then the model is read as for scoring:\n" +
+			"tokenizer, shapes, and every number of the weights. REF may also be a directory, or\n" +
+			"builtin, whose files are only read. The exit status is 1 if anything is off.\n\n" +
+			examples([2]string{"Check a model of the cache", "mlxrank model verify " + defaultModel}),
+		Action: func(c *cli.Context) error {
+			ref, err := reference(c)
+			if err != nil {
+				return err
+			}
+			return modelVerify(c, s, ref)
+		},
+	}
+}
+
+func modelVerify(c *cli.Context, s Streams, ref string) error {
+	m, err := lookAt(c.Context, ref)
+	if err != nil {
+		return err
+	}
+	faults, err := verifyFiles(c, s.Out, m.snapshot)
+	if err != nil {
+		return err
+	}
+	state, text := "OK", "tokenizer, shapes and values"
+	if !m.Supported {
+		state, text, faults = "FAIL", m.Reason, faults+1
+	}
+	if _, err := fmt.Fprintf(s.Out, "%-6s%s\n", state, text); err != nil {
+		return err
+	}
+	switch {
+	case faults == 0:
+		return nil
+	case m.snapshot == nil:
+		return fmt.Errorf("model %q cannot be used", ref)
+	}
+	return fmt.Errorf("model %q: %s above; if a file is damaged, remove the model and get it again: mlxrank model remove %[1]s && mlxrank model pull %[1]s",
+		ref, count(faults, "fault", "faults"))
+}
+
+// verifyFiles compares the files of a snapshot with their hashes and returns
+// the number of those that differ.
+func verifyFiles(c *cli.Context, w io.Writer, snapshot *hub.Snapshot) (faults int, err error) {
+	if snapshot == nil {
+		return 0, nil
+	}
+	client, err := hub.FromEnvironment()
+	if err != nil {
+		return 0, err
+	}
+	width := 0
+	for _, f := range snapshot.Files {
+		width = max(width, len(f.Name))
+	}
+	for _, f := range snapshot.Files {
+		state, text := "OK", bytesText(f.Size)
+		err := client.VerifyFile(c.Context, *snapshot, f)
+		if c.Context.Err() != nil {
+			return faults, c.Context.Err()
+		}
+		if err != nil {
+			state, text, faults = "FAIL", err.Error(), faults+1
+		}
+		line := fmt.Sprintf("%-6s%-*s  %s", state, width, f.Name, text)
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
+			return faults, err
+		}
+	}
+	return faults, nil
+}

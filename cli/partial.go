@@ -1,0 +1,318 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mlxrank/mlxrank/cli/records"
+)
+
+// checkpointEvery is how much finished work a run that is killed can lose, beside
+// the window it is at. A checkpoint waits for the disk.
+const checkpointEvery = 200 * time.Millisecond
+
+// partial is a file on its way: it is written beside its place and takes the
+// place when it is complete. A state file beside it says how much of it is good.
+// Both outlive a run that fails, so that another can go on.
+//
+// However the run ends, by kill -9 or with the machine, the state file is whole
+// and what it counts is in the partial file: that is on the disk before the
+// state that counts it takes the place of the state before. What stands behind,
+// half a window perhaps, is cut off by the next run.
+type partial struct {
+	path       string // of the file to be
+	file       *os.File
+	compressor *records.Compressor
+	sum        hash.Hash // of the file
+
+	state state // behind the window that was written last
+	found bool  // an earlier run left a state
+	grown bool  // this run has written to the file
+	dirty bool  // the file holds more than the state file says
+	kept  int   // records that the state file counts, -1 without one
+	when  time.Time
+}
+
+// The names of what a run leaves beside its output.
+const (
+	partialSuffix = ".mlxrank-partial"
+	stateSuffix   = ".mlxrank-state"
+)
+
+func (p *partial) dataPath() string  { return p.path + partialSuffix }
+func (p *partial) statePath() string { return p.path + stateSuffix }
+
+// openPartial starts a file at path. If an earlier run left one, it is an error
+// unless that is to be resumed.
+func openPartial(path string, resume bool) (_ *partial, err error) {
+	p := &partial{path: path, sum: sha256.New(), kept: -1, when: time.Now()}
+	if p.compressor, err = records.NewCompressor(path); err != nil {
+		return nil, err
+	}
+	if err := p.lock(); err != nil {
+		return nil, err
+	}
+	if err := p.look(resume); err != nil {
+		return nil, errors.Join(err, p.file.Close())
+	}
+	return p, nil
+}
+
+// lock opens the partial file for this process alone.
+func (p *partial) lock() error {
+	for {
+		file, err := os.OpenFile(p.dataPath(), os.O_RDWR|os.O_CREATE, 0o666)
+		if err != nil {
+			return fmt.Errorf("create output %s: %w", p.path, err)
+		}
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return errors.Join(fmt.Errorf("create output %s: another mlxrank is writing it", p.path), file.Close())
+		}
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) { // not every file system has locks
+			return errors.Join(fmt.Errorf("lock %s: %w", p.dataPath(), err), file.Close())
+		}
+		// A run that ended meanwhile may have moved or removed the file.
+		mine, err := file.Stat()
+		if err != nil {
+			return errors.Join(err, file.Close())
+		}
+		if there, err := os.Stat(p.dataPath()); err == nil && os.SameFile(mine, there) {
+			p.file = file
+			return nil
+		}
+		if err := file.Close(); err != nil {
+			return err
+		}
+	}
+}
+
+// look finds out what an earlier run left.
+func (p *partial) look(resume bool) error {
+	info, err := p.file.Stat()
+	if err != nil {
+		return err
+	}
+	data, err := os.ReadFile(p.statePath())
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil // of a run that kept nothing, or had moved the file to its place
+	}
+	if err != nil {
+		return err
+	}
+	p.found = true
+	if !resume {
+		return fmt.Errorf("%s: an earlier run was not finished: go on with it by --resume, or remove %s to start again", p.path, p.dataPath())
+	}
+	if p.state, err = parseState(data); err != nil {
+		return fmt.Errorf("%s cannot be read: %w; remove it to start again", p.statePath(), err)
+	}
+	p.kept = p.state.Records
+	return nil
+}
+
+// begin says what the output depends on and returns how far an earlier run came
+// with the same.
+func (p *partial) begin(settings []setting) (state, error) {
+	if !p.found {
+		p.state = state{Version: stateVersion, Settings: settings}
+		return p.state, p.clear()
+	}
+	if changed := differences(p.state.Settings, settings); len(changed) > 0 {
+		return state{}, fmt.Errorf("%s cannot be resumed: %s; remove %s to start again",
+			p.path, strings.Join(changed, "; "), p.dataPath())
+	}
+	n, err := io.CopyN(p.sum, p.file, p.state.Output.Bytes)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return state{}, p.wrap(err)
+	}
+	if n < p.state.Output.Bytes || !bytes.Equal(p.sum.Sum(nil), p.state.Output.Sum) {
+		return state{}, fmt.Errorf("%s cannot be resumed: %s is not what was written; remove it to start again", p.path, p.dataPath())
+	}
+	return p.state, p.wrap(p.file.Truncate(n))
+}
+
+// clear makes the file new.
+func (p *partial) clear() error {
+	if err := p.file.Truncate(0); err != nil {
+		return p.wrap(err)
+	}
+	if err := remove(p.statePath()); err != nil {
+		return p.wrap(err)
+	}
+	if old, err := os.Stat(p.path); err == nil {
+		return p.wrap(p.file.Chmod(old.Mode().Perm()))
+	}
+	return nil
+}
+
+// write adds the lines of a window, behind which the input and the counts are.
+func (p *partial) write(lines []byte, input position, counts tally) error {
+	if len(lines) > 0 {
+		if err := p.add(lines); err != nil {
+			return err
+		}
+	}
+	p.state.Output.Sum = p.sum.Sum(nil)
+	p.state.Input, p.state.tally = input, counts
+	p.grown, p.dirty = true, true
+	if time.Since(p.when) < checkpointEvery {
+		return nil
+	}
+	return p.checkpoint()
+}
+
+// add writes a piece of the file.
+func (p *partial) add(lines []byte) error {
+	packed, err := p.compressor.Compress(lines)
+	if err != nil {
+		return p.wrap(err)
+	}
+	if _, err := p.file.Write(packed); err != nil {
+		return p.wrap(errors.Join(err, p.file.Truncate(p.state.Output.Bytes)))
+	}
+	p.sum.Write(packed)
+	p.state.Output.Bytes += int64(len(packed))
+	return nil
+}
+
+// checkpoint makes what was written so far outlive the run.
+func (p *partial) checkpoint() error {
+	if err := p.file.Sync(); err != nil {
+		return p.wrap(err)
+	}
+	data, err := json.MarshalIndent(p.state, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(p.statePath(), append(data, '\n')); err != nil {
+		return p.wrap(err)
+	}
+	p.dirty, p.kept, p.when = false, p.state.Records, time.Now()
+	return nil
+}
+
+// commit puts the file in its place.
+func (p *partial) commit() error {
+	if p.state.Output.Bytes == 0 {
+		// Nothing is no compressed file.
+		if err := p.add(nil); err != nil {
+			return err
+		}
+	}
+	if err := p.file.Sync(); err != nil {
+		return p.wrap(err)
+	}
+	if err := os.Rename(p.dataPath(), p.path); err != nil {
+		return p.wrap(err)
+	}
+	return p.finish(p.statePath())
+}
+
+// finish ends the run of a file that is in its place, and removes what it has
+// left.
+func (p *partial) finish(leftovers ...string) error {
+	errs := []error{syncDir(p.path)}
+	for _, path := range leftovers {
+		errs = append(errs, remove(path))
+	}
+	errs = append(errs, p.file.Close())
+	p.file = nil
+	return p.wrap(errors.Join(errs...))
+}
+
+// close ends a run that failed with err, unless the file is in its place. What
+// was scored is kept, if it is enough for a checkpoint, and the error says so.
+func (p *partial) close(err error) error {
+	if p.file == nil {
+		return err
+	}
+	switch {
+	case p.found && !p.grown && !errors.Is(err, context.Canceled):
+		return errors.Join(err, p.file.Close()) // it could not go on
+	case errors.Is(err, errChanged):
+		p.kept = -1
+	case p.dirty:
+		err = errors.Join(err, p.checkpoint())
+	}
+	if p.kept < 0 {
+		return errors.Join(err, remove(p.dataPath()), remove(p.statePath()), p.file.Close())
+	}
+	return &keptError{errors.Join(err, p.file.Close()), p.kept, p.dataPath()}
+}
+
+func (p *partial) wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("write %s: %w", p.path, err)
+}
+
+// keptError is the error of a run that another can go on with.
+type keptError struct {
+	err     error
+	records int
+	path    string
+}
+
+func (e *keptError) Error() string { return e.err.Error() + "; " + e.advice() }
+func (e *keptError) Unwrap() error { return e.err }
+
+func (e *keptError) advice() string {
+	return fmt.Sprintf("what was done, %s, is kept in %s: give the same command and --resume to go on", count(e.records, "line", "lines"), e.path)
+}
+
+// replaceFile gives a file other contents at once.
+func replaceFile(path string, data []byte) error {
+	temp := path + ".tmp"
+	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = os.Rename(temp, path)
+	}
+	if err != nil {
+		return errors.Join(err, remove(temp))
+	}
+	return syncDir(path)
+}
+
+// syncDir makes the names in the directory of path outlive the machine.
+func syncDir(path string) error {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	err = dir.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		err = nil // a file system that has no such thing
+	}
+	return errors.Join(err, dir.Close())
+}
+
+// remove removes a file if it is there.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

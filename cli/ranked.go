@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/mlxrank/mlxrank/cli/records"
+)
+
+// runTag names the system in a TREC run.
+const runTag = "mlxrank"
+
+// ranked makes an output that of a TREC run. The run is made when all is scored,
+// of rows that are written until then. If it cannot, out is returned as it is.
+func ranked(ctx context.Context, out output) (output, error) {
+	if p, ok := out.(*partial); ok {
+		compressor := p.compressor
+		p.compressor = &records.Compressor{} // the rows are as they are
+		return &rankedFile{partial: p, ctx: ctx, run: compressor}, nil
+	}
+	rows, err := records.Scratch("")
+	if err != nil {
+		return out, err
+	}
+	return &rankedStream{stream: out.(*stream), ctx: ctx, rows: rows}, nil
+}
+
+// rankedFile is a TREC run in a file. Its partial output is the rows.
+type rankedFile struct {
+	*partial
+	ctx context.Context
+	run *records.Compressor
+}
+
+func (r *rankedFile) commit() error {
+	// From here on the rows are all there, whatever happens to the run.
+	if err := r.checkpoint(); err != nil {
+		return err
+	}
+	if _, err := r.file.Seek(0, io.SeekStart); err != nil {
+		return r.wrap(err)
+	}
+	temp := r.path + ".mlxrank-run"
+	if err := r.rank(temp); err != nil {
+		return r.wrap(errors.Join(err, remove(temp)))
+	}
+	if err := os.Rename(temp, r.path); err != nil {
+		return r.wrap(errors.Join(err, remove(temp)))
+	}
+	return r.finish(r.statePath(), r.dataPath())
+}
+
+// rank writes the run to a file at path.
+func (r *rankedFile) rank(path string) (err error) {
+	rows, err := r.file.Stat()
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, rows.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	if err := file.Chmod(rows.Mode().Perm()); err != nil {
+		return err
+	}
+	packed := r.run.Writer(file)
+	if err := records.Rank(packed, &interruptible{ctx: r.ctx, r: r.file}, filepath.Dir(path), runTag); err != nil {
+		return err
+	}
+	if err := packed.Close(); err != nil {
+		return err
+	}
+	return file.Sync()
+}
+
+// rankedStream is a TREC run that is seen as it is written. The rows are in a
+// file without a name.
+type rankedStream struct {
+	*stream
+	ctx  context.Context
+	rows *os.File
+}
+
+func (r *rankedStream) write(lines []byte, _ position, _ tally) error {
+	_, err := r.rows.Write(lines)
+	return err
+}
+
+func (r *rankedStream) commit() error {
+	if _, err := r.rows.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err := records.Rank(r.Writer, &interruptible{ctx: r.ctx, r: r.rows}, "", runTag); err != nil {
+		return r.wrap(err)
+	}
+	return r.stream.commit()
+}
+
+func (r *rankedStream) close(err error) error {
+	return errors.Join(r.stream.close(err), r.rows.Close())
+}

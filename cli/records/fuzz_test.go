@@ -1,0 +1,164 @@
+package records
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+)
+
+// FuzzJSONL: whatever the bytes, records or errors; and what is written of them
+// is every byte of their lines and a score that a JSON reader finds.
+func FuzzJSONL(f *testing.F) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, score := range []ScorePolicy{RefuseScore, ReplaceScore, IgnoreScore} {
+			for _, record := range checkReader(t, data, Options{Format: JSONL, Score: score, IDs: score == ReplaceScore}) {
+				if record.Err != nil {
+					continue
+				}
+				if score == RefuseScore {
+					checkPassThrough(t, record.Text)
+				}
+				line, err := jsonl{score: score}.AppendScored(nil, &record, -4.25)
+				var object map[string]json.RawMessage
+				if err := errors.Join(err, json.Unmarshal(line, &object)); err != nil || string(object["score"]) != "-4.25" {
+					t.Errorf("%q becomes %q: %v", record.Text, line, err)
+				}
+			}
+		}
+	})
+}
+
+func FuzzTSV(f *testing.F) { fuzzColumns(f, TSV) }
+
+func FuzzMSMARCO(f *testing.F) { fuzzColumns(f, MSMARCO) }
+
+// fuzzColumns: whatever the bytes, records or errors; and what is written of
+// them is every byte of their columns, between which a score can be taken out
+// again.
+func fuzzColumns(f *testing.F, format Format) {
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, score := range []ScorePolicy{RefuseScore, ReplaceScore} {
+			for _, record := range checkReader(t, data, Options{Format: format, Score: score, IDs: format == MSMARCO && score == ReplaceScore}) {
+				if record.Err != nil {
+					continue
+				}
+				layout := columns{names: columnsOf[format], score: score}
+				line, err := layout.AppendScored(nil, &record, -4.25)
+				text, end, ok := strings.Cut(string(line), "\t-4.25")
+				if err != nil || !ok || !strings.HasPrefix(string(record.Text), text) || strings.Count(text, "\t") != len(layout.names)-1 {
+					t.Errorf("%q becomes %q: %v", record.Text, line, err)
+				}
+				if score == RefuseScore && text+end != string(record.Text)+"\n" {
+					t.Errorf("%q becomes %q", record.Text, line)
+				}
+			}
+		}
+	})
+}
+
+// FuzzTREC: whatever the bytes of a run and of the texts it names, records or
+// errors; and the rows of the records become a run of as many lines that reads
+// as one.
+func FuzzTREC(f *testing.F) {
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, run, file []byte) {
+		texts, err := IndexTexts("texts.tsv", bytes.NewReader(file), bytes.NewReader(file))
+		if err != nil {
+			return
+		}
+		options := Options{Format: TREC, IDs: true, Queries: texts, Documents: texts}
+		var rows []byte
+		n := 0
+		for _, record := range checkReader(t, run, options) {
+			if record.Err != nil {
+				continue
+			}
+			n++
+			if rows, err = (Scored{}).AppendScored(rows, &record, float32(n%3)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var ranked bytes.Buffer
+		if err := Rank(&ranked, bytes.NewReader(rows), dir, "tag"); err != nil {
+			t.Fatalf("rows %q: %v", rows, err)
+		}
+		_, again, err := readAll("run", ranked.String(), options)
+		if err != nil || len(again) != n {
+			t.Errorf("%d rows became %d lines, %v:\n%s", n, len(again), err, &ranked)
+		}
+		for _, record := range again {
+			if record.Err != nil {
+				t.Errorf("line %d of the run: %v", record.Line, record.Err)
+			}
+		}
+	})
+}
+
+// checkReader reads data and returns the records. It checks that every record is
+// one line of output, that errors are short, and that reading goes on from the
+// middle.
+func checkReader(t *testing.T, data []byte, o Options) []Record {
+	t.Helper()
+	auto := o
+	auto.Format = Auto
+	if _, _, err := readAll("f", string(data), auto); err != nil && len(err.Error()) > 700 {
+		t.Errorf("error of %d bytes", len(err.Error()))
+	}
+	r, all, err := readAll("f", string(data), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at := r.Position().Offset; at != int64(len(data)) {
+		t.Fatalf("the end is at %d of %d", at, len(data))
+	}
+	for i := range all {
+		var line []byte
+		if all[i].Err == nil {
+			line, err = r.Layout().AppendScored(nil, &all[i], 1)
+		} else {
+			line, err = r.Layout().AppendFailed(nil, &all[i])
+		}
+		if err != nil || bytes.Count(line, []byte("\n")) != 1 && (o.Format != TREC || all[i].Err == nil) {
+			t.Errorf("%q becomes %q, %v", all[i].Text, line, err)
+		}
+		if all[i].Err != nil && len(all[i].Err.Error()) > 700 {
+			t.Errorf("error of %d bytes", len(all[i].Err.Error()))
+		}
+	}
+	checkGoOn(t, data, o, all)
+	return all
+}
+
+// checkGoOn reads the second half of the records.
+func checkGoOn(t *testing.T, data []byte, o Options, all []Record) {
+	t.Helper()
+	first, err := NewReader("f", bytes.NewReader(data), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	half := len(all) / 2
+	for range half {
+		if _, err := first.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, err := NewReader("f", bytes.NewReader(data), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Skip(first.Position(), errors.New("changed")); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range all[half:] {
+		got, err := second.Next()
+		if err != nil || show(got) != show(want) || !bytes.Equal(got.Text, want.Text) {
+			t.Fatalf("got %s, %v, want %s", show(got), err, show(want))
+		}
+	}
+	if _, err := second.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("at the end: %v", err)
+	}
+}

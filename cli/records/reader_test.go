@@ -1,0 +1,243 @@
+package records
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strings"
+	"testing"
+)
+
+// newTexts are the texts of a file of these contents.
+func newTexts(t testing.TB, text string) *Texts {
+	t.Helper()
+	texts, err := IndexTexts("texts.tsv", strings.NewReader(text), strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return texts
+}
+
+// readAll reads every record. An error that ends the reading is returned.
+func readAll(name, text string, o Options) (*Reader, []Record, error) {
+	r, err := NewReader(name, strings.NewReader(text), o)
+	if err != nil {
+		return nil, nil, err
+	}
+	var all []Record
+	for {
+		record, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return r, all, nil
+		}
+		if err != nil {
+			return r, all, err
+		}
+		all = append(all, record)
+	}
+}
+
+// render writes the records with scores of 0.5, 1.5, ...
+func render(t testing.TB, layout Layout, all []Record) string {
+	t.Helper()
+	var out []byte
+	var err error
+	for i := range all {
+		if all[i].Err != nil {
+			out, err = layout.AppendFailed(out, &all[i])
+		} else {
+			out, err = layout.AppendScored(out, &all[i], float32(i)+0.5)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return string(out)
+}
+
+// show is a record as text.
+func show(r Record) string {
+	if r.Err != nil {
+		return fmt.Sprintf("%d error %v", r.Line, r.Err)
+	}
+	return fmt.Sprintf("%d %s|%s|%s|%s", r.Line, r.QueryID, r.DocumentID, r.Query, r.Document)
+}
+
+func TestReader(t *testing.T) {
+	queries, documents := newTexts(t, "q1\tcity\nq2\twater"), newTexts(t, "d1\tlondon\nd2\triver\r\n")
+	for _, test := range []struct {
+		name, text string
+		options    Options
+		records    string
+		scored     string
+	}{
+		{"JSONL with mixed line ends", "\ufeff{\"query\":\"q\",\"document\":\"d\"}\r\n\r\n{\"document\" : \"\\u00e9\",\"query\":\"\"} \n", Options{Format: JSONL},
+			"1 ||q|d\n3 |||é\n",
+			"{\"query\":\"q\",\"document\":\"d\", \"score\": 0.5}\r\n{\"document\" : \"\\u00e9\",\"query\":\"\", \"score\": 1.5} \n"},
+		{"JSONL with errors", "{\"query\":\"q\"}\n{\"query\":\"q\",\"document\":\"d\"}\nx", Options{Format: JSONL},
+			"1 error field \"document\" is missing\n2 ||q|d\n3 error not a JSON object, it starts with 'x'; each line must be an object such as {\"query\": \"...\", \"document\": \"...\"}\n",
+			`{"error":"field \"document\" is missing","line":1}` + "\n" + `{"query":"q","document":"d", "score": 1.5}` + "\n" +
+				`{"error":"not a JSON object, it starts with 'x'; each line must be an object such as {\"query\": \"...\", \"document\": \"...\"}","line":3}` + "\n"},
+		{"JSONL with scores", `{"score":7,"query":"q","document":"d","score":null}` + "\n" + `{"query":"q","document":"d"}`, Options{Format: JSONL, Score: ReplaceScore},
+			"1 ||q|d\n2 ||q|d\n",
+			`{"score":0.5,"query":"q","document":"d","score":0.5}` + "\n" + `{"query":"q","document":"d", "score": 1.5}` + "\n"},
+		{"JSONL with a score", `{"query":"q","document":"d","score":null}`, Options{Format: JSONL},
+			"1 error field \"score\" is there already; rename or remove it, or give --overwrite-score\n", ""},
+		{"JSONL with ids", `{"query":"q","document":"d","query_id":"a","document_id":-12}`, Options{Format: JSONL, IDs: true},
+			"1 a|-12|q|d\n", `{"query":"q","document":"d","query_id":"a","document_id":-12, "score": 0.5}` + "\n"},
+		{"JSONL without ids", `{"query":"q","document":"d","query_id":"a b","document_id":1}` + "\n" + `{"query":"q","document":"d","query_id":[]}` + "\n" + `{"query":"q","document":"d","query_id":1}`, Options{Format: JSONL, IDs: true},
+			"1 error the query id \"a b\" has white space in it, which a TREC run cannot hold\n2 error field \"query_id\" is not a string: []\n3 error field \"document_id\" is missing\n", ""},
+		{"TSV", "\ufeffq\td\r\n\n\t\n a \tb\x00\xff\n\r\nq", Options{Format: TSV},
+			"1 ||q|d\n3 |||\n4 || a |b\x00\xff\n6 error 1 column, where 2 are needed (query, document)\n",
+			"q\td\t0.5\r\n\t\t1.5\n a \tb\x00\xff\t2.5\n\t\terror: line 6: 1 column, where 2 are needed (query, document)\n"},
+		{"TSV with too many columns", "a\tb\t1\na\tb\tc\td", Options{Format: TSV},
+			"1 error 3 columns, where 2 are needed (query, document); if the last is a score, give --overwrite-score\n2 error 4 columns, where 2 are needed (query, document)\n", ""},
+		{"TSV with scores", "a\tb\t1\r\na\tb\na\tb\tc\na\tb\t\n", Options{Format: TSV, Score: ReplaceScore},
+			"1 ||a|b\n2 ||a|b\n3 error 3 columns, where 2 are needed (query, document), and the last is not a score: \"c\"\n4 error 3 columns, where 2 are needed (query, document), and the last is not a score: \"\"\n",
+			"a\tb\t0.5\r\na\tb\t1.5\n\t\terror: line 3: 3 columns, where 2 are needed (query, document), and the last is not a score: \"c\"\n\t\terror: line 4: 3 columns, where 2 are needed (query, document), and the last is not a score: \"\"\n"},
+		{"MS MARCO", "1\t2\tq\tp\nx\ty\tz\n", Options{Format: MSMARCO},
+			"1 1|2|q|p\n2 error 3 columns, where 4 are needed (qid, pid, query, passage)\n",
+			"1\t2\tq\tp\t0.5\n\t\t\t\terror: line 2: 3 columns, where 4 are needed (qid, pid, query, passage)\n"},
+		{"MS MARCO without ids", "\t2\tq\tp\n1\t2\u00a03\tq\tp\n", Options{Format: MSMARCO, IDs: true},
+			"1 error the query id is empty; a TREC run needs one\n2 error the document id \"2\\u00a03\" has white space in it, which a TREC run cannot hold\n", ""},
+		{"TREC", "q1 Q0 d2 1 3.5 bm25\r\nq2\tQ0\td1\t1\t-1e3\tbm25\n", Options{Format: TREC, Queries: queries, Documents: documents},
+			"1 q1|d2|city|river\n2 q2|d1|water|london\n", "q1 d2 0.5\nq2 d1 1.5\n"},
+		{"TREC with errors", "q1 Q0 d9 1 3.5 bm25\nq9 Q0 d1 1 3 bm25\nq1 Q0 d1 1 3\nq1 Q0 d1 1 3 bm25", Options{Format: TREC, Queries: queries, Documents: documents},
+			"1 error id \"d9\" is not in texts.tsv\n2 error id \"q9\" is not in texts.tsv\n3 error 5 columns, where a TREC run has 6 (qid Q0 docid rank score tag)\n4 q1|d1|city|london\n", "q1 d1 3.5\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, all, err := readAll("f", test.text, test.options)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			for _, record := range all {
+				got.WriteString(show(record) + "\n")
+			}
+			if got.String() != test.records {
+				t.Errorf("got\n%s\nwant\n%s", got.String(), test.records)
+			}
+			if scored := render(t, r.Layout(), all); test.scored != "" && scored != test.scored {
+				t.Errorf("scored\n%q\nwant\n%q", scored, test.scored)
+			}
+		})
+	}
+}
+
+func TestReaderLongLine(t *testing.T) {
+	text := "a\tb\n" + strings.Repeat("x", 100<<20) + "\nc\td\n"
+	r, all, err := readAll("f", text, Options{Format: TSV})
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%d records, %v, want 3", len(all), err)
+	}
+	want := "a\tb\t0.5\n\t\terror: line 2: longer than 64 MiB; is it text, one entry per line?\nc\td\t2.5\n"
+	if got := render(t, r.Layout(), all); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestDetect(t *testing.T) {
+	for _, test := range []struct {
+		name, line string
+		scored     bool
+		want       Format
+		err        []string
+	}{
+		{"f", "", false, JSONL, nil},
+		{"f", `{"query":`, false, JSONL, nil},
+		{"f.txt", ` { "query":`, false, JSONL, nil},
+		{"F.JSONL.GZ", "a\tb", false, JSONL, nil},
+		{"f.ndjson.zst", "a\tb", false, JSONL, nil},
+		{"f.tsv", "{a}\tb\r", false, TSV, nil},
+		{"f.tsv.gz", "a\tb\tc\td", false, MSMARCO, nil},
+		{"f", "a\tb", false, TSV, nil},
+		{"f", "a\tb\tc\td", false, MSMARCO, nil},
+		{"f", "a\tb\t1", true, TSV, nil},
+		{"f", "a\tb\tc\td\t1", true, MSMARCO, nil},
+		{"f", "1 Q0 2 1 0.5 x", false, TREC, nil},
+		{"f", "1\t0\t2\t1\t0.5\tx\r", false, TREC, nil},
+		{"f.run", "a\tb", false, TREC, nil},
+		{"f.trec.zst", "a\tb", false, TREC, nil},
+		{"f", "a\tb\t1", false, "", []string{"f: cannot tell", "3 columns", `"a\tb\t1"`, "--format"}},
+		{"f", "hello", false, "", []string{"1 column", `"hello"`}},
+		{"f.tsv", "1 Q0 2 1 0.5 x", false, "", []string{"1 column"}},
+		{"f", strings.Repeat("long ", 1000), false, "", []string{"..."}},
+	} {
+		got, err := detect(test.name, []byte(test.line), test.scored)
+		if got != test.want || (err == nil) != (test.err == nil) {
+			t.Errorf("%s with %.40q: got %q, %v, want %q", test.name, test.line, got, err, test.want)
+		}
+		for _, word := range test.err {
+			if !strings.Contains(fmt.Sprint(err), word) || len(err.Error()) > 400 {
+				t.Errorf("%s with %.40q: error %v lacks %q", test.name, test.line, err, word)
+			}
+		}
+	}
+}
+
+// TestReaderAuto finds the format behind blank lines and long ones, and reads
+// all the same.
+func TestReaderAuto(t *testing.T) {
+	for _, test := range []struct {
+		text    string
+		format  Format
+		records int
+	}{
+		{"", JSONL, 0},
+		{"\n\r\n \n", JSONL, 0},
+		{"\ufeff\r\n\n{\"query\":\"q\",\"document\":\"" + strings.Repeat("x", 200<<10) + "\"}", JSONL, 1},
+		{"q\t" + strings.Repeat("x", 200<<10) + "\na\tb", TSV, 2},
+		{"\na\tb\tc\td", MSMARCO, 1},
+	} {
+		r, all, err := readAll("f", test.text, Options{Format: Auto})
+		if err != nil || r.Format != test.format || len(all) != test.records {
+			t.Errorf("%.40q: %v, %d records, want %s and %d", test.text, err, len(all), test.format, test.records)
+			continue
+		}
+		for _, record := range all {
+			if record.Err != nil {
+				t.Errorf("%.40q: line %d: %v", test.text, record.Line, record.Err)
+			}
+		}
+	}
+}
+
+// TestReaderWaits reads no more than it needs to find the format.
+func TestReaderWaits(t *testing.T) {
+	text := io.MultiReader(strings.NewReader("a\t"), strings.NewReader("b\n"), readerFunc(func([]byte) (int, error) {
+		t.Error("read on behind the first line")
+		return 0, io.EOF
+	}))
+	if _, err := NewReader("f", text, Options{Format: Auto}); err != nil {
+		t.Error(err)
+	}
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+func TestReaderRefuses(t *testing.T) {
+	if _, err := NewReader("f", strings.NewReader("a\tb"), Options{Format: Auto, IDs: true}); err == nil || !strings.Contains(err.Error(), "needs ids") {
+		t.Errorf("TSV with ids: %v", err)
+	}
+	if _, err := NewReader("f", strings.NewReader(""), Options{Format: "xml"}); err == nil {
+		t.Error("no error for xml")
+	}
+}
+
+func TestScoreIsJSON(t *testing.T) {
+	r := Record{Text: []byte("a\tb"), QueryID: "q", DocumentID: "d"}
+	for score, want := range map[float32]string{0: "0", 1: "1", -11.125: "-11.125", 1e-7: "1e-7", 0.1: "0.1", 16777216: "16777216"} {
+		got, err := Scored{}.AppendScored(nil, &r, score)
+		if err != nil || string(got) != "q d "+want+"\n" {
+			t.Errorf("%v: got %q, %v, want %s", score, got, err, want)
+		}
+	}
+	for _, layout := range []Layout{jsonl{}, columns{names: columnsOf[TSV]}, Scored{}} {
+		if _, err := layout.AppendScored(nil, &r, float32(math.NaN())); err == nil {
+			t.Errorf("%T writes NaN", layout)
+		}
+	}
+}

@@ -1,0 +1,391 @@
+package cli
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/records"
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// testPairs are n different pairs.
+func testPairs(n int) []engine.Pair {
+	pairs := make([]engine.Pair, n)
+	for i := range pairs {
+		pairs[i] = engine.Pair{Query: []string{"city", "water", "data"}[i%3], Document: fmt.Sprintf("page %d of %d", i, i*i)}
+	}
+	return pairs
+}
+
+// writePacked gives a file the contents that its name promises, packed or not.
+func writePacked(t *testing.T, path, text string) string {
+	t.Helper()
+	c, err := records.NewCompressor(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := c.Compress([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return writeFile(t, path, string(packed))
+}
+
+func readPacked(t *testing.T, path string) string {
+	t.Helper()
+	packed, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(records.Decompress(bytes.NewReader(packed)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// takeScores cuts the number behind the last mark off every line.
+func takeScores(t *testing.T, text, mark string) (rest string, scores []float32) {
+	t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		i := strings.LastIndex(line, mark)
+		if i < 0 {
+			t.Fatalf("no score: %s", line)
+		}
+		number := strings.TrimRight(line[i+len(mark):], "}\r\n")
+		score, err := strconv.ParseFloat(number, 32)
+		if err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		b.WriteString(line[:i] + line[i+len(mark)+len(number):])
+		scores = append(scores, float32(score))
+	}
+	return b.String(), scores
+}
+
+func checkScores(t *testing.T, e *engine.Engine, pairs []engine.Pair, got []float32) {
+	t.Helper()
+	want, err := e.Score(t.Context(), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != len(want.Scores) {
+		t.Fatalf("%d scores, want %d", len(got), len(want.Scores))
+	}
+	for i := range got {
+		if !near(got[i], want.Scores[i]) {
+			t.Fatalf("score %d is %v, want %v", i, got[i], want.Scores[i])
+		}
+	}
+}
+
+// TestScoreFormats scores every format, packed in every way, into every way.
+func TestScoreFormats(t *testing.T) {
+	model := tinyModel(t)
+	e := openEngine(t, model)
+	pairs := testPairs(20)
+	var jsonl, tsv, msmarco strings.Builder
+	for i, p := range pairs {
+		end := []string{"\n", "\r\n"}[i%2]
+		fmt.Fprintf(&jsonl, `{"document":%q,"query":%q}%s`, p.Document, p.Query, end)
+		fmt.Fprintf(&tsv, "%s\t%s%s", p.Query, p.Document, end)
+		fmt.Fprintf(&msmarco, "%d\t%d\t%s\t%s%s", i/7, i, p.Query, p.Document, end)
+	}
+	for name, text := range map[string]string{"pairs.jsonl": jsonl.String(), "pairs.tsv": tsv.String(), "top1000": msmarco.String()} {
+		for _, in := range []string{"", ".gz", ".zst"} {
+			for _, out := range []string{"", ".gz", ".zst"} {
+				dir := t.TempDir()
+				input, output := writePacked(t, filepath.Join(dir, name+in), text), filepath.Join(dir, "out"+out)
+				mustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
+				mark := "\t"
+				if name == "pairs.jsonl" {
+					mark = `, "score": `
+				}
+				rest, scores := takeScores(t, readPacked(t, output), mark)
+				if rest != text {
+					t.Errorf("%s%s to %s: bytes changed:\n%q\n%q", name, in, out, text, rest)
+				}
+				checkScores(t, e, pairs, scores)
+				if packed, err := os.ReadFile(output); err != nil || records.Compressed(packed) != (out != "") {
+					t.Errorf("out%s is compressed: %v, %v", out, out == "", err)
+				}
+			}
+		}
+		r := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--format", "auto")
+		if strings.Count(r.out, "\n") != len(pairs) {
+			t.Errorf("%s from standard input: got %s", name, r.out)
+		}
+		// Name or not, gzip is known by its first bytes.
+		var packed bytes.Buffer
+		w := gzip.NewWriter(&packed)
+		if _, err := io.WriteString(w, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := mustRun(t, packed.String(), "score", "--model", model, "--input", "-", "--output", "-"); got.out != r.out {
+			t.Errorf("%s unpacked from standard input: got %s, want %s", name, got.out, r.out)
+		}
+	}
+}
+
+func TestScoreEmpty(t *testing.T) {
+	model := tinyModel(t)
+	for _, in := range []string{"in", "in.tsv", "in.gz", "in.zst"} {
+		for _, text := range []string{"", "\n\r\n", "\ufeff"} {
+			for _, out := range []string{"out", "out.gz", "out.zst"} {
+				for _, format := range []string{"same", "trec"} {
+					dir := t.TempDir()
+					input, output := writePacked(t, filepath.Join(dir, in), text), filepath.Join(dir, out)
+					mustRun(t, "", "score", "--model", model, "--input", input, "--output", output, "--output-format", format)
+					if got := readPacked(t, output); got != "" {
+						t.Errorf("%q in %s: got %q", text, in, got)
+					}
+					if packed, err := os.ReadFile(output); err != nil || records.Compressed(packed) != (out != "out") {
+						t.Errorf("%s holds %q, %v", out, packed, err)
+					}
+					if len(contents(t, dir)) != 2 {
+						t.Errorf("left: %v", contents(t, dir))
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestScoreOverwrites(t *testing.T) {
+	model := tinyModel(t)
+	dir := t.TempDir()
+	once := filepath.Join(dir, "once")
+	for _, text := range []string{
+		pairLines(3) + `{"score":1,"query":"q","document":"d","sc\u006fre":[1]}` + "\n",
+		"q\td\r\ncity\tlondon\n",
+	} {
+		clean := strings.ReplaceAll(text, `"score":1,`, "")
+		clean = strings.ReplaceAll(clean, `,"sc\u006fre":[1]`, "")
+		mustRun(t, "", "score", "--model", model, "--input", writeFile(t, filepath.Join(dir, "clean"), clean), "--output", once)
+		scored := readPacked(t, once)
+		checkFailure(t, run(t, scored, "score", "--model", model, "--input", "-", "--output", "-"), exitFailure, "--overwrite-score")
+		stale := regexp.MustCompile(`(, "score": |\t)0\.\d+`).ReplaceAllString(scored, "${1}77")
+		r := mustRun(t, stale, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
+		if r.out != scored || stale == scored {
+			t.Errorf("overwritten:\n%s\nwant\n%s", r.out, scored)
+		}
+	}
+	r := mustRun(t, `{"score":1,"query":"q","document":"d","sc\u006fre":[1]}`, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
+	if !regexp.MustCompile(`^\{"score":(0\.\d+),"query":"q","document":"d","sc\\u006fre":(0\.\d+)\}\n$`).MatchString(r.out) {
+		t.Errorf("got %s", r.out)
+	}
+}
+
+func TestScoreSkips(t *testing.T) {
+	model := tinyModel(t)
+	long := strings.Repeat("x", 2<<20) // one word, which the engine refuses
+	for _, test := range []struct {
+		name, text string
+		flags      []string
+		want       string // a pattern
+		skipped    int
+	}{
+		{"JSONL", "{\"query\":\"q\",\"document\":\"d\"}\n\nhello\n{\"query\":\"q\",\"document\":\"" + long + "\"}\n{\"query\":\"q\",\"document\":\"d\"}\n", nil,
+			`^\{"query":"q","document":"d", "score": 0\.\d+\}\n\{"error":"not a JSON object[^\n]*","line":3\}\n\{"error":"[^\n]*bytes[^\n]*","line":4\}\n\{"query":"q","document":"d", "score": 0\.\d+\}\n$`, 2},
+		{"TSV", "q\td\nq\nq\td\n", []string{"--format", "tsv"}, `^q\td\t0\.\d+\n\t\terror: line 2: 1 column, [^\t\n]*\nq\td\t0\.\d+\n$`, 1},
+		{"MS MARCO", "1\t2\tq\td\n1\t2\tq\n", nil, `^1\t2\tq\td\t0\.\d+\n\t\t\t\terror: line 2: 3 columns, [^\t\n]*\n$`, 1},
+		{"MS MARCO to a run", "1\t2\tq\td\n1\t2\tq\n1\t \tq\td\n", []string{"--output-format", "trec"}, `^1 Q0 2 1 0\.\d+ mlxrank\n$`, 2},
+		{"all", "{}\n[]\n", nil, `^\{"error":.*,"line":1\}\n\{"error":.*,"line":2\}\n$`, 2},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			input, output := writeFile(t, filepath.Join(dir, "in"), test.text), filepath.Join(dir, "out")
+			args := append([]string{"score", "--model", model, "--input", input, "--output", output, "--on-error", "skip"}, test.flags...)
+			r := mustRun(t, "", args...)
+			if got := readPacked(t, output); !regexp.MustCompile(test.want).MatchString(got) {
+				t.Errorf("got %.2000q", got)
+			}
+			for _, want := range []string{fmt.Sprintf("skipped=%d", test.skipped), "skipped   " + count(test.skipped, "line", "lines")} {
+				if !strings.Contains(r.errOut, want) {
+					t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
+				}
+			}
+			if r := mustRun(t, "", slices.Concat(args, []string{"--log-level", "info"})...); strings.Count(r.errOut, "line=") != test.skipped {
+				t.Errorf("the log does not name %d lines:\n%s", test.skipped, r.errOut)
+			}
+			fail := slices.Concat(args, []string{"--on-error", "fail"})
+			checkFailure(t, run(t, "", fail...), exitFailure, input+": line ")
+		})
+	}
+}
+
+// TestScoreNamesLine names the line of a pair that the engine refuses.
+func TestScoreNamesLine(t *testing.T) {
+	text := pairLines(2) + `{"query":"q","document":"` + strings.Repeat("x", 2<<20) + `"}`
+	r := run(t, text, "score", "--model", tinyModel(t), "--input", "-", "--output", "-")
+	checkFailure(t, r, exitFailure, "standard input: line 3: ", "bytes")
+	if len(r.errOut) > 500 {
+		t.Errorf("message of %d bytes", len(r.errOut))
+	}
+}
+
+const (
+	testRun       = "q2 Q0 d3 1 9 bm25\r\nq1 Q0 d1 1 3 bm25\n\nq2 Q0 d1 2 8 bm25\nq1 Q0 d2 2 2 bm25"
+	testQueries   = "q1\tcity\nq2\twater\n"
+	testDocuments = "d1\tlondon\nd2\tpage 2 of 3\nd3\triver\n"
+)
+
+// checkRun checks the layout of a TREC run byte by byte, but for the scores.
+func checkRun(t *testing.T, e *engine.Engine, got string, documents map[string][]string, texts map[string]string) {
+	t.Helper()
+	line := regexp.MustCompile(`^(q\d) Q0 (d\d) (\d+) (0\.\d+) mlxrank\n$`)
+	var pairs []engine.Pair
+	var scores []float32
+	last, place := "", 0
+	for text := range strings.Lines(got) {
+		match := line.FindStringSubmatch(text)
+		if match == nil {
+			t.Fatalf("not a line of a run: %q", text)
+		}
+		if match[1] != last {
+			if match[1] < last || place != len(documents[last]) {
+				t.Errorf("query %s behind %d lines of %q", match[1], place, last)
+			}
+			last, place = match[1], 0
+		}
+		place++
+		score, err := strconv.ParseFloat(match[4], 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if match[3] != strconv.Itoa(place) || place > 1 && float32(score) > scores[len(scores)-1] {
+			t.Errorf("rank %s with score %s is at place %d:\n%s", match[3], match[4], place, got)
+		}
+		pairs, scores = append(pairs, engine.Pair{Query: texts[match[1]], Document: texts[match[2]]}), append(scores, float32(score))
+	}
+	if n := len(documents["q1"]) + len(documents["q2"]); len(pairs) != n {
+		t.Errorf("%d lines, want %d", len(pairs), n)
+	}
+	checkScores(t, e, pairs, scores)
+}
+
+func TestScoreTREC(t *testing.T) {
+	model := tinyModel(t)
+	e := openEngine(t, model)
+	texts := map[string]string{"q1": "city", "q2": "water", "d1": "london", "d2": "page 2 of 3", "d3": "river"}
+	ranked := map[string][]string{"q1": {"d1", "d2"}, "q2": {"d1", "d3"}}
+	dir := t.TempDir()
+	for _, kind := range []string{"", ".gz", ".zst"} {
+		input := writePacked(t, filepath.Join(dir, "bm25"+kind), testRun)
+		queries := writePacked(t, filepath.Join(dir, "queries"+kind), testQueries)
+		documents := writePacked(t, filepath.Join(dir, "documents"+kind), testDocuments)
+		output := filepath.Join(dir, "out"+kind)
+		mustRun(t, "", "score", "--model", model, "--input", input, "--queries", queries, "--documents", documents, "--output", output)
+		checkRun(t, e, readPacked(t, output), ranked, texts)
+		r := mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
+		if r.out != readPacked(t, output) {
+			t.Errorf("on standard output:\n%s", r.out)
+		}
+	}
+	var jsonl, msmarco strings.Builder
+	for _, line := range strings.Fields(strings.ReplaceAll(testRun, " Q0 ", ":")) {
+		if q, d, ok := strings.Cut(line, ":"); ok {
+			fmt.Fprintf(&jsonl, `{"query_id":%q,"document_id":%q,"query":%q,"document":%q}`+"\n", q, d, texts[q], texts[d])
+			fmt.Fprintf(&msmarco, "%s\t%s\t%s\t%s\n", q, d, texts[q], texts[d])
+		}
+	}
+	for _, text := range []string{jsonl.String(), msmarco.String()} {
+		r := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--output-format", "trec")
+		checkRun(t, e, r.out, ranked, texts)
+	}
+}
+
+func TestScoreBadFormats(t *testing.T) {
+	model, dir := tinyModel(t), t.TempDir()
+	queries, documents := writeFile(t, filepath.Join(dir, "queries"), testQueries), writeFile(t, filepath.Join(dir, "documents"), testDocuments)
+	texts := []string{"--queries", queries, "--documents", documents}
+	for _, test := range []struct {
+		name, text string
+		flags      []string
+		status     int
+		words      []string
+	}{
+		{"nothing known", "hello world\n", nil, exitFailure, []string{"cannot tell the format", "1 column", `"hello world"`, "--format"}},
+		{"three columns", "a\tb\tc\n", nil, exitFailure, []string{"cannot tell the format", "3 columns", `"a\tb\tc"`}},
+		{"run without texts", testRun, nil, exitUsage, []string{"is a TREC run", "--queries FILE and --documents FILE"}},
+		{"texts on standard input", testRun, []string{"--queries", "-", "--documents", documents}, exitUsage, []string{"--queries needs a file"}},
+		{"run without documents", testRun, texts[:2], exitUsage, []string{"is a TREC run"}},
+		{"texts for JSONL", pairLines(1), texts, exitUsage, []string{"jsonl", "--queries and --documents are for TREC runs"}},
+		{"document not there", testRun + "\nq1 Q0 d9 3 1 bm25", texts, exitFailure, []string{"line 6", `"d9" is not in ` + documents}},
+		{"texts are none", testRun, []string{"--queries", queries, "--documents", dir + "/none"}, exitFailure, []string{"--documents: ", dir + "/none", "no such file"}},
+		{"texts with one column", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "bad"), "d1\n")}, exitFailure, []string{"--documents: ", dir + "/bad: line 1: 1 column"}},
+		{"run of TSV", "a\tb\n", []string{"--output-format", "trec"}, exitFailure, []string{"needs ids", "--format msmarco"}},
+		{"run of TSV by name", "a\tb\n", []string{"--output-format", "trec", "--format", "tsv"}, exitUsage, []string{"needs ids"}},
+		{"run of JSONL without ids", pairLines(1), []string{"--output-format", "trec"}, exitFailure, []string{"line 1", `"query_id" is missing`}},
+		{"JSONL for TSV", pairLines(1), []string{"--format", "tsv"}, exitFailure, []string{"line 1: 1 column, where 2 are needed"}},
+		{"no such format", "", []string{"--format", "csv"}, exitUsage, []string{`--format "csv"`, "auto, jsonl, tsv, msmarco, trec"}},
+		{"no such output format", "", []string{"--output-format", "csv"}, exitUsage, []string{`--output-format "csv"`, "same, trec"}},
+		{"no such action", "", []string{"--on-error", "warn"}, exitUsage, []string{`--on-error "warn"`, "fail, skip"}},
+		{"broken gzip", "\x1f\x8b\x08\x00garbage", nil, exitFailure, []string{"the gzip data is cut short"}},
+		{"broken zstd", "\x28\xb5\x2f\xfdgarbage garbage", nil, exitFailure, []string{"the zstd data is"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			input := writeFile(t, filepath.Join(dir, "in"), test.text)
+			output := writeFile(t, filepath.Join(dir, "out"), "old")
+			left := map[string]string{"in": test.text, "out": "old"}
+			for _, skip := range []string{"fail", "skip"} {
+				flags := append([]string{"score", "--model", model, "--on-error", skip, "--output", output, "--input"}, input)
+				if skip == "skip" && (strings.Contains(strings.Join(test.words, " "), "line ") || test.name == "no such action") && !strings.HasPrefix(test.name, "texts") {
+					continue
+				}
+				checkFailure(t, run(t, "", append(flags, test.flags...)...), test.status, test.words...)
+				checkDir(t, dir, left)
+				flags[len(flags)-1] = "-"
+				checkFailure(t, run(t, test.text, append(flags, test.flags...)...), test.status, test.words...)
+				checkDir(t, dir, left)
+			}
+		})
+	}
+}
+
+// TestScoreOntoInput refuses an output that is what is read, by any name.
+func TestScoreOntoInput(t *testing.T) {
+	dir := t.TempDir()
+	input := writeFile(t, filepath.Join(dir, "pairs"), pairLines(1))
+	soft, hard := filepath.Join(dir, "soft"), filepath.Join(dir, "hard")
+	if err := os.Symlink(input, soft); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(input, hard); err != nil {
+		t.Fatal(err)
+	}
+	before := contents(t, dir)
+	for _, output := range []string{input, soft, hard, dir + "/./pairs"} {
+		for _, in := range []string{input, soft} {
+			checkFailure(t, run(t, "", "score", "--input", in, "--output", output), exitUsage, output, in, "name another")
+			checkDir(t, dir, before)
+		}
+		file, err := os.Open(input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFailure(t, runContext(t.Context(), t, file, "score", "--input", "-", "--output", output), exitUsage, output, "standard input")
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+		checkDir(t, dir, before)
+	}
+	texts := writeFile(t, filepath.Join(dir, "texts"), testDocuments)
+	checkFailure(t, run(t, "", "score", "--input", "-", "--queries", texts, "--documents", texts, "--output", texts), exitUsage, texts, "name another")
+	partial := writeFile(t, filepath.Join(dir, "out"+partialSuffix), pairLines(1))
+	checkFailure(t, run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), exitUsage, partial, "name another")
+}

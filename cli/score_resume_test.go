@@ -1,0 +1,273 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+// quickModel writes a model that takes no time over thousands of pairs.
+func quickModel(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(16, 2, 1), Seed: 7})
+	return dir
+}
+
+// interruptAt runs a command whose standard input is text, and interrupts it
+// where n bytes are read.
+func interruptAt(t *testing.T, text string, n int, args ...string) result {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	stdin := io.MultiReader(strings.NewReader(text[:n]), readerFunc(func([]byte) (int, error) {
+		cancel()
+		select {}
+	}))
+	return runContext(ctx, t, stdin, args...)
+}
+
+// msmarcoLines are n different pairs in the layout of MS MARCO, the queries not
+// one behind another.
+func msmarcoLines(n int) string {
+	var b strings.Builder
+	for i, p := range testPairs(n) {
+		fmt.Fprintf(&b, "%d\t%d\t%s\t%s\n", i%7, i, p.Query, p.Document)
+	}
+	return b.String()
+}
+
+// TestScoreResumes interrupts runs again and again: what they make together is
+// what one run makes.
+func TestScoreResumes(t *testing.T) {
+	model := quickModel(t)
+	lines := pairLines(3*windowRecords + 5)
+	for _, test := range []struct {
+		name, text, output string
+		flags              []string
+	}{
+		{"JSONL", lines, "out", nil},
+		{"to gzip", lines, "out.gz", nil},
+		{"to zstd", lines, "out.zst", nil},
+		{"with lines skipped", strings.ReplaceAll(lines, `"query":"data"`, `"q":"data"`), "out", []string{"--on-error", "skip"}},
+		{"all skipped", strings.ReplaceAll(lines, `"query"`, `"q"`), "out", []string{"--on-error", "skip"}},
+		{"MS MARCO", msmarcoLines(3*windowRecords + 5), "out", nil},
+		{"to a run", msmarcoLines(3*windowRecords + 5), "out", []string{"--output-format", "trec"}},
+		{"to a packed run", msmarcoLines(3*windowRecords + 5), "out.gz", []string{"--output-format", "trec"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			args := append([]string{"score", "--model", model, "--input", "-"}, test.flags...)
+			whole := filepath.Join(dir, "whole-"+test.output)
+			mustRun(t, test.text, append(args, "--output", whole)...)
+			want, err := os.ReadFile(whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			output := filepath.Join(dir, test.output)
+			args = append(args, "--output", output, "--resume")
+			for _, cut := range []struct{ percent, windows int }{{50, 1}, {90, 2}, {95, 2}} {
+				r := interruptAt(t, test.text, len(test.text)*cut.percent/100, args...)
+				done := fmt.Sprintf("interrupted; what was done, %d lines, is kept in %s", cut.windows*windowRecords, output+partialSuffix)
+				checkFailure(t, r, exitInterrupted, done, "give the same command and --resume to go on")
+			}
+			r := mustRun(t, test.text, args...)
+			if !strings.Contains(r.errOut, "resumed   after 2048 lines of an earlier run") {
+				t.Errorf("the summary does not say that the run was resumed:\n%s", r.errOut)
+			}
+			checkDir(t, dir, map[string]string{filepath.Base(whole): string(want), test.output: string(want)})
+		})
+	}
+}
+
+// interruptedRun leaves a run over a file of lines that was interrupted behind two
+// windows, and returns its command line.
+func interruptedRun(t *testing.T, dir, model string) (input, output string, args []string) {
+	t.Helper()
+	input, output = filepath.Join(dir, "in"), filepath.Join(dir, "out")
+	lines := pairLines(2*windowRecords + 5)
+	// A pipe, of which more is never written, is interrupted where it is wanted.
+	args = []string{"score", "--model", model, "--input", "-", "--output", output}
+	checkFailure(t, interruptAt(t, lines, len(lines)-10, args...), exitInterrupted, "2048 lines")
+	writeFile(t, input, lines)
+	return input, output, append(args, "--resume")
+}
+
+// TestScoreResumeRefused changes what the scores depend on.
+func TestScoreResumeRefused(t *testing.T) {
+	touched := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
+	for _, test := range []struct {
+		name  string
+		edit  func(t *testing.T, model string)
+		text  func(string) string
+		flags []string
+		words []string
+	}{
+		{name: "input changed", text: func(s string) string { return strings.Replace(s, "page 3 ", "page 4 ", 1) }, words: []string{"standard input cannot be resumed", "first", "bytes"}},
+		{name: "input shorter", text: func(s string) string { return s[:100] }, words: []string{"standard input cannot be resumed"}},
+		{name: "input empty", text: func(string) string { return "" }, words: []string{"standard input cannot be resumed"}},
+		{name: "dtype", flags: []string{"--dtype", "bfloat16"}, words: []string{"dtype was float32 and is bfloat16"}},
+		{name: "activation", flags: []string{"--activation", "raw"}, words: []string{"activation was sigmoid and is raw"}},
+		{name: "maximum length", flags: []string{"--max-length", "5"}, words: []string{"maximum length was 128 and is 5"}},
+		{name: "overwriting", flags: []string{"--overwrite-score"}, words: []string{"--overwrite-score was false and is true"}},
+		{name: "model touched", edit: func(t *testing.T, model string) {
+			if err := os.Chtimes(filepath.Join(model, "model.safetensors"), touched, touched); err != nil {
+				t.Fatal(err)
+			}
+		}, words: []string{"model.safetensors was ", "bytes of 20", " and is ", "2001-02-03T04:05:06Z"}},
+		{name: "file in the model", edit: func(t *testing.T, model string) {
+			writeFile(t, filepath.Join(model, "added_tokens.json"), "{}")
+		}, words: []string{"added_tokens.json was not there and is 2 bytes"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			model, dir := quickModel(t), t.TempDir()
+			input, output, args := interruptedRun(t, dir, model)
+			text := contents(t, dir)["in"]
+			if test.edit != nil {
+				test.edit(t, model)
+			}
+			if test.text != nil {
+				text = test.text(text)
+			}
+			before := contents(t, dir)
+			r := run(t, text, append(args, test.flags...)...)
+			checkFailure(t, r, exitFailure, append(test.words, "cannot be resumed")...)
+			checkDir(t, dir, before)
+			if test.name == "dtype" {
+				args[slices.Index(args, "-")] = input
+				checkFailure(t, run(t, "", args...), exitFailure, "input was a stream and is 2053 records with SHA-256 ", output)
+				checkDir(t, dir, before)
+			}
+		})
+	}
+	t.Run("skipped lines", func(t *testing.T) {
+		dir := t.TempDir()
+		lines := "{}\n" + pairLines(windowRecords+5)
+		args := []string{"score", "--model", quickModel(t), "--input", "-", "--output", filepath.Join(dir, "out"), "--on-error"}
+		checkFailure(t, interruptAt(t, lines, len(lines)-10, append(args, "skip")...), exitInterrupted, "1024 lines")
+		before := contents(t, dir)
+		checkFailure(t, run(t, lines, append(args, "fail", "--resume")...), exitFailure, "1 line", "--on-error skip")
+		checkDir(t, dir, before)
+		mustRun(t, lines, append(args, "skip", "--resume")...)
+	})
+}
+
+// TestScoreResumeAfterBadLine goes on behind a line that ended a stream.
+func TestScoreResumeAfterBadLine(t *testing.T) {
+	model, dir := quickModel(t), t.TempDir()
+	text := pairLines(windowRecords) + "oops\n" + pairLines(2)
+	output := filepath.Join(dir, "out")
+	args := []string{"score", "--model", model, "--input", "-", "--output", output}
+	checkFailure(t, run(t, text, args...), exitFailure, "line 1025", "1024 lines, is kept in")
+	checkFailure(t, run(t, text, append(args, "--resume")...), exitFailure, "line 1025")
+	mustRun(t, text, append(args, "--resume", "--on-error", "skip")...)
+	got := readPacked(t, output)
+	want := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--on-error", "skip")
+	if got != want.out {
+		t.Errorf("resumed, it is another file")
+	}
+}
+
+// TestScoreResumeNothing is a run like others when there is nothing to go on
+// with.
+func TestScoreResumeNothing(t *testing.T) {
+	model, dir := quickModel(t), t.TempDir()
+	output := filepath.Join(dir, "out")
+	for range 2 {
+		r := mustRun(t, pairLines(2), "score", "--model", model, "--input", "-", "--output", output, "--resume")
+		if strings.Contains(r.errOut, "resumed") {
+			t.Errorf("it was resumed:\n%s", r.errOut)
+		}
+	}
+	checkFailure(t, run(t, "", "score", "--input", "-", "--output", "-", "--resume"), exitUsage, "--resume needs an output file")
+	checkFailure(t, run(t, "", "score", "--input", "-", "--output", os.DevNull, "--resume"), exitUsage, "--resume needs an output file")
+}
+
+// TestScoreInputChanges changes a file while it is scored: nothing is left of
+// the run. What is added to the file meanwhile is not read.
+func TestScoreInputChanges(t *testing.T) {
+	model := tinyModel(t)
+	lines := pairLines(12 * windowRecords)
+	for _, test := range []struct {
+		name   string
+		change func(file *os.File) error
+		words  []string
+	}{
+		{"changed", func(file *os.File) error {
+			_, err := file.WriteAt([]byte("\n"), int64(len(lines)-1))
+			if err == nil {
+				_, err = file.WriteAt([]byte("7"), int64(strings.LastIndex(lines, "page ")+5))
+			}
+			return err
+		}, []string{"in: the file was changed while it was read"}},
+		{"cut", func(file *os.File) error { return file.Truncate(int64(strings.LastIndex(lines, "{"))) }, []string{"changed while it was read"}},
+		{"grown", func(file *os.File) error {
+			_, err := file.WriteAt([]byte("oops\n"), int64(len(lines)))
+			return err
+		}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			input, output := writeFile(t, filepath.Join(dir, "in"), lines), filepath.Join(dir, "out")
+			done := make(chan result, 1)
+			go func() { done <- run(t, "", "score", "--model", model, "--input", input, "--output", output) }()
+			for {
+				if _, err := os.Stat(output + stateSuffix); err == nil {
+					break
+				}
+				if len(done) > 0 {
+					t.Fatalf("it ended before a checkpoint: %+v", <-done)
+				}
+				time.Sleep(time.Millisecond)
+			}
+			file, err := os.OpenFile(input, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := test.change(file); err != nil {
+				t.Fatal(err)
+			}
+			if err := file.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r := <-done
+			if test.words != nil {
+				checkFailure(t, r, exitFailure, test.words...)
+				checkDir(t, dir, map[string]string{"in": contents(t, dir)["in"]})
+				return
+			}
+			if got := strings.Count(readPacked(t, output), "\n"); r.status != exitOK || got != 12*windowRecords {
+				t.Errorf("status %d, %d lines, want %d\n%s", r.status, got, 12*windowRecords, r.errOut)
+			}
+		})
+	}
+}
+
+// TestInputGrows reads a file up to where it ended when it was opened.
+func TestInputGrows(t *testing.T) {
+	path := writeFile(t, filepath.Join(t.TempDir(), "in"), "one")
+	in, err := openInput(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, "one and more")
+	for range 2 {
+		got, err := io.ReadAll(in)
+		if err != nil || string(got) != "one" {
+			t.Errorf("got %q, %v", got, err)
+		}
+		if err := in.rewind(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+}

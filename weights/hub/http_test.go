@@ -1,0 +1,320 @@
+package hub
+
+import (
+	"errors"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
+)
+
+// TestRefused asks for what the hub does not give.
+func TestRefused(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		ref   string
+		token string
+		set   func(*hubtest.Server)
+		words []string
+	}{
+		{"misspelt", "org/misspelt", "", nil, []string{"401", "no such model", "spelling", "HF_TOKEN"}},
+		{"misspelt, with a token", "org/misspelt", token, nil, []string{"404", "no such model", "spelling", "HF_TOKEN"}},
+		{"revision", model + "@v9", "", nil, []string{"404", `no revision "v9"`}},
+		{"commit", model + "@" + strings.Repeat("0", 40), "", nil, []string{"no revision"}},
+		{"private", model, "", func(s *hubtest.Server) { s.Repos[model].Token = "other" }, []string{"401", "private", "set HF_TOKEN"}},
+		{"private to another", model, token, func(s *hubtest.Server) { s.Repos[model].Token = "other" }, []string{"404", "private", "HF_TOKEN"}},
+		{"gated", model, "", func(s *hubtest.Server) { s.Repos[model].Gated = true }, []string{"401", "accept the conditions", "/" + model, "set HF_TOKEN"}},
+		{"gated, with a token", model, token, func(s *hubtest.Server) { s.Repos[model].Gated = true }, []string{"403", "accept the conditions", "account"}},
+		{"bad token", model, token, func(s *hubtest.Server) {
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
+				hubtest.Fail(w, 401, "", "Invalid credentials in Authorization header: "+r.Header.Get("Authorization"))
+				return true
+			})
+		}, []string{"token from HF_TOKEN is not accepted", "Invalid credentials", "(token)"}},
+		{"malformed answer", model, token, func(s *hubtest.Server) {
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
+				w.Header().Set("X-Echo", r.Header.Get("Authorization")+"\x1b"+strings.Repeat("x", 500))
+				return false
+			})
+		}, []string{"malformed", "(token)", "--model builtin"}},
+		{"forbidden", model, "", func(s *hubtest.Server) {
+			s.SetHub(func(w http.ResponseWriter, _ *http.Request) bool {
+				hubtest.Fail(w, 403, "", "Access to this resource is disabled.\u202e\u0085"+strings.Repeat("x", 500))
+				return true
+			})
+		}, []string{"403", "disabled.xxx", "…"}},
+		{"file gone", model, "", func(s *hubtest.Server) {
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
+				if strings.HasSuffix(r.URL.Path, "/vocab.txt") {
+					hubtest.Fail(w, 404, "EntryNotFound", "Entry not found")
+					return true
+				}
+				return false
+			})
+		}, []string{"404", "vocab.txt"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, _ := start(t)
+			t.Setenv("HF_TOKEN", test.token)
+			c := newClient(t)
+			if test.set != nil {
+				test.set(s)
+			}
+			_, err := c.Pull(t.Context(), mustRef(t, test.ref), PullOptions{})
+			wantError(t, err, test.words...)
+			if strings.ContainsAny(err.Error(), "\u202e\u0085\n") {
+				t.Errorf("control characters in %q", err)
+			}
+			if len(s.Requests()) > 2*len(wanted)+2 {
+				t.Errorf("%d requests", len(s.Requests()))
+			}
+		})
+	}
+}
+
+// TestTokenStaysWithTheHub follows every request of a pull of a private model.
+func TestTokenStaysWithTheHub(t *testing.T) {
+	s, _ := start(t)
+	s.Repos[model].Token = token
+	s.Renamed["org/old"] = model
+	t.Setenv("HF_TOKEN", token)
+	c := newClient(t)
+	mustPull(t, s, c, "org/old")
+	content := 0
+	for _, r := range s.Requests() {
+		if want := "Bearer " + token; !r.Content && r.Auth != want {
+			t.Errorf("%s %s: authorization %q", r.Method, r.Path, r.Auth)
+		}
+		if r.Content {
+			content++
+			if r.Auth != "" {
+				t.Errorf("the content server was sent %q", r.Auth)
+			}
+		}
+	}
+	if content == 0 {
+		t.Error("nothing came from the content server")
+	}
+	for _, path := range walk(t, c.Cache()) {
+		if strings.Contains(string(readFile(t, path)), token) {
+			t.Errorf("%s holds the token", path)
+		}
+	}
+}
+
+// TestRenamed keeps a model under the name it is asked for, as Python does.
+func TestRenamed(t *testing.T) {
+	s, c := start(t)
+	s.Renamed["org/old"] = model
+	snapshot := mustPull(t, s, c, "org/old")
+	if filepath.Dir(filepath.Dir(snapshot.Dir)) != filepath.Join(c.Cache(), "models--org--old") {
+		t.Errorf("it is in %s", snapshot.Dir)
+	}
+	s.Renamed["org/loop"] = "org/loop"
+	_, err := c.Pull(t.Context(), mustRef(t, "org/loop"), PullOptions{})
+	wantError(t, err, "redirect", "10 in a row")
+}
+
+// TestRetried lets requests fail before they succeed.
+func TestRetried(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		fail func(w http.ResponseWriter)
+		min  time.Duration
+	}{
+		{"429 with seconds", func(w http.ResponseWriter) { w.Header().Set("Retry-After", "1"); w.WriteHeader(429) }, time.Second},
+		{"429 with a date", func(w http.ResponseWriter) {
+			w.Header().Set("Retry-After", time.Now().Add(2*time.Second).UTC().Format(http.TimeFormat))
+			w.WriteHeader(429)
+		}, 500 * time.Millisecond},
+		{"429", func(w http.ResponseWriter) { w.WriteHeader(429) }, 0},
+		{"500", func(w http.ResponseWriter) { w.WriteHeader(500) }, 0},
+		{"503", func(w http.ResponseWriter) { w.WriteHeader(503) }, 0},
+		{"cut before the headers", func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, 0},
+		{"cut in the body", func(w http.ResponseWriter) {
+			w.Header().Set("Content-Length", "100")
+			if _, err := w.Write([]byte("{")); err != nil {
+				panic(err)
+			}
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, c := start(t)
+			var mu sync.Mutex
+			failed := map[string]bool{}
+			once := func(key string, w http.ResponseWriter) bool {
+				mu.Lock()
+				first := !failed[key]
+				failed[key] = true
+				mu.Unlock()
+				if first {
+					test.fail(w)
+				}
+				return first
+			}
+			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
+				if r.Method == http.MethodHead && strings.Contains(test.name, "body") {
+					return false // which has none
+				}
+				path := r.URL.Path
+				return (strings.Contains(path, "/revision/") || strings.HasSuffix(path, "/vocab.txt") && test.min == 0) && once(r.Method, w)
+			})
+			s.SetContent(func(w http.ResponseWriter, _ *http.Request, blob []byte) bool {
+				return len(blob) == weightsSize && !strings.Contains(test.name, "body") && test.min == 0 && once("content", w)
+			})
+			began := time.Now()
+			mustPull(t, s, c, model)
+			if took := time.Since(began); took < test.min {
+				t.Errorf("it took %v, want at least %v", took, test.min)
+			}
+		})
+	}
+}
+
+// TestGivesUp ends after some tries, and at once when the hub asks for long.
+func TestGivesUp(t *testing.T) {
+	s, c := start(t)
+	status, after := 503, ""
+	s.SetHub(func(w http.ResponseWriter, _ *http.Request) bool {
+		w.Header().Set("Retry-After", after)
+		hubtest.Fail(w, status, "", "")
+		return true
+	})
+	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	wantError(t, err, "503", "4 tries", "--model builtin", "--model DIR")
+	if n := len(s.Requests()); n != 4 {
+		t.Errorf("%d requests, want 4", n)
+	}
+	s.Forget()
+	status, after = 429, "600"
+	_, err = c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	wantError(t, err, "429", "10m0s", "HF_TOKEN")
+	if n := len(s.Requests()); n != 1 {
+		t.Errorf("%d requests, want 1", n)
+	}
+}
+
+// TestUnreachable fails at once, and says what needs no hub.
+func TestUnreachable(t *testing.T) {
+	start(t)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, endpoint := range []string{"http://" + closed, "https://" + closed, "http://no-such-host.invalid", "http://me:" + token + "@" + closed} {
+		t.Setenv("HF_ENDPOINT", endpoint)
+		c := newClient(t)
+		c.limits.backoff = time.Minute // a second try would take too long
+		began := time.Now()
+		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+		wantError(t, err, "cannot reach the hub at", "--model builtin", "--model DIR")
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s: it took %v", endpoint, took)
+		}
+	}
+}
+
+// TestNotAHub talks to servers that answer with something else.
+func TestNotAHub(t *testing.T) {
+	s, c := start(t)
+	for _, test := range []struct {
+		answer string
+		words  []string
+	}{
+		{"<html>welcome</html>", []string{"not understood"}},
+		{"{}", []string{"no commit"}},
+		{`{"sha":"../../etc"}`, []string{"no commit"}},
+		{`{"sha":"` + strings.Repeat("a", 40) + `","siblings":[{"rfilename":"../config.json"}]}`, []string{"no config.json"}},
+		{`{"sha":7}`, []string{"not understood"}},
+		{strings.Repeat(" ", maxInfo+1), []string{"more than"}},
+	} {
+		s.SetHub(func(w http.ResponseWriter, _ *http.Request) bool {
+			if _, err := w.Write([]byte(test.answer)); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+			return true
+		})
+		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+		wantError(t, err, test.words...)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for _, test := range []struct {
+		after, limit string
+		min, max     time.Duration
+	}{
+		{"", "", 0, 0},
+		{"7", "", 7 * time.Second, 7 * time.Second},
+		{"-7", "", 0, 0},
+		{"99999999999", "", time.Hour, 1 << 62},
+		{"soon", "", 0, 0},
+		{time.Now().Add(time.Minute).UTC().Format(http.TimeFormat), "", 55 * time.Second, time.Minute},
+		{"Fri, 01 Jan 2010 00:00:00 GMT", "", 0, 0},
+		{"", `"api";r=0;t=55`, 55 * time.Second, 55 * time.Second},
+		{"7", `"resolvers"; r = 0; t = 155`, 155 * time.Second, 155 * time.Second},
+		{"7", `"api";r=12;t=55`, 7 * time.Second, 7 * time.Second},
+	} {
+		h := http.Header{}
+		h.Set("Retry-After", test.after)
+		h.Set("RateLimit", test.limit)
+		if got := retryAfter(h); got < test.min || got > test.max {
+			t.Errorf("%q and %q: %v, want %v to %v", test.after, test.limit, got, test.min, test.max)
+		}
+	}
+}
+
+// TestOrigins tells the hub from everything that only resembles it.
+func TestOrigins(t *testing.T) {
+	parse := func(s string) *url.URL {
+		u, err := url.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u
+	}
+	hub := parse("https://huggingface.co")
+	for to, want := range map[string]bool{
+		"https://huggingface.co/api": true, "https://huggingface.co:443/x": true, "http://huggingface.co/x": false, "https://huggingface.co:8443/x": false,
+		"https://cdn-lfs.huggingface.co/x": false, "https://huggingface.co.evil.example": false, "https://hf.co": false, "https://huggingface.co@evil.example": false,
+	} {
+		if got := sameOrigin(parse(to), hub); got != want {
+			t.Errorf("%s is the hub: %v, want %v", to, got, want)
+		}
+	}
+	via := []*http.Request{{URL: hub}}
+	if err := checkRedirect(&http.Request{URL: parse("http://huggingface.co")}, via); !errors.Is(err, errRedirect) {
+		t.Errorf("from https to http: %v", err)
+	}
+	if err := checkRedirect(&http.Request{URL: parse("https://cdn.example")}, via); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCertificate fails at once for a server that cannot be trusted.
+func TestCertificate(t *testing.T) {
+	start(t)
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Setenv("HF_ENDPOINT", server.URL)
+	c := newClient(t)
+	c.limits.backoff = time.Minute // a second try would take too long
+	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	wantError(t, err, "cannot reach the hub", "certificate", "--model builtin")
+}

@@ -1,0 +1,347 @@
+// Package hubtest is a hub for tests: it answers as huggingface.co does, on
+// 127.0.0.1, with a content server on a port of its own, and counts what it
+// gives away.
+package hubtest
+
+import (
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Signature stands in the addresses of the content server and must not be seen
+// in an error or a log.
+const Signature = "c2lnbmF0dXJl"
+
+// A Repo is a model on the hub.
+type Repo struct {
+	Commit    string
+	Revisions []string // branches and tags at Commit, beside main
+	Files     map[string][]byte
+	Token     string // that opens the repository, "" if it is public
+	Gated     bool   // for all that have not been let in
+}
+
+// A Request is one that the hub or the content server got.
+type Request struct {
+	Content bool // by the content server
+	Method  string
+	Path    string
+	Range   string
+	Auth    string // the Authorization header
+}
+
+// A HubFunc answers a request in place of the hub by returning true.
+type HubFunc func(w http.ResponseWriter, r *http.Request) bool
+
+// A ContentFunc answers a request for a file by returning true.
+type ContentFunc func(w http.ResponseWriter, r *http.Request, blob []byte) bool
+
+// A Server is a hub. The fields may be changed while it is not asked.
+type Server struct {
+	URL     string
+	Repos   map[string]*Repo  // by ORG/NAME
+	Renamed map[string]string // from the old ORG/NAME to the new
+
+	contentURL string
+	mu         sync.Mutex
+	onHub      HubFunc
+	onContent  ContentFunc
+	requests   []Request
+	sent       map[string]int64
+}
+
+// New starts a server that ends with the test.
+func New(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{Repos: map[string]*Repo{}, Renamed: map[string]string{}, sent: map[string]int64{}}
+	hub := httptest.NewServer(http.HandlerFunc(s.hub))
+	content := httptest.NewServer(http.HandlerFunc(s.content))
+	t.Cleanup(func() {
+		for _, server := range []*httptest.Server{hub, content} {
+			server.CloseClientConnections()
+			server.Close()
+		}
+	})
+	s.URL, s.contentURL = hub.URL, content.URL
+	return s
+}
+
+// Add puts a public model on the hub, at a commit made from its name and files.
+func (s *Server) Add(id string, files map[string][]byte) *Repo {
+	h := sha1.New()
+	write(h, []byte(id))
+	for _, name := range sortedKeys(files) {
+		write(h, []byte(name))
+		write(h, files[name])
+	}
+	repo := &Repo{Commit: hex.EncodeToString(h.Sum(nil)), Files: files}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Repos[id] = repo
+	return repo
+}
+
+// ETag is the name of a file's blob: the hub keeps weights by their SHA-256 and
+// all else in git.
+func ETag(name string, data []byte) string {
+	if large(name) {
+		sum := sha256.Sum256(data)
+		return hex.EncodeToString(sum[:])
+	}
+	h := sha1.New()
+	write(h, fmt.Appendf(nil, "blob %d\x00", len(data)))
+	write(h, data)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func large(name string) bool {
+	return slices.Contains([]string{".safetensors", ".bin"}, path.Ext(name))
+}
+
+// SetHub makes f answer first, or nobody if it is nil.
+func (s *Server) SetHub(f HubFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onHub = f
+}
+
+// SetContent makes f answer first when a file is asked for.
+func (s *Server) SetContent(f ContentFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.onContent = f
+}
+
+// Sent is how many bytes of a blob were sent.
+func (s *Server) Sent(etag string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sent[etag]
+}
+
+// Requests returns those got so far.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.requests)
+}
+
+// Forget empties the counts.
+func (s *Server) Forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests, s.sent = nil, map[string]int64{}
+}
+
+// record counts a request and returns who is to answer it first.
+func (s *Server) record(r *http.Request, content bool) HubFunc {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.requests = append(s.requests, Request{content, r.Method, r.URL.Path, r.Header.Get("Range"), r.Header.Get("Authorization")})
+	return s.onHub
+}
+
+// Cut sends the first n bytes of a blob, as the answer to whatever part was
+// asked for, and breaks the connection off.
+func Cut(w http.ResponseWriter, r *http.Request, blob []byte, n int) {
+	http.ServeContent(&cutter{w, n}, r, "", time.Time{}, strings.NewReader(string(blob)))
+}
+
+type cutter struct {
+	http.ResponseWriter
+	left int
+}
+
+func (c *cutter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p[:min(len(p), c.left)])
+	if c.left -= n; c.left == 0 {
+		c.ResponseWriter.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	return n, err
+}
+
+// Fail answers with a status and the headers by which the hub says why.
+func Fail(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("X-Error-Code", code)
+	w.Header().Set("X-Error-Message", message)
+	http.Error(w, message, status)
+}
+
+func (s *Server) hub(w http.ResponseWriter, r *http.Request) {
+	if f := s.record(r, false); f != nil && f(w, r) {
+		return
+	}
+	words := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/"), "/")
+	switch {
+	case len(words) == 6 && words[0] == "api" && words[4] == "revision":
+		s.describe(w, r, words[2]+"/"+words[3], unescape(words[5]))
+	case len(words) == 6 && words[0] == "api" && words[4] == "tree":
+		s.tree(w, r, words[2]+"/"+words[3], unescape(words[5]))
+	case len(words) > 5 && words[0] == "api" && words[1] == "resolve-cache":
+		s.small(w, r, words[3]+"/"+words[4], strings.Join(words[6:], "/"))
+	case len(words) > 4 && words[2] == "resolve":
+		s.resolve(w, r, words[0]+"/"+words[1], unescape(words[3]), strings.Join(words[4:], "/"))
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func unescape(word string) string { return strings.ReplaceAll(word, "%2F", "/") }
+
+// open finds the repository at a revision, or answers why it does not.
+func (s *Server) open(w http.ResponseWriter, r *http.Request, id, revision string) *Repo {
+	if to, ok := s.Renamed[id]; ok {
+		w.Header().Set("Location", strings.Replace(r.URL.EscapedPath(), id, to, 1)) // relative, as the hub's
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return nil
+	}
+	repo, auth := s.Repos[id], r.Header.Get("Authorization")
+	switch {
+	case repo != nil && repo.Gated:
+		status := http.StatusForbidden
+		if auth == "" {
+			status = http.StatusUnauthorized
+		}
+		Fail(w, status, "GatedRepo", "Access to model "+id+" is restricted.")
+	case repo != nil && (repo.Token == "" || auth == "Bearer "+repo.Token):
+		if revision == "main" || revision == repo.Commit || slices.Contains(repo.Revisions, revision) {
+			return repo
+		}
+		Fail(w, http.StatusNotFound, "RevisionNotFound", "Invalid rev id: "+revision)
+	case auth == "":
+		Fail(w, http.StatusUnauthorized, "RepoNotFound", "Invalid username or password.")
+	default:
+		Fail(w, http.StatusNotFound, "RepoNotFound", "Repository not found")
+	}
+	return nil
+}
+
+func (s *Server) describe(w http.ResponseWriter, r *http.Request, id, revision string) {
+	repo := s.open(w, r, id, revision)
+	if repo == nil {
+		return
+	}
+	siblings := []any{}
+	for _, name := range sortedKeys(repo.Files) {
+		siblings = append(siblings, map[string]any{"rfilename": name})
+	}
+	respond(w, map[string]any{"_id": "621ffdc036468d709f174338", "id": id, "modelId": id, "private": false,
+		"gated": false, "sha": repo.Commit, "tags": []string{"bert"}, "siblings": siblings})
+}
+
+// tree lists the files as Python's snapshot_download asks for them.
+func (s *Server) tree(w http.ResponseWriter, r *http.Request, id, revision string) {
+	repo := s.open(w, r, id, revision)
+	if repo == nil {
+		return
+	}
+	entries := []any{}
+	for _, name := range sortedKeys(repo.Files) {
+		data := repo.Files[name]
+		entry := map[string]any{"type": "file", "path": name, "size": len(data), "oid": ETag("git", data)}
+		if large(name) {
+			entry["lfs"] = map[string]any{"oid": ETag(name, data), "size": len(data), "pointerSize": 135}
+		}
+		entries = append(entries, entry)
+	}
+	respond(w, entries)
+}
+
+func respond(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// resolve redirects: large files to the content server, with a signature and
+// all that is to know of them, others to another path of the hub's own.
+func (s *Server) resolve(w http.ResponseWriter, r *http.Request, id, revision, name string) {
+	repo := s.open(w, r, id, revision)
+	if repo == nil {
+		return
+	}
+	data, ok := repo.Files[name]
+	if !ok {
+		Fail(w, http.StatusNotFound, "EntryNotFound", "Entry not found")
+		return
+	}
+	w.Header().Set("X-Repo-Commit", repo.Commit)
+	if !large(name) {
+		w.Header().Set("Location", "/api/resolve-cache/models/"+id+"/"+repo.Commit+"/"+name)
+		w.WriteHeader(http.StatusTemporaryRedirect)
+		return
+	}
+	etag := ETag(name, data)
+	w.Header().Set("X-Linked-Etag", `"`+etag+`"`)
+	w.Header().Set("X-Linked-Size", fmt.Sprint(len(data)))
+	w.Header().Set("ETag", `"of-the-redirect"`)
+	w.Header().Set("Location", s.contentURL+"/repos/"+etag+"?X-Amz-Signature="+Signature)
+	w.WriteHeader(http.StatusFound)
+}
+
+func (s *Server) small(w http.ResponseWriter, r *http.Request, id, name string) {
+	repo := s.open(w, r, id, "main")
+	if repo == nil {
+		return
+	}
+	data := repo.Files[name]
+	w.Header().Set("X-Repo-Commit", repo.Commit)
+	s.send(w, r, ETag(name, data), `W/"`+ETag(name, data)+`"`, data)
+}
+
+func (s *Server) content(w http.ResponseWriter, r *http.Request) {
+	s.record(r, true)
+	etag := path.Base(r.URL.Path)
+	for _, repo := range s.Repos {
+		for name, data := range repo.Files {
+			if large(name) && ETag(name, data) == etag && r.URL.Query().Get("X-Amz-Signature") == Signature {
+				s.send(w, r, etag, `"of-the-store"`, data)
+				return
+			}
+		}
+	}
+	http.Error(w, "no such blob, or not signed", http.StatusForbidden)
+}
+
+// send answers with a blob or a part of it, and counts what is sent.
+func (s *Server) send(w http.ResponseWriter, r *http.Request, etag, header string, data []byte) {
+	counted := &counter{w, func(n int) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.sent[etag] += int64(n)
+	}}
+	s.mu.Lock()
+	f := s.onContent
+	s.mu.Unlock()
+	if f != nil && r.Method == http.MethodGet && f(counted, r, data) {
+		return
+	}
+	w.Header().Set("ETag", header)
+	http.ServeContent(counted, r, "", time.Time{}, strings.NewReader(string(data)))
+}
+
+type counter struct {
+	http.ResponseWriter
+	count func(n int)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.ResponseWriter.Write(p)
+	c.count(n)
+	return n, err
+}
+
+func (c *counter) Flush() { c.ResponseWriter.(http.Flusher).Flush() }

@@ -1,0 +1,295 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// PullOptions are the choices of Pull.
+type PullOptions struct {
+	// Progress, if set, is told how far the download is, by one goroutine at a
+	// time.
+	Progress func(Progress)
+	// Check, if set, is given the model's config.json before the weights are
+	// downloaded. Its error ends the download.
+	Check func(config []byte) error
+}
+
+// Pull asks the hub which commit ref is at, downloads what the cache lacks of
+// it, and returns the snapshot. What was downloaded stays when Pull fails or
+// ctx ends, and the next Pull goes on there. Where the environment forbids
+// connections, the cache must have it all.
+func (c *Client) Pull(ctx context.Context, ref Ref, opts PullOptions) (Snapshot, error) {
+	if c.offline != "" {
+		s, err := c.Find(ref)
+		if errors.Is(err, ErrNotCached) {
+			err = fmt.Errorf("%w, and %s is set, so nothing is downloaded: unset it, or %s", err, c.offline, advice)
+		}
+		return s, err
+	}
+	if err := c.connect(); err != nil {
+		return Snapshot{}, err
+	}
+	defer c.content.CloseIdleConnections()
+	p := &pull{c: c, ref: ref, opts: opts, meter: &meter{model: ref.Model, report: opts.Progress}}
+	if err := p.run(ctx); err != nil {
+		if ctx.Err() != nil {
+			return Snapshot{}, ctx.Err()
+		}
+		return Snapshot{}, c.explain(ref, diskError(c.cache, err))
+	}
+	return c.readSnapshot(ref.Model, p.commit)
+}
+
+// A pull is one download of a model.
+type pull struct {
+	c      *Client
+	ref    Ref
+	opts   PullOptions
+	meter  *meter
+	commit string
+	listed []string // files of the repository
+}
+
+func (p *pull) run(ctx context.Context) error {
+	in, err := p.c.describe(ctx, p.ref)
+	if err != nil {
+		return err
+	}
+	p.commit, p.listed = in.commit, in.files
+	small, weights, err := in.choose()
+	if err != nil {
+		return err
+	}
+	files, err := p.prepare(ctx, append(small, weights))
+	if err != nil {
+		return err
+	}
+	last := len(files) - 1
+	if err := p.download(ctx, files[:last]); err != nil {
+		return err
+	}
+	if err := p.check(files[0]); err != nil {
+		return err
+	}
+	if err := p.download(ctx, files[last:]); err != nil {
+		return err
+	}
+	if weights == indexFile {
+		shards, err := p.shards(ctx, files[last])
+		if err != nil {
+			return err
+		}
+		files = append(files, shards...)
+	}
+	return p.publish(ctx, files)
+}
+
+// describe asks the hub for the commit and the files of a model.
+func (c *Client) describe(ctx context.Context, ref Ref) (info, error) {
+	address := c.endpoint.String() + "/api/models/" + ref.Model + "/revision/" + url.PathEscape(ref.Revision)
+	data, err := c.get(ctx, address, maxInfo)
+	if err != nil {
+		return info{}, err
+	}
+	return parseInfo(data)
+}
+
+// prepare asks the hub for the names and sizes of the files' blobs, and
+// announces those that are to be downloaded.
+func (p *pull) prepare(ctx context.Context, names []string) ([]*blob, error) {
+	dir := filepath.Join(p.c.repo(p.ref.Model), "blobs")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, err
+	}
+	blobs := make([]*blob, len(names))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(p.c.limits.inAll)
+	for i, name := range names {
+		group.Go(func() (err error) {
+			blobs[i], err = p.describeFile(ctx, name)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var need int64
+	for _, b := range blobs {
+		if b.there() {
+			continue
+		}
+		have, err := b.have()
+		if err != nil {
+			return nil, err
+		}
+		need += b.size - have
+		b.gauge.announce(have)
+	}
+	return blobs, checkSpace(dir, need)
+}
+
+// describeFile asks the hub for the blob of a file at the pull's commit.
+func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
+	address := p.c.endpoint.String() + "/" + p.ref.Model + "/resolve/" + p.commit + "/" + url.PathEscape(name)
+	var header http.Header
+	var length int64
+	err := p.c.retry(ctx, func() (bool, error) {
+		response, err := p.c.send(ctx, p.c.metadata, http.MethodHead, address, nil)
+		if err != nil {
+			return false, err
+		}
+		header, length = response.Header, response.ContentLength
+		if response.StatusCode >= 300 {
+			length = -1 // of the redirect, not of the file
+		}
+		return true, response.Body.Close()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if at := header.Get("X-Repo-Commit"); at != "" && at != p.commit {
+		return nil, fmt.Errorf("%s: the hub gave it for commit %s, expected %s", name, p.c.clean(at), p.commit)
+	}
+	b := &blob{
+		c: p.c, model: p.ref.Model, name: name, address: address, size: length,
+		etag: cleanETag(or(header.Get("X-Linked-Etag"), header.Get("ETag"))),
+	}
+	if linked := header.Get("X-Linked-Size"); linked != "" {
+		if b.size, err = strconv.ParseInt(linked, 10, 64); err != nil {
+			b.size = -1
+		}
+	}
+	if !checkable(b.etag) {
+		return nil, fmt.Errorf("%s: the hub names it by ETag %q, expected a SHA-256 or a git blob id, by which it could be checked", name, p.c.clean(b.etag))
+	}
+	if b.size < 0 {
+		return nil, fmt.Errorf("%s: the hub does not say how large it is", name)
+	}
+	if !isWeights(name) && b.size > maxSmall {
+		return nil, fmt.Errorf("%s: %d bytes, more than the %d bytes such a file may have", name, b.size, maxSmall)
+	}
+	b.path = filepath.Join(p.c.repo(p.ref.Model), "blobs", b.etag)
+	b.gauge = p.meter.gauge(name, b.size)
+	return b, nil
+}
+
+func isWeights(name string) bool { return filepath.Ext(name) == ".safetensors" }
+
+// download fetches what is missing of the blobs, side by side.
+func (p *pull) download(ctx context.Context, blobs []*blob) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(p.c.limits.inAll)
+	for _, b := range blobs {
+		group.Go(func() error {
+			if err := b.download(ctx); err != nil {
+				return fmt.Errorf("%s: %w", b.name, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// check shows the model's config to the caller.
+func (p *pull) check(config *blob) error {
+	if p.opts.Check == nil {
+		return nil
+	}
+	data, err := readBounded(config.path, maxSmall)
+	if err != nil {
+		return err
+	}
+	if err := p.opts.Check(data); err != nil {
+		return fmt.Errorf("%s: %w", config.name, err)
+	}
+	return nil
+}
+
+// shards downloads the files that an index of weights names.
+func (p *pull) shards(ctx context.Context, index *blob) ([]*blob, error) {
+	data, err := readBounded(index.path, maxIndex)
+	if err != nil {
+		return nil, err
+	}
+	names, err := parseIndex(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		if !slices.Contains(p.listed, name) {
+			return nil, fmt.Errorf("%s names %s, which the repository does not have", indexFile, name)
+		}
+	}
+	blobs, err := p.prepare(ctx, names)
+	if err != nil {
+		return nil, err
+	}
+	return blobs, p.download(ctx, blobs)
+}
+
+// publish makes the snapshot visible: the links, of which config.json's comes
+// last, and then the ref.
+func (p *pull) publish(ctx context.Context, blobs []*blob) error {
+	dir := p.c.snapshotDir(p.ref.Model, p.commit)
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	for _, b := range slices.Backward(blobs) {
+		if err := link(filepath.Join("..", "..", "blobs", b.etag), filepath.Join(dir, b.name)); err != nil {
+			return err
+		}
+	}
+	if p.ref.Revision == p.commit {
+		return nil
+	}
+	return p.writeRef(ctx)
+}
+
+// link makes path a symbolic link to target. It appears at once, without a
+// temporary one beside it that a killed process would leave in the snapshot.
+func link(target, path string) error {
+	for {
+		err := os.Symlink(target, path)
+		if !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		if at, err := os.Readlink(path); err == nil && at == target {
+			return nil
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+}
+
+// writeRef notes which commit the revision is at.
+func (p *pull) writeRef(ctx context.Context) (err error) {
+	ref := filepath.Join(p.c.repo(p.ref.Model), "refs", filepath.FromSlash(p.ref.Revision))
+	if at, err := readCommit(ref); err == nil && at == p.commit {
+		return nil
+	}
+	lock, err := p.c.lock(ctx, p.ref.Model, "refs", func() {})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if err := os.MkdirAll(filepath.Dir(ref), 0o777); err != nil {
+		return err
+	}
+	// Not among the refs, where a temporary file would be one more.
+	temp := filepath.Join(p.c.repo(p.ref.Model), "ref.tmp")
+	if err := os.WriteFile(temp, []byte(p.commit), 0o666); err != nil {
+		return err
+	}
+	return os.Rename(temp, ref)
+}

@@ -1,0 +1,185 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// Removed says what Remove removed.
+type Removed struct {
+	Commit    string   // "" if there was no snapshot, but parts of a download
+	Revisions []string // branches and tags that were at Commit
+	Blobs     int
+	Bytes     int64
+	Kept      int  // blobs that other snapshots link to
+	All       bool // nothing of the model is left
+}
+
+// Remove deletes the snapshot of ref, the refs to it, and the blobs that no
+// other snapshot of the model links to; with the last snapshot goes all that
+// the cache holds of the model. Nothing outside of the model's directories is
+// touched, whatever links lie in them.
+func (c *Client) Remove(ref Ref) (_ Removed, err error) {
+	cache, err := os.OpenRoot(c.cache)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Removed{}, fmt.Errorf("%w: there is no %s", ErrNotCached, c.cache)
+	}
+	if err != nil {
+		return Removed{}, err
+	}
+	defer func() { err = errors.Join(err, cache.Close()) }()
+	info, err := cache.Lstat(folder(ref.Model))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Removed{}, fmt.Errorf("%w: %s is not in %s", ErrNotCached, ref.Model, c.cache)
+	}
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is not a directory of the cache: remove it by hand", c.repo(ref.Model))
+	}
+	if err != nil {
+		return Removed{}, err
+	}
+	r := &remover{}
+	if r.repo, err = cache.OpenRoot(folder(ref.Model)); err != nil {
+		return Removed{}, err
+	}
+	defer func() { err = errors.Join(err, r.repo.Close()) }()
+	s, err := c.Lookup(ref)
+	if err != nil {
+		if others, lerr := r.snapshots(); lerr != nil || len(others) > 0 || !errors.Is(err, ErrNotCached) {
+			return Removed{}, errors.Join(err, lerr)
+		}
+	}
+	if err := r.snapshot(s); err != nil {
+		return r.Removed, err
+	}
+	if !r.All {
+		return r.Removed, nil
+	}
+	return r.Removed, errors.Join(cache.RemoveAll(folder(ref.Model)), cache.RemoveAll(path.Join(".locks", folder(ref.Model))))
+}
+
+// A remover works inside the directory of one model.
+type remover struct {
+	Removed
+	repo *os.Root
+}
+
+// snapshot removes s, and what it alone needs.
+func (r *remover) snapshot(s Snapshot) error {
+	r.Commit, r.Revisions = s.Commit, s.Revisions
+	others, err := r.snapshots()
+	if err != nil {
+		return err
+	}
+	others = slices.DeleteFunc(others, func(commit string) bool { return commit == s.Commit })
+	r.All = len(others) == 0
+	keep := map[string]bool{}
+	for _, commit := range others {
+		if err := r.links(commit, keep); err != nil {
+			return err
+		}
+	}
+	drop := map[string]bool{}
+	if s.Commit != "" {
+		if err := r.links(s.Commit, drop); err != nil {
+			return err
+		}
+	}
+	if r.All {
+		if err := r.allBlobs(drop); err != nil {
+			return err
+		}
+	}
+	// Refs go first and blobs last, so that an interruption leaves no ref to a
+	// snapshot that has lost its blobs.
+	for _, revision := range s.Revisions {
+		if err := r.repo.Remove(path.Join("refs", revision)); err != nil {
+			return err
+		}
+	}
+	if s.Commit != "" {
+		if err := r.repo.RemoveAll(path.Join("snapshots", s.Commit)); err != nil {
+			return err
+		}
+	}
+	return r.blobs(drop, keep)
+}
+
+// snapshots lists the commits of the model that the cache holds.
+func (r *remover) snapshots() ([]string, error) {
+	entries, err := fs.ReadDir(r.repo.FS(), "snapshots")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var commits []string
+	for _, entry := range entries {
+		if commitPattern.MatchString(entry.Name()) {
+			commits = append(commits, entry.Name())
+		}
+	}
+	return commits, err
+}
+
+// links adds the names of the blobs that a snapshot links to.
+func (r *remover) links(commit string, to map[string]bool) error {
+	root := path.Join("snapshots", commit)
+	return fs.WalkDir(r.repo.FS(), root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.Type()&fs.ModeSymlink == 0 {
+			return err
+		}
+		target, err := r.repo.Readlink(name)
+		if err != nil {
+			return err
+		}
+		if dir, blob := path.Split(path.Join(path.Dir(name), filepath.ToSlash(target))); dir == "blobs/" {
+			to[blob] = true
+		}
+		return nil
+	})
+}
+
+// allBlobs adds the names of all blobs, those not complete among them.
+func (r *remover) allBlobs(to map[string]bool) error {
+	entries, err := fs.ReadDir(r.repo.FS(), "blobs")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, entry := range entries {
+		to[entry.Name()] = true
+	}
+	return err
+}
+
+// blobs removes those of drop that are not to be kept.
+func (r *remover) blobs(drop, keep map[string]bool) error {
+	for blob := range drop {
+		if keep[blob] {
+			r.Kept++
+			continue
+		}
+		name := path.Join("blobs", blob)
+		info, err := r.repo.Lstat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err == nil {
+			err = r.repo.Remove(name)
+		}
+		if err != nil {
+			return err
+		}
+		if !strings.HasSuffix(blob, incomplete) {
+			r.Blobs++
+		}
+		if info.Mode().IsRegular() { // a link to a store that models share frees nothing
+			r.Bytes += info.Size()
+		}
+	}
+	return nil
+}

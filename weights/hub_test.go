@@ -1,0 +1,107 @@
+package weights
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+const hubModel = "org/name"
+
+// startHub returns a hub with the tiny model, and its cache.
+func startHub(t *testing.T) (*hubtest.Server, string) {
+	t.Helper()
+	s := hubtest.New(t)
+	s.Add(hubModel, hubtest.Dir(t, tinyDir(t)))
+	return s, s.Use(t)
+}
+
+func TestOpenFromHub(t *testing.T) {
+	s, cache := startHub(t)
+	want := openModel(t, tinyDir(t), Options{})
+	reports := 0
+	m := openModel(t, hubModel, Options{Progress: func(p Progress) {
+		if p.Model == hubModel {
+			reports++
+		}
+	}})
+	dir := filepath.Join(cache, "models--org--name", "snapshots", s.Repos[hubModel].Commit)
+	if m.Ref != hubModel || m.Dir != dir || m.Config != want.Config || len(m.Tensors) != len(want.Tensors) || reports < 4 {
+		t.Errorf("ref %q, dir %s, %+v, %d tensors, %d reports", m.Ref, m.Dir, m.Config, len(m.Tensors), reports)
+	}
+	s.Forget()
+	openModel(t, hubModel, Options{})
+	openModel(t, hubModel+"@"+s.Repos[hubModel].Commit, Options{NoDownload: true})
+	if n := len(s.Requests()); n > 0 {
+		t.Errorf("a cached model made %d requests", n)
+	}
+}
+
+func TestOpenNoDownload(t *testing.T) {
+	s, cache := startHub(t)
+	_, err := Open(t.Context(), hubModel, Options{NoDownload: true})
+	wantError(t, err, `"org/name"`, "not downloaded yet", cache)
+	if !errors.Is(err, ErrNotDownloaded) || !errors.Is(err, fs.ErrNotExist) || len(s.Requests()) > 0 {
+		t.Errorf("%v after %d requests", err, len(s.Requests()))
+	}
+	t.Setenv("HF_HUB_OFFLINE", "1")
+	_, err = Open(t.Context(), hubModel, Options{})
+	wantError(t, err, "HF_HUB_OFFLINE", "--model builtin", "--model DIR")
+	t.Setenv("HF_HUB_OFFLINE", "")
+	t.Setenv("HF_ENDPOINT", "nonsense")
+	_, err = Open(t.Context(), hubModel, Options{})
+	wantError(t, err, "HF_ENDPOINT")
+}
+
+// TestOpenUnsupportedFromHub downloads no weights that are of no use.
+func TestOpenUnsupportedFromHub(t *testing.T) {
+	s, _ := startHub(t)
+	files := s.Repos[hubModel].Files
+	files[configFile] = configWith(t, map[string]any{"model_type": "llama"})
+	_, err := Open(t.Context(), hubModel, Options{})
+	wantError(t, err, `"org/name"`, "config.json", `model_type "llama" is not supported`)
+	if n := s.Sent(hubtest.ETag(weightsFile, files[weightsFile])); n > 0 {
+		t.Errorf("%d bytes of weights were downloaded", n)
+	}
+}
+
+// TestOpenBadModelFromHub names the reference beside the file.
+func TestOpenBadModelFromHub(t *testing.T) {
+	s, cache := startHub(t)
+	s.Repos[hubModel].Files[weightsFile] = []byte("version https://git-lfs.github.com/spec/v1")
+	_, err := Open(t.Context(), hubModel, Options{})
+	wantError(t, err, `model "org/name"`, cache, weightsFile, "not a safetensors file")
+}
+
+// TestDirectoryBeforeHub prefers a directory that is named like a model.
+func TestDirectoryBeforeHub(t *testing.T) {
+	s, _ := startHub(t)
+	t.Chdir(t.TempDir())
+	weightstest.Write(t, hubModel, tinySpec())
+	if m := openModel(t, hubModel, Options{}); m.Dir != hubModel {
+		t.Errorf("it is read from %s", m.Dir)
+	}
+	if n := len(s.Requests()); n > 0 {
+		t.Errorf("%d requests", n)
+	}
+	if err := errors.Join(os.RemoveAll(hubModel), os.WriteFile(hubModel, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), hubModel, Options{})
+	wantError(t, err, "is not a directory")
+}
+
+func TestOpenCancelled(t *testing.T) {
+	startHub(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Open(ctx, hubModel, Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

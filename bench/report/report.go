@@ -33,6 +33,13 @@ func Markdown(r *results.Result, plots []Plot) []byte {
 	return []byte(strings.TrimRight(d.String(), "\n") + "\n")
 }
 
+// Summary is the report's Results Summary alone.
+func Summary(r *results.Result) string {
+	d := &document{result: r}
+	d.summary()
+	return strings.TrimSuffix(d.String(), "\n")
+}
+
 // A document is the report in the making.
 type document struct {
 	strings.Builder
@@ -144,6 +151,7 @@ func (d *document) heading(i int) string {
 // perConfig writes a section for each point that has a run: under headings of
 // their own if there are several.
 func (d *document) perConfig(write func(p *results.Point, run *results.Run)) {
+	nothing := true
 	for i := range d.result.Points {
 		p := &d.result.Points[i]
 		run := p.Typical()
@@ -154,6 +162,10 @@ func (d *document) perConfig(write func(p *results.Point, run *results.Run)) {
 			d.paragraph("%s", d.heading(i))
 		}
 		write(p, run)
+		nothing = false
+	}
+	if nothing {
+		d.paragraph("-")
 	}
 }
 

@@ -162,3 +162,31 @@ func TestRefused(t *testing.T) {
 		t.Error("both are taken")
 	}
 }
+
+// The experiments that are shipped can be read, are named as their files, and
+// begin with the question they answer.
+func TestShipped(t *testing.T) {
+	files, err := filepath.Glob("../../experiments/*.yaml")
+	if err != nil || len(files) < 20 {
+		t.Fatalf("%d experiments, %v", len(files), err)
+	}
+	table, err := os.ReadFile("../../experiments/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range files {
+		e, err := Open(Sources{File: path})
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		question, _, _ := strings.Cut(strings.TrimPrefix(string(data), "# "), "\n")
+		if e.Name+".yaml" != filepath.Base(path) || e.Description == "" || !strings.Contains(question, "?") || !strings.Contains(string(table), question) {
+			t.Errorf("%s: named %s, question %q", path, e.Name, question)
+		}
+	}
+}

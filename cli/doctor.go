@@ -37,8 +37,10 @@ func doctorCommand(s Streams) *cli.Command {
 			examples(
 				[2]string{"Check the installation", "mlxrank doctor"},
 				[2]string{"Check a model and a device", "mlxrank doctor --model ./my-model --device gpu"},
+				[2]string{"See how long batches take", "mlxrank doctor --calibration"},
 			),
-		Flags:  engineFlags(weights.Builtin),
+		Flags: append([]cli.Flag{&cli.BoolFlag{Name: "calibration", DisableDefaultText: true,
+			Usage: "measure and print the cost model that batches are planned with, which takes a second"}}, engineFlags(weights.Builtin)...),
 		Action: func(c *cli.Context) error { return doctor(c, s) },
 	}
 }
@@ -51,7 +53,7 @@ func doctor(c *cli.Context, s Streams) error {
 	if err := noArguments(c); err != nil {
 		return err
 	}
-	checks := examine(c.Context, config)
+	checks := examine(c.Context, config, c.Bool("calibration"))
 	if err := c.Context.Err(); err != nil {
 		return err
 	}
@@ -65,7 +67,7 @@ func doctor(c *cli.Context, s Streams) error {
 }
 
 // examine makes all checks. What fails keeps only what needs it from running.
-func examine(ctx context.Context, config engine.Config) []check {
+func examine(ctx context.Context, config engine.Config, calibrate bool) []check {
 	checks := []check{{name: "program", text: versionLine()}, checkProcessor()}
 	library, found := checkLibrary(config.Library)
 	checks = append(checks, found...)
@@ -84,7 +86,7 @@ func examine(ctx context.Context, config engine.Config) []check {
 	case config.Model == "":
 		checks = append(checks, check{name: "forward", text: "not run: there is no model", remedy: "see builtin above"})
 	default:
-		checks = append(checks, checkForward(ctx, config)...)
+		checks = append(checks, checkForward(ctx, config, calibrate)...)
 	}
 	return append(checks, checkMemory(library))
 }
@@ -201,8 +203,9 @@ func checkModel(ctx context.Context, name, ref, adapter string) check {
 	return check{name: name, text: dir, detail: []string{text}}
 }
 
-// checkForward opens the engine with a usable model and scores a pair.
-func checkForward(ctx context.Context, config engine.Config) []check {
+// checkForward opens the engine with a usable model and scores a pair. If it is
+// to, it calibrates the engine too.
+func checkForward(ctx context.Context, config engine.Config, calibrate bool) []check {
 	failed := func(err error) []check {
 		return []check{{name: "forward", text: err.Error(), remedy: "run `make build`, then mlxrank doctor again; try --device cpu --dtype float32"}}
 	}
@@ -216,13 +219,33 @@ func checkForward(ctx context.Context, config engine.Config) []check {
 	}
 	result, err := e.Score(ctx, []engine.Pair{doctorPair})
 	info := e.Info()
+	var calibration []check
+	if err == nil && calibrate {
+		calibration = checkCalibration(ctx, e)
+	}
 	if err = errors.Join(err, e.Close()); err != nil {
 		return failed(err)
 	}
-	return []check{
+	return append([]check{
 		{name: "tokenizer", text: fmt.Sprintf("daulet/tokenizers %s: %d tokens for the test pair", tokenizerVersion(), len(tokens[0].IDs))},
 		judge(info, result),
+	}, calibration...)
+}
+
+// checkCalibration measures the planner's cost model and shows it.
+func checkCalibration(ctx context.Context, e *engine.Engine) []check {
+	c, err := e.Calibrate(ctx)
+	if err != nil {
+		return []check{{name: "calibrate", text: err.Error(), remedy: "see forward above"}}
 	}
+	out := check{name: "calibrate", text: fmt.Sprintf(
+		"a shard takes %.3f ms + %.2f us a token + %.2f ns a squared row width, of %s in %.2f s",
+		c.Shard/1e6, c.Token/1e3, c.Square, count(len(c.Points), "shape", "shapes"), c.Took.Seconds())}
+	for _, p := range c.Points {
+		out.detail = append(out.detail, fmt.Sprintf("%3d x %3d tokens  measured %8.2f ms  predicted %8.2f ms  %+5.1f %%",
+			p.Pairs, p.Width, ms(p.Measured), ms(p.Predicted), 100*(p.Predicted.Seconds()/p.Measured.Seconds()-1)))
+	}
+	return []check{out}
 }
 
 // judge compares the test pair's score with what it must be, which is known for

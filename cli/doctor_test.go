@@ -51,6 +51,8 @@ func states(t *testing.T, r result) map[string]string {
 func TestDoctor(t *testing.T) {
 	hub := hubtest.New(t)
 	hub.Use(t)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // where calibrations are kept
+	t.Setenv("HOME", t.TempDir())
 	tiny := tinyModel(t)
 	none := filepath.Join(t.TempDir(), "none")
 	all := []string{"program", "processor", "library", "mlx", "mlx-c", "blas", "device", "builtin", "tokenizer", "forward", "memory"}
@@ -62,6 +64,7 @@ func TestDoctor(t *testing.T) {
 		words  []string
 	}{
 		{"all is well", nil, all, nil, []string{"libmlxrank", "processors", "peak", "6 layers of 384", "on cpu in float32"}},
+		{"calibration", []string{"--model", tiny, "--calibration"}, append([]string{"model", "calibrate"}, all...), nil, []string{"us a token", "x  32 tokens"}},
 		{"another model", []string{"--model", tiny}, append([]string{"model"}, all...), nil, []string{tiny, "2 layers of 64", "by " + tiny}},
 		{"hub model", []string{"--model", defaultModel}, append([]string{"model"}, all...), []string{"model"}, []string{defaultModel, "not downloaded yet", "mlxrank model pull " + defaultModel, "by builtin"}},
 		{"no such adapter, another dtype", []string{"--model", tiny, "--adapter", none, "--dtype", "bfloat16"}, append([]string{"model"}, all...), []string{"model"}, []string{none, "by builtin on cpu in bfloat16"}},

@@ -23,6 +23,7 @@ type facts struct {
 	Pairs           int     `json:"pairs"`
 	Skipped         int     `json:"skipped,omitempty"` // lines that could not be scored
 	Resumed         int     `json:"resumed,omitempty"` // lines that an earlier run had dealt with
+	Distinct        int     `json:"distinct_pairs"`    // executed: identical ones of a request once
 	Truncated       int     `json:"truncated"`
 	Batches         int     `json:"batches"`
 	Tokens          int     `json:"tokens"`
@@ -56,6 +57,7 @@ func newFacts(info engine.Info) *facts {
 // add counts a request of n pairs in.
 func (f *facts) add(n int, r *engine.Result) {
 	f.Pairs += n
+	f.Distinct += r.Distinct
 	f.Truncated += r.Truncated
 	f.Batches += r.Batches
 	f.Tokens += r.Tokens
@@ -67,7 +69,7 @@ func (f *facts) add(n int, r *engine.Result) {
 	f.OtherMS += ms(r.Timings.Other)
 	f.PaddingWastePct = percent(float64(f.ComputedTokens-f.Tokens), float64(f.ComputedTokens))
 	if f.LatencyMS > 0 {
-		f.ThroughputPairs = float64(f.Pairs) / f.LatencyMS * 1000
+		f.ThroughputPairs = float64(f.Distinct) / f.LatencyMS * 1000
 	}
 }
 

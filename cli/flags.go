@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -66,6 +67,8 @@ func engineFlags(model string) []cli.Flag {
 			Usage: "score with `MODEL`: the id of one on the Hugging Face hub, a directory, or builtin"},
 		&cli.StringFlag{Name: "adapter", Usage: "merge the PEFT LoRA adapter in `DIR` into the model"},
 		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "cut pairs to `N` tokens"},
+		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "execute at most `N` pairs at once"},
+		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "execute at most `N` tokens at once, padding included"},
 	}
 	for _, ch := range choices {
 		flags = append(flags, ch.flag())
@@ -99,6 +102,11 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	if n := c.Int("max-length"); c.IsSet("max-length") && n < 3 {
 		return engine.Config{}, usagef("%s %d is too small: a pair needs 3 tokens for [CLS] and twice [SEP]", set.source("max-length"), n)
 	}
+	for _, name := range []string{"max-batch", "max-batch-tokens"} {
+		if c.IsSet(name) && c.Int(name) < 1 {
+			return engine.Config{}, usagef("--%s %d is not a positive number", name, c.Int(name))
+		}
+	}
 	logger, err := newLogger(c.String("log-level"), c.String("log-format"), stderr)
 	if err != nil {
 		return engine.Config{}, err
@@ -113,6 +121,10 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		Library:    c.String("library"),
 		Logger:     logger,
 		Progress:   downloadsOf(c.App).report,
+
+		MaxBatch:       c.Int("max-batch"),
+		MaxBatchTokens: c.Int("max-batch-tokens"),
+		QueueTokens:    math.MaxInt, // nobody else has requests in this process
 	}, nil
 }
 

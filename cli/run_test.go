@@ -94,6 +94,8 @@ func TestUsage(t *testing.T) {
 		{"maximum length 0", "rerank --max-length 0 --query q d", []string{"--max-length 0"}},
 		{"maximum length negative", "rerank --max-length -5 --query q d", []string{"--max-length -5"}},
 		{"top 0", "rerank --query q --top-n 0 d", []string{"--top-n 0", "positive"}},
+		{"batch of none", "score --max-batch 0", []string{"--max-batch 0", "positive"}},
+		{"batch of no tokens", "rerank --query q --max-batch-tokens -1 d", []string{"--max-batch-tokens -1", "positive"}},
 		{"boolean with a value", "rerank --query q --json=perhaps d", []string{"--json", `"perhaps"`}},
 		{"no query", "rerank d", []string{"--query is missing"}},
 		{"empty query", "rerank --query= d", []string{"--query is empty"}},

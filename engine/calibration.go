@@ -17,9 +17,8 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// A Calibration is the cost model that the planner works with: a shard of a
-// batch takes ShardNs + TokenNs for each token computed + SquareNs for each
-// row's width squared.
+// A Calibration is the cost model that the planner works with, and what it was
+// measured by.
 type Calibration struct {
 	Source string `json:"-"` // "assumed", "cached" or "measured"
 
@@ -29,7 +28,7 @@ type Calibration struct {
 	Library string `json:"library"`
 	Lanes   int    `json:"lanes"` // shards at work at once
 
-	costs
+	Costs
 	Took   time.Duration      `json:"took_ns"`
 	Points []CalibrationPoint `json:"points"`
 }
@@ -53,11 +52,11 @@ const (
 
 // assumedCosts are used until there are measured ones. Only how the terms
 // compare matters to a plan, and they are of the right order.
-func assumedCosts(d mlx.Device) costs {
+func assumedCosts(d mlx.Device) Costs {
 	if d == mlx.GPU {
-		return costs{Shard: 1e6, Token: 1e4, Square: 2}
+		return Costs{Shard: 1e6, Token: 1e4, Square: 2}
 	}
-	return costs{Shard: 5e5, Token: 2e5, Square: 100}
+	return Costs{Shard: 5e5, Token: 2e5, Square: 100}
 }
 
 // Calibration is the cost model in use.
@@ -155,13 +154,13 @@ func (p *pipeline) calibrate(b backend) error {
 	for i, point := range points {
 		samples[i] = sample{dense(point.Pairs, point.Width), float64(point.Measured)}
 	}
-	c.costs = fit(samples)
+	c.Costs = fit(samples)
 	for i := range points {
 		points[i].Predicted = time.Duration(c.of(samples[i].shard))
 	}
 	c.Took = time.Since(start)
 	p.mu.Lock()
-	p.calibration, p.queue.planner.costs, p.drift = c, c.costs, 1
+	p.calibration, p.queue.planner.costs, p.drift = c, c.Costs, 1
 	p.mu.Unlock()
 	if p.calibrationFile != "" {
 		if err := c.write(p.calibrationFile); err != nil {

@@ -4,25 +4,26 @@ import (
 	"math"
 )
 
-// costs are a model of how long a shard takes, in nanoseconds:
+// Costs are a model of how long a shard, the pairs that are computed together,
+// takes in nanoseconds:
 //
 //	Shard + Token * tokens computed + Square * sum of squared row widths
 //
 // None is negative. The sum of squares stands for attention, whose work grows
 // with the square of a row's width.
-type costs struct {
+type Costs struct {
 	Shard  float64 `json:"shard_ns"`
 	Token  float64 `json:"token_ns"`
 	Square float64 `json:"square_ns"`
 }
 
-func (c costs) of(s shard) float64 {
+func (c Costs) of(s shard) float64 {
 	return c.Shard + c.Token*float64(s.computed) + c.Square*s.squares
 }
 
 // batch is how long shards take on so many lanes, each taking the next shard
 // when it is free.
-func (c costs) batch(shards []shard, lanes int) float64 {
+func (c Costs) batch(shards []shard, lanes int) float64 {
 	free := make([]float64, max(1, lanes)) // when each lane is
 	for _, s := range shards {
 		first := 0
@@ -49,14 +50,14 @@ type sample struct {
 // fit finds the costs of least squared relative error that are not negative:
 // the best of the fits over each subset of the three terms. Relative, since a
 // short shard's time matters as much as a long one's.
-func fit(samples []sample) costs {
-	best, least := costs{}, math.Inf(1)
+func fit(samples []sample) Costs {
+	best, least := Costs{}, math.Inf(1)
 	for subset := 1; subset < 8; subset++ {
 		x, ok := solve(samples, subset)
 		if !ok || x[0] < 0 || x[1] < 0 || x[2] < 0 {
 			continue
 		}
-		c := costs{x[0], x[1], x[2]}
+		c := Costs{x[0], x[1], x[2]}
 		if e := squaredError(c, samples); e < least {
 			best, least = c, e
 		}
@@ -64,7 +65,7 @@ func fit(samples []sample) costs {
 	return best
 }
 
-func squaredError(c costs, samples []sample) float64 {
+func squaredError(c Costs, samples []sample) float64 {
 	sum := 0.0
 	for _, s := range samples {
 		off := c.of(s.shard)/s.ns - 1

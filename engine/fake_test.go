@@ -20,9 +20,10 @@ import (
 // another, and its logits are a sum over the pair's ids that depends on their
 // order. In a bubble of testing/synctest its time is virtual.
 type fakeBackend struct {
-	takes  func(b mlx.Batch) time.Duration
-	submit func(n int) error // fails or panics at the n-th call
-	finish func(n int) error // likewise for collect
+	takes  func(b mlx.Batch) time.Duration // evenly divided over the shards
+	model  *Costs                          // or what each shard takes
+	submit func(n int) error               // fails or panics at the n-th call
+	finish func(n int) error               // likewise for collect
 
 	mu        sync.Mutex
 	last      mlx.Ticket
@@ -57,10 +58,8 @@ func (f *fakeBackend) Submit(b mlx.Batch) (mlx.Ticket, error) {
 	now := time.Now()
 	f.until = later(f.until, now)
 	run := fakeBatch{from: f.until}
-	if f.takes != nil {
-		f.until = f.until.Add(f.takes(b))
-	}
-	run.until = f.until
+	run.stats, run.until = f.execute(b, now, run.from)
+	f.until = run.until
 	at := 0
 	for _, n := range b.Lengths {
 		ids := b.IDs[at : at+int(n)]
@@ -71,7 +70,6 @@ func (f *fakeBackend) Submit(b mlx.Batch) (mlx.Ticket, error) {
 		}
 	}
 	f.pairs += len(b.Lengths)
-	run.stats = f.stats(b, now, run)
 	if f.running == nil {
 		f.running = make(map[mlx.Ticket]fakeBatch)
 	}
@@ -94,11 +92,16 @@ func (f *fakeBackend) count(id int32) {
 	f.seen[id]++
 }
 
-func (f *fakeBackend) stats(b mlx.Batch, now time.Time, run fakeBatch) mlx.Stats {
-	s := mlx.Stats{Shards: len(b.Shards), Tokens: len(b.IDs), ExecuteNs: int64(run.until.Sub(now))}
-	at := 0
-	for _, n := range b.Shards {
-		shard := mlx.Shard{Pairs: int(n), StartNs: int64(run.from.Sub(now)), FinishNs: int64(run.until.Sub(now))}
+// execute is the batch's figures and when it ends, begun at from.
+func (f *fakeBackend) execute(b mlx.Batch, now, from time.Time) (mlx.Stats, time.Time) {
+	s := mlx.Stats{Shards: len(b.Shards), Tokens: len(b.IDs)}
+	whole := time.Duration(0)
+	if f.takes != nil {
+		whole = f.takes(b)
+	}
+	at, until := 0, from
+	for i, n := range b.Shards {
+		shard := mlx.Shard{Pairs: int(n), StartNs: int64(until.Sub(now))}
 		widest := int32(0)
 		for _, length := range b.Lengths[at : at+int(n)] {
 			widest = max(widest, length)
@@ -106,10 +109,16 @@ func (f *fakeBackend) stats(b mlx.Batch, now time.Time, run fakeBatch) mlx.Stats
 		}
 		at += int(n)
 		shard.ComputedTokens = int(n) * int(widest)
+		until = from.Add(whole * time.Duration(i+1) / time.Duration(len(b.Shards)))
+		if f.model != nil {
+			until = now.Add(time.Duration(shard.StartNs) + time.Duration(f.model.of(dense(int(n), int(widest)))))
+		}
+		shard.FinishNs = int64(until.Sub(now))
 		s.ComputedTokens += shard.ComputedTokens
 		s.Shard = append(s.Shard, shard)
 	}
-	return s
+	s.ExecuteNs = int64(until.Sub(now))
+	return s, until
 }
 
 func (f *fakeBackend) Collect(t mlx.Ticket, out []float32) (mlx.Stats, error) {
@@ -209,7 +218,7 @@ func fakeSettings() settings {
 	return settings{
 		planner: planner{
 			layout:      layout{grid: 1, maxWidth: fakeMaxLength, lanes: 1, tokens: 512},
-			costs:       costs{Shard: 1e5, Token: 1e4},
+			costs:       Costs{Shard: 1e5, Token: 1e4},
 			lengthAware: true,
 		},
 		limits:    limits{pairs: 16, tokens: 512},

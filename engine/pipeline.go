@@ -155,7 +155,6 @@ func (p *pipeline) probe(r *request) error {
 	r.logits = make([]float32, p.labels)
 	ids := []int32{p.special.cls, p.special.sep, p.special.sep}
 	r.items[0] = item{request: r, ids: ids, second: 2, length: len(ids)}
-	r.turn = p.queue.now - 1
 	p.queue.push(r, r.items, at)
 	r.queued = 1
 	p.changed(r, at)

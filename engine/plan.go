@@ -84,7 +84,7 @@ type plan struct {
 // A planner cuts pairs into shards.
 type planner struct {
 	layout      layout
-	costs       costs
+	costs       Costs
 	lengthAware bool
 }
 
@@ -181,7 +181,7 @@ func (l layout) fill(lengths []int, limit limits, share int) plan {
 // i is best in one stretch of j's, and the stretches are found with a queue and
 // binary search, in n log n steps. Limits keep the property: they rule out
 // earlier i's first.
-func cut(widths []int, c costs, limit limits, share int) []shard {
+func cut(widths []int, c Costs, limit limits, share int) []shard {
 	n := len(widths)
 	best := make([]float64, n+1)
 	from := make([]int, n+1)

@@ -25,8 +25,8 @@ func randomLengths(r *rand.Rand, n, longest int) []int {
 	return lengths
 }
 
-func randomCosts(r *rand.Rand) costs {
-	c := costs{Shard: math.Pow(10, 3+4*r.Float64()), Token: math.Pow(10, 2+3*r.Float64()), Square: math.Pow(10, 2*r.Float64())}
+func randomCosts(r *rand.Rand) Costs {
+	c := Costs{Shard: math.Pow(10, 3+4*r.Float64()), Token: math.Pow(10, 2+3*r.Float64()), Square: math.Pow(10, 2*r.Float64())}
 	switch r.IntN(6) {
 	case 0:
 		c.Shard = 0
@@ -91,7 +91,7 @@ func TestPlanKeepsItsLimits(t *testing.T) {
 }
 
 // cutSlowly tries every cut.
-func cutSlowly(widths []int, c costs, limit limits, share int) float64 {
+func cutSlowly(widths []int, c Costs, limit limits, share int) float64 {
 	best := make([]float64, len(widths)+1)
 	for j := 1; j <= len(widths); j++ {
 		best[j] = math.Inf(1)
@@ -105,7 +105,7 @@ func cutSlowly(widths []int, c costs, limit limits, share int) float64 {
 	return best[len(widths)]
 }
 
-func total(c costs, shards []shard) float64 {
+func total(c Costs, shards []shard) float64 {
 	sum := 0.0
 	for _, s := range shards {
 		sum += c.of(s)
@@ -180,7 +180,7 @@ func TestPlanBeatsArrivalOrderAndFixedSizes(t *testing.T) {
 // Lanes end at about the same time, even with few pairs.
 func TestLanesHaveAsMuchToDo(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	c := costs{Shard: 1e5, Token: 1e4, Square: 10}
+	c := Costs{Shard: 1e5, Token: 1e4, Square: 10}
 	worst, sum, n := 0.0, 0.0, 0
 	for range 500 {
 		l := layout{grid: 1, maxWidth: 512, lanes: 1 + r.IntN(4), tokens: 512}
@@ -201,13 +201,13 @@ func TestPaddingBeyondTheGrid(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
 	for name, test := range map[string]struct {
 		device   layout
-		costs    costs
+		costs    Costs
 		pairs    int
 		most     float64 // per cent
 		lengthOf func() int
 	}{
-		"offline, GPU": {someLayouts[0], costs{1e6, 1e4, 2}, 10000, 1, func() int { return marcoLength(r) }},
-		"offline, CPU": {someLayouts[1], costs{5e5, 2e5, 100}, 1024, 1, func() int { return marcoLength(r) }},
+		"offline, GPU": {someLayouts[0], Costs{1e6, 1e4, 2}, 10000, 1, func() int { return marcoLength(r) }},
+		"offline, CPU": {someLayouts[1], Costs{5e5, 2e5, 100}, 1024, 1, func() int { return marcoLength(r) }},
 	} {
 		lengths := make([]int, test.pairs)
 		for i := range lengths {
@@ -316,7 +316,7 @@ func FuzzPlan(f *testing.F) {
 			lengths[i] = 3 + int(n)*2
 			lengths[i] = min(lengths[i], l.maxWidth)
 		}
-		model := costs{positive(a), positive(b), positive(c)}
+		model := Costs{positive(a), positive(b), positive(c)}
 		limit := limits{pairs: 1 + int(pairs), tokens: max(l.width(l.maxWidth), int(tokens))}
 		p := planner{layout: l, costs: model, lengthAware: aware}
 		checkPlan(t, l, lengths, p.plan(lengths, limit), limit)

@@ -49,11 +49,13 @@ func (q *queue) push(r *request, items []item, at time.Time) {
 	turn := turnBatches * q.limits.tokens
 	for i := range items {
 		it := &items[i]
-		if r.turn < q.now || r.used >= turn {
-			if r.used >= turn {
-				r.turn += int64(turn)
-			}
-			r.turn, r.used = max(r.turn, q.now), 0
+		switch {
+		case r.probe:
+			r.turn = q.now - 1
+		case r.used >= turn:
+			r.turn, r.used = max(r.turn+int64(turn), q.now), 0
+		case r.turn < q.now:
+			r.turn, r.used = q.now, 0
 		}
 		r.used += q.width(it)
 		q.tokens += q.width(it)

@@ -168,7 +168,7 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 // pairs can always be had; one long pair is among them.
 func TestNoPairStarves(t *testing.T) {
 	for _, l := range someLayouts {
-		p := planner{layout: l, costs: costs{1, 1000, 10}, lengthAware: true}
+		p := planner{layout: l, costs: Costs{1, 1000, 10}, lengthAware: true}
 		c := newQueueCheck(t, p, limits{pairs: 16, tokens: l.width(l.maxWidth) + 400})
 		short := func(n int) {
 			for range n {

@@ -57,7 +57,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	s.calibration = Calibration{
 		Source: "assumed", Model: e.info.Model, Device: e.info.Device + " " + e.info.DeviceName, DType: e.info.DType,
 		Library: fmt.Sprintf("MLX %s, ABI %d", e.info.Library.MLXFound, e.info.Library.ABI), Lanes: s.planner.layout.lanes,
-		costs: s.planner.costs,
+		Costs: s.planner.costs,
 	}
 	s.keptCalibration()
 	e.describeBatching(cfg, s)
@@ -85,7 +85,7 @@ func (s *settings) keptCalibration() {
 	}
 	s.calibrationFile = path
 	if kept, ok := readCalibration(path, s.calibration); ok {
-		s.calibration, s.planner.costs = kept, kept.costs
+		s.calibration, s.planner.costs = kept, kept.Costs
 	}
 }
 

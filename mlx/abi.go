@@ -8,7 +8,7 @@ import (
 )
 
 // abi is MLXRANK_ABI of the mlxrank.h this file mirrors.
-const abi = 2
+const abi = 3
 
 const (
 	statusOK       = 0
@@ -84,6 +84,16 @@ type cOptions struct {
 	_           int32
 }
 
+type cLayout struct {
+	size        int32
+	packed      int32
+	grid        int32
+	lanes       int32
+	shardTokens int32
+	_           int32
+	kernels     [32]byte
+}
+
 type cBatch struct {
 	size       int32
 	pairs      int32
@@ -118,7 +128,6 @@ type cStats struct {
 
 // functions are libmlxrank's entry points, one field a symbol.
 type functions struct {
-	abi          func() int32
 	handshake    func(abi int32, info *cInfo, err *byte, errLen int32) int32
 	deviceInfo   func(device int32, out *cDevice, err *byte, errLen int32) int32
 	memoryInfo   func(out *cMemory, err *byte, errLen int32) int32
@@ -127,27 +136,40 @@ type functions struct {
 	modelOpen    func(config *cConfig, tensors *cTensor, count int32, model *int64, err *byte, errLen int32) int32
 	modelClose   func(model int64, err *byte, errLen int32) int32
 	sessionOpen  func(model int64, options *cOptions, session *int64, err *byte, errLen int32) int32
+	layout       func(session int64, out *cLayout, err *byte, errLen int32) int32
 	sessionClose func(session int64, err *byte, errLen int32) int32
 	submit       func(session int64, batch *cBatch, ticket *int64, err *byte, errLen int32) int32
 	collect      func(session, ticket int64, out *float32, outLen int64, stats *cStats, err *byte, errLen int32) int32
 }
 
-// bind looks every symbol up in the opened library.
+// abiOf asks the opened library for its ABI number. No other symbol is looked up
+// before that is known: another ABI may lack some.
+func abiOf(handle uintptr) (int, error) {
+	symbol, err := purego.Dlsym(handle, "mlxrank_abi")
+	if err != nil {
+		return 0, err
+	}
+	var number func() int32
+	purego.RegisterFunc(&number, symbol)
+	return int(number()), nil
+}
+
+// bind looks up every symbol but mlxrank_abi.
 func bind(handle uintptr) (*functions, error) {
 	f := new(functions)
 	for name, field := range map[string]any{
-		"mlxrank_abi":           &f.abi,
-		"mlxrank_handshake":     &f.handshake,
-		"mlxrank_device_info":   &f.deviceInfo,
-		"mlxrank_memory_info":   &f.memoryInfo,
-		"mlxrank_set_limits":    &f.setLimits,
-		"mlxrank_trim":          &f.trim,
-		"mlxrank_model_open":    &f.modelOpen,
-		"mlxrank_model_close":   &f.modelClose,
-		"mlxrank_session_open":  &f.sessionOpen,
-		"mlxrank_session_close": &f.sessionClose,
-		"mlxrank_submit":        &f.submit,
-		"mlxrank_collect":       &f.collect,
+		"mlxrank_handshake":      &f.handshake,
+		"mlxrank_device_info":    &f.deviceInfo,
+		"mlxrank_memory_info":    &f.memoryInfo,
+		"mlxrank_set_limits":     &f.setLimits,
+		"mlxrank_trim":           &f.trim,
+		"mlxrank_model_open":     &f.modelOpen,
+		"mlxrank_model_close":    &f.modelClose,
+		"mlxrank_session_open":   &f.sessionOpen,
+		"mlxrank_session_layout": &f.layout,
+		"mlxrank_session_close":  &f.sessionClose,
+		"mlxrank_submit":         &f.submit,
+		"mlxrank_collect":        &f.collect,
 	} {
 		symbol, err := purego.Dlsym(handle, name)
 		if err != nil {

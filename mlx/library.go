@@ -108,7 +108,15 @@ func load(file string, tried []string) (*Library, error) {
 func (l *Library) open(file string) error {
 	handle, err := purego.Dlopen(file, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
-		return fmt.Errorf("%w (libmlx must lie beside libmlxrank; `make build` puts it there)", err)
+		return fmt.Errorf("%w (what libmlxrank needs must lie beside it; `make build` puts it there)", err)
+	}
+	found, err := abiOf(handle)
+	if err != nil {
+		return err
+	}
+	if found != abi {
+		return fmt.Errorf("%w: %s has ABI %d, this program wants %d; build both from one source",
+			ErrMismatch, file, found, abi)
 	}
 	if l.native, err = bind(handle); err != nil {
 		return err
@@ -117,11 +125,6 @@ func (l *Library) open(file string) error {
 }
 
 func (l *Library) handshake(file string) error {
-	found := int(l.native.abi())
-	if found != abi {
-		return fmt.Errorf("%w: %s has ABI %d, this program wants %d; build both from one source",
-			ErrMismatch, file, found, abi)
-	}
 	c := cInfo{size: sizeOf[cInfo]()}
 	var b errorBuffer
 	err, errLen := b.args()
@@ -130,7 +133,7 @@ func (l *Library) handshake(file string) error {
 	}
 	l.info = Info{
 		Path:     file,
-		ABI:      found,
+		ABI:      abi,
 		MLXBuilt: text(c.mlxBuilt[:]),
 		MLXFound: text(c.mlxFound[:]),
 		MLXC:     text(c.mlxC[:]),

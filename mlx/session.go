@@ -171,6 +171,33 @@ func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
 	return err
 }
 
+// Layout is how a session lays out a shard, the pairs that one graph computes.
+type Layout struct {
+	Packed      bool   // tokens one after another; else rows as wide as the longest pair
+	Grid        int    // widths are multiples of it, up to the model's positions
+	Lanes       int    // shards at work at once
+	ShardTokens int    // most computed tokens in a shard, but for a longer pair
+	Kernels     string // what computes: "MLX", or the instruction set of our own kernels
+}
+
+// Layout is how the session lays out shards.
+func (s *Session) Layout() (Layout, error) {
+	c := cLayout{size: sizeOf[cLayout]()}
+	err := callOn(s.thread, "session_layout", func(err *byte, errLen int32) int32 {
+		return s.library.native.layout(s.handle.Load(), &c, err, errLen)
+	})
+	if err != nil {
+		return Layout{}, err
+	}
+	return Layout{
+		Packed:      c.packed != 0,
+		Grid:        int(c.grid),
+		Lanes:       int(c.lanes),
+		ShardTokens: int(c.shardTokens),
+		Kernels:     text(c.kernels[:]),
+	}, nil
+}
+
 // Device is where the session runs: GPU or CPU.
 func (s *Session) Device() Device { return s.device }
 

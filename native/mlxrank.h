@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Number of this ABI: raised whenever a signature, struct or meaning changes. */
-#define MLXRANK_ABI 2
+#define MLXRANK_ABI 3
 
 enum {
   MLXRANK_OK = 0,
@@ -108,6 +108,17 @@ typedef struct mlxrank_options {
   int32_t reserved;
 } mlxrank_options;
 
+/* How a session lays out a shard. */
+typedef struct mlxrank_layout {
+  int32_t size; /* in: sizeof(mlxrank_layout) */
+  int32_t packed; /* 1: tokens one after another; 0: rows as wide as the longest pair */
+  int32_t grid; /* widths are multiples of it, up to max_positions */
+  int32_t lanes; /* shards at work at once */
+  int32_t shard_tokens; /* most computed tokens in a shard, but for a longer pair */
+  int32_t reserved;
+  char kernels[32]; /* what computes: "MLX", or the instruction set of our own kernels */
+} mlxrank_layout;
+
 /* A ragged batch: the pairs' ids one after another, and each pair's length. */
 typedef struct mlxrank_batch {
   int32_t size; /* in: sizeof(mlxrank_batch) */
@@ -174,6 +185,7 @@ int32_t mlxrank_model_close(int64_t model, char *err, int32_t err_len);
  * other. */
 int32_t mlxrank_session_open(int64_t model, const mlxrank_options *options, int64_t *session,
                              char *err, int32_t err_len);
+int32_t mlxrank_session_layout(int64_t session, mlxrank_layout *out, char *err, int32_t err_len);
 /* Waits for what is in flight; tickets not collected are dropped. */
 int32_t mlxrank_session_close(int64_t session, char *err, int32_t err_len);
 

@@ -24,7 +24,7 @@ from setuplib.steps import SetupError, only_one
 def build(project):
     if project.host == LINUX:
         parts.mlx(project, skip=project.pins["blas"]["file"])
-        parts.blas(project)
+        parts.system_libraries(project)
     else:
         parts.mlx(project)
     parts.encoder(project)

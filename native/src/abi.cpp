@@ -216,6 +216,14 @@ EXPORT int32_t mlxrank_session_open(int64_t model, const mlxrank_options *option
   });
 }
 
+EXPORT int32_t mlxrank_session_layout(int64_t session, mlxrank_layout *out, char *err,
+                                      int32_t err_len) {
+  return guard(err, err_len, [&] {
+    check_struct(out, "mlxrank_layout");
+    sessions().get(session)->fill_layout(out);
+  });
+}
+
 EXPORT int32_t mlxrank_session_close(int64_t session, char *err, int32_t err_len) {
   return guard(err, err_len, [&] {
     owned_session(session);

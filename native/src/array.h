@@ -26,11 +26,23 @@ class Array {
     }
   }
   operator mlx_array() const { return handle_; }
+  bool empty() const { return handle_.ctx == nullptr; }
   int dim(int axis) const { return mlx_array_dim(handle_, axis); }
 
  private:
   mlx_array handle_;
 };
+
+// Calls one of mlx-c's functions, which write their result to their first
+// argument.
+template <class Function, class... Arguments>
+Array checked_call(const char *name, Function function, Arguments... arguments) {
+  mlx_array out{nullptr};
+  int status = function(&out, arguments...);
+  Array result(out);
+  check(status, name);
+  return result;
+}
 
 // Copies data into a new array of the given shape.
 inline Array array_of(const void *data, std::initializer_list<int> shape, mlx_dtype dtype) {
@@ -40,11 +52,13 @@ inline Array array_of(const void *data, std::initializer_list<int> shape, mlx_dt
   return Array(handle);
 }
 
-// Evaluates arrays and waits for them.
+// Evaluates the arrays that are not empty and waits for them.
 inline void eval(std::initializer_list<const Array *> arrays) {
   std::vector<mlx_array> handles;
   for (const Array *a : arrays) {
-    handles.push_back(*a);
+    if (!a->empty()) {
+      handles.push_back(*a);
+    }
   }
   mlx_vector_array vector = mlx_vector_array_new_data(handles.data(), handles.size());
   int status = mlx_eval(vector);

@@ -1,137 +1,49 @@
 #include "graph.h"
 
+#include "layer_ops.h"
 #include "ops.h"
 
 namespace mlxrank {
 
 namespace {
 
-class Graph {
- public:
-  Graph(const Model &model, const Dense &batch, mlx_stream stream)
-      : model_(model), batch_(batch), ops_(stream), mask_(padding_mask()) {}
-
-  Array logits() const {
-    Array x = embeddings();
-    barrier(x);
-    size_t last = model_.layers.size() - 1;
-    for (size_t i = 0; i < last; i++) {
-      x = encode(model_.layers[i], x);
-      barrier(x);
-    }
-    x = encode_cls(model_.layers[last], x);
-    x = ops_.tanh(linear(model_.pooler, x));
-    x = linear(model_.classifier, x);
-    return ops_.contiguous(ops_.astype(x, MLX_FLOAT32));
+std::unique_ptr<LayerOps> layer_ops(const Model &model, const Batch &batch, mlx_stream stream) {
+#ifdef MLXRANK_CPU_KERNELS
+  if (model.packed) {
+    return packed_ops(model, batch, stream);
   }
-
- private:
-  int rows() const { return batch_.rows; }
-  int width() const { return batch_.width; }
-  int hidden() const { return model_.config.hidden_size; }
-
-  void barrier(const Array &x) const {
-    if (model_.config.device == MLXRANK_CPU) {
-      eval({&x});
-    }
-  }
-
-  // [rows, 1, 1, width], true where there is a token.
-  Array padding_mask() const {
-    Array lengths = array_of(batch_.lengths.data(), {rows(), 1, 1, 1}, MLX_INT32);
-    Array positions = ops_.reshape(ops_.arange(width()), {1, 1, 1, width()});
-    return ops_.less(positions, lengths);
-  }
-
-  Array linear(const Linear &l, const Array &x) const {
-    return ops_.linear(x, l.weight, l.bias);
-  }
-
-  Array norm(const Norm &n, const Array &x) const {
-    return ops_.layer_norm(x, n.weight, n.bias, static_cast<float>(model_.config.layer_norm_eps));
-  }
-
-  // [rows * width, hidden]
-  Array embeddings() const {
-    Array ids = array_of(batch_.ids.data(), {rows(), width()}, MLX_INT32);
-    Array type_ids = array_of(batch_.type_ids.data(), {rows(), width()}, MLX_INT32);
-    Array words = ops_.gather_rows(model_.word_embeddings, ids);
-    Array types = ops_.gather_rows(model_.type_embeddings, type_ids);
-    Array positions = ops_.slice(model_.position_embeddings, 0, 0, width());
-    Array sum = ops_.add(ops_.add(words, types), positions);
-    return norm(model_.embedding_norm, ops_.reshape(sum, {rows() * width(), hidden()}));
-  }
-
-  // Columns [from, from + hidden) of x [rows * n, ...] as [rows, heads, n, head size].
-  Array heads(const Array &x, int from, int n) const {
-    Array part = ops_.slice(x, 1, from, from + hidden());
-    part = ops_.reshape(part, {rows(), n, model_.config.heads, model_.head_size()});
-    return ops_.transpose(part, {0, 2, 1, 3});
-  }
-
-  // The inverse: [rows, heads, n, head size] as [rows * n, hidden].
-  Array merge_heads(const Array &x, int n) const {
-    return ops_.reshape(ops_.transpose(x, {0, 2, 1, 3}), {rows() * n, hidden()});
-  }
-
-  Array encode(const Layer &l, const Array &x) const {
-    Array qkv = linear(l.qkv, x);
-    Array attended = ops_.attention(heads(qkv, 0, width()), heads(qkv, hidden(), width()),
-                                    heads(qkv, 2 * hidden(), width()), mask_);
-    return feed_forward(l, x, merge_heads(attended, width()));
-  }
-
-  // The last layer for the [CLS] rows alone, the only ones the pooler reads.
-  // Every token is still a key and a value.
-  Array encode_cls(const Layer &l, const Array &x) const {
-    Array cls = ops_.slice(ops_.reshape(x, {rows(), width(), hidden()}), 1, 0, 1);
-    cls = ops_.reshape(cls, {rows(), hidden()});
-    Array query = linear(l.query, cls);
-    Array key_value = linear(l.key_value, x);
-    Array attended = ops_.attention(heads(query, 0, 1), heads(key_value, 0, width()),
-                                    heads(key_value, hidden(), width()), mask_);
-    return feed_forward(l, cls, merge_heads(attended, 1));
-  }
-
-  // What follows attention in a layer: two residual blocks, each normalised.
-  Array feed_forward(const Layer &l, const Array &x, const Array &attended) const {
-    Array attention = ops_.add(linear(l.attention_output, attended), x);
-    attention = norm(l.attention_norm, attention);
-    Array inner = activate(linear(l.intermediate, attention));
-    return norm(l.output_norm, ops_.add(linear(l.output, inner), attention));
-  }
-
-  Array activate(const Array &x) const {
-    const Constants &c = model_.constants;
-    switch (model_.config.activation) {
-    case MLXRANK_GELU_TANH: { // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
-      Array cubic = ops_.multiply(ops_.multiply(x, ops_.multiply(x, x)), c.gelu_cubic);
-      Array inner = ops_.multiply(ops_.add(x, cubic), c.gelu_scale);
-      return gate(x, ops_.tanh(inner));
-    }
-    case MLXRANK_RELU:
-      return ops_.maximum(x, c.zero);
-    default: // x/2 (1 + erf(x / sqrt 2))
-      return gate(x, ops_.erf(ops_.multiply(x, c.rsqrt2)));
-    }
-  }
-
-  // x/2 (1 + y)
-  Array gate(const Array &x, const Array &y) const {
-    const Constants &c = model_.constants;
-    return ops_.multiply(ops_.multiply(x, c.half), ops_.add(y, c.one));
-  }
-
-  const Model &model_;
-  const Dense &batch_;
-  Ops ops_;
-  Array mask_;
-};
+#endif
+  return dense_ops(model, batch, stream);
+}
 
 } // namespace
 
-Array forward(const Model &model, const Dense &batch, mlx_stream stream) {
-  return Graph(model, batch, stream).logits();
+Array forward(const Model &model, const Batch &batch, mlx_stream stream) {
+  const auto ops = layer_ops(model, batch, stream);
+  auto barrier = [&](const Array &x) {
+    if (model.config.device == MLXRANK_CPU) {
+      eval({&x});
+    }
+  };
+  Array x = ops->embed();
+  barrier(x);
+  for (size_t i = 0; i + 1 < model.layers.size(); i++) {
+    const Layer &l = model.layers[i];
+    x = ops->attention_output(l, ops->attention(ops->linear(l.qkv, x)), x);
+    x = ops->feed_forward(l, x);
+    barrier(x);
+  }
+  // The last layer for the [CLS] rows alone, the only ones the pooler reads.
+  // Every token is still a key and a value.
+  const Layer &last = model.layers.back();
+  Array cls = ops->first_tokens(x);
+  Array attended = ops->attention_first(ops->linear(last.query, cls),
+                                        ops->linear(last.key_value, x));
+  cls = ops->attention_output(last, attended, cls);
+  cls = ops->feed_forward(last, cls);
+  const Ops plain(stream);
+  Array logits = ops->linear(model.classifier, plain.tanh(ops->linear(model.pooler, cls)));
+  return plain.contiguous(plain.astype(logits, MLX_FLOAT32));
 }
 
 } // namespace mlxrank

@@ -1,11 +1,15 @@
 #include "model.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <map>
 #include <string>
 
 #include "lanes.h"
 #include "ops.h"
+#ifdef MLXRANK_CPU_KERNELS
+#include "../cpu/primitives.h"
+#endif
 
 namespace mlxrank {
 
@@ -84,7 +88,7 @@ class Weights {
   }
 
   Linear linear(const std::string &name, int64_t out, int64_t in) const {
-    return {take(name + ".weight", {out, in}), take(name + ".bias", {out})};
+    return {take(name + ".weight", {out, in}), take(name + ".bias", {out}), static_cast<int>(out)};
   }
 
   Norm norm(const std::string &name, int64_t size) const {
@@ -122,9 +126,34 @@ Linear fuse(const Ops &ops, std::initializer_list<const Linear *> parts) {
     weights.push_back(&part->weight);
     biases.push_back(&part->bias);
   }
-  Linear fused{ops.concatenate(weights), ops.concatenate(biases)};
+  Linear fused{ops.concatenate(weights), ops.concatenate(biases), 0};
+  fused.out = fused.bias.dim(0);
   eval({&fused.weight, &fused.bias});
   return fused;
+}
+
+// Packs the weights of a model that runs on kernels, one at a time, so that
+// they are there twice only one at a time.
+void pack(Linear &l) {
+#ifdef MLXRANK_CPU_KERNELS
+  eval({&l.weight, &l.bias});
+  l.weight = checked_call("pack", cpu::pack_dense, mlx_array(l.weight), mlx_array(l.bias));
+  l.bias = Array();
+#else
+  (void)l;
+#endif
+}
+
+void pack(Layer &l, bool last) {
+  for (Linear *part : {&l.attention_output, &l.intermediate, &l.output}) {
+    pack(*part);
+  }
+  if (last) {
+    pack(l.query);
+    pack(l.key_value);
+  } else {
+    pack(l.qkv);
+  }
 }
 
 Layer load_layer(const Weights &w, const Ops &ops, const mlxrank_config &c, int index) {
@@ -188,9 +217,16 @@ void load(Model &m, const mlxrank_tensor *tensors, int32_t count, mlx_stream str
   m.embedding_norm = w.norm("embeddings.LayerNorm", c.hidden_size);
   for (int i = 0; i < c.layers; i++) {
     m.layers.push_back(load_layer(w, ops, c, i));
+    if (m.packed) {
+      pack(m.layers.back(), i + 1 == c.layers);
+    }
   }
   m.pooler = w.linear("pooler.dense", c.hidden_size, c.hidden_size);
   m.classifier = w.linear("classifier", c.labels, c.hidden_size);
+  if (m.packed) {
+    pack(m.pooler);
+    pack(m.classifier);
+  }
   m.constants = load_constants(ops, mlx_dtype_of(c.dtype));
   eval_all(m);
 }
@@ -201,6 +237,27 @@ void free_on_device(const Model *model) {
 }
 
 } // namespace
+
+bool uses_kernels(const mlxrank_config &config) {
+#ifdef MLXRANK_CPU_KERNELS
+  const char *plain = std::getenv("MLXRANK_PLAIN_GRAPH");
+  return config.device == MLXRANK_CPU && config.dtype == MLXRANK_FLOAT32 &&
+         (plain == nullptr || std::string(plain) != "1");
+#else
+  (void)config;
+  return false;
+#endif
+}
+
+const char *kernels_of(const Model &model) {
+#ifdef MLXRANK_CPU_KERNELS
+  if (model.packed) {
+    return cpu::target();
+  }
+#endif
+  (void)model;
+  return "MLX";
+}
 
 mlx_dtype mlx_dtype_of(int32_t dtype) {
   switch (dtype) {

@@ -10,9 +10,16 @@
 
 namespace mlxrank {
 
+// Whether a model runs on the kernels of ../cpu: in float32 on the CPU, unless
+// the environment variable MLXRANK_PLAIN_GRAPH is 1.
+bool uses_kernels(const mlxrank_config &config);
+
+// A dense layer. In a packed model weight holds both as ../cpu/kernels.h packs
+// them, and bias is empty.
 struct Linear {
   Array weight; // [out, in]
   Array bias; // [out]
+  int out = 0;
 };
 
 struct Norm {
@@ -41,6 +48,7 @@ struct Model {
   explicit Model(const mlxrank_config &config) : config(config) {}
 
   const mlxrank_config config;
+  const bool packed = uses_kernels(config); // else dense, see graph.h
   Array word_embeddings, position_embeddings, type_embeddings;
   Norm embedding_norm;
   std::vector<Layer> layers;
@@ -54,6 +62,9 @@ struct Model {
 // freed on a lane of its device, whoever lets go of it last.
 std::shared_ptr<const Model> open_model(const mlxrank_config &config,
                                         const mlxrank_tensor *tensors, int32_t count);
+
+// "MLX", or the instruction set that the kernels of ../cpu run as.
+const char *kernels_of(const Model &model);
 
 mlx_dtype mlx_dtype_of(int32_t dtype);
 

@@ -91,11 +91,7 @@ class Ops {
 
   template <class Function, class... Arguments>
   Array call(const char *name, Function function, Arguments... arguments) const {
-    mlx_array out{nullptr};
-    int status = function(&out, arguments..., stream_);
-    Array result(out);
-    check(status, name);
-    return result;
+    return checked_call(name, function, arguments..., stream_);
   }
 
   mlx_stream stream_;

@@ -1,6 +1,7 @@
 #include "session.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <string>
 
 #include "graph.h"
@@ -68,6 +69,13 @@ void check_batch(const mlxrank_batch &b, const mlxrank_config &c) {
   check_shards(b);
 }
 
+// Adds n values, and zeros up to room.
+void append(std::vector<int32_t> &to, const int32_t *values, int32_t n, size_t room) {
+  const size_t before = to.size();
+  to.insert(to.end(), values, values + n);
+  to.resize(before + room);
+}
+
 int64_t nanoseconds(std::chrono::steady_clock::duration d) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(d).count();
 }
@@ -83,7 +91,7 @@ Session::Session(std::shared_ptr<const Model> model, const mlxrank_options &opti
   int threads = gpu ? 1 : options.threads > 0 ? options.threads : processors();
   int32_t tokens = gpu ? gpu_shard_tokens : cpu_shard_tokens;
   limits_ = {threads, options.shard_tokens > 0 ? options.shard_tokens : tokens,
-             gpu ? gpu_grid : 1, model_->config.max_positions};
+             gpu ? gpu_grid : 1, model_->config.max_positions, model_->packed};
   depth_ = gpu ? 2 : 1;
   lanes_ = acquire_lanes(model_->config.device, threads);
   for (size_t i = 0; i < lanes_.size(); i++) {
@@ -102,6 +110,14 @@ Session::~Session() {
     wait_for(lane);
   }
   release_lanes(lanes_);
+}
+
+void Session::fill_layout(mlxrank_layout *out) const {
+  out->packed = limits_.packed;
+  out->grid = limits_.grid;
+  out->lanes = limits_.lanes;
+  out->shard_tokens = limits_.tokens;
+  std::snprintf(out->kernels, sizeof out->kernels, "%s", kernels_of(*model_));
 }
 
 void Session::check_thread() const {
@@ -143,10 +159,11 @@ std::shared_ptr<Session::Ticket> Session::make_ticket(const mlxrank_batch &batch
   for (const Shard &shard : ticket->shards) {
     mlxrank_shard figures = {};
     figures.pairs = static_cast<int32_t>(shard.pairs.size());
-    figures.computed_tokens = static_cast<int64_t>(shard.pairs.size()) * shard.width;
     for (int32_t pair : shard.pairs) {
       figures.tokens += ticket->lengths[pair];
     }
+    figures.computed_tokens =
+        model_->packed ? figures.tokens : static_cast<int64_t>(shard.pairs.size()) * shard.width;
     ticket->figures.push_back(figures);
   }
   ticket->unfinished = ticket->shards.size();
@@ -236,21 +253,19 @@ bool Session::take(Running *next, bool may_wait) {
 void Session::start(Running &running, mlx_stream stream) const {
   const Ticket &ticket = *running.ticket;
   const Shard &shard = ticket.shards[running.shard];
-  Dense dense;
-  dense.rows = static_cast<int>(shard.pairs.size());
-  dense.width = shard.width;
-  dense.ids.resize(static_cast<size_t>(dense.rows) * dense.width);
-  dense.type_ids.resize(dense.ids.size());
-  for (int row = 0; row < dense.rows; row++) {
-    int32_t pair = shard.pairs[row];
-    int32_t length = ticket.lengths[pair];
-    size_t to = static_cast<size_t>(row) * dense.width;
-    std::copy_n(ticket.ids.begin() + ticket.offsets[pair], length, dense.ids.begin() + to);
-    std::copy_n(ticket.type_ids.begin() + ticket.offsets[pair], length,
-                dense.type_ids.begin() + to);
-    dense.lengths.push_back(length);
+  const bool packed = model_->packed;
+  Batch batch;
+  batch.width = packed ? 0 : shard.width;
+  // Where there are fewer shards than lanes, the lanes left over help.
+  batch.parts = std::max(1, limits_.lanes / static_cast<int>(ticket.shards.size()));
+  for (int32_t pair : shard.pairs) {
+    const int32_t length = ticket.lengths[pair];
+    const size_t room = packed ? length : shard.width;
+    append(batch.ids, ticket.ids.data() + ticket.offsets[pair], length, room);
+    append(batch.type_ids, ticket.type_ids.data() + ticket.offsets[pair], length, room);
+    batch.lengths.push_back(length);
   }
-  running.logits = forward(*model_, dense, stream);
+  running.logits = forward(*model_, batch, stream);
   async_eval(running.logits);
 }
 

@@ -28,6 +28,9 @@ class Session {
   int64_t submit(const mlxrank_batch &batch);
   void collect(int64_t ticket, float *out, int64_t out_len, mlxrank_stats *stats);
 
+  // Fills all but size.
+  void fill_layout(mlxrank_layout *out) const;
+
   // Throws MLXRANK_WRONG_THREAD unless called on the thread that opened it.
   void check_thread() const;
 

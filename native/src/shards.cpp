@@ -35,18 +35,21 @@ std::vector<Shard> plan_shards(const std::vector<int32_t> &lengths, const ShardL
   const int64_t share = equal_share(total, limits);
 
   std::vector<Shard> shards;
+  int64_t filled = 0; // tokens of the open shard
   for (int32_t pair : order) {
     if (!shards.empty()) {
       Shard &open = shards.back();
-      int64_t filled = static_cast<int64_t>(open.pairs.size() + 1) * open.width;
+      const int64_t cost = limits.packed ? lengths[pair] : open.width;
       // A pair more than half inside the share goes in, so that rounding does
       // not leave a small shard for one lane alone at the end.
-      if (filled - open.width / 2 <= share && filled <= limits.tokens) {
+      if (filled + cost - cost / 2 <= share && filled + cost <= limits.tokens) {
         open.pairs.push_back(pair);
+        filled += cost;
         continue;
       }
     }
     shards.push_back({{pair}, round_up(lengths[pair], limits)});
+    filled = shards.back().width;
   }
   return shards;
 }

@@ -16,6 +16,7 @@ struct ShardLimits {
   int32_t tokens; // most computed tokens in a shard, but for a single pair longer than that
   int32_t grid; // widths are multiples of this
   int32_t max_width;
+  bool packed; // a pair costs its own tokens, not the longest pair's
 };
 
 // Every pair in exactly one shard, pairs of like length together, the longest

@@ -109,6 +109,8 @@ def shim(project, folder, lib, target="all", defines=(), env=None):
     }
     if project.host == LINUX:
         settings["MLXRANK_FMT_INCLUDE"] = project.build / "debs/libfmt-dev/usr/include"
+        settings["MLXRANK_HWY_INCLUDE"] = project.build / "debs/libhwy-dev/usr/include"
+        settings["MLXRANK_HWY_LIBRARY"] = project.lib / "libhwy.so.1"
     settings.update(defines)
     command = ["cmake", "-S", project.root / "native", "-B", build, "-G", "Ninja"]
     command += [f"-D{key}={value}" for key, value in settings.items()]
@@ -130,10 +132,10 @@ def shim(project, folder, lib, target="all", defines=(), env=None):
 
 
 def smoke(project):
-    """Builds the shim and its C test with sanitizers, and runs the test."""
+    """Builds the shim and its C tests with sanitizers, and runs the tests."""
     lib = project.build / "native-asan" / "lib"
     sanitize = {"MLXRANK_SANITIZE": "ON", "CMAKE_BUILD_TYPE": "RelWithDebInfo"}
-    shim(project, "native-asan", lib, "smoke", sanitize)
+    shim(project, "native-asan", lib, "tests", sanitize)
     for path in project.lib.iterdir():
         link = lib / path.name
         if not link.exists() and "mlxrank" not in link.name:

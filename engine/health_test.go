@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+var errDevice = errors.New("the device has gone")
+
+// reopening is settings whose sessions after the first are made by next.
+func reopening(next func() (backend, error)) settings {
+	s := fakeSettings()
+	s.reopen = next
+	return s
+}
+
+// failing is a backend whose batches fail for as long as it says so.
+func failing(yes *bool, how func() error) *fakeBackend {
+	b := batchesOf(time.Millisecond)
+	b.finish = func(int) error {
+		if *yes {
+			return how()
+		}
+		return nil
+	}
+	return b
+}
+
+func TestSessionIsReopenedOnce(t *testing.T) {
+	for name, how := range map[string]func() error{
+		"error": func() error { return errDevice },
+		"panic": func() error { panic(errDevice) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bad := true
+			first, second := failing(&bad, how), batchesOf(time.Millisecond)
+			s := reopening(func() (backend, error) { bad = false; return second, nil })
+			bubble(t, s, first, func(t *testing.T, e *Engine) {
+				_, err := e.Score(context.Background(), somePairs(3))
+				if err == nil || !strings.Contains(err.Error(), "a batch of 3 pairs failed") || !strings.Contains(err.Error(), errDevice.Error()) {
+					t.Errorf("got %v", err)
+				}
+				checkFakeScores(t, somePairs(4), mustScore(t, e, somePairs(4)))
+				if s := e.Stats(); first.closed != 1 || s.Reopened != 1 || s.Failed != 1 || s.Unhealthy != nil {
+					t.Errorf("closed %d times, %d reopened, %d failed, %v", first.closed, s.Reopened, s.Failed, s.Unhealthy)
+				}
+				if err := e.Healthy(context.Background()); err != nil {
+					t.Error(err)
+				}
+			})
+			if second.closed != 1 {
+				t.Error("the second session is not closed")
+			}
+		})
+	}
+}
+
+func TestSubmitFails(t *testing.T) {
+	first, second := batchesOf(time.Millisecond), batchesOf(time.Millisecond)
+	first.submit = func(n int) error {
+		if n == 2 {
+			return errDevice
+		}
+		return nil
+	}
+	bubble(t, reopening(func() (backend, error) { return second, nil }), first, func(t *testing.T, e *Engine) {
+		mustScore(t, e, somePairs(3))
+		if _, err := e.Score(context.Background(), somePairs(3)); !errors.Is(err, errDevice) {
+			t.Errorf("got %v", err)
+		}
+		mustScore(t, e, somePairs(3))
+	})
+}
+
+// What the library refuses for its contents says nothing of the device.
+func TestRefusedBatchIsNoFault(t *testing.T) {
+	b := batchesOf(time.Millisecond)
+	b.submit = func(n int) error {
+		if n == 1 {
+			return &mlx.NativeError{Call: "submit", Status: 1, Text: "ids[0] is -1"}
+		}
+		return nil
+	}
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		if _, err := e.Score(context.Background(), somePairs(3)); !errors.Is(err, mlx.ErrInvalid) {
+			t.Errorf("got %v", err)
+		}
+		mustScore(t, e, somePairs(3))
+		if e.Stats().Reopened != 0 {
+			t.Error("the session was opened anew")
+		}
+	})
+}
+
+func TestRepeatedFailureIsUnhealthyUntilItWorks(t *testing.T) {
+	bad, opened := true, 0
+	fault := func() error { return errDevice }
+	s := reopening(func() (backend, error) { opened++; return failing(&bad, fault), nil })
+	bubble(t, s, failing(&bad, fault), func(t *testing.T, e *Engine) {
+		for range 2 {
+			if _, err := e.Score(context.Background(), somePairs(3)); !errors.Is(err, errDevice) {
+				t.Errorf("got %v", err)
+			}
+		}
+		_, err := e.Score(context.Background(), somePairs(3))
+		if !errors.Is(err, ErrUnhealthy) || !errors.Is(err, errDevice) {
+			t.Errorf("got %v, want ErrUnhealthy with its cause", err)
+		}
+		if _, err := e.Calibrate(context.Background()); !errors.Is(err, ErrUnhealthy) {
+			t.Errorf("Calibrate: %v", err)
+		}
+		if _, err := e.Tokenize(context.Background(), somePairs(3)); err != nil {
+			t.Errorf("Tokenize needs no device: %v", err)
+		}
+		if opened != 1 || e.Stats().Unhealthy == nil {
+			t.Errorf("opened %d times, %v", opened, e.Stats().Unhealthy)
+		}
+		if err := e.Healthy(context.Background()); !errors.Is(err, errDevice) {
+			t.Errorf("Healthy: %v", err)
+		}
+		bad = false
+		if err := e.Healthy(context.Background()); err != nil {
+			t.Errorf("Healthy on a device that works again: %v", err)
+		}
+		mustScore(t, e, somePairs(3))
+		if s := e.Stats(); s.Unhealthy != nil || opened != 3 || s.Pairs != 3 || s.Requests != 1 {
+			t.Errorf("%v, opened %d times, %d pairs, %d requests", s.Unhealthy, opened, s.Pairs, s.Requests)
+		}
+	})
+}
+
+// All who wait are answered when the session cannot be opened anew.
+func TestReopeningFails(t *testing.T) {
+	bad := true
+	first := failing(&bad, func() error { return errDevice })
+	gone := errors.New("no such file")
+	bubble(t, reopening(func() (backend, error) { return nil, gone }), first, func(t *testing.T, e *Engine) {
+		errs := make(chan error, 20)
+		for i := range 20 {
+			go func() {
+				time.Sleep(time.Duration(i) * 100 * time.Microsecond)
+				errs <- errOf(e.Score(context.Background(), somePairs(10)))
+			}()
+		}
+		for range 20 {
+			if err := <-errs; !errors.Is(err, errDevice) {
+				t.Errorf("got %v", err)
+			}
+		}
+		if err := e.Healthy(context.Background()); !errors.Is(err, gone) || !errors.Is(err, ErrUnhealthy) {
+			t.Errorf("Healthy: %v", err)
+		}
+	})
+}
+
+// A probe goes ahead of all that waits, and its own failure is told.
+func TestHealthyGoesFirst(t *testing.T) {
+	b := batchesOf(time.Second)
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			mustScore(t, e, somePairs(160))
+		}()
+		time.Sleep(time.Millisecond)
+		start := time.Now()
+		if err := e.Healthy(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 3*time.Second {
+			t.Errorf("it took %v, of which two batches in flight 2 s", took)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		defer cancel()
+		if err := e.Healthy(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		<-done
+	})
+}
+
+// A planner that panics answers those who wait and takes nobody else down.
+func TestPanicWhilePlanning(t *testing.T) {
+	s := fakeSettings()
+	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+		e.pipeline.mu.Lock()
+		e.pipeline.queue.planner.layout.lanes = 0 // divides by it
+		e.pipeline.mu.Unlock()
+		if _, err := e.Score(context.Background(), somePairs(3)); err == nil || !strings.Contains(err.Error(), "panic while planning") {
+			t.Errorf("got %v", err)
+		}
+		e.pipeline.mu.Lock()
+		e.pipeline.queue.planner.layout.lanes = 1
+		e.pipeline.mu.Unlock()
+		mustScore(t, e, somePairs(3))
+	})
+}

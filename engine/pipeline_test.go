@@ -1,0 +1,328 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+// bubble runs f with an engine in virtual time, and closes it.
+func bubble(t *testing.T, s settings, b *fakeBackend, f func(t *testing.T, e *Engine)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeEngine(s, b)
+		f(t, e)
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if b.closed == 0 {
+			t.Error("the session is not closed")
+		}
+	})
+}
+
+// batchesOf is a backend that takes the same for every batch.
+func batchesOf(d time.Duration) *fakeBackend {
+	return &fakeBackend{takes: func(mlx.Batch) time.Duration { return d }}
+}
+
+func somePairs(n int) []Pair { return fakePairs(rand.New(rand.NewPCG(uint64(n), 1)), n, 0) }
+
+// A lone caller does not wait for company, unless the policy is window.
+func TestLoneCaller(t *testing.T) {
+	for _, test := range []struct {
+		window time.Duration
+		pairs  int
+		want   Timings // of a batch that takes 70 ms
+	}{
+		{0, 8, Timings{Latency: 70 * time.Millisecond, Inference: 70 * time.Millisecond}},
+		{200 * time.Millisecond, 8, Timings{Latency: 270 * time.Millisecond, Inference: 70 * time.Millisecond, QueueWait: 200 * time.Millisecond}},
+		{200 * time.Millisecond, 16, Timings{Latency: 70 * time.Millisecond, Inference: 70 * time.Millisecond}}, // a full batch
+	} {
+		s := fakeSettings()
+		s.window = test.window
+		s.limits.tokens, s.planner.layout.tokens = 4096, 4096
+		bubble(t, s, batchesOf(70*time.Millisecond), func(t *testing.T, e *Engine) {
+			result := mustScore(t, e, somePairs(test.pairs))
+			if result.Timings != test.want || result.Batches != 1 {
+				t.Errorf("window %v, %d pairs: %+v in %d batches, want %+v", test.window, test.pairs, result.Timings, result.Batches, test.want)
+			}
+		})
+	}
+}
+
+// A second batch is submitted while the first executes; a third is not.
+func TestTwoBatchesInFlight(t *testing.T) {
+	b := batchesOf(100 * time.Millisecond)
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		var wg sync.WaitGroup
+		for i := range 4 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(10*i) * time.Millisecond)
+				mustScore(t, e, somePairs(3+i))
+			})
+		}
+		time.Sleep(95 * time.Millisecond)
+		b.mu.Lock()
+		if b.submitted != 2 {
+			t.Errorf("%d batches submitted while the first executes, want 2", b.submitted)
+		}
+		b.mu.Unlock()
+		wg.Wait()
+		if b.submitted != 3 { // the third and fourth request share one
+			t.Errorf("%d batches, want 3", b.submitted)
+		}
+	})
+}
+
+// A large request begins to execute long before all of it is tokenised, and
+// its tokenising keeps no more than two windows ahead of its batches.
+func TestLargeRequestStartsEarly(t *testing.T) {
+	s := fakeSettings()
+	s.workers = 1
+	ahead, most := 0, 0
+	first := time.Duration(0)
+	var start time.Time
+	s.trace = func(e traceEvent) {
+		switch e.kind {
+		case traceChunk:
+			ahead += e.count
+		case traceTaken:
+			ahead -= e.count
+		case traceSubmitted:
+			if first == 0 {
+				first = e.at.Sub(start)
+			}
+		}
+		most = max(most, ahead)
+	}
+	bubble(t, s, batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
+		pairs := make([]Pair, 6000)
+		for i := range pairs {
+			pairs[i] = Pair{Query: "0s 7", Document: fakeText(100*time.Microsecond, i, 1+i%20)}
+		}
+		start = time.Now()
+		checkFakeScores(t, pairs, mustScore(t, e, pairs))
+		if first > 20*time.Millisecond {
+			t.Errorf("the first batch was submitted after %v", first)
+		}
+		if most > aheadPairs+chunkPairs {
+			t.Errorf("%d pairs tokenised ahead of the batches, want at most %d", most, aheadPairs)
+		}
+	})
+}
+
+func TestIdenticalPairsAreExecutedOnce(t *testing.T) {
+	b := batchesOf(time.Millisecond)
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		distinct := somePairs(5)
+		pairs := append(append(distinct, distinct[3], distinct[0]), distinct[3])
+		result := mustScore(t, e, pairs)
+		checkFakeScores(t, pairs, result)
+		if b.pairs != 5 || result.Distinct != 5 {
+			t.Errorf("%d pairs executed, %d distinct, want 5", b.pairs, result.Distinct)
+		}
+		ranking, err := e.Rerank(context.Background(), "0s 7", []string{"0s 9", "0s 8 9", "0s 9"}, RerankOptions{})
+		if err != nil || len(ranking.Items) != 3 || b.pairs != 7 {
+			t.Errorf("ranking %+v, %v; %d pairs executed", ranking, err, b.pairs)
+		}
+		if s := e.Stats(); s.Pairs != 7 || s.Duplicates != 4 || s.Requests != 2 {
+			t.Errorf("%d pairs, %d duplicates, %d requests", s.Pairs, s.Duplicates, s.Requests)
+		}
+		tokens, err := e.Tokenize(context.Background(), pairs)
+		if err != nil || len(tokens) != len(pairs) {
+			t.Fatal(err)
+		}
+		tokens[3].IDs[0] = -1 // each pair's tokens are its own
+		if tokens[5].IDs[0] == -1 || tokens[7].IDs[0] == -1 {
+			t.Error("identical pairs share their tokens")
+		}
+	})
+}
+
+func TestAdmission(t *testing.T) {
+	s := fakeSettings()
+	s.capacity = 10 * fakeMaxLength
+	b := batchesOf(time.Second)
+	bubble(t, s, b, func(t *testing.T, e *Engine) {
+		long := func(from, n int) []Pair {
+			pairs := make([]Pair, n)
+			for i := range pairs {
+				pairs[i] = Pair{Query: "0s 7", Document: fakeText(0, 1000*(from+i), 70)}
+			}
+			return pairs
+		}
+		_, err := e.Score(context.Background(), long(0, 11))
+		if !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), "11 pairs may have 704 tokens, the queue holds 640") {
+			t.Errorf("more than the queue holds: %v", err)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { mustScore(t, e, long(100, 7)) })
+		time.Sleep(time.Millisecond)
+		_, err = e.Score(context.Background(), long(200, 4))
+		if !errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge) {
+			t.Errorf("more than there is room for: %v", err)
+		}
+		// What a pair may have is reserved, and given back once it is known: text
+		// of many bytes but few tokens.
+		short := make([]Pair, 3)
+		for i := range short {
+			short[i] = Pair{Query: "0s 7", Document: fmt.Sprintf("0s %d%s", i, strings.Repeat(" ", 100))}
+		}
+		wg.Go(func() { mustScore(t, e, short) })
+		time.Sleep(time.Millisecond)
+		if got := e.Stats().Reserved; got != 7*fakeMaxLength+3*5 {
+			t.Errorf("%d tokens are reserved, want %d", got, 7*fakeMaxLength+3*5)
+		}
+		wg.Wait()
+		if s := e.Stats(); s.TooLarge != 1 || s.Overloaded != 1 || s.Requests != 2 || s.Reserved != 0 {
+			t.Errorf("stats %+v", s)
+		}
+		for id := range b.seen { // nothing of a refused request was executed
+			if id >= 200000 && id < 201000 || id >= 70 && id < 100 {
+				t.Errorf("id %d of a refused request was executed", id)
+			}
+		}
+	})
+}
+
+// Pairs that nobody waits for any more are not executed.
+func TestCancelledWorkIsDropped(t *testing.T) {
+	b := batchesOf(time.Second)
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		var wg sync.WaitGroup
+		for i := range 2 { // both tickets
+			wg.Go(func() { mustScore(t, e, somePairs(14+i)) })
+			time.Sleep(time.Millisecond)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		_, err := e.Score(ctx, []Pair{{"0s 5", "0s 424242"}})
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 50*time.Millisecond {
+			t.Errorf("%v after %v", err, time.Since(start))
+		}
+		cancelled, stop := context.WithCancel(context.Background())
+		stop()
+		if _, err := e.Score(cancelled, []Pair{{"0s 5", "0s 434343"}}); !errors.Is(err, context.Canceled) {
+			t.Errorf("of a context that has ended: %v", err)
+		}
+		wg.Wait()
+		mustScore(t, e, []Pair{{"0s 5", "0s 6"}})
+		if b.seen[424242] != 0 || b.seen[434343] != 0 {
+			t.Error("a pair nobody waited for was executed")
+		}
+		if s := e.Stats(); s.Cancelled != 1 || s.Requests != 3 || s.Pairs != 30 {
+			t.Errorf("stats: %d cancelled, %d requests, %d pairs", s.Cancelled, s.Requests, s.Pairs)
+		}
+	})
+}
+
+// A long text is given up in the midst of its tokenising.
+func TestCancelledWhileTokenising(t *testing.T) {
+	bubble(t, fakeSettings(), batchesOf(time.Second), func(t *testing.T, e *Engine) {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		start := time.Now()
+		for _, err := range []func() error{
+			func() error { _, err := e.Score(ctx, []Pair{{"0s 5", "1h 6"}}); return err },
+			func() error { _, err := e.Tokenize(ctx, []Pair{{"0s 5", "1h 6"}}); return err },
+		} {
+			if err := err(); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		}
+		if err := e.Close(); err != nil || time.Since(start) != 50*time.Millisecond {
+			t.Errorf("closed after %v, %v", time.Since(start), err)
+		}
+	})
+}
+
+func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
+	s := fakeSettings()
+	s.encode = func(ctx context.Context, text string) (encoded, error) {
+		if strings.HasSuffix(text, " 666") {
+			panic("tokenizer")
+		}
+		return fakeEncode(ctx, text)
+	}
+	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+		for document, want := range map[string]string{"0s x": "document 1 of 4 bytes", "0s 666": "panic while tokenising: tokenizer"} {
+			_, err := e.Score(context.Background(), []Pair{{"0s 1", "0s 2"}, {"0s 1", document}})
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %v", document, err)
+			}
+		}
+		if _, err := e.Score(context.Background(), []Pair{{"0s x", "0s 2"}}); err == nil || !strings.Contains(err.Error(), "a query of 4 bytes") {
+			t.Errorf("query: %v", err)
+		}
+		mustScore(t, e, somePairs(3))
+		if s := e.Stats(); s.Failed != 3 || s.Requests != 1 || s.Reserved != 0 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+func TestCloseRefusesAndWaits(t *testing.T) {
+	b := batchesOf(time.Second)
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { mustScore(t, e, somePairs(40)) })
+		}
+		time.Sleep(time.Millisecond)
+		wg.Go(func() {
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+			if b.closed != 1 || b.collected != b.submitted || b.pairs != 120 {
+				t.Errorf("closed %d times after %d of %d batches", b.closed, b.collected, b.submitted)
+			}
+		})
+		time.Sleep(time.Millisecond)
+		for name, err := range map[string]error{
+			"Score":            errOf(e.Score(context.Background(), somePairs(2))),
+			"Score of nothing": errOf(e.Score(context.Background(), nil)),
+			"Rerank":           errOf(e.Rerank(context.Background(), "0s 1", []string{"0s 2"}, RerankOptions{})),
+			"Tokenize":         errOf(e.Tokenize(context.Background(), somePairs(2))),
+			"Calibrate":        errOf(e.Calibrate(context.Background())),
+			"Healthy":          e.Healthy(context.Background()),
+		} {
+			if !errors.Is(err, ErrClosed) {
+				t.Errorf("%s after Close: %v, want ErrClosed", name, err)
+			}
+		}
+		wg.Wait()
+	})
+}
+
+func errOf[T any](_ T, err error) error { return err }
+
+// Stats do not wait for a batch.
+func TestStatsDoNotWait(t *testing.T) {
+	bubble(t, fakeSettings(), batchesOf(time.Minute), func(t *testing.T, e *Engine) {
+		var wg sync.WaitGroup
+		wg.Go(func() { mustScore(t, e, somePairs(40)) })
+		time.Sleep(30 * time.Second)
+		start := time.Now()
+		s := e.Stats()
+		if time.Since(start) != 0 || s.Live != 1 || s.InFlight != 2 || s.Busy != 30*time.Second || s.Elapsed != 30*time.Second {
+			t.Errorf("after %v: %d live, %d in flight, busy %v of %v", time.Since(start), s.Live, s.InFlight, s.Busy, s.Elapsed)
+		}
+		wg.Wait()
+		s = e.Stats()
+		lanes := s.Lanes[0]
+		if s.Busy != time.Duration(s.BatchTime.Count)*time.Minute || lanes.Busy != s.Busy || lanes.Pairs != 40 ||
+			lanes.Tokens != s.Tokens || s.BatchTime.Count < 3 {
+			t.Errorf("busy %v, lane %+v, %d batches", s.Busy, lanes, s.BatchTime.Count)
+		}
+	})
+}

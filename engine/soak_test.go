@@ -1,0 +1,114 @@
+package engine
+
+import (
+	"context"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+var (
+	soakBatches = flag.Int64("soak", 1000, "batches of TestSoak")
+	soakTime    = flag.Duration("soak-time", 0, "how long TestSoak runs, whatever -soak says")
+)
+
+// A footing is what a process must come back to.
+type footing struct {
+	active     int64
+	lanes      int
+	threads    int // of the system; 0 where it does not list them
+	goroutines int
+	footprint  float64 // MB
+}
+
+func takeFooting(t *testing.T, library *mlx.Library, sampler *system.Sampler) footing {
+	t.Helper()
+	debug.FreeOSMemory()
+	memory, err := library.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sample, err := sampler.Sample(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := footing{active: memory.Active, lanes: memory.Threads, goroutines: runtime.NumGoroutine(), footprint: *sample.FootprintMB}
+	if tasks, err := os.ReadDir("/proc/self/task"); err == nil {
+		f.threads = len(tasks)
+	}
+	return f
+}
+
+// A soak of batches of random shapes, with MLX allowed to keep 2 GB of freed
+// buffers as it would on a Mac, leaves nothing behind. By default it is short;
+// make soak has a hundred thousand batches.
+func TestSoak(t *testing.T) {
+	e := openTinyEngine(t, Config{Model: quickDir(t), MaxBatch: 40})
+	if err := e.library.SetLimits(2<<30, -1); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.library.SetLimits(32<<20, -1); err != nil { // MLX's own on the CPU
+			t.Error(err)
+		}
+	})
+	sampler, err := system.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start := time.Now()
+	until := func(part float64) func() bool {
+		if *soakTime > 0 {
+			return func() bool { return time.Since(start) > time.Duration(part*float64(*soakTime)) }
+		}
+		return func() bool { return float64(e.Stats().Batches) >= part*float64(*soakBatches) }
+	}
+	soak(t, e, until(0.3)) // warm-up: every shape has been seen
+	before := takeFooting(t, e.library, sampler)
+	soak(t, e, until(1))
+	waitForGoroutines(t, before.goroutines)
+	after := takeFooting(t, e.library, sampler)
+	if after.active != before.active || after.lanes != before.lanes {
+		t.Errorf("MLX has %d bytes and %d threads, before %d and %d", after.active, after.lanes, before.active, before.lanes)
+	}
+	if after.threads > before.threads+4 { // Go may have made some for its own ends
+		t.Errorf("%d threads, before %d", after.threads, before.threads)
+	}
+	if after.footprint > 1.05*before.footprint {
+		t.Errorf("footprint %.1f MB, before %.1f MB", after.footprint, before.footprint)
+	}
+	s := e.Stats()
+	t.Logf("%d batches, %d pairs in %v: before %+v, after %+v", s.Batches, s.Pairs, time.Since(start).Round(time.Second), before, after)
+}
+
+// soak sends requests of random sizes from some goroutines, a few of which
+// give up.
+func soak(t *testing.T, e *Engine, enough func() bool) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for caller := range 4 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(19, uint64(caller)))
+			for !enough() {
+				ctx, cancel := context.WithCancel(context.Background())
+				if r.IntN(10) == 0 {
+					ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(3000))*time.Microsecond)
+				}
+				_, err := e.Score(ctx, randomPairs(r, 1+r.IntN(60)))
+				if err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	wg.Wait()
+}

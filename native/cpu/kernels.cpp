@@ -1,0 +1,190 @@
+#include "kernels.h"
+
+// Highway compiles this file once for every instruction set. Scalable vectors
+// are left out: panels have a size that is known to the compiler.
+#define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels.cpp"
+#include "hwy/foreach_target.h"
+
+#include "attention-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mlxrank::cpu {
+namespace HWY_NAMESPACE {
+
+const char *Target() { return hwy::TargetName(HWY_TARGET); }
+
+int PanelWidth() { return kPanel; }
+
+void Pack(const float *weight, const float *bias, int out, int in, float *packed) {
+  for (int column = 0; column < out; column += kPanel) {
+    const int columns = std::min(kPanel, out - column);
+    for (int c = 0; c < kPanel; c++) {
+      packed[c] = c < columns ? bias[column + c] : 0;
+    }
+    packed += kPanel;
+    for (int p = 0; p < in; p++) {
+      for (int c = 0; c < kPanel; c++) {
+        packed[c] = c < columns ? weight[static_cast<size_t>(column + c) * in + p] : 0;
+      }
+      packed += kPanel;
+    }
+  }
+}
+
+void Linear(const float *x, int rows, const Dense &w, Activation activation, float *y) {
+  WithActivation(activation, [&](auto act) {
+    ForTiles(rows, [&](int at, int n) {
+      LinearTile(x + static_cast<size_t>(at) * w.in, n, w, act, y + static_cast<size_t>(at) * w.out);
+    });
+  });
+}
+
+void AddNorm(float *y, const float *residual, int rows, int columns, const Norm &norm) {
+  for (int r = 0; r < rows; r++) {
+    const size_t at = static_cast<size_t>(r) * columns;
+    AddNormRow(y + at, residual + at, norm, columns);
+  }
+}
+
+void LinearAddNorm(const float *x, int rows, const Dense &w, const float *residual,
+                   const Norm &norm, float *y) {
+  ForTiles(rows, [&](int at, int n) {
+    float *tile = y + static_cast<size_t>(at) * w.out;
+    LinearTile(x + static_cast<size_t>(at) * w.in, n, w, Same(), tile);
+    AddNorm(tile, residual + static_cast<size_t>(at) * w.out, n, w.out, norm);
+  });
+}
+
+void FeedForward(const float *x, int rows, const Dense &inner, Activation activation,
+                 const Dense &outer, const Norm &norm, float *y) {
+  WithActivation(activation, [&](auto act) {
+    ForTiles(rows, [&](int at, int n) {
+      const float *tile = x + static_cast<size_t>(at) * inner.in;
+      float *out = y + static_cast<size_t>(at) * outer.out;
+      float *between = Scratch<5>(static_cast<size_t>(n) * inner.out);
+      LinearTile(tile, n, inner, act, between);
+      LinearTile(between, n, outer, Same(), out);
+      AddNorm(out, tile, n, outer.out, norm);
+    });
+  });
+}
+
+void Attention(const float *qkv, const int32_t *lengths, int pairs, const Heads &heads,
+               float *out) {
+  const size_t hidden = static_cast<size_t>(heads.count) * heads.size;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(heads.size));
+  for (int pair = 0; pair < pairs; pair++) {
+    const int length = lengths[pair];
+    for (int head = heads.first; head < heads.last; head++) {
+      const size_t at = static_cast<size_t>(head) * heads.size;
+      const float *query = qkv + at;
+      AttendHead({query, query + hidden, query + 2 * hidden, 3 * hidden, 3 * hidden, length, length,
+                  heads.size, out + at, hidden},
+                 scale);
+    }
+    qkv += 3 * hidden * length;
+    out += hidden * length;
+  }
+}
+
+void AttentionCls(const float *query, const float *key_value, const int32_t *lengths, int pairs,
+                  const Heads &heads, float *out) {
+  const size_t hidden = static_cast<size_t>(heads.count) * heads.size;
+  const float scale = 1.0f / std::sqrt(static_cast<float>(heads.size));
+  for (int pair = 0; pair < pairs; pair++) {
+    for (int head = heads.first; head < heads.last; head++) {
+      const size_t at = static_cast<size_t>(head) * heads.size;
+      AttendHead({query + at, key_value + at, key_value + hidden + at, hidden, 2 * hidden, 1,
+                  lengths[pair], heads.size, out + at, hidden},
+                 scale);
+    }
+    query += hidden;
+    key_value += 2 * hidden * lengths[pair];
+    out += hidden;
+  }
+}
+
+void Embed(const Embeddings &e, const int32_t *ids, const int32_t *type_ids, const int32_t *lengths,
+           int pairs, float *y) {
+  const Tag d;
+  for (int pair = 0; pair < pairs; pair++) {
+    for (int position = 0; position < lengths[pair]; position++) {
+      const float *word = e.words + static_cast<size_t>(*ids++) * e.hidden;
+      const float *type = e.types + static_cast<size_t>(*type_ids++) * e.hidden;
+      const float *place = e.positions + static_cast<size_t>(position) * e.hidden;
+      ForRow(
+          e.hidden,
+          [&](int i) {
+            const Vec sum = hn::Add(hn::LoadU(d, word + i), hn::LoadU(d, type + i));
+            hn::StoreU(hn::Add(sum, hn::LoadU(d, place + i)), d, y + i);
+          },
+          [&](int i) { y[i] = word[i] + type[i] + place[i]; });
+      AddNormRow(y, nullptr, e.norm, e.hidden);
+      y += e.hidden;
+    }
+  }
+}
+
+} // namespace HWY_NAMESPACE
+} // namespace mlxrank::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mlxrank::cpu {
+
+HWY_EXPORT(Target);
+HWY_EXPORT(PanelWidth);
+HWY_EXPORT(Pack);
+HWY_EXPORT(Linear);
+HWY_EXPORT(LinearAddNorm);
+HWY_EXPORT(FeedForward);
+HWY_EXPORT(Attention);
+HWY_EXPORT(AttentionCls);
+HWY_EXPORT(Embed);
+
+const char *target() { return HWY_DYNAMIC_DISPATCH(Target)(); }
+
+int panel_width() { return HWY_DYNAMIC_DISPATCH(PanelWidth)(); }
+
+size_t packed_size(int out, int in) {
+  const size_t panel = panel_width();
+  return (out + panel - 1) / panel * panel * (in + 1);
+}
+
+void pack(const float *weight, const float *bias, int out, int in, float *packed) {
+  HWY_DYNAMIC_DISPATCH(Pack)(weight, bias, out, in, packed);
+}
+
+void linear(const float *x, int rows, const Dense &dense, Activation activation, float *y) {
+  HWY_DYNAMIC_DISPATCH(Linear)(x, rows, dense, activation, y);
+}
+
+void linear_add_norm(const float *x, int rows, const Dense &dense, const float *residual,
+                     const Norm &norm, float *y) {
+  HWY_DYNAMIC_DISPATCH(LinearAddNorm)(x, rows, dense, residual, norm, y);
+}
+
+void feed_forward(const float *x, int rows, const Dense &inner, Activation activation,
+                  const Dense &outer, const Norm &norm, float *y) {
+  HWY_DYNAMIC_DISPATCH(FeedForward)(x, rows, inner, activation, outer, norm, y);
+}
+
+void attention(const float *qkv, const int32_t *lengths, int pairs, const Heads &heads,
+               float *out) {
+  HWY_DYNAMIC_DISPATCH(Attention)(qkv, lengths, pairs, heads, out);
+}
+
+void attention_cls(const float *query, const float *key_value, const int32_t *lengths, int pairs,
+                   const Heads &heads, float *out) {
+  HWY_DYNAMIC_DISPATCH(AttentionCls)(query, key_value, lengths, pairs, heads, out);
+}
+
+void embed(const Embeddings &embeddings, const int32_t *ids, const int32_t *type_ids,
+           const int32_t *lengths, int pairs, float *y) {
+  HWY_DYNAMIC_DISPATCH(Embed)(embeddings, ids, type_ids, lengths, pairs, y);
+}
+
+} // namespace mlxrank::cpu
+#endif

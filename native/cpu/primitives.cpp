@@ -1,0 +1,206 @@
+#include "primitives.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+#include <vector>
+
+#include "mlx/backend/cpu/encoder.h"
+#include "mlx/c/private/array.h"
+#include "mlx/c/private/stream.h"
+#include "mlx/primitives.h"
+#include "team.h"
+
+namespace mlxrank::cpu {
+
+namespace mx = mlx::core;
+
+namespace {
+
+// Where the inputs of a kernel are, in their order.
+struct Inputs {
+  std::vector<const void *> data;
+
+  const float *floats(size_t i) const { return static_cast<const float *>(data[i]); }
+  const int32_t *ints(size_t i) const { return static_cast<const int32_t *>(data[i]); }
+};
+
+// A kernel as an MLX primitive. MLX keeps the inputs' and the output's memory
+// until what was dispatched has run.
+template <class Run>
+class Kernel : public mx::UnaryPrimitive {
+ public:
+  Kernel(mx::Stream stream, const char *name, Run run)
+      : mx::UnaryPrimitive(stream), name_(name), run_(std::move(run)) {}
+
+  void eval_cpu(const std::vector<mx::array> &inputs, mx::array &out) override {
+    Inputs in;
+    for (const mx::array &a : inputs) {
+      if (!a.flags().row_contiguous) {
+        throw std::invalid_argument(std::string(name_) + ": an input is not contiguous");
+      }
+      in.data.push_back(a.data<void>());
+    }
+    out.set_data(mx::allocator::malloc(out.nbytes()));
+    mx::cpu::get_command_encoder(stream()).dispatch(
+        [run = run_, in = std::move(in), y = out.data<float>()] { run(in, y); });
+  }
+  void eval_gpu(const std::vector<mx::array> &, mx::array &) override {
+    throw std::logic_error(std::string(name_) + ": there is no such kernel for a GPU");
+  }
+  const char *name() const override { return name_; }
+
+ private:
+  const char *name_;
+  Run run_;
+};
+
+template <class Run>
+mx::array kernel(const char *name, mx::Shape shape, mlx_stream s, std::vector<mx::array> inputs,
+                 Run run) {
+  auto primitive = std::make_shared<Kernel<Run>>(mlx_stream_get_(s), name, std::move(run));
+  return mx::array(std::move(shape), mx::float32, std::move(primitive), std::move(inputs));
+}
+
+// Calls make, which returns an array, as mlx-c's functions call MLX's.
+template <class Make>
+int guarded(mlx_array *res, Make make) {
+  try {
+    mlx_array_set_(*res, make());
+  } catch (std::exception &e) {
+    mlx_error("%s", e.what());
+    return 1;
+  }
+  return 0;
+}
+
+// Calls range(first, last) for parts of 0 to n - 1, on as many threads; a part
+// has at least so many.
+template <class Range>
+void share(int n, int parts, int least, const Range &range) {
+  parts = std::max(1, std::min(parts, n / least));
+  run_in_parts(parts, [&](int part) {
+    range(static_cast<int>(int64_t{n} * part / parts),
+          static_cast<int>(int64_t{n} * (part + 1) / parts));
+  });
+}
+
+// Fewer rows than this are done before another thread is there to help.
+constexpr int least_rows = 12;
+
+size_t offset(int rows, int columns) { return static_cast<size_t>(rows) * columns; }
+
+int rows_of(mlx_array x) { return mlx_array_get_(x).shape(0); }
+int columns_of(mlx_array x) { return mlx_array_get_(x).shape(1); }
+int size_of(mlx_array x) { return static_cast<int>(mlx_array_get_(x).size()); }
+
+} // namespace
+
+int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias) {
+  return guarded(res, [&] {
+    const mx::array &w = mlx_array_get_(weight);
+    const int out = w.shape(0), in = w.shape(1);
+    const size_t size = packed_size(out, in);
+    mx::array packed(mx::allocator::malloc(size * sizeof(float)), {static_cast<int>(size)},
+                     mx::float32);
+    pack(w.data<float>(), mlx_array_get_(bias).data<float>(), out, in, packed.data<float>());
+    return packed;
+  });
+}
+
+int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Activation activation,
+              int parts, mlx_stream s) {
+  return guarded(res, [&] {
+    const int rows = rows_of(x), in = columns_of(x);
+    return kernel("linear", {rows, out}, s, {mlx_array_get_(x), mlx_array_get_(packed)},
+                  [=](const Inputs &i, float *y) {
+                    share(rows, parts, least_rows, [&](int from, int to) {
+                      linear(i.floats(0) + offset(from, in), to - from, {i.floats(1), out, in},
+                             activation, y + offset(from, out));
+                    });
+                  });
+  });
+}
+
+int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array residual,
+                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, int parts, mlx_stream s) {
+  return guarded(res, [&] {
+    const int rows = rows_of(x), in = columns_of(x), out = columns_of(residual);
+    return kernel("linear_add_norm", {rows, out}, s,
+                  {mlx_array_get_(x), mlx_array_get_(packed), mlx_array_get_(residual),
+                   mlx_array_get_(norm_weight), mlx_array_get_(norm_bias)},
+                  [=](const Inputs &i, float *y) {
+                    share(rows, parts, least_rows, [&](int from, int to) {
+                      linear_add_norm(i.floats(0) + offset(from, in), to - from,
+                                      {i.floats(1), out, in}, i.floats(2) + offset(from, out),
+                                      {i.floats(3), i.floats(4), epsilon}, y + offset(from, out));
+                    });
+                  });
+  });
+}
+
+int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inner,
+                    Activation activation, mlx_array outer_packed, mlx_array norm_weight,
+                    mlx_array norm_bias, float epsilon, int parts, mlx_stream s) {
+  return guarded(res, [&] {
+    const int rows = rows_of(x), hidden = columns_of(x);
+    return kernel("feed_forward", {rows, hidden}, s,
+                  {mlx_array_get_(x), mlx_array_get_(inner_packed), mlx_array_get_(outer_packed),
+                   mlx_array_get_(norm_weight), mlx_array_get_(norm_bias)},
+                  [=](const Inputs &i, float *y) {
+                    share(rows, parts, least_rows, [&](int from, int to) {
+                      feed_forward(i.floats(0) + offset(from, hidden), to - from,
+                                   {i.floats(1), inner, hidden}, activation,
+                                   {i.floats(2), hidden, inner},
+                                   {i.floats(3), i.floats(4), epsilon}, y + offset(from, hidden));
+                    });
+                  });
+  });
+}
+
+int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, int parts, mlx_stream s) {
+  return guarded(res, [&] {
+    const int tokens = rows_of(qkv), hidden = columns_of(qkv) / 3, pairs = size_of(lengths);
+    return kernel("attention", {tokens, hidden}, s, {mlx_array_get_(qkv), mlx_array_get_(lengths)},
+                  [=](const Inputs &i, float *y) {
+                    share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
+                      attention(i.floats(0), i.ints(1), pairs, {heads, hidden / heads, from, to}, y);
+                    });
+                  });
+  });
+}
+
+int op_attention_cls(mlx_array *res, mlx_array query, mlx_array key_value, mlx_array lengths,
+                     int heads, int parts, mlx_stream s) {
+  return guarded(res, [&] {
+    const int pairs = rows_of(query), hidden = columns_of(query), tokens = rows_of(key_value);
+    return kernel(
+        "attention_cls", {pairs, hidden}, s,
+        {mlx_array_get_(query), mlx_array_get_(key_value), mlx_array_get_(lengths)},
+        [=](const Inputs &i, float *y) {
+          share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
+            attention_cls(i.floats(0), i.floats(1), i.ints(2), pairs,
+                          {heads, hidden / heads, from, to}, y);
+          });
+        });
+  });
+}
+
+int op_embed(mlx_array *res, mlx_array ids, mlx_array type_ids, mlx_array lengths, mlx_array words,
+             mlx_array positions, mlx_array types, mlx_array norm_weight, mlx_array norm_bias,
+             float epsilon, mlx_stream s) {
+  return guarded(res, [&] {
+    const int tokens = size_of(ids), hidden = columns_of(words), pairs = size_of(lengths);
+    std::vector<mx::array> inputs;
+    for (mlx_array a :
+         {ids, type_ids, lengths, words, positions, types, norm_weight, norm_bias}) {
+      inputs.push_back(mlx_array_get_(a));
+    }
+    return kernel("embed", {tokens, hidden}, s, std::move(inputs), [=](const Inputs &i, float *y) {
+      embed({i.floats(3), i.floats(4), i.floats(5), hidden, {i.floats(6), i.floats(7), epsilon}},
+            i.ints(0), i.ints(1), i.ints(2), pairs, y);
+    });
+  });
+}
+
+} // namespace mlxrank::cpu

@@ -17,6 +17,7 @@ type facts struct {
 	Device     string `json:"device"`
 	DeviceName string `json:"device_name,omitempty"`
 	DType      string `json:"dtype"`
+	Kernels    string `json:"kernels"`
 	MaxLength  int    `json:"max_length"`
 	Activation string `json:"activation"`
 
@@ -47,7 +48,7 @@ type facts struct {
 func newFacts(info engine.Info) *facts {
 	return &facts{
 		Model: info.Model, Adapter: info.Adapter,
-		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType,
+		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, Kernels: info.Kernels,
 		MaxLength: info.MaxLength, Activation: info.Activation,
 		StartupMS: ms(info.Startup.Total), LibraryMS: ms(info.Startup.Library), WeightsMS: ms(info.Startup.Weights),
 		TokenizerMS: ms(info.Startup.Tokenizer), SessionMS: ms(info.Startup.Session),
@@ -88,7 +89,7 @@ func (f *facts) write(w io.Writer) error {
 	}
 	rows := [][2]string{
 		{"model", fmt.Sprintf("%s, max length %d tokens, activation %s", model, f.MaxLength, f.Activation)},
-		{"device", fmt.Sprintf("%s, %s", device, f.DType)},
+		{"device", fmt.Sprintf("%s, %s by %s", device, f.DType, kernelsText(f.Kernels))},
 		{"pairs", fmt.Sprintf("%d (%d truncated) in %s, %.1f pairs/s", f.Pairs, f.Truncated, count(f.Batches, "batch", "batches"), f.ThroughputPairs)},
 	}
 	if f.Skipped > 0 {
@@ -113,6 +114,14 @@ func (f *facts) write(w io.Writer) error {
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// kernelsText says what computes: MLX itself, or kernels of ours.
+func kernelsText(kernels string) string {
+	if kernels == "MLX" {
+		return "MLX's operations"
+	}
+	return "our kernels for " + kernels
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

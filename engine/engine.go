@@ -73,6 +73,7 @@ type Info struct {
 	Device     string // "gpu" or "cpu"
 	DeviceName string
 	DType      string
+	Kernels    string // "MLX", or the instruction set of our own kernels
 	MaxLength  int
 	Activation string // "raw" or "sigmoid"
 	Library    mlx.Info

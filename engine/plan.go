@@ -31,13 +31,9 @@ type layout struct {
 	tokens   int  // most computed tokens in a shard, but for a single pair longer than that
 }
 
-// layoutOf is what native/src/session.cpp does for the device, with the shard
-// size that was measured best there.
-func layoutOf(d mlx.Device, lanes, maxWidth int) layout {
-	if d == mlx.GPU {
-		return layout{grid: 16, maxWidth: maxWidth, lanes: 1, tokens: 16384}
-	}
-	return layout{grid: 1, maxWidth: maxWidth, lanes: lanes, tokens: 512}
+// layoutOf is how a session lays out shards, for a model of maxWidth positions.
+func layoutOf(l mlx.Layout, maxWidth int) layout {
+	return layout{packed: l.Packed, grid: l.Grid, maxWidth: maxWidth, lanes: l.Lanes, tokens: l.ShardTokens}
 }
 
 // width is how many tokens are computed for a pair alone in a shard.

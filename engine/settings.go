@@ -27,13 +27,14 @@ const (
 // completes Info.
 func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session) (settings, error) {
 	device := session.Device()
-	lanes := cfg.Threads
-	if lanes == 0 {
-		lanes = e.library.Info().CPUs
+	laid, err := session.Layout()
+	if err != nil {
+		return settings{}, err
 	}
+	e.info.Kernels = laid.Kernels
 	s := settings{
 		planner: planner{
-			layout:      layoutOf(device, lanes, model.Config.MaxPositions),
+			layout:      layoutOf(laid, model.Config.MaxPositions),
 			costs:       assumedCosts(device),
 			lengthAware: cfg.LengthAware != "off",
 		},
@@ -56,7 +57,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	s.reopen = func() (backend, error) { return e.reopen(cfg, config) }
 	s.calibration = Calibration{
 		Source: "assumed", Model: e.info.Model, Device: e.info.Device + " " + e.info.DeviceName, DType: e.info.DType,
-		Library: fmt.Sprintf("MLX %s, ABI %d", e.info.Library.MLXFound, e.info.Library.ABI), Lanes: s.planner.layout.lanes,
+		Library: fmt.Sprintf("MLX %s, ABI %d, kernels %s", e.info.Library.MLXFound, e.info.Library.ABI, laid.Kernels), Lanes: s.planner.layout.lanes,
 		Costs: s.planner.costs,
 	}
 	s.keptCalibration()

@@ -75,7 +75,7 @@ func (t *target) prepare(ctx context.Context) (err error) {
 func (t *target) describe() (err error) {
 	info := t.engine.Info()
 	t.facts = results.Engine{
-		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, MaxLength: info.MaxLength,
+		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, Kernels: info.Kernels, MaxLength: info.MaxLength,
 		MLX: info.Library.MLXFound, MLXC: info.Library.MLXC, Shim: info.Library.ABI, BLAS: info.Library.BLAS,
 		StartupMS: milliseconds(info.Startup.Total), MaxBatch: info.MaxBatch,
 		Workload: t.workload.Name, WorkloadPairs: len(t.tokens), WorkloadSHA256: t.workload.SHA256,

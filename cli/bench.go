@@ -32,7 +32,7 @@ func benchCommand(s Streams) *cli.Command {
 		Description: "An experiment is YAML with the names of the flags below as keys, with _ for -, and\n" +
 			"with name and description. Where several values of a flag can be compared, the key may\n" +
 			"be a list, and the flag values with commas between them: all combinations are\n" +
-			"measured. (device, dtype and max_length are lists in YAML only.) Flags go before the\n" +
+			"measured. (device, dtype, max_length, max_batch and max_batch_tokens are lists in YAML only.) Flags go before the\n" +
 			"experiment's file, and the file before the environment and the config file.\n\n" +
 			"The report is written to NAME_results.md in the folder of results, with all request\n" +
 			"timings beside it as JSON, and plots. Earlier results are moved into a folder named by\n" +
@@ -113,13 +113,14 @@ type benchRun struct {
 
 func newBenchRun(c *cli.Context, s Streams) (*benchRun, error) {
 	given := map[string]bool{} // on the command line
-	for _, name := range []string{"model", "adapter", "device", "dtype", "max-length", "log-level"} {
-		given[name] = c.IsSet(name)
+	for _, key := range experiment.Keys {
+		given[key.Name] = c.IsSet(key.Flag())
 	}
 	config, err := engineConfig(c, s.Err)
 	if err != nil {
 		return nil, err
 	}
+	config.QueueTokens = 0 // the engine's own bound, as a server has it
 	b := &benchRun{progress: newBenchProgress(s.Err)}
 	if b.log, err = newLogger(c.String("log-level"), c.String("log-format"), b.progress.above()); err != nil {
 		return nil, err
@@ -132,14 +133,10 @@ func newBenchRun(c *cli.Context, s Streams) (*benchRun, error) {
 	b.sources = experiment.Sources{Flags: map[string]string{}, Defaults: map[string]string{}}
 	for _, key := range experiment.Keys {
 		switch value := c.String(key.Flag()); {
-		case key.Name == "max_length":
-			if c.IsSet("max-length") {
-				b.set(given["max-length"], key.Name, value)
-			}
-		case key.Usage != "" && c.IsSet(key.Flag()):
+		case given[key.Name]:
 			b.sources.Flags[key.Name] = value
-		case key.Usage == "" && value != "":
-			b.set(given[key.Flag()], key.Name, value)
+		case c.IsSet(key.Flag()) || key.Name == "model": // by environment, file or default
+			b.sources.Defaults[key.Name] = value
 		}
 	}
 	b.options = bench.Options{
@@ -147,15 +144,6 @@ func newBenchRun(c *cli.Context, s Streams) (*benchRun, error) {
 		Progress: b.progress.tell, Every: b.progress.every(),
 	}
 	return b, nil
-}
-
-// set takes the value of a flag that the environment may have set too.
-func (b *benchRun) set(given bool, name, value string) {
-	if given {
-		b.sources.Flags[name] = value
-		return
-	}
-	b.sources.Defaults[name] = value
 }
 
 func (b *benchRun) experiment(file string) (*experiment.Experiment, error) {

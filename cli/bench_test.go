@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -100,12 +101,34 @@ func TestBenchRefuses(t *testing.T) {
 	}
 }
 
+// A watched buffer calls back once it holds a word.
+type watched struct {
+	mu   sync.Mutex
+	text strings.Builder
+	word string
+	seen func()
+}
+
+func (w *watched) Write(data []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, err := w.text.Write(data)
+	if strings.Contains(w.text.String(), w.word) {
+		w.seen()
+	}
+	return n, err
+}
+
 // TestBenchInterrupted ends a run while it is measuring.
 func TestBenchInterrupted(t *testing.T) {
 	folder := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(1500*time.Millisecond, cancel)
-	r := runContext(ctx, t, strings.NewReader(""), "bench", "--model", tinyModel(t), "--duration", "60s", "--batch", "2", "--results", folder)
+	defer cancel()
+	var out bytes.Buffer
+	errOut := &watched{word: "progress", seen: cancel}
+	args := []string{"mlxrank", "bench", "--model", tinyModel(t), "--duration", "60s", "--batch", "2", "--results", folder}
+	status := Run(ctx, args, Streams{In: strings.NewReader(""), Out: &out, Err: errOut})
+	r := result{status, out.String(), errOut.text.String()}
 	if r.status != exitInterrupted || !strings.HasSuffix(r.errOut, "mlxrank: interrupted\n") || !strings.Contains(r.errOut, "--resume") || r.out != "" {
 		t.Errorf("status %d, %q, %q", r.status, r.out, r.errOut)
 	}

@@ -30,6 +30,7 @@ func (d *document) environment() {
 	t.add("libmlxrank ABI", of(func(e *results.Engine) string { return fmt.Sprint(e.Shim) }))
 	t.add("BLAS", of(func(e *results.Engine) string { return e.BLAS }))
 	t.add("Device", of(func(e *results.Engine) string { return e.Device + " (" + orDash(e.DeviceName) + ")" }))
+	t.add("Kernels", of(func(e *results.Engine) string { return e.Kernels }))
 	t.add("dtype", of(func(e *results.Engine) string { return e.DType }))
 	t.add("Maximum length", of(func(e *results.Engine) string { return fmt.Sprintf("%d tokens", e.MaxLength) }))
 	t.add("Model SHA-256", of(func(e *results.Engine) string { return e.ModelSHA256 }))

@@ -52,6 +52,7 @@ type Engine struct {
 	Device      string  `json:"device"`
 	DeviceName  string  `json:"device_name"`
 	DType       string  `json:"dtype"`
+	Kernels     string  `json:"kernels"`
 	MaxLength   int     `json:"max_length"`
 	MLX         string  `json:"mlx"`
 	MLXC        string  `json:"mlx_c"`

@@ -21,21 +21,28 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// tinyModel writes a small model once for all tests.
-var tinyModel = func() func(*testing.T) string {
-	var once sync.Once
-	var dir string
-	return func(t *testing.T) string {
-		once.Do(func() {
-			var err error
-			if dir, err = os.MkdirTemp("", "mlxrank-bench"); err != nil {
-				t.Fatal(err)
-			}
-			weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(32, 2, 1), Seed: 7})
-		})
-		return dir
+// modelDir holds a small model, the same for all tests.
+var modelDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "mlxrank-bench") })
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if dir, err := modelDir(); err != nil || os.RemoveAll(dir) != nil {
+		code = 1
 	}
-}()
+	os.Exit(code)
+}
+
+func tinyModel(t testing.TB) string {
+	t.Helper()
+	dir, err := modelDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "model.safetensors")); err != nil {
+		weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(32, 2, 1), Seed: 7})
+	}
+	return dir
+}
 
 func options(t *testing.T) Options {
 	return Options{Folder: t.TempDir(), Engine: engine.Config{Logger: zerolog.Nop()}, Program: "test", Log: zerolog.Nop(), withoutPlots: true}

@@ -19,10 +19,9 @@ import (
 type benchProgress struct {
 	log zerolog.Logger
 
-	mu   sync.Mutex
-	w    io.Writer
-	bar  *progressbar.ProgressBar // nil without a terminal
-	step int
+	mu  sync.Mutex
+	w   io.Writer
+	bar *progressbar.ProgressBar // nil without a terminal
 }
 
 func newBenchProgress(w io.Writer) *benchProgress {

@@ -30,23 +30,23 @@ func Markdown(r *results.Result, plots []Plot) []byte {
 	d.repeatability()
 	d.environment()
 	d.plots(plots)
-	return []byte(strings.TrimRight(d.String(), "\n") + "\n")
+	return []byte(strings.TrimRight(d.text.String(), "\n") + "\n")
 }
 
 // Summary is the report's Results Summary alone.
 func Summary(r *results.Result) string {
 	d := &document{result: r}
 	d.summary()
-	return strings.TrimSuffix(d.String(), "\n")
+	return strings.TrimSuffix(d.text.String(), "\n")
 }
 
 // A document is the report in the making.
 type document struct {
-	strings.Builder
+	text   strings.Builder
 	result *results.Result
 }
 
-func (d *document) line(format string, args ...any) { fmt.Fprintf(d, format+"\n", args...) }
+func (d *document) line(format string, args ...any) { fmt.Fprintf(&d.text, format+"\n", args...) }
 
 // paragraph is a line with an empty one after it.
 func (d *document) paragraph(format string, args ...any) { d.line(format+"\n", args...) }

@@ -287,9 +287,10 @@ func (s *session) runOnce(ctx context.Context, t *target, p *results.Point) (*re
 		run.Refused, run.Refusal = l.refused, l.refusal.Error()
 	}
 	if t.settings.Mode != experiment.TokenizationOnly {
-		busy := 100 * (t.engine.Stats().Busy - before.Busy).Seconds() / wall.Seconds()
+		after := t.engine.Stats()
+		busy := 100 * (after.Busy - before.Busy).Seconds() / (after.Elapsed - before.Elapsed).Seconds()
 		run.DeviceBusyPct = &busy
-		run.Workers = t.workers(before, wall)
+		run.Workers = workers(before, after)
 	} else {
 		dropInference(run.Samples)
 	}

@@ -18,8 +18,9 @@ const (
 // A gauge is what can be read at one time. Counters go up for good; nil is what
 // cannot be read.
 type gauge struct {
-	cpu               time.Duration // of this process, all threads
-	busy              *time.Duration
+	cpu               time.Duration  // of this process, all threads; read first
+	busy              *time.Duration // of the device
+	busyClock         time.Duration  // when that was
 	gpuMemoryMB       *float64
 	processMemoryMB   *float64
 	gpuUtilizationPct *float64
@@ -66,8 +67,8 @@ func (s *sampler) watch() {
 }
 
 func (s *sampler) tick(k int) {
-	g := s.read()
-	s.ticks = append(s.ticks, tick{k, time.Since(s.start), g})
+	at := time.Since(s.start)
+	s.ticks = append(s.ticks, tick{k, at, s.read()})
 }
 
 // slowDown drops every other tick once there are enough.
@@ -106,18 +107,17 @@ func (s *sampler) finish(requests []results.Request) []results.Sample {
 
 // between is the row from one tick to the next.
 func between(a, b tick) results.Sample {
-	wall := b.at - a.at
-	pct := func(d time.Duration) *float64 {
+	pct := func(d, wall time.Duration) *float64 {
 		p := 100 * d.Seconds() / wall.Seconds()
 		return &p
 	}
 	row := results.Sample{
 		FromMS: milliseconds(a.at), ToMS: milliseconds(b.at),
 		GPUMemoryMB: b.gpuMemoryMB, ProcessMemoryMB: b.processMemoryMB, GPUUtilizationPct: b.gpuUtilizationPct,
-		CPUUsagePct: pct(b.cpu - a.cpu),
+		CPUUsagePct: pct(b.cpu-a.cpu, b.at-a.at),
 	}
-	if a.busy != nil && b.busy != nil {
-		row.DeviceBusyPct = pct(*b.busy - *a.busy)
+	if a.busy != nil && b.busy != nil && b.busyClock > a.busyClock {
+		row.DeviceBusyPct = pct(*b.busy-*a.busy, b.busyClock-a.busyClock)
 	}
 	return row
 }

@@ -8,13 +8,16 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 )
 
+func pointer[T any](v T) *T { return &v }
+
 // sample runs a sampler for a while and gives its rows.
 func sample(d time.Duration, requests []results.Request) (*sampler, []results.Sample) {
-	var busy time.Duration
+	var busy, clock time.Duration
 	memory := 7.0
 	s := startSampler(func() gauge {
-		busy += time.Microsecond
-		return gauge{cpu: cpuTime(), busy: &busy, gpuMemoryMB: &memory}
+		busy += time.Microsecond // half the time by a clock of its own
+		clock += 2 * time.Microsecond
+		return gauge{cpu: cpuTime(), busy: pointer(busy), busyClock: clock, gpuMemoryMB: &memory}
 	})
 	time.Sleep(d)
 	return s, s.finish(requests)
@@ -30,7 +33,8 @@ func TestRows(t *testing.T) {
 			if i > 0 && row.FromMS != rows[i-1].ToMS || row.ToMS <= row.FromMS {
 				t.Errorf("%v: row %d is from %v to %v", d, i, row.FromMS, row.ToMS)
 			}
-			if row.CPUUsagePct == nil || *row.CPUUsagePct < 0 || row.GPUMemoryMB == nil || row.GPUUtilizationPct != nil || row.LatencyMS != nil {
+			if row.CPUUsagePct == nil || *row.CPUUsagePct < 0 || row.GPUMemoryMB == nil || row.GPUUtilizationPct != nil || row.LatencyMS != nil ||
+				row.DeviceBusyPct == nil || math.Abs(*row.DeviceBusyPct-50) > 1e-9 {
 				t.Errorf("%v: row %d: %+v", d, i, row)
 			}
 		}

@@ -142,8 +142,8 @@ func request(r *engine.Result, err error) (results.Request, error) {
 // read reads the gauges.
 func (t *target) read() gauge {
 	g := gauge{cpu: cpuTime()}
-	busy := t.engine.Stats().Busy
-	g.busy = &busy
+	stats := t.engine.Stats()
+	g.busy, g.busyClock = &stats.Busy, stats.Elapsed
 	if memory, err := t.engine.Memory(); err != nil {
 		t.log.Debug().Err(err).Msg("MLX's memory figures")
 	} else {
@@ -154,9 +154,8 @@ func (t *target) read() gauge {
 	return g
 }
 
-// workers says what the lanes did since the figures before.
-func (t *target) workers(before engine.Stats, wall time.Duration) []results.Worker {
-	after := t.engine.Stats()
+// workers says what the lanes did between two readings.
+func workers(before, after engine.Stats) []results.Worker {
 	var workers []results.Worker
 	for i, lane := range after.Lanes {
 		if i < len(before.Lanes) {
@@ -171,7 +170,7 @@ func (t *target) workers(before engine.Stats, wall time.Duration) []results.Work
 		workers = append(workers, results.Worker{
 			ID: i, Shards: lane.Shards, Pairs: lane.Pairs, Tokens: lane.Tokens,
 			BusyMS: milliseconds(lane.Busy), MeanMS: milliseconds(lane.Busy) / float64(lane.Shards),
-			BusyPct: 100 * lane.Busy.Seconds() / wall.Seconds(),
+			BusyPct: 100 * lane.Busy.Seconds() / (after.Elapsed - before.Elapsed).Seconds(),
 		})
 	}
 	return workers

@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo bench test fuzz lint goldens check-darwin clean
+.PHONY: help build demo bench test fuzz soak lint goldens check-darwin clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -43,6 +43,9 @@ test-go:
 	go mod tidy -diff
 	go vet ./...
 	go test -race ./...
+	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1
+	@# The plain graph is what Metal runs: it is held against PyTorch too.
+	MLXRANK_PLAIN_GRAPH=1 go test -run 'PyTorch|Controls|Company|Labels' ./engine ./mlx
 
 # The fuzz targets one after another: go fuzzes one at a time.
 FUZZTIME ?= 15s
@@ -61,6 +64,9 @@ fuzz-go:
 
 lint: build ## golangci-lint, at the version that scripts/pins.ini names
 	@$(SETUP) lint
+
+soak: build ## a hundred thousand batches of random shapes, which must leave nothing behind
+	go test ./engine -run '^TestSoak$$' -soak 100000 -count 1 -timeout 0 -v
 
 check-darwin: build ## compile and link for macOS on arm64, as far as that goes without a Mac
 	@$(SETUP) darwin

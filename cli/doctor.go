@@ -165,7 +165,7 @@ func checkMemory(library *mlx.Library) check {
 // none if there is none.
 func checkModels(ctx context.Context, config engine.Config) (engine.Config, []check) {
 	usable := config
-	usable.Model, usable.Adapter = "", ""
+	usable.Model, usable.Adapter, usable.Label = "", "", ""
 	builtin := checkModel(ctx, "builtin", weights.Builtin, "")
 	if !builtin.failed() {
 		usable.Model = weights.Builtin
@@ -251,8 +251,8 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 // judge compares the test pair's score with what it must be, which is known for
 // the builtin model.
 func judge(info engine.Info, r *engine.Result) check {
-	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s: start-up %.0f ms, inference %.1f ms",
-		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, ms(info.Startup.Total), ms(r.Timings.Inference))}
+	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s by %s: start-up %.0f ms, inference %.1f ms",
+		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, kernelsText(info.Kernels), ms(info.Startup.Total), ms(r.Timings.Inference))}
 	if info.Model != weights.Builtin {
 		return c
 	}

@@ -20,6 +20,7 @@ type facts struct {
 	Kernels    string `json:"kernels"`
 	MaxLength  int    `json:"max_length"`
 	Activation string `json:"activation"`
+	Label      string `json:"label,omitempty"`
 
 	Pairs           int     `json:"pairs"`
 	Skipped         int     `json:"skipped,omitempty"` // lines that could not be scored
@@ -49,7 +50,7 @@ func newFacts(info engine.Info) *facts {
 	return &facts{
 		Model: info.Model, Adapter: info.Adapter,
 		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, Kernels: info.Kernels,
-		MaxLength: info.MaxLength, Activation: info.Activation,
+		MaxLength: info.MaxLength, Activation: info.Activation, Label: info.Label,
 		StartupMS: ms(info.Startup.Total), LibraryMS: ms(info.Startup.Library), WeightsMS: ms(info.Startup.Weights),
 		TokenizerMS: ms(info.Startup.Tokenizer), SessionMS: ms(info.Startup.Session),
 	}
@@ -83,6 +84,9 @@ func (f *facts) write(w io.Writer) error {
 	model := f.Model
 	if f.Adapter != "" && f.Adapter != f.Model {
 		model += " + " + f.Adapter
+	}
+	if f.Label != "" {
+		model += ", label " + f.Label
 	}
 	stage := func(name string, v float64) string {
 		return fmt.Sprintf("%-13s%10.1f ms %3.0f %%", name, v, percent(v, f.LatencyMS))

@@ -53,7 +53,7 @@ func (ch choice) check(c *cli.Context, source string) error {
 // sharedFlags names the flags that the environment and the config file can set
 // too.
 func sharedFlags() []string {
-	names := []string{"model", "adapter", "max-length"}
+	names := []string{"model", "adapter", "label", "max-length"}
 	for _, ch := range choices {
 		names = append(names, ch.name)
 	}
@@ -66,6 +66,7 @@ func engineFlags(model string) []cli.Flag {
 		&cli.StringFlag{Name: "model", Value: model, DefaultText: model,
 			Usage: "score with `MODEL`: the id of one on the Hugging Face hub, a directory, or builtin"},
 		&cli.StringFlag{Name: "adapter", Usage: "merge the PEFT LoRA adapter in `DIR` into the model"},
+		&cli.StringFlag{Name: "label", DefaultText: "the only one", Usage: "score by the label `NAME`, where a model has several; by number from 0 too"},
 		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "cut pairs to `N` tokens"},
 		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "execute at most `N` pairs at once"},
 		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "execute at most `N` tokens at once, padding included"},
@@ -94,7 +95,7 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 			return engine.Config{}, err
 		}
 	}
-	for _, name := range []string{"model", "adapter", "library"} {
+	for _, name := range []string{"model", "adapter", "label", "library"} {
 		if c.IsSet(name) && c.String(name) == "" {
 			return engine.Config{}, usagef("%s is empty", set.source(name))
 		}
@@ -118,6 +119,7 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		DType:      c.String("dtype"),
 		MaxLength:  c.Int("max-length"),
 		Activation: c.String("activation"),
+		Label:      c.String("label"),
 		Library:    c.String("library"),
 		Logger:     logger,
 		Progress:   downloadsOf(c.App).report,

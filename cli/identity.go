@@ -31,6 +31,7 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"dtype", info.DType},
 		{"maximum length", strconv.Itoa(info.MaxLength)},
 		{"activation", info.Activation},
+		{"label", info.Label},
 		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLXFound, info.Library.MLXC, info.Library.BLAS)},
 	}
 	for _, dir := range []string{info.Dir, c.String("adapter")} {

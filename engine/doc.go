@@ -1,9 +1,21 @@
-// Package engine scores query–document pairs with a BERT cross-encoder: it
-// tokenises, batches by length, runs the batches on MLX and puts the scores
-// back in the order of the pairs.
+// Package engine scores query–document pairs with a BERT cross-encoder on MLX.
 //
-// An [Engine] is safe for any number of goroutines. A context that ends frees
-// its caller at once; what is already running on the device runs to its end
-// behind it. The package never writes to the standard streams and never logs a
-// text.
+// An [Engine] is safe for any number of goroutines. Requests go through
+// tokenizer workers and a queue into batches, of which two are in flight: while
+// one executes the next is tokenised, planned and submitted. A request may be
+// split over batches and a batch may serve many requests. The planner puts pairs
+// of like lengths together, by a cost model that is calibrated on the device;
+// the queue is fair over requests, and the pair that has waited longest is
+// always in the next batch. Scores come back in the order of the pairs, with
+// the time of each stage.
+//
+// A request is taken in whole or refused at once: [ErrOverloaded] when there is
+// no room now, [ErrTooLarge] when there never is. A context that ends frees its
+// caller at once; pairs of it that wait are dropped, and what is already running
+// on the device runs to its end behind it. After a failure of the device the
+// batch's requests get the cause and the session is opened anew, once; see
+// [Engine.Healthy].
+//
+// The package never writes to the standard streams and never logs a text. Its
+// log events are described by [EventsSchema].
 package engine

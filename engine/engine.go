@@ -20,6 +20,7 @@ type Config struct {
 	DType      string // "auto", "float32", "float16" or "bfloat16"
 	MaxLength  int    // tokens of a pair, at least 3; 0 is the model's own
 	Activation string // "auto", "raw" or "sigmoid"
+	Label      string // of several, by name or number: the one whose logit makes the score
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
 	Threads    int    // CPU shards at work at once; 0 is one per processor
 	Logger     zerolog.Logger
@@ -76,6 +77,7 @@ type Info struct {
 	Kernels    string // "MLX", or the instruction set of our own kernels
 	MaxLength  int
 	Activation string // "raw" or "sigmoid"
+	Label      string // scored by, "" where the model has but one
 	Library    mlx.Info
 	Startup    Startup
 
@@ -100,6 +102,7 @@ type Startup struct {
 // An Engine holds one model on one device.
 type Engine struct {
 	info      Info
+	label     int // whose logit makes the score
 	sigmoid   bool
 	log       zerolog.Logger
 	library   *mlx.Library

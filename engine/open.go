@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/mlxrank/mlxrank/mlx"
@@ -126,8 +129,9 @@ func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
 
 // build makes the tokenizer and the session, side by side.
 func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
-	if model.Config.Labels != 1 {
-		return nil, fmt.Errorf("engine: model %q has %d labels; only models with one label give a score", model.Ref, model.Config.Labels)
+	var err error
+	if e.label, err = resolveLabel(cfg.Label, model); err != nil {
+		return nil, err
 	}
 	maxLength, err := resolveMaxLength(cfg.MaxLength, model)
 	if err != nil {
@@ -166,6 +170,9 @@ func (e *Engine) describe(cfg Config, model *weights.Model, session *mlx.Session
 	e.info.Model, e.info.Dir, e.info.Adapter = model.Ref, model.Dir, model.Adapter
 	e.info.Device, e.info.DType = string(session.Device()), string(session.DType())
 	e.info.MaxLength = maxLength
+	if len(model.LabelNames) > 1 {
+		e.info.Label = model.LabelNames[e.label]
+	}
 	e.info.Activation = "raw"
 	if e.sigmoid {
 		e.info.Activation = "sigmoid"
@@ -189,6 +196,26 @@ func (e *Engine) discard(session *mlx.Session) error {
 		errs = append(errs, e.tokenizer.close())
 	}
 	return errors.Join(errs...)
+}
+
+// resolveLabel gives the place of the label whose logit makes the score. It is
+// named by its name or its number; a model with one label needs no name.
+func resolveLabel(asked string, model *weights.Model) (int, error) {
+	names := model.LabelNames
+	if asked == "" && len(names) == 1 {
+		return 0, nil
+	}
+	if i := slices.Index(names, asked); i >= 0 {
+		return i, nil
+	}
+	if i, err := strconv.Atoi(asked); err == nil && i >= 0 && i < len(names) {
+		return i, nil
+	}
+	list := strings.Join(names[:min(len(names), 20)], ", ")
+	if asked == "" {
+		return 0, fmt.Errorf("engine: model %q has %d labels, so one must be named to score by: %s, or its number from 0", model.Ref, len(names), list)
+	}
+	return 0, fmt.Errorf("engine: model %q has no label %q; it has %s", model.Ref, asked, list)
 }
 
 func resolveMaxLength(asked int, model *weights.Model) (int, error) {

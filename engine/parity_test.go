@@ -269,7 +269,7 @@ type builtinGolden struct {
 	Logit    float32 `json:"logit"`
 }
 
-func builtinGoldens(t *testing.T) (pairs []Pair, want []float32) {
+func builtinGoldens(t testing.TB) (pairs []Pair, want []float32) {
 	t.Helper()
 	for _, g := range readGoldenLines[builtinGolden](t, "builtin.jsonl.gz") {
 		if g.Query != "" || g.Document != "" { // the first line says what made the file

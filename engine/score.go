@@ -87,7 +87,7 @@ func (e *Engine) result(r *request) (*Result, error) {
 	}
 	for i := range n {
 		at := r.distinct(i)
-		logit := r.logits[at*e.pipeline.labels]
+		logit := r.logits[at*e.pipeline.labels+e.label]
 		if !finite(logit) {
 			return nil, fmt.Errorf("engine: pair %d has logit %v in %s: not a number to rank by", i, logit, e.info.DType)
 		}

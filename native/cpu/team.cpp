@@ -111,6 +111,8 @@ class Team {
 
 } // namespace
 
+void start_team() { Team::shared(); }
+
 void run_in_parts(int parts, const std::function<void(int)> &job) {
   if (parts <= 1) {
     job(0);

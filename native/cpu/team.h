@@ -5,6 +5,9 @@
 
 namespace mlxrank::cpu {
 
+// Starts the team's threads, one fewer than there are cores, unless that is done.
+void start_team();
+
 // Calls job(0) to job(parts - 1), each once, on the calling thread and the
 // team's, and returns when all have. While the team is at work for another
 // caller, the calling thread does everything.

@@ -6,6 +6,9 @@
 
 #include "graph.h"
 #include "info.h"
+#ifdef MLXRANK_CPU_KERNELS
+#include "../cpu/team.h"
+#endif
 
 namespace mlxrank {
 
@@ -93,6 +96,11 @@ Session::Session(std::shared_ptr<const Model> model, const mlxrank_options &opti
   limits_ = {threads, options.shard_tokens > 0 ? options.shard_tokens : tokens,
              gpu ? gpu_grid : 1, model_->config.max_positions, model_->packed};
   depth_ = gpu ? 2 : 1;
+#ifdef MLXRANK_CPU_KERNELS
+  if (model_->packed && threads > 1) {
+    cpu::start_team(); // now, and not in the midst of the first small batch
+  }
+#endif
   lanes_ = acquire_lanes(model_->config.device, threads);
   for (size_t i = 0; i < lanes_.size(); i++) {
     start_on(lanes_[i], [this, i](mlx_stream stream) { serve(static_cast<int32_t>(i), stream); });

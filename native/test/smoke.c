@@ -299,7 +299,9 @@ static void test_own_shards(const weights *w) {
 
 static void test_refusals(const weights *w) {
   mlxrank_info info = {.size = sizeof info};
-  REFUSED(mlxrank_handshake(MLXRANK_ABI + 1, &info, ERR), MLXRANK_ABI_MISMATCH, "ABI 2");
+  char wanted[32];
+  snprintf(wanted, sizeof wanted, "wants %d", MLXRANK_ABI + 1);
+  REFUSED(mlxrank_handshake(MLXRANK_ABI + 1, &info, ERR), MLXRANK_ABI_MISMATCH, wanted);
   info.size--;
   REFUSED(mlxrank_handshake(MLXRANK_ABI, &info, ERR), MLXRANK_INVALID, "mlxrank_info has size");
 

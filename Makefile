@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo test fuzz soak lint goldens check-darwin clean
+.PHONY: help build demo bench test fuzz soak lint goldens check-darwin clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -27,6 +27,9 @@ binary:
 demo: build ## rerank some package descriptions with the builtin model
 	build/bin/mlxrank rerank --model builtin --top-n 10 --documents scripts/demo/documents.jsonl \
 		--query "monitor changes to configuration files"
+
+bench: build ## measure the seed report's configuration: results/14_optimized_production_results.md
+	build/bin/mlxrank bench experiments/14_optimized_production.yaml
 
 test: build ## every check there is
 	@$(SETUP) smoke

@@ -43,19 +43,21 @@ func flagsFirst(args []string, commands []*cli.Command) []string {
 }
 
 // findCommand returns the command that args name, and where its own arguments
-// begin; nil if there is none, or if it is to be followed by a subcommand.
-func findCommand(args []string, commands []*cli.Command) (*cli.Command, int) {
+// begin; nil if there is none, or if it is to be followed by a subcommand. One
+// that has flags of its own need not be.
+func findCommand(args []string, commands []*cli.Command) (found *cli.Command, first int) {
 	for i := 1; i < len(args); i++ {
 		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[i]) })
 		if at < 0 {
-			return nil, 0
+			break
 		}
-		if len(commands[at].Subcommands) == 0 {
-			return commands[at], i + 1
+		found, first = nil, 0
+		if c := commands[at]; len(c.Subcommands) == 0 || len(c.Flags) > 0 {
+			found, first = c, i+1
 		}
 		commands = commands[at].Subcommands
 	}
-	return nil, 0
+	return found, first
 }
 
 // takesNext reports whether arg is a flag of the command whose value is the

@@ -31,6 +31,9 @@ func TestFlagsFirst(t *testing.T) {
 		{"subcommand help", "model pull org/name --help", "model pull --help"},
 		{"no subcommand", "model --help", "model --help"},
 		{"unknown subcommand", "model frob a --json", "model frob a --json"},
+		{"a command with flags and a subcommand", "bench a.yaml --runs 3", "bench --runs 3 -- a.yaml"},
+		{"its subcommand", "bench compare a --rounds 3 b", "bench compare --rounds 3 -- a b"},
+		{"flags between the two", "bench --runs 3 compare", "bench --runs 3 -- compare"},
 		{"help as an argument", "rerank -- -h", "rerank -- -h"},
 	}
 	for _, test := range tests {

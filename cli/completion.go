@@ -79,7 +79,7 @@ func candidates(commands []*cli.Command, words []string) []string {
 	case command == nil:
 		return beginning(last, names(commands))
 	case len(ahead) > 0 && takesNext(command, ahead[len(ahead)-1]):
-		return beginning(last, valuesOf(ahead[len(ahead)-1]))
+		return beginning(last, valuesOf(command, ahead[len(ahead)-1]))
 	case strings.HasPrefix(last, "-"):
 		return beginning(last, flagNames(command))
 	case command.Name == "completion":
@@ -123,11 +123,13 @@ func flagNames(command *cli.Command) []string {
 	return out
 }
 
-// valuesOf lists the values of a flag that has a fixed set of them.
-func valuesOf(flag string) []string {
+// valuesOf lists the values of a command's flag that has a fixed set of them.
+// Flags of one name may have others in another command.
+func valuesOf(command *cli.Command, flag string) []string {
 	name := strings.TrimLeft(flag, "-")
-	for _, ch := range append([]choice{longChoice, formatChoice, outputFormatChoice, onErrorChoice}, choices...) {
-		if ch.name == name {
+	own := []choice{longChoice, formatChoice, outputFormatChoice, onErrorChoice, benchFormatChoice, compareFormatChoice}
+	for _, ch := range append(own, choices...) {
+		if ch.name == name && slices.ContainsFunc(command.Flags, ch.is) {
 			return ch.values
 		}
 	}

@@ -21,6 +21,10 @@ func TestCompletionCandidates(t *testing.T) {
 		{[]string{"rerank", "--long", "w"}, []string{"window"}},
 		{[]string{"rerank", "--documents", ""}, nil}, // files
 		{[]string{"rerank", "--json", ""}, nil},
+		{[]string{"bench", "--format", ""}, []string{"text", "benchstat"}},
+		{[]string{"bench", "compare", "--format", ""}, []string{"text", "json", "benchstat"}},
+		{[]string{"bench", "co"}, []string{"compare"}},
+		{[]string{"bench", "compare", "--rou"}, []string{"--rounds"}},
 		{[]string{"completion", ""}, []string{"bash", "fish", "zsh"}},
 	} {
 		r := mustRun(t, "", append([]string{completeCommand}, test.words...)...)

@@ -35,6 +35,12 @@ func (ch choice) flag() cli.Flag {
 		Usage: ch.usage + ": " + strings.Join(ch.values, ", ")}
 }
 
+// is reports whether a command's flag is this one.
+func (ch choice) is(flag cli.Flag) bool {
+	f, ok := flag.(*cli.StringFlag)
+	return ok && f.Name == ch.name && f.Usage == ch.flag().(*cli.StringFlag).Usage
+}
+
 // check refuses a value that is not among the choices; source is where it is
 // from.
 func (ch choice) check(c *cli.Context, source string) error {

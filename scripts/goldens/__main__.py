@@ -1,4 +1,4 @@
-"""Makes the golden files of engine/testdata and weights/testdata.
+"""Makes the golden files of engine/testdata, weights/testdata and bench/stats/testdata.
 
     python3 -m venv /tmp/goldens
     /tmp/goldens/bin/pip install -r scripts/goldens-requirements.txt
@@ -29,6 +29,7 @@ GOLDENS = {
     "builtin": ("builtin", "make", "engine/testdata/builtin.jsonl.gz", True, True),
     "randomhead": ("builtin", "make_head", "engine/testdata/randomhead.json.gz", True, False),
     "peft": ("adapters", "make", "weights/testdata/peft", False, False),
+    "statistics": ("statistics", "make", "bench/stats/testdata/numpy.json.gz", False, False),
     "merged": ("adapters", "make_builtin", "weights/testdata/builtin_merged.json.gz", True, False),
 }
 

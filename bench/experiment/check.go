@@ -1,0 +1,61 @@
+package experiment
+
+import "fmt"
+
+// checkKeys refuses keys that cannot stand together, and lists that would
+// measure the same again and again.
+func checkKeys(values map[string][]string) error {
+	for _, pair := range []struct{ a, b, why string }{
+		{"requests", "duration", "either ends a run"},
+		{"concurrency", "rate", "concurrency keeps so many requests under way, rate sends them on a schedule"},
+	} {
+		_, a := values[pair.a]
+		_, b := values[pair.b]
+		if a && b {
+			return fmt.Errorf("%s and %s are both given, but %s: leave one out", pair.a, pair.b, pair.why)
+		}
+	}
+	if list := values["timeout"]; len(list) > 1 && !contains(values["policy"], Window) {
+		return fmt.Errorf("timeout: %d values, but only policy window waits: add window to policy", len(list))
+	}
+	var mode string
+	if list := values["mode"]; len(list) == 1 {
+		mode = list[0]
+	}
+	for _, key := range unused[mode] {
+		if n := len(values[key]); n > 1 {
+			return fmt.Errorf("%s: %d values, but mode %s does not depend on it", key, n, mode)
+		}
+	}
+	return nil
+}
+
+// unused are the keys without a meaning in a mode.
+var unused = map[string][]string{
+	TokenizationOnly: {"device", "dtype", "policy", "max_batch", "max_batch_tokens", "timeout", "length_aware", "cpu_shards"},
+	InferenceOnly:    {"tokenizer_workers"},
+}
+
+func contains(list []string, s string) bool {
+	for _, item := range list {
+		if item == s {
+			return true
+		}
+	}
+	return false
+}
+
+// check refuses settings that contradict each other.
+func (s Settings) check() error {
+	switch {
+	case s.Policy == Window && s.Timeout == 0:
+		return fmt.Errorf("policy window needs a timeout, such as timeout: 200ms")
+	case s.Device == "gpu" && s.CPUShards > 0:
+		return fmt.Errorf("cpu_shards: %d, but device gpu has no CPU shards", s.CPUShards)
+	case s.Mode == TokenizationOnly && s.Policy == Window:
+		return fmt.Errorf("mode tokenization-only makes no batches, so policy window has no meaning")
+	case s.Batch > s.DatasetSize:
+		return fmt.Errorf("batch: %d, but dataset_size is %d: a request would hold pairs twice", s.Batch, s.DatasetSize)
+	}
+	return nil
+}

@@ -1,0 +1,149 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mlxrank/mlxrank/bench/experiment"
+	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// do sends request i, waits for its answer and fills in all but its times on
+// the load's clock.
+type do func(ctx context.Context, i int) (results.Request, error)
+
+// A load sends requests and keeps their figures.
+type load struct {
+	settings experiment.Settings
+	do       do
+	start    time.Time // zero for now
+
+	mu       sync.Mutex
+	requests []results.Request // in the order of their ends
+	pairs    int
+	refused  int
+	refusal  error
+}
+
+// run sends all requests and returns when the last one is answered. The first
+// failure, or the end of ctx, ends it. Requests that the engine has no room for
+// are counted.
+func (l *load) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if l.start.IsZero() {
+		l.start = time.Now()
+	}
+	if l.settings.Open() {
+		l.open(ctx, cancel)
+	} else {
+		l.closed(ctx, cancel)
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if len(l.requests) == 0 {
+		return fmt.Errorf("none of %d requests was answered: %w", l.refused, l.refusal)
+	}
+	return nil
+}
+
+// more says whether request i is still to be sent.
+func (l *load) more(i int, at time.Time) bool {
+	if l.settings.Duration > 0 {
+		return at.Sub(l.start) < time.Duration(l.settings.Duration)
+	}
+	return i < l.settings.Requests
+}
+
+// closed keeps so many requests under way: each waits for the one before it.
+func (l *load) closed(ctx context.Context, cancel context.CancelCauseFunc) {
+	var next atomic.Int64
+	var senders sync.WaitGroup
+	for range l.settings.Concurrency {
+		senders.Go(func() {
+			for ctx.Err() == nil {
+				i := int(next.Add(1) - 1)
+				at := time.Now()
+				if !l.more(i, at) {
+					return
+				}
+				l.send(ctx, cancel, i, at)
+			}
+		})
+	}
+	senders.Wait()
+}
+
+// open sends requests at the times of a Poisson process, whether or not earlier
+// ones have been answered. Latency counts from those times, so that a stall
+// counts for all who would have met it.
+func (l *load) open(ctx context.Context, cancel context.CancelCauseFunc) {
+	random := rand.New(rand.NewPCG(l.settings.Seed, 0))
+	var senders sync.WaitGroup
+	at := l.start
+	for i := 0; ; i++ {
+		at = at.Add(time.Duration(random.ExpFloat64() / l.settings.Rate * float64(time.Second)))
+		if !l.more(i, at) || !sleepUntil(ctx, at) {
+			break
+		}
+		meant := at
+		senders.Go(func() { l.send(ctx, cancel, i, meant) })
+	}
+	senders.Wait()
+}
+
+func sleepUntil(ctx context.Context, at time.Time) bool {
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// send sends request i, which was meant to start at the given time.
+func (l *load) send(ctx context.Context, cancel context.CancelCauseFunc, i int, meant time.Time) {
+	sent := time.Now()
+	r, err := l.do(ctx, i)
+	answered := time.Now()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case errors.Is(err, engine.ErrOverloaded):
+		l.refused++
+		l.refusal = err
+	case err != nil:
+		cancel(err)
+	default:
+		r.StartMS = milliseconds(meant.Sub(l.start))
+		r.LateMS = milliseconds(sent.Sub(meant))
+		r.LatencyMS = milliseconds(answered.Sub(meant))
+		l.requests = append(l.requests, r)
+		l.pairs += r.Pairs
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// soFar are the figures of a load that is under way.
+func (l *load) soFar() (requests, pairs int, p50, p95 float64) {
+	l.mu.Lock()
+	latencies := make([]float64, len(l.requests))
+	for i, r := range l.requests {
+		latencies[i] = r.LatencyMS
+	}
+	requests, pairs = len(l.requests)+l.refused, l.pairs
+	l.mu.Unlock()
+	s := stats.Summarize(latencies)
+	return requests, pairs, s.P50, s.P95
+}

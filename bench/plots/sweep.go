@@ -1,0 +1,122 @@
+package plots
+
+import (
+	"slices"
+	"strconv"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/vg"
+
+	"github.com/mlxrank/mlxrank/bench/experiment"
+	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/bench/stats"
+)
+
+// An axis is a swept number that curves are drawn over.
+type axis struct {
+	key, label string
+	of         func(experiment.Settings) float64
+}
+
+var axes = []axis{
+	{"batch", "pairs in a request", func(s experiment.Settings) float64 { return float64(s.Batch) }},
+	{"concurrency", "requests under way", func(s experiment.Settings) float64 { return float64(s.Concurrency) }},
+	{"rate", "requests per second", func(s experiment.Settings) float64 { return s.Rate }},
+	{"max_batch", "most pairs in a batch", func(s experiment.Settings) float64 { return float64(s.MaxBatch) }},
+	{"max_length", "most tokens of a pair", func(s experiment.Settings) float64 { return float64(s.MaxLength) }},
+	{"timeout", "timeout of the window, ms", func(s experiment.Settings) float64 { return float64(s.Timeout) / 1e6 }},
+	{"cpu_shards", "CPU shards at once", func(s experiment.Settings) float64 { return float64(s.CPUShards) }},
+	{"tokenizer_workers", "tokenizer workers", func(s experiment.Settings) float64 { return float64(s.TokenizerWorkers) }},
+}
+
+// sweeps draws throughput and P95 over each swept number, a curve for each
+// combination of the other settings.
+func sweeps(r *results.Result) ([]picture, error) {
+	var pictures []picture
+	for _, a := range axes {
+		if !slices.Contains(r.Swept, a.key) {
+			continue
+		}
+		rate := newPanel("Throughput", "", "pairs/s")
+		tail := newPanel("P95 of latency", a.label, "ms")
+		for i, group := range a.groups(r) {
+			c := palette[i%len(palette)]
+			var dashes []vg.Length // once the colours are used up
+			if i >= len(palette) {
+				dashes = []vg.Length{vg.Points(5), vg.Points(3)}
+			}
+			if err := rate.line(group.name, group.rates, c, dashes, true); err != nil {
+				return nil, err
+			}
+			if err := tail.line(group.name, group.tails, c, dashes, true); err != nil {
+				return nil, err
+			}
+		}
+		for _, p := range []*panel{rate, tail} {
+			a.scale(p, r)
+		}
+		tail.names = nil // it has the same curves
+		pictures = append(pictures, picture{"sweep_" + a.key, "Throughput and P95 over " + a.key, []*panel{rate, tail}})
+	}
+	return pictures, nil
+}
+
+// scale puts a tick at each value, on a logarithmic axis if they span much.
+func (a axis) scale(p *panel, r *results.Result) {
+	var marks plot.ConstantTicks
+	for _, point := range r.Points {
+		x := a.of(point.Settings)
+		if slices.ContainsFunc(marks, func(t plot.Tick) bool { return t.Value == x }) {
+			continue
+		}
+		marks = append(marks, plot.Tick{Value: x, Label: strconv.FormatFloat(x, 'g', -1, 64)})
+	}
+	p.X.Tick.Marker = marks
+	p.finish()
+	low, high := marks[0].Value, marks[0].Value
+	for _, mark := range marks {
+		low, high = min(low, mark.Value), max(high, mark.Value)
+	}
+	if low > 0 && high >= 8*low {
+		p.X.Scale = plot.LogScale{}
+		p.X.Min, p.X.Max = low/1.1, high*1.1
+		return
+	}
+	space := max((high-low)*0.04, 0.5)
+	p.X.Min, p.X.Max = low-space, high+space
+}
+
+// A group is points that differ in the axis alone.
+type group struct {
+	name         string
+	rates, tails plotter.XYs
+}
+
+func (a axis) groups(r *results.Result) []*group {
+	others := slices.DeleteFunc(slices.Clone(r.Swept), func(key string) bool { return key == a.key })
+	var groups []*group
+	for i := range r.Points {
+		p := &r.Points[i]
+		run := p.Typical()
+		if p.Error != "" || run == nil || len(run.Requests) == 0 {
+			continue
+		}
+		name := ""
+		for _, key := range others {
+			if name != "" {
+				name += ", "
+			}
+			name += key + "=" + p.Settings.Value(key)
+		}
+		at := slices.IndexFunc(groups, func(g *group) bool { return g.name == name })
+		if at < 0 {
+			at = len(groups)
+			groups = append(groups, &group{name: name})
+		}
+		x := a.of(p.Settings)
+		groups[at].rates = append(groups[at].rates, plotter.XY{X: x, Y: run.Throughput()})
+		groups[at].tails = append(groups[at].tails, plotter.XY{X: x, Y: stats.Percentile(run.Latencies(), 95)})
+	}
+	return groups
+}

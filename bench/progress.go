@@ -1,0 +1,132 @@
+package bench
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"github.com/mlxrank/mlxrank/bench/experiment"
+	"github.com/mlxrank/mlxrank/bench/results"
+)
+
+// Progress is how far a benchmark has come.
+type Progress struct {
+	Step, Steps int    // a step is a run of a point, from 1
+	Label       string // of the point
+	Done, Total int    // requests of the run; Total is 0 if its end is a time
+	Elapsed     time.Duration
+	Length      time.Duration // of the run, if its end is a time
+	PairsPerS   float64
+	P50, P95    float64       // milliseconds, NaN before the first answer
+	Left        time.Duration // for this step and those behind it, negative if not known yet
+}
+
+// A step is a run that is to be measured.
+type step struct {
+	point    *results.Point
+	run      int
+	settings experiment.Settings
+	label    string
+}
+
+// A reporter tells of the progress, now and then.
+type reporter struct {
+	tell  func(Progress)
+	steps []step
+	stop  chan struct{}
+	done  chan struct{}
+
+	mu    sync.Mutex
+	load  *load // under way, nil between runs
+	start time.Time
+	at    int // the step under way
+}
+
+func newReporter(o Options, steps []step) *reporter {
+	r := &reporter{tell: o.Progress, steps: steps, stop: make(chan struct{}), done: make(chan struct{})}
+	if r.tell == nil {
+		close(r.done)
+		return r
+	}
+	go r.watch(o.Every)
+	return r
+}
+
+func (r *reporter) watch(every time.Duration) {
+	defer close(r.done)
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			if p, ok := r.now(); ok {
+				r.tell(p)
+			}
+		case <-r.stop:
+			return
+		}
+	}
+}
+
+func (r *reporter) close() {
+	close(r.stop)
+	<-r.done
+}
+
+// begin is told which run begins.
+func (r *reporter) begin(point *results.Point, run int, l *load) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, s := range r.steps {
+		if s.point == point && s.run == run {
+			r.at = i
+		}
+	}
+	r.load, r.start = l, time.Now()
+}
+
+func (r *reporter) end() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.load = nil
+}
+
+func (r *reporter) now() (Progress, bool) {
+	r.mu.Lock()
+	l, at, elapsed := r.load, r.at, time.Since(r.start)
+	r.mu.Unlock()
+	if l == nil {
+		return Progress{}, false
+	}
+	p := Progress{
+		Step: at + 1, Steps: len(r.steps), Label: r.steps[at].label,
+		Total: l.settings.Requests, Elapsed: elapsed, Length: time.Duration(l.settings.Duration),
+	}
+	var pairs int
+	p.Done, pairs, p.P50, p.P95 = l.soFar()
+	p.PairsPerS = float64(pairs) / elapsed.Seconds()
+	p.Left = left(r.steps[at:], p)
+	return p, true
+}
+
+// left is the time for what is left, if its pairs go as those so far.
+func left(steps []step, p Progress) time.Duration {
+	pairs, length := 0, time.Duration(0)
+	for _, s := range steps {
+		pairs += s.settings.Requests * s.settings.Batch
+		length += time.Duration(s.settings.Duration)
+	}
+	pairs -= p.Done * steps[0].settings.Batch
+	if p.Length > 0 {
+		length -= min(p.Elapsed, p.Length)
+		pairs += p.Done * steps[0].settings.Batch
+	}
+	if pairs <= 0 {
+		return length
+	}
+	seconds := float64(pairs) / p.PairsPerS
+	if math.IsInf(seconds, 0) || math.IsNaN(seconds) {
+		return -1
+	}
+	return length + time.Duration(seconds*float64(time.Second))
+}

@@ -1,0 +1,143 @@
+package report
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/bench/stats"
+)
+
+// figures are a run's latencies in milliseconds, and the rates of its single
+// requests in pairs per second.
+type figures struct {
+	latencies, rates []float64
+	latency, rate    stats.Summary
+}
+
+func figuresOf(run *results.Run) figures {
+	f := figures{latencies: run.Latencies()}
+	for _, r := range run.Requests {
+		f.rates = append(f.rates, float64(r.Pairs)/(r.LatencyMS/1000))
+	}
+	f.latency, f.rate = stats.Summarize(f.latencies), stats.Summarize(f.rates)
+	return f
+}
+
+func (d *document) summary() {
+	d.paragraph("## Results Summary")
+	t := table{header: []string{"Batch", "Conc", "Pairs", "Time(s)", "Lat Avg", "Lat P95", "Lat P99", "TP Avg", "TP P95"}}
+	for _, p := range d.result.Points {
+		s := p.Settings
+		run := p.Typical()
+		if p.Error != "" || run == nil {
+			t.add(fmt.Sprint(s.Batch), concurrency(s), "ERROR", "-", "-", "-", "-", "-", "-")
+			continue
+		}
+		f := figuresOf(run)
+		ms := func(x float64) string { return with(decimals(x, 1), "ms") }
+		t.add(fmt.Sprint(s.Batch), concurrency(s), fmt.Sprint(run.Pairs()), decimals(run.WallMS/1000, 2),
+			ms(f.latency.Mean), ms(f.latency.P95), ms(f.latency.P99), decimals(run.Throughput(), 1), decimals(f.rate.P95, 1))
+	}
+	d.table(&t)
+}
+
+func (d *document) details() {
+	d.paragraph("## Detailed Metrics")
+	for i := range d.result.Points {
+		p := &d.result.Points[i]
+		run := p.Typical()
+		if p.Error != "" || run == nil {
+			d.paragraph("### Config %d: **ERROR**", i+1)
+			d.paragraph("Settings: %s", p.Settings.Label(d.result.Swept))
+			d.paragraph("Error: %s", orUnknown(p.Error))
+			continue
+		}
+		d.paragraph("%s", d.heading(i))
+		d.detail(run)
+	}
+}
+
+func orUnknown(s string) string {
+	if s == "" {
+		return "no run was completed"
+	}
+	return s
+}
+
+func (d *document) detail(run *results.Run) {
+	f := figuresOf(run)
+	d.paragraph("**Total:** %d pairs in %ss", run.Pairs(), decimals(run.WallMS/1000, 2))
+	if run.Refused > 0 {
+		d.paragraph("**Refused:** %d of %d requests (%s)", run.Refused, run.Refused+len(run.Requests), run.Refusal)
+	}
+	d.line("#### Latency (ms)")
+	d.table(summaryTable(f.latency.Mean, f.latency))
+	d.line("#### Throughput (pairs/s)")
+	d.table(summaryTable(run.Throughput(), f.rate))
+	d.paragraph("_Average: all pairs over wall time. The others: rates of single requests, pairs over latency._")
+	d.bands(f)
+}
+
+// summaryTable has an average of its own, since a run's throughput is no mean of
+// rates.
+func summaryTable(average float64, s stats.Summary) *table {
+	t := &table{header: []string{"Metric", "Value"}}
+	for _, row := range []struct {
+		name  string
+		value float64
+	}{
+		{"Average", average}, {"Min", s.Min}, {"Max", s.Max}, {"Std Dev", s.StdDev},
+		{"P50", s.P50}, {"P90", s.P90}, {"P95", s.P95}, {"P99", s.P99},
+	} {
+		t.add(row.name, decimals(row.value, 2))
+	}
+	return t
+}
+
+func (d *document) bands(f figures) {
+	d.paragraph("#### Latency vs Throughput Analysis")
+	t := table{header: []string{"Latency Range", "Avg Throughput", "Min Throughput", "Max Throughput", "Count"}}
+	for _, b := range stats.Bands(f.latencies, f.rates) {
+		label := fmt.Sprintf("%.1f-%.1fms (%s)", b.Low, b.High, b.Name)
+		switch {
+		case math.IsInf(b.Low, 0):
+			label = fmt.Sprintf("< %.1fms (%s)", b.High, b.Name)
+		case math.IsInf(b.High, 0):
+			label = fmt.Sprintf(">= %.1fms (%s)", b.Low, b.Name)
+		}
+		t.add(label, decimals(b.Rates.Mean, 2), decimals(b.Rates.Min, 2), decimals(b.Rates.Max, 2), fmt.Sprint(b.Rates.N))
+	}
+	d.table(&t)
+	d.paragraph("**Correlation:** %s (negative correlation expected: lower latency = higher throughput)",
+		decimals(stats.Correlation(f.latencies, f.rates), 3))
+}
+
+// overall compares the points.
+func (d *document) overall() {
+	d.paragraph("## Overall Summary")
+	var rates, latencies []float64
+	fastest, quickest := "-", "-"
+	best, least := math.NaN(), math.NaN()
+	for i := range d.result.Points {
+		p := &d.result.Points[i]
+		run := p.Typical()
+		if p.Error != "" || run == nil {
+			continue
+		}
+		rate, latency := run.Throughput(), figuresOf(run).latency.Mean
+		rates, latencies = append(rates, rate), append(latencies, latency)
+		if !(rate <= best) {
+			best, fastest = rate, config(p.Settings)
+		}
+		if !(latency >= least) {
+			least, quickest = latency, config(p.Settings)
+		}
+	}
+	t := table{header: []string{"Metric", "Value", "Config"}}
+	t.add("Best Throughput", with(decimals(best, 2), " p/s"), fastest)
+	t.add("Best Latency", with(decimals(least, 2), "ms"), quickest)
+	t.add("Avg Throughput", with(decimals(stats.Summarize(rates).Mean, 2), " p/s"), "all configs")
+	t.add("Avg Latency", with(decimals(stats.Summarize(latencies).Mean, 2), "ms"), "all configs")
+	d.table(&t)
+}

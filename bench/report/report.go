@@ -1,0 +1,181 @@
+// Package report writes a benchmark's results as the Markdown document that this
+// project was founded on: its headings, tables and decimals, with additions on
+// lines and in sections of their own. What was not measured is "-".
+package report
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mlxrank/mlxrank/bench/experiment"
+	"github.com/mlxrank/mlxrank/bench/results"
+)
+
+// A Plot is a picture that the report shows.
+type Plot struct{ Title, PNG, SVG string } // paths from the report's folder
+
+// Markdown writes the report.
+func Markdown(r *results.Result, plots []Plot) []byte {
+	d := &document{result: r}
+	d.header()
+	d.summary()
+	d.details()
+	d.overall()
+	d.dashboard()
+	d.timeSeries()
+	d.stages()
+	d.workers()
+	d.busy()
+	d.repeatability()
+	d.environment()
+	d.plots(plots)
+	return []byte(strings.TrimRight(d.text.String(), "\n") + "\n")
+}
+
+// Summary is the report's Results Summary alone.
+func Summary(r *results.Result) string {
+	d := &document{result: r}
+	d.summary()
+	return strings.TrimSuffix(d.text.String(), "\n")
+}
+
+// A document is the report in the making.
+type document struct {
+	text   strings.Builder
+	result *results.Result
+}
+
+func (d *document) line(format string, args ...any) { fmt.Fprintf(&d.text, format+"\n", args...) }
+
+// paragraph is a line with an empty one after it.
+func (d *document) paragraph(format string, args ...any) { d.line(format+"\n", args...) }
+
+func (d *document) table(t *table) { d.line("%s", t) }
+
+func (d *document) header() {
+	r := d.result
+	name := r.Name
+	if r.Finished == nil {
+		name += " (PARTIAL)"
+	}
+	d.paragraph("# %s", name)
+	if r.Description != "" {
+		d.paragraph("_%s_", r.Description)
+	}
+	end := r.Started
+	if r.Finished != nil {
+		end = *r.Finished
+	}
+	d.paragraph("**Timestamp:** %s", end.Local().Format("2006-01-02 15:04:05"))
+	d.paragraph("**Model:** `%s`", d.each(func(p results.Point) string { return p.Settings.Model }))
+	d.paragraph("**Backend:** `mlx` | **Device:** `%s`", d.each(device))
+	d.paragraph("**Dynamic Batching:** enabled (max_batch=%s, timeout=%s)", d.each(maxBatch), d.each(timeout))
+	d.paragraph("**Policy:** %s | **Length-Aware:** %s | **Mode:** %s | **Load:** %s",
+		d.each(func(p results.Point) string { return p.Settings.Policy }),
+		d.each(func(p results.Point) string { return map[bool]string{true: "on", false: "off"}[p.Settings.LengthAware] }),
+		d.each(func(p results.Point) string { return p.Settings.Mode }),
+		d.each(load))
+}
+
+// each joins what the points differ in.
+func (d *document) each(of func(results.Point) string) string {
+	var seen []string
+	for _, p := range d.result.Points {
+		if s := of(p); !slices.Contains(seen, s) {
+			seen = append(seen, s)
+		}
+	}
+	if len(seen) == 0 {
+		return "-"
+	}
+	return strings.Join(seen, ", ")
+}
+
+func device(p results.Point) string {
+	if p.Engine == nil {
+		return orDash(p.Settings.Device)
+	}
+	return p.Engine.Device
+}
+
+func maxBatch(p results.Point) string {
+	switch {
+	case p.Engine != nil && p.Engine.MaxBatch > 0:
+		return fmt.Sprint(p.Engine.MaxBatch)
+	case p.Settings.MaxBatch > 0:
+		return fmt.Sprint(p.Settings.MaxBatch)
+	}
+	return "-"
+}
+
+func timeout(p results.Point) string {
+	if p.Settings.Timeout == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%vms", float64(p.Settings.Timeout)/1e6)
+}
+
+// load says how requests were sent.
+func load(p results.Point) string {
+	s := p.Settings
+	end := fmt.Sprintf("%d requests", s.Requests)
+	if s.Duration > 0 {
+		end = s.Duration.String()
+	}
+	if s.Open() {
+		return fmt.Sprintf("%v requests/s at random times, %s", s.Rate, end)
+	}
+	return "closed loop, " + end
+}
+
+// config names a point as the tables do.
+func config(s experiment.Settings) string {
+	if s.Open() {
+		return fmt.Sprintf("batch=%d, rate=%v", s.Batch, s.Rate)
+	}
+	return fmt.Sprintf("batch=%d, conc=%d", s.Batch, s.Concurrency)
+}
+
+func concurrency(s experiment.Settings) string {
+	if s.Open() {
+		return "-"
+	}
+	return fmt.Sprint(s.Concurrency)
+}
+
+func (d *document) heading(i int) string {
+	return fmt.Sprintf("### Config %d: %s", i+1, d.result.Points[i].Settings.Label(d.result.Swept))
+}
+
+// perConfig writes a section for each point that has a run: under headings of
+// their own if there are several.
+func (d *document) perConfig(write func(p *results.Point, run *results.Run)) {
+	nothing := true
+	for i := range d.result.Points {
+		p := &d.result.Points[i]
+		run := p.Typical()
+		if p.Error != "" || run == nil {
+			continue
+		}
+		if len(d.result.Points) > 1 {
+			d.paragraph("%s", d.heading(i))
+		}
+		write(p, run)
+		nothing = false
+	}
+	if nothing {
+		d.paragraph("-")
+	}
+}
+
+func (d *document) plots(plots []Plot) {
+	if len(plots) == 0 {
+		return
+	}
+	d.paragraph("## Plots")
+	for _, p := range plots {
+		d.paragraph("![%s](%s)", p.Title, p.PNG)
+		d.paragraph("%s, [as SVG](%s)", p.Title, p.SVG)
+	}
+}

@@ -1,0 +1,156 @@
+package results
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Files are where a benchmark's results go: NAME_results.md and .json, and the
+// folder NAME_results with plots, all in one folder.
+type Files struct{ Dir, Name string }
+
+func (f Files) base() string { return filepath.Join(f.Dir, f.Name+"_results") }
+
+// JSON is the path of the results.
+func (f Files) JSON() string { return f.base() + ".json" }
+
+// Report is the path of the report.
+func (f Files) Report() string { return f.base() + ".md" }
+
+// Plots is the path of the folder of plots.
+func (f Files) Plots() string { return f.base() }
+
+// Prepare makes the folder, and makes sure that files can be written in it.
+func (f Files) Prepare() error {
+	if err := os.MkdirAll(f.Dir, 0o777); err != nil {
+		return fmt.Errorf("results folder: %w", err)
+	}
+	probe, err := os.CreateTemp(f.Dir, ".probe-*")
+	if err != nil {
+		return fmt.Errorf("results folder %s cannot be written to: %w", f.Dir, errors.Unwrap(err))
+	}
+	return errors.Join(probe.Close(), os.Remove(probe.Name()))
+}
+
+// Keep moves the results of an earlier run into a folder of their own, named by
+// experiment and time, and returns its path, "" if there were none. The report's
+// links to its plots stay right there.
+func (f Files) Keep() (string, error) {
+	var present []string
+	var at time.Time
+	for _, path := range []string{f.Report(), f.JSON(), f.Plots()} {
+		info, err := os.Lstat(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		present = append(present, path)
+		if at.IsZero() || !info.IsDir() {
+			at = info.ModTime()
+		}
+	}
+	if len(present) == 0 {
+		return "", nil
+	}
+	if r, err := Read(f.JSON()); err == nil {
+		at = r.Started
+	}
+	folder, err := f.newFolder(at)
+	if err != nil {
+		return "", fmt.Errorf("keeping earlier results: %w", err)
+	}
+	for _, path := range present {
+		if err := os.Rename(path, filepath.Join(folder, filepath.Base(path))); err != nil {
+			return "", fmt.Errorf("keeping earlier results: %w", err)
+		}
+	}
+	return folder, nil
+}
+
+// newFolder makes a folder that was not there.
+func (f Files) newFolder(at time.Time) (string, error) {
+	path := filepath.Join(f.Dir, f.Name+"_"+at.Local().Format("2006-01-02_15-04-05"))
+	for n := 1; ; n++ {
+		next := path
+		if n > 1 {
+			next = fmt.Sprintf("%s_%d", path, n)
+		}
+		if err := os.Mkdir(next, 0o777); !errors.Is(err, fs.ErrExist) {
+			return next, err
+		}
+	}
+}
+
+// Write puts results into a file, in the place of what was there only when they
+// are complete.
+func Write(path string, r *Result) error {
+	data, err := encode(r)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return WriteFile(path, data)
+}
+
+// encode makes JSON that has a line for each request and sample.
+func encode(r *Result) ([]byte, error) {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	text := string(data)
+	for _, item := range []string{`{"start_ms":`, `{"from_ms":`, `{"settings":`, `{"started":`} {
+		text = strings.ReplaceAll(text, item, "\n"+item)
+	}
+	return []byte(text + "\n"), nil
+}
+
+// WriteFile writes under another name beside the path, then takes its place.
+func WriteFile(path string, data []byte) (err error) {
+	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(temp.Name()))
+		}
+	}()
+	_, err = temp.Write(data)
+	if err = errors.Join(err, temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), path)
+}
+
+// Read reads results and refuses those of another layout.
+func Read(path string) (*Result, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("results: %w", err)
+	}
+	var version struct {
+		Schema *int `json:"schema_version"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return nil, fmt.Errorf("results %s: %w", path, err)
+	}
+	if version.Schema == nil {
+		return nil, fmt.Errorf("results %s: it has no schema_version: it is no results file of mlxrank bench", path)
+	}
+	if *version.Schema != Schema {
+		return nil, fmt.Errorf("results %s: found schema version %d, expected %d: measure again with this version of mlxrank", path, *version.Schema, Schema)
+	}
+	var r Result
+	if err := json.Unmarshal(data, &r); err != nil {
+		return nil, fmt.Errorf("results %s: %w", path, err)
+	}
+	return &r, nil
+}

@@ -1,0 +1,178 @@
+// Package results is what benchmarks leave behind: a versioned JSON file with
+// every request timing, from which report, plots and comparisons are made.
+package results
+
+import (
+	"time"
+
+	"github.com/mlxrank/mlxrank/bench/experiment"
+)
+
+// Schema is the version of the file's layout. A file of another version is
+// refused.
+const Schema = 1
+
+// A Result is all that a benchmark found. Pointers are nil for what was not
+// measured.
+type Result struct {
+	Schema      int         `json:"schema_version"`
+	Name        string      `json:"name"`
+	Description string      `json:"description"`
+	Started     time.Time   `json:"started"`
+	Finished    *time.Time  `json:"finished"` // null if it was interrupted
+	Swept       []string    `json:"swept"`    // settings with several values
+	Environment Environment `json:"environment"`
+	Points      []Point     `json:"points"`
+}
+
+// Environment is the machine and the program.
+type Environment struct {
+	Program string `json:"program"` // its version
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Chip    string `json:"chip"`
+	Cores   int    `json:"cores"`
+	Memory  int64  `json:"memory_bytes"`
+	Power   string `json:"power"` // mains or battery, "" if not known
+}
+
+// A Point is one combination of settings.
+type Point struct {
+	Settings experiment.Settings `json:"settings"`
+	Error    string              `json:"error,omitempty"` // why it failed
+	Engine   *Engine             `json:"engine"`          // null if it could not be opened
+	Runs     []Run               `json:"runs"`
+}
+
+// Done says whether nothing of the point is left to measure.
+func (p *Point) Done() bool { return p.Error == "" && len(p.Runs) >= p.Settings.Runs }
+
+// Engine is what really ran.
+type Engine struct {
+	Device      string  `json:"device"`
+	DeviceName  string  `json:"device_name"`
+	DType       string  `json:"dtype"`
+	Kernels     string  `json:"kernels"`
+	MaxLength   int     `json:"max_length"`
+	MLX         string  `json:"mlx"`
+	MLXC        string  `json:"mlx_c"`
+	Shim        int     `json:"shim_abi"`
+	BLAS        string  `json:"blas"`
+	ModelSHA256 string  `json:"model_sha256"` // of its files of weights
+	StartupMS   float64 `json:"startup_ms"`
+	MaxBatch    int     `json:"max_batch"`
+
+	Workload       string `json:"workload"`
+	WorkloadPairs  int    `json:"workload_pairs"`
+	WorkloadSHA256 string `json:"workload_sha256"`
+	TokenLengths   []int  `json:"token_lengths"` // of its pairs, ascending
+	Truncated      int    `json:"truncated_pairs"`
+}
+
+// A Run is one measurement of a point. Times are in milliseconds since its
+// start.
+type Run struct {
+	Started       time.Time `json:"started"`
+	WallMS        float64   `json:"wall_ms"` // from before the first request to after the last
+	DeviceBusyPct *float64  `json:"device_busy_pct"`
+	Refused       int       `json:"refused"` // requests that the engine had no room for
+	Refusal       string    `json:"refusal,omitempty"`
+	Requests      []Request `json:"requests"`
+	Samples       []Sample  `json:"samples"`
+	Workers       []Worker  `json:"workers"`
+}
+
+// A Request is one request's figures. Latency counts from the time it was
+// meant to start, which is that of its schedule in an open loop.
+type Request struct {
+	StartMS        float64 `json:"start_ms"` // meant to
+	LateMS         float64 `json:"late_ms"`  // by how much it was sent later
+	LatencyMS      float64 `json:"latency_ms"`
+	InferenceMS    float64 `json:"inference_ms"`
+	TokenizationMS float64 `json:"tokenization_ms"`
+	QueueWaitMS    float64 `json:"queue_wait_ms"`
+	Pairs          int     `json:"pairs"`
+	Tokens         int     `json:"tokens"`
+	ComputedTokens int     `json:"computed_tokens"`
+	Truncated      int     `json:"truncated"`
+}
+
+// OtherMS is what is left of the latency beside its stages.
+func (r Request) OtherMS() float64 {
+	return r.LatencyMS - r.InferenceMS - r.TokenizationMS - r.QueueWaitMS
+}
+
+// EndMS is when the request was answered.
+func (r Request) EndMS() float64 { return r.StartMS + r.LatencyMS }
+
+// A Sample is an interval of the clock that watches a run. Figures of requests
+// are means over those that ended in it, null if none did.
+type Sample struct {
+	FromMS            float64  `json:"from_ms"`
+	ToMS              float64  `json:"to_ms"`
+	GPUMemoryMB       *float64 `json:"gpu_memory_mb"`
+	GPUUtilizationPct *float64 `json:"gpu_utilization_pct"`
+	ProcessMemoryMB   *float64 `json:"process_memory_mb"`
+	CPUUsagePct       *float64 `json:"cpu_usage_pct"`
+	DeviceBusyPct     *float64 `json:"device_busy_pct"`
+	LatencyMS         *float64 `json:"latency_ms"`
+	ThroughputPairsS  float64  `json:"throughput_pairs_s"`
+	TokenizationMS    *float64 `json:"tokenization_ms"`
+	InferenceMS       *float64 `json:"inference_ms"`
+	QueueWaitMS       *float64 `json:"queue_wait_ms"`
+	OtherMS           *float64 `json:"other_ms"`
+	PaddingWastePct   *float64 `json:"padding_waste_pct"`
+}
+
+// A Worker is one of the threads that compute shards.
+type Worker struct {
+	ID      int     `json:"id"`
+	Shards  int64   `json:"shards"`
+	Pairs   int64   `json:"pairs"`
+	Tokens  int64   `json:"tokens"`
+	BusyMS  float64 `json:"busy_ms"`
+	MeanMS  float64 `json:"mean_ms"` // of a shard
+	BusyPct float64 `json:"busy_pct"`
+}
+
+// Pairs is how many pairs the run scored.
+func (r *Run) Pairs() int {
+	n := 0
+	for _, request := range r.Requests {
+		n += request.Pairs
+	}
+	return n
+}
+
+// Throughput is pairs per second of wall time.
+func (r *Run) Throughput() float64 { return float64(r.Pairs()) / (r.WallMS / 1000) }
+
+// Latencies lists those of the requests, in the order of their ends.
+func (r *Run) Latencies() []float64 {
+	out := make([]float64, len(r.Requests))
+	for i, request := range r.Requests {
+		out[i] = request.LatencyMS
+	}
+	return out
+}
+
+// Typical is the run whose throughput is the median, the lower of two: the one
+// that a report shows. It is nil of a point without runs.
+func (p *Point) Typical() *Run {
+	var best *Run
+	for i := range p.Runs {
+		below, equal := 0, 0
+		for k := range p.Runs {
+			switch a, b := p.Runs[k].Throughput(), p.Runs[i].Throughput(); {
+			case a < b:
+				below++
+			case a == b && k < i:
+				equal++
+			}
+		}
+		if below+equal == (len(p.Runs)-1)/2 {
+			best = &p.Runs[i]
+		}
+	}
+	return best
+}

@@ -1,0 +1,54 @@
+package results
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestTypical(t *testing.T) {
+	run := func(wall float64) Run { return Run{WallMS: wall, Requests: []Request{{Pairs: 100}}} }
+	for _, test := range []struct {
+		walls []float64
+		want  int
+	}{{[]float64{5}, 0}, {[]float64{5, 4}, 0}, {[]float64{4, 5}, 1}, {[]float64{3, 5, 4}, 2}, {[]float64{4, 4, 4}, 1}, {[]float64{1, 2, 3, 4}, 2}} {
+		var p Point
+		for _, wall := range test.walls {
+			p.Runs = append(p.Runs, run(wall))
+		}
+		if p.Typical() != &p.Runs[test.want] {
+			t.Errorf("%v: want run %d", test.walls, test.want)
+		}
+	}
+	if new(Point).Typical() != nil {
+		t.Error("a run of none")
+	}
+}
+
+func TestWriteKeepsWhatWasThere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.json")
+	r := &Result{Schema: Schema, Name: `a "name" with {"settings":`, Points: []Point{{Runs: []Run{{Requests: []Request{{Pairs: 1}, {Pairs: 2}}}}}}}
+	if err := Write(path, r); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Read(path)
+	if err != nil || got.Name != r.Name || len(got.Points[0].Runs[0].Requests) != 2 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	data, err := os.ReadFile(path)
+	if err != nil || strings.Count(string(data), "\n") < 5 {
+		t.Errorf("requests are not on lines of their own: %v\n%s", err, data)
+	}
+	nan := 0.0
+	r.Points[0].Runs[0].WallMS = nan / nan
+	if err := Write(path, r); err == nil {
+		t.Error("NaN is written")
+	}
+	if again, err := os.ReadFile(path); err != nil || string(again) != string(data) {
+		t.Errorf("a failed write has changed the file: %v", err)
+	}
+	if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v", entries, err)
+	}
+}

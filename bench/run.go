@@ -1,0 +1,325 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/bench/experiment"
+	"github.com/mlxrank/mlxrank/bench/plots"
+	"github.com/mlxrank/mlxrank/bench/report"
+	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/bench/workload"
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// ErrInput marks errors of what a benchmark was given, found before anything
+// was measured: files, folders and settings that do not fit.
+var ErrInput = errors.New("input")
+
+// inputError is an error that is ErrInput too, with its own text alone.
+type inputError struct{ error }
+
+func (e inputError) Is(target error) bool { return target == ErrInput }
+func (e inputError) Unwrap() error        { return e.error }
+
+// ErrFailed says that points of an experiment failed; the others stand.
+var ErrFailed = errors.New("failed")
+
+// Options say how to run a benchmark.
+type Options struct {
+	Folder   string // for the results
+	Resume   bool   // go on with what is there
+	Engine   engine.Config
+	Program  string // its version
+	Log      zerolog.Logger
+	Progress func(Progress) // called now and then from a goroutine of its own; nil for nobody
+	Every    time.Duration  // how often
+
+	withoutPlots bool // in tests: drawing takes long under the race detector
+}
+
+// A session is one call of Run: its experiment and what it has found so far.
+type session struct {
+	Options
+	experiment *experiment.Experiment
+	files      results.Files
+	workload   *workload.Workload
+	result     *results.Result
+	progress   *reporter
+}
+
+// Run measures the points of an experiment, one after another, and writes the
+// results after each run. A point that fails is recorded, the others go on, and
+// the error is ErrFailed at the end. If ctx ends, what is complete is kept and
+// the error is that of ctx.
+func Run(ctx context.Context, e *experiment.Experiment, o Options) (*results.Result, error) {
+	s, err := newSession(e, o)
+	if err != nil {
+		return nil, err
+	}
+	var steps []step
+	for i := range s.result.Points {
+		p := &s.result.Points[i]
+		for run := len(p.Runs); run < p.Settings.Runs; run++ {
+			steps = append(steps, s.step(p, run))
+		}
+	}
+	s.progress = newReporter(o, steps)
+	defer s.progress.close()
+	for i := range s.result.Points {
+		p := &s.result.Points[i]
+		if err := s.measure(ctx, p, p.Settings.Runs); err != nil {
+			return s.result, errors.Join(err, s.write())
+		}
+	}
+	return s.result, s.finish()
+}
+
+// RunInTurns measures two experiments in rounds: all points of the first, then
+// all of the second, and again. What else the machine does meanwhile then comes
+// to both alike.
+func RunInTurns(ctx context.Context, experiments [2]*experiment.Experiment, rounds int, o Options) (r [2]*results.Result, err error) {
+	if a, b := experiments[0].Name, experiments[1].Name; a == b {
+		return r, inputError{fmt.Errorf("both experiments are named %s, so that one's results would take the other's place: give one another name", a)}
+	}
+	var sessions [2]*session
+	var steps []step
+	for i, e := range experiments {
+		for k := range e.Points {
+			e.Points[k].Runs = rounds
+		}
+		if sessions[i], err = newSession(e, o); err != nil {
+			return r, err
+		}
+		r[i] = sessions[i].result
+	}
+	for round := range rounds {
+		for _, s := range sessions {
+			for i := range s.result.Points {
+				steps = append(steps, s.step(&s.result.Points[i], round))
+			}
+		}
+	}
+	progress := newReporter(o, steps)
+	defer progress.close()
+	for round := range rounds {
+		for _, s := range sessions {
+			s.progress = progress
+			for i := range s.result.Points {
+				if err := s.measure(ctx, &s.result.Points[i], round+1); err != nil {
+					return r, errors.Join(err, sessions[0].write(), sessions[1].write())
+				}
+			}
+		}
+	}
+	return r, errors.Join(sessions[0].finish(), sessions[1].finish())
+}
+
+func newSession(e *experiment.Experiment, o Options) (*session, error) {
+	s := &session{Options: o, experiment: e, files: results.Files{Dir: o.Folder, Name: e.Name}}
+	if err := s.begin(); err != nil {
+		return nil, inputError{err}
+	}
+	return s, nil
+}
+
+func (s *session) step(p *results.Point, run int) step {
+	label := s.result.Name + ", " + p.Settings.Label(s.result.Swept)
+	if p.Settings.Runs > 1 {
+		label += fmt.Sprintf(", run %d of %d", run+1, p.Settings.Runs)
+	}
+	return step{point: p, run: run, settings: p.Settings, label: label}
+}
+
+// finish writes everything once all is measured.
+func (s *session) finish() error {
+	now := time.Now()
+	s.result.Finished = &now
+	if err := s.write(); err != nil {
+		return err
+	}
+	return failures(s.result)
+}
+
+func failures(r *results.Result) error {
+	n := 0
+	first := ""
+	for _, p := range r.Points {
+		if p.Error != "" {
+			if n++; n == 1 {
+				first = p.Settings.Label(r.Swept) + ": " + p.Error
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d points %w: %s", n, len(r.Points), ErrFailed, first)
+}
+
+// begin reads what is needed and takes care of earlier results.
+func (s *session) begin() (err error) {
+	if err := s.files.Prepare(); err != nil {
+		return err
+	}
+	first := s.experiment.Points[0]
+	if s.workload, err = workload.Open(first.Dataset, first.DatasetSize); err != nil {
+		return err
+	}
+	for _, p := range s.experiment.Points {
+		if p.Batch > len(s.workload.Pairs) {
+			return fmt.Errorf("batch: %d, but dataset %s has %d pairs: a request would hold pairs twice", p.Batch, first.Dataset, len(s.workload.Pairs))
+		}
+	}
+	s.result = &results.Result{
+		Schema: results.Schema, Name: s.experiment.Name, Description: s.experiment.Description,
+		Started: time.Now(), Swept: s.experiment.Swept, Environment: environment(s.Program, s.Log),
+	}
+	for _, p := range s.experiment.Points {
+		s.result.Points = append(s.result.Points, results.Point{Settings: p})
+	}
+	if s.Resume {
+		return s.resume()
+	}
+	kept, err := s.files.Keep()
+	if kept != "" {
+		s.Log.Info().Str("folder", kept).Msg("earlier results kept")
+	}
+	return err
+}
+
+// resume takes over the points that are done. Without results there is nothing
+// to take over.
+func (s *session) resume() error {
+	earlier, err := results.Read(s.files.JSON())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	same := slices.EqualFunc(earlier.Points, s.result.Points, func(a, b results.Point) bool { return a.Settings == b.Settings })
+	if !same {
+		return fmt.Errorf("%s is of another experiment than the one to go on with: run without --resume, which keeps it", s.files.JSON())
+	}
+	// A later version may measure otherwise, and another machine does.
+	if a, b := earlier.Environment, s.result.Environment; a.Program != b.Program || a.Chip != b.Chip || a.Cores != b.Cores {
+		return fmt.Errorf("%s is from mlxrank %s on %d cores of %s, this is %s on %d of %s: run without --resume, which keeps it",
+			s.files.JSON(), a.Program, a.Cores, a.Chip, b.Program, b.Cores, b.Chip)
+	}
+	for i := range earlier.Points {
+		earlier.Points[i].Error = "" // tried again
+	}
+	earlier.Finished = nil
+	s.result = earlier
+	return nil
+}
+
+// measure measures what is left of a point up to so many runs. Its failure is
+// recorded; what is returned ends the experiment.
+func (s *session) measure(ctx context.Context, p *results.Point, runs int) error {
+	if p.Error != "" || len(p.Runs) >= runs {
+		return nil
+	}
+	err := s.runPoint(ctx, p, runs)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
+		p.Error = err.Error()
+		s.Log.Error().Err(err).Str("point", p.Settings.Label(s.result.Swept)).Msg("point failed")
+	}
+	return s.writeReport(nil)
+}
+
+// runPoint opens an engine, warms it up and measures the runs that are left.
+func (s *session) runPoint(ctx context.Context, p *results.Point, runs int) (err error) {
+	t, err := openTarget(ctx, s.Engine, p.Settings, s.workload)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.close(ctx)) }()
+	p.Engine = &t.facts
+	for k := range p.Settings.Warmup {
+		if _, err := t.do(ctx, k); err != nil {
+			return fmt.Errorf("warm-up: %w", err)
+		}
+	}
+	for len(p.Runs) < runs {
+		run, err := s.runOnce(ctx, t, p)
+		if err != nil {
+			return err
+		}
+		p.Runs = append(p.Runs, *run)
+		// Written at once, so that no more than a run is lost. What fails here
+		// fails after the point too, and ends the experiment there.
+		if err := results.Write(s.files.JSON(), s.result); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runOnce is one run.
+func (s *session) runOnce(ctx context.Context, t *target, p *results.Point) (*results.Run, error) {
+	l := &load{settings: t.settings, do: t.do}
+	before := t.engine.Stats()
+	run := &results.Run{Started: time.Now()}
+	watcher := startSampler(t.read)
+	l.start = watcher.start // one clock for both
+	s.progress.begin(p, len(p.Runs), l)
+	err := l.run(ctx)
+	s.progress.end()
+	wall := time.Since(l.start)
+	run.Samples = watcher.finish(l.requests)
+	if err != nil {
+		return nil, err
+	}
+	run.WallMS = milliseconds(wall)
+	run.Requests = l.requests
+	if l.refused > 0 {
+		run.Refused, run.Refusal = l.refused, l.refusal.Error()
+	}
+	if t.settings.Mode != experiment.TokenizationOnly {
+		after := t.engine.Stats()
+		busy := 100 * (after.Busy - before.Busy).Seconds() / (after.Elapsed - before.Elapsed).Seconds()
+		run.DeviceBusyPct = &busy
+		run.Workers = workers(before, after)
+	} else {
+		dropInference(run.Samples)
+	}
+	return run, nil
+}
+
+// dropInference takes out what mode tokenization-only does not measure.
+func dropInference(rows []results.Sample) {
+	for i := range rows {
+		rows[i].InferenceMS, rows[i].QueueWaitMS, rows[i].DeviceBusyPct = nil, nil, nil
+	}
+}
+
+// write writes results, plots and report.
+func (s *session) write() error {
+	var drawn []report.Plot
+	if !s.withoutPlots {
+		var err error
+		if drawn, err = plots.Draw(s.result, s.files.Plots()); err != nil {
+			return err
+		}
+	}
+	return s.writeReport(drawn)
+}
+
+// writeReport writes results and report, without plots while more is to come.
+func (s *session) writeReport(drawn []report.Plot) error {
+	if err := results.Write(s.files.JSON(), s.result); err != nil {
+		return err
+	}
+	return results.WriteFile(s.files.Report(), report.Markdown(s.result, drawn))
+}

@@ -1,0 +1,87 @@
+package bench
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/bench/results"
+)
+
+func pointer[T any](v T) *T { return &v }
+
+// sample runs a sampler for a while and gives its rows.
+func sample(d time.Duration, requests []results.Request) (*sampler, []results.Sample) {
+	var busy, clock time.Duration
+	memory := 7.0
+	s := startSampler(func() gauge {
+		busy += time.Microsecond // half the time by a clock of its own
+		clock += 2 * time.Microsecond
+		return gauge{cpu: cpuTime(), busy: pointer(busy), busyClock: clock, gpuMemoryMB: &memory}
+	})
+	time.Sleep(d)
+	return s, s.finish(requests)
+}
+
+func TestRows(t *testing.T) {
+	for _, d := range []time.Duration{30 * time.Millisecond, 300 * time.Millisecond, 1300 * time.Millisecond} {
+		s, rows := sample(d, nil)
+		if len(rows) < fewestRows || len(rows) > 3*fewestRows {
+			t.Errorf("%d rows of %v", len(rows), d)
+		}
+		for i, row := range rows {
+			if i > 0 && row.FromMS != rows[i-1].ToMS || row.ToMS <= row.FromMS {
+				t.Errorf("%v: row %d is from %v to %v", d, i, row.FromMS, row.ToMS)
+			}
+			if row.CPUUsagePct == nil || *row.CPUUsagePct < 0 || row.GPUMemoryMB == nil || row.GPUUtilizationPct != nil || row.LatencyMS != nil ||
+				row.DeviceBusyPct == nil || math.Abs(*row.DeviceBusyPct-50) > 1e-9 {
+				t.Errorf("%v: row %d: %+v", d, i, row)
+			}
+		}
+		if first, end := rows[0].FromMS, rows[len(rows)-1].ToMS; first > 1 || end < milliseconds(d) {
+			t.Errorf("%v: rows are from %v to %v", d, first, end)
+		}
+		if s.every >= sampleEvery {
+			t.Errorf("%v: every %v", d, s.every)
+		}
+	}
+}
+
+// From 5 s on the clock has 500 ms, whatever was before.
+func TestClockSlowsDown(t *testing.T) {
+	s := &sampler{every: firstEvery}
+	for now := time.Duration(0); now < 30*time.Second; now += s.every {
+		s.ticks = append(s.ticks, tick{k: int(now / s.every), at: now})
+		s.slowDown()
+		if rows := len(s.ticks) - 1; now > 20*firstEvery && rows < fewestRows {
+			t.Fatalf("%d rows at %v", rows, now)
+		}
+		if now > 5*time.Second && s.every != sampleEvery {
+			t.Fatalf("every %v at %v", s.every, now)
+		}
+	}
+	for i, tick := range s.ticks {
+		if tick.at != time.Duration(i)*sampleEvery {
+			t.Errorf("tick %d at %v", i, tick.at)
+		}
+	}
+}
+
+func TestFillRows(t *testing.T) {
+	rows := []results.Sample{{FromMS: 0, ToMS: 500}, {FromMS: 500, ToMS: 1000}, {FromMS: 1000, ToMS: 1500}}
+	fillRows(rows, []results.Request{
+		{StartMS: 0, LatencyMS: 200, InferenceMS: 100, TokenizationMS: 50, QueueWaitMS: 30, Pairs: 32, Tokens: 90, ComputedTokens: 100},
+		{StartMS: 200, LatencyMS: 300, InferenceMS: 200, TokenizationMS: 70, QueueWaitMS: 10, Pairs: 32, Tokens: 80, ComputedTokens: 100},
+		{StartMS: 500, LatencyMS: 1000.5, Pairs: 16},
+	})
+	if rows[0].ThroughputPairsS != 128 || *rows[0].LatencyMS != 250 || *rows[0].InferenceMS != 150 || *rows[0].TokenizationMS != 60 ||
+		*rows[0].QueueWaitMS != 20 || *rows[0].OtherMS != 20 || math.Abs(*rows[0].PaddingWastePct-15) > 1e-9 {
+		t.Errorf("%+v", rows[0])
+	}
+	if rows[1].ThroughputPairsS != 0 || rows[1].LatencyMS != nil || rows[1].PaddingWastePct != nil {
+		t.Errorf("a row in which nothing ended: %+v", rows[1])
+	}
+	if rows[2].ThroughputPairsS != 32 || *rows[2].LatencyMS != 1000.5 || rows[2].PaddingWastePct != nil {
+		t.Errorf("%+v", rows[2])
+	}
+}

@@ -1,0 +1,72 @@
+package stats
+
+import (
+	"math"
+	"math/rand/v2"
+)
+
+// An Interval is a 95 % confidence interval.
+type Interval struct{ Low, High float64 }
+
+// None is the interval of what cannot have one.
+var None = Interval{math.NaN(), math.NaN()}
+
+const replicates = 10_000
+
+// MeanInterval is the confidence interval of the mean by the percentile
+// bootstrap: the values are drawn again, with replacement, many times. One
+// value says nothing of its spread.
+func MeanInterval(values []float64) Interval {
+	if len(values) < 2 {
+		return None
+	}
+	return bootstrap(func(random *rand.Rand) float64 {
+		return drawMean(random, values)
+	})
+}
+
+// RatioInterval is that of the ratio of the mean of b to the mean of a, where
+// the two were measured apart and are drawn apart.
+func RatioInterval(a, b []float64) Interval {
+	if len(a) < 2 || len(b) < 2 {
+		return None
+	}
+	return bootstrap(func(random *rand.Rand) float64 {
+		return drawMean(random, b) / drawMean(random, a)
+	})
+}
+
+// PairedRatioInterval is that of the ratio where a and b were measured in turns:
+// each round is drawn as a whole, so that what slowed both down cancels out.
+func PairedRatioInterval(a, b []float64) Interval {
+	if len(a) < 2 || len(a) != len(b) {
+		return None
+	}
+	return bootstrap(func(random *rand.Rand) float64 {
+		var sumA, sumB float64
+		for range a {
+			i := random.IntN(len(a))
+			sumA += a[i]
+			sumB += b[i]
+		}
+		return sumB / sumA
+	})
+}
+
+// bootstrap is repeatable: its random numbers are always the same.
+func bootstrap(draw func(*rand.Rand) float64) Interval {
+	random := rand.New(rand.NewPCG(1, 2))
+	drawn := make([]float64, replicates)
+	for i := range drawn {
+		drawn[i] = draw(random)
+	}
+	return Interval{Percentile(drawn, 2.5), Percentile(drawn, 97.5)}
+}
+
+func drawMean(random *rand.Rand, values []float64) float64 {
+	sum := 0.0
+	for range values {
+		sum += values[random.IntN(len(values))]
+	}
+	return sum / float64(len(values))
+}

@@ -1,0 +1,194 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/bench/experiment"
+	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/bench/workload"
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// A target is an engine opened with the settings of a point. All that the
+// benchmark uses of the engine is in this file.
+type target struct {
+	settings experiment.Settings
+	workload *workload.Workload
+	engine   *engine.Engine
+	tokens   []engine.Tokens // of the workload's pairs that are used, all but in mode full dropped
+	facts    results.Engine
+	slow     *slowGauges
+	log      zerolog.Logger
+}
+
+// openTarget opens an engine; base says what no experiment does.
+func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, w *workload.Workload) (*target, error) {
+	config := base
+	config.Model, config.Adapter = s.Model, s.Adapter
+	config.Device, config.DType, config.MaxLength = s.Device, s.DType, s.MaxLength
+	config.MaxBatch, config.MaxBatchTokens = s.MaxBatch, s.MaxBatchTokens
+	config.Threads, config.TokenizerWorkers = s.CPUShards, s.TokenizerWorkers
+	config.Policy, config.LengthAware = s.Policy, "on"
+	if s.Policy == experiment.Window {
+		config.Timeout = time.Duration(s.Timeout)
+	}
+	if !s.LengthAware {
+		config.LengthAware = "off"
+	}
+	e, err := engine.Open(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{settings: s, workload: w, engine: e, log: base.Logger}
+	if err := t.prepare(ctx); err != nil {
+		return nil, errors.Join(err, t.close(ctx))
+	}
+	return t, nil
+}
+
+// prepare tokenises the pairs that are used, for the histogram of lengths and
+// for the mode that begins with tokens.
+func (t *target) prepare(ctx context.Context) (err error) {
+	used := len(t.workload.Pairs)
+	if n := t.settings.Requests; n > 0 {
+		used = min(used, max(n, t.settings.Warmup)*t.settings.Batch)
+	}
+	if t.tokens, err = t.engine.Tokenize(ctx, t.workload.Pairs[:used]); err != nil {
+		return err
+	}
+	if err := t.describe(); err != nil {
+		return err
+	}
+	if t.settings.Mode != experiment.InferenceOnly {
+		t.tokens = nil
+	}
+	t.slow, err = newSlowGauges(t.log)
+	return err
+}
+
+// describe says what really runs.
+func (t *target) describe() (err error) {
+	info := t.engine.Info()
+	t.facts = results.Engine{
+		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, Kernels: info.Kernels, MaxLength: info.MaxLength,
+		MLX: info.Library.MLXFound, MLXC: info.Library.MLXC, Shim: info.Library.ABI, BLAS: info.Library.BLAS,
+		StartupMS: milliseconds(info.Startup.Total), MaxBatch: info.MaxBatch,
+		Workload: t.workload.Name, WorkloadPairs: len(t.tokens), WorkloadSHA256: t.workload.SHA256,
+	}
+	for _, tokens := range t.tokens {
+		for len(t.facts.TokenLengths) <= len(tokens.IDs) {
+			t.facts.TokenLengths = append(t.facts.TokenLengths, 0)
+		}
+		t.facts.TokenLengths[len(tokens.IDs)]++
+		if tokens.Truncated {
+			t.facts.Truncated++
+		}
+	}
+	adapter := info.Adapter
+	if adapter == weights.Builtin {
+		adapter = "" // it is part of the program
+	}
+	t.facts.ModelSHA256, err = weightsHash(info.Dir, adapter)
+	return err
+}
+
+// do sends request i as the mode says.
+func (t *target) do(ctx context.Context, i int) (results.Request, error) {
+	batch := t.settings.Batch
+	switch t.settings.Mode {
+	case experiment.TokenizationOnly:
+		start := time.Now()
+		tokens, err := t.engine.Tokenize(ctx, t.workload.At(i, batch))
+		r := results.Request{Pairs: batch, TokenizationMS: milliseconds(time.Since(start))}
+		for _, pair := range tokens {
+			r.Tokens += len(pair.IDs)
+			if pair.Truncated {
+				r.Truncated++
+			}
+		}
+		return r, err
+	case experiment.InferenceOnly:
+		pairs := make([]engine.Tokens, batch)
+		for k := range pairs {
+			pairs[k] = t.tokens[(i*batch+k)%len(t.tokens)]
+		}
+		return request(t.engine.ScoreTokens(ctx, pairs))
+	}
+	return request(t.engine.Score(ctx, t.workload.At(i, batch)))
+}
+
+// request takes over what the engine says of a request. Identical pairs are
+// executed once and count once.
+func request(r *engine.Result, err error) (results.Request, error) {
+	if err != nil {
+		return results.Request{}, err
+	}
+	return results.Request{
+		InferenceMS:    milliseconds(r.Timings.Inference),
+		TokenizationMS: milliseconds(r.Timings.Tokenization),
+		QueueWaitMS:    milliseconds(r.Timings.QueueWait),
+		Pairs:          r.Distinct,
+		Tokens:         r.Tokens,
+		ComputedTokens: r.ComputedTokens,
+		Truncated:      r.Truncated,
+	}, nil
+}
+
+// read reads the gauges.
+func (t *target) read() gauge {
+	g := gauge{cpu: cpuTime()}
+	stats := t.engine.Stats()
+	g.busy, g.busyClock = &stats.Busy, stats.Elapsed
+	if memory, err := t.engine.Memory(); err != nil {
+		t.log.Debug().Err(err).Msg("MLX's memory figures")
+	} else {
+		mb := float64(memory.Active+memory.Cache) / (1 << 20)
+		g.gpuMemoryMB = &mb
+	}
+	g.processMemoryMB, g.gpuUtilizationPct = t.slow.last()
+	return g
+}
+
+// workers says what the lanes did between two readings.
+func workers(before, after engine.Stats) []results.Worker {
+	var workers []results.Worker
+	for i, lane := range after.Lanes {
+		if i < len(before.Lanes) {
+			lane.Shards -= before.Lanes[i].Shards
+			lane.Pairs -= before.Lanes[i].Pairs
+			lane.Tokens -= before.Lanes[i].Tokens
+			lane.Busy -= before.Lanes[i].Busy
+		}
+		if lane.Shards == 0 {
+			continue
+		}
+		workers = append(workers, results.Worker{
+			ID: i, Shards: lane.Shards, Pairs: lane.Pairs, Tokens: lane.Tokens,
+			BusyMS: milliseconds(lane.Busy), MeanMS: milliseconds(lane.Busy) / float64(lane.Shards),
+			BusyPct: 100 * lane.Busy.Seconds() / (after.Elapsed - before.Elapsed).Seconds(),
+		})
+	}
+	return workers
+}
+
+// close frees the engine. After an interrupt it does not wait for what runs and
+// serves nobody.
+func (t *target) close(ctx context.Context) error {
+	if t.slow != nil {
+		t.slow.close()
+	}
+	if ctx.Err() == nil {
+		return t.engine.Close()
+	}
+	go func() {
+		if err := t.engine.Close(); err != nil {
+			t.log.Warn().Err(err).Msg("close after an interrupt")
+		}
+	}()
+	return nil
+}

@@ -1,0 +1,63 @@
+package workload
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// maxLine bounds the memory one line can take.
+const maxLine = 16 << 20
+
+// readLines reads up to size pairs, one a line; blank lines are skipped.
+func readLines(r io.Reader, parse func([]byte) (engine.Pair, error), size int) ([]engine.Pair, error) {
+	var pairs []engine.Pair
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
+	number := 0
+	for len(pairs) < size && lines.Scan() {
+		number++
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		pair, err := parse(lines.Bytes())
+		if err != nil {
+			return nil, fmt.Errorf("line %d: %w", number, err)
+		}
+		pairs = append(pairs, pair)
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("after line %d: %w", number, err)
+	}
+	return pairs, nil
+}
+
+// jsonLine reads an object with the strings "query" and "document".
+func jsonLine(line []byte) (engine.Pair, error) {
+	var fields struct{ Query, Document *string }
+	if err := json.Unmarshal(line, &fields); err != nil {
+		return engine.Pair{}, err
+	}
+	if fields.Query == nil || fields.Document == nil {
+		return engine.Pair{}, errors.New(`expected an object with the strings "query" and "document"`)
+	}
+	return engine.Pair{Query: *fields.Query, Document: *fields.Document}, nil
+}
+
+// tsvLine reads a line of MS MARCO's top-1000 files: query id, passage id,
+// query, passage.
+func tsvLine(line []byte) (engine.Pair, error) {
+	fields := bytes.Split(bytes.TrimSuffix(line, []byte("\r")), []byte("\t"))
+	if len(fields) != 4 {
+		return engine.Pair{}, fmt.Errorf("found %d fields, expected 4 with tabs between them: query id, passage id, query, passage", len(fields))
+	}
+	if len(fields[2]) == 0 || len(fields[3]) == 0 {
+		return engine.Pair{}, errors.New("its query or passage is empty")
+	}
+	return engine.Pair{Query: string(fields[2]), Document: string(fields[3])}, nil
+}

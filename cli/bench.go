@@ -1,0 +1,186 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/bench"
+	"github.com/mlxrank/mlxrank/bench/compare"
+	"github.com/mlxrank/mlxrank/bench/experiment"
+	reports "github.com/mlxrank/mlxrank/bench/report"
+	"github.com/mlxrank/mlxrank/bench/results"
+)
+
+var benchFormatChoice = choice{"format", "print the summary as `FORMAT`", "text", []string{"text", "benchstat"}}
+
+func benchCommand(s Streams) *cli.Command {
+	flags := []cli.Flag{
+		&cli.BoolFlag{Name: "resume", DisableDefaultText: true, Usage: "go on with the results that are there"},
+		benchFormatChoice.flag(),
+	}
+	return &cli.Command{
+		Name:      "bench",
+		Usage:     "measure latency and throughput, and write a report",
+		UsageText: "mlxrank bench [flags] [EXPERIMENT.yaml]\nmlxrank bench compare [flags] A B",
+		Description: "An experiment is YAML with the names of the flags below as keys, with _ for -, and\n" +
+			"with name and description. Where several values of a flag can be compared, the key may\n" +
+			"be a list, and the flag values with commas between them: all combinations are\n" +
+			"measured. (device, dtype, max_length, max_batch and max_batch_tokens are lists in YAML only.) Flags go before the\n" +
+			"experiment's file, and the file before the environment and the config file.\n\n" +
+			"The report is written to NAME_results.md in the folder of results, with all request\n" +
+			"timings beside it as JSON, and plots. Earlier results are moved into a folder named by\n" +
+			"their time. A point that fails is reported as ERROR, the others go on, and the exit\n" +
+			"status is 1. What is complete when the run is interrupted is kept.\n\n" +
+			examples(
+				[2]string{"The experiment of make bench", "mlxrank bench experiments/14_optimized_production.yaml"},
+				[2]string{"A sweep of nine points without a file", "mlxrank bench --model builtin --batch 8,16,32 --concurrency 1,2,4 --requests 20"},
+				[2]string{"An open loop: five requests a second on average, for a minute", "mlxrank bench --model builtin --rate 5 --duration 60s"},
+				[2]string{"For Go's benchstat", "mlxrank bench --model builtin --runs 6 --format benchstat >new.txt"},
+			),
+		Flags:       slices.Concat(flags, benchFlags()),
+		Subcommands: []*cli.Command{compareCommand(s)},
+		Action:      func(c *cli.Context) error { return runBench(c, s) },
+	}
+}
+
+// benchFlags are those of everything that measures.
+func benchFlags() []cli.Flag {
+	flags := []cli.Flag{&cli.StringFlag{Name: "results", Value: "results", DefaultText: "results", Usage: "write the results into `FOLDER`"}}
+	for _, key := range experiment.Keys {
+		if key.Usage == "" {
+			continue // among engineFlags
+		}
+		text := key.Def
+		if text == "" {
+			text = "none"
+		}
+		flags = append(flags, &cli.StringFlag{Name: key.Flag(), DefaultText: text, Usage: key.Usage})
+	}
+	flags = append(flags, engineFlags(defaultModel)...)
+	for _, flag := range flags {
+		// Without a terminal, progress goes to the log.
+		if f, ok := flag.(*cli.StringFlag); ok && f.Name == "log-level" {
+			f.Value, f.DefaultText = "info", "info"
+		}
+	}
+	return flags
+}
+
+func runBench(c *cli.Context, s Streams) error {
+	if err := benchFormatChoice.check(c, "--format"); err != nil {
+		return err
+	}
+	if c.NArg() > 1 {
+		return usagef("bench takes one experiment, found %q and %q; bench compare --run takes two (see mlxrank bench --help)", c.Args().Get(0), c.Args().Get(1))
+	}
+	b, err := newBenchRun(c, s)
+	if err != nil {
+		return err
+	}
+	e, err := b.experiment(c.Args().First())
+	if err != nil {
+		return err
+	}
+	b.options.Resume = c.Bool("resume")
+	r, err := bench.Run(c.Context, e, b.options)
+	if err := b.end(err, r); r == nil || err != nil && !errors.Is(err, bench.ErrFailed) {
+		return err
+	}
+	text := reports.Summary(r)
+	if c.String("format") == "benchstat" {
+		text = compare.Benchmarks(r)
+	}
+	if _, werr := io.WriteString(s.Out, text); werr != nil {
+		return errors.Join(werr, err)
+	}
+	return err
+}
+
+// A benchRun is what bench and compare --run share.
+type benchRun struct {
+	options  bench.Options
+	sources  experiment.Sources // but for the file
+	progress *benchProgress
+	log      zerolog.Logger
+}
+
+func newBenchRun(c *cli.Context, s Streams) (*benchRun, error) {
+	given := map[string]bool{} // on the command line
+	for _, key := range experiment.Keys {
+		given[key.Name] = c.IsSet(key.Flag())
+	}
+	config, err := engineConfig(c, s.Err)
+	if err != nil {
+		return nil, err
+	}
+	config.QueueTokens = 0 // the engine's own bound, as a server has it
+	b := &benchRun{progress: newBenchProgress(s.Err)}
+	if b.log, err = newLogger(c.String("log-level"), c.String("log-format"), b.progress.above()); err != nil {
+		return nil, err
+	}
+	b.progress.log = b.log
+	config.Logger = b.log
+	if !c.IsSet("log-level") {
+		config.Logger = b.log.Level(zerolog.WarnLevel) // or there would be two lines a second
+	}
+	b.sources = experiment.Sources{Flags: map[string]string{}, Defaults: map[string]string{}}
+	for _, key := range experiment.Keys {
+		switch value := c.String(key.Flag()); {
+		case given[key.Name]:
+			b.sources.Flags[key.Name] = value
+		case c.IsSet(key.Flag()) || key.Name == "model": // by environment, file or default
+			b.sources.Defaults[key.Name] = value
+		}
+	}
+	b.options = bench.Options{
+		Folder: c.String("results"), Engine: config, Program: version, Log: b.log,
+		Progress: b.progress.tell, Every: b.progress.every(),
+	}
+	return b, nil
+}
+
+func (b *benchRun) experiment(file string) (*experiment.Experiment, error) {
+	sources := b.sources
+	sources.File = file
+	e, err := experiment.Open(sources)
+	if err != nil {
+		return nil, usagef("%s", strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	return e, nil
+}
+
+// end says where results are and which exit status an error means.
+func (b *benchRun) end(err error, all ...*results.Result) error {
+	b.progress.end()
+	for _, r := range all {
+		if r == nil {
+			continue
+		}
+		files := results.Files{Dir: b.options.Folder, Name: r.Name}
+		if errors.Is(err, context.Canceled) {
+			b.log.Warn().Str("report", files.Report()).Msg("interrupted: what is complete is kept, and --resume goes on with it")
+			continue
+		}
+		b.log.Info().Str("report", files.Report()).Str("json", files.JSON()).Msg("written")
+	}
+	if errors.Is(err, bench.ErrInput) {
+		return usagef("%v", err)
+	}
+	return err
+}
+
+// every is how often progress is told: on a terminal as often as one can read
+// it, else once a second, since each makes a line.
+func (p *benchProgress) every() time.Duration {
+	if p.bar != nil {
+		return 250 * time.Millisecond
+	}
+	return time.Second
+}

@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/bench"
+	"github.com/mlxrank/mlxrank/bench/results"
+)
+
+func TestBench(t *testing.T) {
+	dir := t.TempDir()
+	experiment := writeFile(t, filepath.Join(dir, "quick.yaml"), "description: A quick one\nbatch: [2, 4]\nrequests: 1000\nwarmup: 1\nmodel: none\n")
+	folder := filepath.Join(dir, "results")
+	r := mustRun(t, "", "bench", experiment, "--model", tinyModel(t), "--requests", "4", "--results", folder)
+	if !strings.HasPrefix(r.out, "## Results Summary\n") || !strings.Contains(r.out, "| 2 | 1 | 8 |") || !strings.Contains(r.out, "| 4 | 1 | 16 |") {
+		t.Errorf("standard output: %q", r.out)
+	}
+	if !strings.Contains(r.errOut, "quick_results.md") {
+		t.Errorf("standard error: %q", r.errOut)
+	}
+	stored, err := results.Read(filepath.Join(folder, "quick_results.json"))
+	if err != nil || stored.Description != "A quick one" || len(stored.Points) != 2 || stored.Environment.Program != version {
+		t.Errorf("%+v, %v", stored, err)
+	}
+	report, err := os.ReadFile(filepath.Join(folder, "quick_results.md"))
+	if err != nil || !strings.HasPrefix(string(report), "# quick\n\n_A quick one_\n") {
+		t.Errorf("%.100q, %v", report, err)
+	}
+}
+
+func TestBenchstatLines(t *testing.T) {
+	r := mustRun(t, "", "bench", "--model", tinyModel(t), "--batch", "2", "--requests", "3", "--runs", "3", "--format", "benchstat", "--results", t.TempDir())
+	if n := strings.Count(r.out, "\nBenchmarkScore/batch=2/concurrency=1 3 "); n != 3 {
+		t.Errorf("%d lines of three runs:\n%s", n, r.out)
+	}
+}
+
+// A model comes from the command line before the file, and from the file before
+// environment and config file.
+func TestBenchPrecedence(t *testing.T) {
+	dir, tiny := t.TempDir(), tinyModel(t)
+	t.Setenv("MLXRANK_MODEL", "/none/environment")
+	with := writeFile(t, filepath.Join(dir, "with.yaml"), "model: "+tiny+"\nrequests: 2\nbatch: 2\n")
+	mustRun(t, "", "bench", with, "--results", dir)
+	without := writeFile(t, filepath.Join(dir, "without.yaml"), "requests: 2\nbatch: 2\n")
+	for args, want := range map[string]string{without: "/none/environment", with + " --model /none/line": "/none/line"} {
+		r := run(t, "", append([]string{"bench", "--results", dir}, strings.Fields(args)...)...)
+		if r.status != exitFailure || !strings.Contains(r.errOut, want) {
+			t.Errorf("%s: status %d, %s", args, r.status, r.errOut)
+		}
+	}
+	t.Setenv("MLXRANK_MAX_LENGTH", "64")
+	mustRun(t, "", "bench", with, "--results", dir)
+	if stored, err := results.Read(filepath.Join(dir, "with_results.json")); err != nil || stored.Points[0].Engine.MaxLength != 64 {
+		t.Errorf("%+v, %v", stored, err)
+	}
+}
+
+func TestBenchRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := func(text string) string { return writeFile(t, filepath.Join(t.TempDir(), "x.yaml"), text) }
+	broken := writeFile(t, filepath.Join(dir, "top1000.dev.tsv"), "1\t2\tquery\tpassage\n1\t2\tquery\n")
+	other := writeFile(t, filepath.Join(dir, "other.json"), `{"schema_version": 7}`)
+	for _, test := range []struct {
+		args  []string
+		words []string
+	}{
+		{[]string{"bench", file("batchsize: 8")}, []string{"x.yaml", "line 1", `did you mean "batch"?`}},
+		{[]string{"bench", file("requests: 0")}, []string{"requests", "from 1 on"}},
+		{[]string{"bench", "--requests", "0"}, []string{"requests", "from 1 on"}},
+		{[]string{"bench", "--policy", "window"}, []string{"needs a timeout"}},
+		{[]string{"bench", "--rate", "5", "--concurrency", "5"}, []string{"concurrency and rate are both given"}},
+		{[]string{"bench", "--device", "tpu"}, []string{`"tpu"`}},
+		{[]string{"bench", "none.yaml"}, []string{"none.yaml"}},
+		{[]string{"bench", "a.yaml", "b.yaml"}, []string{"one experiment", "compare --run"}},
+		{[]string{"bench", "--format", "xml"}, []string{`--format "xml"`, "text, benchstat"}},
+		{[]string{"bench", "--dataset", broken, "--results", dir}, []string{broken, "line 2", "expected 4"}},
+		{[]string{"bench", "--results", filepath.Join(broken, "x")}, []string{"results folder"}},
+		{[]string{"bench", "compare", "a"}, []string{"takes two files, found 1"}},
+		{[]string{"bench", "compare", "a", "b"}, []string{"results", "no such file"}},
+		{[]string{"bench", "compare", other, other}, []string{"schema version 7, expected 1"}},
+		{[]string{"bench", "compare", broken, broken}, []string{"results " + broken}},
+		{[]string{"bench", "compare", "--fail-if-slower", "much", "a", "b"}, []string{`"much"`, "5%"}},
+		{[]string{"bench", "compare", "--run", "--rounds", "0", "a", "b"}, []string{"--rounds 0"}},
+		{[]string{"bench", "compare", "--run", file("batch: 2"), file("batch: 4")}, []string{"both experiments are named x"}},
+	} {
+		checkFailure(t, run(t, "", test.args...), exitUsage, test.words...)
+	}
+}
+
+// A watched buffer calls back once it holds a word.
+type watched struct {
+	mu   sync.Mutex
+	text strings.Builder
+	word string
+	seen func()
+}
+
+func (w *watched) Write(data []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, err := w.text.Write(data)
+	if strings.Contains(w.text.String(), w.word) {
+		w.seen()
+	}
+	return n, err
+}
+
+// TestBenchInterrupted ends a run while it is measuring.
+func TestBenchInterrupted(t *testing.T) {
+	folder := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var out bytes.Buffer
+	errOut := &watched{word: "progress", seen: cancel}
+	args := []string{"mlxrank", "bench", "--model", tinyModel(t), "--duration", "60s", "--batch", "2", "--results", folder}
+	status := Run(ctx, args, Streams{In: strings.NewReader(""), Out: &out, Err: errOut})
+	r := result{status, out.String(), errOut.text.String()}
+	if r.status != exitInterrupted || !strings.HasSuffix(r.errOut, "mlxrank: interrupted\n") || !strings.Contains(r.errOut, "--resume") || r.out != "" {
+		t.Errorf("status %d, %q, %q", r.status, r.out, r.errOut)
+	}
+	if !strings.Contains(r.errOut, "progress") || !strings.Contains(r.errOut, "throughput_pairs_s=") || strings.Contains(r.errOut, "\r") {
+		t.Errorf("progress in the log: %q", r.errOut)
+	}
+	if stored, err := results.Read(filepath.Join(folder, "bench_results.json")); err != nil || stored.Finished != nil {
+		t.Errorf("%+v, %v", stored, err)
+	}
+}
+
+func TestBenchCompare(t *testing.T) {
+	dir, tiny := t.TempDir(), tinyModel(t)
+	quick := writeFile(t, filepath.Join(dir, "quick.yaml"), "batch: 8\nrequests: 6\nmodel: "+tiny+"\n")
+	slow := writeFile(t, filepath.Join(dir, "slow.yaml"), "batch: 8\nrequests: 6\npolicy: window\ntimeout: 50ms\nmodel: "+tiny+"\n")
+	r := run(t, "", "bench", "compare", "--run", "--rounds", "3", "--fail-if-slower", "5%", "--results", dir, quick, slow)
+	if r.status != exitFailure || !strings.Contains(r.out, "measured in turns") || !strings.Contains(r.out, "B is worse") || !strings.Contains(r.errOut, "throughput of slow is") {
+		t.Errorf("status %d\n%s\n%s", r.status, r.out, r.errOut)
+	}
+	a, b := filepath.Join(dir, "quick_results.json"), filepath.Join(dir, "slow_results.json")
+	r = mustRun(t, "", "bench", "compare", "--format", "json", b, a, "--fail-if-slower", "5")
+	var c struct {
+		Interleaved bool
+		Points      []struct {
+			Figures []struct{ Ratio, Low float64 }
+		}
+	}
+	if err := json.Unmarshal([]byte(r.out), &c); err != nil || c.Interleaved || c.Points[0].Figures[0].Ratio < 2 || c.Points[0].Figures[0].Low < 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if !strings.Contains(r.errOut, "warning: the two were not interleaved") {
+		t.Errorf("warnings: %q", r.errOut)
+	}
+	r = mustRun(t, "", "bench", "compare", "--format", "benchstat", a, b)
+	if n := strings.Count(r.out, "\nBenchmarkScore/"); n != 6 || !strings.Contains(r.out, "\nexperiment: slow\n") {
+		t.Errorf("%d lines\n%s", n, r.out)
+	}
+}
+
+func TestBenchLogLine(t *testing.T) {
+	var out bytes.Buffer
+	p := newBenchProgress(&out)
+	p.log = zerolog.New(&out)
+	if p.bar != nil || p.every() != time.Second || p.above() != io.Writer(&out) {
+		t.Error("a bar without a terminal")
+	}
+	p.tell(bench.Progress{Step: 2, Steps: 9, Label: "x", Done: 3, Total: 100, PairsPerS: 113.94, P50: math.NaN(), P95: math.NaN(), Left: -1})
+	p.tell(bench.Progress{Step: 2, Steps: 9, Label: "x", Done: 4, Total: 100, PairsPerS: 113.94, P50: 280.34, P95: 299.5, Left: 90 * time.Second})
+	p.end()
+	want := []string{
+		`{"level":"info","step":2,"steps":9,"point":"x","requests":3,"throughput_pairs_s":113.9,"message":"progress"}`,
+		`{"level":"info","step":2,"steps":9,"point":"x","requests":4,"throughput_pairs_s":113.9,"latency_p50_ms":280.3,"latency_p95_ms":299.5,"eta_s":90,"message":"progress"}`,
+	}
+	if got := strings.Split(strings.TrimSpace(out.String()), "\n"); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	text := barText(bench.Progress{Step: 2, Steps: 9, Label: "x", PairsPerS: 113.94, P50: 280.34, P95: 299.5, Left: 90 * time.Second})
+	if text != "2/9 x: 113.9 pairs/s, P50 280.3 ms P95 299.5 ms, ETA 1m30s" {
+		t.Errorf("%q", text)
+	}
+}

@@ -32,8 +32,9 @@ func benchCommand(s Streams) *cli.Command {
 		Description: "An experiment is YAML with the names of the flags below as keys, with _ for -, and\n" +
 			"with name and description. Where several values of a flag can be compared, the key may\n" +
 			"be a list, and the flag values with commas between them: all combinations are\n" +
-			"measured. (device, dtype, max_length, max_batch and max_batch_tokens are lists in YAML only.) Flags go before the\n" +
-			"experiment's file, and the file before the environment and the config file.\n\n" +
+			"measured. (device, dtype, max_length, max_batch and max_batch_tokens are lists in\n" +
+			"YAML only.) Flags go before the experiment's file, and the file before the\n" +
+			"environment and the config file.\n\n" +
 			"The report is written to NAME_results.md in the folder of results, with all request\n" +
 			"timings beside it as JSON, and plots. Earlier results are moved into a folder named by\n" +
 			"their time. A point that fails is reported as ERROR, the others go on, and the exit\n" +

@@ -40,6 +40,15 @@ func (d *document) summary() {
 			ms(f.latency.Mean), ms(f.latency.P95), ms(f.latency.P99), decimals(run.Throughput(), 1), decimals(f.rate.P95, 1))
 	}
 	d.table(&t)
+	if len(d.others()) == 0 {
+		return
+	}
+	// The table above has no columns for what else was swept.
+	points := table{header: []string{"Config", "Settings"}}
+	for i, p := range d.result.Points {
+		points.add(fmt.Sprint(i+1), p.Settings.Label(d.result.Swept))
+	}
+	d.table(&points)
 }
 
 func (d *document) details() {
@@ -128,10 +137,10 @@ func (d *document) overall() {
 		rate, latency := run.Throughput(), figuresOf(run).latency.Mean
 		rates, latencies = append(rates, rate), append(latencies, latency)
 		if !(rate <= best) {
-			best, fastest = rate, config(p.Settings)
+			best, fastest = rate, d.config(p.Settings)
 		}
 		if !(latency >= least) {
-			least, quickest = latency, config(p.Settings)
+			least, quickest = latency, d.config(p.Settings)
 		}
 	}
 	t := table{header: []string{"Metric", "Value", "Config"}}

@@ -129,12 +129,25 @@ func load(p results.Point) string {
 	return "closed loop, " + end
 }
 
+// others are the swept settings that the seed's tables have no column for.
+func (d *document) others() []string {
+	return slices.DeleteFunc(slices.Clone(d.result.Swept), func(key string) bool {
+		return key == "batch" || key == "concurrency"
+	})
+}
+
 // config names a point as the tables do.
-func config(s experiment.Settings) string {
+func (d *document) config(s experiment.Settings) string {
+	label := fmt.Sprintf("batch=%d, conc=%d", s.Batch, s.Concurrency)
 	if s.Open() {
-		return fmt.Sprintf("batch=%d, rate=%v", s.Batch, s.Rate)
+		label = fmt.Sprintf("batch=%d, rate=%v", s.Batch, s.Rate)
 	}
-	return fmt.Sprintf("batch=%d, conc=%d", s.Batch, s.Concurrency)
+	for _, key := range d.others() {
+		if key != "rate" {
+			label += ", " + key + "=" + s.Value(key)
+		}
+	}
+	return label
 }
 
 func concurrency(s experiment.Settings) string {

@@ -242,6 +242,20 @@ func TestSeveralPoints(t *testing.T) {
 	}
 }
 
+// What the seed's tables have no column for is told beside them.
+func TestOtherSettings(t *testing.T) {
+	r := result(2)
+	r.Swept = []string{"policy", "batch"}
+	r.Points[1].Settings.Policy = "window"
+	ours := parse(t, string(Markdown(r, nil)))
+	if rows := ours[1].Tables[1].Rows; len(rows) != 2 || rows[1][1] != "batch=64, concurrency=1, policy=window" {
+		t.Errorf("%q", rows)
+	}
+	if row := reporttest.Find(ours, "Overall Summary").Tables[0].Rows[0]; row[2] != "batch=64, conc=1, policy=window" {
+		t.Errorf("%q", row)
+	}
+}
+
 // Nothing measured is "-" everywhere, not 0 or NaN.
 func TestNothingMeasured(t *testing.T) {
 	r := result(1)

@@ -45,7 +45,7 @@ test-go:
 	go test -race ./...
 	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1
 	@# The plain graph is what Metal runs: it is held against PyTorch too.
-	MLXRANK_PLAIN_GRAPH=1 go test -run 'PyTorch|Controls|Company|Labels' ./engine ./mlx
+	MLXRANK_PLAIN_GRAPH=1 go test -count 1 -run 'Graph|PyTorch|Controls|Company|Labels' ./engine ./mlx
 
 # The fuzz targets one after another: go fuzzes one at a time.
 FUZZTIME ?= 15s

@@ -67,6 +67,17 @@ func hubReference(c *cli.Context) (hub.Ref, error) {
 	return ref, nil
 }
 
+// hubModelOf is the model of the hub that the command line names, and the client
+// to deal with it.
+func hubModelOf(c *cli.Context) (hub.Ref, *hub.Client, error) {
+	ref, err := hubReference(c)
+	if err != nil {
+		return ref, nil, err
+	}
+	client, err := hub.FromEnvironment()
+	return ref, client, err
+}
+
 // modelError says which model err is about, and how to get it.
 func modelError(ref string, err error) error {
 	if errors.Is(err, weights.ErrNotDownloaded) {
@@ -89,11 +100,7 @@ func modelPullCommand(s Streams) *cli.Command {
 				[2]string{"From a mirror, into a directory of your own", "HF_ENDPOINT=https://hub.example HF_HUB_CACHE=./models mlxrank model pull " + defaultModel},
 			),
 		Action: func(c *cli.Context) error {
-			ref, err := hubReference(c)
-			if err != nil {
-				return err
-			}
-			client, err := hub.FromEnvironment()
+			ref, client, err := hubModelOf(c)
 			if err != nil {
 				return err
 			}
@@ -125,11 +132,7 @@ func modelRemoveCommand(s Streams) *cli.Command {
 				[2]string{"One commit of it", "mlxrank model remove " + defaultModel + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
 			),
 		Action: func(c *cli.Context) error {
-			ref, err := hubReference(c)
-			if err != nil {
-				return err
-			}
-			client, err := hub.FromEnvironment()
+			ref, client, err := hubModelOf(c)
 			if err != nil {
 				return err
 			}

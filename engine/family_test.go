@@ -5,7 +5,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
@@ -22,17 +21,12 @@ func TestFamilyMatchesPyTorch(t *testing.T) {
 	for _, g := range file.Models {
 		t.Run(g.Name, func(t *testing.T) {
 			model := openTiny(t, g)
-			want := g.Logits["float32"]
-			tolerance := exactness * deviation(want)
-			got := logitsOf(t, modelConfig(model.Config), model, mlx.Float32, g.tokens())
-			if err := checkLogits(got, want, tolerance); err != nil {
-				t.Error(err)
-			}
-			t.Logf("off by %.2g of the deviation, tolerance %g", worst(got, want)/deviation(want), exactness)
+			checkFloat32(t, g, model)
 			if model.Sigmoid || model.MaxLength != 512 {
 				t.Errorf("sigmoid %v, at most %d tokens; want raw logits and 512", model.Sigmoid, model.MaxLength)
 			}
-			checkControls(t, model, g.tokens(), want, tolerance)
+			want := g.Logits["float32"]
+			checkControls(t, model, g.tokens(), want, exactness*deviation(want))
 		})
 	}
 }

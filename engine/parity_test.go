@@ -218,17 +218,22 @@ func checkControls(t *testing.T, model *weights.Model, tokens []Tokens, want []f
 	}
 }
 
+// checkFloat32 holds a model's float32 logits against the golden's.
+func checkFloat32(t *testing.T, g tinyGolden, model *weights.Model) {
+	t.Helper()
+	want := g.Logits["float32"]
+	got := logitsOf(t, modelConfig(model.Config), model, mlx.Float32, g.tokens())
+	if err := checkLogits(got, want, exactness*deviation(want)); err != nil {
+		t.Error(err)
+	}
+	t.Logf("float32: off by %.2g of the deviation, tolerance %g", worst(got, want)/deviation(want), exactness)
+}
+
 func TestTinyModelsMatchPyTorch(t *testing.T) {
 	for _, g := range tinyGoldens(t) {
 		t.Run(g.Name, func(t *testing.T) {
 			model := openTiny(t, g)
-			want := g.Logits["float32"]
-			tolerance := exactness * deviation(want)
-			got := logitsOf(t, modelConfig(model.Config), model, mlx.Float32, g.tokens())
-			if err := checkLogits(got, want, tolerance); err != nil {
-				t.Error(err)
-			}
-			t.Logf("float32: off by %.2g of the deviation, tolerance %g", worst(got, want)/deviation(want), exactness)
+			checkFloat32(t, g, model)
 			tokens, want := g.short(128)
 			checkControls(t, model, tokens, want, exactness*deviation(want))
 		})

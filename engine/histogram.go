@@ -99,11 +99,7 @@ func (h *Histogram) ranked(rank int64) float64 {
 	}
 	for i, n := range h.counts {
 		if rank < n {
-			middle := 0.0
-			if i > 0 {
-				middle = smallest * math.Pow(growth, float64(i)-0.5)
-			}
-			return min(max(middle, h.Min), h.Max)
+			return min(max(middle(i), h.Min), h.Max)
 		}
 		rank -= n
 	}

@@ -32,7 +32,7 @@ type peer struct {
 	size      int
 }
 
-// main: FOLDER LIBONNXRUNTIME [--once QUERY DOCUMENT]
+// main: FOLDER, FOLDER OF libonnxruntime.so [--once QUERY DOCUMENT]
 func main() {
 	if err := serve(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "peers: hugot:", err)

@@ -63,7 +63,7 @@ class Run:
                 if size:
                     process.ask("batch", size=size)
                 process.ask("score", pairs=self.file("warm", self.sets["mixed"][:16]))
-                seconds[size] = min(process.ask("score", pairs=path)["seconds"] for _ in range(2))
+                seconds[size] = process.ask("score", pairs=path)["seconds"]
             size = min(seconds, key=seconds.get)
             if size:
                 process.ask("batch", size=size)

@@ -2,13 +2,17 @@
 
 import json
 import pathlib
+import shutil
 import sys
 
 # Appended: a module of the goldens has the name of one of the standard library.
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "goldens"))
 
+LIBRARIES = pathlib.Path(__file__).resolve().parents[2] / "build" / "lib"
+
 import builtin  # before torch: it sets the environment
 import onnx
+import onnxruntime
 import onnxruntime.quantization
 import onnxruntime.transformers.optimizer
 import openvino
@@ -22,11 +26,29 @@ def main():
     inputs = {name: torch.ones(2, 16, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
     export_onnx(model, inputs, work / "model")
     export_openvino(work)
+    place_libraries(work)
+
+
+def place_libraries(work):
+    """ONNX Runtime's library under the name hugot looks for; OpenBLAS under Python MLX, as mlxrank has it."""
+    folder = work / "onnxruntime"
+    folder.mkdir(exist_ok=True)
+    link = folder / "libonnxruntime.so"
+    link.unlink(missing_ok=True)
+    link.symlink_to(next((pathlib.Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")))
+    site = pathlib.Path(onnxruntime.__file__).parents[1]
+    for pattern in ("libblas-*", "libgfortran.so.5", "libquadmath.so.0"):
+        for path in LIBRARIES.glob(pattern):
+            shutil.copy(path, site / "mlx_cpu.libs" / path.name)
 
 
 def save(model, base, folder):
     """A plain model folder, as transformers and mlxrank read it."""
     model.save_pretrained(folder)
+    path = folder / "config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config = {k: v for k, v in config.items() if v is not None}  # hugot takes no null for an id
+    path.write_text(json.dumps(config, indent=2), "utf-8")
     tokenizer = json.loads((base / "tokenizer.json").read_text("utf-8"))
     tokenizer["truncation"] = tokenizer["padding"] = None  # the base's would cut at 128
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer, ensure_ascii=False), "utf-8")

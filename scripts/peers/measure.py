@@ -49,10 +49,9 @@ class Run:
         return sum(arithmetic.flops(self.config, n) for n in self.lengths.cut(pairs))
 
     def part(self, name, pairs):
-        """What the subject called name scores of pairs, and the file of it."""
+        """What the subject called name scores of pairs."""
         slow = self.found[name]["slow"]
-        part = pairs[: max(4, len(pairs) // SLOW_PART)] if slow else pairs
-        return part
+        return pairs[: max(4, len(pairs) // SLOW_PART)] if slow else pairs
 
     def tune(self):
         """Warms each subject up; gives those that take one their fastest batch size."""
@@ -128,7 +127,7 @@ class Run:
 def gemm_subject():
     library = next((subjects.ROOT / "build" / "lib").glob("libblas-*"))
     command = [sys.executable, "-B", subjects.HERE / "gemm.py", library]
-    return subjects.Subject("peak", "float32", command, [], "")
+    return subjects.Subject("peak", "float32", command, [], "", env={"LD_LIBRARY_PATH": str(library.parent)})
 
 
 def run(args):

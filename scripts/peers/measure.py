@@ -13,7 +13,7 @@ import subjects
 
 LIMIT = 1e-3  # of the deviation of our logits: float32 peers
 REDUCED_TAU = 0.8  # below this it is another model, not another precision
-SLOW, SLOW_PART = 45, 4  # pairs/s below which a subject gets every round's first quarter
+SLOW, SLOW_PART = 0.35, 4  # of mlxrank's rate: who is slower gets each set's first quarter
 SIZES = (8, 16, 32, 64)
 REQUESTS, STARTS = 12, 5
 
@@ -66,7 +66,8 @@ class Run:
             size = min(seconds, key=seconds.get)
             if size:
                 process.ask("batch", size=size)
-            self.found[name] |= {"batch": size or None, "slow": 64 / seconds[size] < SLOW}
+            self.found[name] |= {"batch": size or None, "warm": 64 / seconds[size]}
+            self.found[name]["slow"] = self.found[name]["warm"] < SLOW * self.found[subjects.OURS]["warm"]
             say(f"{name}: warm" + (f", batches of {size}" if size else ""))
 
     def agree(self):
@@ -75,7 +76,7 @@ class Run:
         whole = self.lengths.whole(self.all)
         wrong = []
         for name, process in self.processes.items():
-            keep = list(range(len(self.all) // 8 if self.found[name]["slow"] else len(self.all)))
+            keep = list(range(max(100, len(self.all) // 8) if self.found[name]["slow"] else len(self.all)))
             if not process.subject.whole:
                 keep = [i for i in keep if whole[i] < texts.MAXIMUM - 1]
             pairs = [self.all[i] for i in keep]

@@ -65,10 +65,18 @@ class Run:
                 seconds[size] = process.ask("score", pairs=path)["seconds"]
             size = min(seconds, key=seconds.get)
             if size:
-                process.ask("batch", size=size)
+                self.processes[name] = self.again(process, size)
             self.found[name] |= {"batch": size or None, "warm": 64 / seconds[size]}
             self.found[name]["slow"] = self.found[name]["warm"] < SLOW * self.found[subjects.OURS]["warm"]
             say(f"{name}: warm" + (f", batches of {size}" if size else ""))
+
+    def again(self, process, size):
+        """A new process of the subject, in whose memory is no other batch size."""
+        process.close()
+        process = processes.Process(process.subject, self.folder)
+        process.ask("batch", size=size)
+        process.ask("score", pairs=self.folder / "warm.json")
+        return process
 
     def agree(self):
         """Compares everyone's scores with ours in float32, and reads the memory that took."""

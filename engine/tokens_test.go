@@ -174,6 +174,11 @@ func TestTextInPartsIsTheTextWhole(t *testing.T) {
 		if !slices.Equal(got.ids, want) || got.total != len(want) {
 			t.Errorf("%s: %d tokens (%d counted), want %d", name, len(got.ids), got.total, len(want))
 		}
+		short := openTokenizer(t, 500)
+		ends, err := short.encode(text)
+		if err != nil || !slices.Equal(ends.ids, want[:500]) || !slices.Equal(ends.last, want[len(want)-500:]) || ends.total != len(want) {
+			t.Errorf("%s: not the first and last 500 of %d tokens: %v", name, len(want), err)
+		}
 	}
 }
 

@@ -19,8 +19,8 @@ type cohereRerank struct {
 	Model           *string  `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model"`
 	Query           string   `json:"query" doc:"What the documents are ranked for"`
 	Documents       []string `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	TopN            *int     `json:"top_n,omitempty" nullable:"true" minimum:"1" doc:"How many of the best to answer; all by default"`
-	MaxTokensPerDoc *int     `json:"max_tokens_per_doc,omitempty" nullable:"true" minimum:"1" doc:"Of longer documents only so many first tokens count; 4096 by default"`
+	TopN            *count   `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default"`
+	MaxTokensPerDoc *count   `json:"max_tokens_per_doc,omitempty" nullable:"true" doc:"Of longer documents only so many first tokens count; 4096 by default"`
 }
 
 type cohereResult struct {
@@ -52,7 +52,7 @@ func (s *Server) registerCohere(api huma.API) {
 
 func (s *Server) cohereRerank(ctx context.Context, in *struct{ Body cohereRerank }) (*cohereRanking, error) {
 	b := &in.Body
-	opts := engine.RerankOptions{TopN: topN(b.TopN), ScoreOptions: engine.ScoreOptions{DocumentTokens: deref(b.MaxTokensPerDoc, cohereTokens)}}
+	opts := engine.RerankOptions{TopN: int(deref(b.TopN, 0)), ScoreOptions: engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))}}
 	items, stages, err := s.rank(ctx, b.Query, b.Documents, opts)
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ type jinaRerank struct {
 	Model           *string        `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model, and the answer names it"`
 	Query           string         `json:"query" doc:"What the documents are ranked for"`
 	Documents       []jinaDocument `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	TopN            *int           `json:"top_n,omitempty" nullable:"true" minimum:"1" doc:"How many of the best to answer; all by default"`
+	TopN            *count         `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default"`
 	ReturnDocuments *bool          `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too; true by default"`
 }
 
@@ -85,7 +85,7 @@ func (s *Server) jinaRerank(ctx context.Context, in *struct{ Body jinaRerank }) 
 	for i, d := range b.Documents {
 		documents[i] = string(d)
 	}
-	items, stages, err := s.rank(ctx, b.Query, documents, engine.RerankOptions{TopN: topN(b.TopN)})
+	items, stages, err := s.rank(ctx, b.Query, documents, engine.RerankOptions{TopN: int(deref(b.TopN, 0))})
 	if err != nil {
 		return nil, err
 	}

@@ -2,12 +2,15 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
 	"reflect"
 	"time"
 	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -93,12 +96,23 @@ func countCharacters(query string, documents []string) int {
 // engine's activation is.
 func score(logit float32) float32 { return engine.Sigmoid(logit) }
 
-// topN is how many results a call asks for, 0 for all.
-func topN(n *int) int {
-	if n == nil {
-		return 0
-	}
-	return *n
+// A count is a positive integer. JSON has 5.0 for 5, which int does not read.
+type count int
+
+// Schema is of a count that may be null.
+func (count) Schema(huma.Registry) *huma.Schema {
+	least := 1.0
+	s := &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Nullable: true}
+	s.PrecomputeMessages()
+	return s
+}
+
+// UnmarshalJSON reads a number that the schema has let through.
+func (c *count) UnmarshalJSON(data []byte) error {
+	var f float64
+	err := json.Unmarshal(data, &f)
+	*c = count(min(f, math.MaxInt32))
+	return err
 }
 
 func deref[T any](p *T, other T) T {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -16,11 +17,33 @@ import (
 type teiRerank struct {
 	_                   struct{} `additionalProperties:"true"`
 	Query               string   `json:"query" doc:"What the texts are ranked for"`
-	Texts               []string `json:"texts" nullable:"false" doc:"The texts to rank"`
+	Texts               teiTexts `json:"texts" nullable:"false" doc:"The texts to rank"`
 	Truncate            *bool    `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
-	TruncationDirection *string  `json:"truncation_direction,omitempty" nullable:"true" enum:"left,Left,right,Right" doc:"Which ends are cut; right by default"`
+	TruncationDirection *teiSide `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; right by default"`
 	RawScores           *bool    `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
 	ReturnText          *bool    `json:"return_text,omitempty" nullable:"true" doc:"Answer the texts too"`
+}
+
+type teiTexts []string
+
+// atLeastOne is documented by the schema and left to the handler, which answers
+// an empty list as text-embeddings-inference does: 400 and not 422.
+var atLeastOne = map[string]any{"minItems": 1}
+
+// TransformSchema documents that there is at least one.
+func (teiTexts) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Extensions, s.Nullable = atLeastOne, false
+	return s
+}
+
+// teiSide is what is cut of a pair that is too long.
+type teiSide string
+
+// Schema lists them; null is the default.
+func (teiSide) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{"left", "Left", "right", "Right", nil}}
+	s.PrecomputeMessages()
+	return s
 }
 
 type teiRank struct {
@@ -38,7 +61,7 @@ type teiPredict struct {
 	_                   struct{}  `additionalProperties:"true"`
 	Inputs              teiInputs `json:"inputs"`
 	Truncate            *bool     `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
-	TruncationDirection *string   `json:"truncation_direction,omitempty" nullable:"true" enum:"left,Left,right,Right" doc:"Which ends are cut; right by default"`
+	TruncationDirection *teiSide  `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; right by default"`
 	RawScores           *bool     `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
 }
 
@@ -58,7 +81,7 @@ func (teiInputs) Schema(huma.Registry) *huma.Schema {
 	}
 	return &huma.Schema{
 		Description: "A pair of texts, or a list of pairs",
-		OneOf:       []*huma.Schema{pair(), {Type: huma.TypeArray, Items: pair()}},
+		OneOf:       []*huma.Schema{pair(), {Type: huma.TypeArray, Items: pair(), Extensions: atLeastOne}},
 	}
 }
 
@@ -171,11 +194,11 @@ func (s *Server) teiPredict(ctx context.Context, in *struct{ Body teiPredict }) 
 	return out, nil
 }
 
-func teiOptions(truncate *bool, direction *string) engine.ScoreOptions {
+func teiOptions(truncate *bool, side *teiSide) engine.ScoreOptions {
 	switch {
 	case !deref(truncate, true):
 		return engine.ScoreOptions{Truncation: engine.TruncateNot}
-	case deref(direction, "right") == "left" || deref(direction, "right") == "Left":
+	case strings.EqualFold(string(deref(side, "right")), "left"):
 		return engine.ScoreOptions{Truncation: engine.TruncateLeft}
 	}
 	return engine.ScoreOptions{}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/engine"
@@ -98,27 +99,35 @@ func serve(c *cli.Context, s Streams) (err error) {
 			err = errors.Join(err, cerr)
 		}
 	}()
+	log := config.Logger
+	config.Logger = log.Hook(zerolog.HookFunc(withoutRequests)) // the server logs them, with the same figures
 	e, err := engine.Open(c.Context, config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	settings.Engine, settings.Logger = e, config.Logger
+	settings.Engine, settings.Logger = e, log
 	srv, err := server.New(settings)
 	if err != nil {
 		return err
 	}
 	info := e.Info()
-	config.Logger.Info().Str("address", "http://"+listener.Addr().String()).Str("model", info.Model).
+	log.Info().Str("address", "http://"+listener.Addr().String()).Str("model", info.Model).
 		Str("device", info.Device).Str("dtype", info.DType).Bool("key", settings.Key != "").Msg("listening")
 	if at, perr := netip.ParseAddrPort(listener.Addr().String()); perr == nil && !at.Addr().IsLoopback() && settings.Key == "" {
-		config.Logger.Warn().Msg("anybody who reaches this address may call: --api-key-file asks for a key")
+		log.Warn().Msg("anybody who reaches this address may call: --api-key-file asks for a key")
 	}
 	if err := srv.Serve(c.Context, listener); err != nil {
 		return err
 	}
-	config.Logger.Info().Msg("stopped")
+	log.Info().Msg("stopped")
 	return nil
+}
+
+func withoutRequests(event *zerolog.Event, _ zerolog.Level, message string) {
+	if message == "request" {
+		event.Discard()
+	}
 }
 
 // serverConfig checks the flags of serveFlags.

@@ -60,10 +60,8 @@ func (f *failure) GetStatus() int { return f.status }
 
 // failureOf is the answer to an error of the engine's, or to a context's end.
 func (s *Server) failureOf(ctx context.Context, err error) *failure {
-	var f *failure
+	callOf(ctx).err = err
 	switch {
-	case errors.As(err, &f):
-		return f
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
 		return s.failureOfEnd(ctx)
 	case errors.Is(err, engine.ErrClosed):
@@ -77,7 +75,7 @@ func (s *Server) failureOf(ctx context.Context, err error) *failure {
 	case errors.Is(err, engine.ErrText):
 		return failf(http.StatusUnprocessableEntity, kindTokenizer, "%s", plain(err))
 	case errors.Is(err, engine.ErrUnhealthy):
-		f = failf(http.StatusServiceUnavailable, kindUnhealthy, "%s", plain(err))
+		f := failf(http.StatusServiceUnavailable, kindUnhealthy, "%s", plain(err))
 		f.retryAfter = 5
 		return f
 	}

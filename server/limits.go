@@ -7,7 +7,6 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 )
 
 // Limits bound what a call and all calls together may take.
@@ -56,14 +55,10 @@ func orElse[T comparable](v, other T) T {
 	return v
 }
 
-// checkTexts refuses more than a call may bring.
-func (l Limits) checkTexts(query string, documents []string) *failure {
-	if len(documents) > l.Documents {
-		return failf(http.StatusUnprocessableEntity, kindValidation, "%d documents are more than the %d that a call may bring; send them in several", len(documents), l.Documents)
-	}
-	characters := utf8.RuneCountInString(query)
-	for _, d := range documents {
-		characters += utf8.RuneCountInString(d)
+// check refuses more than a call may bring.
+func (l Limits) check(documents, characters int) *failure {
+	if documents > l.Documents {
+		return failf(http.StatusUnprocessableEntity, kindValidation, "%d documents are more than the %d that a call may bring; send them in several", documents, l.Documents)
 	}
 	if characters > l.Characters {
 		return failf(http.StatusRequestEntityTooLarge, kindValidation, "%d characters are more than the %d that a call may bring; send the documents in several", characters, l.Characters)

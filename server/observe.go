@@ -15,6 +15,7 @@ import (
 type call struct {
 	start     time.Time
 	kind      string // of its failure
+	err       error  // of the engine's, which names no text
 	bytesIn   int
 	documents int
 	result    *engine.Result // nil if nothing was scored
@@ -123,6 +124,9 @@ func (s *Server) ended(c *call, a *answer, r *http.Request) {
 		Float64("http_ms", milliseconds(took))
 	if c.kind != "" {
 		event.Str("error_type", c.kind)
+	}
+	if c.err != nil {
+		event.Err(c.err)
 	}
 	if c.documents > 0 {
 		event.Int("pairs", c.documents)

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"math"
 	"net/http"
 	"reflect"
@@ -60,7 +59,8 @@ func (s *Server) stages(c *call, characters int, r *engine.Result) Stages {
 func (s *Server) rank(ctx context.Context, query string, documents []string, opts engine.RerankOptions) ([]engine.Ranked, Stages, error) {
 	c := callOf(ctx)
 	c.documents = len(documents)
-	if f := s.Limits.checkTexts(query, documents); f != nil {
+	characters := countCharacters(documents) + utf8.RuneCountInString(query)
+	if f := s.Limits.check(len(documents), characters); f != nil {
 		return nil, Stages{}, f
 	}
 	ranking, err := s.Engine.Rerank(ctx, query, documents, opts)
@@ -73,7 +73,7 @@ func (s *Server) rank(ctx context.Context, query string, documents []string, opt
 			return nil, Stages{}, err
 		}
 	}
-	return ranking.Items, s.stages(c, countCharacters(query, documents), &ranking.Result), nil
+	return ranking.Items, s.stages(c, characters, &ranking.Result), nil
 }
 
 // finite is the last place where a score that is no number stops.
@@ -84,10 +84,10 @@ func finite(document int, logit float32) error {
 	return nil
 }
 
-func countCharacters(query string, documents []string) int {
-	n := utf8.RuneCountInString(query)
-	for _, d := range documents {
-		n += utf8.RuneCountInString(d)
+func countCharacters(texts []string) int {
+	n := 0
+	for _, text := range texts {
+		n += utf8.RuneCountInString(text)
 	}
 	return n
 }
@@ -121,5 +121,3 @@ func deref[T any](p *T, other T) T {
 	}
 	return *p
 }
-
-func errf(format string, args ...any) error { return fmt.Errorf(format, args...) }

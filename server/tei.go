@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -98,7 +99,7 @@ func (in *teiInputs) UnmarshalJSON(data []byte) error {
 	}
 	for i, pair := range list {
 		if len(pair) != 2 {
-			return errf("input %d has %d texts, expected two", i, len(pair))
+			return fmt.Errorf("input %d has %d texts, expected two", i, len(pair))
 		}
 		in.pairs = append(in.pairs, engine.Pair{Query: pair[0], Document: pair[1]})
 	}
@@ -172,9 +173,8 @@ func (s *Server) teiPredict(ctx context.Context, in *struct{ Body teiPredict }) 
 	for _, p := range pairs {
 		texts = append(texts, p.Query, p.Document)
 	}
-	limits := s.Limits
-	limits.Documents *= 2 // a pair is two texts
-	if f := limits.checkTexts("", texts); f != nil {
+	characters := countCharacters(texts)
+	if f := s.Limits.check(len(pairs), characters); f != nil {
 		return nil, f
 	}
 	result, err := s.Engine.ScoreWith(ctx, pairs, teiOptions(b.Truncate, b.TruncationDirection))
@@ -183,7 +183,7 @@ func (s *Server) teiPredict(ctx context.Context, in *struct{ Body teiPredict }) 
 	}
 	c.result = result
 	label := orElse(s.Engine.Info().Label, "LABEL_0")
-	out := &teiPredictions{Stages: s.stages(c, countCharacters("", texts), result)}
+	out := &teiPredictions{Stages: s.stages(c, characters, result)}
 	out.Body.one = b.Inputs.one
 	for i, logit := range result.Logits {
 		if err := finite(i, logit); err != nil {

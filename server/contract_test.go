@@ -199,7 +199,7 @@ func TestContractIsDocumented(t *testing.T) {
 			Responses map[string]any `json:"responses"`
 		} `json:"paths"`
 	}
-	if err := json.Unmarshal(do(s, "GET", "/openapi.json", "").Body.Bytes(), &document); err != nil {
+	if err := json.Unmarshal(do(s, "GET", "/openapi.json").Body.Bytes(), &document); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(document.OpenAPI, "3.1") {
@@ -250,7 +250,7 @@ func TestOtherPathsAndMethods(t *testing.T) {
 		{"HEAD", "/health", 200, ""}, {"GET", "/health", 200, ""}, {"GET", "/ready", 200, ""}, {"GET", "/info", 200, ""},
 		{"GET", "/metrics", 200, ""}, {"GET", "/openapi.json", 200, ""}, {"GET", "/docs", 200, ""}, {"GET", "/docs/swagger-ui.css", 200, ""},
 	} {
-		w := do(s, test.method, test.path, "")
+		w := do(s, test.method, test.path)
 		if w.Code != test.status || w.Header().Get("Allow") != test.allow {
 			t.Errorf("%s %s: status %d, Allow %q: %s", test.method, test.path, w.Code, w.Header().Get("Allow"), w.Body)
 		}
@@ -263,21 +263,21 @@ func TestHealthAndReady(t *testing.T) {
 	lost := errors.New("engine: unhealthy: device lost")
 	e.unhealthy.Store(&lost)
 	for _, path := range []string{"/health", "/ready"} {
-		if w := do(s, "GET", path, ""); w.Code != 503 || !strings.Contains(w.Body.String(), `"error_type":"Unhealthy"`) || !strings.Contains(w.Body.String(), "device lost") {
+		if w := do(s, "GET", path); w.Code != 503 || !strings.Contains(w.Body.String(), `"error_type":"Unhealthy"`) || !strings.Contains(w.Body.String(), "device lost") {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}
 	e.unhealthy.Store(nil)
 	for _, path := range []string{"/health", "/ready"} {
-		if w := do(s, "GET", path, ""); w.Code != 200 {
+		if w := do(s, "GET", path); w.Code != 200 {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}
 	s.drain()
-	if w := do(s, "GET", "/health", ""); w.Code != 200 {
+	if w := do(s, "GET", "/health"); w.Code != 200 {
 		t.Errorf("/health of a server that is stopping: %d", w.Code)
 	}
-	if w := do(s, "GET", "/ready", ""); w.Code != 503 {
+	if w := do(s, "GET", "/ready"); w.Code != 503 {
 		t.Errorf("/ready of a server that is stopping: %d", w.Code)
 	}
 }

@@ -128,8 +128,8 @@ func post(s *Server, path, body string, headers ...string) *httptest.ResponseRec
 	return serve(s, request(path, body, headers...))
 }
 
-func do(s *Server, method, path, body string, headers ...string) *httptest.ResponseRecorder {
-	r := request(path, body, headers...)
+func do(s *Server, method, path string, headers ...string) *httptest.ResponseRecorder {
+	r := request(path, "", headers...)
 	r.Method = method
 	return serve(s, r)
 }

@@ -25,7 +25,7 @@ func TestHosts(t *testing.T) {
 		}
 	}
 	all := newServer(t, Config{AllowedHosts: []string{"*"}})
-	if w := do(all, "GET", "/health", "", "Host", "any.example.org"); w.Code != 200 {
+	if w := do(all, "GET", "/health", "Host", "any.example.org"); w.Code != 200 {
 		t.Errorf("with all hosts allowed: %d", w.Code)
 	}
 }
@@ -58,10 +58,10 @@ func TestOrigins(t *testing.T) {
 		}
 	}
 	preflight := []string{"Origin", "https://app.example.org", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type"}
-	if w := do(open, "OPTIONS", "/rerank", "", preflight...); w.Code != 204 || w.Header().Get("Access-Control-Allow-Headers") == "" {
+	if w := do(open, "OPTIONS", "/rerank", preflight...); w.Code != 204 || w.Header().Get("Access-Control-Allow-Headers") == "" {
 		t.Errorf("preflight: %d %v", w.Code, w.Header())
 	}
-	if w := do(closed, "OPTIONS", "/rerank", "", preflight...); w.Header().Get("Access-Control-Allow-Origin") != "" {
+	if w := do(closed, "OPTIONS", "/rerank", preflight...); w.Header().Get("Access-Control-Allow-Origin") != "" {
 		t.Errorf("preflight without CORS: %d %v", w.Code, w.Header())
 	}
 	all := newServer(t, Config{CORSOrigins: []string{"*"}})
@@ -77,7 +77,7 @@ func TestKey(t *testing.T) {
 	dashboard := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	s := newServer(t, Config{Key: "secret", Dashboard: dashboard})
 	for _, path := range []string{"/health", "/ready", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/dashboard", "/dashboard/app.js"} {
-		if w := do(s, "GET", path, ""); w.Code != 200 {
+		if w := do(s, "GET", path); w.Code != 200 {
 			t.Errorf("%s without the key: %d", path, w.Code)
 		}
 	}
@@ -86,7 +86,7 @@ func TestKey(t *testing.T) {
 			"": false, "secret": false, "Basic secret": false, "Bearer": false, "Bearer ": false, "Bearer secre": false, "Bearer secret2": false,
 			"Bearer secret": true, "bearer secret": true, "Bearer  secret": true,
 		} {
-			w := do(s, "GET", path, "", "Authorization", header)
+			w := do(s, "GET", path, "Authorization", header)
 			if (w.Code != 401) != want {
 				t.Errorf("%s with %q: %d", path, header, w.Code)
 			}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"runtime/debug"
 	"time"
@@ -89,7 +90,7 @@ func (s *Server) recovered(v any, a *answer, r *http.Request) {
 	if v == nil || a.broken { // huma panics when it cannot write
 		return
 	}
-	if v == http.ErrAbortHandler {
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}
 	s.Logger.Error().Str("route", s.routes.route(r.URL.Path)).Bytes("stack", debug.Stack()).Msg("panic")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,7 +58,6 @@ type Server struct {
 	running  int           // scoring calls
 	draining bool          // no more of them are taken in
 	idle     chan struct{} // closed once draining and none is running
-	stopping atomic.Bool
 
 	base   context.Context // of every request
 	cancel context.CancelCauseFunc

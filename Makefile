@@ -44,6 +44,7 @@ test-go:
 	go vet ./...
 	go test -race ./...
 	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1
+	go test ./server -run '^TestLoad$$' -load-time 60s -count 1
 	@# The plain graph is what Metal runs: it is held against PyTorch too.
 	MLXRANK_PLAIN_GRAPH=1 go test -count 1 -run 'Graph|PyTorch|Controls|Company|Labels' ./engine ./mlx
 

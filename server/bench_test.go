@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/weights"
 )
 
 // cpuTime is the process's so far.
@@ -77,15 +76,7 @@ func BenchmarkHandler(b *testing.B) {
 // BenchmarkConcurrency is calls of 20 documents at the builtin model, in process
 // and over HTTP, by a number of callers at once.
 func BenchmarkConcurrency(b *testing.B) {
-	e, err := engine.Open(context.Background(), engine.Config{Model: weights.Builtin, Device: "cpu"})
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer func() {
-		if err := e.Close(); err != nil {
-			b.Error(err)
-		}
-	}()
+	e := openBuiltin(b)
 	server := httptest.NewServer(newServer(b, Config{Engine: e}).Handler())
 	defer server.Close()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}

@@ -12,8 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rs/zerolog"
-
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/mlx"
 )
@@ -113,9 +111,6 @@ func newServer(t testing.TB, cfg Config) *Server {
 		cfg.Engine = &fakeEngine{}
 	}
 	cfg.Version = "test"
-	if cfg.Logger.GetLevel() == zerolog.TraceLevel {
-		cfg.Logger = zerolog.Nop()
-	}
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

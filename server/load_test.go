@@ -32,11 +32,12 @@ type library struct {
 	scores []float64
 }
 
-func newLibrary(t testing.TB, e *engine.Engine, r *rand.Rand) library {
+func newLibrary(t testing.TB, e *engine.Engine, texts, words int) library {
 	t.Helper()
+	r := rand.New(rand.NewPCG(3, 4))
 	l := library{query: randomText(r, 8)}
-	for i := range 200 {
-		l.texts = append(l.texts, fmt.Sprintf("%d %s", i, randomText(r, 1+i%80)))
+	for i := range texts {
+		l.texts = append(l.texts, fmt.Sprintf("%d %s", i, randomText(r, 1+i%words)))
 		one, err := e.Score(context.Background(), []engine.Pair{{Query: l.query, Document: l.texts[i]}})
 		if err != nil {
 			t.Fatal(err)
@@ -71,15 +72,14 @@ func (l *library) check(path string, places []int, body []byte) error {
 	return nil
 }
 
-func callSize(r *rand.Rand) int {
-	return []int{1, 1, 1, 2, 5, 10, 20, 60}[r.IntN(8)]
-}
+// mixed are the documents of calls.
+var mixed = []int{1, 1, 1, 2, 5, 10, 20, 60}
 
-// loadClient sends calls of mixed sizes to all APIs until enough; a few it gives
-// up.
-func loadClient(t *testing.T, client *http.Client, base string, l *library, r *rand.Rand, enough func() bool, scores *atomic.Int64) {
-	for !enough() {
-		places := make([]int, callSize(r))
+// load is a client that sends calls of mixed sizes to all APIs until enough; a
+// few it gives up.
+func (l *library) load(t *testing.T, client *http.Client, base string, sizes []int, r *rand.Rand, enough func() bool, scores *atomic.Int64) {
+	for again := true; again; again = !enough() {
+		places := make([]int, sizes[r.IntN(len(sizes))])
 		texts := make([]string, len(places))
 		for i := range places {
 			places[i] = r.IntN(len(l.texts))
@@ -129,11 +129,11 @@ func ask(ctx context.Context, client *http.Client, url, body string) (answer []b
 // nothing behind. By default it is short.
 func TestLoad(t *testing.T) {
 	e := openTiny(t, engine.Config{})
-	l := newLibrary(t, e, rand.New(rand.NewPCG(3, 4)))
+	l := newLibrary(t, e, 200, 80)
 	var held footing
 	for round, part := range []time.Duration{*loadTime / 3, *loadTime} { // the first warms up
 		goroutines := runtime.NumGoroutine()
-		scores, calls := loadRound(t, e, &l, part)
+		scores, calls := loadRound(t, e, &l, mixed, part)
 		waitFor(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= goroutines })
 		now := takeFooting(t, e)
 		t.Logf("%d scores of %d calls right in %v, then %+v", scores, calls, part, now)
@@ -145,8 +145,19 @@ func TestLoad(t *testing.T) {
 	}
 }
 
+// The same with a model of real size, one call a client and short texts.
+func TestLoadBuiltin(t *testing.T) {
+	e := openBuiltin(t)
+	l := newLibrary(t, e, 50, 12)
+	scores, calls := loadRound(t, e, &l, []int{1, 1, 2}, 0)
+	t.Logf("%d scores of %d calls right", scores, calls)
+	if calls < int64(*loadClients)*9/10 {
+		t.Errorf("%d calls of %d clients", calls, *loadClients)
+	}
+}
+
 // loadRound is a server's life under load.
-func loadRound(t *testing.T, e *engine.Engine, l *library, part time.Duration) (scores, calls int64) {
+func loadRound(t *testing.T, e *engine.Engine, l *library, sizes []int, part time.Duration) (scores, calls int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -163,7 +174,7 @@ func loadRound(t *testing.T, e *engine.Engine, l *library, part time.Duration) (
 	before, start := e.Stats().Requests, time.Now()
 	for i := range *loadClients {
 		wg.Go(func() {
-			loadClient(t, client, "http://"+listener.Addr().String(), l, rand.New(rand.NewPCG(5, uint64(i))), func() bool { return time.Since(start) > part }, &right)
+			l.load(t, client, "http://"+listener.Addr().String(), sizes, rand.New(rand.NewPCG(5, uint64(i))), func() bool { return time.Since(start) > part }, &right)
 		})
 	}
 	wg.Wait()

@@ -113,7 +113,7 @@ func (s *Server) ended(c *call, a *answer, r *http.Request) {
 		level = zerolog.WarnLevel
 	}
 	event := s.Logger.WithLevel(level)
-	if level < s.Logger.GetLevel() {
+	if !event.Enabled() {
 		return
 	}
 	event.

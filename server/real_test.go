@@ -8,14 +8,26 @@ import (
 	"testing"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
 // openTiny opens a small model, of 128 tokens at most.
 func openTiny(t testing.TB, cfg engine.Config) *engine.Engine {
 	t.Helper()
-	cfg.Model, cfg.Device = t.TempDir(), "cpu"
+	cfg.Model = t.TempDir()
 	weightstest.Write(t, cfg.Model, weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
+	return open(t, cfg)
+}
+
+func openBuiltin(t testing.TB) *engine.Engine {
+	t.Helper()
+	return open(t, engine.Config{Model: weights.Builtin})
+}
+
+func open(t testing.TB, cfg engine.Config) *engine.Engine {
+	t.Helper()
+	cfg.Device = "cpu"
 	e, err := engine.Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)

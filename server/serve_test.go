@@ -334,3 +334,24 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	send(t, c, rawCall(`{"query": "q", "texts": ["`+long+`"], "return_text": true}`))
 	waitFor(t, "the call's end", func() bool { return v.atWork() == 0 && v.bodies.taken.Load() == 0 })
 }
+
+// The deadline of a body is over with the body: scoring may take longer.
+func TestScoringOutlastsTheBodysDeadline(t *testing.T) {
+	e := &fakeEngine{before: func(ctx context.Context) error {
+		select {
+		case <-time.After(300 * time.Millisecond):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}
+	v := serveOn(t, Config{Engine: e, Limits: Limits{BodyTimeout: 100 * time.Millisecond}})
+	c := v.dial(t)
+	r := bufio.NewReader(c)
+	for range 2 {
+		send(t, c, rawCall(smallCall))
+		if status, body := readAnswer(t, r); status != 200 {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+}

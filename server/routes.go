@@ -143,6 +143,9 @@ func (s *Server) admitted(next http.Handler) http.HandlerFunc {
 		body, f := s.readBody(w, r)
 		defer func() { s.bodies.give(int64(len(body))) }()
 		callOf(r.Context()).bytesIn = len(body)
+		if f == nil {
+			f = s.Limits.checkValues(body)
+		}
 		if f != nil {
 			w.Header().Set("Connection", "close") // what is left of the body is not waited for
 			fail(w, r, f)

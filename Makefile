@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo bench test fuzz soak lint goldens peers check-darwin clean
+.PHONY: help build demo bench test fuzz soak lint goldens peers check-darwin check-clients clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -45,6 +45,7 @@ test-go:
 	$(PYTHON) -B -m unittest discover -s scripts/peers
 	go test -race ./...
 	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1
+	go test ./server -run '^TestLoad$$' -load-time 60s -count 1
 	@# The plain graph is what Metal runs: it is held against PyTorch too.
 	MLXRANK_PLAIN_GRAPH=1 go test -count 1 -run 'Graph|PyTorch|Controls|Company|Labels' ./engine ./mlx
 
@@ -73,6 +74,11 @@ soak: build ## a hundred thousand batches of random shapes, which must leave not
 
 check-darwin: build ## compile and link for macOS on arm64, as far as that goes without a Mac
 	@$(SETUP) darwin
+
+check-clients: build ## try real clients, and schemathesis, against the server (some 500 MB to fetch)
+	$(PYTHON) -m venv build/clients
+	build/clients/bin/pip install --quiet --requirement scripts/clients/requirements.txt
+	build/clients/bin/python scripts/clients build/bin/mlxrank
 
 goldens: build ## make the golden files again, with PyTorch (several GB to fetch)
 	$(PYTHON) -m venv build/goldens

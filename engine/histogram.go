@@ -50,6 +50,21 @@ func bucket(v float64) int {
 	return min(buckets-1, 1+int(math.Log(v/smallest)/math.Log(growth)))
 }
 
+// AtMost counts the values of at most v, within 1 % of it. It grows with v and
+// with the histogram.
+func (h *Histogram) AtMost(v float64) int64 {
+	last, n := bucket(v), int64(0)
+	for _, sample := range h.samples {
+		if bucket(sample) <= last {
+			n++
+		}
+	}
+	for i := range h.counts[:min(last+1, len(h.counts))] {
+		n += h.counts[i]
+	}
+	return n
+}
+
 // clone is a copy that later values do not change.
 func (h *Histogram) clone() Histogram {
 	c := *h

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/server"
+	"github.com/mlxrank/mlxrank/server/dashboard"
 )
 
 const (
@@ -31,7 +33,7 @@ func serveCommand(s Streams) *cli.Command {
 		UsageText: "mlxrank serve [flags]",
 		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina\n" +
 			"and POST /v2/rerank as Cohere; GET /info, /health, /ready, /metrics (Prometheus),\n" +
-			"/openapi.json and /docs. Scores are 0 to 1, whatever --activation says, unless a call\n" +
+			"/openapi.json, /docs and a live /dashboard. Scores are 0 to 1, whatever --activation says, unless a call\n" +
 			"asks for raw scores.\n\n" +
 			"Without a key anybody who reaches the address may call. A key is the content of the\n" +
 			"file of --api-key-file, or the value of " + keyEnv + "; calls bring it as a bearer\n" +
@@ -106,7 +108,12 @@ func serve(c *cli.Context, s Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	settings.Engine, settings.Logger = e, log
+	board, err := dashboard.New(e, dashboard.Options{Version: version, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer runBoard(c.Context, board, &err)()
+	settings.Engine, settings.Logger, settings.Dashboard = e, log, board
 	srv, err := server.New(settings)
 	if err != nil {
 		return err
@@ -122,6 +129,18 @@ func serve(c *cli.Context, s Streams) (err error) {
 	}
 	log.Info().Msg("stopped")
 	return nil
+}
+
+// runBoard has the dashboard sample the engine until the returned function is
+// called, which adds what went wrong to err.
+func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- board.Run(ctx) }()
+	return func() {
+		cancel()
+		*err = errors.Join(*err, <-done)
+	}
 }
 
 func withoutRequests(event *zerolog.Event, _ zerolog.Level, message string) {

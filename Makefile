@@ -10,9 +10,9 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo bench test fuzz soak lint goldens check-darwin clean
+.PHONY: help build demo bench test fuzz soak lint goldens check-darwin check-arm64 clean
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## fetch and build what is missing, then build/bin/mlxrank
 	@$(SETUP)
@@ -72,6 +72,9 @@ soak: build ## a hundred thousand batches of random shapes, which must leave not
 
 check-darwin: build ## compile and link for macOS on arm64, as far as that goes without a Mac
 	@$(SETUP) darwin
+
+check-arm64: build ## build for Linux on arm64 and test kernels and tiny models, emulated on x86_64
+	@$(SETUP) arm64
 
 goldens: build ## make the golden files again, with PyTorch (several GB to fetch)
 	$(PYTHON) -m venv build/goldens

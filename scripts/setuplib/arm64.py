@@ -37,16 +37,19 @@ STUB = """#include <stdio.h>
 # What the C tests and the Go tests must have said, each at least so often.
 SAID_BY_C = {
     r"NEON, panels of.*": 1,
-    r"NEON_WITHOUT_AES, panels of.*": 1,
-    r"smoke: ok.*": 2,
+    r"SCALAR, panels of.*": 1,
+    r"smoke: ok.*": 1,
     r"100% tests passed.*": 1,
 }
-GO_TESTS = "TinyModelsMatchPyTorch|PairScoresTheSameInAnyCompany|SeveralLabels|GraphIsOf"
+GO_TESTS = {
+    "./mlx": "PairScoresTheSameInAnyCompany|SeveralLabels|GraphIsOfThisProcessorsKernels",
+    "./engine": "TinyModelsMatchPyTorch",
+}
 SAID_BY_GO = {
     r"computed by NEON\b.*": 1,
-    r"float32: off by.*": 5,
-    r"control .* is off by.*": 25,
-    r"--- PASS: Test\w+": 4,
+    r"float32: off by.*": 7,
+    r"control .* is off by.*": 35,
+    r"(?m)^--- PASS: Test.*": 4,
 }
 
 
@@ -148,15 +151,20 @@ def shim(arm, fmt, highway):
 
 
 def c_tests(arm):
-    """The kernels against double precision, and the smoke test on both graphs."""
+    """The kernels against double precision, and the smoke test on them.
+
+    It takes two minutes under qemu, and longer on the plain graph, which has no
+    code of this processor but MLX's own: that one is left out.
+    """
     command = ["ctest", "--test-dir", arm.build / "native", "--verbose"]
+    command += ["--exclude-regex", "plain_graph"]
     title, what = "testing native under qemu", "the C tests under qemu"
     said = arm.steps.always(title, lambda: run(command, what))
     tell(arm, what, said, SAID_BY_C)
 
 
 def tokenizers(arm):
-    """build/arm64/stubs/libtokenizers.a: every function of its header, each aborts."""
+    """build/arm64/stubs/libtokenizers.a: every function that Go calls, each aborts."""
     module = json.loads(
         run(
             ["go", "list", "-m", "-json", native.TOKENIZERS],
@@ -164,9 +172,9 @@ def tokenizers(arm):
             cwd=arm.root,
         )
     )
-    with open(f"{module['Dir']}/tokenizers.h", encoding="utf-8") as header:
-        names = re.findall(r"\b(tokenizers_\w+)\(", header.read())
-    text = STUB + "".join(f"STUB({name})\n" for name in names)
+    with open(f"{module['Dir']}/tokenizer.go", encoding="utf-8") as source:
+        names = set(re.findall(r"\b(tokenizers_\w+)\(", source.read()))
+    text = STUB + "".join(f"STUB({name})\n" for name in sorted(names))
     folder = arm.build / "stubs"
 
     def write_stub():
@@ -191,11 +199,15 @@ def go_tests(arm):
         "CGO_LDFLAGS": f'"-L{arm.build / "stubs"}"',
         "MLXRANK_LIBRARY": str(arm.lib / "libmlxrank.so"),
     }
-    command = ["go", "test", "-count=1", "-v", "-exec", arm.build / "bin/emulate"]
-    command += ["-run", GO_TESTS, "./mlx", "./engine"]
+    command = ["go", "test", "-count=1", "-v", "-timeout=30m", "-exec", arm.build / "bin/emulate"]
     what = "the tests against PyTorch under qemu"
-    title = "testing mlx and engine under qemu"
-    said = arm.steps.always(title, lambda: run(command, what, cwd=arm.root, env=env))
+    said = ""
+    for package, tests in GO_TESTS.items():
+        command_of = [*command, "-run", f"^Test({tests})$", package]
+        said += arm.steps.always(
+            f"testing {package} under qemu",
+            lambda command=command_of: run(command, what, cwd=arm.root, env=env),
+        )
     tell(arm, what, said, SAID_BY_GO)
 
 

@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo bench test fuzz soak lint goldens check-darwin check-arm64 clean
+.PHONY: help build demo bench test fuzz soak lint goldens peers check-darwin check-clients check-arm64 clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -42,8 +42,10 @@ test-go:
 	go mod verify
 	go mod tidy -diff
 	go vet ./...
+	$(PYTHON) -B -m unittest discover -s scripts/peers
 	go test -race ./...
 	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1
+	go test ./server -run '^TestLoad$$' -load-time 60s -count 1
 	@# The plain graph is what Metal runs: it is held against PyTorch too.
 	MLXRANK_PLAIN_GRAPH=1 go test -count 1 -run 'Graph|PyTorch|Controls|Company|Labels' ./engine ./mlx
 
@@ -73,6 +75,11 @@ soak: build ## a hundred thousand batches of random shapes, which must leave not
 check-darwin: build ## compile and link for macOS on arm64, as far as that goes without a Mac
 	@$(SETUP) darwin
 
+check-clients: build ## try real clients, and schemathesis, against the server (some 500 MB to fetch)
+	$(PYTHON) -m venv build/clients
+	build/clients/bin/pip install --quiet --requirement scripts/clients/requirements.txt
+	build/clients/bin/python scripts/clients build/bin/mlxrank
+
 check-arm64: build ## build for Linux on arm64 and test kernels and tiny models, emulated on x86_64
 	@$(SETUP) arm64
 
@@ -80,6 +87,16 @@ goldens: build ## make the golden files again, with PyTorch (several GB to fetch
 	$(PYTHON) -m venv build/goldens
 	build/goldens/bin/pip install --quiet --requirement scripts/goldens-requirements.txt
 	build/goldens/bin/python scripts/goldens all
+
+# PEERS: options of scripts/peers, such as --rounds 9.
+PEERS ?=
+peers: build ## compare with other ways to run the model: docs/peers.md (several GB to fetch)
+	$(PYTHON) -m venv build/peers/venv
+	build/peers/venv/bin/pip install --quiet --requirement scripts/peers-requirements.txt
+	go build -trimpath -o build/peers/mlxrank ./scripts/peers/mlxrank
+	go -C scripts/peers/hugot build -trimpath -tags ORT -o $(CURDIR)/build/peers/hugot .
+	build/peers/venv/bin/python scripts/peers/prepare.py build/models/all-MiniLM-L6-v2 build/peers
+	build/peers/venv/bin/python scripts/peers $(PEERS)
 
 clean: ## remove everything that was fetched or built
 	rm -rf build

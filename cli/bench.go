@@ -65,12 +65,7 @@ func benchFlags() []cli.Flag {
 		flags = append(flags, &cli.StringFlag{Name: key.Flag(), DefaultText: text, Usage: key.Usage})
 	}
 	flags = append(flags, engineFlags(defaultModel)...)
-	for _, flag := range flags {
-		// Without a terminal, progress goes to the log.
-		if f, ok := flag.(*cli.StringFlag); ok && f.Name == "log-level" {
-			f.Value, f.DefaultText = "info", "info"
-		}
-	}
+	logFrom(flags, "info") // without a terminal, progress goes to the log
 	return flags
 }
 

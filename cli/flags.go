@@ -80,6 +80,15 @@ func engineFlags(model string) []cli.Flag {
 	)
 }
 
+// logFrom gives a command another default of --log-level.
+func logFrom(flags []cli.Flag, level string) {
+	for _, flag := range flags {
+		if f, ok := flag.(*cli.StringFlag); ok && f.Name == "log-level" {
+			f.Value, f.DefaultText = level, level
+		}
+	}
+}
+
 func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON", DisableDefaultText: true}
 }

@@ -42,8 +42,8 @@ func applySettings(c *cli.Context) (settings, error) {
 		return settings{}, err
 	}
 	s := settings{file: file, sources: map[string]string{}}
-	for _, name := range sharedFlags() {
-		if c.IsSet(name) {
+	for _, name := range knownSettings() {
+		if c.IsSet(name) || !hasFlag(c.Command, name) {
 			continue
 		}
 		source, value := envOf(name), os.Getenv(envOf(name))
@@ -60,6 +60,14 @@ func applySettings(c *cli.Context) (settings, error) {
 		}
 	}
 	return s, nil
+}
+
+// knownSettings are the flags that the environment and the config file can set:
+// those that commands share, and those of serve.
+func knownSettings() []string { return append(sharedFlags(), serveSettings()...) }
+
+func hasFlag(command *cli.Command, name string) bool {
+	return slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
 }
 
 // envOf is the environment variable of a shared flag.
@@ -111,13 +119,13 @@ func parseSettingsFile(path string) (map[string]string, error) {
 	return values, nil
 }
 
-// parseSettings reads YAML whose keys are names of shared flags.
+// parseSettings reads YAML whose keys are names of such flags.
 func parseSettings(data []byte) (map[string]string, error) {
 	var raw map[string]any
 	if err := yaml.Unmarshal(data, &raw); err != nil {
 		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
 	}
-	known := sharedFlags()
+	known := knownSettings()
 	values := make(map[string]string, len(raw))
 	for key, value := range raw {
 		if !slices.Contains(known, key) {

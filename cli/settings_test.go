@@ -79,7 +79,7 @@ func FuzzSettings(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		values, err := parseSettings(data)
 		for name := range values {
-			if err == nil && !strings.Contains(strings.Join(sharedFlags(), " "), name) {
+			if err == nil && !strings.Contains(strings.Join(knownSettings(), " "), name) {
 				t.Errorf("unknown key %q", name)
 			}
 		}

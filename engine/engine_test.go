@@ -114,7 +114,7 @@ func TestRerankSortsAndKeepsTies(t *testing.T) {
 	result := mustScore(t, e, []Pair{{"cat", documents[0]}, {"cat", documents[1]}, {"cat", documents[3]}})
 	want := map[int]float32{0: result.Logits[0], 1: result.Logits[1], 2: result.Logits[0], 3: result.Logits[2], 4: result.Logits[0]}
 	for i, item := range ranking.Items {
-		if math.Abs(float64(item.Logit-want[item.Index])) > 1e-5 || item.Score != sigmoid(item.Logit) {
+		if math.Abs(float64(item.Logit-want[item.Index])) > 1e-5 || item.Score != Sigmoid(item.Logit) {
 			t.Errorf("item %+v, want logit %v", item, want[item.Index])
 		}
 		if i > 0 {
@@ -143,7 +143,7 @@ func TestActivation(t *testing.T) {
 		}
 	}
 	for x, want := range map[float32]float32{0: 0.5, 200: 1, -200: 0, -80: 1.8048513e-35} {
-		if got := sigmoid(x); got != want {
+		if got := Sigmoid(x); got != want {
 			t.Errorf("sigmoid(%v) = %v, want %v", x, got, want)
 		}
 	}

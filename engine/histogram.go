@@ -50,6 +50,21 @@ func bucket(v float64) int {
 	return min(buckets-1, 1+int(math.Log(v/smallest)/math.Log(growth)))
 }
 
+// AtMost counts the values of at most v, within 1 % of it. It grows with v and
+// with the histogram.
+func (h *Histogram) AtMost(v float64) int64 {
+	last, n := bucket(v), int64(0)
+	for _, sample := range h.samples {
+		if bucket(sample) <= last {
+			n++
+		}
+	}
+	for i := range h.counts[:min(last+1, len(h.counts))] {
+		n += h.counts[i]
+	}
+	return n
+}
+
 // clone is a copy that later values do not change.
 func (h *Histogram) clone() Histogram {
 	c := *h
@@ -99,11 +114,7 @@ func (h *Histogram) ranked(rank int64) float64 {
 	}
 	for i, n := range h.counts {
 		if rank < n {
-			middle := 0.0
-			if i > 0 {
-				middle = smallest * math.Pow(growth, float64(i)-0.5)
-			}
-			return min(max(middle, h.Min), h.Max)
+			return min(max(middle(i), h.Min), h.Max)
 		}
 		rank -= n
 	}

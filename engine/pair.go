@@ -16,20 +16,39 @@ type special struct{ cls, sep int32 }
 // assemble makes [CLS] query [SEP] document [SEP] of at most maxLength tokens,
 // which is at least minLength.
 func assemble(query, document encoded, s special, maxLength int) Tokens {
-	ids, second, truncated := join(query, document, s, maxLength)
+	ids, second, truncated := join(query, document, s, maxLength, TruncateRight)
 	return Tokens{IDs: ids, TypeIDs: typeIDs(nil, len(ids), second), Truncated: truncated}
 }
 
 // join makes a pair's ids; those from second on are the document's.
-func join(query, document encoded, s special, maxLength int) (ids []int32, second int, truncated bool) {
+func join(query, document encoded, s special, maxLength int, side Truncation) (ids []int32, second int, truncated bool) {
 	kq, kd := truncate(query.total, document.total, maxLength-minLength)
 	ids = make([]int32, 0, kq+kd+minLength)
 	ids = append(ids, s.cls)
-	ids = append(ids, query.ids[:kq]...)
+	ids = append(ids, query.kept(kq, side)...)
 	ids = append(ids, s.sep)
-	ids = append(ids, document.ids[:kd]...)
+	ids = append(ids, document.kept(kd, side)...)
 	ids = append(ids, s.sep)
 	return ids, kq + 2, kq < query.total || kd < document.total
+}
+
+// kept is the n tokens that are left of a text.
+func (e encoded) kept(n int, side Truncation) []int32 {
+	switch {
+	case side != TruncateLeft:
+		return e.ids[:n]
+	case e.total == len(e.ids):
+		return e.ids[e.total-n:]
+	}
+	return e.last[len(e.last)-n:]
+}
+
+// first is the text cut to its first n tokens.
+func (e encoded) first(n int) encoded {
+	if n >= e.total {
+		return e
+	}
+	return encoded{ids: e.ids[:min(n, len(e.ids))], total: n}
 }
 
 // typeIDs appends a pair's: by place, since a text may spell [SEP] itself.

@@ -32,7 +32,7 @@ func (p *pipeline) tokenize() {
 
 // workable says whether a worker may take pairs of the request.
 func (p *pipeline) workable(r *request) bool {
-	return r.next < len(r.pairs) && (r.keep || r.next-r.taken < aheadPairs)
+	return r.next < len(r.pairs) && (r.keep || r.whole() || r.next-r.taken < aheadPairs)
 }
 
 // nextChunk takes one of the first request that has any.
@@ -70,15 +70,23 @@ func (p *pipeline) encodeChunk(r *request, c chunk) (err error) {
 		pair := &r.pairs[at]
 		query, err := p.encodeQuery(r, pair.Query)
 		if err != nil {
-			return fmt.Errorf("engine: a query of %d bytes: %w", len(pair.Query), err)
+			return fmt.Errorf("%w: a query of %d bytes: %w", ErrText, len(pair.Query), err)
 		}
 		document, err := p.encode(r.ctx, pair.Document)
 		if err != nil {
-			return fmt.Errorf("engine: document %d of %d bytes: %w", r.given(at), len(pair.Document), err)
+			return fmt.Errorf("%w: document %d of %d bytes: %w", ErrText, r.given(at), len(pair.Document), err)
+		}
+		whole := document.total
+		if n := r.options.DocumentTokens; n > 0 {
+			document = document.first(n)
+		}
+		if n := query.total + document.total + minLength; n > p.maxLength && r.options.Truncation == TruncateNot {
+			return fmt.Errorf("%w: pair %d has %d tokens, the model takes %d; shorten it, or let it be truncated", ErrTooLong, r.given(at), n, p.maxLength)
 		}
 		it := &r.items[at]
 		it.request, it.place = r, at
-		it.ids, it.second, it.cut = join(query, document, p.special, p.maxLength)
+		it.ids, it.second, it.cut = join(query, document, p.special, p.maxLength, r.options.Truncation)
+		it.cut = it.cut || document.total < whole
 		it.length = len(it.ids)
 	}
 	return nil
@@ -161,12 +169,13 @@ func (p *pipeline) refund(r *request, tokens int) {
 
 // release hands tokenised pairs to the queue: the last of the request, a
 // window full, or two batches full while the device would have nothing to do.
+// Nothing of a request that may yet be refused goes before its last pair.
 func (p *pipeline) release(r *request, at time.Time) {
 	n := r.ready - r.queued
 	last := r.ready == len(r.pairs)
 	hungry := len(p.queue.waiting) == 0 && p.inFlight < maxInFlight &&
 		(n >= 2*p.limits.pairs || r.unqueued >= 2*p.limits.tokens)
-	if n == 0 || !last && n < windowPairs && !hungry {
+	if n == 0 || !last && (r.whole() || n < windowPairs && !hungry) {
 		return
 	}
 	items := r.items[r.queued:r.ready]

@@ -12,6 +12,7 @@ type request struct {
 	pairs   []Pair          // distinct; set once
 	places  []int           // of the given pairs among them, nil if all are distinct; set once
 	keep    bool            // Tokenize: the tokens are the result, and nothing is executed
+	options ScoreOptions    // set once
 	probe   bool            // Healthy: in no figure, and first in the queue
 	ctx     context.Context // ends with the request; set once
 	cancel  context.CancelFunc
@@ -61,6 +62,10 @@ func newRequest(pairs []Pair) *request {
 	r.pairs, r.places = distinct(pairs)
 	return r
 }
+
+// whole says whether a pair that does not fit refuses the request, which then
+// executes nothing.
+func (r *request) whole() bool { return r.options.Truncation == TruncateNot }
 
 // givenPairs is how many pairs the caller gave.
 func (r *request) givenPairs() int {

@@ -30,6 +30,7 @@ type RerankOptions struct {
 	TopN      int      // items to return, 0 for all
 	Threshold *float32 // least score to return, nil for none
 	Explain   bool     // find the best sentence of each item returned
+	ScoreOptions
 }
 
 // Ranked is a document of a Ranking.
@@ -64,11 +65,14 @@ func (e *Engine) Rerank(ctx context.Context, query string, documents []string, o
 	if opts.Long != "" && opts.Long != Truncate && opts.Long != Window {
 		return nil, fmt.Errorf("engine: long documents %q is none of %s, %s", opts.Long, Truncate, Window)
 	}
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
 	parts, cutting, err := e.cutDocuments(ctx, query, documents, opts.Long)
 	if err != nil {
 		return nil, err
 	}
-	ranking, err := e.rank(ctx, query, documents, parts)
+	ranking, err := e.rank(ctx, query, documents, parts, opts.ScoreOptions)
 	if err != nil {
 		return nil, err
 	}
@@ -134,8 +138,8 @@ func timed[T any](f func() (T, error)) (T, time.Duration, error) {
 }
 
 // rank scores the parts and sorts the documents by their best ones.
-func (e *Engine) rank(ctx context.Context, query string, documents []string, parts [][]Span) (*Ranking, error) {
-	result, best, err := e.scoreParts(ctx, query, documents, parts)
+func (e *Engine) rank(ctx context.Context, query string, documents []string, parts [][]Span, opts ScoreOptions) (*Ranking, error) {
+	result, best, err := e.scoreParts(ctx, query, documents, parts, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -155,14 +159,14 @@ func (e *Engine) rank(ctx context.Context, query string, documents []string, par
 
 // scoreParts scores all parts of all texts in one request and gives the best
 // part of each text, nil for a text that has none.
-func (e *Engine) scoreParts(ctx context.Context, query string, texts []string, parts [][]Span) (*Result, []*Part, error) {
+func (e *Engine) scoreParts(ctx context.Context, query string, texts []string, parts [][]Span, opts ScoreOptions) (*Result, []*Part, error) {
 	var pairs []Pair
 	for i, spans := range parts {
 		for _, s := range spans {
 			pairs = append(pairs, Pair{Query: query, Document: texts[i][s.Start:s.End]})
 		}
 	}
-	result, err := e.Score(ctx, pairs)
+	result, err := e.ScoreWith(ctx, pairs, opts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -198,7 +202,7 @@ func (e *Engine) explain(ctx context.Context, query string, documents []string, 
 		texts[i] = documents[item.Index]
 		parts[i] = sentencesOf(texts[i])
 	}
-	result, best, err := e.scoreParts(ctx, query, texts, parts)
+	result, best, err := e.scoreParts(ctx, query, texts, parts, ScoreOptions{})
 	if err != nil {
 		return err
 	}

@@ -72,7 +72,7 @@ func (s *schedule) request(e *Engine, r *rand.Rand) {
 		defer cancel()
 	}
 	start := time.Now()
-	result, request, err := e.score(ctx, pairs, nil)
+	result, request, err := e.score(ctx, pairs, ScoreOptions{}, nil)
 	took := time.Since(start)
 	if err != nil {
 		if !errors.Is(err, context.DeadlineExceeded) {

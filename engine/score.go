@@ -8,9 +8,18 @@ import (
 	"time"
 )
 
-// Score scores the pairs, in their order.
+// Score scores the pairs, in their order. What does not fit is cut off at the
+// end.
 func (e *Engine) Score(ctx context.Context, pairs []Pair) (*Result, error) {
-	result, _, err := e.score(ctx, pairs, nil)
+	return e.ScoreWith(ctx, pairs, ScoreOptions{})
+}
+
+// ScoreWith is Score with a choice of how pairs are made to fit.
+func (e *Engine) ScoreWith(ctx context.Context, pairs []Pair, opts ScoreOptions) (*Result, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	result, _, err := e.score(ctx, pairs, opts, nil)
 	return result, err
 }
 
@@ -51,9 +60,10 @@ func (p *pipeline) run(ctx context.Context, r *request) error {
 
 // score takes a request through all its stages. What finish does with the
 // scores counts into its time.
-func (e *Engine) score(ctx context.Context, pairs []Pair, finish func(*request, *Result)) (*Result, *request, error) {
+func (e *Engine) score(ctx context.Context, pairs []Pair, opts ScoreOptions, finish func(*request, *Result)) (*Result, *request, error) {
 	start := time.Now()
 	r := newRequest(pairs)
+	r.options = opts
 	before := time.Since(start)
 	err := e.pipeline.run(ctx, r)
 	if r.done == nil { // refused
@@ -89,7 +99,7 @@ func (e *Engine) result(r *request) (*Result, error) {
 		at := r.distinct(i)
 		logit := r.logits[at*e.pipeline.labels+e.label]
 		if !finite(logit) {
-			return nil, fmt.Errorf("engine: pair %d has logit %v in %s: not a number to rank by", i, logit, e.info.DType)
+			return nil, fmt.Errorf("%w: pair %d has %v in %s", ErrNotFinite, i, logit, e.info.DType)
 		}
 		result.Logits[i] = logit
 		result.Scores[i] = e.activate(logit)
@@ -121,12 +131,12 @@ func (e *Engine) activate(logit float32) float32 {
 	if !e.sigmoid {
 		return logit
 	}
-	return sigmoid(logit)
+	return Sigmoid(logit)
 }
 
-// sigmoid never takes the exponential of a positive number, which could
-// overflow.
-func sigmoid(x float32) float32 {
+// Sigmoid makes a probability of a logit. It never takes the exponential of a
+// positive number, which could overflow.
+func Sigmoid(x float32) float32 {
 	if x >= 0 {
 		return float32(1 / (1 + math.Exp(-float64(x))))
 	}

@@ -62,12 +62,21 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	}
 	s.keptCalibration()
 	e.describeBatching(cfg, s)
+	e.warnOfSlowDType(laid.Kernels)
 	sampler, err := system.New()
 	if err != nil {
 		return s, err
 	}
 	s.figures = func() figures { return e.figures(sampler) }
 	return s, nil
+}
+
+// warnOfSlowDType says so where half precision is slower than float32: on
+// processors without products of it, MLX converts number by number.
+func (e *Engine) warnOfSlowDType(kernels string) {
+	if e.info.Device == string(mlx.CPU) && e.info.DType != string(mlx.Float32) && kernels == "MLX" {
+		e.log.Warn().Str("dtype", e.info.DType).Msg("float32 is faster on this processor")
+	}
 }
 
 func orElse(n, other int) int {

@@ -27,6 +27,8 @@ type Stats struct {
 	GridTokens     int64 // with each pair rounded up to the grid of widths
 	ComputedTokens int64 // with all padding
 
+	PairsByTokens []int64 // executed pairs by how many real tokens they have
+
 	Live     int // requests at work
 	Waiting  int // tokenised pairs without a batch
 	Reserved int // tokens of the queue's capacity that are taken
@@ -98,6 +100,10 @@ func (c *counters) batch(b *batch, l layout, stats mlx.Stats, at time.Time) {
 	c.ComputedTokens += int64(stats.ComputedTokens)
 	for _, it := range b.items {
 		c.GridTokens += int64(l.width(it.length))
+		for len(c.PairsByTokens) <= it.length {
+			c.PairsByTokens = append(c.PairsByTokens, 0)
+		}
+		c.PairsByTokens[it.length]++
 	}
 	c.BatchTime.add(milliseconds(at.Sub(b.submitted)))
 	c.BatchPairs.add(float64(len(b.items)))
@@ -151,7 +157,7 @@ func (p *pipeline) snapshot() Stats {
 		&s.BatchTime, &s.BatchPairs, &s.PredictionError} {
 		*h = h.clone()
 	}
-	s.Lanes = slices.Clone(s.Lanes)
+	s.Lanes, s.PairsByTokens = slices.Clone(s.Lanes), slices.Clone(s.PairsByTokens)
 	s.Elapsed = at.Sub(p.stats.start)
 	if !p.stats.busySince.IsZero() {
 		s.Busy += at.Sub(p.stats.busySince)

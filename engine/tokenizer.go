@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -100,11 +101,12 @@ func (t *tokenizer) close() error {
 	return native.Close()
 }
 
-// A text's tokens: the first of them, as many as a pair can use, and how many
-// there are in all.
+// A text's tokens: the first of them, as many as a pair can use, how many
+// there are in all, and as many of the last where the first are not all.
 type encoded struct {
 	ids   []int32
 	total int
+	last  []int32
 }
 
 func (t *tokenizer) encode(text string) (encoded, error) {
@@ -134,13 +136,29 @@ func (t *tokenizer) encodeContext(ctx context.Context, text string) (encoded, er
 			return encoded{}, errors.New("the tokenizer library refused it")
 		}
 		ids = ids[1 : len(ids)-1]
-		out.total += len(ids)
-		for _, id := range ids[:min(len(ids), max(0, t.maxLength-len(out.ids)))] {
-			out.ids = append(out.ids, int32(id))
-		}
+		out.add(ids, t.maxLength)
 		text = rest
 	}
 	return out, nil
+}
+
+// add appends a part's tokens, of which at most n are kept at either end.
+func (e *encoded) add(ids []uint32, n int) {
+	e.total += len(ids)
+	if e.last == nil && e.total > n {
+		e.last = slices.Clone(e.ids)
+	}
+	for _, id := range ids[:min(len(ids), n-len(e.ids))] {
+		e.ids = append(e.ids, int32(id))
+	}
+	if e.total <= n {
+		return
+	}
+	ids = ids[max(0, len(ids)-n):]
+	e.last = e.last[max(0, len(e.last)+len(ids)-n):]
+	for _, id := range ids {
+		e.last = append(e.last, int32(id))
+	}
 }
 
 // clean makes a text one that the tokenizer library takes as it is. Invalid

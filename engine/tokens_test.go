@@ -174,6 +174,15 @@ func TestTextInPartsIsTheTextWhole(t *testing.T) {
 		if !slices.Equal(got.ids, want) || got.total != len(want) {
 			t.Errorf("%s: %d tokens (%d counted), want %d", name, len(got.ids), got.total, len(want))
 		}
+		n := min(500, len(want))
+		ends, err := openTokenizer(t, n).encode(text)
+		last := ends.last
+		if n == len(want) {
+			last = ends.ids
+		}
+		if err != nil || !slices.Equal(ends.ids, want[:n]) || !slices.Equal(last, want[len(want)-n:]) || ends.total != len(want) {
+			t.Errorf("%s: not the first and last %d of %d tokens: %v", name, n, len(want), err)
+		}
 	}
 }
 

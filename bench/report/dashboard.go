@@ -3,10 +3,29 @@ package report
 import (
 	"fmt"
 	"math"
+	"strings"
+	"time"
 
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/stats"
 )
+
+// Dashboard is the sections of a report that are of samples alone, of a server
+// that was watched rather than of a benchmark.
+func Dashboard(title, model, device string, at time.Time, samples []results.Sample) []byte {
+	run := &results.Run{Samples: samples}
+	if n := len(samples); n > 0 {
+		run.WallMS = samples[n-1].ToMS - samples[0].FromMS
+	}
+	d := &document{result: &results.Result{Points: []results.Point{{Runs: []results.Run{*run}}}}}
+	d.paragraph("# %s", title)
+	d.paragraph("**Timestamp:** %s", at.Local().Format("2006-01-02 15:04:05"))
+	d.paragraph("**Model:** `%s`", model)
+	d.paragraph("**Backend:** `mlx` | **Device:** `%s`", device)
+	d.dashboard()
+	d.timeSeries()
+	return []byte(strings.TrimRight(d.text.String(), "\n") + "\n")
+}
 
 // dashboardRows are the summary's rows, in its order.
 var dashboardRows = []struct {

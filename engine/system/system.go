@@ -50,6 +50,15 @@ func New() (*Sampler, error) {
 // goroutine of its own. What fails is absent and is told by the error; the
 // other figures stand.
 func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
+	out, err := s.SampleProcess(ctx)
+	gpu, gpuErr := gpuUtilization(ctx)
+	out.GPUUtilizationPct = gpu
+	return out, errors.Join(err, gpuErr)
+}
+
+// SampleProcess takes a sample without the GPU, which is the part that takes
+// long.
+func (s *Sampler) SampleProcess(ctx context.Context) (Sample, error) {
 	var out Sample
 	var errs []error
 	usage, err := s.cpuUsage(ctx)
@@ -61,9 +70,6 @@ func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
 		mb := float64(bytes) / (1 << 20)
 		out.FootprintMB = &mb
 	}
-	gpu, err := gpuUtilization(ctx)
-	errs = append(errs, err)
-	out.GPUUtilizationPct = gpu
 	return out, errors.Join(errs...)
 }
 

@@ -9,7 +9,7 @@
 
 #include "elementwise-inl.h"
 
-HWY_BEFORE_NAMESPACE();
+MLXRANK_BEFORE_NAMESPACE();
 namespace mlxrank::cpu {
 namespace HWY_NAMESPACE {
 
@@ -83,9 +83,9 @@ inline void AttendHead(const Head &h, float scale) {
   PackValues(h, values);
   ForBlocks(h.queries, [&](auto n, int at) {
     constexpr int rows = decltype(n)::value;
-    Transpose(h.query + at * h.query_stride, h.query_stride, rows, h.size, a);
+    Float32::Transpose(h.query + at * h.query_stride, h.query_stride, rows, rows, h.size, a);
     for (int token = 0; token < h.length; token += kPanel) {
-      Block<rows>(a, keys + static_cast<size_t>(token) * h.size, h.size, nullptr,
+      Block<Float32, rows>(a, keys + static_cast<size_t>(token) * h.size, h.size, nullptr,
                   [&](int r, Vec low, Vec high) {
                     StorePart(low, high, kPanel, scores + r * length + token);
                   });
@@ -94,9 +94,9 @@ inline void AttendHead(const Head &h, float scale) {
     for (int r = 0; r < rows; r++) {
       inverse[r] = 1.0f / ExpRow(scores + r * length, h.length);
     }
-    Transpose(scores, length, rows, h.length, a);
+    Float32::Transpose(scores, length, rows, rows, h.length, a);
     for (int column = 0; column < h.size; column += kPanel) {
-      Block<rows>(a, values + static_cast<size_t>(column) * h.length, h.length, nullptr,
+      Block<Float32, rows>(a, values + static_cast<size_t>(column) * h.length, h.length, nullptr,
                   [&](int r, Vec low, Vec high) {
                     const Vec by = hn::Set(Tag(), inverse[r]);
                     StorePart(hn::Mul(low, by), hn::Mul(high, by), h.size - column,

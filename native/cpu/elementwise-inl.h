@@ -12,7 +12,7 @@
 #include "hwy/contrib/math/math-inl.h"
 #include "product-inl.h"
 
-HWY_BEFORE_NAMESPACE();
+MLXRANK_BEFORE_NAMESPACE();
 namespace mlxrank::cpu {
 namespace HWY_NAMESPACE {
 

@@ -9,7 +9,7 @@
 
 #include "attention-inl.h"
 
-HWY_BEFORE_NAMESPACE();
+MLXRANK_BEFORE_NAMESPACE();
 namespace mlxrank::cpu {
 namespace HWY_NAMESPACE {
 
@@ -17,26 +17,43 @@ const char *Target() { return hwy::TargetName(HWY_TARGET); }
 
 int PanelWidth() { return kPanel; }
 
-void Pack(const float *weight, const float *bias, int out, int in, float *packed) {
-  for (int column = 0; column < out; column += kPanel) {
-    const int columns = std::min(kPanel, out - column);
-    for (int c = 0; c < kPanel; c++) {
-      packed[c] = c < columns ? bias[column + c] : 0;
-    }
-    packed += kPanel;
-    for (int p = 0; p < in; p++) {
-      for (int c = 0; c < kPanel; c++) {
-        packed[c] = c < columns ? weight[static_cast<size_t>(column + c) * in + p] : 0;
-      }
+bool HasBFloat16() {
+#if MLXRANK_CPU_BFLOAT16
+  return __builtin_cpu_supports("avx512bf16");
+#else
+  return false;
+#endif
+}
+
+size_t PackedSize(int out, int in, Factors factors) {
+  size_t size = 0;
+  WithFactor(factors, [&](auto factor) {
+    size = static_cast<size_t>((out + kPanel - 1) / kPanel) * kPanel * (factor.Steps(in) + 1);
+  });
+  return size;
+}
+
+void Pack(const float *weight, const float *bias, int out, int in, Factors factors, float *packed) {
+  WithFactor(factors, [&](auto factor) {
+    for (int column = 0; column < out; column += kPanel) {
+      const int columns = std::min(kPanel, out - column);
+      std::fill_n(packed, kPanel * (factor.Steps(in) + 1), 0.0f);
+      std::copy_n(bias + column, columns, packed);
       packed += kPanel;
+      // A panel's outputs lie as the rows of a block do.
+      factor.Transpose(weight + static_cast<size_t>(column) * in, in, columns, kPanel, in, packed);
+      packed += kPanel * factor.Steps(in);
     }
-  }
+  });
 }
 
 void Linear(const float *x, int rows, const Dense &w, Activation activation, float *y) {
-  WithActivation(activation, [&](auto act) {
-    ForTiles(rows, [&](int at, int n) {
-      LinearTile(x + static_cast<size_t>(at) * w.in, n, w, act, y + static_cast<size_t>(at) * w.out);
+  WithFactor(w.factors, [&](auto factor) {
+    WithActivation(activation, [&](auto act) {
+      ForTiles(rows, [&](int at, int n) {
+        LinearTile<decltype(factor)>(x + static_cast<size_t>(at) * w.in, n, w, act,
+                                     y + static_cast<size_t>(at) * w.out);
+      });
     });
   });
 }
@@ -50,23 +67,27 @@ void AddNorm(float *y, const float *residual, int rows, int columns, const Norm 
 
 void LinearAddNorm(const float *x, int rows, const Dense &w, const float *residual,
                    const Norm &norm, float *y) {
-  ForTiles(rows, [&](int at, int n) {
-    float *tile = y + static_cast<size_t>(at) * w.out;
-    LinearTile(x + static_cast<size_t>(at) * w.in, n, w, Same(), tile);
-    AddNorm(tile, residual + static_cast<size_t>(at) * w.out, n, w.out, norm);
+  WithFactor(w.factors, [&](auto factor) {
+    ForTiles(rows, [&](int at, int n) {
+      float *tile = y + static_cast<size_t>(at) * w.out;
+      LinearTile<decltype(factor)>(x + static_cast<size_t>(at) * w.in, n, w, Same(), tile);
+      AddNorm(tile, residual + static_cast<size_t>(at) * w.out, n, w.out, norm);
+    });
   });
 }
 
 void FeedForward(const float *x, int rows, const Dense &inner, Activation activation,
                  const Dense &outer, const Norm &norm, float *y) {
-  WithActivation(activation, [&](auto act) {
-    ForTiles(rows, [&](int at, int n) {
-      const float *tile = x + static_cast<size_t>(at) * inner.in;
-      float *out = y + static_cast<size_t>(at) * outer.out;
-      float *between = Scratch<5>(static_cast<size_t>(n) * inner.out);
-      LinearTile(tile, n, inner, act, between);
-      LinearTile(between, n, outer, Same(), out);
-      AddNorm(out, tile, n, outer.out, norm);
+  WithFactor(inner.factors, [&](auto factor) {
+    WithActivation(activation, [&](auto act) {
+      ForTiles(rows, [&](int at, int n) {
+        const float *tile = x + static_cast<size_t>(at) * inner.in;
+        float *out = y + static_cast<size_t>(at) * outer.out;
+        float *between = Scratch<5>(static_cast<size_t>(n) * inner.out);
+        LinearTile<decltype(factor)>(tile, n, inner, act, between);
+        LinearTile<decltype(factor)>(between, n, outer, Same(), out);
+        AddNorm(out, tile, n, outer.out, norm);
+      });
     });
   });
 }
@@ -135,7 +156,9 @@ HWY_AFTER_NAMESPACE();
 namespace mlxrank::cpu {
 
 HWY_EXPORT(Target);
+HWY_EXPORT(HasBFloat16);
 HWY_EXPORT(PanelWidth);
+HWY_EXPORT(PackedSize);
 HWY_EXPORT(Pack);
 HWY_EXPORT(Linear);
 HWY_EXPORT(LinearAddNorm);
@@ -148,13 +171,14 @@ const char *target() { return HWY_DYNAMIC_DISPATCH(Target)(); }
 
 int panel_width() { return HWY_DYNAMIC_DISPATCH(PanelWidth)(); }
 
-size_t packed_size(int out, int in) {
-  const size_t panel = panel_width();
-  return (out + panel - 1) / panel * panel * (in + 1);
+bool has_bfloat16() { return HWY_DYNAMIC_DISPATCH(HasBFloat16)(); }
+
+size_t packed_size(int out, int in, Factors factors) {
+  return HWY_DYNAMIC_DISPATCH(PackedSize)(out, in, factors);
 }
 
-void pack(const float *weight, const float *bias, int out, int in, float *packed) {
-  HWY_DYNAMIC_DISPATCH(Pack)(weight, bias, out, in, packed);
+void pack(const float *weight, const float *bias, int out, int in, Factors factors, float *packed) {
+  HWY_DYNAMIC_DISPATCH(Pack)(weight, bias, out, in, factors, packed);
 }
 
 void linear(const float *x, int rows, const Dense &dense, Activation activation, float *y) {

@@ -1,7 +1,8 @@
-// Float32 kernels of the forward pass for CPUs, on packed tokens: the tokens of
+// Kernels of the forward pass for CPUs, on packed tokens: the tokens of
 // all pairs one after another, without padding. Each is compiled for several
 // instruction sets and runs as the best one the processor has. They work on the
-// calling thread and know nothing of MLX. A row's result does not depend on the
+// calling thread and know nothing of MLX. All numbers are float32, but for the factors of
+// products, which may be rounded to bfloat16; their sums are float32. A row's result does not depend on the
 // rows beside it.
 #pragma once
 
@@ -12,12 +13,17 @@ namespace mlxrank::cpu {
 
 enum class Activation { none, gelu, gelu_tanh, relu };
 
+// What the factors of a dense layer's products are.
+enum class Factors { float32, bfloat16 };
+
 // A dense layer's weight and bias in the order that products read them, made by
 // pack: panels of panel_width() outputs, each the biases and then, for every
-// input, the weights; zeros stand for outputs behind the last.
+// input, the weights; zeros stand for outputs behind the last. Weights that are
+// bfloat16 take half a float each: those of two inputs lie side by side.
 struct Dense {
   const float *packed;
   int out, in;
+  Factors factors;
 };
 
 struct Norm {
@@ -28,9 +34,12 @@ struct Norm {
 // The instruction set that runs, by Highway's name for it.
 const char *target();
 
+// Whether that has products of bfloat16, and the processor too.
+bool has_bfloat16();
+
 int panel_width();
-size_t packed_size(int out, int in); // floats
-void pack(const float *weight, const float *bias, int out, int in, float *packed);
+size_t packed_size(int out, int in, Factors factors); // floats
+void pack(const float *weight, const float *bias, int out, int in, Factors factors, float *packed);
 
 // y [rows, out] = activation(x W^T + bias), for x [rows, in].
 void linear(const float *x, int rows, const Dense &dense, Activation activation, float *y);

@@ -96,26 +96,27 @@ int size_of(mlx_array x) { return static_cast<int>(mlx_array_get_(x).size()); }
 
 } // namespace
 
-int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias) {
+int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias, Factors factors) {
   return guarded(res, [&] {
     const mx::array &w = mlx_array_get_(weight);
     const int out = w.shape(0), in = w.shape(1);
-    const size_t size = packed_size(out, in);
+    const size_t size = packed_size(out, in, factors);
     mx::array packed(mx::allocator::malloc(size * sizeof(float)), {static_cast<int>(size)},
                      mx::float32);
-    pack(w.data<float>(), mlx_array_get_(bias).data<float>(), out, in, packed.data<float>());
+    pack(w.data<float>(), mlx_array_get_(bias).data<float>(), out, in, factors,
+         packed.data<float>());
     return packed;
   });
 }
 
-int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Activation activation,
-              int parts, mlx_stream s) {
+int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Factors factors,
+              Activation activation, int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int rows = rows_of(x), in = columns_of(x);
     return kernel("linear", {rows, out}, s, {mlx_array_get_(x), mlx_array_get_(packed)},
                   [=](const Inputs &i, float *y) {
                     share(rows, parts, least_rows, [&](int from, int to) {
-                      linear(i.floats(0) + offset(from, in), to - from, {i.floats(1), out, in},
+                      linear(i.floats(0) + offset(from, in), to - from, {i.floats(1), out, in, factors},
                              activation, y + offset(from, out));
                     });
                   });
@@ -123,7 +124,8 @@ int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Activation
 }
 
 int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array residual,
-                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, int parts, mlx_stream s) {
+                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, Factors factors,
+                       int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int rows = rows_of(x), in = columns_of(x), out = columns_of(residual);
     return kernel("linear_add_norm", {rows, out}, s,
@@ -132,7 +134,7 @@ int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array 
                   [=](const Inputs &i, float *y) {
                     share(rows, parts, least_rows, [&](int from, int to) {
                       linear_add_norm(i.floats(0) + offset(from, in), to - from,
-                                      {i.floats(1), out, in}, i.floats(2) + offset(from, out),
+                                      {i.floats(1), out, in, factors}, i.floats(2) + offset(from, out),
                                       {i.floats(3), i.floats(4), epsilon}, y + offset(from, out));
                     });
                   });
@@ -141,7 +143,7 @@ int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array 
 
 int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inner,
                     Activation activation, mlx_array outer_packed, mlx_array norm_weight,
-                    mlx_array norm_bias, float epsilon, int parts, mlx_stream s) {
+                    mlx_array norm_bias, float epsilon, Factors factors, int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int rows = rows_of(x), hidden = columns_of(x);
     return kernel("feed_forward", {rows, hidden}, s,
@@ -150,8 +152,8 @@ int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inn
                   [=](const Inputs &i, float *y) {
                     share(rows, parts, least_rows, [&](int from, int to) {
                       feed_forward(i.floats(0) + offset(from, hidden), to - from,
-                                   {i.floats(1), inner, hidden}, activation,
-                                   {i.floats(2), hidden, inner},
+                                   {i.floats(1), inner, hidden, factors}, activation,
+                                   {i.floats(2), hidden, inner, factors},
                                    {i.floats(3), i.floats(4), epsilon}, y + offset(from, hidden));
                     });
                   });

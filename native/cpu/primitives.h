@@ -1,6 +1,6 @@
 // The kernels as MLX operations, in the form of mlx-c's functions: 0, or 1 after
 // mlx-c's error handler was called. Arrays are float32 and ids int32; weights
-// are packed as kernels.h says.
+// are packed as kernels.h says, for the factors that the operation is given.
 #pragma once
 
 #include "kernels.h"
@@ -10,33 +10,30 @@ namespace mlxrank::cpu {
 
 // The packed weight and bias of a dense layer: weight [out, in], bias [out],
 // both evaluated.
-int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias);
+int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias, Factors factors);
 
 // x [n, in] -> [n, out]
-int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Activation activation,
-              int parts,
-              mlx_stream s);
+int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Factors factors,
+              Activation activation, int parts, mlx_stream s);
 
 // x [n, in], residual [n, out] -> [n, out]
 int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array residual,
-                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, int parts,
-              mlx_stream s);
+                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, Factors factors,
+                       int parts, mlx_stream s);
 
 // x [n, hidden] -> [n, hidden], by way of inner outputs
 int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inner,
                     Activation activation, mlx_array outer_packed, mlx_array norm_weight,
-                    mlx_array norm_bias, float epsilon, int parts,
-              mlx_stream s);
+                    mlx_array norm_bias, float epsilon, Factors factors, int parts, mlx_stream s);
 
 // qkv [tokens, 3 hidden], lengths [pairs] -> [tokens, hidden]
 int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, int parts,
-              mlx_stream s);
+                 mlx_stream s);
 
 // query [pairs, hidden], key_value [tokens, 2 hidden], lengths [pairs]
 // -> [pairs, hidden]
 int op_attention_cls(mlx_array *res, mlx_array query, mlx_array key_value, mlx_array lengths,
-                     int heads, int parts,
-              mlx_stream s);
+                     int heads, int parts, mlx_stream s);
 
 // ids, type_ids [tokens], lengths [pairs]; tables of rows of hidden
 // -> [tokens, hidden]

@@ -14,7 +14,23 @@
 
 #include "hwy/highway.h"
 
-HWY_BEFORE_NAMESPACE();
+// Products of bfloat16 numbers need an extension of AVX-512 that Highway 1.0
+// has no target for, so it is added to its target AVX3. No instruction of the
+// extension can stand for an operation on other types: they are only where
+// BFloat16 asks for them, which runs on processors that have them.
+#undef MLXRANK_CPU_BFLOAT16
+#undef MLXRANK_BEFORE_NAMESPACE
+#if HWY_TARGET == HWY_AVX3 && HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86_64
+#define MLXRANK_CPU_BFLOAT16 1
+#define MLXRANK_BEFORE_NAMESPACE() \
+  HWY_BEFORE_NAMESPACE();          \
+  _Pragma("GCC target(\"avx512bf16\")") static_assert(true)
+#else
+#define MLXRANK_CPU_BFLOAT16 0
+#define MLXRANK_BEFORE_NAMESPACE() HWY_BEFORE_NAMESPACE()
+#endif
+
+MLXRANK_BEFORE_NAMESPACE();
 namespace mlxrank::cpu {
 namespace HWY_NAMESPACE {
 
@@ -47,44 +63,105 @@ float *Scratch(size_t floats) {
   return buffer.data();
 }
 
-// Writes rows of x transposed, [k][rows], as blocks read them.
-inline void Transpose(const float *x, size_t stride, int rows, int k, float *out) {
-  for (int p = 0; p < k; p++) {
-    for (int r = 0; r < rows; r++) {
-      out[static_cast<size_t>(p) * rows + r] = x[r * stride + p];
+// How a product sees its factors. A step takes one factor of each row and one of
+// each output, or as many as fit into a float's 32 bits.
+struct Float32 {
+  static int Steps(int k) { return k; }
+
+  // Writes rows of x transposed, as blocks read them: for each step the rows, of
+  // which out has room for width.
+  static HWY_INLINE void Transpose(const float *x, size_t stride, int rows, int width, int k,
+                                   float *out) {
+    for (int p = 0; p < k; p++) {
+      for (int r = 0; r < rows; r++) {
+        out[static_cast<size_t>(p) * width + r] = x[r * stride + p];
+      }
     }
   }
-}
 
-// sum[r] = start + a[r] * b for a block of rows and one panel: a [k][rows],
-// b [k][kPanel]. finish(r, low, high) takes each row's two vectors.
-template <int rows, class Finish>
-HWY_INLINE void Block(const float *HWY_RESTRICT a, const float *HWY_RESTRICT b, int k,
+  static HWY_INLINE Vec MulAdd(Vec a, Vec b, Vec sum) { return hn::MulAdd(a, b, sum); }
+};
+
+#if MLXRANK_CPU_BFLOAT16
+// Factors rounded to bfloat16, to the nearest, and two of them a step; sums are
+// float32.
+struct BFloat16 {
+  static int Steps(int k) { return (k + 1) / 2; }
+
+  static HWY_INLINE void Transpose(const float *x, size_t stride, int rows, int width, int k,
+                                   float *out) {
+    const int steps = Steps(k);
+    HWY_ALIGN uint32_t pairs[16];
+    for (int r = 0; r < rows; r++) {
+      const float *row = x + r * stride;
+      float *to = out + r;
+      for (int p = 0; p < k; p += 32, row += 32) {
+        const __m512 low = _mm512_maskz_loadu_ps(Mask(k - p), row);
+        const __m512 high = _mm512_maskz_loadu_ps(Mask(k - p - 16), row + 16);
+        _mm512_store_si512(pairs, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+        const int n = std::min(16, steps - p / 2);
+        for (int i = 0; i < n; i++, to += width) {
+          std::memcpy(to, pairs + i, sizeof(float));
+        }
+      }
+    }
+  }
+
+  static HWY_INLINE Vec MulAdd(Vec a, Vec b, Vec sum) {
+    return Vec{_mm512_dpbf16_ps(sum.raw, reinterpret_cast<__m512bh>(a.raw),
+                                reinterpret_cast<__m512bh>(b.raw))};
+  }
+
+ private:
+  static __mmask16 Mask(int n) {
+    return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1);
+  }
+};
+#endif
+
+// Steps between two folds: a running sum of more numbers loses more of each.
+constexpr int kFold = 384;
+
+// start + the sum of a[r] * b for a block of rows and one panel: a [steps][rows],
+// b [steps][kPanel]. finish(r, low, high) takes each row's two vectors.
+template <class Factor, int rows, class Finish>
+HWY_INLINE void Block(const float *HWY_RESTRICT a, const float *HWY_RESTRICT b, int steps,
                       const float *start, const Finish &finish) {
   const Tag d;
-  Vec low[rows], high[rows];
+  Vec low[rows], high[rows], low_sum[rows], high_sum[rows];
   const Vec low_start = start ? hn::LoadU(d, start) : hn::Zero(d);
   const Vec high_start = start ? hn::LoadU(d, start + kLanes) : hn::Zero(d);
 #pragma GCC unroll 16
   for (int r = 0; r < rows; r++) {
-    low[r] = low_start;
-    high[r] = high_start;
+    low_sum[r] = low_start;
+    high_sum[r] = high_start;
   }
-  for (int p = 0; p < k; p++) {
-    const Vec b_low = hn::LoadU(d, b);
-    const Vec b_high = hn::LoadU(d, b + kLanes);
+  for (int from = 0; from < steps; from += kFold) {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; r++) {
-      const Vec value = hn::Set(d, a[r]);
-      low[r] = hn::MulAdd(value, b_low, low[r]);
-      high[r] = hn::MulAdd(value, b_high, high[r]);
+      low[r] = high[r] = hn::Zero(d);
     }
-    a += rows;
-    b += kPanel;
+    for (int p = from; p < std::min(from + kFold, steps); p++) {
+      const Vec b_low = hn::LoadU(d, b);
+      const Vec b_high = hn::LoadU(d, b + kLanes);
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; r++) {
+        const Vec value = hn::Set(d, a[r]);
+        low[r] = Factor::MulAdd(value, b_low, low[r]);
+        high[r] = Factor::MulAdd(value, b_high, high[r]);
+      }
+      a += rows;
+      b += kPanel;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; r++) {
+      low_sum[r] = hn::Add(low_sum[r], low[r]);
+      high_sum[r] = hn::Add(high_sum[r], high[r]);
+    }
   }
 #pragma GCC unroll 16
   for (int r = 0; r < rows; r++) {
-    finish(r, low[r], high[r]);
+    finish(r, low_sum[r], high_sum[r]);
   }
 }
 
@@ -128,25 +205,39 @@ HWY_INLINE void StorePart(Vec low, Vec high, int columns, float *y) {
 }
 
 // y [rows, out] = act(x W^T + bias) for the rows of one tile.
-template <class Act>
+template <class Factor, class Act>
 void LinearTile(const float *x, int rows, const Dense &w, const Act &act, float *y) {
-  float *a = Scratch<0>(static_cast<size_t>(rows) * w.in);
+  const int steps = Factor::Steps(w.in);
+  float *a = Scratch<0>(static_cast<size_t>(rows) * steps);
   ForBlocks(rows, [&](auto n, int at) {
-    Transpose(x + static_cast<size_t>(at) * w.in, w.in, n, w.in,
-              a + static_cast<size_t>(at) * w.in);
+    Factor::Transpose(x + static_cast<size_t>(at) * w.in, w.in, n, n, w.in,
+                      a + static_cast<size_t>(at) * steps);
   });
-  const size_t panel_size = static_cast<size_t>(w.in + 1) * kPanel;
+  const size_t panel_size = static_cast<size_t>(steps + 1) * kPanel;
   for (int column = 0; column < w.out; column += kPanel) {
     const float *panel = w.packed + column / kPanel * panel_size;
     const int columns = w.out - column;
     ForBlocks(rows, [&](auto n, int at) {
-      Block<n>(a + static_cast<size_t>(at) * w.in, panel + kPanel, w.in, panel,
-               [&](int r, Vec low, Vec high) {
-                 StorePart(act(low), act(high), columns,
-                           y + static_cast<size_t>(at + r) * w.out + column);
-               });
+      Block<Factor, n>(a + static_cast<size_t>(at) * steps, panel + kPanel, steps, panel,
+                       [&](int r, Vec low, Vec high) {
+                         StorePart(act(low), act(high), columns,
+                                   y + static_cast<size_t>(at + r) * w.out + column);
+                       });
     });
   }
+}
+
+// Calls f with the kind of factors. Of bfloat16 there are only as many kernels
+// as there are targets for it; has_bfloat16() says whether this is one.
+template <class F>
+void WithFactor(Factors factors, const F &f) {
+#if MLXRANK_CPU_BFLOAT16
+  if (factors == Factors::bfloat16) {
+    return f(BFloat16());
+  }
+#endif
+  (void)factors;
+  f(Float32());
 }
 
 // Calls tile(first row, rows) for tiles that cover the rows.

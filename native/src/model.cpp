@@ -134,25 +134,28 @@ Linear fuse(const Ops &ops, std::initializer_list<const Linear *> parts) {
 
 // Packs the weights of a model that runs on kernels, one at a time, so that
 // they are there twice only one at a time.
-void pack(Linear &l) {
+void pack(Linear &l, int32_t dtype) {
 #ifdef MLXRANK_CPU_KERNELS
   eval({&l.weight, &l.bias});
-  l.weight = checked_call("pack", cpu::pack_dense, mlx_array(l.weight), mlx_array(l.bias));
+  const bool half = dtype == MLXRANK_BFLOAT16;
+  l.weight = checked_call("pack", cpu::pack_dense, mlx_array(l.weight), mlx_array(l.bias),
+                          half ? cpu::Factors::bfloat16 : cpu::Factors::float32);
   l.bias = Array();
 #else
   (void)l;
+  (void)dtype;
 #endif
 }
 
-void pack(Layer &l, bool last) {
+void pack(Layer &l, bool last, int32_t dtype) {
   for (Linear *part : {&l.attention_output, &l.intermediate, &l.output}) {
-    pack(*part);
+    pack(*part, dtype);
   }
   if (last) {
-    pack(l.query);
-    pack(l.key_value);
+    pack(l.query, dtype);
+    pack(l.key_value, dtype);
   } else {
-    pack(l.qkv);
+    pack(l.qkv, dtype);
   }
 }
 
@@ -208,7 +211,7 @@ void eval_all(const Model &m) {
 void load(Model &m, const mlxrank_tensor *tensors, int32_t count, mlx_stream stream) {
   const mlxrank_config &c = m.config;
   Ops ops(stream);
-  Weights w(tensors, count, ops, mlx_dtype_of(c.dtype));
+  Weights w(tensors, count, ops, m.packed ? MLX_FLOAT32 : mlx_dtype_of(c.dtype));
   m.word_embeddings = w.take("embeddings.word_embeddings.weight", {c.vocab_size, c.hidden_size});
   m.position_embeddings =
       w.take("embeddings.position_embeddings.weight", {c.max_positions, c.hidden_size});
@@ -218,14 +221,14 @@ void load(Model &m, const mlxrank_tensor *tensors, int32_t count, mlx_stream str
   for (int i = 0; i < c.layers; i++) {
     m.layers.push_back(load_layer(w, ops, c, i));
     if (m.packed) {
-      pack(m.layers.back(), i + 1 == c.layers);
+      pack(m.layers.back(), i + 1 == c.layers, c.dtype);
     }
   }
   m.pooler = w.linear("pooler.dense", c.hidden_size, c.hidden_size);
   m.classifier = w.linear("classifier", c.labels, c.hidden_size);
   if (m.packed) {
-    pack(m.pooler);
-    pack(m.classifier);
+    pack(m.pooler, c.dtype);
+    pack(m.classifier, c.dtype);
   }
   m.constants = load_constants(ops, mlx_dtype_of(c.dtype));
   eval_all(m);
@@ -241,7 +244,9 @@ void free_on_device(const Model *model) {
 bool uses_kernels(const mlxrank_config &config) {
 #ifdef MLXRANK_CPU_KERNELS
   const char *plain = std::getenv("MLXRANK_PLAIN_GRAPH");
-  return config.device == MLXRANK_CPU && config.dtype == MLXRANK_FLOAT32 &&
+  const bool covered = config.dtype == MLXRANK_FLOAT32 ||
+                       (config.dtype == MLXRANK_BFLOAT16 && cpu::has_bfloat16());
+  return config.device == MLXRANK_CPU && covered &&
          (plain == nullptr || std::string(plain) != "1");
 #else
   (void)config;

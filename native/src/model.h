@@ -10,12 +10,14 @@
 
 namespace mlxrank {
 
-// Whether a model runs on the kernels of ../cpu: in float32 on the CPU, unless
-// the environment variable MLXRANK_PLAIN_GRAPH is 1.
+// Whether a model runs on the kernels of ../cpu: on the CPU, in float32 or, where
+// the processor multiplies bfloat16 numbers, in bfloat16, unless the environment
+// variable MLXRANK_PLAIN_GRAPH is 1.
 bool uses_kernels(const mlxrank_config &config);
 
 // A dense layer. In a packed model weight holds both as ../cpu/kernels.h packs
-// them, and bias is empty.
+// them, for the factors of the model's dtype, and bias is empty. All else in a
+// packed model is float32.
 struct Linear {
   Array weight; // [out, in]
   Array bias; // [out]

@@ -24,8 +24,8 @@ class PackedOps : public LayerOps {
   }
 
   Array linear(const Linear &l, const Array &x) const override {
-    return call("linear", cpu::op_linear, arg(x), arg(l.weight), l.out, cpu::Activation::none,
-                batch_.parts);
+    return call("linear", cpu::op_linear, arg(x), arg(l.weight), l.out, factors(),
+                cpu::Activation::none, batch_.parts);
   }
 
   Array attention(const Array &qkv) const override {
@@ -51,13 +51,13 @@ class PackedOps : public LayerOps {
   Array attention_output(const Layer &l, const Array &attended, const Array &x) const override {
     return call("linear_add_norm", cpu::op_linear_add_norm, arg(attended),
                 arg(l.attention_output.weight), arg(x), arg(l.attention_norm.weight),
-                arg(l.attention_norm.bias), epsilon(), batch_.parts);
+                arg(l.attention_norm.bias), epsilon(), factors(), batch_.parts);
   }
 
   Array feed_forward(const Layer &l, const Array &x) const override {
     return call("feed_forward", cpu::op_feed_forward, arg(x), arg(l.intermediate.weight),
                 l.intermediate.out, activation(), arg(l.output.weight), arg(l.output_norm.weight),
-                arg(l.output_norm.bias), epsilon(), batch_.parts);
+                arg(l.output_norm.bias), epsilon(), factors(), batch_.parts);
   }
 
  private:
@@ -66,6 +66,10 @@ class PackedOps : public LayerOps {
   }
 
   float epsilon() const { return static_cast<float>(model_.config.layer_norm_eps); }
+
+  cpu::Factors factors() const {
+    return model_.config.dtype == MLXRANK_BFLOAT16 ? cpu::Factors::bfloat16 : cpu::Factors::float32;
+  }
 
   cpu::Activation activation() const {
     switch (model_.config.activation) {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <random>
 #include <thread>
 #include <vector>
@@ -34,16 +35,33 @@ Numbers random_numbers(size_t n, float scale = 1, float offset = 0) {
   return out;
 }
 
-void expect(const char *what, const Numbers &got, const std::vector<double> &want) {
+double difference(const Numbers &got, const std::vector<double> &want) {
   double off = 0;
   for (size_t i = 0; i < want.size(); i++) {
     off = std::max(off, std::abs(got[i] - want[i]));
   }
+  return off;
+}
+
+void expect(const char *what, const Numbers &got, const std::vector<double> &want,
+            double most = 4e-6) {
+  const double off = difference(got, want);
   worst = std::max(worst, off);
-  if (!(off <= 4e-6) || got.size() != want.size()) {
+  if (!(off <= most) || got.size() != want.size()) {
     failures++;
-    std::fprintf(stderr, "%s: %s is off by %g\n", target(), what, off);
+    std::fprintf(stderr, "%s: %s is off by %g, want at most %g\n", target(), what, off, most);
   }
+}
+
+// To the nearest bfloat16, ties to even.
+float rounded(double x) {
+  const auto single = static_cast<float>(x);
+  uint32_t bits;
+  std::memcpy(&bits, &single, sizeof bits);
+  bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+  float out;
+  std::memcpy(&out, &bits, sizeof out);
+  return out;
 }
 
 double activate(double x, Activation activation) {
@@ -61,17 +79,20 @@ double activate(double x, Activation activation) {
 
 struct Layer {
   int out, in;
+  Factors factors;
   Numbers weight, bias, packed;
 
-  Layer(int out, int in)
+  Layer(int out, int in, Factors factors)
       : out(out),
         in(in),
+        factors(factors),
         weight(random_numbers(static_cast<size_t>(out) * in, std::sqrt(3.0f / in))),
         bias(random_numbers(out, 0.5f)),
-        packed(packed_size(out, in), NAN) {
-    pack(weight.data(), bias.data(), out, in, packed.data());
+        packed(packed_size(out, in, factors), NAN) {
+    pack(weight.data(), bias.data(), out, in, factors, packed.data());
   }
-  Dense dense() const { return {packed.data(), out, in}; }
+  Dense dense() const { return {packed.data(), out, in, factors}; }
+  double factor(double x) const { return factors == Factors::bfloat16 ? rounded(x) : x; }
 
   template <class T>
   std::vector<double> reference(const std::vector<T> &x, Activation activation) const {
@@ -80,7 +101,7 @@ struct Layer {
       for (int o = 0; o < out; o++) {
         double sum = bias[o];
         for (int i = 0; i < in; i++) {
-          sum += static_cast<double>(x[row * in + i]) * weight[static_cast<size_t>(o) * in + i];
+          sum += factor(x[row * in + i]) * factor(weight[static_cast<size_t>(o) * in + i]);
         }
         y.push_back(activate(sum, activation));
       }
@@ -113,9 +134,13 @@ struct Normed {
   }
 };
 
-void check_layers(int rows, int hidden, int inner) {
+void check_layers(int rows, int hidden, int inner, Factors factors) {
   const Numbers x = random_numbers(static_cast<size_t>(rows) * hidden, 2);
-  const Layer up(inner, hidden), down(hidden, inner), same(hidden, hidden);
+  const Layer up(inner, hidden, factors), down(hidden, inner, factors),
+      same(hidden, hidden, factors);
+  // A sum that differs in its last bits may be rounded to another bfloat16, in
+  // front of the second product.
+  const double after = factors == Factors::bfloat16 ? 4e-3 : 4e-6;
   const Normed norm(hidden);
   for (Activation activation :
        {Activation::none, Activation::gelu, Activation::gelu_tanh, Activation::relu}) {
@@ -125,12 +150,30 @@ void check_layers(int rows, int hidden, int inner) {
     Numbers z(x.size());
     feed_forward(x.data(), rows, up.dense(), activation, down.dense(), norm.norm(), z.data());
     const auto between = up.reference(x, activation);
-    expect("feed_forward", z, norm.reference(down.reference(between, Activation::none), x));
+    expect("feed_forward", z, norm.reference(down.reference(between, Activation::none), x),
+           after);
   }
   const Numbers residual = random_numbers(x.size());
   Numbers z(x.size());
   linear_add_norm(x.data(), rows, same.dense(), residual.data(), norm.norm(), z.data());
   expect("linear_add_norm", z, norm.reference(same.reference(x, Activation::none), residual));
+}
+
+// What bfloat16 factors give is not what float32 ones give: else the tests above
+// would not tell them apart.
+void check_rounding() {
+  const Numbers x = random_numbers(7 * 64);
+  Layer exact(48, 64, Factors::float32);
+  const Layer half(48, 64, Factors::bfloat16);
+  Numbers y(7 * 48);
+  linear(x.data(), 7, half.dense(), Activation::none, y.data());
+  exact.weight = half.weight;
+  exact.bias = half.bias;
+  const double off = difference(y, exact.reference(x, Activation::none));
+  if (off < 1e-3 || off > 3e-2) {
+    failures++;
+    std::fprintf(stderr, "%s: bfloat16 is off from float32 by %g\n", target(), off);
+  }
 }
 
 // Attention of queries [.., stride] on keys and values likewise, one pair.
@@ -211,8 +254,8 @@ void check_embed(const std::vector<int32_t> &lengths, int hidden) {
 
 void check_all() {
   for (int rows : {1, 2, 3, 5, 7, 11, 12, 13, 31, 97, 200}) {
-    check_layers(rows, 26, 61);
-    check_layers(rows, 64, 320);
+    check_layers(rows, 26, 61, Factors::float32);
+    check_layers(rows, 64, 320, Factors::float32);
   }
   for (int size : {1, 8, 26, 32, 64, 80}) {
     check_attention({1, 2, 3, 17, 33, 100}, 2, size);
@@ -220,6 +263,15 @@ void check_all() {
   check_attention({512}, 1, 32);
   check_embed({1, 5, 512}, 26);
   check_embed({3, 3}, 384);
+}
+
+void check_bfloat16() {
+  for (int rows : {1, 2, 3, 5, 7, 11, 12, 13, 31, 97, 200}) {
+    check_layers(rows, 26, 61, Factors::bfloat16);
+    check_layers(rows, 33, 70, Factors::bfloat16);
+    check_layers(rows, 64, 320, Factors::bfloat16);
+  }
+  check_rounding();
 }
 
 // Two threads share the team: every part of every round is done exactly once,
@@ -257,6 +309,11 @@ int main() {
     worst = 0;
     check_all();
     std::printf("%s, panels of %d: off by %.2g at most\n", target(), panel_width(), worst);
+    if (has_bfloat16()) {
+      worst = 0;
+      check_bfloat16();
+      std::printf("%s, bfloat16: off by %.2g at most\n", target(), worst);
+    }
     ran++;
   }
   if (ran < 2) {

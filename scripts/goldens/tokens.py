@@ -20,9 +20,9 @@ def valid(text):
     return re.sub("[\udc80-\udcff]+", "\ufffd", text.decode("utf-8", "surrogateescape"))
 
 
-def encode(tokenizer, maximum, query, document):
+def encode(tokenizer, maximum, query, document, direction="right"):
     """(ids, type ids) of a pair as a member of a batch, where an empty document stays a document."""
-    tokenizer.enable_truncation(maximum, strategy="longest_first")
+    tokenizer.enable_truncation(maximum, strategy="longest_first", direction=direction)
     encoding = tokenizer.encode_batch([(valid(query), valid(document))])[0]
     return encoding.ids, encoding.type_ids
 

@@ -25,6 +25,14 @@ case " $* " in *" - "*) cd "${{0%/*}}" ;; esac
 exec "{zig}" {mode} "$@"
 """
 LIBRARIES = {"resolv": "/usr/lib/libresolv.9.dylib"}
+# Of Apple's headers zig lacks one, which Prometheus's client includes.
+HEADERS = {
+    "mach/mach_vm.h": """#include <mach/mach_types.h>
+#include <mach/vm_region.h>
+kern_return_t mach_vm_region(vm_map_t, mach_vm_address_t *, mach_vm_size_t *, vm_region_flavor_t, vm_region_info_t,
+                             mach_msg_type_number_t *, mach_port_t *);
+""",
+}
 
 
 def check(project):
@@ -78,7 +86,7 @@ def tools(mac):
 
 
 def stubs(mac):
-    """build/darwin/stubs: Apple's libraries by name only, and no tokenizers."""
+    """build/darwin/stubs: Apple's libraries by name only, a header, and no tokenizers."""
     folder = mac.build / "stubs"
 
     def write_stubs():
@@ -88,6 +96,10 @@ def stubs(mac):
             made.append(write_tbd(folder / f"{name}.framework" / f"{name}.tbd", install))
         for name, install in LIBRARIES.items():
             made.append(write_tbd(folder / f"lib{name}.tbd", install))
+        for name, text in HEADERS.items():
+            path = folder / "include" / name
+            write_atomic(path, text.encode())
+            made.append(path)
         source = folder / "tokenizers.c"
         write_atomic(source, b"void mlxrank_no_tokenizers(void) {}\n")
         env, compiled = environment(mac), folder / "tokenizers.o"
@@ -96,7 +108,7 @@ def stubs(mac):
         run([mac.build / "bin/ar", "rcs", archive, compiled], "archiving a stub", env=env)
         return [*made, archive]
 
-    inputs = [SHIM_FRAMEWORKS, GO_FRAMEWORKS, LIBRARIES, str(folder)]
+    inputs = [SHIM_FRAMEWORKS, GO_FRAMEWORKS, LIBRARIES, HEADERS, str(folder)]
     mac.steps.do("stubs", "writing stubs of Apple's libraries", inputs, write_stubs)
 
 
@@ -149,6 +161,7 @@ def executable(mac):
         "CGO_ENABLED": "1",
         "CC": str(mac.build / "bin/cc"),
         "CXX": str(mac.build / "bin/c++"),
+        "CGO_CFLAGS": f"-O2 -I{mac.build / 'stubs' / 'include'}",
         "CGO_LDFLAGS": f"{search} -Wl,-undefined,dynamic_lookup",
         **environment(mac),
     }

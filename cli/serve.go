@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/server"
+)
+
+const (
+	keyEnv = "MLXRANK_API_KEY"
+	maxKey = 4096 // bytes of a key's file
+)
+
+func serveCommand(s Streams) *cli.Command {
+	flags := append(serveFlags(), engineFlags(defaultModel)...)
+	logFrom(flags, "info")
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "answer rerank requests over HTTP",
+		UsageText: "mlxrank serve [flags]",
+		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina\n" +
+			"and POST /v2/rerank as Cohere; GET /info, /health, /ready, /metrics (Prometheus),\n" +
+			"/openapi.json and /docs. Scores are 0 to 1, whatever --activation says, unless a call\n" +
+			"asks for raw scores.\n\n" +
+			"Without a key anybody who reaches the address may call. A key is the content of the\n" +
+			"file of --api-key-file, or the value of " + keyEnv + "; calls bring it as a bearer\n" +
+			"token. Pages of other sites are refused unless --cors-origin names them, and so are\n" +
+			"calls under a name that is not this machine's, but for those of --allowed-host.\n\n" +
+			"SIGTERM or SIGINT ends the server: calls at work are finished, no more are taken in,\n" +
+			"and the exit status is 0. A second signal ends it at once.\n\n" +
+			examples(
+				[2]string{"Serve the default model to this machine", "mlxrank serve"},
+				[2]string{"Serve to the network, to those who have the key", "mlxrank serve --listen :8437 --allowed-host rerank.example.org --api-key-file /etc/mlxrank/key"},
+				[2]string{"Ask it", `curl -s http://127.0.0.1:8437/rerank -H 'Content-Type: application/json' \` + "\n    " +
+					`-d '{"query": "resize photos", "texts": ["An image editor.", "A mail reader."]}'`},
+			),
+		Flags:  flags,
+		Action: func(c *cli.Context) error { return serve(c, s) },
+	}
+}
+
+// serveFlags are those that serve alone has; environment and config file can
+// set them too.
+func serveFlags() []cli.Flag {
+	d := server.DefaultLimits()
+	return []cli.Flag{
+		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "answer at `ADDRESS:PORT`; :PORT is all addresses, port 0 any that is free"},
+		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "ask for the key in `FILE`; " + keyEnv + " holds one too"},
+		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "allow calls of pages of `ORIGIN`, such as https://example.org, or * for all; may be repeated"},
+		&cli.StringSliceFlag{Name: "allowed-host", DefaultText: "addresses and localhost", Usage: "allow calls under the name `HOST`, or * for all; may be repeated"},
+		&cli.IntFlag{Name: "max-documents", Value: d.Documents, DefaultText: fmt.Sprint(d.Documents), Usage: "take at most `N` documents a call"},
+		&cli.IntFlag{Name: "max-characters", Value: d.Characters, DefaultText: fmt.Sprint(d.Characters), Usage: "take at most `N` characters a call"},
+		&cli.Int64Flag{Name: "max-body", Value: d.BodyBytes, DefaultText: fmt.Sprint(d.BodyBytes), Usage: "take at most `N` bytes a call"},
+		&cli.IntFlag{Name: "max-requests", Value: d.Requests, DefaultText: fmt.Sprint(d.Requests), Usage: "have at most `N` calls at work"},
+		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "have at most `N` tokens at work"},
+		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "give a call up after `TIME`"},
+		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "finish calls at work for at most `TIME` when told to stop"},
+	}
+}
+
+func serveSettings() []string {
+	var names []string
+	for _, flag := range serveFlags() {
+		names = append(names, flag.Names()[0])
+	}
+	return names
+}
+
+func serve(c *cli.Context, s Streams) (err error) {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	config, err := engineConfig(c, s.Err)
+	if err != nil {
+		return err
+	}
+	config.QueueTokens = c.Int("queue-tokens") // 0 is the engine's own bound
+	settings, err := serverConfig(c)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.String("listen"))
+	if err != nil {
+		return fmt.Errorf("%w; --listen takes another address", err)
+	}
+	defer func() { // Serve has closed it, if it came to that
+		if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) {
+			err = errors.Join(err, cerr)
+		}
+	}()
+	log := config.Logger
+	config.Logger = log.Hook(zerolog.HookFunc(withoutRequests)) // the server logs them, with the same figures
+	e, err := engine.Open(c.Context, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	settings.Engine, settings.Logger = e, log
+	srv, err := server.New(settings)
+	if err != nil {
+		return err
+	}
+	info := e.Info()
+	log.Info().Str("address", "http://"+listener.Addr().String()).Str("model", info.Model).
+		Str("device", info.Device).Str("dtype", info.DType).Bool("key", settings.Key != "").Msg("listening")
+	if at, perr := netip.ParseAddrPort(listener.Addr().String()); perr == nil && !at.Addr().IsLoopback() && settings.Key == "" {
+		log.Warn().Msg("anybody who reaches this address may call: --api-key-file asks for a key")
+	}
+	if err := srv.Serve(c.Context, listener); err != nil {
+		return err
+	}
+	log.Info().Msg("stopped")
+	return nil
+}
+
+func withoutRequests(event *zerolog.Event, _ zerolog.Level, message string) {
+	if message == "request" {
+		event.Discard()
+	}
+}
+
+// serverConfig checks the flags of serveFlags.
+func serverConfig(c *cli.Context) (server.Config, error) {
+	for _, name := range []string{"max-documents", "max-characters", "max-requests", "queue-tokens"} {
+		if c.IsSet(name) && c.Int(name) < 1 {
+			return server.Config{}, usagef("--%s %d is not a positive number", name, c.Int(name))
+		}
+	}
+	for _, name := range []string{"request-timeout", "drain-timeout"} {
+		if c.Duration(name) < time.Millisecond {
+			return server.Config{}, usagef("--%s %v is too short", name, c.Duration(name))
+		}
+	}
+	if c.Int64("max-body") < 1 {
+		return server.Config{}, usagef("--max-body %d is not a positive number", c.Int64("max-body"))
+	}
+	key, err := apiKey(c.String("api-key-file"))
+	if err != nil {
+		return server.Config{}, err
+	}
+	return server.Config{
+		Version: version, Key: key,
+		CORSOrigins: c.StringSlice("cors-origin"), AllowedHosts: c.StringSlice("allowed-host"),
+		Limits: server.Limits{
+			Documents: c.Int("max-documents"), Characters: c.Int("max-characters"), BodyBytes: c.Int64("max-body"),
+			Requests: c.Int("max-requests"), RequestTimeout: c.Duration("request-timeout"), DrainTimeout: c.Duration("drain-timeout"),
+		},
+	}, nil
+}
+
+// apiKey is that of the file, else of the environment, else none. A key that
+// is asked for and empty is a mistake, not an open server.
+func apiKey(file string) (string, error) {
+	key, source := os.Getenv(keyEnv), keyEnv
+	if _, set := os.LookupEnv(keyEnv); file == "" && !set {
+		return "", nil
+	}
+	if file != "" {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return "", fmt.Errorf("the key's file: %w", err)
+		}
+		key, source = string(data), file
+	}
+	key = strings.TrimSpace(key)
+	if key == "" || len(key) > maxKey || slices.ContainsFunc([]rune(key), func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", fmt.Errorf("%s holds no key: one is a word of up to %d printable ASCII characters", source, maxKey)
+	}
+	return key, nil
+}

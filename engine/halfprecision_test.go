@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+	"gonum.org/v1/gonum/stat"
+)
+
+// TestBuiltinInBFloat16 holds what bfloat16 costs in exactness within bounds:
+// near the logits and the order of float32, and not the same. Where MLX computes
+// it on a processor it is slow, and the log says so.
+func TestBuiltinInBFloat16(t *testing.T) {
+	pairs, want := builtinGoldens(t)
+	pairs, want = shortest(pairs, want, 48) // two a second without products of bfloat16
+	var log bytes.Buffer
+	e, err := Open(context.Background(), Config{Model: "builtin", Device: "cpu", DType: "bfloat16", Logger: zerolog.New(&log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	result, err := e.Score(context.Background(), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	off, tau := worst(result.Logits, want)/deviation(want), stat.Kendall(float64s(result.Logits), float64s(want), nil)
+	t.Logf("by %s: off by %.2g of the deviation, Kendall's tau %.4f", e.Info().Kernels, off, tau)
+	if off > 0.05 || tau < 0.97 {
+		t.Errorf("off by %.2g of the deviation and Kendall's tau %.4f, want at most 0.05 and at least 0.97", off, tau)
+	}
+	if off < 10*exactness {
+		t.Error("as exact as float32: bfloat16 was not used")
+	}
+	if slow := e.Info().Kernels == "MLX"; strings.Contains(log.String(), "float32 is faster") != slow {
+		t.Errorf("computed by %s; the log says %q", e.Info().Kernels, log.String())
+	}
+}
+
+func shortest(pairs []Pair, logits []float32, n int) ([]Pair, []float32) {
+	order := make([]int, len(pairs))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return len(pairs[a].Document) - len(pairs[b].Document) })
+	var some []Pair
+	var theirs []float32
+	for _, i := range order[:n] {
+		some, theirs = append(some, pairs[i]), append(theirs, logits[i])
+	}
+	return some, theirs
+}
+
+func float64s(values []float32) []float64 {
+	out := make([]float64, len(values))
+	for i, v := range values {
+		if out[i] = float64(v); math.IsNaN(out[i]) {
+			panic("NaN")
+		}
+	}
+	return out
+}

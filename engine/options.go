@@ -1,0 +1,38 @@
+package engine
+
+import "fmt"
+
+// Truncation says what becomes of a pair that does not fit into the maximum
+// length.
+type Truncation string
+
+// TruncateRight is the default. Both count tokens "longest first": the longer
+// text gives way until both are as long, then both do.
+const (
+	TruncateRight Truncation = "right" // the ends are cut off
+	TruncateLeft  Truncation = "left"  // the beginnings are
+	TruncateNot   Truncation = "not"   // the request is refused with ErrTooLong, and nothing of it is executed
+)
+
+// ScoreOptions choose how pairs are made to fit.
+type ScoreOptions struct {
+	Truncation Truncation // "" is TruncateRight
+	// DocumentTokens is how many tokens of a document count, from its beginning,
+	// before it meets the query; 0 is all.
+	DocumentTokens int
+}
+
+func (o ScoreOptions) check() error {
+	switch o.Truncation {
+	case "", TruncateRight, TruncateLeft, TruncateNot:
+	default:
+		return fmt.Errorf("engine: truncation %q is none of %s, %s, %s", o.Truncation, TruncateRight, TruncateLeft, TruncateNot)
+	}
+	if o.DocumentTokens < 0 {
+		return fmt.Errorf("engine: %d tokens of a document are too few", o.DocumentTokens)
+	}
+	if o.DocumentTokens > 0 && o.Truncation == TruncateLeft {
+		return fmt.Errorf("engine: a document's first %d tokens and truncation on the left exclude each other", o.DocumentTokens)
+	}
+	return nil
+}

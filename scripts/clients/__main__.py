@@ -1,0 +1,107 @@
+"""Real clients against mlxrank serve: rankings and scores must be those of mlxrank rerank.
+
+    python3 -m venv /tmp/clients
+    /tmp/clients/bin/pip install -r scripts/clients/requirements.txt
+    /tmp/clients/bin/python scripts/clients build/bin/mlxrank
+
+Starts the program with the builtin model on a free port and with a key, asks it
+through every client, and has schemathesis try the API's description against it.
+"""
+
+import argparse
+import contextlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+sys.dont_write_bytecode = True
+
+import clients
+
+DOCUMENTS = pathlib.Path(__file__).resolve().parents[1] / "demo" / "documents.jsonl"
+QUERY = "monitor changes to configuration files"
+KEY = "a-key-for-clients"
+TOLERANCE = 1e-6  # batches of other shapes differ in the last digits
+
+
+def expected(program):
+    """[(index, score)] of the command line."""
+    out = subprocess.run(
+        [program, "rerank", "--model", "builtin", "--json", "--query", QUERY, "--documents", DOCUMENTS],
+        check=True, capture_output=True, text=True,
+    ).stdout
+    return [(item["index"], item["score"]) for item in json.loads(out)["results"]]
+
+
+@contextlib.contextmanager
+def serving(program):
+    """The server's address; the server must end well when it is told to."""
+    server = subprocess.Popen(
+        [program, "serve", "--model", "builtin", "--listen", "127.0.0.1:0", "--log-format", "json"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "MLXRANK_API_KEY": KEY},
+    )
+    try:
+        for line in server.stderr:
+            if found := re.search(r'"address":"([^"]+)"', line):
+                yield found[1]
+                break
+        else:
+            raise SystemExit("clients: the server does not say where it listens")
+    finally:
+        server.terminate()
+        server.stderr.read()
+        if server.wait(30) != 0:
+            raise SystemExit(f"clients: the server ended with status {server.returncode}, want 0")
+
+
+def check(name, got, want):
+    """Whether a client's [(index, score)] are the first of those wanted."""
+    want = want[: len(got)]
+    if [index for index, _ in got] != [index for index, _ in want]:
+        return f"{name}: order {[index for index, _ in got]}, want {[index for index, _ in want]}"
+    worst = max(abs(a - b) for (_, a), (_, b) in zip(got, want))
+    return f"{name}: scores are off by {worst:.2g}" if not worst <= TOLERANCE else None
+
+
+def schemathesis(address):
+    command = [
+        sys.executable, "-m", "schemathesis.cli", "run", address + "/openapi.json", "--seed", "1", "--max-examples", "50",
+        "--header", "Authorization: Bearer " + KEY, "--generation-database", "none",
+    ]
+    ran = subprocess.run(command, capture_output=True, text=True)
+    if ran.returncode:
+        print(ran.stdout[-8000:], ran.stderr[-2000:])
+        return "schemathesis: found something"
+    print(f"  {'schemathesis ' + importlib.metadata.version('schemathesis'):60} {re.search('[0-9]+ generated, [0-9]+ passed', ran.stdout)[0]}")
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("program", type=pathlib.Path, help="the mlxrank to try")
+    program = parser.parse_args().program.resolve()
+    want = expected(program)
+    with DOCUMENTS.open(encoding="utf-8") as f:
+        documents = [json.loads(line)["text"] for line in f]
+    faults = []
+    with serving(program) as address:
+        for package, client, least in clients.CLIENTS:
+            name = f"{client.__name__} ({package} {importlib.metadata.version(package)})"
+            got = client(address, KEY, QUERY, documents)
+            fault = check(name, got, want) or (f"{name}: {len(got)} results, want {least}" if len(got) != least else None)
+            print(f"  {name:60} {'wrong' if fault else 'right'}")
+            faults.append(fault)
+        for name, fault in clients.refusals(address, QUERY, documents):
+            print(f"  {name:60} {'wrong' if fault else 'right'}")
+            faults.append(fault and f"{name}: {fault}")
+        faults.append(schemathesis(address))
+    if faults := [fault for fault in faults if fault]:
+        raise SystemExit("\n".join(["clients:", *faults]))
+
+
+if __name__ == "__main__":
+    main()

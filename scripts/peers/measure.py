@@ -1,0 +1,179 @@
+"""The run: agreement first, then rounds."""
+
+import json
+import subprocess
+import sys
+import time
+
+import arithmetic
+import environment
+import pairs as texts
+import processes
+import subjects
+
+LIMIT = 1e-3  # of the deviation of our logits: float32 peers
+REDUCED_TAU = 0.8  # below this it is another model, not another precision
+SLOW, SLOW_PART = 0.35, 4  # of mlxrank's rate: who is slower gets each set's first quarter
+SIZES = (8, 16, 32, 64)
+REQUESTS, STARTS = 12, 5
+
+
+def say(text):
+    print(f"peers: {text}", file=sys.stderr, flush=True)
+
+
+class Run:
+    def __init__(self, args):
+        self.args = args
+        self.folder = args.work / "run"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.all = texts.read(subjects.ROOT)[: args.agree]
+        self.sets = texts.sets(texts.read(subjects.ROOT), args.pairs)
+        self.lengths = texts.Lengths(args.work / "model")
+        self.config = json.loads((args.work / "model" / "config.json").read_text("utf-8"))
+        chosen = [s for s in subjects.subjects(args.work)
+                  if s.ours or not args.only or any(part in s.name for part in args.only)]
+        self.processes = {}
+        for s in chosen:
+            say(f"starting {s.name}")
+            self.processes[s.name] = processes.Process(s, self.folder)
+        self.found = {s.name: {"precision": s.precision, "settings": s.settings, "ours": s.ours} for s in chosen}
+
+    def file(self, name, value):
+        path = self.folder / (name + ".json")
+        path.write_text(json.dumps(value, ensure_ascii=False), "utf-8")
+        return path
+
+    def work(self, pairs):
+        """The floating-point operations that pairs need."""
+        return sum(arithmetic.flops(self.config, n) for n in self.lengths.cut(pairs))
+
+    def part(self, name, pairs):
+        """What the subject called name scores of pairs."""
+        slow = self.found[name]["slow"]
+        return pairs[: max(4, len(pairs) // SLOW_PART)] if slow else pairs
+
+    def tune(self):
+        """Warms each subject up; gives those that take one their fastest batch size."""
+        path = self.file("tune", self.sets["mixed"][:64])
+        for name, process in self.processes.items():
+            seconds = {}
+            for size in SIZES if process.subject.tuned else (0,):
+                if size:
+                    process.ask("batch", size=size)
+                process.ask("score", pairs=self.file("warm", self.sets["mixed"][:16]))
+                seconds[size] = process.ask("score", pairs=path)["seconds"]
+            size = min(seconds, key=seconds.get)
+            if size:
+                self.processes[name] = self.again(process, size)
+            self.found[name] |= {"batch": size or None, "warm": 64 / seconds[size]}
+            self.found[name]["slow"] = self.found[name]["warm"] < SLOW * self.found[subjects.OURS]["warm"]
+            say(f"{name}: warm" + (f", batches of {size}" if size else ""))
+
+    def again(self, process, size):
+        """A new process of the subject, in whose memory is no other batch size."""
+        process.close()
+        process = processes.Process(process.subject, self.folder)
+        process.ask("batch", size=size)
+        process.ask("score", pairs=self.folder / "warm.json")
+        return process
+
+    def agree(self):
+        """Compares everyone's scores with ours in float32, and reads the memory that took."""
+        ours = self.processes[subjects.OURS].ask("score", pairs=self.file("all", self.all))["logits"]
+        whole = self.lengths.whole(self.all)
+        wrong = []
+        for name, process in self.processes.items():
+            keep = list(range(max(100, len(self.all) // 8) if self.found[name]["slow"] else len(self.all)))
+            if not process.subject.whole:
+                keep = [i for i in keep if whole[i] < texts.MAXIMUM - 1]
+            pairs = [self.all[i] for i in keep]
+            got = process.ask("score", pairs=self.file(f"agree-{len(keep)}", pairs))["logits"]
+            found = arithmetic.agreement(got, [ours[i] for i in keep], [p[0] for p in pairs])
+            self.found[name] |= {"agreement": found, "memory": process.memory()}
+            if found["tau"] < REDUCED_TAU or not process.subject.reduced and found["worst"] > LIMIT:
+                wrong.append(f"{name}: worst difference {found['worst']:.2g} deviations, Kendall tau {found['tau']:.4f}")
+            say(f"{name}: compared on {len(keep)} pairs")
+        if wrong:
+            raise SystemExit("peers: no figures, since not all agree with mlxrank's float32 scores:\n" + "\n".join(wrong))
+
+    def rounds(self):
+        """Everyone's seconds for each set, round by round, and the peaks of matrix products."""
+        peaks = []
+        gemm = processes.Process(gemm_subject(), self.folder)
+        requests = self.file("requests", texts.requests(self.all, REQUESTS))
+        fewer = self.file("requests-fewer", texts.requests(self.all, REQUESTS // SLOW_PART))
+        for n in range(self.args.rounds):
+            say(f"round {n + 1} of {self.args.rounds}")
+            peaks.append(gemm.ask("peaks"))
+            for label, pairs in self.sets.items():
+                for name, process in self.processes.items():
+                    part = self.part(name, pairs)
+                    got = process.ask("score", pairs=self.file(f"{label}-{len(part)}", part))
+                    rates = self.found[name].setdefault("rounds", {}).setdefault(label, [])
+                    # Pairs per second, scaled by what the part needs where it is not the whole.
+                    rates.append(self.share(label, part) * len(pairs) / got["seconds"])
+            for name, process in self.processes.items():
+                got = process.ask("requests", pairs=fewer if self.found[name]["slow"] else requests)
+                self.found[name].setdefault("requests", []).append(got["seconds"])
+        gemm.close()
+        return {name: max(p[name] for p in peaks) for name in peaks[0]}
+
+    def share(self, label, part):
+        if len(part) == len(self.sets[label]):
+            return 1
+        return self.work(part) / self.work(self.sets[label])
+
+    def starts(self):
+        query, document = self.sets["short"][0]
+        for n in range(min(STARTS, self.args.rounds) + 1):
+            for name, process in self.processes.items():
+                seconds = processes.first_score(process.subject, query, document)
+                if n:  # the first fills the page cache
+                    self.found[name].setdefault("starts", []).append(seconds)
+
+
+def gemm_subject():
+    library = next((subjects.ROOT / "build" / "lib").glob("libblas-*"))
+    command = [sys.executable, "-B", subjects.HERE / "gemm.py", library]
+    return subjects.Subject("peak", "float32", command, [], "", env={"LD_LIBRARY_PATH": str(library.parent)})
+
+
+def run(args):
+    start = time.time()
+    run = Run(args)
+    run.tune()
+    run.agree()
+    peaks = run.rounds()
+    versions = environment.describe(run.processes)
+    for process in run.processes.values():
+        process.close()
+    run.starts()
+    return {
+        "environment": versions,
+        "seconds": time.time() - start,
+        "rounds": args.rounds,
+        "sets": {label: describe(run, pairs) for label, pairs in run.sets.items()},
+        "request": {"documents": 20, "per_round": REQUESTS, "mean_flops": run.work(run.all[:20]) / 20},
+        "peaks": peaks,
+        "subjects": run.found,
+        "profile": profile(args.work),
+    }
+
+
+def describe(run, pairs):
+    lengths = run.lengths.cut(pairs)
+    return {
+        "pairs": len(pairs), "mean_tokens": sum(lengths) / len(pairs), "least": min(lengths), "most": max(lengths),
+        "flops_per_pair": run.work(pairs) / len(pairs),
+    }
+
+
+def profile(work):
+    """What `mlxrank bench --profile` prints of the mixed set, None where the program has no such flag."""
+    binary = subjects.ROOT / "build" / "bin" / "mlxrank"
+    usage = subprocess.run([binary, "bench", "--help"], capture_output=True, text=True, check=True).stdout
+    if "--profile" not in usage:
+        return None
+    done = subprocess.run([binary, "bench", "--profile", "--json", "--model", work / "model"], capture_output=True, text=True, check=True)
+    return done.stdout

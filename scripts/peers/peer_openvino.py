@@ -1,0 +1,24 @@
+"""OpenVINO: peer_openvino.py FOLDER FILE.xml f32|bf16."""
+
+import sys
+
+import openvino
+import protocol
+
+
+class Peer(protocol.Sorted):
+    def __init__(self, folder, path, precision):
+        super().__init__(folder)
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": protocol.CORES,
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        self.request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+
+    def forward(self, ids, mask, types):
+        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+        return self.request.infer(inputs)[0][:, 0]
+
+
+protocol.serve(Peer(*sys.argv[1:4]))

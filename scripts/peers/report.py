@@ -1,0 +1,198 @@
+"""docs/peers.md and docs/peers.png, of docs/peers.json and nothing else."""
+
+import statistics
+
+import arithmetic
+
+OURS = "mlxrank"
+PLAIN = "mlxrank plain graph"
+
+
+def write(results, folder):
+    import plot
+
+    (folder / "peers.md").write_text(text(results), "utf-8")
+    plot.write(results, folder / "peers.png")
+
+
+def text(results):
+    parts = [
+        "# mlxrank beside other ways to run the model", introduction(results), summary(results), "![pairs per second](peers.png)",
+        "## Throughput, latency, memory, start", main_table(results), MAIN_NOTES, "## Other lengths", lengths(results),
+        "## Agreement", AGREEMENT, agreement(results), "## Roofline", roofline(results), "## How each was set up", settings(results),
+        "## Conditions", conditions(results),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+MAIN_NOTES = """Pairs/s: the median of the rounds, least and most in brackets, of the mixed set. *ours/it*: mlxrank at the same precision
+(reduced precisions against mlxrank bfloat16) over this subject, the median of the ratios of rounds side by side. P50 and P95: one query with 20 documents, one request at a time.
+Memory: the most that was resident (VmHWM) by the end of the pass over the pairs of the agreement table. Start: from the start
+of a new process to its first score, median; for mlxrank `mlxrank rerank` of one document, for the peers a bare script that loads no more than it needs.
+Subjects marked * are slow: they score the first quarter of each set, and their rate is scaled by the arithmetic which those pairs need."""
+
+AGREEMENT = """Differences of logits from mlxrank's in float32, in parts of the standard deviation of these. Kendall's tau and the
+share of the ten best that are the same ten, means over the queries. Nothing is printed unless every float32 peer is within 0.001 and
+every other has a tau of 0.8."""
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(head))) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def introduction(results):
+    e, mixed = results["environment"], results["sets"]["mixed"]
+    return (
+        f"`make peers` wrote this page on {e['date']} ({e['processor']}, {e['cores']} cores). The builtin model, merged into one file, "
+        f"by every subject on the same texts, tokenising included: {mixed['pairs']} pairs of {mixed['least']} to {mixed['most']} tokens, "
+        f"mean {mixed['mean_tokens']:.0f}. Each subject is a process of its own; they take turns, one at work at a time, {results['rounds']} rounds after a warm-up. "
+        "These are figures of a CPU: they say nothing of Metal." + disturbed(e)
+    )
+
+
+def disturbed(e):
+    """A warning where the machine did more than this: a subject at work makes a load of its threads."""
+    if e["load"][1] <= e["cores"] + 0.5:
+        return ""
+    return f"\n\n**The machine was busy with other work (load {e['load'][1]:.1f} on {e['cores']} cores): these figures are not to be relied on.**"
+
+
+def rows(results):
+    """Subjects, by precision, then fastest first."""
+    return sorted(results["subjects"].items(), key=lambda item: (item[1]["precision"] != "float32", -rate(item[1])["median"]))
+
+
+def rate(subject, label="mixed"):
+    each = subject["rounds"][label]
+    return {"median": statistics.median(each), "min": min(each), "max": max(each)}
+
+
+def counterpart(results, subject):
+    """Ours at the precision of subject."""
+    return results["subjects"][OURS if subject["precision"] == "float32" else OURS + " bfloat16"]
+
+
+def latencies(subject):
+    return [seconds for each in subject["requests"] for seconds in each]
+
+
+def best_peer(results, reduced, figure, least=False):
+    """The peer at that precision whose figure is the best, None where no peer took part."""
+    peers = [(figure(s), name) for name, s in results["subjects"].items() if not s["ours"] and (s["precision"] != "float32") == reduced]
+    return (min if least else max)(peers)[1] if peers else None
+
+
+def goals(results):
+    """Each goal: what, the figure, its bound, whether more is better."""
+    found = []
+    p50 = lambda s: arithmetic.percentile(latencies(s), 50)  # noqa: E731
+    for reduced, bound in ((False, 1.5), (True, 1.2)):
+        what = "bfloat16" if reduced else "float32"
+        ours = results["subjects"][OURS + (" bfloat16" if reduced else "")]
+        fastest = best_peer(results, reduced, lambda s: rate(s)["median"])
+        if fastest:
+            ratio = arithmetic.ratio(ours["rounds"]["mixed"], results["subjects"][fastest]["rounds"]["mixed"])
+            found.append((f"{what}: pairs/s over the fastest peer's ({fastest})", ratio, bound, True))
+        quickest = best_peer(results, reduced, p50, least=True)
+        if quickest:
+            found.append((f"{what}: P50 of 20 documents over the best peer's ({quickest})", p50(ours) / p50(results["subjects"][quickest]), 0.7, False))
+    ours, others = results["subjects"][OURS], results["subjects"]
+    if "sentence-transformers" in others:
+        st = others["sentence-transformers"]
+        found.append(("float32: pairs/s over sentence-transformers'", arithmetic.ratio(ours["rounds"]["mixed"], st["rounds"]["mixed"]), 2, True))
+        found.append(("start to first score over sentence-transformers'", start(ours) / start(st), 0.1, False))
+    if "ONNX Runtime" in others:
+        found.append(("start to first score over ONNX Runtime's", start(ours) / start(others["ONNX Runtime"]), 1, False))
+    found.append((f"peak resident memory on {ours['agreement']['pairs']:,} pairs, MB", ours["memory"] / 1e6, 350, False))
+    for label in results["sets"]:
+        ratio = arithmetic.ratio(ours["rounds"][label], others[PLAIN]["rounds"][label])
+        found.append((f"float32, {label} set: pairs/s over the plain graph's", ratio, 1, True))
+    return found
+
+
+def start(subject):
+    return statistics.median(subject["starts"])
+
+
+def summary(results):
+    def line(goal):
+        what, figure, bound, more = goal
+        met = figure >= bound if more else figure <= bound
+        return [what, f"{figure:.3g}", ("at least " if more else "at most ") + f"{bound:g}", "met" if met else "**missed**"]
+
+    lines = sorted((line(goal) for goal in goals(results)), key=lambda cells: cells[3] == "met")
+    return "## Goals, the missed first\n\n" + table(["goal", "measured", "bound", ""], lines)
+
+
+def main_table(results):
+    out = []
+    for name, s in rows(results):
+        r, times = rate(s), latencies(s)
+        ratio = arithmetic.ratio(counterpart(results, s)["rounds"]["mixed"], s["rounds"]["mixed"])
+        out.append([
+            name + ("*" if s["slow"] else ""), s["precision"], f"{r['median']:.1f} ({r['min']:.1f}-{r['max']:.1f})", f"{ratio:.2f}",
+            f"{1e3 * arithmetic.percentile(times, 50):.0f}", f"{1e3 * arithmetic.percentile(times, 95):.0f}",
+            f"{s['memory'] / 1e6:.0f}", f"{start(s):.2f}",
+        ])
+    return table(["subject", "precision", "pairs/s", "ours/it", "P50 ms", "P95 ms", "peak MB", "start s"], out)
+
+
+def lengths(results):
+    sets = results["sets"]
+    head = ["subject"] + [f"{label}: {v['pairs']} pairs of {v['mean_tokens']:.0f} tokens" for label, v in sets.items()]
+    out = [[name] + [f"{rate(s, label)['median']:.1f}" for label in sets] for name, s in rows(results)]
+    return "Pairs/s, medians.\n\n" + table(head, out)
+
+
+def agreement(results):
+    out = []
+    for name, s in rows(results):
+        a = s["agreement"]
+        out.append([name, s["precision"], f"{a['pairs']:,}", f"{a['worst']:.2g}", f"{a['mean']:.2g}", f"{a['tau']:.4f}", f"{100 * a['top10']:.1f} %"])
+    return table(["subject", "precision", "pairs", "worst", "mean", "Kendall tau", "same top 10"], out)
+
+
+def roofline(results):
+    peaks, mixed = results["peaks"], results["sets"]["mixed"]
+    reached = []
+    for name, s in rows(results):
+        peak = max(peaks["OpenBLAS float32"], peaks["PyTorch float32"]) if s["precision"] == "float32" else peaks["PyTorch bfloat16"]
+        if s["precision"] != "int8":
+            achieved = rate(s)["median"] * mixed["flops_per_pair"]
+            reached.append([name, s["precision"], f"{achieved / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{100 * achieved / peak:.0f} %"])
+    text = (
+        f"A pair of the mixed set needs {mixed['flops_per_pair'] / 1e9:.3f} GFLOP: the products and attention of its own tokens, in the last layer "
+        "what [CLS] needs, no padding. Achieved is that times pairs/s, tokenising and all in its time; a subject that computes more than is needed gets nothing for it. "
+        "The peak is the best of one large square product in the same rounds: "
+        + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
+        + " (OpenBLAS as mlxrank runs it, one thread per core). float32 is held against the larger of its two.\n\n"
+    )
+    return text + table(["subject", "precision", "GFLOP/s", "peak", "share of peak"], reached) + stages(results["profile"])
+
+
+def stages(profile):
+    """Where mlxrank's time goes, as measured by its own profile; nothing where the program has none."""
+    if not profile:
+        return ""
+    return "\n\nBy stage, from `mlxrank bench --profile`:\n\n```json\n" + profile + "\n```"
+
+
+def settings(results):
+    return "\n".join(
+        f"- {name}: {s['settings']}" + (f" ({s['batch']})" if s["batch"] else "") + "." for name, s in rows(results)
+    ) + (
+        "\n\nhugot joins query, [SEP] and document into one text, cuts long ones at their end and scores one query at a time: its scores are compared on the pairs that fit."
+        if "hugot" in results["subjects"] else ""
+    )
+
+
+def conditions(results):
+    e = results["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in e["versions"].items())
+    kernels = ", ".join(f"{name}: {kind}" for name, kind in e["kernels"].items())
+    load = ", ".join(f"{x:.1f}" for x in e["load"])
+    return (
+        f"{e['processor']}, {e['cores']} cores ({', '.join(e['instructions'])}), {e['memory_bytes'] / 2**30:.0f} GiB, {e['system']}. "
+        f"Load at the end of the rounds (1, 5, 15 minutes): {load}. The run took {results['seconds'] / 60:.0f} minutes. mlxrank {e['commit']}, kernels: {kernels}. {versions}."
+    )

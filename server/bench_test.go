@@ -1,0 +1,139 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// cpuTime is the process's so far.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkHTTP is what HTTP adds to a call of 20 documents, with an engine that
+// takes no time; cpu-ms/op is CPU time of the process.
+func BenchmarkHTTP(b *testing.B) {
+	s := newServer(b, Config{})
+	server := httptest.NewServer(s.Handler())
+	defer server.Close()
+	r := rand.New(rand.NewPCG(1, 1))
+	texts := make([]string, 20)
+	for i := range texts {
+		texts[i] = randomText(r, 160)
+	}
+	for _, a := range apis {
+		b.Run(a.path[1:], func(b *testing.B) {
+			body := a.body("the city", texts...)
+			b.SetBytes(int64(len(body)))
+			before := cpuTime(b)
+			for b.Loop() {
+				if _, status, err := ask(context.Background(), server.Client(), server.URL+a.path, body); err != nil || status != 200 {
+					b.Fatal(status, err)
+				}
+			}
+			b.ReportMetric((cpuTime(b)-before).Seconds()*1000/float64(b.N), "cpu-ms/op")
+		})
+	}
+}
+
+// BenchmarkHandler is the same without a connection and without the client.
+func BenchmarkHandler(b *testing.B) {
+	s := newServer(b, Config{})
+	r := rand.New(rand.NewPCG(1, 1))
+	texts := make([]string, 20)
+	for i := range texts {
+		texts[i] = randomText(r, 160)
+	}
+	for _, a := range apis {
+		b.Run(a.path[1:], func(b *testing.B) {
+			body := a.body("the city", texts...)
+			before := cpuTime(b)
+			for b.Loop() {
+				if w := post(s, a.path, body); w.Code != 200 {
+					b.Fatal(w.Code)
+				}
+			}
+			b.ReportMetric((cpuTime(b)-before).Seconds()*1000/float64(b.N), "cpu-ms/op")
+		})
+	}
+}
+
+// BenchmarkConcurrency is calls of 20 documents at the builtin model, in process
+// and over HTTP, by a number of callers at once.
+func BenchmarkConcurrency(b *testing.B) {
+	e := openBuiltin(b)
+	server := httptest.NewServer(newServer(b, Config{Engine: e}).Handler())
+	defer server.Close()
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	calls := map[string]func(texts []string) error{
+		"in-process": func(texts []string) error {
+			_, err := e.Rerank(context.Background(), "the city", texts, engine.RerankOptions{})
+			return err
+		},
+		"http": func(texts []string) error {
+			_, status, err := ask(context.Background(), client, server.URL+"/v2/rerank", apis[2].body("the city", texts...))
+			if err == nil && status != http.StatusOK {
+				err = fmt.Errorf("status %d", status)
+			}
+			return err
+		},
+	}
+	for _, callers := range []int{1, 8, 64} {
+		for _, name := range []string{"in-process", "http"} {
+			b.Run(fmt.Sprintf("%s/callers=%d", name, callers), func(b *testing.B) { callAtOnce(b, callers, calls[name]) })
+		}
+	}
+}
+
+func callAtOnce(b *testing.B, callers int, call func([]string) error) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var took []float64
+	left := make(chan struct{}, b.N)
+	for range b.N {
+		left <- struct{}{}
+	}
+	close(left)
+	b.ResetTimer()
+	start := time.Now()
+	for caller := range callers {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(7, uint64(caller)))
+			for range left {
+				texts := make([]string, 20)
+				for i := range texts {
+					texts[i] = randomText(r, 80)
+				}
+				began := time.Now()
+				if err := call(texts); err != nil {
+					b.Error(err)
+					return
+				}
+				mu.Lock()
+				took = append(took, milliseconds(time.Since(began)))
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	slices.Sort(took)
+	b.ReportMetric(float64(b.N)/time.Since(start).Seconds(), "requests/s")
+	b.ReportMetric(took[len(took)/2], "p50-ms")
+	b.ReportMetric(took[len(took)*99/100], "p99-ms")
+}

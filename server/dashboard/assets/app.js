@@ -1,0 +1,42 @@
+// The dashboard's page: the server's events, shown.
+import { follow } from "./api.js";
+import { drawCharts, makeCharts } from "./charts.js";
+import { makeExports } from "./export.js";
+import { makePanel, showFacts, showState, showSummary } from "./panel.js";
+import { makeTryIt } from "./tryit.js";
+
+let facts = { history_rows: 0, model: "" };
+let rows = [];
+
+function show(summary) {
+  if (summary !== null) {
+    showSummary(summary, rows.at(-1));
+    showState(summary.state, summary.error);
+  } else {
+    showState("idle");
+  }
+  drawCharts(rows);
+}
+
+makePanel();
+makeCharts();
+makeTryIt(() => facts.model);
+makeExports((message) => showState("disconnected", message));
+
+// Each connection begins with all there is, so a server that was started again
+// takes the place of the one before.
+follow("/dashboard/api/events", {
+  history(data) {
+    facts = data.facts;
+    rows = data.rows;
+    showFacts(facts);
+    show(data.summary);
+  },
+  second(data) {
+    rows = [...rows, data.row].slice(-facts.history_rows);
+    show(data.summary);
+  },
+  lost(reason) {
+    showState("disconnected", reason);
+  },
+});

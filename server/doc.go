@@ -1,0 +1,9 @@
+// Package server answers rerank requests over HTTP in the formats of
+// text-embeddings-inference, Jina and Cohere.
+//
+// A call goes through the guard (Host, Origin, key, content type), is read
+// within the limits, is validated by the types that the OpenAPI document is
+// made of, and is scored by the engine. Whatever refuses it on that way answers
+// in the error shape of the call's own API, and nothing of it is executed.
+// Texts are never logged.
+package server

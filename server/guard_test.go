@@ -1,0 +1,143 @@
+package server
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+func TestHosts(t *testing.T) {
+	s := newServer(t, Config{AllowedHosts: []string{"Rank.example.org"}})
+	for host, want := range map[string]int{
+		"127.0.0.1": 200, "127.0.0.1:8437": 200, "[::1]:8437": 200, "::1": 200, "192.168.1.7:8437": 200,
+		"localhost": 200, "LOCALHOST:1": 200, "a.localhost:1": 200, "localhost.": 200, "rank.example.org:8437": 200,
+		"evil.example.org": 403, "rank.example.org.evil": 403, "localhost.evil": 403, "127.0.0.1.evil": 403, "": 403,
+	} {
+		r := request("/health", "")
+		r.Method, r.Host = http.MethodGet, host
+		if w := serve(s, r); w.Code != want {
+			t.Errorf("%q: status %d, want %d", host, w.Code, want)
+		}
+	}
+	all := newServer(t, Config{AllowedHosts: []string{"*"}})
+	if w := do(all, "GET", "/health", "Host", "any.example.org"); w.Code != 200 {
+		t.Errorf("with all hosts allowed: %d", w.Code)
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	const call = `{"query": "q", "texts": ["d"]}`
+	closed, open := newServer(t, Config{}), newServer(t, Config{CORSOrigins: []string{"https://app.example.org"}})
+	for _, test := range []struct {
+		name          string
+		headers       []string
+		closed, allow int // status without and with the origin allowed
+	}{
+		{"no browser", nil, 200, 200},
+		{"own page", []string{"Origin", "http://127.0.0.1:8437", "Sec-Fetch-Site", "same-origin"}, 200, 200},
+		{"own page of an old browser", []string{"Origin", "http://127.0.0.1:8437"}, 200, 200},
+		{"allowed page", []string{"Origin", "https://app.example.org", "Sec-Fetch-Site", "cross-site"}, 403, 200},
+		{"other page", []string{"Origin", "https://evil.example.org", "Sec-Fetch-Site", "cross-site"}, 403, 403},
+		{"other port of this machine", []string{"Origin", "http://127.0.0.1:3000", "Sec-Fetch-Site", "same-site"}, 403, 403},
+		{"a file", []string{"Origin", "null"}, 403, 403},
+	} {
+		if w := post(closed, "/rerank", call, test.headers...); w.Code != test.closed || w.Header().Get("Access-Control-Allow-Origin") != "" {
+			t.Errorf("%s: status %d, want %d; %v", test.name, w.Code, test.closed, w.Header())
+		}
+		w := post(open, "/rerank", call, test.headers...)
+		if w.Code != test.allow {
+			t.Errorf("%s, allowed: status %d, want %d", test.name, w.Code, test.allow)
+		}
+		if allowed := w.Header().Get("Access-Control-Allow-Origin"); (allowed != "") != (test.name == "allowed page") {
+			t.Errorf("%s, allowed: Access-Control-Allow-Origin %q", test.name, allowed)
+		}
+	}
+	preflight := []string{"Origin", "https://app.example.org", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type"}
+	if w := do(open, "OPTIONS", "/rerank", preflight...); w.Code != 204 || w.Header().Get("Access-Control-Allow-Headers") == "" {
+		t.Errorf("preflight: %d %v", w.Code, w.Header())
+	}
+	if w := do(closed, "OPTIONS", "/rerank", preflight...); w.Header().Get("Access-Control-Allow-Origin") != "" {
+		t.Errorf("preflight without CORS: %d %v", w.Code, w.Header())
+	}
+	all := newServer(t, Config{CORSOrigins: []string{"*"}})
+	if w := post(all, "/rerank", call, "Origin", "https://any.example.org", "Sec-Fetch-Site", "cross-site"); w.Code != 200 || w.Header().Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("all origins: %d %v", w.Code, w.Header())
+	}
+	if _, err := New(Config{Engine: &fakeEngine{}, CORSOrigins: []string{"example.org/path"}}); err == nil || !strings.Contains(err.Error(), "https://example.org") {
+		t.Errorf("a bad origin: %v", err)
+	}
+}
+
+func TestKey(t *testing.T) {
+	dashboard := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	s := newServer(t, Config{Key: "secret", Dashboard: dashboard})
+	for _, path := range []string{"/health", "/ready", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/dashboard", "/dashboard/app.js"} {
+		if w := do(s, "GET", path); w.Code != 200 {
+			t.Errorf("%s without the key: %d", path, w.Code)
+		}
+	}
+	for _, path := range []string{"/info", "/metrics", "/dashboard/api/events", "/nothing"} {
+		for header, want := range map[string]bool{
+			"": false, "secret": false, "Basic secret": false, "Bearer": false, "Bearer ": false, "Bearer secre": false, "Bearer secret2": false,
+			"Bearer secret": true, "bearer secret": true, "Bearer  secret": true,
+		} {
+			w := do(s, "GET", path, "Authorization", header)
+			if (w.Code != 401) != want {
+				t.Errorf("%s with %q: %d", path, header, w.Code)
+			}
+		}
+	}
+}
+
+// Neither a text nor a key is in the log, whatever goes wrong with it.
+func TestTextsAreNotLogged(t *testing.T) {
+	for _, row := range contract {
+		var log bytes.Buffer
+		e := &fakeEngine{before: row.before}
+		cfg := Config{Engine: e, Logger: zerolog.New(&log).Level(zerolog.DebugLevel)}
+		if row.config != nil {
+			row.config(&cfg)
+		}
+		s := newServer(t, cfg)
+		for _, a := range apis {
+			r := request(a.path+"?secrettext=secrettext", a.body("secrettext", "secrettext "+strings.Repeat("secrettext ", 30)), row.headers...)
+			if row.ctx != nil {
+				r = r.WithContext(row.ctx())
+			}
+			r.Header.Add("X-Secret", "secrettext")
+			if r.Header.Get("Authorization") == "" {
+				r.Header.Set("Authorization", "Bearer secrettext")
+			}
+			serve(s, r)
+			serve(s, request(a.path, `{"query": "secrettext", "secrettext`))
+			serve(s, request("/secrettext", "secrettext"))
+		}
+		if n := strings.Count(log.String(), `"message":"http"`); n != 3*len(apis) {
+			t.Errorf("%s: %d events of %d requests", row.name, n, 3*len(apis))
+		}
+		if strings.Contains(log.String(), "secrettext") {
+			t.Errorf("%s: %s", row.name, log.String())
+		}
+	}
+}
+
+func TestEventOfARequest(t *testing.T) {
+	var log bytes.Buffer
+	s := newServer(t, Config{Logger: zerolog.New(&log).Level(zerolog.DebugLevel)})
+	post(s, "/v2/rerank", `{"query": "q", "documents": ["a", "b"]}`)
+	for _, field := range []string{
+		`"route":"/v2/rerank"`, `"status":200`, `"pairs":2`, `"tokens":10`, `"padding_waste_pct":0`, `"latency_ms":4`, `"inference_ms":3`,
+		`"tokenization_ms":0.7`, `"queue_wait_ms":0.2`, `"other_ms":0.1`, `"http_ms":`, `"bytes_in":`, `"bytes_out":`,
+	} {
+		if !strings.Contains(log.String(), field) {
+			t.Errorf("the event lacks %s: %s", field, log.String())
+		}
+	}
+}
+
+var _ Engine = (*engine.Engine)(nil)

@@ -1,0 +1,219 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/engine/system"
+)
+
+var (
+	loadTime    = flag.Duration("load-time", 3*time.Second, "how long TestLoad runs")
+	loadClients = flag.Int("load-clients", 1000, "clients of TestLoad at once")
+)
+
+// A library is texts with the scores that they have by themselves.
+type library struct {
+	query  string
+	texts  []string
+	scores []float64
+}
+
+func newLibrary(t testing.TB, e *engine.Engine, texts, words int) library {
+	t.Helper()
+	r := rand.New(rand.NewPCG(3, 4))
+	l := library{query: randomText(r, 8)}
+	for i := range texts {
+		l.texts = append(l.texts, fmt.Sprintf("%d %s", i, randomText(r, 1+i%words)))
+		one, err := e.Score(context.Background(), []engine.Pair{{Query: l.query, Document: l.texts[i]}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.scores = append(l.scores, float64(engine.Sigmoid(one.Logits[0])))
+	}
+	return l
+}
+
+// check holds an answer against what the texts score by themselves.
+func (l *library) check(path string, places []int, body []byte) error {
+	got, err := parseAnswer(path, body)
+	if err != nil {
+		return err
+	}
+	if len(got) != len(places) {
+		return fmt.Errorf("%d results, want %d", len(got), len(places))
+	}
+	seen := make([]bool, len(places))
+	for i, item := range got {
+		if item.index < 0 || item.index >= len(places) || seen[item.index] {
+			return fmt.Errorf("index %d of %d, twice or out of range", item.index, len(places))
+		}
+		seen[item.index] = true
+		if want := l.scores[places[item.index]]; item.score-want > 1e-6 || want-item.score > 1e-6 {
+			return fmt.Errorf("document %d scores %v, by itself %v", places[item.index], item.score, want)
+		}
+		if i > 0 && path != "/predict" && got[i-1].score < item.score {
+			return fmt.Errorf("place %d scores more than the one before", i)
+		}
+	}
+	return nil
+}
+
+// mixed are the documents of calls.
+var mixed = []int{1, 1, 1, 2, 5, 10, 20, 60}
+
+// load is a client that sends calls of mixed sizes to all APIs until enough; a
+// few it gives up.
+func (l *library) load(t *testing.T, client *http.Client, base string, sizes []int, r *rand.Rand, enough func() bool, scores *atomic.Int64) {
+	for again := true; again; again = !enough() {
+		places := make([]int, sizes[r.IntN(len(sizes))])
+		texts := make([]string, len(places))
+		for i := range places {
+			places[i] = r.IntN(len(l.texts))
+			texts[i] = l.texts[places[i]]
+		}
+		a := apis[r.IntN(len(apis))]
+		ctx, cancel := context.WithCancel(context.Background())
+		if r.IntN(20) == 0 {
+			ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(20))*time.Millisecond)
+		}
+		body, status, err := ask(ctx, client, base+a.path, a.body(l.query, texts...))
+		gaveUp := ctx.Err() != nil
+		cancel()
+		switch {
+		case gaveUp && err != nil:
+		case err != nil || status != 200:
+			t.Errorf("%s: status %d, %v: %.200s", a.path, status, err, body)
+			return
+		default:
+			if err := l.check(a.path, places, body); err != nil {
+				t.Errorf("%s: %v", a.path, err)
+				return
+			}
+			scores.Add(int64(len(places)))
+		}
+	}
+}
+
+func ask(ctx context.Context, client *http.Client, url, body string) (answer []byte, status int, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader([]byte(body)))
+	if err != nil {
+		return nil, 0, err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	w, err := client.Do(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	answer, err = io.ReadAll(w.Body)
+	if cerr := w.Body.Close(); err == nil {
+		err = cerr
+	}
+	return answer, w.StatusCode, err
+}
+
+// A thousand clients at once get right scores, every one of them, and leave
+// nothing behind. By default it is short.
+func TestLoad(t *testing.T) {
+	e := openTiny(t, engine.Config{})
+	l := newLibrary(t, e, 200, 80)
+	var held footing
+	for round, part := range []time.Duration{*loadTime / 3, *loadTime} { // the first warms up
+		goroutines := runtime.NumGoroutine()
+		scores, calls := loadRound(t, e, &l, mixed, part)
+		waitFor(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= goroutines })
+		now := takeFooting(t, e)
+		t.Logf("%d scores of %d calls right in %v, then %+v", scores, calls, part, now)
+		grown := now.active != held.active || now.heap > held.heap+4<<20 || !raceDetector && now.footprint > 1.1*held.footprint+32
+		if round == 1 && (grown || now.live != 0) {
+			t.Errorf("left behind: %+v, before %+v", now, held)
+		}
+		held = now
+	}
+}
+
+// The same with a model of real size, one call a client and short texts.
+func TestLoadBuiltin(t *testing.T) {
+	e := openBuiltin(t)
+	l := newLibrary(t, e, 50, 12)
+	scores, calls := loadRound(t, e, &l, []int{1, 1, 2}, 0)
+	t.Logf("%d scores of %d calls right", scores, calls)
+	if calls < int64(*loadClients)*9/10 {
+		t.Errorf("%d calls of %d clients", calls, *loadClients)
+	}
+}
+
+// loadRound is a server's life under load.
+func loadRound(t *testing.T, e *engine.Engine, l *library, sizes []int, part time.Duration) (scores, calls int64) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(t, Config{Engine: e})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx, listener) }()
+	transport := &http.Transport{MaxIdleConnsPerHost: *loadClients}
+	client := &http.Client{Transport: transport}
+	var wg sync.WaitGroup
+	var right atomic.Int64
+	before, start := e.Stats().Requests, time.Now()
+	for i := range *loadClients {
+		wg.Go(func() {
+			l.load(t, client, "http://"+listener.Addr().String(), sizes, rand.New(rand.NewPCG(5, uint64(i))), func() bool { return time.Since(start) > part }, &right)
+		})
+	}
+	wg.Wait()
+	transport.CloseIdleConnections()
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := s.bodies.taken.Load(); n != 0 || s.atWork() != 0 {
+		t.Errorf("%d bytes and %d calls are held", n, s.atWork())
+	}
+	return right.Load(), e.Stats().Requests - before
+}
+
+// A footing is what a process must come back to.
+type footing struct {
+	active    int64   // MLX's memory
+	heap      int64   // Go's, without garbage
+	footprint float64 // MB
+	live      int     // requests in the engine
+}
+
+func takeFooting(t *testing.T, e *engine.Engine) footing {
+	t.Helper()
+	debug.FreeOSMemory()
+	memory, err := e.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sampler, err := system.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sample, err := sampler.Sample(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "an engine at rest", func() bool { return e.Stats().Live == 0 })
+	var heap runtime.MemStats
+	runtime.ReadMemStats(&heap)
+	return footing{memory.Active, int64(heap.HeapAlloc), *sample.FootprintMB, e.Stats().Live}
+}

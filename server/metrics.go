@@ -1,0 +1,231 @@
+package server
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/engine/system"
+)
+
+// timeBuckets are fit for a model that scores a pair in under a millisecond on
+// a GPU, and a thousand in seconds on a CPU.
+var timeBuckets = []float64{
+	50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3, 1, 2, 5, 10, 30,
+}
+
+var pairBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
+
+// httpMetrics are counted as calls come and go. All others are read off the
+// engine when they are asked for.
+type httpMetrics struct {
+	requests *prometheus.CounterVec
+	refused  *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+}
+
+func newHTTPMetrics() *httpMetrics {
+	return &httpMetrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mlxrank_http_requests_total", Help: "HTTP requests answered.",
+		}, []string{"route", "method", "code"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mlxrank_http_failures_total", Help: "HTTP requests answered with an error, by its type.",
+		}, []string{"route", "type"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "mlxrank_http_request_duration_seconds", Help: "Time from a request's headers to its answer.", Buckets: timeBuckets,
+		}, []string{"route"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "mlxrank_http_requests_in_flight", Help: "HTTP requests being answered.",
+		}),
+	}
+}
+
+func (m *httpMetrics) observe(route, verb string, status int, kind string, took time.Duration) {
+	m.requests.WithLabelValues(route, method(verb), strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(route).Observe(took.Seconds())
+	if kind != "" {
+		m.refused.WithLabelValues(route, kind).Inc()
+	}
+}
+
+func (s *Server) makeMetrics() error {
+	sampler, err := system.New()
+	if err != nil {
+		return err
+	}
+	s.metrics, s.registry = newHTTPMetrics(), prometheus.NewRegistry()
+	for _, c := range []prometheus.Collector{
+		s.metrics.requests, s.metrics.refused, s.metrics.duration, s.metrics.inFlight,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "mlxrank_http_body_bytes", Help: "Bytes of the bodies of the requests at work.",
+		}, func() float64 { return float64(s.bodies.taken.Load()) }),
+		&engineCollector{engine: s.Engine, version: s.Version, sampler: sampler},
+	} {
+		if err := s.registry.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) metricsHandler() http.Handler {
+	return promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
+}
+
+// engineCollector reads an engine's figures.
+type engineCollector struct {
+	engine  Engine
+	version string
+	sampler *system.Sampler
+
+	mu      sync.Mutex
+	sampled time.Time
+	gpu     *float64 // percent
+}
+
+// Describe sends nothing: the metrics depend on what the machine has.
+func (*engineCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect takes one snapshot for all metrics.
+func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
+	out := emitter{ch}
+	stats, info := c.engine.Stats(), c.engine.Info()
+	out.gauge("mlxrank_build_info", "What is running; always 1.", 1, labels{"version", c.version})
+	out.gauge("mlxrank_model_info", "What is served; always 1.", 1, labels{"model", info.Model}, labels{"device", info.Device},
+		labels{"device_name", info.DeviceName}, labels{"dtype", info.DType}, labels{"kernels", info.Kernels})
+	collectRequests(out, &stats)
+	collectWork(out, &stats)
+	collectQueue(out, &stats, info)
+	if memory, err := c.engine.Memory(); err != nil {
+		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
+	} else {
+		out.gauge("mlxrank_mlx_memory_active_bytes", "Memory that MLX uses.", float64(memory.Active))
+		out.gauge("mlxrank_mlx_memory_cache_bytes", "Memory that MLX keeps for later.", float64(memory.Cache))
+		out.gauge("mlxrank_mlx_memory_peak_bytes", "The most memory that MLX has used at once.", float64(memory.Peak))
+	}
+	if gpu := c.gpuUtilization(); gpu != nil {
+		out.gauge("mlxrank_gpu_utilization_ratio", "Share of time the whole GPU is busy, with all processes.", *gpu/100)
+	}
+}
+
+func collectRequests(out emitter, s *engine.Stats) {
+	for _, r := range []struct {
+		outcome string
+		n       int64
+	}{{"answered", s.Requests}, {"failed", s.Failed}, {"cancelled", s.Cancelled}} {
+		out.counter("mlxrank_requests_total", "Requests the engine took in, by how they ended.", float64(r.n), labels{"outcome", r.outcome})
+	}
+	for _, r := range []struct {
+		reason string
+		n      int64
+	}{{"overloaded", s.Overloaded}, {"too_large", s.TooLarge}} {
+		out.counter("mlxrank_admissions_refused_total", "Requests the engine did not take in.", float64(r.n), labels{"reason", r.reason})
+	}
+	out.histogram("mlxrank_request_duration_seconds", "Time from an accepted request to its scores.", &s.Latency, 1e-3, timeBuckets)
+	for _, stage := range []struct {
+		name string
+		h    *engine.Histogram
+	}{{"inference", &s.Inference}, {"tokenization", &s.Tokenization}, {"queue_wait", &s.QueueWait}, {"other", &s.Other}} {
+		out.histogram("mlxrank_stage_duration_seconds", "A request's time in each stage; they add up to the request's.", stage.h, 1e-3, timeBuckets, labels{"stage", stage.name})
+	}
+}
+
+func collectWork(out emitter, s *engine.Stats) {
+	out.counter("mlxrank_pairs_total", "Pairs executed.", float64(s.Pairs))
+	out.counter("mlxrank_duplicate_pairs_total", "Pairs answered without being executed, being the same as another of their request.", float64(s.Duplicates))
+	out.counter("mlxrank_truncated_pairs_total", "Pairs cut to the maximum length.", float64(s.Truncated))
+	out.counter("mlxrank_tokens_total", "Tokens of the pairs executed.", float64(s.Tokens))
+	out.counter("mlxrank_computed_tokens_total", "Tokens computed, with padding.", float64(s.ComputedTokens))
+	waste, grid, batching := s.PaddingWaste()
+	for _, cause := range []struct {
+		name string
+		pct  float64
+	}{{"grid", grid}, {"batching", batching}} {
+		out.gauge("mlxrank_padding_cause_ratio", "Share of the tokens computed since the start that is padding, by what it is for.", cause.pct/100, labels{"cause", cause.name})
+	}
+	out.gauge("mlxrank_padding_ratio", "Share of the tokens computed since the start that is padding.", waste/100)
+	out.histogram("mlxrank_batch_duration_seconds", "Time of a batch from its submission.", &s.BatchTime, 1e-3, timeBuckets)
+	out.histogram("mlxrank_batch_pairs", "Pairs of a batch.", &s.BatchPairs, 1, pairBuckets)
+	out.counter("mlxrank_device_busy_seconds_total", "Time in which at least one batch was executing.", s.Busy.Seconds())
+	for i, lane := range s.Lanes {
+		l := labels{"lane", strconv.Itoa(i)}
+		out.counter("mlxrank_lane_busy_seconds_total", "Time a CPU lane was at work on shards; the rates of all add up to the lanes busy.", lane.Busy.Seconds(), l)
+		out.counter("mlxrank_lane_shards_total", "Shards a CPU lane has worked on.", float64(lane.Shards), l)
+		out.counter("mlxrank_lane_tokens_total", "Tokens a CPU lane has computed, with padding.", float64(lane.ComputedTokens), l)
+	}
+}
+
+func collectQueue(out emitter, s *engine.Stats, info engine.Info) {
+	out.gauge("mlxrank_queue_pairs", "Tokenised pairs waiting for a batch.", float64(s.Waiting))
+	out.gauge("mlxrank_queue_tokens", "Tokens of the queue's capacity that are taken.", float64(s.Reserved))
+	out.gauge("mlxrank_queue_capacity_tokens", "Tokens that the requests at work may have in all.", float64(info.QueueTokens))
+	out.gauge("mlxrank_requests_live", "Requests at work in the engine.", float64(s.Live))
+	out.gauge("mlxrank_batches_in_flight", "Batches executing.", float64(s.InFlight))
+	out.counter("mlxrank_sessions_reopened_total", "Sessions opened anew after a failure of the device.", float64(s.Reopened))
+	healthy := 1.0
+	if s.Unhealthy != nil {
+		healthy = 0
+	}
+	out.gauge("mlxrank_healthy", "Whether the device works.", healthy)
+}
+
+// gpuUtilization is asked of the system once a second at most; nil if the
+// machine does not say.
+func (c *engineCollector) gpuUtilization() *float64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.sampled) < time.Second {
+		return c.gpu
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	sample, err := c.sampler.Sample(ctx)
+	c.sampled, c.gpu = time.Now(), sample.GPUUtilizationPct
+	if err != nil {
+		c.gpu = nil
+	}
+	return c.gpu
+}
+
+// labels is a label's name and value.
+type labels struct{ name, value string }
+
+type emitter struct{ ch chan<- prometheus.Metric }
+
+func (e emitter) desc(name, help string, all []labels) (*prometheus.Desc, []string) {
+	var names, values []string
+	for _, l := range all {
+		names, values = append(names, l.name), append(values, l.value)
+	}
+	return prometheus.NewDesc(name, help, names, nil), values
+}
+
+func (e emitter) gauge(name, help string, v float64, all ...labels) {
+	desc, values := e.desc(name, help, all)
+	e.ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, values...)
+}
+
+func (e emitter) counter(name, help string, v float64, all ...labels) {
+	desc, values := e.desc(name, help, all)
+	e.ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, v, values...)
+}
+
+// histogram gives an engine's, whose unit is so many of Prometheus's.
+func (e emitter) histogram(name, help string, h *engine.Histogram, unit float64, bounds []float64, all ...labels) {
+	desc, values := e.desc(name, help, all)
+	counts := make(map[float64]uint64, len(bounds))
+	for _, bound := range bounds {
+		counts[bound] = uint64(h.AtMost(bound / unit))
+	}
+	e.ch <- prometheus.MustNewConstHistogram(desc, uint64(h.Count), h.Sum*unit, counts, values...)
+}

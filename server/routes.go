@@ -1,0 +1,202 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"github.com/swaggest/swgui"
+	"github.com/swaggest/swgui/v5emb"
+)
+
+// routes finds the handler of a path, and says which methods the path has.
+type routes struct {
+	mux     *http.ServeMux
+	methods map[string][]string // by path; one that ends with / has all below it
+}
+
+func (rs *routes) handle(method, path string, h http.Handler) {
+	rs.mux.Handle(method+" "+path, h)
+	rs.methods[path] = append(rs.methods[path], method)
+}
+
+// route is the path that a request's path belongs to, "" if none.
+func (rs *routes) route(path string) string {
+	if _, ok := rs.methods[path]; ok {
+		return path
+	}
+	for route := range rs.methods {
+		if strings.HasSuffix(route, "/") && strings.HasPrefix(path, route) {
+			return route
+		}
+	}
+	return ""
+}
+
+func (rs *routes) serve(w http.ResponseWriter, r *http.Request) {
+	route := rs.route(r.URL.Path)
+	if route == "" {
+		fail(w, r, failf(http.StatusNotFound, kindNotFound, "there is no such path; /docs lists those that there are"))
+		return
+	}
+	methods := rs.methods[route]
+	if !slices.Contains(methods, r.Method) && (r.Method != http.MethodHead || !slices.Contains(methods, http.MethodGet)) {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		fail(w, r, failf(http.StatusMethodNotAllowed, kindValidation, "%s takes %s", route, strings.Join(methods, " and ")))
+		return
+	}
+	rs.mux.ServeHTTP(w, r)
+}
+
+// makeRoutes registers everything that is answered.
+func (s *Server) makeRoutes() error {
+	s.routes = routes{mux: http.NewServeMux(), methods: make(map[string][]string)}
+	api := humago.New(registrar{s}, huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "mlxrank", Version: s.Version,
+				Description: "Reranks passages with a cross-encoder, in the formats of text-embeddings-inference, Jina and Cohere.",
+			},
+		},
+		// "json" is what is left of application/problem+json, which huma has for errors.
+		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat: "application/json",
+		Transformers:  []huma.Transformer{transform},
+	})
+	if s.Key != "" {
+		api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "http", Scheme: "bearer"}}
+	}
+	s.registerTEI(api)
+	s.registerJina(api)
+	s.registerCohere(api)
+	s.registerState(api)
+	var err error
+	if s.openAPI, err = json.Marshal(api.OpenAPI()); err != nil {
+		return err
+	}
+	s.routes.handle(http.MethodGet, "/openapi.json", http.HandlerFunc(s.serveOpenAPI))
+	s.routes.handle(http.MethodGet, "/metrics", s.metricsHandler())
+	docs := v5emb.NewHandlerWithConfig(swgui.Config{Title: "mlxrank", SwaggerJSON: "/openapi.json", BasePath: "/docs/"})
+	s.routes.handle(http.MethodGet, "/docs", ownPage(docs))
+	s.routes.handle(http.MethodGet, "/docs/", ownPage(docs))
+	if s.Dashboard != nil {
+		for _, path := range []string{"/dashboard", "/dashboard/"} {
+			s.routes.handle(http.MethodGet, path, s.Dashboard)
+			s.routes.handle(http.MethodPost, path, s.Dashboard)
+		}
+	}
+	return nil
+}
+
+func (s *Server) serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	if _, err := w.Write(s.openAPI); err != nil {
+		return // the client is gone
+	}
+}
+
+// ownPage keeps a page from loading, and from calling, anything of another
+// host.
+func ownPage(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy",
+			"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
+		next.ServeHTTP(w, r)
+	})
+}
+
+// A registrar has huma's routes among the server's.
+type registrar struct{ *Server }
+
+func (g registrar) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
+	method, path, _ := strings.Cut(pattern, " ")
+	h := http.HandlerFunc(handler)
+	if method == http.MethodPost {
+		h = g.admitted(h)
+	}
+	g.routes.handle(method, path, h)
+}
+
+func (g registrar) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.routes.mux.ServeHTTP(w, r) }
+
+// admitted reads a scoring call's body before its handler runs, and bounds its
+// time.
+func (s *Server) admitted(next http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s.isDraining() {
+			w.Header().Set("Connection", "close")
+			fail(w, r, failStopping())
+			return
+		}
+		if !isJSON(r) {
+			fail(w, r, failf(http.StatusUnsupportedMediaType, kindValidation, "the content type must be application/json"))
+			return
+		}
+		body, f := s.readBody(w, r)
+		defer func() { s.bodies.give(int64(len(body))) }()
+		callOf(r.Context()).bytesIn = len(body)
+		if f == nil {
+			f = s.Limits.checkValues(body)
+		}
+		if f != nil {
+			w.Header().Set("Connection", "close") // what is left of the body is not waited for
+			fail(w, r, f)
+			return
+		}
+		// A slow sender takes no place among those at work.
+		if f := s.enter(); f != nil {
+			fail(w, r, f)
+			return
+		}
+		defer s.leave()
+		ctx, cancel := context.WithDeadlineCause(r.Context(), callOf(r.Context()).start.Add(s.Limits.RequestTimeout), errTimeout)
+		defer cancel()
+		r = r.WithContext(ctx)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next.ServeHTTP(w, r)
+	}
+}
+
+// operation describes a scoring route to huma, with the errors it can answer.
+func (s *Server) operation(api huma.API, path, id, summary string, shape any) huma.Operation {
+	op := huma.Operation{
+		OperationID: id, Method: http.MethodPost, Path: path, Summary: summary,
+		// The body has been read within the limits.
+		MaxBodyBytes: -1, BodyReadTimeout: -1,
+	}
+	s.describeErrors(api, &op, shape, []int{
+		http.StatusBadRequest, http.StatusForbidden, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusTooManyRequests, statusClientClosed,
+		http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+	})
+	if s.Key != "" {
+		op.Security = []map[string][]string{{"key": {}}}
+		s.describeErrors(api, &op, shape, []int{http.StatusUnauthorized})
+	}
+	return op
+}
+
+func (s *Server) describeErrors(api huma.API, op *huma.Operation, shape any, statuses []int) {
+	if op.Responses == nil {
+		op.Responses = make(map[string]*huma.Response)
+	}
+	schema := api.OpenAPI().Components.Schemas.Schema(typeOf(shape), true, "")
+	for _, status := range statuses {
+		text := http.StatusText(status)
+		if status == statusClientClosed {
+			text = "Client Closed Request"
+		}
+		op.Responses[strconv.Itoa(status)] = &huma.Response{
+			Description: text,
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema}},
+		}
+	}
+}

@@ -1,0 +1,357 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A served is a server on a socket.
+type served struct {
+	*Server
+	address string
+	stop    context.CancelFunc
+	ended   chan error
+}
+
+func serveOn(t *testing.T, cfg Config) *served {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	v := &served{Server: newServer(t, cfg), address: listener.Addr().String(), stop: stop, ended: make(chan error, 1)}
+	go func() { v.ended <- v.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		stop()
+		if err := v.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	return v
+}
+
+// end waits for the server's end, as often as it is called.
+func (v *served) end() error {
+	select {
+	case err := <-v.ended:
+		v.ended <- err
+		return err
+	case <-time.After(20 * time.Second):
+		return errors.New("the server does not end")
+	}
+}
+
+func (v *served) dial(t *testing.T) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", v.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	return c.(*net.TCPConn)
+}
+
+const smallCall = `{"query": "q", "texts": ["d"]}`
+
+func rawCall(body string) string {
+	return fmt.Sprintf("POST /rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		len(body), body)
+}
+
+func send(t *testing.T, w io.Writer, text string) {
+	t.Helper()
+	if _, err := io.WriteString(w, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readAnswer(t *testing.T, r *bufio.Reader) (int, string) {
+	t.Helper()
+	answer, err := http.ReadResponse(r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err := errors.Join(err, answer.Body.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return answer.StatusCode, string(body)
+}
+
+// closed waits for the other side to close.
+func closed(t *testing.T, r io.Reader) {
+	t.Helper()
+	if _, err := io.Copy(io.Discard, r); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the connection stays open: %v", err)
+	}
+}
+
+func waitFor(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for start := time.Now(); !ok(); time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			t.Fatalf("%s does not come about", what)
+		}
+	}
+}
+
+// Slow senders of headers are cut off, slow senders of bodies are told so, and
+// neither keeps others waiting or anything held.
+func TestSlowClients(t *testing.T) {
+	goroutines := runtime.NumGoroutine()
+	v := serveOn(t, Config{Limits: Limits{HeaderTimeout: 300 * time.Millisecond, BodyTimeout: 300 * time.Millisecond, Requests: 1}})
+	var headers, bodies []*net.TCPConn
+	for range 20 {
+		c := v.dial(t)
+		send(t, c, "POST /rerank HTTP/1.1\r\nHost: localh")
+		headers = append(headers, c)
+		c = v.dial(t)
+		send(t, c, rawCall(smallCall)[:len(rawCall(smallCall))-3])
+		bodies = append(bodies, c)
+	}
+	quick := v.dial(t)
+	send(t, quick, rawCall(smallCall))
+	if status, body := readAnswer(t, bufio.NewReader(quick)); status != 200 {
+		t.Errorf("beside slow clients: %d %s", status, body)
+	}
+	for _, c := range bodies {
+		if status, body := readAnswer(t, bufio.NewReader(c)); status != 408 || !strings.Contains(body, `"error_type":"Timeout"`) {
+			t.Errorf("a slow body: %d %s", status, body)
+		}
+		closed(t, c)
+	}
+	for _, c := range headers {
+		closed(t, c)
+	}
+	if n := v.bodies.taken.Load(); n != 0 {
+		t.Errorf("%d bytes of bodies are held", n)
+	}
+	v.stop()
+	if err := v.end(); err != nil {
+		t.Error(err)
+	}
+	waitFor(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= goroutines })
+}
+
+// A body too large is refused by its announced length before any of it is read,
+// else when the limit is passed; one that breaks off holds nothing.
+func TestOversizeAndBrokenBodies(t *testing.T) {
+	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1000}})
+	c := v.dial(t)
+	send(t, c, "POST /v2/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n")
+	if status, body := readAnswer(t, bufio.NewReader(c)); status != 413 || !strings.Contains(body, `{"message":"the body has more than 1000 bytes`) {
+		t.Errorf("announced: %d %s", status, body)
+	}
+	c = v.dial(t)
+	send(t, c, "POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"+strings.Repeat("64\r\n"+strings.Repeat("x", 100)+"\r\n", 11))
+	if status, body := readAnswer(t, bufio.NewReader(c)); status != 413 || !strings.Contains(body, `{"detail":"the body has more than 1000 bytes`) {
+		t.Errorf("not announced: %d %s", status, body)
+	}
+	for range 20 {
+		c = v.dial(t)
+		send(t, c, rawCall(smallCall)[:len(rawCall(smallCall))-3])
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, "an empty budget", func() bool { return v.bodies.taken.Load() == 0 })
+	c = v.dial(t)
+	send(t, c, "POST /rerank HTTP/1.1\r\nHost: localhost\r\nX: "+strings.Repeat("x", 2*maxHeaderBytes)+"\r\n\r\n")
+	if status, _ := readAnswer(t, bufio.NewReader(c)); status != 431 {
+		t.Errorf("large headers: %d", status)
+	}
+}
+
+// A client that is gone frees its call at once; one that has closed its side
+// only is told that its call was given up.
+func TestVanishedAndHalfClosedClients(t *testing.T) {
+	var freed sync.WaitGroup
+	e := &fakeEngine{before: func(ctx context.Context) error {
+		defer freed.Done()
+		<-ctx.Done()
+		return ctx.Err()
+	}}
+	v := serveOn(t, Config{Engine: e})
+	freed.Add(2)
+	gone, half := v.dial(t), v.dial(t)
+	send(t, gone, rawCall(smallCall))
+	send(t, half, rawCall(smallCall))
+	waitFor(t, "both calls at work", func() bool { return v.atWork() == 2 })
+	if err := errors.Join(gone.Close(), half.CloseWrite()); err != nil {
+		t.Fatal(err)
+	}
+	freed.Wait()
+	if status, body := readAnswer(t, bufio.NewReader(half)); status != 499 || !strings.Contains(body, `"error_type":"Cancelled"`) {
+		t.Errorf("half closed: %d %s", status, body)
+	}
+	closed(t, half)
+	waitFor(t, "no call at work", func() bool { return v.atWork() == 0 && v.bodies.taken.Load() == 0 })
+}
+
+func (s *Server) atWork() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.running
+}
+
+// Pipelined calls are answered one after another, in their order.
+func TestPipelining(t *testing.T) {
+	v := serveOn(t, Config{})
+	c := v.dial(t)
+	const calls = 50
+	var all strings.Builder
+	for i := range calls {
+		body := fmt.Sprintf(`{"query": "q", "texts": ["d"], "return_text": true, "n": %d}`, i)
+		switch i % 3 {
+		case 1:
+			body = `{"query": 1}`
+		case 2:
+			all.WriteString("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+			continue
+		}
+		all.WriteString(rawCall(body))
+	}
+	send(t, c, all.String())
+	r := bufio.NewReader(c)
+	for i := range calls {
+		if status, body := readAnswer(t, r); status != []int{200, 422, 200}[i%3] || i%3 == 2 && !strings.Contains(body, "ready") {
+			t.Errorf("answer %d: %d %s", i, status, body)
+		}
+	}
+}
+
+// Told to stop, a server says so while it finishes what runs.
+func TestOrderlyEnd(t *testing.T) {
+	finish := make(chan struct{})
+	e := &fakeEngine{before: func(context.Context) error { <-finish; return nil }}
+	v := serveOn(t, Config{Engine: e})
+	running := v.dial(t)
+	send(t, running, rawCall(smallCall))
+	waitFor(t, "a call at work", func() bool { return v.atWork() == 1 })
+	v.stop()
+	waitFor(t, "draining", v.isDraining)
+	for path, want := range map[string]int{"/ready": 503, "/health": 200} {
+		answer, err := http.Get("http://" + v.address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := answer.Body.Close(); err != nil || answer.StatusCode != want {
+			t.Errorf("%s while it ends: %d, want %d", path, answer.StatusCode, want)
+		}
+	}
+	late := v.dial(t)
+	send(t, late, rawCall(smallCall))
+	if status, body := readAnswer(t, bufio.NewReader(late)); status != 503 || !strings.Contains(body, "stopping") {
+		t.Errorf("a late call: %d %s", status, body)
+	}
+	closed(t, late)
+	close(finish)
+	if status, body := readAnswer(t, bufio.NewReader(running)); status != 200 {
+		t.Errorf("the call at work: %d %s", status, body)
+	}
+	if err := v.end(); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", v.address); err == nil {
+		t.Error("it still listens", c.Close())
+	}
+}
+
+// What is not finished by the deadline is given up and told so.
+func TestEndWithDeadline(t *testing.T) {
+	v := serveOn(t, Config{Engine: &fakeEngine{before: waits}, Limits: Limits{DrainTimeout: 100 * time.Millisecond}})
+	running := v.dial(t)
+	send(t, running, rawCall(smallCall))
+	waitFor(t, "a call at work", func() bool { return v.atWork() == 1 })
+	v.stop()
+	if status, body := readAnswer(t, bufio.NewReader(running)); status != 503 || !strings.Contains(body, "stopping") {
+		t.Errorf("the call at work: %d %s", status, body)
+	}
+	if err := v.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A dashboard's stream, which has no end of its own, does not keep a server from
+// ending, and outlives the deadlines of calls until then.
+func TestStreamsEndWithTheServer(t *testing.T) {
+	begun := make(chan struct{})
+	stream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		for i := 0; ; i++ {
+			if _, err := io.WriteString(w, "data: x\n\n"); err != nil {
+				return
+			}
+			w.(http.Flusher).Flush()
+			if i == 40 {
+				close(begun)
+			}
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	v := serveOn(t, Config{Dashboard: stream, Limits: Limits{RequestTimeout: 20 * time.Millisecond, WriteTimeout: 20 * time.Millisecond}})
+	c := v.dial(t)
+	send(t, c, "GET /dashboard/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	<-begun
+	v.stop()
+	closed(t, c)
+	if err := v.end(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A client that takes no answer is let go when the deadline has passed.
+func TestClientThatDoesNotRead(t *testing.T) {
+	v := serveOn(t, Config{Limits: Limits{RequestTimeout: 200 * time.Millisecond, WriteTimeout: 200 * time.Millisecond}})
+	c := v.dial(t)
+	if err := c.SetReadBuffer(1); err != nil {
+		t.Fatal(err)
+	}
+	long := strings.Repeat("d", 7_000_000)
+	send(t, c, rawCall(`{"query": "q", "texts": ["`+long+`"], "return_text": true}`))
+	waitFor(t, "the call's end", func() bool { return v.atWork() == 0 && v.bodies.taken.Load() == 0 })
+}
+
+// The deadline of a body is over with the body: scoring may take longer.
+func TestScoringOutlastsTheBodysDeadline(t *testing.T) {
+	e := &fakeEngine{before: func(ctx context.Context) error {
+		select {
+		case <-time.After(300 * time.Millisecond):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}
+	v := serveOn(t, Config{Engine: e, Limits: Limits{BodyTimeout: 100 * time.Millisecond}})
+	c := v.dial(t)
+	r := bufio.NewReader(c)
+	for range 2 {
+		send(t, c, rawCall(smallCall))
+		if status, body := readAnswer(t, r); status != 200 {
+			t.Errorf("%d %s", status, body)
+		}
+	}
+}

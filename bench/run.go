@@ -38,7 +38,7 @@ type Options struct {
 	Engine   engine.Config
 	Program  string // its version
 	Log      zerolog.Logger
-	Server   *Server // measured in the place of an engine, if not nil
+	Server   *Server        // measured in the place of an engine, if not nil
 	Progress func(Progress) // called now and then from a goroutine of its own; nil for nobody
 	Every    time.Duration  // how often
 

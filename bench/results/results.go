@@ -79,7 +79,7 @@ type Run struct {
 	DeviceBusyPct *float64  `json:"device_busy_pct"`
 	Refused       int       `json:"refused"` // requests that the engine had no room for
 	Refusal       string    `json:"refusal,omitempty"`
-	Failed        int       `json:"failed,omitempty"` // requests that a server did not answer with scores
+	Failed        int       `json:"failed,omitempty"`  // requests that a server did not answer with scores
 	Failure       string    `json:"failure,omitempty"` // the first
 	Requests      []Request `json:"requests"`
 	Samples       []Sample  `json:"samples"`

@@ -61,11 +61,22 @@ func (s *Server) route() string {
 	return map[string]string{"tei": "/rerank", "jina": "/v1/rerank", "cohere": "/v2/rerank"}[s.api]
 }
 
+// An answer is what came back, read to its end.
+type answer struct {
+	code   int
+	status string // the code with its words
+	header http.Header
+	data   []byte
+}
+
+// clipped is how the answer begins, in so many characters.
+func (a answer) clipped(longest int) string { return clip(string(a.data[:min(len(a.data), 4*longest)]), longest) }
+
 // call sends a request and reads the answer up to so many bytes.
-func (s *Server) call(ctx context.Context, method, path string, body io.Reader, most int64) (response *http.Response, data []byte, err error) {
+func (s *Server) call(ctx context.Context, method, path string, body io.Reader, most int64) (a answer, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(s.url.String(), "/")+path, body)
 	if err != nil {
-		return nil, nil, err
+		return a, err
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "mlxrank-bench")
@@ -75,19 +86,20 @@ func (s *Server) call(ctx context.Context, method, path string, body io.Reader, 
 	if s.key != "" {
 		request.Header.Set("Authorization", "Bearer "+s.key)
 	}
-	if response, err = s.client.Do(request); err != nil {
+	response, err := s.client.Do(request)
+	if err != nil {
 		var of *url.Error
 		if errors.As(err, &of) {
 			err = of.Err // without the address, which may hold a name
 		}
-		return nil, nil, err
+		return a, err
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	data, err = io.ReadAll(io.LimitReader(response.Body, most+1))
+	data, err := io.ReadAll(io.LimitReader(response.Body, most+1))
 	if err == nil && int64(len(data)) > most {
 		err = fmt.Errorf("the answer has more than %d bytes", most)
 	}
-	return response, data, err
+	return answer{response.StatusCode, response.Status, response.Header, data}, err
 }
 
 // describe says what is measured. A server need not have /info.
@@ -97,13 +109,13 @@ func (s *Server) describe(model string, log zerolog.Logger) *results.Server {
 	out := &results.Server{URL: shown.String(), API: s.api, Model: model}
 	ctx, cancel := context.WithTimeout(context.Background(), infoTimeout)
 	defer cancel()
-	response, data, err := s.call(ctx, http.MethodGet, "/info", nil, maxInfo)
-	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("status %d", response.StatusCode)
+	a, err := s.call(ctx, http.MethodGet, "/info", nil, maxInfo)
+	if err == nil && a.code != http.StatusOK {
+		err = fmt.Errorf("status %d", a.code)
 	}
 	var fields map[string]any
 	if err == nil {
-		err = json.Unmarshal(data, &fields)
+		err = json.Unmarshal(a.data, &fields)
 	}
 	if err != nil {
 		log.Debug().Err(err).Msg("the server's /info")

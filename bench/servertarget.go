@@ -77,19 +77,19 @@ func (t *serverTarget) do(ctx context.Context, i int) (results.Request, error) {
 	if err != nil {
 		return results.Request{}, err
 	}
-	response, data, err := t.server.call(ctx, http.MethodPost, t.server.route(), bytes.NewReader(body), maxAnswer)
+	a, err := t.server.call(ctx, http.MethodPost, t.server.route(), bytes.NewReader(body), maxAnswer)
 	switch {
 	case ctx.Err() != nil:
 		return results.Request{}, ctx.Err()
 	case err != nil:
 		return results.Request{}, &miss{error: err}
-	case response.StatusCode != http.StatusOK:
-		return results.Request{}, missOf(response, data)
+	case a.code != http.StatusOK:
+		return results.Request{}, missOf(a)
 	}
-	if err := t.check(data); err != nil {
-		return results.Request{}, &miss{error: fmt.Errorf("the server's answer is no ranking: %w: %q", err, clip(string(data[:min(len(data), 400)]), 100))}
+	if err := t.check(a.data); err != nil {
+		return results.Request{}, &miss{error: fmt.Errorf("the server's answer is no ranking: %w: %q", err, a.clipped(100))}
 	}
-	return requestOf(response.Header, len(pairs)), nil
+	return requestOf(a.header, len(pairs)), nil
 }
 
 // body is a request in the API's format.
@@ -150,10 +150,10 @@ func (t *serverTarget) check(data []byte) error {
 
 // missOf is of an answer that is no ranking. A refused request is not sent
 // again: it is counted, and its sender waits as long as the server asks.
-func missOf(response *http.Response, data []byte) *miss {
-	m := &miss{error: fmt.Errorf("the server answered %s: %q", response.Status, clip(string(data[:min(len(data), 1000)]), 200))}
-	if response.StatusCode == http.StatusTooManyRequests {
-		m.refused, m.after = true, retryAfter(response.Header.Get("Retry-After"))
+func missOf(a answer) *miss {
+	m := &miss{error: fmt.Errorf("the server answered %s: %q", a.status, a.clipped(200))}
+	if a.code == http.StatusTooManyRequests {
+		m.refused, m.after = true, retryAfter(a.header.Get("Retry-After"))
 	}
 	return m
 }

@@ -23,6 +23,7 @@ func (d *document) serverHeader(s *results.Server) {
 
 // serverRows say what was measured.
 func (d *document) serverRows(t *table, s *results.Server) {
+	t.add("Measured from", "the machine above")
 	t.add("Server", oneLine(s.URL))
 	t.add("API", s.API)
 	t.add("Model asked for", orDash(oneLine(s.Model)))

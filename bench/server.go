@@ -70,7 +70,9 @@ type answer struct {
 }
 
 // clipped is how the answer begins, in so many characters.
-func (a answer) clipped(longest int) string { return clip(string(a.data[:min(len(a.data), 4*longest)]), longest) }
+func (a answer) clipped(longest int) string {
+	return clip(string(a.data[:min(len(a.data), 4*longest)]), longest)
+}
 
 // call sends a request and reads the answer up to so many bytes.
 func (s *Server) call(ctx context.Context, method, path string, body io.Reader, most int64) (a answer, err error) {

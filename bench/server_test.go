@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -391,5 +392,40 @@ func TestServerResume(t *testing.T) {
 	elsewhere.Folder, elsewhere.Resume = o.Folder, true
 	if _, err := Run(t.Context(), open(t, flags), elsewhere); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), other) || !strings.Contains(err.Error(), address) {
 		t.Errorf("%v", err)
+	}
+}
+
+// An open loop goes by its schedule, and an interrupt waits for no server.
+func TestServerOpenAndInterrupted(t *testing.T) {
+	var slow atomic.Bool
+	entered := make(chan struct{}, 1)
+	address, _ := peer(t, func(w http.ResponseWriter, n int64, texts int) {
+		if slow.Load() {
+			entered <- struct{}{}
+			time.Sleep(3 * time.Second)
+		}
+		if n%4 == 3 {
+			w.Header().Set("Retry-After", "30")
+			write(w, 429, "")
+			return
+		}
+		write(w, 200, ranking(texts))
+	})
+	flags := map[string]string{"requests": "40", "rate": "200", "batch": "2", "warmup": "0"}
+	start := time.Now()
+	r := mustRun(t, open(t, flags), ofServer(t, address, "tei"))
+	if run := &r.Points[0].Runs[0]; run.Refused != 10 || len(run.Requests) != 30 || time.Since(start) > 10*time.Second {
+		t.Errorf("%d refused, %d answered in %v", run.Refused, len(run.Requests), time.Since(start))
+	}
+	slow.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-entered
+		cancel()
+	}()
+	start = time.Now()
+	_, err := Run(ctx, open(t, map[string]string{"requests": "2", "batch": "2"}), ofServer(t, address, "tei"))
+	if !errors.Is(err, context.Canceled) || time.Since(start) > 2*time.Second {
+		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }

@@ -42,8 +42,8 @@ func benchCommand(s Streams) *cli.Command {
 			"status is 1. What is complete when the run is interrupted is kept.\n\n" +
 			"--url measures a running server, mlxrank's or another, by what its clients see: a\n" +
 			"request ranks the documents of its pairs for the query of the first. The report sets\n" +
-			"the server's stages beside it, where its headers tell them. Keys and flags of the\n" +
-			"engine have no meaning then, but --model, which jina and cohere ask for. What the\n" +
+			"the server's stages beside it, where its headers tell them. Settings of the\n" +
+			"engine have no meaning then, but for --model, which jina and cohere send. What the\n" +
 			"server refuses (429) or fails at is counted and not sent again; after a 429, a closed\n" +
 			"loop's sender waits as long as Retry-After asks, up to 30 s. The server's key is in\n" +
 			"the file of --api-key-file, or in " + keyEnv + ".\n\n" +
@@ -51,7 +51,8 @@ func benchCommand(s Streams) *cli.Command {
 				[2]string{"The experiment of make bench", "mlxrank bench experiments/14_optimized_production.yaml"},
 				[2]string{"A sweep of nine points without a file", "mlxrank bench --model builtin --batch 8,16,32 --concurrency 1,2,4 --requests 20"},
 				[2]string{"An open loop: five requests a second on average, for a minute", "mlxrank bench --model builtin --rate 5 --duration 60s"},
-				[2]string{"A running server, and another one", "mlxrank bench --url http://127.0.0.1:8437 experiments/14_optimized_production.yaml\n    mlxrank bench --url http://peer:8080 --api cohere --model rerank-v3.5 --batch 20"},
+				[2]string{"A running server", "mlxrank bench --url http://127.0.0.1:8437 experiments/14_optimized_production.yaml"},
+				[2]string{"Another one, in Cohere's format", "mlxrank bench --url http://peer:8080 --api cohere --model rerank-v3.5 --batch 20"},
 				[2]string{"For Go's benchstat", "mlxrank bench --model builtin --runs 6 --format benchstat >new.txt"},
 			),
 		Flags:       slices.Concat(flags, benchFlags()),

@@ -9,6 +9,7 @@
 #include "mlx/c/private/array.h"
 #include "mlx/c/private/stream.h"
 #include "mlx/primitives.h"
+#include "profile.h"
 #include "team.h"
 
 namespace mlxrank::cpu {
@@ -43,7 +44,10 @@ class Kernel : public mx::UnaryPrimitive {
     }
     out.set_data(mx::allocator::malloc(out.nbytes()));
     mx::cpu::get_command_encoder(stream()).dispatch(
-        [run = run_, in = std::move(in), y = out.data<float>()] { run(in, y); });
+        [run = run_, in = std::move(in), y = out.data<float>(), recorder = recorder_] {
+          const Recording here(recorder);
+          run(in, y);
+        });
   }
   void eval_gpu(const std::vector<mx::array> &, mx::array &) override {
     throw std::logic_error(std::string(name_) + ": there is no such kernel for a GPU");
@@ -53,6 +57,7 @@ class Kernel : public mx::UnaryPrimitive {
  private:
   const char *name_;
   Run run_;
+  Recorder *const recorder_ = recording;
 };
 
 template <class Run>
@@ -79,7 +84,9 @@ int guarded(mlx_array *res, Make make) {
 template <class Range>
 void share(int n, int parts, int least, const Range &range) {
   parts = std::max(1, std::min(parts, n / least));
+  Recorder *const recorder = recording;
   run_in_parts(parts, [&](int part) {
+    const Recording here(recorder);
     range(static_cast<int>(int64_t{n} * part / parts),
           static_cast<int>(int64_t{n} * (part + 1) / parts));
   });

@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include "../cpu/profile.h"
 #include "lanes.h"
 #include "model.h"
 #include "shards.h"
@@ -30,6 +31,10 @@ class Session {
 
   // Fills all but size.
   void fill_layout(mlxrank_layout *out) const;
+
+  // Figures from zero, of shards taken from now on; or no more of them.
+  void profile(bool on);
+  void read_profile(mlxrank_profile *out);
 
   // Throws MLXRANK_WRONG_THREAD unless called on the thread that opened it.
   void check_thread() const;
@@ -53,6 +58,7 @@ class Session {
     std::shared_ptr<Ticket> ticket;
     size_t shard;
     Array logits;
+    cpu::Recorder *recorder = nullptr;
   };
 
   std::shared_ptr<Ticket> make_ticket(const mlxrank_batch &batch) const;
@@ -60,6 +66,7 @@ class Session {
   bool take(Running *next, bool may_wait);
   void start(Running &running, mlx_stream stream) const;
   void finish(Running &running) const;
+  void count(const Running &running);
   void settle(const Running &running, const char *fault);
 
   const std::shared_ptr<const Model> model_;
@@ -74,6 +81,11 @@ class Session {
   std::map<int64_t, std::shared_ptr<Ticket>> tickets_;
   int64_t next_ticket_ = 1;
   bool closing_ = false;
+
+  // Recorders live as long as the session: kernels may hold an earlier one.
+  std::deque<cpu::Recorder> recorders_;
+  cpu::Recorder *recorder_ = nullptr;
+  mlxrank_profile figures_ = {};
 };
 
 } // namespace mlxrank

@@ -131,7 +131,9 @@ type cProfile struct {
 	lanes                int32
 	pairs                int64
 	tokens               int64
+	busyNs               int64
 	passNs               int64
+	helpedNs             int64
 	productFlopsNeeded   int64
 	attentionFlopsNeeded int64
 	ns                   [7]int64

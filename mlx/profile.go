@@ -4,12 +4,15 @@ import "time"
 
 // A Profile says where a session's time went, summed over its threads.
 type Profile struct {
-	Lanes                int
-	Pairs, Tokens        int64
-	Pass                 time.Duration // of all shards, from taken to logits read
-	ProductFLOPsNeeded   int64         // by real tokens
+	Lanes         int
+	Pairs, Tokens int64
+	Busy          time.Duration // at least one shard was at work
+	Pass          time.Duration // of all shards, from taken to logits read
+	Helped        time.Duration // by threads that are no lane's, a part of the phases' time
+	Phases        []Phase
+
+	ProductFLOPsNeeded   int64 // by the real tokens
 	AttentionFLOPsNeeded int64
-	Phases               []Phase
 }
 
 // A Phase is one class of work.
@@ -17,12 +20,26 @@ type Phase struct {
 	Name  string
 	Time  time.Duration
 	Calls int64
-	FLOPs int64 // executed, padding included
+	FLOPs int64 // executed, padding included; counted of products and attention alone
 }
 
-var phaseNames = [7]string{"products", "attention", "activation", "add + LayerNorm", "embeddings", "graph building", "copies"}
+// Names of phases. Our own kernels add bias and activation to a product's
+// results while they are in registers, so that there they are of its time.
+const (
+	Products      = "products"
+	Attention     = "attention"
+	Activations   = "activation"
+	AddNorm       = "add + LayerNorm"
+	Embeddings    = "embeddings"
+	GraphBuilding = "graph building"
+	Copies        = "copies"
+)
 
-// StartProfile begins figures at zero, of what is computed from now on.
+// phaseNames are in the order of mlxrank.h.
+var phaseNames = [7]string{Products, Attention, Activations, AddNorm, Embeddings, GraphBuilding, Copies}
+
+// StartProfile begins figures at zero, of what is computed from now on. There
+// are none of a GPU.
 func (s *Session) StartProfile() error { return s.setProfile(1) }
 
 // StopProfile ends them.
@@ -44,7 +61,8 @@ func (s *Session) Profile() (Profile, error) {
 		return Profile{}, err
 	}
 	p := Profile{
-		Lanes: int(c.lanes), Pairs: c.pairs, Tokens: c.tokens, Pass: time.Duration(c.passNs),
+		Lanes: int(c.lanes), Pairs: c.pairs, Tokens: c.tokens,
+		Busy: time.Duration(c.busyNs), Pass: time.Duration(c.passNs), Helped: time.Duration(c.helpedNs),
 		ProductFLOPsNeeded: c.productFlopsNeeded, AttentionFLOPsNeeded: c.attentionFlopsNeeded,
 	}
 	for i, name := range phaseNames {

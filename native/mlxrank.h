@@ -157,15 +157,20 @@ typedef struct mlxrank_stats {
 } mlxrank_stats;
 
 /* Where time went, in thread time, by class of work: products (with bias and
- * activation where they are fused into it), attention, activation, addition
- * and LayerNorm, embeddings, building graphs, copies. */
+ * activation where our own kernels compute them in its registers), attention,
+ * activation, addition and LayerNorm, embeddings, building graphs, copies. Of
+ * the plain graph it is the time of a pass that is evaluated class by class.
+ * lanes x busy_ns is the whole; where two small batches are at work at once,
+ * each with helpers, more threads than lanes may be. */
 enum { MLXRANK_PHASES = 7 };
 typedef struct mlxrank_profile {
   int32_t size; /* in: sizeof(mlxrank_profile) */
   int32_t lanes;
   int64_t pairs;
   int64_t tokens;
+  int64_t busy_ns; /* while at least one shard was at work */
   int64_t pass_ns; /* sum over shards, from taken to logits read */
+  int64_t helped_ns; /* by threads that are no lane's, a part of ns */
   int64_t product_flops_needed; /* by the real tokens */
   int64_t attention_flops_needed;
   int64_t ns[MLXRANK_PHASES];
@@ -204,7 +209,7 @@ int32_t mlxrank_session_open(int64_t model, const mlxrank_options *options, int6
                              char *err, int32_t err_len);
 int32_t mlxrank_session_layout(int64_t session, mlxrank_layout *out, char *err, int32_t err_len);
 /* Begins figures at zero, of shards taken from now on, or ends them. Off at
- * first. Any thread may call both. */
+ * first. There are none of a GPU. Any thread may call both. */
 int32_t mlxrank_session_profile(int64_t session, int32_t on, char *err, int32_t err_len);
 int32_t mlxrank_session_profile_read(int64_t session, mlxrank_profile *out, char *err,
                                      int32_t err_len);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <memory>
 
 namespace mlxrank::cpu {
 
@@ -12,15 +13,23 @@ namespace mlxrank::cpu {
 // results in registers (bias, activation) is a part of the product.
 enum class Phase { product, attention, activation, norm, gather, building, copies, count };
 
-struct Recorder {
+// Kernels hold theirs: some may still be queued when a shard has failed, or the
+// session is gone.
+struct Recorder : std::enable_shared_from_this<Recorder> {
   static constexpr int phases = static_cast<int>(Phase::count);
   std::atomic<int64_t> ns[phases]{}, calls[phases]{}, flops[phases]{};
+  std::atomic<int64_t> helped_ns{0}; // by threads other than the one that a kernel was given to
 
   void add(Phase phase, int64_t took, int64_t operations) {
     const int i = static_cast<int>(phase);
     ns[i].fetch_add(took, std::memory_order_relaxed);
     calls[i].fetch_add(1, std::memory_order_relaxed);
     flops[i].fetch_add(operations, std::memory_order_relaxed);
+  }
+
+  // What took so long while a graph was built was no building.
+  void interrupted(int64_t took) {
+    ns[static_cast<int>(Phase::building)].fetch_sub(took, std::memory_order_relaxed);
   }
 };
 

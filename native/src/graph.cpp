@@ -1,8 +1,8 @@
 #include "graph.h"
 
+#include "../cpu/profile.h"
 #include "layer_ops.h"
 #include "ops.h"
-#include "../cpu/profile.h"
 
 namespace mlxrank {
 
@@ -25,8 +25,8 @@ Array forward(const Model &model, const Batch &batch, mlx_stream stream) {
     if (model.config.device == MLXRANK_CPU) {
       const int64_t before = cpu::recording ? cpu::clock_ns() : 0;
       eval({&x});
-      if (cpu::recording) { // it was no building
-        cpu::recording->ns[static_cast<int>(cpu::Phase::building)] -= cpu::clock_ns() - before;
+      if (cpu::recording) {
+        cpu::recording->interrupted(cpu::clock_ns() - before);
       }
     }
   };

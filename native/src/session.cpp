@@ -256,17 +256,18 @@ bool Session::take(Running *next, bool may_wait) {
   *next = std::move(waiting_.front());
   waiting_.pop_front();
   next->recorder = recorder_;
+  if (recorder_ != nullptr && recorded_++ == 0) {
+    busy_since_ = Clock::now();
+  }
   return true;
 }
 
-void Session::start(Running &running, mlx_stream stream) const {
+Batch Session::batch_of(const Running &running) const {
+  const cpu::Timed timed(cpu::Phase::copies);
   const Ticket &ticket = *running.ticket;
   const Shard &shard = ticket.shards[running.shard];
   const bool packed = model_->packed;
-  const cpu::Recording here(running.recorder);
   Batch batch;
-  {
-  const cpu::Timed timed(cpu::Phase::copies);
   batch.width = packed ? 0 : shard.width;
   // Where there are fewer shards than lanes, the lanes left over help.
   batch.parts = std::max(1, limits_.lanes / static_cast<int>(ticket.shards.size()));
@@ -277,10 +278,15 @@ void Session::start(Running &running, mlx_stream stream) const {
     append(batch.type_ids, ticket.type_ids.data() + ticket.offsets[pair], length, room);
     batch.lengths.push_back(length);
   }
-  }
+  return batch;
+}
+
+void Session::start(Running &running, mlx_stream stream) const {
+  const cpu::Recording here(running.recorder.get());
+  const Batch batch = batch_of(running);
   {
-  const cpu::Timed timed(cpu::Phase::building);
-  running.logits = forward(*model_, batch, stream);
+    const cpu::Timed timed(cpu::Phase::building);
+    running.logits = forward(*model_, batch, stream);
   }
   async_eval(running.logits);
 }
@@ -291,7 +297,7 @@ void Session::finish(Running &running) const {
   check(mlx_array_eval(running.logits), "eval");
   const float *logits = mlx_array_data_float32(running.logits);
   check(logits == nullptr, "read logits");
-  const cpu::Recording here(running.recorder);
+  const cpu::Recording here(running.recorder.get());
   const cpu::Timed timed(cpu::Phase::copies);
   const size_t labels = model_->config.labels;
   const Shard &shard = running.ticket->shards[running.shard];
@@ -309,7 +315,7 @@ void Session::settle(const Running &running, const char *fault) {
     ticket.fault = fault;
   }
   ticket.figures[running.shard].finish_ns = nanoseconds(Clock::now() - ticket.submitted);
-  if (running.recorder != nullptr && running.recorder == recorder_ && fault == nullptr) {
+  if (running.recorder != nullptr && running.recorder == recorder_) {
     count(running);
   }
   if (--ticket.unfinished == 0) {
@@ -319,13 +325,26 @@ void Session::settle(const Running &running, const char *fault) {
 }
 
 void Session::profile(bool on) {
+  if (on && model_->config.device == MLXRANK_GPU) {
+    invalid("profile: it is of the CPU's work; for a GPU's, capture MLX's Metal commands in Xcode");
+  }
   std::lock_guard<std::mutex> lock(mutex_);
   figures_ = {};
-  recorder_ = on ? &recorders_.emplace_back() : nullptr;
+  recorded_ = 0;
+  recorder_ = on ? std::make_shared<cpu::Recorder>() : nullptr;
+}
+
+// At least one recorded shard was at work.
+int64_t Session::busy_ns() const {
+  return figures_.busy_ns + (recorded_ > 0 ? nanoseconds(Clock::now() - busy_since_) : 0);
 }
 
 // Adds a shard's time, and what its real tokens need.
 void Session::count(const Running &running) {
+  const int64_t busy = busy_ns();
+  if (--recorded_ == 0) {
+    figures_.busy_ns = busy;
+  }
   const Ticket &ticket = *running.ticket;
   const mlxrank_shard &shard = ticket.figures[running.shard];
   const mlxrank_config &c = model_->config;
@@ -349,6 +368,8 @@ void Session::read_profile(mlxrank_profile *out) {
   *out = figures_;
   out->size = size;
   out->lanes = limits_.lanes;
+  out->busy_ns = busy_ns();
+  out->helped_ns = recorder_ != nullptr ? recorder_->helped_ns.load() : 0;
   for (int i = 0; recorder_ != nullptr && i < cpu::Recorder::phases; i++) {
     out->ns[i] = recorder_->ns[i];
     out->calls[i] = recorder_->calls[i];

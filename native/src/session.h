@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "../cpu/profile.h"
+#include "graph.h"
 #include "lanes.h"
 #include "model.h"
 #include "shards.h"
@@ -58,7 +59,7 @@ class Session {
     std::shared_ptr<Ticket> ticket;
     size_t shard;
     Array logits;
-    cpu::Recorder *recorder = nullptr;
+    std::shared_ptr<cpu::Recorder> recorder; // of its work, if it is profiled
   };
 
   std::shared_ptr<Ticket> make_ticket(const mlxrank_batch &batch) const;
@@ -66,7 +67,9 @@ class Session {
   bool take(Running *next, bool may_wait);
   void start(Running &running, mlx_stream stream) const;
   void finish(Running &running) const;
+  Batch batch_of(const Running &running) const;
   void count(const Running &running);
+  int64_t busy_ns() const;
   void settle(const Running &running, const char *fault);
 
   const std::shared_ptr<const Model> model_;
@@ -82,10 +85,11 @@ class Session {
   int64_t next_ticket_ = 1;
   bool closing_ = false;
 
-  // Recorders live as long as the session: kernels may hold an earlier one.
-  std::deque<cpu::Recorder> recorders_;
-  cpu::Recorder *recorder_ = nullptr;
+  // While there is a profile. A shard taken before has no recorder, or another.
+  std::shared_ptr<cpu::Recorder> recorder_;
   mlxrank_profile figures_ = {};
+  int recorded_ = 0; // shards at work with this recorder
+  Clock::time_point busy_since_;
 };
 
 } // namespace mlxrank

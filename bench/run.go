@@ -269,12 +269,15 @@ func (s *session) runPoint(ctx context.Context, p *results.Point, runs int) (err
 // runOnce is one run.
 func (s *session) runOnce(ctx context.Context, t *target, p *results.Point) (*results.Run, error) {
 	l := &load{settings: t.settings, do: t.do}
-	before := t.engine.Stats()
+	before, err := t.reading()
+	if err != nil {
+		return nil, err
+	}
 	run := &results.Run{Started: time.Now()}
 	watcher := startSampler(t.read)
 	l.start = watcher.start // one clock for both
 	s.progress.begin(p, len(p.Runs), l)
-	err := l.run(ctx)
+	err = l.run(ctx)
 	s.progress.end()
 	wall := time.Since(l.start)
 	run.Samples = watcher.finish(l.requests)
@@ -286,11 +289,15 @@ func (s *session) runOnce(ctx context.Context, t *target, p *results.Point) (*re
 	if l.refused > 0 {
 		run.Refused, run.Refusal = l.refused, l.refusal.Error()
 	}
+	after, err := t.reading()
+	if err != nil {
+		return nil, err
+	}
+	run.Profile = t.profile(before, after)
 	if t.settings.Mode != experiment.TokenizationOnly {
-		after := t.engine.Stats()
-		busy := 100 * (after.Busy - before.Busy).Seconds() / (after.Elapsed - before.Elapsed).Seconds()
+		busy := 100 * (after.stats.Busy - before.stats.Busy).Seconds() / (after.stats.Elapsed - before.stats.Elapsed).Seconds()
 		run.DeviceBusyPct = &busy
-		run.Workers = workers(before, after)
+		run.Workers = workers(before.stats, after.stats)
 	} else {
 		dropInference(run.Samples)
 	}

@@ -22,6 +22,7 @@ type target struct {
 	engine   *engine.Engine
 	tokens   []engine.Tokens // of the workload's pairs that are used, all but in mode full dropped
 	facts    results.Engine
+	profiled bool
 	slow     *slowGauges
 	log      zerolog.Logger
 }
@@ -44,7 +45,7 @@ func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, 
 	if err != nil {
 		return nil, err
 	}
-	t := &target{settings: s, workload: w, engine: e, log: base.Logger}
+	t := &target{settings: s, workload: w, engine: e, profiled: base.Profile, log: base.Logger}
 	if err := t.prepare(ctx); err != nil {
 		return nil, errors.Join(err, t.close(ctx))
 	}

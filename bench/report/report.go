@@ -25,6 +25,7 @@ func Markdown(r *results.Result, plots []Plot) []byte {
 	d.dashboard()
 	d.timeSeries()
 	d.stages()
+	d.profile()
 	d.workers()
 	d.busy()
 	d.repeatability()

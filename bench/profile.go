@@ -1,0 +1,54 @@
+package bench
+
+import (
+	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+// A reading is what a profile is made of, at one time.
+type reading struct {
+	stats   engine.Stats
+	profile mlx.Profile
+}
+
+func (t *target) reading() (r reading, err error) {
+	r.stats = t.engine.Stats()
+	if t.profiled {
+		r.profile, err = t.engine.Profile()
+	}
+	return r, err
+}
+
+// profile is what lies between two readings. There is none if nobody asked, nor
+// if the engine opened its session anew meanwhile, whose figures begin at zero.
+func (t *target) profile(before, after reading) *results.Profile {
+	if !t.profiled {
+		return nil
+	}
+	if after.stats.Reopened != before.stats.Reopened {
+		t.log.Warn().Msg("no profile of this run: the session was opened anew in it")
+		return nil
+	}
+	a, b := after.profile, before.profile
+	p := &results.Profile{
+		Lanes: a.Lanes, Pairs: a.Pairs - b.Pairs,
+		BusyMS: milliseconds(a.Busy - b.Busy), PassMS: milliseconds(a.Pass - b.Pass), HelpedMS: milliseconds(a.Helped - b.Helped),
+		TokenizingMS: milliseconds(after.stats.Tokenizing - before.stats.Tokenizing),
+		Product:      results.Work{Needed: a.ProductFLOPsNeeded - b.ProductFLOPsNeeded},
+		Attend:       results.Work{Needed: a.AttentionFLOPsNeeded - b.AttentionFLOPsNeeded},
+	}
+	for i, phase := range a.Phases {
+		flops := phase.FLOPs - b.Phases[i].FLOPs
+		p.Phases = append(p.Phases, results.Phase{
+			Name: phase.Name, MS: milliseconds(phase.Time - b.Phases[i].Time), Calls: phase.Calls - b.Phases[i].Calls, FLOPs: flops,
+		})
+		switch phase.Name {
+		case mlx.Products:
+			p.Product.FLOPs = flops
+		case mlx.Attention:
+			p.Attend.FLOPs = flops
+		}
+	}
+	return p
+}

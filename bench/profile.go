@@ -38,17 +38,24 @@ func (t *target) profile(before, after reading) *results.Profile {
 		Product:      results.Work{Needed: a.ProductFLOPsNeeded - b.ProductFLOPsNeeded},
 		Attend:       results.Work{Needed: a.AttentionFLOPsNeeded - b.AttentionFLOPsNeeded},
 	}
+	fused := t.facts.Kernels != results.PlainGraph
 	for i, phase := range a.Phases {
 		flops := phase.FLOPs - b.Phases[i].FLOPs
-		p.Phases = append(p.Phases, results.Phase{
-			Name: phase.Name, MS: milliseconds(phase.Time - b.Phases[i].Time), Calls: phase.Calls - b.Phases[i].Calls, FLOPs: flops,
-		})
-		switch phase.Name {
-		case mlx.Products:
+		name := phase.Name
+		switch {
+		case name == mlx.Products:
 			p.Product.FLOPs = flops
-		case mlx.Attention:
+			if fused {
+				name = "products with bias and activation"
+			}
+		case name == mlx.Attention:
 			p.Attend.FLOPs = flops
+		case name == mlx.Activations && fused:
+			continue // of the products' time
 		}
+		p.Phases = append(p.Phases, results.Phase{
+			Name: name, MS: milliseconds(phase.Time - b.Phases[i].Time), Calls: phase.Calls - b.Phases[i].Calls, FLOPs: flops,
+		})
 	}
 	return p
 }

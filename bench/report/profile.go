@@ -79,13 +79,13 @@ func workTable(p *results.Profile) *table {
 
 // profileNote says what the rows are.
 func profileNote(e *results.Engine, p *results.Profile) string {
-	graph := "Bias and activation are computed in the products' registers, and so are of their time. Embeddings have their LayerNorm in them. "
-	if e != nil && e.Kernels == "MLX" {
+	graph := "Bias and activation (GELU) are added in the registers of the products, and so cannot be told from them. Embeddings have their LayerNorm in them. "
+	if e != nil && e.Kernels == results.PlainGraph {
 		graph = "The figures are of a pass evaluated operation by operation, which the plain graph otherwise is not: it is slower so. " +
 			"A row has MLX's hand-over between threads in it, embeddings their LayerNorm, attention its transpositions. "
 	}
 	return fmt.Sprintf("Time of all threads together: %d lanes in the %.1f ms that the session was busy, and the tokenizer's workers. "+
 		"A thread that the system set aside is in its row still. %s"+
-		"Other of the pass: MLX's hand-over between threads, and operations without a row. Waiting: lanes without a shard while others had one.",
+		"Rest of the pass: MLX's hand-over between threads, waiting for a helper, and operations without a row. Waiting: lanes without a shard while others had one.",
 		p.Lanes, p.BusyMS, graph)
 }

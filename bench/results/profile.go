@@ -15,6 +15,9 @@ type Profile struct {
 	Attend  Work    `json:"attention"`
 }
 
+// PlainGraph is what Engine.Kernels is where MLX's own operations ran.
+const PlainGraph = "MLX"
+
 // A Phase is one class of work of the native pass, summed over its threads.
 type Phase struct {
 	Name  string  `json:"name"`
@@ -40,7 +43,7 @@ func (p *Profile) Rows() []Phase {
 		sum += phase.MS
 	}
 	return append(append([]Phase(nil), p.Phases...),
-		Phase{Name: "other of the pass", MS: max(0, p.PassMS+p.HelpedMS-sum)},
+		Phase{Name: "rest of the pass", MS: max(0, p.PassMS+p.HelpedMS-sum)},
 		Phase{Name: "tokenising", MS: p.TokenizingMS},
 		Phase{Name: "waiting", MS: max(0, float64(p.Lanes)*p.BusyMS-p.PassMS-p.HelpedMS)},
 	)

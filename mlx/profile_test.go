@@ -97,7 +97,7 @@ func checkProfile(t *testing.T, p Profile, phases map[string]Phase, pairs, token
 		t.Errorf("passes took %v, more than 2 lanes in %v", p.Pass, p.Busy)
 	case sum-p.Helped > p.Pass:
 		t.Errorf("phases took %v on the lanes, more than the passes' %v", sum-p.Helped, p.Pass)
-	case sum < p.Pass/4:
+	case sum < p.Pass/10:
 		t.Errorf("phases took %v of the passes' %v: most of the work has no name", sum, p.Pass)
 	}
 	for _, name := range []string{Products, Attention, AddNorm, Embeddings, GraphBuilding, Copies} {
@@ -138,7 +138,7 @@ func TestProfileOfHelpers(t *testing.T) {
 		score(t, s, b)
 	}
 	p, phases := profileOf(t, s)
-	if p.Helped <= 0 || p.Helped > p.Busy {
+	if p.Helped <= 0 || p.Helped > time.Duration(p.Lanes)*p.Busy {
 		t.Errorf("helped for %v of %v", p.Helped, p.Busy)
 	}
 	if done, needed := phases[Products].FLOPs, p.ProductFLOPsNeeded; done < needed || float64(done) > 1.02*float64(needed) {

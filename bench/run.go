@@ -307,12 +307,15 @@ func warmUp(ctx context.Context, t target, requests int) error {
 // runOnce is one run.
 func (s *session) runOnce(ctx context.Context, t target, p *results.Point) (*results.Run, error) {
 	l := &load{settings: p.Settings, do: t.do}
-	complete := t.watch()
+	complete, err := t.watch()
+	if err != nil {
+		return nil, err
+	}
 	run := &results.Run{Started: time.Now()}
 	watcher := startSampler(t.read)
 	l.start = watcher.start // one clock for both
 	s.progress.begin(p, len(p.Runs), l)
-	err := l.run(ctx)
+	err = l.run(ctx)
 	s.progress.end()
 	wall := time.Since(l.start)
 	run.Samples = watcher.finish(l.requests)
@@ -327,8 +330,7 @@ func (s *session) runOnce(ctx context.Context, t target, p *results.Point) (*res
 	if l.failed > 0 {
 		run.Failed, run.Failure = l.failed, l.failure.Error()
 	}
-	complete(run)
-	return run, nil
+	return run, complete(run)
 }
 
 // write writes results, plots and report.

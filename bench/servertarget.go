@@ -38,8 +38,8 @@ func (t *serverTarget) about() *results.Engine {
 func (t *serverTarget) read() gauge { return gauge{} }
 
 // watch takes out of the rows what the server did not tell.
-func (t *serverTarget) watch() func(*results.Run) {
-	return func(run *results.Run) {
+func (t *serverTarget) watch() (func(*results.Run) error, error) {
+	return func(run *results.Run) error {
 		known := run.Known()
 		for i := range run.Samples {
 			row := &run.Samples[i]
@@ -57,7 +57,8 @@ func (t *serverTarget) watch() func(*results.Run) {
 				row.OtherMS = nil
 			}
 		}
-	}
+		return nil
+	}, nil
 }
 
 func (t *serverTarget) close(context.Context) error {

@@ -19,9 +19,10 @@ type target interface {
 	// do sends request i, waits for its answer and fills in all but its times on
 	// the load's clock.
 	do(ctx context.Context, i int) (results.Request, error)
-	read() gauge                 // the gauges, now
-	about() *results.Engine      // what really runs
-	watch() func(r *results.Run) // begins a run; the function adds what only its target knows
+	read() gauge            // the gauges, now
+	about() *results.Engine // what really runs
+	// watch begins a run; what it returns adds to it what only its target knows.
+	watch() (func(r *results.Run) error, error)
 	close(ctx context.Context) error
 }
 
@@ -33,6 +34,7 @@ type engineTarget struct {
 	engine   *engine.Engine
 	tokens   []engine.Tokens // of the workload's pairs that are used, all but in mode full dropped
 	facts    results.Engine
+	profiled bool
 	slow     *slowGauges
 	log      zerolog.Logger
 }
@@ -55,7 +57,7 @@ func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, 
 	if err != nil {
 		return nil, err
 	}
-	t := &engineTarget{settings: s, workload: w, engine: e, log: base.Logger}
+	t := &engineTarget{settings: s, workload: w, engine: e, profiled: base.Profile, log: base.Logger}
 	if err := t.prepare(ctx); err != nil {
 		return nil, errors.Join(err, t.close(ctx))
 	}
@@ -168,18 +170,23 @@ func (t *engineTarget) read() gauge {
 func (t *engineTarget) about() *results.Engine { return &t.facts }
 
 // watch reads the engine's counters before and after a run.
-func (t *engineTarget) watch() func(*results.Run) {
-	before := t.engine.Stats()
-	return func(run *results.Run) {
+func (t *engineTarget) watch() (func(*results.Run) error, error) {
+	before, err := t.reading()
+	return func(run *results.Run) error {
+		after, err := t.reading()
+		if err != nil {
+			return err
+		}
+		run.Profile = t.profile(before, after)
 		if t.settings.Mode == experiment.TokenizationOnly {
 			dropInference(run.Samples)
-			return
+			return nil
 		}
-		after := t.engine.Stats()
-		busy := 100 * (after.Busy - before.Busy).Seconds() / (after.Elapsed - before.Elapsed).Seconds()
+		busy := 100 * (after.stats.Busy - before.stats.Busy).Seconds() / (after.stats.Elapsed - before.stats.Elapsed).Seconds()
 		run.DeviceBusyPct = &busy
-		run.Workers = workers(before, after)
-	}
+		run.Workers = workers(before.stats, after.stats)
+		return nil
+	}, err
 }
 
 // dropInference takes out what mode tokenization-only does not measure.

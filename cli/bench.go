@@ -23,6 +23,7 @@ var benchFormatChoice = choice{"format", "print the summary as `FORMAT`", "text"
 func benchCommand(s Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.BoolFlag{Name: "resume", DisableDefaultText: true, Usage: "go on with the results that are there"},
+		&cli.BoolFlag{Name: "profile", DisableDefaultText: true, Usage: "tell where the time of the passes goes, by class of work (CPU only; costs some speed)"},
 		benchFormatChoice.flag(),
 	}
 	flags = append(flags, urlFlags()...)
@@ -53,6 +54,7 @@ func benchCommand(s Streams) *cli.Command {
 				[2]string{"An open loop: five requests a second on average, for a minute", "mlxrank bench --model builtin --rate 5 --duration 60s"},
 				[2]string{"A running server", "mlxrank bench --url http://127.0.0.1:8437 experiments/14_optimized_production.yaml"},
 				[2]string{"Another one, in Cohere's format", "mlxrank bench --url http://peer:8080 --api cohere --model rerank-v3.5 --batch 20"},
+				[2]string{"Where the time goes: products, attention, LayerNorm, tokenising, ...", "mlxrank bench --profile experiments/14_optimized_production.yaml"},
 				[2]string{"For Go's benchstat", "mlxrank bench --model builtin --runs 6 --format benchstat >new.txt"},
 			),
 		Flags:       slices.Concat(flags, benchFlags()),
@@ -98,16 +100,29 @@ func runBench(c *cli.Context, s Streams) error {
 	if b.options.Server, err = serverOf(c); err != nil {
 		return err
 	}
+	if b.options.Engine.Profile = c.Bool("profile"); b.options.Engine.Profile && b.options.Server != nil {
+		return usagef("--profile looks into this process and not into the server at --url")
+	}
 	r, err := bench.Run(c.Context, e, b.options)
 	if err := b.end(err, r); r == nil || err != nil && !errors.Is(err, bench.ErrFailed) {
 		return err
 	}
-	text := reports.Summary(r)
-	if c.String("format") == "benchstat" {
-		text = compare.Benchmarks(r)
+	return errors.Join(printBench(c, s, r), err)
+}
+
+// printBench prints a result. A profile is no part of Go's benchmark format.
+func printBench(c *cli.Context, s Streams, r *results.Result) error {
+	profile := reports.Profile(r)
+	if c.String("format") != "benchstat" {
+		if profile != "" {
+			profile = "\n" + profile
+		}
+		_, err := io.WriteString(s.Out, reports.Summary(r)+profile)
+		return err
 	}
-	if _, werr := io.WriteString(s.Out, text); werr != nil {
-		return errors.Join(werr, err)
+	_, err := io.WriteString(s.Out, compare.Benchmarks(r))
+	if _, perr := io.WriteString(s.Err, profile); err == nil {
+		err = perr
 	}
 	return err
 }

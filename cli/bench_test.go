@@ -190,3 +190,17 @@ func TestBenchLogLine(t *testing.T) {
 		t.Errorf("%q", text)
 	}
 }
+
+// A profile is printed with the summary, but Go's benchmark format has no place
+// for it.
+func TestBenchProfile(t *testing.T) {
+	args := []string{"bench", "--profile", "--model", tinyModel(t), "--batch", "2", "--requests", "3", "--results", t.TempDir()}
+	r := mustRun(t, "", args...)
+	if !strings.HasPrefix(r.out, "## Results Summary\n") || !strings.Contains(r.out, "\n\n## Profile\n") || !strings.Contains(r.out, "\n| tokenising |") {
+		t.Errorf("standard output: %q", r.out)
+	}
+	r = mustRun(t, "", append(args, "--format", "benchstat")...)
+	if strings.Contains(r.out, "Profile") || !strings.Contains(r.errOut, "## Profile\n") {
+		t.Errorf("standard output: %q, standard error: %q", r.out, r.errOut)
+	}
+}

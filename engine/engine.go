@@ -39,6 +39,9 @@ type Config struct {
 	// LengthAware is "on" (the default): pairs of like lengths go together; or
 	// "off": pairs go as they come.
 	LengthAware string
+	// Profile times the classes of work, for (*Engine).Profile. It costs some of the
+	// speed, and there is none of a GPU.
+	Profile bool
 	// QueueTokens is how many tokens the requests at work may have in all. For a
 	// pair not yet tokenised the most it can have is counted.
 	QueueTokens int
@@ -104,6 +107,7 @@ type Engine struct {
 	info      Info
 	label     int // whose logit makes the score
 	sigmoid   bool
+	profiled  bool
 	log       zerolog.Logger
 	library   *mlx.Library
 	tokenizer *tokenizer

@@ -82,7 +82,7 @@ func contains(list []string, s string) bool {
 
 func open(ctx context.Context, cfg Config) (*Engine, error) {
 	start := time.Now()
-	e := &Engine{log: cfg.Logger}
+	e := &Engine{log: cfg.Logger, profiled: cfg.Profile}
 	model, err := e.load(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -159,9 +159,16 @@ func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 }
 
 func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, error) {
-	return e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
+	session, err := e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
 		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.Threads,
 	})
+	if err != nil || !cfg.Profile {
+		return session, err
+	}
+	if err := session.StartProfile(); err != nil {
+		return nil, errors.Join(err, session.Close())
+	}
+	return session, nil
 }
 
 // describe fills Info, and what scoring needs of it.

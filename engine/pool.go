@@ -18,7 +18,8 @@ func (p *pipeline) tokenize() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for !p.stopping {
-		r, c := p.nextChunk(time.Now())
+		start := time.Now()
+		r, c := p.nextChunk(start)
 		if r == nil {
 			p.work.Wait()
 			continue
@@ -26,7 +27,9 @@ func (p *pipeline) tokenize() {
 		p.mu.Unlock()
 		err := p.encodeChunk(r, c)
 		p.mu.Lock()
-		p.chunkDone(r, c, err, time.Now())
+		end := time.Now()
+		p.stats.Tokenizing += end.Sub(start)
+		p.chunkDone(r, c, err, end)
 	}
 }
 

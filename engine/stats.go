@@ -35,6 +35,8 @@ type Stats struct {
 	InFlight int // batches
 
 	Busy time.Duration // at least one batch was executing
+	// Tokenizing is the time of all tokenizer workers.
+	Tokenizing time.Duration
 
 	Latency, Inference, Tokenization, QueueWait, Other Histogram // of requests
 

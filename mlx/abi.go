@@ -8,7 +8,7 @@ import (
 )
 
 // abi is MLXRANK_ABI of the mlxrank.h this file mirrors.
-const abi = 3
+const abi = 4
 
 const (
 	statusOK       = 0
@@ -126,6 +126,21 @@ type cStats struct {
 	_              int32
 }
 
+type cProfile struct {
+	size                 int32
+	lanes                int32
+	pairs                int64
+	tokens               int64
+	busyNs               int64
+	passNs               int64
+	helpedNs             int64
+	productFlopsNeeded   int64
+	attentionFlopsNeeded int64
+	ns                   [7]int64
+	calls                [7]int64
+	flops                [7]int64
+}
+
 // functions are libmlxrank's entry points, one field a symbol.
 type functions struct {
 	handshake    func(abi int32, info *cInfo, err *byte, errLen int32) int32
@@ -137,6 +152,8 @@ type functions struct {
 	modelClose   func(model int64, err *byte, errLen int32) int32
 	sessionOpen  func(model int64, options *cOptions, session *int64, err *byte, errLen int32) int32
 	layout       func(session int64, out *cLayout, err *byte, errLen int32) int32
+	profile      func(session int64, on int32, err *byte, errLen int32) int32
+	profileRead  func(session int64, out *cProfile, err *byte, errLen int32) int32
 	sessionClose func(session int64, err *byte, errLen int32) int32
 	submit       func(session int64, batch *cBatch, ticket *int64, err *byte, errLen int32) int32
 	collect      func(session, ticket int64, out *float32, outLen int64, stats *cStats, err *byte, errLen int32) int32
@@ -158,18 +175,20 @@ func abiOf(handle uintptr) (int, error) {
 func bind(handle uintptr) (*functions, error) {
 	f := new(functions)
 	for name, field := range map[string]any{
-		"mlxrank_handshake":      &f.handshake,
-		"mlxrank_device_info":    &f.deviceInfo,
-		"mlxrank_memory_info":    &f.memoryInfo,
-		"mlxrank_set_limits":     &f.setLimits,
-		"mlxrank_trim":           &f.trim,
-		"mlxrank_model_open":     &f.modelOpen,
-		"mlxrank_model_close":    &f.modelClose,
-		"mlxrank_session_open":   &f.sessionOpen,
-		"mlxrank_session_layout": &f.layout,
-		"mlxrank_session_close":  &f.sessionClose,
-		"mlxrank_submit":         &f.submit,
-		"mlxrank_collect":        &f.collect,
+		"mlxrank_handshake":            &f.handshake,
+		"mlxrank_device_info":          &f.deviceInfo,
+		"mlxrank_memory_info":          &f.memoryInfo,
+		"mlxrank_set_limits":           &f.setLimits,
+		"mlxrank_trim":                 &f.trim,
+		"mlxrank_model_open":           &f.modelOpen,
+		"mlxrank_model_close":          &f.modelClose,
+		"mlxrank_session_open":         &f.sessionOpen,
+		"mlxrank_session_layout":       &f.layout,
+		"mlxrank_session_profile":      &f.profile,
+		"mlxrank_session_profile_read": &f.profileRead,
+		"mlxrank_session_close":        &f.sessionClose,
+		"mlxrank_submit":               &f.submit,
+		"mlxrank_collect":              &f.collect,
 	} {
 		symbol, err := purego.Dlsym(handle, name)
 		if err != nil {

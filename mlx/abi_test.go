@@ -22,6 +22,7 @@ var layouts = map[string]any{
 	"mlxrank_batch":   cBatch{},
 	"mlxrank_shard":   cShard{},
 	"mlxrank_stats":   cStats{},
+	"mlxrank_profile": cProfile{},
 }
 
 // A C program prints each struct's size and its fields' offsets, by the names

@@ -97,7 +97,7 @@ func TestLoadErrors(t *testing.T) {
 		{"a folder", dir, []string{"is not a file"}, nil},
 		{"not a library", notLibrary, []string{"text.so", "refused"}, nil},
 		{"without the symbols", stranger, []string{"stranger.so", "mlxrank_"}, nil},
-		{"of another ABI", newer, []string{"newer.so", "ABI 99", "wants 3"}, ErrMismatch},
+		{"of another ABI", newer, []string{"newer.so", "ABI 99", "wants 4"}, ErrMismatch},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Load(test.path)

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Number of this ABI: raised whenever a signature, struct or meaning changes. */
-#define MLXRANK_ABI 3
+#define MLXRANK_ABI 4
 
 enum {
   MLXRANK_OK = 0,
@@ -156,6 +156,28 @@ typedef struct mlxrank_stats {
   int32_t reserved;
 } mlxrank_stats;
 
+/* Where time went, in thread time, by class of work: products (with bias and
+ * activation where our own kernels compute them in its registers), attention,
+ * activation, addition and LayerNorm, embeddings, building graphs, copies. Of
+ * the plain graph it is the time of a pass that is evaluated class by class.
+ * lanes x busy_ns is the whole; where two small batches are at work at once,
+ * each with helpers, more threads than lanes may be. */
+enum { MLXRANK_PHASES = 7 };
+typedef struct mlxrank_profile {
+  int32_t size; /* in: sizeof(mlxrank_profile) */
+  int32_t lanes;
+  int64_t pairs;
+  int64_t tokens;
+  int64_t busy_ns; /* while at least one shard was at work */
+  int64_t pass_ns; /* sum over shards, from taken to logits read */
+  int64_t helped_ns; /* by threads that are no lane's, a part of ns */
+  int64_t product_flops_needed; /* by the real tokens */
+  int64_t attention_flops_needed;
+  int64_t ns[MLXRANK_PHASES];
+  int64_t calls[MLXRANK_PHASES];
+  int64_t flops[MLXRANK_PHASES]; /* executed, padding included */
+} mlxrank_profile;
+
 /* The library's own MLXRANK_ABI. The one call that may precede the handshake. */
 int32_t mlxrank_abi(void);
 
@@ -186,6 +208,11 @@ int32_t mlxrank_model_close(int64_t model, char *err, int32_t err_len);
 int32_t mlxrank_session_open(int64_t model, const mlxrank_options *options, int64_t *session,
                              char *err, int32_t err_len);
 int32_t mlxrank_session_layout(int64_t session, mlxrank_layout *out, char *err, int32_t err_len);
+/* Begins figures at zero, of shards taken from now on, or ends them. Off at
+ * first. There are none of a GPU. Any thread may call both. */
+int32_t mlxrank_session_profile(int64_t session, int32_t on, char *err, int32_t err_len);
+int32_t mlxrank_session_profile_read(int64_t session, mlxrank_profile *out, char *err,
+                                     int32_t err_len);
 /* Waits for what is in flight; tickets not collected are dropped. */
 int32_t mlxrank_session_close(int64_t session, char *err, int32_t err_len);
 

@@ -26,6 +26,7 @@ func Markdown(r *results.Result, plots []Plot) []byte {
 	d.timeSeries()
 	d.stages()
 	d.clientAndServer()
+	d.profile()
 	d.workers()
 	d.busy()
 	d.repeatability()

@@ -84,6 +84,7 @@ type Run struct {
 	Requests      []Request `json:"requests"`
 	Samples       []Sample  `json:"samples"`
 	Workers       []Worker  `json:"workers"`
+	Profile       *Profile  `json:"profile,omitempty"` // if asked for
 }
 
 // A Request is one request's figures. Latency counts from the time it was

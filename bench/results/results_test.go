@@ -74,3 +74,46 @@ func TestFormerFile(t *testing.T) {
 		t.Errorf("%v, %s", err, data)
 	}
 }
+
+// The rows of a profile are the whole of what it is of, also where helpers did
+// more than the lanes had time for.
+func TestProfileRows(t *testing.T) {
+	p := Profile{Lanes: 2, BusyMS: 100, PassMS: 150, HelpedMS: 20, TokenizingMS: 7, Phases: []Phase{{Name: "a", MS: 90}, {Name: "b", MS: 60}}}
+	sum := func() (sum float64) {
+		for _, row := range p.Rows() {
+			if row.MS < 0 {
+				t.Errorf("%s took %v ms", row.Name, row.MS)
+			}
+			sum += row.MS
+		}
+		return sum
+	}
+	if got := sum(); got != 207 {
+		t.Errorf("rows of %v ms, want 2 lanes x 100 ms and 7 ms", got)
+	}
+	if rows := p.Rows(); rows[2].MS != 20 || rows[4].MS != 30 {
+		t.Errorf("the rest is %v ms, want 20; waiting %v, want 30", rows[2].MS, rows[4].MS)
+	}
+	p.HelpedMS = 70
+	if got := sum(); got != 227 {
+		t.Errorf("rows of %v ms, want the passes' 150, the helpers' 70 and 7", got)
+	}
+}
+
+func TestResultsWithoutProfileAreRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.json")
+	before := `{"schema_version":1,"name":"n","points":[{"runs":[{"wall_ms":1,"requests":[]}]}]}`
+	if err := os.WriteFile(path, []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Read(path)
+	if err != nil || r.Points[0].Runs[0].Profile != nil {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if err := Write(path, r); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(path); err != nil || strings.Contains(string(data), "profile") {
+		t.Errorf("%s, %v", data, err)
+	}
+}

@@ -59,6 +59,7 @@ void Linear(const float *x, int rows, const Dense &w, Activation activation, flo
 }
 
 void AddNorm(float *y, const float *residual, int rows, int columns, const Norm &norm) {
+  const Timed timed(Phase::norm);
   for (int r = 0; r < rows; r++) {
     const size_t at = static_cast<size_t>(r) * columns;
     AddNormRow(y + at, residual + at, norm, columns);
@@ -92,12 +93,19 @@ void FeedForward(const float *x, int rows, const Dense &inner, Activation activa
   });
 }
 
+// Of the two products with keys and values; fill-up to whole panels included.
+int64_t AttentionFlops(int64_t queries, int64_t length, const Heads &h) {
+  auto whole = [](int64_t n) { return (n + kPanel - 1) / kPanel * kPanel; };
+  return 2 * queries * (h.last - h.first) * (whole(length) * h.size + length * whole(h.size));
+}
+
 void Attention(const float *qkv, const int32_t *lengths, int pairs, const Heads &heads,
                float *out) {
   const size_t hidden = static_cast<size_t>(heads.count) * heads.size;
   const float scale = 1.0f / std::sqrt(static_cast<float>(heads.size));
   for (int pair = 0; pair < pairs; pair++) {
     const int length = lengths[pair];
+    const Timed timed(Phase::attention, AttentionFlops(length, length, heads));
     for (int head = heads.first; head < heads.last; head++) {
       const size_t at = static_cast<size_t>(head) * heads.size;
       const float *query = qkv + at;
@@ -115,6 +123,7 @@ void AttentionCls(const float *query, const float *key_value, const int32_t *len
   const size_t hidden = static_cast<size_t>(heads.count) * heads.size;
   const float scale = 1.0f / std::sqrt(static_cast<float>(heads.size));
   for (int pair = 0; pair < pairs; pair++) {
+    const Timed timed(Phase::attention, AttentionFlops(1, lengths[pair], heads));
     for (int head = heads.first; head < heads.last; head++) {
       const size_t at = static_cast<size_t>(head) * heads.size;
       AttendHead({query + at, key_value + at, key_value + hidden + at, hidden, 2 * hidden, 1,
@@ -129,6 +138,7 @@ void AttentionCls(const float *query, const float *key_value, const int32_t *len
 
 void Embed(const Embeddings &e, const int32_t *ids, const int32_t *type_ids, const int32_t *lengths,
            int pairs, float *y) {
+  const Timed timed(Phase::gather);
   const Tag d;
   for (int pair = 0; pair < pairs; pair++) {
     for (int position = 0; position < lengths[pair]; position++) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -9,6 +10,7 @@
 #include "mlx/c/private/array.h"
 #include "mlx/c/private/stream.h"
 #include "mlx/primitives.h"
+#include "profile.h"
 #include "team.h"
 
 namespace mlxrank::cpu {
@@ -43,7 +45,10 @@ class Kernel : public mx::UnaryPrimitive {
     }
     out.set_data(mx::allocator::malloc(out.nbytes()));
     mx::cpu::get_command_encoder(stream()).dispatch(
-        [run = run_, in = std::move(in), y = out.data<float>()] { run(in, y); });
+        [run = run_, in = std::move(in), y = out.data<float>(), recorder = recorder_] {
+          const Recording here(recorder.get());
+          run(in, y);
+        });
   }
   void eval_gpu(const std::vector<mx::array> &, mx::array &) override {
     throw std::logic_error(std::string(name_) + ": there is no such kernel for a GPU");
@@ -53,6 +58,7 @@ class Kernel : public mx::UnaryPrimitive {
  private:
   const char *name_;
   Run run_;
+  const std::shared_ptr<Recorder> recorder_ = recording ? recording->shared_from_this() : nullptr;
 };
 
 template <class Run>
@@ -74,12 +80,34 @@ int guarded(mlx_array *res, Make make) {
   return 0;
 }
 
+// Times its own life, if it is on a recorded thread that helps another one.
+class Helped {
+ public:
+  explicit Helped(std::thread::id owner)
+      : to_(std::this_thread::get_id() == owner ? nullptr : recording),
+        start_(to_ ? clock_ns() : 0) {}
+  ~Helped() {
+    if (to_) {
+      to_->helped_ns.fetch_add(clock_ns() - start_, std::memory_order_relaxed);
+    }
+  }
+  Helped(const Helped &) = delete;
+
+ private:
+  Recorder *const to_;
+  const int64_t start_;
+};
+
 // Calls range(first, last) for parts of 0 to n - 1, on as many threads; a part
 // has at least so many.
 template <class Range>
 void share(int n, int parts, int least, const Range &range) {
   parts = std::max(1, std::min(parts, n / least));
+  Recorder *const recorder = recording;
+  const std::thread::id owner = std::this_thread::get_id();
   run_in_parts(parts, [&](int part) {
+    const Recording here(recorder);
+    const Helped helped(owner);
     range(static_cast<int>(int64_t{n} * part / parts),
           static_cast<int>(int64_t{n} * (part + 1) / parts));
   });

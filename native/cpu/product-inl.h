@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "hwy/highway.h"
+#include "profile.h"
 
 // Products of bfloat16 numbers need an extension of AVX-512 that Highway 1.0
 // has no target for, so it is added to its target AVX3. No instruction of the
@@ -207,6 +208,8 @@ HWY_INLINE void StorePart(Vec low, Vec high, int columns, float *y) {
 // y [rows, out] = act(x W^T + bias) for the rows of one tile.
 template <class Factor, class Act>
 void LinearTile(const float *x, int rows, const Dense &w, const Act &act, float *y) {
+  const int columns = (w.out + kPanel - 1) / kPanel * kPanel;
+  const Timed timed(Phase::product, int64_t{2} * rows * w.in * columns);
   const int steps = Factor::Steps(w.in);
   float *a = Scratch<0>(static_cast<size_t>(rows) * steps);
   ForBlocks(rows, [&](auto n, int at) {

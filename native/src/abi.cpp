@@ -224,6 +224,18 @@ EXPORT int32_t mlxrank_session_layout(int64_t session, mlxrank_layout *out, char
   });
 }
 
+EXPORT int32_t mlxrank_session_profile(int64_t session, int32_t on, char *err, int32_t err_len) {
+  return guard(err, err_len, [&] { sessions().get(session)->profile(on != 0); });
+}
+
+EXPORT int32_t mlxrank_session_profile_read(int64_t session, mlxrank_profile *out, char *err,
+                                            int32_t err_len) {
+  return guard(err, err_len, [&] {
+    check_struct(out, "mlxrank_profile");
+    sessions().get(session)->read_profile(out);
+  });
+}
+
 EXPORT int32_t mlxrank_session_close(int64_t session, char *err, int32_t err_len) {
   return guard(err, err_len, [&] {
     owned_session(session);

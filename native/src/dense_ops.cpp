@@ -1,9 +1,12 @@
+#include "../cpu/profile.h"
 #include "layer_ops.h"
 #include "ops.h"
 
 namespace mlxrank {
 
 namespace {
+
+using cpu::Phase;
 
 class DenseOps : public LayerOps {
  public:
@@ -17,37 +20,39 @@ class DenseOps : public LayerOps {
     Array types = ops_.gather_rows(model_.type_embeddings, type_ids);
     Array positions = ops_.slice(model_.position_embeddings, 0, 0, width());
     Array sum = ops_.add(ops_.add(words, types), positions);
-    return norm(model_.embedding_norm, ops_.reshape(sum, {rows() * width(), hidden()}));
+    sum = ops_.reshape(sum, {rows() * width(), hidden()});
+    return timed(Phase::gather, 0, normalised(model_.embedding_norm, sum));
   }
 
   Array linear(const Linear &l, const Array &x) const override {
-    return ops_.linear(x, l.weight, l.bias);
+    const int64_t flops = int64_t{2} * x.dim(0) * x.dim(1) * l.weight.dim(0);
+    return timed(Phase::product, flops, ops_.linear(x, l.weight, l.bias));
   }
 
   Array attention(const Array &qkv) const override {
     Array attended = ops_.attention(heads(qkv, 0, width()), heads(qkv, hidden(), width()),
                                     heads(qkv, 2 * hidden(), width()), mask_);
-    return merge_heads(attended, width());
+    return timed(Phase::attention, attention_flops(width()), merge_heads(attended, width()));
   }
 
   Array first_tokens(const Array &x) const override {
     Array cls = ops_.slice(ops_.reshape(x, {rows(), width(), hidden()}), 1, 0, 1);
-    return ops_.reshape(cls, {rows(), hidden()});
+    return timed(Phase::copies, 0, ops_.reshape(cls, {rows(), hidden()}));
   }
 
   Array attention_first(const Array &query, const Array &key_value) const override {
     Array attended = ops_.attention(heads(query, 0, 1), heads(key_value, 0, width()),
                                     heads(key_value, hidden(), width()), mask_);
-    return merge_heads(attended, 1);
+    return timed(Phase::attention, attention_flops(1), merge_heads(attended, 1));
   }
 
   Array attention_output(const Layer &l, const Array &attended, const Array &x) const override {
-    return norm(l.attention_norm, ops_.add(linear(l.attention_output, attended), x));
+    return add_norm(l.attention_norm, linear(l.attention_output, attended), x);
   }
 
   Array feed_forward(const Layer &l, const Array &x) const override {
-    Array inner = activate(linear(l.intermediate, x));
-    return norm(l.output_norm, ops_.add(linear(l.output, inner), x));
+    Array inner = timed(Phase::activation, 0, activate(linear(l.intermediate, x)));
+    return add_norm(l.output_norm, linear(l.output, inner), x);
   }
 
  private:
@@ -62,7 +67,29 @@ class DenseOps : public LayerOps {
     return ops_.less(positions, lengths);
   }
 
-  Array norm(const Norm &n, const Array &x) const {
+  // Evaluates x at once where time is recorded, to tell its class of work from
+  // the others. What it is computed from has been evaluated so before.
+  static Array timed(Phase phase, int64_t flops, Array x) {
+    if (cpu::recording) {
+      const int64_t before = cpu::clock_ns();
+      eval({&x});
+      const int64_t took = cpu::clock_ns() - before;
+      cpu::recording->add(phase, took, flops);
+      cpu::recording->interrupted(took);
+    }
+    return x;
+  }
+
+  // Of the products with keys and values, for so many queries a pair.
+  int64_t attention_flops(int queries) const {
+    return int64_t{4} * rows() * queries * width() * hidden();
+  }
+
+  Array add_norm(const Norm &n, const Array &x, const Array &residual) const {
+    return timed(Phase::norm, 0, normalised(n, ops_.add(x, residual)));
+  }
+
+  Array normalised(const Norm &n, const Array &x) const {
     return ops_.layer_norm(x, n.weight, n.bias, static_cast<float>(model_.config.layer_norm_eps));
   }
 

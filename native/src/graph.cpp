@@ -1,5 +1,6 @@
 #include "graph.h"
 
+#include "../cpu/profile.h"
 #include "layer_ops.h"
 #include "ops.h"
 
@@ -22,7 +23,11 @@ Array forward(const Model &model, const Batch &batch, mlx_stream stream) {
   const auto ops = layer_ops(model, batch, stream);
   auto barrier = [&](const Array &x) {
     if (model.config.device == MLXRANK_CPU) {
+      const int64_t before = cpu::recording ? cpu::clock_ns() : 0;
       eval({&x});
+      if (cpu::recording) {
+        cpu::recording->interrupted(cpu::clock_ns() - before);
+      }
     }
   };
   Array x = ops->embed();

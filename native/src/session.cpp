@@ -144,7 +144,7 @@ int64_t Session::submit(const mlxrank_batch &batch) {
   int64_t id = next_ticket_++;
   tickets_[id] = ticket;
   for (size_t i = 0; i < ticket->shards.size(); i++) {
-    waiting_.push_back({ticket, i, Array()});
+    waiting_.push_back({ticket, i, Array(), nullptr});
   }
   work_.notify_all();
   return id;
@@ -255,10 +255,15 @@ bool Session::take(Running *next, bool may_wait) {
   }
   *next = std::move(waiting_.front());
   waiting_.pop_front();
+  next->recorder = recorder_;
+  if (recorder_ != nullptr && recorded_++ == 0) {
+    busy_since_ = Clock::now();
+  }
   return true;
 }
 
-void Session::start(Running &running, mlx_stream stream) const {
+Batch Session::batch_of(const Running &running) const {
+  const cpu::Timed timed(cpu::Phase::copies);
   const Ticket &ticket = *running.ticket;
   const Shard &shard = ticket.shards[running.shard];
   const bool packed = model_->packed;
@@ -273,7 +278,16 @@ void Session::start(Running &running, mlx_stream stream) const {
     append(batch.type_ids, ticket.type_ids.data() + ticket.offsets[pair], length, room);
     batch.lengths.push_back(length);
   }
-  running.logits = forward(*model_, batch, stream);
+  return batch;
+}
+
+void Session::start(Running &running, mlx_stream stream) const {
+  const cpu::Recording here(running.recorder.get());
+  const Batch batch = batch_of(running);
+  {
+    const cpu::Timed timed(cpu::Phase::building);
+    running.logits = forward(*model_, batch, stream);
+  }
   async_eval(running.logits);
 }
 
@@ -283,6 +297,8 @@ void Session::finish(Running &running) const {
   check(mlx_array_eval(running.logits), "eval");
   const float *logits = mlx_array_data_float32(running.logits);
   check(logits == nullptr, "read logits");
+  const cpu::Recording here(running.recorder.get());
+  const cpu::Timed timed(cpu::Phase::copies);
   const size_t labels = model_->config.labels;
   const Shard &shard = running.ticket->shards[running.shard];
   for (size_t row = 0; row < shard.pairs.size(); row++) {
@@ -299,9 +315,65 @@ void Session::settle(const Running &running, const char *fault) {
     ticket.fault = fault;
   }
   ticket.figures[running.shard].finish_ns = nanoseconds(Clock::now() - ticket.submitted);
+  if (running.recorder != nullptr && running.recorder == recorder_) {
+    count(running);
+  }
   if (--ticket.unfinished == 0) {
     ticket.finished = Clock::now();
     done_.notify_all();
+  }
+}
+
+void Session::profile(bool on) {
+  if (on && model_->config.device == MLXRANK_GPU) {
+    invalid("profile: it is of the CPU's work; for a GPU's, capture MLX's Metal commands in Xcode");
+  }
+  std::lock_guard<std::mutex> lock(mutex_);
+  figures_ = {};
+  recorded_ = 0;
+  recorder_ = on ? std::make_shared<cpu::Recorder>() : nullptr;
+}
+
+// At least one recorded shard was at work.
+int64_t Session::busy_ns() const {
+  return figures_.busy_ns + (recorded_ > 0 ? nanoseconds(Clock::now() - busy_since_) : 0);
+}
+
+// Adds a shard's time, and what its real tokens need.
+void Session::count(const Running &running) {
+  const int64_t busy = busy_ns();
+  if (--recorded_ == 0) {
+    figures_.busy_ns = busy;
+  }
+  const Ticket &ticket = *running.ticket;
+  const mlxrank_shard &shard = ticket.figures[running.shard];
+  const mlxrank_config &c = model_->config;
+  const int64_t h = c.hidden_size, f = c.intermediate_size, full = c.layers - 1;
+  const int64_t tokens = shard.tokens, pairs = shard.pairs;
+  int64_t squares = 0;
+  for (int32_t pair : ticket.shards[running.shard].pairs) {
+    squares += int64_t{ticket.lengths[pair]} * ticket.lengths[pair];
+  }
+  figures_.pairs += pairs;
+  figures_.tokens += tokens;
+  figures_.pass_ns += shard.finish_ns - shard.start_ns;
+  figures_.product_flops_needed += full * 2 * tokens * h * (4 * h + 2 * f) + 2 * tokens * h * 2 * h +
+                                   2 * pairs * h * (2 * h + 2 * f + h + c.labels);
+  figures_.attention_flops_needed += full * 4 * squares * h + 4 * tokens * h;
+}
+
+void Session::read_profile(mlxrank_profile *out) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const int32_t size = out->size;
+  *out = figures_;
+  out->size = size;
+  out->lanes = limits_.lanes;
+  out->busy_ns = busy_ns();
+  out->helped_ns = recorder_ != nullptr ? recorder_->helped_ns.load() : 0;
+  for (int i = 0; recorder_ != nullptr && i < cpu::Recorder::phases; i++) {
+    out->ns[i] = recorder_->ns[i];
+    out->calls[i] = recorder_->calls[i];
+    out->flops[i] = recorder_->flops[i];
   }
 }
 

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "../cpu/profile.h"
+#include "graph.h"
 #include "lanes.h"
 #include "model.h"
 #include "shards.h"
@@ -30,6 +32,10 @@ class Session {
 
   // Fills all but size.
   void fill_layout(mlxrank_layout *out) const;
+
+  // Figures from zero, of shards taken from now on; or no more of them.
+  void profile(bool on);
+  void read_profile(mlxrank_profile *out);
 
   // Throws MLXRANK_WRONG_THREAD unless called on the thread that opened it.
   void check_thread() const;
@@ -53,6 +59,7 @@ class Session {
     std::shared_ptr<Ticket> ticket;
     size_t shard;
     Array logits;
+    std::shared_ptr<cpu::Recorder> recorder; // of its work, if it is profiled
   };
 
   std::shared_ptr<Ticket> make_ticket(const mlxrank_batch &batch) const;
@@ -60,6 +67,9 @@ class Session {
   bool take(Running *next, bool may_wait);
   void start(Running &running, mlx_stream stream) const;
   void finish(Running &running) const;
+  Batch batch_of(const Running &running) const;
+  void count(const Running &running);
+  int64_t busy_ns() const;
   void settle(const Running &running, const char *fault);
 
   const std::shared_ptr<const Model> model_;
@@ -74,6 +84,12 @@ class Session {
   std::map<int64_t, std::shared_ptr<Ticket>> tickets_;
   int64_t next_ticket_ = 1;
   bool closing_ = false;
+
+  // While there is a profile. A shard taken before has no recorder, or another.
+  std::shared_ptr<cpu::Recorder> recorder_;
+  mlxrank_profile figures_ = {};
+  int recorded_ = 0; // shards at work with this recorder
+  Clock::time_point busy_since_;
 };
 
 } // namespace mlxrank

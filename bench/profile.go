@@ -1,0 +1,61 @@
+package bench
+
+import (
+	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+// A reading is what a profile is made of, at one time.
+type reading struct {
+	stats   engine.Stats
+	profile mlx.Profile
+}
+
+func (t *engineTarget) reading() (r reading, err error) {
+	r.stats = t.engine.Stats()
+	if t.profiled {
+		r.profile, err = t.engine.Profile()
+	}
+	return r, err
+}
+
+// profile is what lies between two readings. There is none if nobody asked, nor
+// if the engine opened its session anew meanwhile, whose figures begin at zero.
+func (t *engineTarget) profile(before, after reading) *results.Profile {
+	if !t.profiled {
+		return nil
+	}
+	if after.stats.Reopened != before.stats.Reopened {
+		t.log.Warn().Msg("no profile of this run: the session was opened anew in it")
+		return nil
+	}
+	a, b := after.profile, before.profile
+	p := &results.Profile{
+		Lanes: a.Lanes, Pairs: a.Pairs - b.Pairs,
+		BusyMS: milliseconds(a.Busy - b.Busy), PassMS: milliseconds(a.Pass - b.Pass), HelpedMS: milliseconds(a.Helped - b.Helped),
+		TokenizingMS: milliseconds(after.stats.Tokenizing - before.stats.Tokenizing),
+		Product:      results.Work{Needed: a.ProductFLOPsNeeded - b.ProductFLOPsNeeded},
+		Attend:       results.Work{Needed: a.AttentionFLOPsNeeded - b.AttentionFLOPsNeeded},
+	}
+	fused := t.facts.Kernels != results.PlainGraph
+	for i, phase := range a.Phases {
+		flops := phase.FLOPs - b.Phases[i].FLOPs
+		name := phase.Name
+		switch {
+		case name == mlx.Products:
+			p.Product.FLOPs = flops
+			if fused {
+				name = "products with bias and activation"
+			}
+		case name == mlx.Attention:
+			p.Attend.FLOPs = flops
+		case name == mlx.Activations && fused:
+			continue // of the products' time
+		}
+		p.Phases = append(p.Phases, results.Phase{
+			Name: name, MS: milliseconds(phase.Time - b.Phases[i].Time), Calls: phase.Calls - b.Phases[i].Calls, FLOPs: flops,
+		})
+	}
+	return p
+}

@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// A profile is read while requests are at work.
+func TestProfile(t *testing.T) {
+	e, err := Open(context.Background(), Config{Model: weights.Builtin, Device: "cpu", Profile: true, Logger: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pairs := []Pair{{"a file manager", "moves and copies files"}, {"a file manager", "plays chess"}}
+	var requests sync.WaitGroup
+	for range 4 {
+		requests.Go(func() {
+			for range 5 {
+				if _, err := e.Score(context.Background(), pairs); err != nil {
+					t.Error(err)
+				}
+				if _, err := e.Profile(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	requests.Wait()
+	p, err := e.Profile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stats := e.Stats()
+	if p.Pairs < stats.Pairs || stats.Pairs != 40 || stats.Tokenizing <= 0 || p.Busy <= 0 {
+		t.Errorf("%d pairs profiled of %d, tokenizing took %v, the session was busy for %v", p.Pairs, stats.Pairs, stats.Tokenizing, p.Busy)
+	}
+	if products := p.Phases[0]; products.Name != mlx.Products || products.FLOPs < p.ProductFLOPsNeeded || float64(products.FLOPs) > 1.2*float64(p.ProductFLOPsNeeded) {
+		t.Errorf("%+v, needed are %d FLOPs", products, p.ProductFLOPsNeeded)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := e.Profile(); err == nil {
+		t.Error("a closed engine has a profile")
+	}
+}
+
+func TestNoProfileUnasked(t *testing.T) {
+	if _, err := builtin(t).Profile(); err == nil || !strings.Contains(err.Error(), "without a profile") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/server"
+	"github.com/mlxrank/mlxrank/server/dashboard"
 )
 
 const (
@@ -31,7 +33,7 @@ func serveCommand(s Streams) *cli.Command {
 		UsageText: "mlxrank serve [flags]",
 		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina\n" +
 			"and POST /v2/rerank as Cohere; GET /info, /health, /ready, /metrics (Prometheus),\n" +
-			"/openapi.json and /docs. Scores are 0 to 1, whatever --activation says, unless a call\n" +
+			"/openapi.json and /docs; /dashboard shows it at work. Scores are 0 to 1, whatever --activation says, unless a call\n" +
 			"asks for raw scores.\n\n" +
 			"Without a key anybody who reaches the address may call. A key is the content of the\n" +
 			"file of --api-key-file, or the value of " + keyEnv + "; calls bring it as a bearer\n" +
@@ -107,10 +109,17 @@ func serve(c *cli.Context, s Streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
 	settings.Engine, settings.Logger = e, log
+	board, err := dashboard.New(e, dashboard.Options{Version: version, Logger: log})
+	if err != nil {
+		return err
+	}
+	settings.Dashboard = board
 	srv, err := server.New(settings)
 	if err != nil {
 		return err
 	}
+	stop := sampled(board)
+	defer func() { err = errors.Join(err, stop()) }() // while the engine is still open
 	info := e.Info()
 	log.Info().Str("address", "http://"+listener.Addr().String()).Str("model", info.Model).
 		Str("device", info.Device).Str("dtype", info.DType).Bool("key", settings.Key != "").Msg("listening")
@@ -122,6 +131,18 @@ func serve(c *cli.Context, s Streams) (err error) {
 	}
 	log.Info().Msg("stopped")
 	return nil
+}
+
+// sampled runs the dashboard's sampler until stop is called: calls that are
+// finished after a signal are in its figures too.
+func sampled(board *dashboard.Dashboard) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- board.Run(ctx) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
 }
 
 func withoutRequests(event *zerolog.Event, _ zerolog.Level, message string) {

@@ -7,8 +7,8 @@ import { onTheme, tone } from "./theme.js";
 const charts = [
   { key: "latency_ms", title: "Latency", unit: "ms", tone: "latency", top: 1 },
   { key: "throughput_pairs_s", title: "Throughput", unit: "pairs/s", tone: "throughput", top: 10 },
-  { key: "queue_wait_ms", title: "Queue wait", unit: "ms", tone: "queue", top: 1 },
-  { key: "tokenization_ms", title: "Tokenisation", unit: "ms", tone: "tokenize", top: 1 },
+  { key: "queue_wait_ms", title: "Queue wait", unit: "ms", tone: "queue", top: 0.1 },
+  { key: "tokenization_ms", title: "Tokenisation", unit: "ms", tone: "tokenize", top: 0.1 },
   { key: "inference_ms", title: "Inference", unit: "ms", tone: "inference", top: 1 },
   { key: "device_busy_pct", title: "Device busy", unit: "%", tone: "busy", top: 100 },
   { key: "cpu_usage_pct", title: "CPU", unit: "%", tone: "cpu", top: 100 },

@@ -15,12 +15,9 @@ import (
 )
 
 // A reader reads events off a connection.
-type reader struct {
-	response *http.Response
-	lines    *bufio.Scanner
-}
+type reader struct{ lines *bufio.Scanner }
 
-func watch(t testing.TB, ctx context.Context, url string) *reader {
+func watch(ctx context.Context, t testing.TB, url string) *reader {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/dashboard/api/events", nil)
 	if err != nil {
@@ -30,12 +27,17 @@ func watch(t testing.TB, ctx context.Context, url string) *reader {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := response.Body.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	if response.StatusCode != http.StatusOK {
 		t.Fatalf("status %d", response.StatusCode)
 	}
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, 1<<20)
-	return &reader{response, lines}
+	return &reader{lines}
 }
 
 // next is an event; "" at the end.
@@ -76,7 +78,7 @@ func TestTenWatchers(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var readers []*reader
 	for range 10 {
-		readers = append(readers, watch(t, ctx, s.url))
+		readers = append(readers, watch(ctx, t, s.url))
 	}
 	for _, r := range readers {
 		if name, data := r.next(t); name != "history" || len(data["facts"]) == 0 || data["rows"] == nil {
@@ -198,12 +200,10 @@ func TestTooManyWatchers(t *testing.T) {
 // The dashboard's end is every watcher's.
 func TestEndOfRun(t *testing.T) {
 	s := serve(t, &fakeEngine{}, "127.0.0.1:0", "")
-	r := watch(t, context.Background(), s.url)
+	r := watch(context.Background(), t, s.url)
 	s.stop()
-	for name, _ := r.next(t); name != ""; name, _ = r.next(t) {
-	}
-	if err := r.response.Body.Close(); err != nil {
-		t.Error(err)
+	for name := "history"; name != ""; { // its connection ends
+		name, _ = r.next(t)
 	}
 }
 
@@ -235,7 +235,7 @@ func cpuPerSecond(b *testing.B, watchers int) float64 {
 	defer s.stop()
 	defer cancel()
 	for range watchers {
-		r := watch(b, ctx, s.url)
+		r := watch(ctx, b, s.url)
 		go func() {
 			for r.lines.Scan() {
 			}

@@ -143,10 +143,14 @@ function hideCursor(chart) {
   chart.plot.setCursor({ left: -10, top: -10 });
 }
 
-// pictures are for the export as PNG.
-export function pictures() {
-  return charts.map((chart) => ({
-    title: chart.title, value: withUnit(rows.at(-1)?.[chart.key], chart.unit), tone: chart.tone,
-    none: chart.none.textContent, canvas: chart.plot.ctx.canvas,
+// pictures draws the charts anew for the export as PNG, so many pixels to each
+// of width and height.
+export async function pictures(width, height) {
+  const data = (chart) => [rows.map((row) => row.time_ms / 1000), rows.map((row) => row[chart.key])];
+  const drawn = charts.map((chart) => ({
+    title: chart.title, value: withUnit(rows.at(-1)?.[chart.key], chart.unit), tone: chart.tone, none: chart.none.textContent,
+    plot: new uPlot({ ...options(chart, width, height), cursor: { show: false }, hooks: {} }, data(chart)),
   }));
+  await new Promise((resolve) => setTimeout(resolve)); // uPlot draws when nothing else runs
+  return drawn;
 }

@@ -10,9 +10,9 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo bench test fuzz soak lint goldens peers check-darwin check-clients clean
+.PHONY: help build demo bench test fuzz soak lint goldens peers check-dashboard check-darwin check-clients check-arm64 clean
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## fetch and build what is missing, then build/bin/mlxrank
 	@$(SETUP)
@@ -85,6 +85,9 @@ check-clients: build ## try real clients, and schemathesis, against the server (
 	$(PYTHON) -m venv build/clients
 	build/clients/bin/pip install --quiet --requirement scripts/clients/requirements.txt
 	build/clients/bin/python scripts/clients build/bin/mlxrank
+
+check-arm64: build ## build for Linux on arm64 and test kernels and tiny models, emulated on x86_64
+	@$(SETUP) arm64
 
 goldens: build ## make the golden files again, with PyTorch (several GB to fetch)
 	$(PYTHON) -m venv build/goldens

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,11 +31,27 @@ type load struct {
 	pairs    int
 	refused  int
 	refusal  error
+	failed   int // requests that a server did not answer with scores
+	failure  error
+	inARow   int // of them, with none answered since
 }
 
+// Without it, a server that is gone would be sent requests as fast as they fail.
+const mostFailures = 50
+
+// A miss is a request that a server did not answer with scores. It is counted,
+// and the run goes on.
+type miss struct {
+	error
+	refused bool          // it had no room
+	after   time.Duration // when it asks to be tried again
+}
+
+func (m *miss) Unwrap() error { return m.error }
+
 // run sends all requests and returns when the last one is answered. The first
-// failure, or the end of ctx, ends it. Requests that the engine has no room for
-// are counted.
+// failure, or the end of ctx, ends it. Requests that there is no room for are
+// counted, and so are failures of a server, up to mostFailures in a row.
 func (l *load) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -50,7 +67,7 @@ func (l *load) run(ctx context.Context) error {
 		return err
 	}
 	if len(l.requests) == 0 {
-		return fmt.Errorf("none of %d requests was answered: %w", l.refused, l.refusal)
+		return fmt.Errorf("none of %d requests was answered: %w", l.refused+l.failed, cmp.Or(l.failure, l.refusal))
 	}
 	return nil
 }
@@ -75,7 +92,9 @@ func (l *load) closed(ctx context.Context, cancel context.CancelCauseFunc) {
 				if !l.more(i, at) {
 					return
 				}
-				l.send(ctx, cancel, i, at)
+				if after := l.send(ctx, cancel, i, at); after > 0 {
+					sleepUntil(ctx, l.pause(after))
+				}
 			}
 		})
 	}
@@ -100,6 +119,16 @@ func (l *load) open(ctx context.Context, cancel context.CancelCauseFunc) {
 	senders.Wait()
 }
 
+// pause is when a refused sender goes on: when the server asks for it, but not
+// long after the run should have ended.
+func (l *load) pause(after time.Duration) time.Time {
+	until := time.Now().Add(after)
+	if end := l.start.Add(time.Duration(l.settings.Duration)); l.settings.Duration > 0 && until.After(end) {
+		return end
+	}
+	return until
+}
+
 func sleepUntil(ctx context.Context, at time.Time) bool {
 	timer := time.NewTimer(time.Until(at))
 	defer timer.Stop()
@@ -111,17 +140,28 @@ func sleepUntil(ctx context.Context, at time.Time) bool {
 	}
 }
 
-// send sends request i, which was meant to start at the given time.
-func (l *load) send(ctx context.Context, cancel context.CancelCauseFunc, i int, meant time.Time) {
+// send sends request i, which was meant to start at the given time, and says how
+// long a server asks its sender to wait before the next.
+func (l *load) send(ctx context.Context, cancel context.CancelCauseFunc, i int, meant time.Time) (after time.Duration) {
 	sent := time.Now()
 	r, err := l.do(ctx, i)
 	answered := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var missed *miss
 	switch {
-	case errors.Is(err, engine.ErrOverloaded):
+	case errors.Is(err, engine.ErrOverloaded) || errors.As(err, &missed) && missed.refused:
 		l.refused++
 		l.refusal = err
+		if missed != nil {
+			after = missed.after
+		}
+	case missed != nil:
+		l.failed++
+		l.failure = cmp.Or(l.failure, err)
+		if l.inARow++; l.inARow == mostFailures {
+			cancel(fmt.Errorf("%d requests failed in a row, the last: %w", l.inARow, err))
+		}
 	case err != nil:
 		cancel(err)
 	default:
@@ -130,7 +170,9 @@ func (l *load) send(ctx context.Context, cancel context.CancelCauseFunc, i int, 
 		r.LatencyMS = milliseconds(answered.Sub(meant))
 		l.requests = append(l.requests, r)
 		l.pairs += r.Pairs
+		l.inARow = 0
 	}
+	return after
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
@@ -142,7 +184,7 @@ func (l *load) soFar() (requests, pairs int, p50, p95 float64) {
 	for i, r := range l.requests {
 		latencies[i] = r.LatencyMS
 	}
-	requests, pairs = len(l.requests)+l.refused, l.pairs
+	requests, pairs = len(l.requests)+l.refused+l.failed, l.pairs
 	l.mu.Unlock()
 	s := stats.Summarize(latencies)
 	return requests, pairs, s.P50, s.P95

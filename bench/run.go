@@ -38,6 +38,7 @@ type Options struct {
 	Engine   engine.Config
 	Program  string // its version
 	Log      zerolog.Logger
+	Server   *Server        // measured in the place of an engine, if not nil
 	Progress func(Progress) // called now and then from a goroutine of its own; nil for nobody
 	Every    time.Duration  // how often
 
@@ -123,6 +124,11 @@ func RunInTurns(ctx context.Context, experiments [2]*experiment.Experiment, roun
 
 func newSession(e *experiment.Experiment, o Options) (*session, error) {
 	s := &session{Options: o, experiment: e, files: results.Files{Dir: o.Folder, Name: e.Name}}
+	if o.Server != nil {
+		if err := e.OfServer(o.Server.names()); err != nil {
+			return nil, inputError{err}
+		}
+	}
 	if err := s.begin(); err != nil {
 		return nil, inputError{err}
 	}
@@ -184,6 +190,9 @@ func (s *session) begin() (err error) {
 	for _, p := range s.experiment.Points {
 		s.result.Points = append(s.result.Points, results.Point{Settings: p})
 	}
+	if s.Server != nil {
+		s.result.Environment.Server = s.Server.describe(first.Model, s.Log)
+	}
 	if s.Resume {
 		return s.resume()
 	}
@@ -213,6 +222,9 @@ func (s *session) resume() error {
 		return fmt.Errorf("%s is from mlxrank %s on %d cores of %s, this is %s on %d of %s: run without --resume, which keeps it",
 			s.files.JSON(), a.Program, a.Cores, a.Chip, b.Program, b.Cores, b.Chip)
 	}
+	if a, b := earlier.Environment.Server, s.result.Environment.Server; !a.Same(b) {
+		return fmt.Errorf("%s is of %s, this is of %s: run without --resume, which keeps it", s.files.JSON(), a, b)
+	}
 	for i := range earlier.Points {
 		earlier.Points[i].Error = "" // tried again
 	}
@@ -240,16 +252,14 @@ func (s *session) measure(ctx context.Context, p *results.Point, runs int) error
 
 // runPoint opens an engine, warms it up and measures the runs that are left.
 func (s *session) runPoint(ctx context.Context, p *results.Point, runs int) (err error) {
-	t, err := openTarget(ctx, s.Engine, p.Settings, s.workload)
+	t, err := s.open(ctx, p.Settings)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.close(ctx)) }()
-	p.Engine = &t.facts
-	for k := range p.Settings.Warmup {
-		if _, err := t.do(ctx, k); err != nil {
-			return fmt.Errorf("warm-up: %w", err)
-		}
+	p.Engine = t.about()
+	if err := warmUp(ctx, t, p.Settings.Warmup); err != nil {
+		return fmt.Errorf("warm-up: %w", err)
 	}
 	for len(p.Runs) < runs {
 		run, err := s.runOnce(ctx, t, p)
@@ -266,10 +276,38 @@ func (s *session) runPoint(ctx context.Context, p *results.Point, runs int) (err
 	return nil
 }
 
+func (s *session) open(ctx context.Context, settings experiment.Settings) (target, error) {
+	if s.Server != nil {
+		return newServerTarget(s.Server, settings, s.workload), nil
+	}
+	return openTarget(ctx, s.Engine, settings, s.workload)
+}
+
+// warmUp sends requests that count nowhere. Those that a server does not answer
+// are no matter, as long as it answers one.
+func warmUp(ctx context.Context, t target, requests int) error {
+	answered := false
+	var last *miss
+	for k := range requests {
+		switch _, err := t.do(ctx, k); {
+		case err == nil:
+			answered = true
+		case errors.As(err, &last):
+			sleepUntil(ctx, time.Now().Add(last.after))
+		default:
+			return err
+		}
+	}
+	if last != nil && !answered {
+		return last
+	}
+	return ctx.Err()
+}
+
 // runOnce is one run.
-func (s *session) runOnce(ctx context.Context, t *target, p *results.Point) (*results.Run, error) {
-	l := &load{settings: t.settings, do: t.do}
-	before := t.engine.Stats()
+func (s *session) runOnce(ctx context.Context, t target, p *results.Point) (*results.Run, error) {
+	l := &load{settings: p.Settings, do: t.do}
+	complete := t.watch()
 	run := &results.Run{Started: time.Now()}
 	watcher := startSampler(t.read)
 	l.start = watcher.start // one clock for both
@@ -286,22 +324,11 @@ func (s *session) runOnce(ctx context.Context, t *target, p *results.Point) (*re
 	if l.refused > 0 {
 		run.Refused, run.Refusal = l.refused, l.refusal.Error()
 	}
-	if t.settings.Mode != experiment.TokenizationOnly {
-		after := t.engine.Stats()
-		busy := 100 * (after.Busy - before.Busy).Seconds() / (after.Elapsed - before.Elapsed).Seconds()
-		run.DeviceBusyPct = &busy
-		run.Workers = workers(before, after)
-	} else {
-		dropInference(run.Samples)
+	if l.failed > 0 {
+		run.Failed, run.Failure = l.failed, l.failure.Error()
 	}
+	complete(run)
 	return run, nil
-}
-
-// dropInference takes out what mode tokenization-only does not measure.
-func dropInference(rows []results.Sample) {
-	for i := range rows {
-		rows[i].InferenceMS, rows[i].QueueWaitMS, rows[i].DeviceBusyPct = nil, nil, nil
-	}
 }
 
 // write writes results, plots and report.

@@ -14,9 +14,20 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A target is an engine opened with the settings of a point. All that the
+// A target is what a point measures: an engine of this process, or a server.
+type target interface {
+	// do sends request i, waits for its answer and fills in all but its times on
+	// the load's clock.
+	do(ctx context.Context, i int) (results.Request, error)
+	read() gauge                 // the gauges, now
+	about() *results.Engine      // what really runs
+	watch() func(r *results.Run) // begins a run; the function adds what only its target knows
+	close(ctx context.Context) error
+}
+
+// An engineTarget is an engine opened with the settings of a point. All that the
 // benchmark uses of the engine is in this file.
-type target struct {
+type engineTarget struct {
 	settings experiment.Settings
 	workload *workload.Workload
 	engine   *engine.Engine
@@ -27,7 +38,7 @@ type target struct {
 }
 
 // openTarget opens an engine; base says what no experiment does.
-func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, w *workload.Workload) (*target, error) {
+func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, w *workload.Workload) (*engineTarget, error) {
 	config := base
 	config.Model, config.Adapter = s.Model, s.Adapter
 	config.Device, config.DType, config.MaxLength = s.Device, s.DType, s.MaxLength
@@ -44,7 +55,7 @@ func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, 
 	if err != nil {
 		return nil, err
 	}
-	t := &target{settings: s, workload: w, engine: e, log: base.Logger}
+	t := &engineTarget{settings: s, workload: w, engine: e, log: base.Logger}
 	if err := t.prepare(ctx); err != nil {
 		return nil, errors.Join(err, t.close(ctx))
 	}
@@ -53,7 +64,7 @@ func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, 
 
 // prepare tokenises the pairs that are used, for the histogram of lengths and
 // for the mode that begins with tokens.
-func (t *target) prepare(ctx context.Context) (err error) {
+func (t *engineTarget) prepare(ctx context.Context) (err error) {
 	used := len(t.workload.Pairs)
 	if n := t.settings.Requests; n > 0 {
 		used = min(used, max(n, t.settings.Warmup)*t.settings.Batch)
@@ -72,7 +83,7 @@ func (t *target) prepare(ctx context.Context) (err error) {
 }
 
 // describe says what really runs.
-func (t *target) describe() (err error) {
+func (t *engineTarget) describe() (err error) {
 	info := t.engine.Info()
 	t.facts = results.Engine{
 		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, Kernels: info.Kernels, MaxLength: info.MaxLength,
@@ -98,7 +109,7 @@ func (t *target) describe() (err error) {
 }
 
 // do sends request i as the mode says.
-func (t *target) do(ctx context.Context, i int) (results.Request, error) {
+func (t *engineTarget) do(ctx context.Context, i int) (results.Request, error) {
 	batch := t.settings.Batch
 	switch t.settings.Mode {
 	case experiment.TokenizationOnly:
@@ -140,7 +151,7 @@ func request(r *engine.Result, err error) (results.Request, error) {
 }
 
 // read reads the gauges.
-func (t *target) read() gauge {
+func (t *engineTarget) read() gauge {
 	g := gauge{cpu: cpuTime()}
 	stats := t.engine.Stats()
 	g.busy, g.busyClock = &stats.Busy, stats.Elapsed
@@ -152,6 +163,30 @@ func (t *target) read() gauge {
 	}
 	g.processMemoryMB, g.gpuUtilizationPct = t.slow.last()
 	return g
+}
+
+func (t *engineTarget) about() *results.Engine { return &t.facts }
+
+// watch reads the engine's counters before and after a run.
+func (t *engineTarget) watch() func(*results.Run) {
+	before := t.engine.Stats()
+	return func(run *results.Run) {
+		if t.settings.Mode == experiment.TokenizationOnly {
+			dropInference(run.Samples)
+			return
+		}
+		after := t.engine.Stats()
+		busy := 100 * (after.Busy - before.Busy).Seconds() / (after.Elapsed - before.Elapsed).Seconds()
+		run.DeviceBusyPct = &busy
+		run.Workers = workers(before, after)
+	}
+}
+
+// dropInference takes out what mode tokenization-only does not measure.
+func dropInference(rows []results.Sample) {
+	for i := range rows {
+		rows[i].InferenceMS, rows[i].QueueWaitMS, rows[i].DeviceBusyPct = nil, nil, nil
+	}
 }
 
 // workers says what the lanes did between two readings.
@@ -178,7 +213,7 @@ func workers(before, after engine.Stats) []results.Worker {
 
 // close frees the engine. After an interrupt it does not wait for what runs and
 // serves nobody.
-func (t *target) close(ctx context.Context) error {
+func (t *engineTarget) close(ctx context.Context) error {
 	if t.slow != nil {
 		t.slow.close()
 	}

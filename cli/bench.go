@@ -25,6 +25,7 @@ func benchCommand(s Streams) *cli.Command {
 		&cli.BoolFlag{Name: "resume", DisableDefaultText: true, Usage: "go on with the results that are there"},
 		benchFormatChoice.flag(),
 	}
+	flags = append(flags, urlFlags()...)
 	return &cli.Command{
 		Name:      "bench",
 		Usage:     "measure latency and throughput, and write a report",
@@ -39,10 +40,19 @@ func benchCommand(s Streams) *cli.Command {
 			"timings beside it as JSON, and plots. Earlier results are moved into a folder named by\n" +
 			"their time. A point that fails is reported as ERROR, the others go on, and the exit\n" +
 			"status is 1. What is complete when the run is interrupted is kept.\n\n" +
+			"--url measures a running server, mlxrank's or another, by what its clients see: a\n" +
+			"request ranks the documents of its pairs for the query of the first. The report sets\n" +
+			"the server's stages beside it, where its headers tell them. Settings of the\n" +
+			"engine have no meaning then, but for --model, which jina and cohere send. What the\n" +
+			"server refuses (429) or fails at is counted and not sent again; after a 429, a closed\n" +
+			"loop's sender waits as long as Retry-After asks, up to 30 s. The server's key is in\n" +
+			"the file of --api-key-file, or in " + keyEnv + ".\n\n" +
 			examples(
 				[2]string{"The experiment of make bench", "mlxrank bench experiments/14_optimized_production.yaml"},
 				[2]string{"A sweep of nine points without a file", "mlxrank bench --model builtin --batch 8,16,32 --concurrency 1,2,4 --requests 20"},
 				[2]string{"An open loop: five requests a second on average, for a minute", "mlxrank bench --model builtin --rate 5 --duration 60s"},
+				[2]string{"A running server", "mlxrank bench --url http://127.0.0.1:8437 experiments/14_optimized_production.yaml"},
+				[2]string{"Another one, in Cohere's format", "mlxrank bench --url http://peer:8080 --api cohere --model rerank-v3.5 --batch 20"},
 				[2]string{"For Go's benchstat", "mlxrank bench --model builtin --runs 6 --format benchstat >new.txt"},
 			),
 		Flags:       slices.Concat(flags, benchFlags()),
@@ -85,6 +95,9 @@ func runBench(c *cli.Context, s Streams) error {
 		return err
 	}
 	b.options.Resume = c.Bool("resume")
+	if b.options.Server, err = serverOf(c); err != nil {
+		return err
+	}
 	r, err := bench.Run(c.Context, e, b.options)
 	if err := b.end(err, r); r == nil || err != nil && !errors.Is(err, bench.ErrFailed) {
 		return err

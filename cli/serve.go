@@ -33,7 +33,7 @@ func serveCommand(s Streams) *cli.Command {
 		UsageText: "mlxrank serve [flags]",
 		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina\n" +
 			"and POST /v2/rerank as Cohere; GET /info, /health, /ready, /metrics (Prometheus),\n" +
-			"/openapi.json and /docs; /dashboard shows it at work. Scores are 0 to 1, whatever --activation says, unless a call\n" +
+			"/openapi.json, /docs and a live /dashboard. Scores are 0 to 1, whatever --activation says, unless a call\n" +
 			"asks for raw scores.\n\n" +
 			"Without a key anybody who reaches the address may call. A key is the content of the\n" +
 			"file of --api-key-file, or the value of " + keyEnv + "; calls bring it as a bearer\n" +
@@ -108,18 +108,16 @@ func serve(c *cli.Context, s Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	settings.Engine, settings.Logger = e, log
 	board, err := dashboard.New(e, dashboard.Options{Version: version, Logger: log})
 	if err != nil {
 		return err
 	}
-	settings.Dashboard = board
+	defer runBoard(c.Context, board, &err)()
+	settings.Engine, settings.Logger, settings.Dashboard = e, log, board
 	srv, err := server.New(settings)
 	if err != nil {
 		return err
 	}
-	stop := sampled(board)
-	defer func() { err = errors.Join(err, stop()) }() // while the engine is still open
 	info := e.Info()
 	log.Info().Str("address", "http://"+listener.Addr().String()).Str("model", info.Model).
 		Str("device", info.Device).Str("dtype", info.DType).Bool("key", settings.Key != "").Msg("listening")
@@ -133,15 +131,16 @@ func serve(c *cli.Context, s Streams) (err error) {
 	return nil
 }
 
-// sampled runs the dashboard's sampler until stop is called: calls that are
-// finished after a signal are in its figures too.
-func sampled(board *dashboard.Dashboard) (stop func() error) {
-	ctx, cancel := context.WithCancel(context.Background())
+// runBoard has the dashboard sample the engine until the returned function is
+// called, which adds what went wrong to err. A signal alone does not end it: calls
+// that are finished after one are in its figures too.
+func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
 	go func() { done <- board.Run(ctx) }()
-	return func() error {
+	return func() {
 		cancel()
-		return <-done
+		*err = errors.Join(*err, <-done)
 	}
 }
 

@@ -10,10 +10,13 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// openBuiltin opens the builtin model once for all tests: they share it as a
-// program's goroutines would.
-var openBuiltin = sync.OnceValues(func() (*Engine, error) {
-	return Open(context.Background(), Config{Model: weights.Builtin, Device: "cpu"})
+// opened is the builtin model, if a test needed it: they share it as a program's
+// goroutines would.
+var opened *Engine
+
+var openBuiltin = sync.OnceValues(func() (e *Engine, err error) {
+	opened, err = Open(context.Background(), Config{Model: weights.Builtin, Device: "cpu"})
+	return opened, err
 })
 
 func builtin(t testing.TB) *Engine {
@@ -27,8 +30,8 @@ func builtin(t testing.TB) *Engine {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if e, err := openBuiltin(); err == nil {
-		if err := e.Close(); err != nil {
+	if opened != nil {
+		if err := opened.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}

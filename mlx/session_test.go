@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -191,6 +193,23 @@ func TestTwoTicketsInFlight(t *testing.T) {
 	if _, err := s.Collect(a, out); err == nil || !strings.Contains(err.Error(), "not in flight") {
 		t.Errorf("collected twice: %v", err)
 	}
+}
+
+// On Linux it is our kernels, as an instruction set of this architecture, unless
+// the plain graph is asked for.
+func TestGraphIsOfThisProcessorsKernels(t *testing.T) {
+	want := map[string][]string{"amd64": {"AVX", "SSE", "SSSE"}, "arm64": {"NEON"}}[runtime.GOARCH]
+	if os.Getenv("MLXRANK_PLAIN_GRAPH") == "1" || runtime.GOOS == "darwin" {
+		want = []string{"MLX"}
+	}
+	layout, err := openSession(t, smallConfig, Options{Device: CPU}).Layout()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(want, func(name string) bool { return strings.HasPrefix(layout.Kernels, name) }) {
+		t.Errorf("computed by %q, want one of %q", layout.Kernels, want)
+	}
+	t.Logf("computed by %s", layout.Kernels)
 }
 
 func TestShardsAsTheCallerCutsThem(t *testing.T) {

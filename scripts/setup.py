@@ -6,6 +6,7 @@
     python3 scripts/setup.py smoke      the C test of the native library, sanitized
     python3 scripts/setup.py lint       golangci-lint
     python3 scripts/setup.py darwin     compile and link for macOS on arm64
+    python3 scripts/setup.py arm64      build for Linux on arm64 and test it, emulated
 
 Versions and hashes are in scripts/pins.ini. What is done is not done again,
 and an interrupted run is continued by the next one.
@@ -16,7 +17,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuplib import darwin, lint, native, notices, parts, prerequisites
+from setuplib import arm64, darwin, lint, native, notices, parts, prerequisites
 from setuplib.project import LINUX, Project, host
 from setuplib.steps import SetupError, only_one
 
@@ -39,6 +40,7 @@ COMMANDS = {
     "smoke": native.smoke,
     "lint": lint.lint,
     "darwin": darwin.check,
+    "arm64": arm64.check,
 }
 
 

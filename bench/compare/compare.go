@@ -3,6 +3,7 @@
 package compare
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -137,6 +138,7 @@ func warnings(a, b *results.Result, interleaved bool) []string {
 		list = append(list, "the two were not interleaved: what else the machine did may be the difference; `mlxrank bench compare --run a.yaml b.yaml` measures in turns")
 	}
 	for _, fact := range []struct{ name, a, b string }{
+		{"what was measured", a.Environment.Server.String(), b.Environment.Server.String()},
 		{"chip", a.Environment.Chip, b.Environment.Chip},
 		{"power source", a.Environment.Power, b.Environment.Power},
 		{"mlxrank version", a.Environment.Program, b.Environment.Program},
@@ -170,6 +172,9 @@ func workloadOf(r *results.Result) string {
 }
 
 func modelOf(r *results.Result) string {
+	if s := r.Environment.Server; s != nil {
+		return cmp.Or(s.Info["model_id"], s.Model)
+	}
 	for _, p := range r.Points {
 		if p.Engine != nil {
 			return fmt.Sprintf("%s %.12s", p.Settings.Model, p.Engine.ModelSHA256)

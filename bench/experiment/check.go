@@ -1,6 +1,9 @@
 package experiment
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // checkKeys refuses keys that cannot stand together, and lists that would
 // measure the same again and again.
@@ -34,6 +37,31 @@ func checkKeys(values map[string][]string) error {
 var unused = map[string][]string{
 	TokenizationOnly: {"device", "dtype", "policy", "max_batch", "max_batch_tokens", "timeout", "length_aware", "cpu_shards"},
 	InferenceOnly:    {"tokenizer_workers"},
+}
+
+// OfServer checks that the experiment can be measured of a server, and takes out
+// the settings of an engine: a server has its own.
+func (e *Experiment) OfServer(takesModel bool) error {
+	kept := []string{"dataset", "dataset_size", "batch", "concurrency", "rate", "requests", "duration", "warmup", "runs", "seed"}
+	for _, key := range e.Swept {
+		if !slices.Contains(kept, key) {
+			return fmt.Errorf("%s: several values, but a server has one of its own: leave the key out", key)
+		}
+	}
+	for i, p := range e.Points {
+		if p.Mode != Full {
+			return fmt.Errorf("mode: %s, but a server is measured in mode %s", p.Mode, Full)
+		}
+		of := Settings{
+			Dataset: p.Dataset, DatasetSize: p.DatasetSize, Mode: p.Mode, Batch: p.Batch, Concurrency: p.Concurrency, Rate: p.Rate,
+			Requests: p.Requests, Duration: p.Duration, Warmup: p.Warmup, Runs: p.Runs, Seed: p.Seed,
+		}
+		if takesModel {
+			of.Model = p.Model
+		}
+		e.Points[i] = of
+	}
+	return nil
 }
 
 func contains(list []string, s string) bool {

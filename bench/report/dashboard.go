@@ -111,6 +111,15 @@ func stageTable(run *results.Run) *table {
 		other += r.OtherMS()
 		latency += r.LatencyMS
 	}
+	known := run.Known()
+	for _, stage := range []struct {
+		sum   *float64
+		known bool
+	}{{&tokenization, known.Tokenization}, {&queueWait, known.QueueWait}, {&inference, known.Inference}, {&other, known.All()}} {
+		if !stage.known {
+			*stage.sum = math.NaN()
+		}
+	}
 	t := &table{header: []string{"Stage", "Percentage"}}
 	for _, row := range []struct {
 		name string

@@ -78,7 +78,10 @@ func (d *document) detail(run *results.Run) {
 	f := figuresOf(run)
 	d.paragraph("**Total:** %d pairs in %ss", run.Pairs(), decimals(run.WallMS/1000, 2))
 	if run.Refused > 0 {
-		d.paragraph("**Refused:** %d of %d requests (%s)", run.Refused, run.Refused+len(run.Requests), run.Refusal)
+		d.paragraph("**Refused:** %d of %d requests (%s)", run.Refused, run.Failed+run.Refused+len(run.Requests), run.Refusal)
+	}
+	if run.Failed > 0 {
+		d.paragraph("**Failed:** %d of %d requests (%s)", run.Failed, run.Failed+run.Refused+len(run.Requests), run.Failure)
 	}
 	d.line("#### Latency (ms)")
 	d.table(summaryTable(f.latency.Mean, f.latency))

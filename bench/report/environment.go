@@ -17,6 +17,11 @@ func (d *document) environment() {
 	t.add("Power source", orDash(e.Power))
 	t.add("mlxrank", orDash(e.Program))
 	t.add("Go", orDash(e.Go))
+	if e.Server != nil {
+		d.serverRows(&t, e.Server)
+		d.table(&t)
+		return
+	}
 	of := func(value func(*results.Engine) string) string {
 		return d.each(func(p results.Point) string {
 			if p.Engine == nil {

@@ -25,6 +25,7 @@ func Markdown(r *results.Result, plots []Plot) []byte {
 	d.dashboard()
 	d.timeSeries()
 	d.stages()
+	d.clientAndServer()
 	d.workers()
 	d.busy()
 	d.repeatability()
@@ -68,6 +69,10 @@ func (d *document) header() {
 		end = *r.Finished
 	}
 	d.paragraph("**Timestamp:** %s", end.Local().Format("2006-01-02 15:04:05"))
+	if s := r.Environment.Server; s != nil {
+		d.serverHeader(s)
+		return
+	}
 	d.paragraph("**Model:** `%s`", d.each(func(p results.Point) string { return p.Settings.Model }))
 	d.paragraph("**Backend:** `mlx` | **Device:** `%s`", d.each(device))
 	d.paragraph("**Dynamic Batching:** enabled (max_batch=%s, timeout=%s)", d.each(maxBatch), d.each(timeout))

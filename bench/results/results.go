@@ -34,6 +34,8 @@ type Environment struct {
 	Cores   int    `json:"cores"`
 	Memory  int64  `json:"memory_bytes"`
 	Power   string `json:"power"` // mains or battery, "" if not known
+
+	Server *Server `json:"server,omitempty"` // what was measured, if no engine of this machine
 }
 
 // A Point is one combination of settings.
@@ -77,6 +79,8 @@ type Run struct {
 	DeviceBusyPct *float64  `json:"device_busy_pct"`
 	Refused       int       `json:"refused"` // requests that the engine had no room for
 	Refusal       string    `json:"refusal,omitempty"`
+	Failed        int       `json:"failed,omitempty"`  // requests that a server did not answer with scores
+	Failure       string    `json:"failure,omitempty"` // the first
 	Requests      []Request `json:"requests"`
 	Samples       []Sample  `json:"samples"`
 	Workers       []Worker  `json:"workers"`
@@ -95,6 +99,8 @@ type Request struct {
 	Tokens         int     `json:"tokens"`
 	ComputedTokens int     `json:"computed_tokens"`
 	Truncated      int     `json:"truncated"`
+
+	Server *ServerSide `json:"server,omitempty"` // nil of an engine
 }
 
 // OtherMS is what is left of the latency beside its stages.

@@ -52,3 +52,25 @@ func TestWriteKeepsWhatWasThere(t *testing.T) {
 		t.Errorf("%v, %v", entries, err)
 	}
 }
+
+// A file from before servers could be measured reads as one of an engine, and
+// an engine's is written as it was.
+func TestFormerFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "r.json")
+	former := `{"schema_version":1,"name":"x","environment":{"program":"0.1.0"},"points":[{"settings":{"batch":2,"duration":"0s","timeout":"0s"},"engine":{"device":"cpu"},"runs":[{"wall_ms":5,"requests":[{"start_ms":0,"latency_ms":3,"inference_ms":2,"pairs":2}]}]}]}`
+	if err := os.WriteFile(path, []byte(former), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Read(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := &r.Points[0].Runs[0]
+	if r.Environment.Server != nil || !run.Known().All() || run.Requests[0].InferenceMS != 2 {
+		t.Errorf("%+v", r)
+	}
+	data, err := encode(r)
+	if err != nil || strings.Contains(string(data), `"server"`) || strings.Contains(string(data), `"failed"`) {
+		t.Errorf("%v, %s", err, data)
+	}
+}

@@ -9,6 +9,7 @@ import shutil
 import sys
 import zipfile
 
+from .project import LINUX_ARM64
 from .steps import SetupError, files_under, run, sha256
 
 
@@ -71,8 +72,9 @@ def pip_download(pin, folder):
     command += ["--no-deps", "--only-binary=:all:", "--dest", folder]
     if pin["platform"] != "any":
         command += ["--platform", pin["platform"]]
+    package = pin["name"].partition(":")[0]
     run(
-        [*command, f"{pin['name']}=={pin['version']}"],
+        [*command, f"{package}=={pin['version']}"],
         f"{pin['name']} {pin['version']}, from the Python package index, through pip",
         "check the network and pip's configuration (python3 -m pip config list), then run again: "
         "it continues where it stopped",
@@ -84,6 +86,7 @@ class AptDownload:
 
     def __init__(self, project):
         self.state = project.build / "apt"
+        self.architectures = ["amd64", "arm64"] if project.host == LINUX_ARM64 else []
 
     def __call__(self, pin, folder):
         what = f"{pin['name']} {pin['version']}, from the Debian archive, through apt-get"
@@ -109,6 +112,8 @@ class AptDownload:
             "APT::Sandbox::User": "root",
         }
         settings = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+        for name in self.architectures:
+            settings += ["-o", f"APT::Architectures::={name}"]
         return ["apt-get", "--quiet=2", *settings, *words]
 
 

@@ -7,6 +7,9 @@ from pathlib import Path
 from .steps import SetupError, Steps
 
 LINUX, MACOS = "linux-x86_64", "macos-arm64"
+# Only emulated, by make check-arm64: no host of the set-up.
+LINUX_ARM64 = "linux-arm64"
+MLX_WHEELS = {LINUX: "mlx-cpu", MACOS: "mlx-metal", LINUX_ARM64: "mlx-cpu:arm64"}
 
 
 class Project:
@@ -25,10 +28,13 @@ class Project:
 
     @property
     def mlx_wheel(self):
-        return "mlx-cpu" if self.host == LINUX else "mlx-metal"
+        return MLX_WHEELS[self.host]
 
     def pin(self, kind, name):
-        """The section of pins.ini for a wheel or a deb, as a dict."""
+        """The section of pins.ini for a wheel or a deb, as a dict.
+
+        A name may end in :arm64, as those of Debian's foreign packages do.
+        """
         return {"name": name, "kind": kind, **self.pins[f"{kind}:{name}"]}
 
     def pinned(self, kind):

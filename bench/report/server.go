@@ -1,0 +1,96 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/bench/stats"
+)
+
+// serverHeader stands in the place of the lines that describe an engine: of a
+// server's model and batches it says what the server tells.
+func (d *document) serverHeader(s *results.Server) {
+	d.paragraph("**Model:** `%s`", orDash(oneLine(cmp.Or(s.Info["model_id"], s.Model))))
+	d.paragraph("**Backend:** `%s` (API %s) | **Device:** `%s`", s.URL, s.API, orDash(oneLine(s.Info["device"])))
+	d.paragraph("**Dynamic Batching:** the server's own (max_batch=%s, timeout=-)", orDash(oneLine(s.Info["max_batch_requests"])))
+	d.paragraph("**Policy:** - | **Length-Aware:** - | **Mode:** %s | **Load:** %s",
+		d.each(func(p results.Point) string { return p.Settings.Mode }), d.each(load))
+}
+
+// serverRows say what was measured.
+func (d *document) serverRows(t *table, s *results.Server) {
+	t.add("Measured from", "the machine above")
+	t.add("Server", oneLine(s.URL))
+	t.add("API", s.API)
+	t.add("Model asked for", orDash(oneLine(s.Model)))
+	for _, name := range slices.Sorted(maps.Keys(s.Info)) {
+		t.add("Server's "+oneLine(name), oneLine(s.Info[name]))
+	}
+	if len(s.Info) == 0 {
+		t.add("Server's /info", "-")
+	}
+	t.add("Workload", d.each(func(p results.Point) string {
+		if p.Engine == nil {
+			return "-"
+		}
+		return fmt.Sprintf("%s, %d pairs, SHA-256 %.16s", p.Engine.Workload, p.Engine.WorkloadPairs, p.Engine.WorkloadSHA256)
+	}))
+}
+
+// oneLine keeps what others wrote from breaking a table.
+func oneLine(text string) string {
+	return strings.NewReplacer("|", `\|`, "`", "'", "\n", " ").Replace(text)
+}
+
+// clientAndServer sets what clients saw beside what the server told.
+func (d *document) clientAndServer() {
+	if d.result.Environment.Server == nil {
+		return
+	}
+	d.paragraph("## Client and Server")
+	d.perConfig(func(_ *results.Point, run *results.Run) {
+		d.table(sidesTable(run))
+		d.paragraph("_Milliseconds a request. The client's latency has the writing and reading of JSON in it; - is what the server did not tell with every answer._")
+	})
+}
+
+func sidesTable(run *results.Run) *table {
+	t := &table{header: []string{"Time (ms)", "Avg", "P50", "P95", "P99"}}
+	for _, row := range []struct {
+		name string
+		of   func(results.Request, *results.ServerSide) *float64
+	}{
+		{"Client: latency", func(r results.Request, _ *results.ServerSide) *float64 { return &r.LatencyMS }},
+		{"Server: total", func(_ results.Request, s *results.ServerSide) *float64 { return s.TotalMS }},
+		{"Server: tokenization", func(_ results.Request, s *results.ServerSide) *float64 { return s.TokenizationMS }},
+		{"Server: queue wait", func(_ results.Request, s *results.ServerSide) *float64 { return s.QueueWaitMS }},
+		{"Server: inference", func(_ results.Request, s *results.ServerSide) *float64 { return s.InferenceMS }},
+		{"Client less server's total", func(r results.Request, s *results.ServerSide) *float64 {
+			if s.TotalMS == nil {
+				return nil
+			}
+			rest := r.LatencyMS - *s.TotalMS
+			return &rest
+		}},
+	} {
+		var values []float64
+		for _, r := range run.Requests {
+			if r.Server == nil {
+				continue
+			}
+			if v := row.of(r, r.Server); v != nil {
+				values = append(values, *v)
+			}
+		}
+		if len(values) < len(run.Requests) {
+			values = nil // a mean of some requests beside one of all would mislead
+		}
+		s := stats.Summarize(values)
+		t.add(row.name, decimals(s.Mean, 3), decimals(s.P50, 3), decimals(s.P95, 3), decimals(s.P99, 3))
+	}
+	return t
+}

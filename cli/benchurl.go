@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/bench"
+)
+
+var apiChoice = choice{"api", "call the server of --url as `API` has it", bench.APIs[0], bench.APIs}
+
+// urlFlags are those that measure a server.
+func urlFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "url", DefaultText: "none", Usage: "measure the server at `URL`, in the place of an engine"},
+		apiChoice.flag(),
+		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "send the key in `FILE` to the server of --url; " + keyEnv + " holds one too"},
+	}
+}
+
+// serverOf is the server to measure, nil if it is an engine.
+func serverOf(c *cli.Context) (*bench.Server, error) {
+	if err := apiChoice.check(c, "--api"); err != nil {
+		return nil, err
+	}
+	if !c.IsSet("url") {
+		if c.IsSet("api") { // a key's file may be in the config file, for serve
+			return nil, usagef("--api is how to call a server, but there is no --url")
+		}
+		return nil, nil
+	}
+	key, err := apiKey(c.String("api-key-file"))
+	if err != nil {
+		return nil, err
+	}
+	server, err := bench.NewServer(c.String("url"), c.String("api"), key)
+	if err != nil {
+		return nil, usagef("--url: %v", err)
+	}
+	return server, nil
+}

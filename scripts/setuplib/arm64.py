@@ -1,0 +1,221 @@
+"""Builds and tests for Linux on arm64, on x86_64: a cross compiler and an emulator.
+
+The native library, its C tests and the tests against PyTorch's logits run
+under qemu, with the libmlx.so of the pinned arm64 wheel. What needs a
+tokenizer does not: the Rust library is a stub that aborts.
+"""
+
+import json
+import re
+import subprocess
+
+from . import native, parts
+from .fetch import download
+from .project import LINUX, LINUX_ARM64, Project
+from .steps import SetupError, copy_atomic, files_under, run, write_atomic
+
+# A processor with NEON and AES and without SVE, as many servers have one.
+PROCESSOR = "neoverse-n1"
+EMULATOR = "qemu-user-static"
+# All but the emulator are unpacked into one folder, where gcc finds its parts.
+DEBS = [f"{name}-aarch64-linux-gnu" for name in ("binutils", "cpp-12", "gcc-12", "g++-12")]
+DEBS += ["libgcc-12-dev-arm64-cross", "libgcc-s1-arm64-cross"]
+DEBS += ["libstdc++-12-dev-arm64-cross", "libstdc++6-arm64-cross"]
+DEBS += ["linux-libc-dev-arm64-cross", "libc6-dev-arm64-cross", "libc6-arm64-cross"]
+LIBRARIES = ["libopenblas0-pthread:arm64", "libgfortran5:arm64", "libhwy1:arm64"]
+COMPILER = """#!/bin/sh
+export LD_LIBRARY_PATH="{root}/usr/lib/x86_64-linux-gnu"
+exec "{root}/usr/bin/aarch64-linux-gnu-{name}" --sysroot="{root}" "$@"
+"""
+EMULATE = """#!/bin/sh
+exec "{qemu}" -cpu {processor} -L "{root}/usr/aarch64-linux-gnu" "$@"
+"""
+STUB = """#include <stdio.h>
+#include <stdlib.h>
+#define STUB(name) void name(void) { fputs(#name ": no tokenizer here\\n", stderr); abort(); }
+"""
+# What the C tests and the Go tests must have said, each at least so often.
+SAID_BY_C = {
+    r"NEON, panels of.*": 1,
+    r"SCALAR, panels of.*": 1,
+    r"smoke: ok.*": 1,
+    r"100% tests passed.*": 1,
+}
+GO_TESTS = {
+    "./mlx": "PairScoresTheSameInAnyCompany|SeveralLabels|GraphIsOfThisProcessorsKernels",
+    "./engine": "TinyModelsMatchPyTorch",
+}
+SAID_BY_GO = {
+    r"computed by NEON\b.*": 1,
+    r"float32: off by.*": 7,
+    r"control .* is off by.*": 35,
+    r"(?m)^--- PASS: Test.*": 4,
+}
+
+
+def check(project):
+    """make check-arm64."""
+    if project.host != LINUX:
+        project.steps.out.write("check-arm64: it needs Debian on x86_64\n")
+        return
+    arm = Project(project.root, LINUX_ARM64, project.build / "arm64")
+    arm.downloads, arm.mlx_c = project.downloads, project.mlx_c
+    toolchain(arm)
+    libraries(arm)
+    headers = project.build / "debs"
+    shim(arm, headers / "libfmt-dev/usr/include", headers / "libhwy-dev/usr/include")
+    c_tests(arm)
+    tokenizers(arm)
+    go_tests(arm)
+    project.steps.out.write(f"check-arm64: passed under emulation of {PROCESSOR}, in {arm.build}\n")
+
+
+def toolchain(arm):
+    """build/arm64/root, a file system with the cross compiler; and wrappers in bin."""
+    names = [EMULATOR, *DEBS, *LIBRARIES]
+    packages = {name: download(arm, arm.pin("deb", name)) for name in names}
+    root, tools = arm.build / "root", arm.build / "bin"
+    qemu = tools / "qemu-aarch64-static"
+
+    def unpack_toolchain():
+        for name in [*DEBS, *LIBRARIES]:
+            root.mkdir(parents=True, exist_ok=True)
+            run(["dpkg-deb", "-x", packages[name], root], f"unpacking {name}")
+        # The package has emulators of every processor, of which one is wanted.
+        unpack_member(packages[EMULATOR], f"./usr/bin/{qemu.name}", qemu)
+        wrappers = {
+            "cc": COMPILER.format(root=root, name="gcc-12"),
+            "c++": COMPILER.format(root=root, name="g++-12"),
+            "emulate": EMULATE.format(qemu=qemu, processor=PROCESSOR, root=root),
+        }
+        for name, text in wrappers.items():
+            write_atomic(tools / name, text.encode())
+            (tools / name).chmod(0o755)
+        return [*files_under(root), *files_under(tools)]
+
+    inputs = [[arm.pin("deb", name) for name in names], str(root), PROCESSOR, COMPILER, EMULATE]
+    arm.steps.do("toolchain", "unpacking the cross compiler and qemu", inputs, unpack_toolchain)
+
+
+def unpack_member(package, member, target):
+    """Writes one executable of a Debian package to target."""
+    tar = ["dpkg-deb", "--fsys-tarfile", package]
+    with subprocess.Popen(tar, stdout=subprocess.PIPE) as archive:
+        done = subprocess.run(
+            ["tar", "-xO", member], stdin=archive.stdout, capture_output=True, check=False
+        )
+    if done.returncode != 0 or archive.returncode != 0 or not done.stdout:
+        raise SetupError(f"unpacking {member}", tar, done.stderr.decode(errors="replace"))
+    write_atomic(target, done.stdout)
+    target.chmod(0o755)
+
+
+def libraries(arm):
+    """build/arm64/mlx and lib: as for x86_64, with OpenBLAS for the wheel's BLAS."""
+    blas = arm.pins["blas:arm64"]["file"]
+    parts.mlx(arm, skip=blas)
+    found = arm.build / "root/usr/lib/aarch64-linux-gnu"
+
+    def place_libraries():
+        made = []
+        for source, target in {
+            "openblas-pthread/libopenblasp-r0.3.21.so": blas,
+            "libgfortran.so.5": "libgfortran.so.5",
+            "libhwy.so.1": "libhwy.so.1",
+        }.items():
+            copy_atomic(found / source, arm.lib / target)
+            made.append(arm.lib / target)
+        return made
+
+    inputs = [[arm.pin("deb", name) for name in LIBRARIES], blas, str(arm.lib)]
+    arm.steps.do("system-libraries", "placing OpenBLAS and Highway", inputs, place_libraries)
+
+
+def shim(arm, fmt, highway):
+    """Cross-compiles libmlxrank.so and the C tests."""
+    defines = {
+        "CMAKE_SYSTEM_NAME": "Linux",
+        "CMAKE_SYSTEM_PROCESSOR": "aarch64",
+        "CMAKE_C_COMPILER": arm.build / "bin/cc",
+        "CMAKE_CXX_COMPILER": arm.build / "bin/c++",
+        # gcc 12.2 for arm64 fails in its vectorizer on the C test's reference;
+        # what is tested is C++, which is compiled as ever.
+        "CMAKE_C_FLAGS": "-fno-tree-vectorize",
+        "CMAKE_CROSSCOMPILING_EMULATOR": arm.build / "bin/emulate",
+        "MLXRANK_FMT_INCLUDE": fmt,
+        "MLXRANK_HWY_INCLUDE": highway,
+        "MLXRANK_HWY_LIBRARY": arm.lib / "libhwy.so.1",
+    }
+    native.shim(arm, "native", arm.lib, "all", defines)
+    native.shim(arm, "native", arm.lib, "tests", defines)
+
+
+def c_tests(arm):
+    """The kernels against double precision, and the smoke test on them.
+
+    It takes two minutes under qemu, and longer on the plain graph, which has no
+    code of this processor but MLX's own: that one is left out.
+    """
+    command = ["ctest", "--test-dir", arm.build / "native", "--verbose"]
+    command += ["--exclude-regex", "plain_graph"]
+    title, what = "testing native under qemu", "the C tests under qemu"
+    said = arm.steps.always(title, lambda: run(command, what))
+    tell(arm, what, said, SAID_BY_C)
+
+
+def tokenizers(arm):
+    """build/arm64/stubs/libtokenizers.a: every function that Go calls, each aborts."""
+    module = json.loads(
+        run(
+            ["go", "list", "-m", "-json", native.TOKENIZERS],
+            f"finding the Go module {native.TOKENIZERS}",
+            cwd=arm.root,
+        )
+    )
+    with open(f"{module['Dir']}/tokenizer.go", encoding="utf-8") as source:
+        names = set(re.findall(r"\b(tokenizers_\w+)\(", source.read()))
+    text = STUB + "".join(f"STUB({name})\n" for name in sorted(names))
+    folder = arm.build / "stubs"
+
+    def write_stub():
+        source, compiled = folder / "tokenizers.c", folder / "tokenizers.o"
+        archive = folder / "libtokenizers.a"
+        write_atomic(source, text.encode())
+        run([arm.build / "bin/cc", "-c", source, "-o", compiled], "compiling a stub")
+        run(["ar", "rcs", archive, compiled], "archiving a stub")
+        return [archive]
+
+    arm.steps.do("stub", "stubbing the tokenizer library", [text, str(folder)], write_stub)
+
+
+def go_tests(arm):
+    """The tiny models against PyTorch's logits, and their negative controls."""
+    env = {
+        "GOOS": "linux",
+        "GOARCH": "arm64",
+        "CGO_ENABLED": "1",
+        "CC": str(arm.build / "bin/cc"),
+        "CXX": str(arm.build / "bin/c++"),
+        "CGO_LDFLAGS": f'"-L{arm.build / "stubs"}"',
+        "MLXRANK_LIBRARY": str(arm.lib / "libmlxrank.so"),
+    }
+    command = ["go", "test", "-count=1", "-v", "-timeout=30m", "-exec", arm.build / "bin/emulate"]
+    what = "the tests against PyTorch under qemu"
+    said = ""
+    for package, tests in GO_TESTS.items():
+        command_of = [*command, "-run", f"^Test({tests})$", package]
+        said += arm.steps.always(
+            f"testing {package} under qemu",
+            lambda command=command_of: run(command, what, cwd=arm.root, env=env),
+        )
+    tell(arm, what, said, SAID_BY_GO)
+
+
+def tell(arm, what, said, wanted):
+    """Prints the lines that the tests were run for; there must be enough of each."""
+    for pattern, least in wanted.items():
+        found = re.findall(pattern, said)
+        if len(found) < least:
+            raise SetupError(f"{what}: {len(found)} lines match {pattern!r}, want {least}", None, said)
+        for line in found:
+            arm.steps.out.write(f"  {line}\n")

@@ -10,9 +10,9 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo bench test fuzz soak lint goldens peers check-darwin check-clients check-arm64 clean
+.PHONY: help build demo bench test fuzz soak lint goldens peers check-dashboard check-darwin check-clients check-arm64 clean
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## fetch and build what is missing, then build/bin/mlxrank
 	@$(SETUP)
@@ -71,6 +71,12 @@ lint: build ## golangci-lint, at the version that scripts/pins.ini names
 
 soak: build ## a hundred thousand batches of random shapes, which must leave nothing behind
 	go test ./engine -run '^TestSoak$$' -soak 100000 -count 1 -timeout 0 -v
+
+# The pages in a real browser. It is not in make test, since set-up, which asks
+# for no root, cannot install one; the tests name what is missing.
+check-dashboard: build ## the dashboard in headless Chromium, which must be installed
+	go vet -tags browser ./server/dashboard
+	go test -tags browser -race -count 1 ./server/dashboard
 
 check-darwin: build ## compile and link for macOS on arm64, as far as that goes without a Mac
 	@$(SETUP) darwin

@@ -132,9 +132,10 @@ func serve(c *cli.Context, s Streams) (err error) {
 }
 
 // runBoard has the dashboard sample the engine until the returned function is
-// called, which adds what went wrong to err.
+// called, which adds what went wrong to err. A signal alone does not end it: calls
+// that are finished after one are in its figures too.
 func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
 	go func() { done <- board.Run(ctx) }()
 	return func() {

@@ -57,6 +57,7 @@ def unpacked(project):
             ],
         ),
     ]
+    parts += [(name, named_text(project, "npm", name)) for name in named(project, "npm")]
     if project.host == LINUX:
         for name in DEBS:
             pin = project.pin("deb", name)

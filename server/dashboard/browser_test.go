@@ -3,9 +3,13 @@
 package dashboard
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"image/png"
 	"net/url"
 	"os"
 	"os/exec"
@@ -22,6 +26,9 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/mlxrank/mlxrank/bench/report/reporttest"
 )
 
 var screenshots = flag.String("screenshots", "", "folder for pictures of the page")
@@ -60,7 +67,8 @@ func openBrowser(t testing.TB) *tab {
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.NoFirstRun,
 		chromedp.WindowSize(1440, 1000))
 	ctx, cancelBrowser := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, cancelTab := chromedp.NewContext(ctx)
+	// Of events that are newer than chromedp it complains; what fails is an error.
+	ctx, cancelTab := chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {}))
 	ctx, cancelTime := context.WithTimeout(ctx, 3*time.Minute)
 	b := &tab{Context: ctx, t: t, downloads: t.TempDir()}
 	t.Cleanup(func() {
@@ -175,16 +183,19 @@ func (b *tab) open(s *testServer) {
 	b.until("a row", `document.getElementById("fact-uptime").textContent !== "-"`)
 }
 
-// filled says whether a chart has so many different heights: the highest
-// coloured pixel of each column of its canvas.
-const filled = `(key) => {
-  const canvas = document.querySelector("#chart-" + key + " canvas");
-  const {width, height} = canvas;
-  const data = canvas.getContext("2d").getImageData(0, 0, width, height).data;
-  let hash = 0;
-  for (let i = 0; i < data.length; i++) hash = (hash * 31 + data[i]) | 0;
-  return hash;
+// picture is a hash of a chart's pixels. They are read from a copy, for the
+// browser remarks on canvases that are read from often.
+const picture = `(key) => {
+  const from = document.querySelector("#chart-" + key + " canvas");
+  const copy = new OffscreenCanvas(from.width, from.height).getContext("2d", {willReadFrequently: true});
+  copy.drawImage(from, 0, 0);
+  return copy.getImageData(0, 0, from.width, from.height).data.reduce((hash, byte) => (hash * 31 + byte) | 0, 0);
 }`
+
+func (b *tab) picture(key string) int {
+	b.t.Helper()
+	return eval[int](b, fmt.Sprintf("(%s)(%q)", picture, key))
+}
 
 func TestEmptyPage(t *testing.T) {
 	s := serve(t, builtin(t), "127.0.0.1:0", "")
@@ -217,11 +228,11 @@ func TestUnderLoad(t *testing.T) {
 	moving := []string{"latency_ms", "throughput_pairs_s", "queue_wait_ms", "tokenization_ms", "inference_ms", "device_busy_pct", "cpu_usage_pct", "gpu_memory_mb", "padding_waste_pct"}
 	before := make(map[string]int)
 	for _, key := range moving {
-		before[key] = eval[int](b, "("+filled+")("+fmt.Sprintf("%q", key)+")")
+		before[key] = b.picture(key)
 	}
 	b.do(chromedp.Sleep(4 * time.Second))
 	for _, key := range moving {
-		if after := eval[int](b, "("+filled+")("+fmt.Sprintf("%q", key)+")"); after == before[key] {
+		if after := b.picture(key); after == before[key] {
 			t.Errorf("chart %s has not moved in 4 s", key)
 		}
 	}
@@ -266,4 +277,216 @@ func checkStageBar(t testing.TB, b *tab) {
 			t.Errorf("the stages add up to %v %%", sum)
 		}
 	}
+}
+
+// A server that was started again is shown without a reload, and so is the
+// history after one.
+func TestReconnect(t *testing.T) {
+	e := builtin(t)
+	s := serve(t, e, "127.0.0.1:0", "")
+	b := openBrowser(t)
+	b.open(s)
+	b.until("three rows", `document.querySelector("#window").textContent === "3 s"`)
+	b.do(chromedp.Reload())
+	b.until("the history from before the reload", `parseInt(document.querySelector("#window").textContent) >= 3`)
+	s.stop()
+	b.until("disconnected", `document.getElementById("state").innerText === "Disconnected" && !document.getElementById("notice").hidden`)
+	b.screenshot("disconnected")
+	again := serve(t, e, strings.TrimPrefix(s.url, "http://"), "")
+	b.until("connected", `document.getElementById("state").innerText !== "Disconnected" && document.getElementById("notice").hidden`)
+	b.until("the new server's rows", `parseInt(document.querySelector("#window").textContent) < 30`)
+	// That the server was away is what the browser reports, and all it may.
+	b.forgive("net::ERR_", "Failed to load resource")
+	b.sound(again.url)
+}
+
+// forgive takes faults out that are what the test has made.
+func (b *tab) forgive(texts ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.faults = slices.DeleteFunc(b.faults, func(fault string) bool {
+		return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(fault, text) })
+	})
+}
+
+func TestTryIt(t *testing.T) {
+	s := serve(t, builtin(t), "127.0.0.1:0", "")
+	b := openBrowser(t)
+	b.open(s)
+	b.do(chromedp.Click("#try-go"))
+	b.until("results", `document.querySelectorAll("#try-results li").length === 4`)
+	if best := eval[string](b, `document.querySelector("#try-results li span").textContent`); !strings.HasPrefix(best, "logrotate") {
+		t.Errorf("best: %q", best)
+	}
+	scores := eval[[]float64](b, `[...document.querySelectorAll("#try-results b")].map((e) => parseFloat(e.textContent))`)
+	if !slices.IsSortedFunc(scores, func(a, b float64) int { return int(1e6 * (b - a)) }) || scores[0] == 0 {
+		t.Errorf("scores %v", scores)
+	}
+	b.screenshot("try-it")
+	b.do(chromedp.SetValue("#try-query", "refuse me"), chromedp.Click("#try-go"))
+	b.until("the refusal", `document.getElementById("try-note").textContent === "422: refused, as asked for"`)
+	b.do(chromedp.SetValue("#try-query", " "), chromedp.Click("#try-go"))
+	b.until("the reminder", `document.getElementById("try-note").textContent === "Write a query."`)
+	b.forgive("status of 422")
+	b.sound(s.url)
+}
+
+func TestExports(t *testing.T) {
+	e := builtin(t)
+	s := serve(t, e, "127.0.0.1:0", "")
+	b := openBrowser(t)
+	b.theme("light")
+	b.open(s)
+	stop := load(t, e, 10)
+	b.until("latency", `document.querySelector("#card-latency_ms .value").innerText.endsWith("ms")`)
+	b.do(chromedp.Sleep(2 * time.Second))
+	stop()
+	for id, check := range map[string]func([]byte) error{
+		"json": func(data []byte) error {
+			var file struct{ Rows []Row }
+			if err := json.Unmarshal(data, &file); err != nil || len(file.Rows) == 0 {
+				return fmt.Errorf("%d rows: %w", len(file.Rows), err)
+			}
+			return nil
+		},
+		"md": func(data []byte) error {
+			sections, err := reporttest.Parse(string(data))
+			if err == nil && reporttest.Find(sections, "Dashboard Time-Series Data") == nil {
+				err = errors.New("no series")
+			}
+			return err
+		},
+		"png": func(data []byte) error {
+			if *screenshots != "" {
+				if err := os.WriteFile(filepath.Join(*screenshots, "export.png"), data, 0o666); err != nil {
+					return err
+				}
+			}
+			picture, err := png.Decode(bytes.NewReader(data))
+			if err == nil && picture.Bounds().Dx() < 1000 {
+				err = fmt.Errorf("%v", picture.Bounds())
+			}
+			return err
+		},
+	} {
+		b.do(chromedp.Click("#export-" + id))
+		var data []byte
+		waitFor(t, "a file from "+id, func() bool {
+			files, err := filepath.Glob(filepath.Join(b.downloads, "mlxrank-dashboard-*."+id))
+			if err != nil || len(files) != 1 {
+				return false
+			}
+			data, err = os.ReadFile(files[0])
+			return err == nil && len(data) > 0
+		})
+		if err := check(data); err != nil {
+			t.Errorf("%s: %v", id, err)
+		}
+	}
+	b.sound(s.url)
+}
+
+func TestKey(t *testing.T) {
+	s := serve(t, builtin(t), "127.0.0.1:0", "secret")
+	b := openBrowser(t)
+	b.do(chromedp.Navigate(s.url + "/dashboard"))
+	b.until("the question", `document.getElementById("key-dialog").open`)
+	b.screenshot("key")
+	b.do(chromedp.SendKeys("#key", "wrong"+kb.Enter))
+	b.until("the second question", `document.getElementById("key-dialog").open && document.getElementById("key-note").textContent.startsWith("That was not")`)
+	b.do(chromedp.SendKeys("#key", "secret"+kb.Enter))
+	b.until("a row", `document.getElementById("fact-uptime").textContent !== "-"`)
+	b.do(chromedp.Reload())
+	b.until("a row after a reload, without a question", `document.getElementById("fact-uptime").textContent !== "-"`)
+	b.do(chromedp.Click("#try-go"))
+	b.until("results", `document.querySelectorAll("#try-results li").length === 4`)
+	b.forgive("status of 401")
+	b.sound(s.url)
+}
+
+// Everything is reached by the keyboard, with its focus in sight; the charts'
+// seconds are read by arrow keys.
+func TestKeyboard(t *testing.T) {
+	s := serve(t, builtin(t), "127.0.0.1:0", "")
+	b := openBrowser(t)
+	b.open(s)
+	b.until("two rows", `document.querySelector("#window").textContent === "2 s"`)
+	var order []string
+	for range 40 {
+		b.do(chromedp.KeyEvent(kb.Tab))
+		focus := eval[[]string](b, `(() => {
+		  const e = document.activeElement, style = getComputedStyle(e);
+		  return [e.id || e.className || e.tagName, style.outlineStyle + " " + style.outlineWidth];
+		})()`)
+		if focus[0] == "BODY" || len(order) > 0 && focus[0] == order[0] {
+			break
+		}
+		order = append(order, focus[0])
+		if strings.HasPrefix(focus[1], "none") || strings.HasSuffix(focus[1], " 0px") {
+			t.Errorf("the focus on %s is not to be seen: outline %s", focus[0], focus[1])
+		}
+		if focus[0] == "chart-cpu_usage_pct" {
+			b.do(chromedp.KeyEvent(kb.ArrowLeft))
+			b.until("the reading", `/^\d\d:\d\d:\d\d: [0-9.]+ %$/.test(document.getElementById("reading").textContent)`)
+		}
+	}
+	want := []string{"skip", "export-json", "export-png", "export-md", "theme", "chart-latency_ms", "chart-throughput_pairs_s", "chart-queue_wait_ms",
+		"chart-tokenization_ms", "chart-inference_ms", "chart-device_busy_pct", "chart-cpu_usage_pct", "chart-gpu_memory_mb",
+		"chart-gpu_utilization_pct", "chart-padding_waste_pct", "scroll", "try-query", "try-passages", "try-go", "A"}
+	if !slices.Equal(order, want) {
+		t.Errorf("the order is %v,\nwant %v", order, want)
+	}
+	before := eval[string](b, "document.documentElement.dataset.theme")
+	for range 3 { // auto, and both others, one of which is another
+		b.do(chromedp.Focus("#theme"), chromedp.KeyEvent(" "))
+		if eval[string](b, "document.documentElement.dataset.theme") != before {
+			b.sound(s.url)
+			return
+		}
+	}
+	t.Error("the theme does not change")
+}
+
+// axe-core finds no serious fault, in light and dark, on a desk and a phone,
+// with figures and without.
+func TestAccessibility(t *testing.T) {
+	axe, err := os.ReadFile("testdata/axe-core/axe.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := builtin(t)
+	s := serve(t, e, "127.0.0.1:0", "")
+	b := openBrowser(t)
+	b.open(s)
+	b.do(chromedp.Evaluate(string(axe), nil))
+	check := func(state string) {
+		t.Helper()
+		faults := eval[[]string](b, `axe.run().then((r) => {
+		  if (r.passes.length < 10) throw new Error("axe has checked next to nothing");
+		  return r.violations.map((v) => v.impact + " " + v.id + ": " + v.help + ": " + v.nodes.map((n) => n.html).join(" ; ").slice(0, 400));
+		})`)
+		for _, fault := range faults {
+			t.Errorf("%s: %s", state, fault)
+		}
+	}
+	check("empty, light")
+	b.theme("dark")
+	check("empty, dark")
+	stop := load(t, e, 10)
+	b.until("latency", `document.querySelector("#card-latency_ms .value").innerText.endsWith("ms")`)
+	b.do(chromedp.Click("#try-go"))
+	b.until("results", `document.querySelectorAll("#try-results li").length === 4`)
+	stop()
+	check("dark")
+	b.theme("light")
+	check("light")
+	b.size(phone, 844)
+	check("phone")
+	b.theme("dark")
+	check("phone, dark")
+	s.stop()
+	b.until("disconnected", `document.getElementById("state").innerText === "Disconnected"`)
+	check("disconnected, dark")
+	b.forgive("net::ERR_", "Failed to load resource")
+	b.sound(s.url)
 }

@@ -7,8 +7,8 @@ import { onTheme, tone } from "./theme.js";
 const charts = [
   { key: "latency_ms", title: "Latency", unit: "ms", tone: "latency", top: 1 },
   { key: "throughput_pairs_s", title: "Throughput", unit: "pairs/s", tone: "throughput", top: 10 },
-  { key: "queue_wait_ms", title: "Queue wait", unit: "ms", tone: "queue", top: 1 },
-  { key: "tokenization_ms", title: "Tokenisation", unit: "ms", tone: "tokenize", top: 1 },
+  { key: "queue_wait_ms", title: "Queue wait", unit: "ms", tone: "queue", top: 0.1 },
+  { key: "tokenization_ms", title: "Tokenisation", unit: "ms", tone: "tokenize", top: 0.1 },
   { key: "inference_ms", title: "Inference", unit: "ms", tone: "inference", top: 1 },
   { key: "device_busy_pct", title: "Device busy", unit: "%", tone: "busy", top: 100 },
   { key: "cpu_usage_pct", title: "CPU", unit: "%", tone: "cpu", top: 100 },
@@ -143,10 +143,14 @@ function hideCursor(chart) {
   chart.plot.setCursor({ left: -10, top: -10 });
 }
 
-// pictures are for the export as PNG.
-export function pictures() {
-  return charts.map((chart) => ({
-    title: chart.title, value: withUnit(rows.at(-1)?.[chart.key], chart.unit), tone: chart.tone,
-    none: chart.none.textContent, canvas: chart.plot.ctx.canvas,
+// pictures draws the charts anew for the export as PNG, so many pixels to each
+// of width and height.
+export async function pictures(width, height) {
+  const data = (chart) => [rows.map((row) => row.time_ms / 1000), rows.map((row) => row[chart.key])];
+  const drawn = charts.map((chart) => ({
+    title: chart.title, value: withUnit(rows.at(-1)?.[chart.key], chart.unit), tone: chart.tone, none: chart.none.textContent,
+    plot: new uPlot({ ...options(chart, width, height), cursor: { show: false }, hooks: {} }, data(chart)),
   }));
+  await new Promise((resolve) => setTimeout(resolve)); // uPlot draws when nothing else runs
+  return drawn;
 }

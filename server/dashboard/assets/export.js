@@ -26,10 +26,12 @@ function save(blob, extension) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }
 
-const width = 560, height = 230, gap = 12, head = 128, columns = 2, scale = 2;
+const width = 560, height = 230, gap = 12, head = 128, columns = 2;
+const scale = devicePixelRatio; // which uPlot draws with
+const inner = { x: 8, y: 34, width: width - 16, height: height - 42 }; // a chart in its panel
 
 async function picture() {
-  const all = pictures();
+  const all = await pictures(inner.width, inner.height);
   const canvas = document.createElement("canvas");
   canvas.width = scale * (columns * (width + gap) + gap);
   canvas.height = scale * (head + Math.ceil(all.length / columns) * (height + gap));
@@ -62,8 +64,8 @@ function header(c) {
   cards.forEach((card, i) => {
     const x = gap + 4 + i * each;
     write(c, card.querySelector("h2").textContent, x, 66, 12, "quiet");
-    write(c, card.querySelector(".value").innerText, x, 90, 19, "text", 600);
-    write(c, [...card.querySelectorAll(".minor > div")].map((d) => d.innerText.replaceAll(/\s+/g, " ")).join("   "), x, 110, 12, "quiet");
+    write(c, [...card.querySelector(".value").childNodes].map((n) => n.textContent).join(" "), x, 90, 19, "text", 600);
+    write(c, [...card.querySelectorAll(".minor > div")].map((d) => [...d.childNodes].map((n) => n.textContent).join(" ")).join("   "), x, 110, 12, "quiet");
   });
 }
 
@@ -76,8 +78,7 @@ function panel(c, chart, x, y) {
   c.stroke();
   write(c, chart.title, x + 14, y + 24, 14, "text", 600);
   write(c, chart.value, x + width - 14, y + 24, 14, chart.tone, 600, "right");
-  const inner = { x: x + 8, y: y + 34, width: width - 16, height: height - 42 };
-  const by = Math.min(inner.width / chart.canvas.width, inner.height / chart.canvas.height);
-  c.drawImage(chart.canvas, inner.x, inner.y, chart.canvas.width * by, chart.canvas.height * by);
+  c.drawImage(chart.plot.ctx.canvas, x + inner.x, y + inner.y, inner.width, inner.height);
+  chart.plot.destroy();
   if (chart.none) write(c, chart.none, x + width / 2, y + height / 2, 12, "quiet", 400, "center");
 }

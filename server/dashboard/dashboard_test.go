@@ -1,0 +1,194 @@
+package dashboard
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// seconds makes a dashboard of a fake engine that has begun to sample, and a
+// function that makes a second pass.
+func seconds(t testing.TB) (*Dashboard, *fakeEngine, func()) {
+	t.Helper()
+	f := &fakeEngine{}
+	d, err := New(f, Options{Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.sampler.begin(context.Background(), time.Now())
+	return d, f, func() {
+		t.Helper()
+		f.pass(time.Second, 0)
+		if err := d.second(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func equal(t *testing.T, what string, got *float64, want float64) {
+	t.Helper()
+	if got == nil || math.Abs(*got-want) > 1e-3 {
+		t.Errorf("%s is %v, want %v", what, text(got), want)
+	}
+}
+
+func text(x *float64) any {
+	if x == nil {
+		return "nothing"
+	}
+	return *x
+}
+
+func TestRowOfASecond(t *testing.T) {
+	d, f, pass := seconds(t)
+	f.answer(100)
+	f.answer(200)
+	f.set(func(s *engine.Stats) { s.Busy += 250 * time.Millisecond; s.Overloaded++; s.TooLarge++; s.Waiting = 7 })
+	pass()
+	r := d.ring.entries[0].row
+	for what, pair := range map[string][2]any{
+		"latency": {r.LatencyMS, 150.0}, "inference": {r.InferenceMS, 90.0}, "tokenization": {r.TokenizationMS, 37.5},
+		"queue wait": {r.QueueWaitMS, 15.0}, "other": {r.OtherMS, 7.5}, "throughput": {r.ThroughputPairsS, 4.0},
+		"padding": {r.PaddingWastePct, 20.0}, "mean tokens": {r.MeanTokens, 40.0}, "busy": {r.DeviceBusyPct, 25.0},
+		"memory": {r.GPUMemoryMB, 4.0}, "peak": {r.GPUMemoryPeakMB, 5.0},
+	} {
+		equal(t, what, pair[0].(*float64), pair[1].(float64))
+	}
+	if r.Requests != 2 || r.Pairs != 4 || r.Refused != 2 || r.WaitingPairs != 7 || r.MaxTokens == nil || *r.MaxTokens != 50 {
+		t.Errorf("%+v", r)
+	}
+}
+
+// What was not measured is null, in JSON too, and never 0.
+func TestRowOfNothing(t *testing.T) {
+	d, f, pass := seconds(t)
+	f.noMemory = true
+	pass()
+	var row map[string]any
+	if err := json.Unmarshal(d.ring.entries[0].encoded, &row); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"latency_ms", "queue_wait_ms", "tokenization_ms", "inference_ms", "other_ms", "padding_waste_pct",
+		"mean_tokens", "max_tokens", "gpu_memory_mb", "gpu_utilization_pct"} {
+		if v, ok := row[key]; !ok || v != nil {
+			t.Errorf("%s is %v (there: %v)", key, v, ok)
+		}
+	}
+	if row["throughput_pairs_s"] != 0.0 || row["device_busy_pct"] != 0.0 {
+		t.Errorf("an idle second has %v pairs/s and is busy for %v %%", row["throughput_pairs_s"], row["device_busy_pct"])
+	}
+	s := d.ring.summary()
+	if s.State != "idle" || s.Latency.P50 != nil || s.Stages.Other != nil || s.PaddingWastePct != nil || s.MaxTokens != nil || s.Throughput.P50 != nil {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestRingKeepsTenMinutes(t *testing.T) {
+	d, f, pass := seconds(t)
+	f.answer(1000)
+	pass()
+	for range history - 1 {
+		f.answer(10)
+		pass()
+	}
+	s := d.ring.summary()
+	equal(t, "mean with the first", s.Latency.Mean, (1000+10*(history-1))/float64(history))
+	f.answer(10)
+	pass()
+	if len(d.ring.entries) != history {
+		t.Fatalf("%d rows", len(d.ring.entries))
+	}
+	s = d.ring.summary()
+	equal(t, "mean without it", s.Latency.Mean, 10)
+	equal(t, "window", &s.WindowS, history)
+	if s.Requests != history+1 {
+		t.Errorf("%d requests since the start", s.Requests)
+	}
+	for timing := range timings {
+		if d.ring.entries[0].after.Latency.Count != 2 || d.ring.values[timing].total != 0 {
+			t.Errorf("the window's values: %d", d.ring.values[timing].total) // the fake's histograms have none
+		}
+	}
+}
+
+func TestStagesAddUp(t *testing.T) {
+	d, f, pass := seconds(t)
+	for i := range 50 {
+		f.answer(float64(i) * 1.37)
+		pass()
+	}
+	s := d.ring.summary().Stages
+	if sum := *s.QueueWait + *s.Tokenization + *s.Inference + *s.Other; math.Abs(sum-100) > 1e-9 {
+		t.Errorf("%v %%", sum)
+	}
+	equal(t, "inference", s.Inference, 60)
+}
+
+func TestLanes(t *testing.T) {
+	d, f, pass := seconds(t)
+	f.set(func(s *engine.Stats) {
+		s.Lanes = []engine.Lane{{Shards: 4, Pairs: 20, Tokens: 900, ComputedTokens: 1000, Busy: 500 * time.Millisecond}}
+	})
+	pass()
+	lanes := d.ring.summary().Lanes
+	if len(lanes) != 1 || lanes[0].Shards != 4 || lanes[0].Pairs != 20 {
+		t.Fatalf("%+v", lanes)
+	}
+	equal(t, "busy", lanes[0].BusyPct, 50)
+	equal(t, "shard", lanes[0].ShardMS, 125)
+	equal(t, "padding", lanes[0].PaddingWastePct, 10)
+}
+
+func TestDistribution(t *testing.T) {
+	var d distribution
+	if d.percentile(50) != nil {
+		t.Error("a percentile of nothing")
+	}
+	early := []engine.Bucket{{Index: 3, Value: 1, Count: 2}, {Index: 9, Value: 5, Count: 2}}
+	d.add(early, 1)
+	equal(t, "P50", d.percentile(50), 3)
+	equal(t, "P95", d.percentile(95), 5)
+	d.add([]engine.Bucket{{Index: 5, Value: 2, Count: 3}}, 1)
+	d.add(early, -1)
+	equal(t, "P95 without the early ones", d.percentile(95), 2)
+	if d.total != 3 {
+		t.Errorf("%d values", d.total)
+	}
+}
+
+// A real engine's requests are in the figures, with percentiles that are those
+// of the requests to within 1 %.
+func TestRealEngine(t *testing.T) {
+	e := builtin(t)
+	d, err := New(e, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.sampler.begin(context.Background(), time.Now())
+	var least, most time.Duration = time.Hour, 0
+	longest := 0
+	for i := range 5 {
+		ranking, err := e.Rerank(context.Background(), "rotate log files", []string{strings.Repeat("log files are rotated ", 1+20*i), "an image viewer"}, engine.RerankOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		least, most = min(least, ranking.Timings.Latency), max(most, ranking.Timings.Latency)
+		longest = max(longest, ranking.Tokens)
+	}
+	if err := d.second(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	s := d.ring.summary()
+	p50, p95 := *s.Latency.P50, *s.Latency.P95
+	if p50 < 0.99*milliseconds(least) || p95 > 1.01*milliseconds(most) || p50 > p95 {
+		t.Errorf("P50 %v, P95 %v of latencies from %v to %v", p50, p95, least, most)
+	}
+	if s.MaxTokens == nil || *s.MaxTokens <= longest/2 || *s.MaxTokens > longest || s.State != "running" || len(s.Lanes) == 0 {
+		t.Errorf("%+v", s)
+	}
+}

@@ -170,10 +170,13 @@ def describe(run, pairs):
 
 
 def profile(work):
-    """What `mlxrank bench --profile` prints of the mixed set, None where the program has no such flag."""
-    binary = subjects.ROOT / "build" / "bin" / "mlxrank"
-    usage = subprocess.run([binary, "bench", "--help"], capture_output=True, text=True, check=True).stdout
-    if "--profile" not in usage:
-        return None
-    done = subprocess.run([binary, "bench", "--profile", "--json", "--model", work / "model"], capture_output=True, text=True, check=True)
-    return done.stdout
+    """The profile of a short benchmark by precision, as results.json has it."""
+    out = {}
+    for dtype in ("float32", "bfloat16"):
+        folder = work / "run" / f"profile-{dtype}"
+        command = [subjects.ROOT / "build" / "bin" / "mlxrank", "bench", "--profile", "--requests", "32", "--log-level", "warn"]
+        command += ["--model", work / "model", "--dtype", dtype, "--results", folder]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        (path,) = folder.glob("*.json")
+        out[dtype] = json.loads(path.read_text("utf-8"))["points"][0]["runs"][0]["profile"]
+    return out

@@ -171,11 +171,40 @@ def roofline(results):
     return text + table(["subject", "precision", "GFLOP/s", "peak", "share of peak"], reached) + stages(results["profile"])
 
 
-def stages(profile):
-    """Where mlxrank's time goes, as measured by its own profile; nothing where the program has none."""
-    if not profile:
-        return ""
-    return "\n\nBy stage, from `mlxrank bench --profile`:\n\n```json\n" + profile + "\n```"
+def stages(profiles):
+    """Where mlxrank's threads are, as its own profile tells."""
+    names = list(dict.fromkeys(p["name"] for profile in profiles.values() for p in profile["phases"]))
+    body = [[name, *(cell for profile in profiles.values() for cell in stage(profile, name))] for name in names]
+    rest = [[name, *(cell for profile in profiles.values() for cell in (percent(value(profile), profile), "-"))] for name, value in REST.items()]
+    head = ["work", *(cell for dtype in profiles for cell in (f"{dtype}, share", "GFLOP/s a thread"))]
+    executed = ", ".join(
+        f"{sum(p[k]['flops'] for k in WORK) / sum(p[k]['flops_needed'] for k in WORK):.3f} in {dtype}" for dtype, p in profiles.items()
+    )
+    return (
+        "\n\nBy stage, from `mlxrank bench --profile` after the rounds (a run of its own; bias and GELU are added to a product's results in registers):\n\n"
+        + table(head, body + rest)
+        + f"\n\nFloating-point operations executed per one needed: {executed}."
+    )
+
+
+WORK = ("products", "attention")
+REST = {
+    "between kernels": lambda p: p["pass_ms"] + p["helped_ms"] - sum(phase["ms"] for phase in p["phases"]),
+    "tokenising": lambda p: p["tokenizing_ms"],
+    "waiting": lambda p: max(0, p["lanes"] * p["busy_ms"] - p["pass_ms"] - p["helped_ms"]),
+}
+
+
+def percent(ms, profile):
+    return f"{100 * ms / (profile['lanes'] * profile['busy_ms'] + profile['tokenizing_ms']):.1f} %"
+
+
+def stage(profile, name):
+    """A class of work's share of the threads' time and its rate."""
+    phase = next((p for p in profile["phases"] if p["name"] == name), None)
+    if phase is None:
+        return "-", "-"
+    return percent(phase["ms"], profile), f"{phase['flops'] / phase['ms'] / 1e6:.0f}" if phase["flops"] else "-"
 
 
 def settings(results):

@@ -12,6 +12,7 @@ import sys
 
 sys.dont_write_bytecode = True
 
+import plot
 import report
 import subjects
 
@@ -42,6 +43,7 @@ def main():
         results = measure.run(args)
         path.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     report.write(results, args.out)
+    plot.write(results, args.out / "peers.png")
     print(f"peers: wrote {path}, peers.md and peers.png beside it", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""docs/peers.md and docs/peers.png, of docs/peers.json and nothing else."""
+"""docs/peers.md, of docs/peers.json and nothing else."""
 
 import statistics
 
@@ -9,10 +9,7 @@ PLAIN = "mlxrank plain graph"
 
 
 def write(results, folder):
-    import plot
-
     (folder / "peers.md").write_text(text(results), "utf-8")
-    plot.write(results, folder / "peers.png")
 
 
 def text(results):

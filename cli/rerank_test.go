@@ -212,10 +212,15 @@ func TestRerankFlags(t *testing.T) {
 	})
 	t.Run("dtype", func(t *testing.T) {
 		for _, dtype := range []string{"float16", "bfloat16"} {
-			got := rerankJSON(t, "", append([]string{"--dtype", dtype, "--model", model, "--query", "city"}, passages...)...)
+			got := rerankJSON(t, "", append([]string{"--dtype", dtype, "--log-level", "error", "--model", model, "--query", "city"}, passages...)...)
 			if got.Run.DType != dtype {
 				t.Errorf("dtype %q, want %q", got.Run.DType, dtype)
 			}
+		}
+		// No processor has kernels for float16.
+		r := mustRun(t, "", append([]string{"rerank", "--dtype", "float16", "--device", "cpu", "--model", model, "--query", "city"}, passages...)...)
+		if !strings.Contains(r.errOut, "float32 is faster") {
+			t.Errorf("float16 on the CPU is not warned of: %q", r.errOut)
 		}
 	})
 	t.Run("log", func(t *testing.T) {

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -23,13 +24,8 @@ func TestBuiltinInBFloat16(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
 	result, err := e.Score(context.Background(), pairs)
-	if err != nil {
+	if err := errors.Join(err, e.Close()); err != nil { // closed, it logs no more
 		t.Fatal(err)
 	}
 	off, tau := worst(result.Logits, want)/deviation(want), stat.Kendall(float64s(result.Logits), float64s(want), nil)

@@ -217,14 +217,21 @@ func TestEmptyPage(t *testing.T) {
 	b.sound(s.url)
 }
 
-func TestUnderLoad(t *testing.T) {
+// openUnderLoad opens the page of an engine that ranks so many documents at a
+// time until stop, and waits for the first figures.
+func openUnderLoad(t *testing.T, documents int) (b *tab, s *testServer, stop func()) {
 	e := builtin(t)
-	s := serve(t, e, "127.0.0.1:0", "")
-	b := openBrowser(t)
+	s = serve(t, e, "127.0.0.1:0", "")
+	b = openBrowser(t)
 	b.theme("light")
 	b.open(s)
-	stop := load(t, e, 20)
+	stop = load(t, e, documents)
 	b.until("latency", `document.querySelector("#card-latency_ms .value").innerText.endsWith("ms")`)
+	return b, s, stop
+}
+
+func TestUnderLoad(t *testing.T) {
+	b, s, stop := openUnderLoad(t, 20)
 	moving := []string{"latency_ms", "throughput_pairs_s", "queue_wait_ms", "tokenization_ms", "inference_ms", "device_busy_pct", "cpu_usage_pct", "gpu_memory_mb", "padding_waste_pct"}
 	before := make(map[string]int)
 	for _, key := range moving {
@@ -332,13 +339,7 @@ func TestTryIt(t *testing.T) {
 }
 
 func TestExports(t *testing.T) {
-	e := builtin(t)
-	s := serve(t, e, "127.0.0.1:0", "")
-	b := openBrowser(t)
-	b.theme("light")
-	b.open(s)
-	stop := load(t, e, 10)
-	b.until("latency", `document.querySelector("#card-latency_ms .value").innerText.endsWith("ms")`)
+	b, s, stop := openUnderLoad(t, 10)
 	b.do(chromedp.Sleep(2 * time.Second))
 	stop()
 	for id, check := range map[string]func([]byte) error{

@@ -76,8 +76,8 @@ func TestUsage(t *testing.T) {
 		args  string
 		words []string
 	}{
-		{"no command", "", []string{"no command", "rerank, score, tokenize, model, bench, serve, doctor, completion, man, version"}},
-		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, model, bench, serve, doctor, completion, man, version"}},
+		{"no command", "", []string{"no command", "rerank, score, tokenize, model, bench, serve, doctor, env, completion, man, version"}},
+		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, model, bench, serve, doctor, env, completion, man, version"}},
 		{"unknown topic", "help rank", []string{"rank"}},
 		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},
 		{"unknown flag", "rerank --frob 1 d", []string{"rerank has no flag --frob", "rerank --help"}},
@@ -120,6 +120,7 @@ func TestUsage(t *testing.T) {
 		{"unknown flag of show", "model show a/b --frob", []string{"show has no flag --frob", "mlxrank model show --help"}},
 		{"argument of list", "model list x", []string{`no argument "x"`}},
 		{"nothing to verify", "model verify", []string{"model verify needs one REF"}},
+		{"argument of env", "env x", []string{`no argument "x"`}},
 		{"argument of version", "version x", []string{`no argument "x"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

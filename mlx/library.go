@@ -49,23 +49,37 @@ var loaded = struct {
 func Load(path string) (*Library, error) {
 	loaded.Lock()
 	defer loaded.Unlock()
-	var tried []string
+	file, tried, err := find(path)
+	if err != nil {
+		return nil, err
+	}
+	l, err := load(file, tried)
+	if err != nil {
+		return nil, &LoadError{Tried: append(tried, file+": refused"), Err: err}
+	}
+	return l, nil
+}
+
+// Find is the file that Load would open, free of links. It opens nothing, so
+// that the file may still be refused.
+func Find(path string) (string, error) {
+	file, _, err := find(path)
+	return file, err
+}
+
+// find is Find, and why each place before it was not taken.
+func find(path string) (file string, tried []string, err error) {
 	for _, candidate := range candidates(path) {
 		file, err := existing(candidate)
-		if errors.Is(err, fs.ErrNotExist) {
-			tried = append(tried, candidate+": no such file")
-			continue
+		switch {
+		case err == nil:
+			return file, tried, nil
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", nil, &LoadError{Tried: append(tried, candidate+": refused"), Err: err}
 		}
-		var l *Library
-		if err == nil {
-			l, err = load(file, tried)
-		}
-		if err != nil {
-			return nil, &LoadError{Tried: append(tried, candidate+": refused"), Err: err}
-		}
-		return l, nil
+		tried = append(tried, candidate+": no such file")
 	}
-	return nil, &LoadError{Tried: tried}
+	return "", nil, &LoadError{Tried: tried}
 }
 
 // existing is the file that path names, free of links and relative parts.

@@ -117,6 +117,26 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
+// TestFind finds what Load loads, and what it would refuse too.
+func TestFind(t *testing.T) {
+	if got, err := Find(""); err != nil || got != library(t).Info().Path {
+		t.Errorf("got %q, %v; Load takes %q", got, err, library(t).Info().Path)
+	}
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "text.so"), filepath.Join(dir, "link.so")
+	if err := errors.Join(os.WriteFile(file, []byte("no library"), 0o600), os.Symlink(file, link)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Find(link); err != nil || got != file {
+		t.Errorf("got %q, %v, want %q", got, err, file)
+	}
+	t.Setenv(LibraryEnv, filepath.Join(dir, "none.so"))
+	var loadError *LoadError
+	if got, err := Find(""); !errors.As(err, &loadError) || len(loadError.Tried) != 1 || got != "" {
+		t.Errorf("got %q, %v, want a LoadError that has tried one path", got, err)
+	}
+}
+
 func TestEveryTriedPathIsNamed(t *testing.T) {
 	err := &LoadError{Tried: []string{"/a: no such file", "/b: no such file"}}
 	for _, want := range []string{libraryFile, "/a", "/b", LibraryEnv, "make build"} {

@@ -112,6 +112,10 @@ func checkDir(path string) error {
 	return nil
 }
 
+// BuiltinDir is the directory of Builtin's encoder, as Open finds it. Its files
+// have not been looked at.
+func BuiltinDir() (string, error) { return findBuiltin() }
+
 // findBuiltin returns the directory of Builtin's encoder. The environment
 // variable is binding; without it the first place that exists is taken.
 func findBuiltin() (string, error) {

@@ -51,12 +51,20 @@ func TestSearchOrder(t *testing.T) {
 	}
 	dir := filepath.Dir(exe)
 	got := candidates("")
-	beside, tree, brew := filepath.Join(dir, libraryFile), filepath.Join("build", "lib", libraryFile), "/brew/opt/mlxrank/lib/"+libraryFile
-	if got[0] != beside {
-		t.Errorf("first is %s, want %s", got[0], beside)
-	}
-	if i, j := index(got, tree), index(got, brew); i < 1 || j < i {
-		t.Errorf("build tree at %d, Homebrew at %d in %q", i, j, got)
+	last := -1
+	for _, want := range []string{
+		filepath.Join(dir, libraryFile),
+		filepath.Join(filepath.Dir(dir), "lib", libraryFile),
+		filepath.Join(filepath.Dir(dir), "lib", "mlxrank", libraryFile),
+		filepath.Join("build", "lib", libraryFile),
+		"/brew/opt/mlxrank/lib/mlxrank/" + libraryFile,
+		"/brew/opt/mlxrank/lib/" + libraryFile,
+	} {
+		at := index(got, want)
+		if at <= last {
+			t.Errorf("%s is at %d, want it after %d in %q", want, at, last, got)
+		}
+		last = at
 	}
 	t.Setenv(LibraryEnv, "/from/env.so")
 	if got := candidates(""); len(got) != 1 || got[0] != "/from/env.so" {

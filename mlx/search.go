@@ -27,6 +27,7 @@ func candidates(explicit string) []string {
 		dir := filepath.Dir(exe)
 		add(dir)
 		add(dir, "..", "lib")
+		add(dir, "..", "lib", "mlxrank") // an installed prefix
 		if runtime.GOOS == "darwin" { // Contents/MacOS/PROGRAM of an app bundle
 			add(dir, "..", "Frameworks")
 			add(dir, "..", "Resources")
@@ -36,6 +37,7 @@ func candidates(explicit string) []string {
 		add(tree, "build", "lib")
 	}
 	for _, prefix := range homebrewPrefixes() {
+		add(prefix, "opt", "mlxrank", "lib", "mlxrank")
 		add(prefix, "opt", "mlxrank", "lib")
 		add(prefix, "lib")
 	}

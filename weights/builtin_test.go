@@ -3,6 +3,8 @@ package weights
 import (
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/weights/weightstest"
@@ -72,7 +74,13 @@ func TestBuiltinPlaces(t *testing.T) {
 	}
 	inTree := filepath.Join(root, "build", "models", "all-MiniLM-L6-v2")
 	wantError(t, err, inTree, filepath.Join(filepath.Dir(exe), "models", "all-MiniLM-L6-v2"),
-		filepath.Join(filepath.Dir(filepath.Dir(exe)), "models", "all-MiniLM-L6-v2"), "make build", BuiltinEnv)
+		filepath.Join(filepath.Dir(filepath.Dir(exe)), "models", "all-MiniLM-L6-v2"),
+		filepath.Join(filepath.Dir(filepath.Dir(exe)), "share", "mlxrank", "models", "all-MiniLM-L6-v2"), "make build", BuiltinEnv)
+
+	bundled := filepath.Join(filepath.Dir(filepath.Dir(exe)), "Resources", "mlxrank", "models", "all-MiniLM-L6-v2")
+	if got := strings.Contains(err.Error(), bundled); got != (runtime.GOOS == "darwin") {
+		t.Errorf("the Resources of a bundle are looked in: %v, on %s", got, runtime.GOOS)
+	}
 
 	weightstest.Write(t, inTree, tinySpec())
 	if got, err := findBuiltin(); err != nil || got != inTree {

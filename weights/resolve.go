@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/mlxrank/mlxrank/weights/hub"
@@ -139,7 +140,8 @@ func findBuiltin() (string, error) {
 }
 
 // builtinPlaces lists where Builtin's encoder may lie: beside the executable,
-// one above it, and in the build tree of the module the process runs in.
+// one above it, in the prefix or app bundle that the executable is installed in,
+// and in the build tree of the module the process runs in.
 func builtinPlaces() ([]string, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -149,9 +151,14 @@ func builtinPlaces() ([]string, error) {
 		return nil, err
 	}
 	bin := filepath.Dir(exe)
+	above := filepath.Dir(bin)
 	dirs := []string{
 		filepath.Join(bin, "models", builtinEncoder),
-		filepath.Join(filepath.Dir(bin), "models", builtinEncoder),
+		filepath.Join(above, "models", builtinEncoder),
+		filepath.Join(above, "share", "mlxrank", "models", builtinEncoder),
+	}
+	if runtime.GOOS == "darwin" { // Contents/MacOS/PROGRAM of an app bundle
+		dirs = append(dirs, filepath.Join(above, "Resources", "mlxrank", "models", builtinEncoder))
 	}
 	wd, err := os.Getwd()
 	if err != nil {

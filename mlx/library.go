@@ -42,10 +42,12 @@ var loaded = struct {
 
 // Load opens libmlxrank and checks that it, the libmlx beside it and this
 // package fit together. An empty path searches: the file named by the
-// environment variable MLXRANK_LIBRARY, else the folder of the executable and
-// the lib folder beside it, the Frameworks and Resources of an app bundle, the
-// build folder of the source tree, and Homebrew's prefix. The first file found
-// is the one used: if it is refused, that is the error, a [*LoadError].
+// environment variable MLXRANK_LIBRARY, else the folder of the executable, the
+// folders ../lib and ../lib/mlxrank from there, Frameworks and Resources of an
+// app bundle, the build folder of the source tree (in a program built without
+// -trimpath), and Homebrew's prefix. The first file found is the one used: if it
+// is refused, or there is none, that is the error, a [*LoadError]. A file loaded
+// before gives the same Library again.
 func Load(path string) (*Library, error) {
 	loaded.Lock()
 	defer loaded.Unlock()

@@ -44,6 +44,9 @@ test-go:
 	go vet ./...
 	$(PYTHON) -B -m unittest discover -s scripts/peers
 	go test -race ./...
+	@# A module of its own keeps its search library out of the program's.
+	go -C examples/rag mod tidy -diff
+	eval "$$(build/bin/mlxrank env)" && go -C examples/rag vet ./... && go -C examples/rag test -race ./...
 	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1
 	go test ./server -run '^TestLoad$$' -load-time 20s -count 1
 	@# The plain graph is what Metal runs: it is held against PyTorch too.

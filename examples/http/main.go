@@ -1,0 +1,156 @@
+// Command http is a web server of one's own with a route that ranks passages:
+// one engine for all requests, whose pairs share batches.
+//
+//	go run ./examples/http &
+//	curl -s 127.0.0.1:8080/rank -d '{"query": "resize photos", "passages": ["A mail reader.", "An image editor."]}'
+//
+// For the APIs of text-embeddings-inference, Jina and Cohere, with limits and
+// metrics, mount package server's Handler in its place.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // so that a second signal ends the program at once
+	listener, err := net.Listen("tcp", "127.0.0.1:8080")
+	if err == nil {
+		err = run(ctx, listener, engine.Config{
+			Model: "builtin",
+			// What waits for longer than clients do is work for nobody. This is some
+			// ten seconds of two cores; what comes on top of it is refused.
+			QueueTokens: 100_000,
+		})
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// run serves until ctx ends. It ends in the order in which things depend on one
+// another: first the server, which waits for handlers, then the engine that they
+// use.
+func run(ctx context.Context, listener net.Listener, config engine.Config) (err error) {
+	e, err := engine.Open(ctx, config)
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+
+	mux := http.NewServeMux()
+	mux.Handle("POST /rank", rank(e))
+	mux.Handle("GET /healthy", healthy(e))
+	srv := &http.Server{Handler: mux, ReadTimeout: 10 * time.Second, WriteTimeout: 10*time.Second + answerTimeout}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	err = srv.Shutdown(drain)
+	if errors.Is(err, context.DeadlineExceeded) {
+		// Closing the connections ends their requests' contexts, which frees
+		// their handlers.
+		err = errors.Join(err, srv.Close())
+	}
+	return err
+}
+
+const (
+	maxBody       = 1 << 20 // bytes
+	answerTimeout = 30 * time.Second
+	drainTimeout  = 20 * time.Second
+)
+
+type request struct {
+	Query    string   `json:"query"`
+	Passages []string `json:"passages"`
+}
+
+type item struct {
+	Passage int     `json:"passage"` // index in the request
+	Score   float32 `json:"score"`
+}
+
+// rank answers with the request's passages, best first.
+func rank(e *engine.Engine) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var req request
+		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&req); err != nil {
+			status := http.StatusBadRequest
+			if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+				status = http.StatusRequestEntityTooLarge
+			}
+			http.Error(w, err.Error(), status)
+			return
+		}
+		if req.Query == "" || len(req.Passages) == 0 {
+			http.Error(w, "query and passages are needed", http.StatusUnprocessableEntity)
+			return
+		}
+		// The context ends when the client goes away, too. Pairs that wait are
+		// dropped then, and nobody waits for those that are running.
+		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+		defer cancel()
+		ranking, err := e.Rerank(ctx, req.Query, req.Passages, engine.RerankOptions{})
+		if err != nil {
+			fail(w, err)
+			return
+		}
+		items := make([]item, len(ranking.Items))
+		for i, ranked := range ranking.Items {
+			items[i] = item{Passage: ranked.Index, Score: ranked.Score}
+		}
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(items); err != nil {
+			log.Print("answer: ", err)
+		}
+	})
+}
+
+// healthy tells a load balancer whether the engine answers.
+func healthy(e *engine.Engine) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := e.Healthy(r.Context()); err != nil {
+			fail(w, err)
+		}
+	})
+}
+
+// fail answers with the status that an error of the engine means to a client.
+func fail(w http.ResponseWriter, err error) {
+	switch {
+	case errors.Is(err, context.Canceled): // by a client that is gone
+	case errors.Is(err, engine.ErrOverloaded):
+		// Nothing of the request was executed, so that it can be sent again.
+		w.Header().Set("Retry-After", "1") // seconds
+		http.Error(w, "too much to do; try again later", http.StatusServiceUnavailable)
+	case errors.Is(err, context.DeadlineExceeded):
+		http.Error(w, "it took too long", http.StatusGatewayTimeout)
+	case errors.Is(err, engine.ErrTooLarge):
+		http.Error(w, "too many passages; split the request", http.StatusRequestEntityTooLarge)
+	case errors.Is(err, engine.ErrText):
+		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+	case errors.Is(err, engine.ErrClosed), errors.Is(err, engine.ErrUnhealthy):
+		http.Error(w, "out of service", http.StatusServiceUnavailable)
+	default:
+		log.Print("rank: ", err)
+		http.Error(w, "internal error", http.StatusInternalServerError)
+	}
+}

@@ -4,10 +4,49 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
 )
+
+// A model of the hub is downloaded the first time, which Progress tells about.
+func ExampleOpen() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	defer cancel()
+	config := engine.Config{
+		Model:     "./my-model",
+		MaxLength: 256, // tokens of a query and a document together
+		Progress: func(p weights.Progress) {
+			fmt.Fprintf(os.Stderr, "%s: %d of %d bytes\n", p.File, p.Done, p.Total)
+		},
+		Logger: zerolog.New(os.Stderr).Level(zerolog.WarnLevel),
+	}
+	e, err := engine.Open(ctx, config)
+	if errors.Is(err, fs.ErrNotExist) {
+		fmt.Println("there is no ./my-model; taking builtin")
+		config.Model = weights.Builtin
+		e, err = engine.Open(ctx, config)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+	info := e.Info()
+	fmt.Println(info.Model, info.MaxLength, info.Activation)
+	if err := e.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// there is no ./my-model; taking builtin
+	// builtin 256 sigmoid
+}
 
 func ExampleEngine_Rerank() {
 	ctx := context.Background()
@@ -15,28 +54,55 @@ func ExampleEngine_Rerank() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	ranking, err := e.Rerank(ctx, "edit photos", []string{
+	documents := []string{
 		"A command line calculator with arbitrary precision.",
 		"An image editor for retouching photographs and drawing.",
-	}, engine.RerankOptions{})
+	}
+	ranking, err := e.Rerank(ctx, "edit photos", documents, engine.RerankOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	for _, item := range ranking.Items {
-		fmt.Println("document", item.Index)
+		fmt.Println(documents[item.Index])
 	}
 	if err := e.Close(); err != nil {
 		log.Fatal(err)
 	}
 	// Output:
-	// document 1
-	// document 0
+	// An image editor for retouching photographs and drawing.
+	// A command line calculator with arbitrary precision.
+}
+
+// A document that is longer than the model takes can be scored in parts, the
+// best of which counts. Explain finds its best sentence.
+func ExampleEngine_Rerank_long() {
+	ctx := context.Background()
+	e, err := engine.Open(ctx, engine.Config{Model: "builtin"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	manual := strings.Repeat("The calculator works with numbers of any size. ", 100) +
+		"Its plug-in for the image editor retouches photographs. " +
+		strings.Repeat("Results can be printed. ", 100)
+	ranking, err := e.Rerank(ctx, "edit photos", []string{manual}, engine.RerankOptions{Long: engine.Window, Explain: true})
+	if err != nil {
+		log.Fatal(err)
+	}
+	best := ranking.Items[0].Best
+	fmt.Println(manual[best.Start:best.End])
+	fmt.Println("parts scored:", ranking.Items[0].Window.Count)
+	if err := e.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// Its plug-in for the image editor retouches photographs.
+	// parts scored: 4
 }
 
 // Score is safe from any number of goroutines: their pairs share batches.
 func ExampleEngine_Score() {
 	ctx := context.Background()
-	e, err := engine.Open(ctx, engine.Config{Model: "builtin", QueueTokens: 100_000})
+	e, err := engine.Open(ctx, engine.Config{Model: "builtin"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -44,12 +110,7 @@ func ExampleEngine_Score() {
 		{Query: "edit photos", Document: "An image editor for retouching photographs."},
 		{Query: "edit photos", Document: "A mail reader for the terminal."},
 	})
-	switch {
-	case errors.Is(err, engine.ErrOverloaded):
-		log.Fatal("too much to do; try again later")
-	case errors.Is(err, engine.ErrTooLarge):
-		log.Fatal("too many pairs at once; split them")
-	case err != nil:
+	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println("the first scores higher:", result.Scores[0] > result.Scores[1])
@@ -63,6 +124,90 @@ func ExampleEngine_Score() {
 	// the first scores higher: true
 	// the stages add up: true
 	// pairs executed: 2
+}
+
+// A queue bounds how long requests wait. What finds no room is refused at once,
+// with nothing of it executed, and can come again; what is larger than the whole
+// queue never fits.
+func ExampleEngine_Score_overloaded() {
+	ctx := context.Background()
+	e, err := engine.Open(ctx, engine.Config{Model: "builtin", QueueTokens: 100})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pair := engine.Pair{Query: "edit photos", Document: "An image editor for retouching photographs."}
+
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for wait := time.Millisecond; ; wait *= 2 {
+				_, err := e.Score(ctx, []engine.Pair{pair})
+				if !errors.Is(err, engine.ErrOverloaded) {
+					if err != nil {
+						log.Fatal(err)
+					}
+					return
+				}
+				time.Sleep(wait)
+			}
+		})
+	}
+	callers.Wait()
+	fmt.Println("requests answered:", e.Stats().Requests)
+
+	_, err = e.Score(ctx, []engine.Pair{pair, {Query: pair.Query, Document: strings.Repeat("photo ", 100)}})
+	fmt.Println("is too large:", errors.Is(err, engine.ErrTooLarge))
+	if err := e.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// requests answered: 8
+	// is too large: true
+}
+
+// A context that ends frees its caller at once.
+func ExampleEngine_Score_cancelled() {
+	e, err := engine.Open(context.Background(), engine.Config{Model: "builtin"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	pairs := make([]engine.Pair, 1000)
+	for i := range pairs {
+		pairs[i] = engine.Pair{Query: "edit photos", Document: fmt.Sprintf("%d %s", i, strings.Repeat("photo ", 400))}
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	_, err = e.Score(ctx, pairs)
+	fmt.Println(errors.Is(err, context.DeadlineExceeded))
+	if err := e.Close(); err != nil { // waits for the batches that are running, not for the rest
+		log.Fatal(err)
+	}
+	_, err = e.Score(context.Background(), pairs)
+	fmt.Println(errors.Is(err, engine.ErrClosed))
+	// Output:
+	// true
+	// true
+}
+
+// Two models can be compared by what they see of a pair.
+func ExampleEngine_Tokenize() {
+	ctx := context.Background()
+	e, err := engine.Open(ctx, engine.Config{Model: "builtin"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	tokens, err := e.Tokenize(ctx, []engine.Pair{{Query: "edit photos", Document: "An image editor."}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(tokens[0].IDs)
+	fmt.Println(tokens[0].TypeIDs)
+	if err := e.Close(); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// [101 10086 7760 102 2019 3746 3559 1012 102]
+	// [0 0 0 0 1 1 1 1 1]
 }
 
 // A file too large for memory goes through in windows. While one executes the

@@ -31,7 +31,7 @@
  * Threads. Any thread may make any call at any time. Calls on one ranker that
  * come at once share batches, so that one ranker serves a whole app. Calls wait
  * for their result: keep them off a thread that must not wait. Callbacks may
- * call the library, but must not close their ranker or open another.
+ * call the library, but must not close a ranker.
  *
  * Processes. The library holds a Go runtime, which does not survive fork without
  * exec. It adds handlers for signals such as SIGSEGV that call the handlers
@@ -109,7 +109,7 @@ typedef struct mlxr_text {
 typedef void (*mlxr_log)(void *context, int32_t level, const char *json, int64_t bytes);
 
 /* How far a call is: bytes of the file that mlxr_open is downloading, else pairs.
- * Called on the thread that made the call, at most some twenty times a second. */
+ * Called on the thread that made the call, between batches. */
 typedef void (*mlxr_progress)(void *context, int64_t done, int64_t total);
 
 /* What to open. */

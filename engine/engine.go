@@ -22,6 +22,7 @@ type Config struct {
 	MaxLength  int    // tokens of a pair, at least 3; 0 is the model's own
 	Activation string // "auto", "raw" or "sigmoid"
 	Label      string // of several, by name or number: the one whose logit makes the score
+	BuiltinDir string // directory of the encoder of "builtin"; "" searches
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
 	Threads    int    // CPU shards at work at once; 0 is one per processor
 	Logger     zerolog.Logger

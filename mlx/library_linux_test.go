@@ -59,7 +59,7 @@ func TestOtherMLXVersionIsRefused(t *testing.T) {
 }
 
 func TestMissingLibmlxIsNamed(t *testing.T) {
-	alone := filepath.Join(t.TempDir(), libraryFile)
+	alone := filepath.Join(t.TempDir(), LibraryFile)
 	copyFile(t, library(t).Info().Path, alone)
 	out, err := loadElsewhere(t, alone)
 	if err == nil {
@@ -92,7 +92,7 @@ func TestBundledMetallibIsFound(t *testing.T) {
 	metallib := filepath.Join(resources, "mlx.metallib")
 	expect := func(want string) {
 		t.Helper()
-		out, err := loadElsewhere(t, filepath.Join(frameworks, libraryFile))
+		out, err := loadElsewhere(t, filepath.Join(frameworks, LibraryFile))
 		if err != nil || !strings.Contains(out, fmt.Sprintf("metallib %q\n", want)) {
 			t.Errorf("want metallib %q: %v\n%s", want, err, out)
 		}

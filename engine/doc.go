@@ -16,6 +16,20 @@
 // batch's requests get the cause and the session is opened anew, once; see
 // [Engine.Healthy].
 //
+// A program that uses this package is linked with a tokenizer library and loads
+// libmlxrank; the command "mlxrank env" prints the environment for both, and docs/go.md
+// shows a whole program and how to ship one. It needs cgo.
+//
 // The package never writes to the standard streams and never logs a text. Its
 // log events are described by [EventsSchema].
+//
+// # Compatibility
+//
+// The module follows semantic versioning. Up to v1 a minor version may change
+// this API, and CHANGELOG.md says how to follow it; a patch version only adds.
+// What may always be added is fields of structs, so that composite literals are
+// to name theirs, and constants. Errors are told apart by errors.Is and the
+// variables below; their texts may change. Scores may differ between versions,
+// devices and number formats in the last digits: those of float32 are within
+// 1e-4 standard deviations of PyTorch's logits.
 package engine

@@ -12,8 +12,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Config says which model runs where, and how. Empty strings and zeros mean
-// the default.
+// Config says which model runs where, and how. Model is needed; for all else
+// empty strings and zeros mean the default, and the zero Logger logs nothing.
 type Config struct {
 	Model      string // "builtin", a directory, or a model of the Hugging Face hub: org/name[@revision]
 	Adapter    string // directory of a PEFT LoRA adapter to merge, "" for none
@@ -30,7 +30,8 @@ type Config struct {
 	TokenizerWorkers int // 0 is one per processor
 	// MaxBatch and MaxBatchTokens bound a batch: its pairs, and the tokens
 	// computed for it, padding included. A batch has room for one pair of
-	// MaxLength at least.
+	// MaxLength at least. 0 is 256 pairs, and 2,048 tokens on the CPU or 16,384 on
+	// a GPU.
 	MaxBatch       int
 	MaxBatchTokens int
 	// Policy is when a batch is made of the pairs that wait: "continuous" (the
@@ -45,7 +46,8 @@ type Config struct {
 	// speed, and there is none of a GPU.
 	Profile bool
 	// QueueTokens is how many tokens the requests at work may have in all. For a
-	// pair not yet tokenised the most it can have is counted.
+	// pair not yet tokenised the most it can have is counted. What is beyond it is
+	// refused with ErrOverloaded. 0 is 16,777,216: 32,768 pairs of 512 tokens.
 	QueueTokens int
 	// CacheLimit is how many bytes of freed buffers MLX keeps for reuse: 0 is
 	// 512 MiB on a GPU and MLX's own limit, 32 MiB, on the CPU; a negative number
@@ -64,7 +66,8 @@ type Config struct {
 	Progress func(weights.Progress)
 }
 
-// A Pair is one query and one document.
+// A Pair is one query and one document, in UTF-8. Bytes that are not, and NUL,
+// count as U+FFFD. Either may be empty.
 type Pair struct {
 	Query    string
 	Document string
@@ -72,7 +75,7 @@ type Pair struct {
 
 // A Result holds the scores of one request.
 type Result struct {
-	Scores         []float32 // after the activation, in the order of the pairs
+	Scores         []float32 // after the activation, in the order of the pairs; 0 to 1 if that is sigmoid
 	Logits         []float32 // as the classifier gave them, in the same order
 	Timings        Timings
 	Truncated      int // pairs that were longer than the maximum length

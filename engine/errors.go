@@ -2,6 +2,7 @@ package engine
 
 import "errors"
 
+// Errors that callers may want to tell apart, by errors.Is.
 var (
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("engine: closed")

@@ -6,7 +6,7 @@ import "fmt"
 // length.
 type Truncation string
 
-// TruncateRight is the default. Both count tokens "longest first": the longer
+// TruncateRight is the default. It and TruncateLeft count tokens "longest first": the longer
 // text gives way until both are as long, then both do.
 const (
 	TruncateRight Truncation = "right" // the ends are cut off

@@ -60,7 +60,8 @@ type Ranking struct {
 	Result
 }
 
-// Rerank scores the documents against the query and sorts them, best first.
+// Rerank scores the documents against the query and sorts them, best first. Its
+// errors are those of Score.
 func (e *Engine) Rerank(ctx context.Context, query string, documents []string, opts RerankOptions) (*Ranking, error) {
 	if opts.Long != "" && opts.Long != Truncate && opts.Long != Window {
 		return nil, fmt.Errorf("engine: long documents %q is none of %s, %s", opts.Long, Truncate, Window)

@@ -9,7 +9,8 @@ import (
 )
 
 // Score scores the pairs, in their order. What does not fit is cut off at the
-// end.
+// end. The error is one of this package's, such as ErrOverloaded, or that of ctx;
+// there are no scores then.
 func (e *Engine) Score(ctx context.Context, pairs []Pair) (*Result, error) {
 	return e.ScoreWith(ctx, pairs, ScoreOptions{})
 }

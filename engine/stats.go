@@ -27,7 +27,7 @@ type Stats struct {
 	GridTokens     int64 // with each pair rounded up to the grid of widths
 	ComputedTokens int64 // with all padding
 
-	PairsByTokens []int64 // executed pairs by how many real tokens they have
+	PairsByTokens []int64 // [n] is how many of the executed pairs have n real tokens
 
 	Live     int // requests at work
 	Waiting  int // tokenised pairs without a batch

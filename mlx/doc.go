@@ -7,4 +7,9 @@
 // goroutine locked to its own OS thread, one for the library and one for each
 // [Session], because MLX ties what it does to the thread that does it. All
 // methods may be called from any goroutine.
+//
+// This is the lower level of package engine, for programs that have token ids.
+// It needs no cgo. Its API follows the rules of package engine's; besides,
+// libmlxrank must be of the same version as the module, which Load checks by the
+// number of its ABI.
 package mlx

@@ -6,6 +6,7 @@ import (
 	"strings"
 )
 
+// Errors that callers may want to tell apart, by errors.Is.
 var (
 	// ErrClosed is returned by every method of a closed Session.
 	ErrClosed = errors.New("mlx: session is closed")

@@ -6,4 +6,10 @@
 // made of, and is scored by the engine. Whatever refuses it on that way answers
 // in the error shape of the call's own API, and nothing of it is executed.
 // Texts are never logged.
+//
+// A program of one's own mounts [Server.Handler], or calls [Server.Serve]. The Go
+// API follows the rules of package engine's. That of HTTP is described by
+// docs/server.md and the OpenAPI document at /openapi.json: requests that are
+// answered today are answered by later versions, with the same fields and
+// perhaps more.
 package server

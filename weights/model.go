@@ -5,6 +5,9 @@
 // a model on the Hugging Face hub (org/name[@revision]), or "builtin".
 // Everything read is checked before it is used: what a file claims is compared
 // with what the file holds, and no allocation is sized by a claim.
+//
+// Package engine uses it; it is for programs that load models for something
+// else. It needs no cgo, and its API follows the rules of package engine's.
 package weights
 
 import (

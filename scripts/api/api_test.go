@@ -104,24 +104,24 @@ func (l *lister) text(node any) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-// values lists constants with what they are, variables with their types where
-// these are written down.
+// values lists variables and constants, with their types where these are written
+// down. Constants of a type have their values, as words of the API; others, such
+// as the version, may change them.
 func (l *lister) values(kind string, groups []*doc.Value) {
 	for _, group := range groups {
 		for _, spec := range group.Decl.Specs {
 			value := spec.(*ast.ValueSpec)
 			for i, name := range value.Names {
-				if !name.IsExported() {
-					continue
-				}
 				line := kind + " " + name.Name
 				if value.Type != nil {
 					line += " " + l.text(value.Type)
 				}
-				if kind == "const" && i < len(value.Values) {
+				if kind == "const" && i < len(value.Values) && value.Type != nil {
 					line += " = " + l.text(value.Values[i])
 				}
-				l.add(line)
+				if name.IsExported() {
+					l.add(line)
+				}
 			}
 		}
 	}

@@ -1,7 +1,7 @@
 // Package cli is the command line of mlxrank: flags in, text and JSON out.
 //
-// Commands, flags, names in JSON, where output goes and exit statuses follow the
-// rules of package engine's API; the texts meant for people may change.
+// Commands, flags, names in JSON, where output goes and exit statuses are kept as
+// package engine's API is; texts and tables for people may change.
 package cli
 
 import (

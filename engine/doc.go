@@ -25,11 +25,10 @@
 //
 // # Compatibility
 //
-// The module follows semantic versioning. Up to v1 a minor version may change
-// this API, and CHANGELOG.md says how to follow it; a patch version only adds.
-// What may always be added is fields of structs, so that composite literals are
-// to name theirs, and constants. Errors are told apart by errors.Is and the
-// variables below; their texts may change. Scores may differ between versions,
-// devices and number formats in the last digits: those of float32 are within
-// 1e-4 standard deviations of PyTorch's logits.
+// Versions are semantic: what breaks programs comes with a major version, before
+// v1.0.0 with a minor one, and CHANGELOG.md says how to follow. These are no
+// breaks: more fields in structs, so that composite literals are to name theirs
+// and structs are not to be compared; more constants; other texts of errors,
+// which errors.Is tells apart by the variables below. Scores may differ in the
+// last bits between versions and devices; docs/go.md has the rest.
 package engine

@@ -9,7 +9,7 @@
 // methods may be called from any goroutine.
 //
 // This is the lower level of package engine, for programs that have token ids.
-// It needs no cgo. Its API follows the rules of package engine's; besides,
-// libmlxrank must be of the same version as the module, which Load checks by the
+// It needs no cgo. Its API may change with a minor version, which CHANGELOG.md
+// says. libmlxrank must be of the same release as the module: Load checks the
 // number of its ABI.
 package mlx

@@ -8,8 +8,7 @@
 // Texts are never logged.
 //
 // A program of one's own mounts [Server.Handler], or calls [Server.Serve]. The Go
-// API follows the rules of package engine's. That of HTTP is described by
-// docs/server.md and the OpenAPI document at /openapi.json: requests that are
-// answered today are answered by later versions, with the same fields and
-// perhaps more.
+// API may change with a minor version, which CHANGELOG.md says. The HTTP API is
+// what docs/server.md and the OpenAPI document at /openapi.json describe; it
+// breaks with a major version alone, before v1.0.0 with a minor one.
 package server

@@ -7,7 +7,8 @@
 // with what the file holds, and no allocation is sized by a claim.
 //
 // Package engine uses it; it is for programs that load models for something
-// else. It needs no cgo, and its API follows the rules of package engine's.
+// else. It needs no cgo. Its API may change with a minor version, which
+// CHANGELOG.md says.
 package weights
 
 import (

@@ -20,7 +20,6 @@ import (
 // A model of the hub is downloaded the first time, which Progress tells about.
 func ExampleOpen() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
 	config := engine.Config{
 		Model:     "./my-model",
 		MaxLength: 256, // tokens of a query and a document together
@@ -35,6 +34,7 @@ func ExampleOpen() {
 		config.Model = weights.Builtin
 		e, err = engine.Open(ctx, config)
 	}
+	cancel()
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -176,8 +176,8 @@ func ExampleEngine_Score_cancelled() {
 		pairs[i] = engine.Pair{Query: "edit photos", Document: fmt.Sprintf("%d %s", i, strings.Repeat("photo ", 400))}
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
-	defer cancel()
 	_, err = e.Score(ctx, pairs)
+	cancel()
 	fmt.Println(errors.Is(err, context.DeadlineExceeded))
 	if err := e.Close(); err != nil { // waits for the batches that are running, not for the rest
 		log.Fatal(err)

@@ -26,7 +26,7 @@ func ExampleServer_Handler() {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/ranker/", http.StripPrefix("/ranker", ranker.Handler()))
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
+	mux.Handle("/", http.NotFoundHandler()) // stands for the other routes
 	web := httptest.NewServer(mux) // stands for an http.Server with timeouts
 
 	answer, err := http.Post(web.URL+"/ranker/rerank", "application/json",

@@ -34,7 +34,9 @@ type Server struct {
 	client *http.Client
 }
 
-// NewServer checks an address and its format. The key is sent as a bearer token.
+// NewServer is the server at an address such as http://127.0.0.1:8437, which
+// answers in the format api, one of APIs. The key is sent as a bearer token, ""
+// sends none. Nothing is sent yet.
 func NewServer(address, api, key string) (*Server, error) {
 	u, err := url.Parse(address)
 	if err != nil {

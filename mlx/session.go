@@ -41,14 +41,14 @@ const (
 
 // ModelConfig is a BertForSequenceClassification's shape.
 type ModelConfig struct {
-	VocabSize        int
-	HiddenSize       int
+	VocabSize        int // rows of the word embeddings
+	HiddenSize       int // width of a token's vector, a multiple of Heads
 	Layers           int
-	Heads            int
-	IntermediateSize int
-	MaxPositions     int
-	TypeVocabSize    int
-	Labels           int
+	Heads            int // attention heads of a layer
+	IntermediateSize int // inner width of a feed-forward block
+	MaxPositions     int // rows of the position embeddings: the longest pair, in tokens
+	TypeVocabSize    int // rows of the token type embeddings
+	Labels           int // logits of a pair
 	LayerNormEps     float64
 	Activation       Activation
 }
@@ -124,7 +124,8 @@ type Session struct {
 }
 
 // Open copies the model to the device and opens a session on it. The tensors'
-// data may be released when it returns.
+// data may be released when it returns. ErrNoDevice says that the device is not
+// there, ErrInvalid that a tensor is missing or has not the shape that cfg implies.
 func (l *Library) Open(cfg ModelConfig, tensors []Tensor, opts Options) (*Session, error) {
 	s := &Session{library: l, labels: cfg.Labels, device: l.resolve(opts.Device), shards: make(map[Ticket]int)}
 	s.dtype = resolveDType(opts.DType, s.device)

@@ -131,14 +131,15 @@ func bareEnv(t *testing.T) []string {
 }
 
 // checkScores runs a shell's command line, which must print the passages best
-// first. The best is a golden pair, with the score of PyTorch's logit, 6.8176.
+// first. The best is a golden pair, to which PyTorch gives 0.9989; half precision
+// on a GPU may differ in the third digit.
 func checkScores(t *testing.T, dir, command string, env ...string) {
 	t.Helper()
 	shell := exec.CommandContext(t.Context(), "sh", "-c", command)
 	shell.Dir, shell.Env = dir, env
 	out, err := shell.CombinedOutput()
 	lines := strings.Split(string(out), "\n")
-	if err != nil || len(lines) != 3 || !strings.HasPrefix(lines[0], "0.9989  Colorstring") || !strings.HasPrefix(lines[1], "0.0") {
+	if err != nil || len(lines) != 3 || !strings.HasPrefix(lines[0], "0.99") || !strings.Contains(lines[0], "  Colorstring is") || !strings.HasPrefix(lines[1], "0.0") {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
 }

@@ -21,8 +21,9 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
-	// PyTorch's logit of the best pair is 6.8176.
-	if len(lines) != 3 || !strings.HasPrefix(lines[0], "0.9989\tColorstring is a Go library") || lines[2] != "" {
+	// PyTorch gives the best pair 0.9989; half precision on a GPU may differ in the
+	// third digit.
+	if len(lines) != 3 || !strings.HasPrefix(lines[0], "0.99") || !strings.Contains(lines[0], "\tColorstring is a Go library") || lines[2] != "" {
 		t.Errorf("got %q", lines)
 	}
 }

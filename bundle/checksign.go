@@ -29,8 +29,8 @@ func (a *App) checkSignatures(parts []part) Finding {
 		case s.Signature == nil:
 			f.Detail = append(f.Detail, file+" is not signed")
 		default:
-			if n := s.Signature.stalePages(s.data); n > 0 {
-				f.Detail = append(f.Detail, fmt.Sprintf("%s was changed after it was signed: %d pages differ", file, n))
+			if why := s.Signature.stale(s.data); why != "" {
+				f.Detail = append(f.Detail, fmt.Sprintf("%s was changed after it was signed: %s", file, why))
 			}
 		}
 	}
@@ -68,8 +68,8 @@ func (a *App) checkTeam(parts []part) Finding {
 	}
 	f.Text = fmt.Sprintf("%s, hardened runtime %s", s.signer(), onOff(s.Runtime))
 	switch {
-	case validates && s.AdHoc:
-		f.Text = "the app is signed ad hoc, with the hardened runtime: macOS will not load the libraries, since ad-hoc signatures have no Team ID"
+	case validates && s.Team == "":
+		f.Text = fmt.Sprintf("the app is signed by %s, with the hardened runtime: macOS will not load the libraries, since it compares Team IDs", s.signer())
 		f.Remedy = "sign with a certificate, or for work on this Mac without --options runtime"
 	case validates && len(others) > 0:
 		f.Text = fmt.Sprintf("the app is signed by %s, not all libraries are: library validation, a part of the hardened runtime, will not load them", s.signer())

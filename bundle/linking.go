@@ -130,24 +130,20 @@ func lacks(user, library *Slice, file string) (wanted int, missing []string) {
 
 var versionText = regexp.MustCompile(`^\d+\.\d+\.\d+$`)
 
-// versionTexts are the constant strings of a file that look like versions.
-func (s *Slice) versionTexts() []string {
-	var found []string
+// mlxVersion is the one constant string of libmlx that looks like a version, ""
+// if there is none or several.
+func (s *Slice) mlxVersion() string {
+	version := ""
 	for text := range strings.SplitSeq(string(s.strings), "\x00") {
-		if versionText.MatchString(text) {
-			found = append(found, text)
+		switch {
+		case !versionText.MatchString(text):
+		case version != "":
+			return ""
+		default:
+			version = text
 		}
 	}
-	return found
-}
-
-// mlxVersion is the version that libmlx has among its strings, "" if it cannot
-// be told.
-func (s *Slice) mlxVersion() string {
-	if found := s.versionTexts(); len(found) == 1 {
-		return found[0]
-	}
-	return ""
+	return version
 }
 
 // fits says what keeps a slice from being part of the app, "" if nothing does.

@@ -299,11 +299,11 @@ func (p *Plan) changeProgram() error {
 		}
 		e := edits{names: map[string]string{name: "@rpath/" + engineLibrary}}
 		if name != e.names[name] {
-			notes = append(notes, fmt.Sprintf("linked with %s, was %s", e.names[name], name))
+			notes = append(notes, fmt.Sprintf("%s: linked with %s, was %s", s.Arch, e.names[name], name))
 		}
 		if !slices.Contains(s.RunPaths, frameworksPath) {
 			e.runPaths = []string{frameworksPath}
-			notes = append(notes, "run path "+frameworksPath+" added")
+			notes = append(notes, s.Arch+": run path "+frameworksPath+" added")
 		}
 		return e
 	})

@@ -42,7 +42,8 @@ type Signature struct {
 	LibraryValidation bool   // asked for without the hardened runtime
 	Entitlements      map[string]any
 	directories       []directory
-	start, end        int // of the signature in the slice
+	entitlements      []byte // as they lie in the signature
+	start, end        int    // of the signature in the slice
 }
 
 // directory is a code directory: the hashes of the code's pages.
@@ -88,6 +89,7 @@ func parseSignature(data []byte, start, end int) (*Signature, error) {
 			}
 			s.describe(part)
 		case magic == entitlementsMagic && slot == slotEntitlements:
+			s.entitlements = part
 			if _, err := plist.Unmarshal(part[8:], &s.Entitlements); err != nil {
 				return nil, fmt.Errorf("its entitlements: %w", err)
 			}
@@ -172,6 +174,19 @@ var hashes = map[byte]func([]byte) []byte{
 func (d *directory) page(i int) (start, end, hash int) {
 	start = i * d.pageSize
 	return start, min(start+d.pageSize, d.codeLimit), d.first + i*d.hashSize
+}
+
+// stale says what of the data is not as it was signed, "" if all is.
+func (s *Signature) stale(data []byte) string {
+	if n := s.stalePages(data); n > 0 {
+		return fmt.Sprintf("%d of its pages differ", n)
+	}
+	if s.entitlements != nil {
+		if same, _ := s.seals(specialEntitlement, s.entitlements); !same {
+			return "its entitlements differ"
+		}
+	}
+	return ""
 }
 
 // stalePages counts the pages of code that are not what was signed.

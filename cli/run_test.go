@@ -76,8 +76,8 @@ func TestUsage(t *testing.T) {
 		args  string
 		words []string
 	}{
-		{"no command", "", []string{"no command", "rerank, score, tokenize, model, bench, serve, doctor, completion, man, version"}},
-		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, model, bench, serve, doctor, completion, man, version"}},
+		{"no command", "", []string{"no command", "rerank, score, tokenize, model, bench, serve, doctor, bundle, completion, man, version"}},
+		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, model, bench, serve, doctor, bundle, completion, man, version"}},
 		{"unknown topic", "help rank", []string{"rank"}},
 		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},
 		{"unknown flag", "rerank --frob 1 d", []string{"rerank has no flag --frob", "rerank --help"}},

@@ -111,6 +111,7 @@ func (m *Metallib) takeFunctions(list []byte) error {
 
 func (m *Metallib) takeFunction(entry []byte) error {
 	le := binary.LittleEndian
+	named := false
 	for len(entry) >= 6 && string(entry[:4]) != "ENDT" {
 		length := int(le.Uint16(entry[4:]))
 		if len(entry) < 6+length {
@@ -119,7 +120,8 @@ func (m *Metallib) takeFunction(entry []byte) error {
 		tag, value := string(entry[:4]), entry[6:6+length]
 		entry = entry[6+length:]
 		switch {
-		case tag == "NAME":
+		case tag == "NAME" && !named:
+			named = true
 			name, _, _ := bytes.Cut(value, []byte{0})
 			if strings.Contains(string(name), naxKernel) {
 				m.NAX++

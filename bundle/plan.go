@@ -176,19 +176,18 @@ func (p *Plan) addLibrary(name string, found map[string]origin) error {
 		return err
 	}
 	file := File{Target: target, Source: from.path, State: Replaced, Size: int64(len(data)), Notes: notes, data: data, mode: 0o755}
-	old, err := p.app.binary(target)
-	var path *fs.PathError
+	old, err := p.app.readFile(target)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		file.State = New
-	case errors.As(err, &path): // not for what lies in it
+	case err != nil:
 		return err
-	case err == nil:
-		planned, err := parseBinary(data)
+	default:
+		same, err := sameCode(data, old)
 		if err != nil {
 			return fmt.Errorf("%s: after its names were changed: %w", from.path, err)
 		}
-		if planned.sameCode(old) {
+		if same {
 			file.State, file.Notes = Unchanged, nil
 		}
 	}

@@ -130,9 +130,18 @@ func (s *Slice) unsigned() []byte {
 	return data
 }
 
-// sameCode reports whether two files differ in their signatures at most.
-func (b *Binary) sameCode(other *Binary) bool {
-	return slices.EqualFunc(b.Slices, other.Slices, func(x, y *Slice) bool {
+// sameCode reports whether a file of the app differs from the planned one in
+// its signature at most. What is no Mach-O file, or is damaged, does differ.
+func sameCode(planned, old []byte) (bool, error) {
+	x, err := parseBinary(planned)
+	if err != nil {
+		return false, err
+	}
+	y, err := parseBinary(old)
+	if err != nil {
+		return false, nil //nolint:nilerr // it is to be replaced
+	}
+	return slices.EqualFunc(x.Slices, y.Slices, func(x, y *Slice) bool {
 		return x.Arch == y.Arch && bytes.Equal(x.unsigned(), y.unsigned())
-	})
+	}), nil
 }

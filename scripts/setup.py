@@ -4,6 +4,7 @@
     python3 scripts/setup.py            everything that go build needs
     python3 scripts/setup.py notices    build/THIRD_PARTY_NOTICES.txt, after go build
     python3 scripts/setup.py smoke      the C test of the native library, sanitized
+    python3 scripts/setup.py capi       build/capi, the C API, after go build's needs
     python3 scripts/setup.py lint       golangci-lint
     python3 scripts/setup.py darwin     compile and link for macOS on arm64
     python3 scripts/setup.py arm64      build for Linux on arm64 and test it, emulated
@@ -17,7 +18,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuplib import arm64, darwin, lint, native, notices, parts, prerequisites
+from setuplib import arm64, capi, darwin, lint, native, notices, parts, prerequisites
 from setuplib.project import LINUX, Project, host
 from setuplib.steps import SetupError, only_one
 
@@ -38,6 +39,7 @@ COMMANDS = {
     "build": build,
     "notices": notices.write,
     "smoke": native.smoke,
+    "capi": capi.build,
     "lint": lint.lint,
     "darwin": darwin.check,
     "arm64": arm64.check,

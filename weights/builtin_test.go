@@ -24,7 +24,7 @@ func TestOpenBuiltin(t *testing.T) {
 }
 
 func TestBuiltinAlone(t *testing.T) {
-	dir, err := findBuiltin()
+	dir, err := findBuiltin("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestBuiltinPlaces(t *testing.T) {
 		filepath.Join(filepath.Dir(filepath.Dir(exe)), "models", "all-MiniLM-L6-v2"), "make build", BuiltinEnv)
 
 	weightstest.Write(t, inTree, tinySpec())
-	if got, err := findBuiltin(); err != nil || got != inTree {
+	if got, err := findBuiltin(""); err != nil || got != inTree {
 		t.Errorf("found %q, %v, want %q", got, err, inTree)
 	}
 }

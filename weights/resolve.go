@@ -22,7 +22,8 @@ const (
 	// Builtin's encoder.
 	BuiltinEnv = "MLXRANK_BUILTIN_DIR"
 
-	builtinEncoder = "all-MiniLM-L6-v2"
+	// BuiltinEncoder is the name of that directory.
+	BuiltinEncoder = "all-MiniLM-L6-v2"
 )
 
 //go:embed builtin/adapter_config.json
@@ -43,7 +44,7 @@ type Progress = hub.Progress
 // hub is downloaded first, unless it is in the cache.
 func resolve(ctx context.Context, ref string, opts Options) (string, error) {
 	if ref == Builtin {
-		return findBuiltin()
+		return findBuiltin(opts.BuiltinDir)
 	}
 	if err := checkDir(ref); err == nil {
 		return ref, nil
@@ -112,9 +113,12 @@ func checkDir(path string) error {
 	return nil
 }
 
-// findBuiltin returns the directory of Builtin's encoder. The environment
-// variable is binding; without it the first place that exists is taken.
-func findBuiltin() (string, error) {
+// findBuiltin returns the directory of Builtin's encoder: the one named. The
+// environment variable is binding too; without it the first place that exists is taken.
+func findBuiltin(named string) (string, error) {
+	if named != "" {
+		return named, checkDir(named)
+	}
 	if dir := os.Getenv(BuiltinEnv); dir != "" {
 		if err := checkDir(dir); err != nil {
 			return "", fmt.Errorf("%s=%s: %w", BuiltinEnv, dir, err)
@@ -131,7 +135,7 @@ func findBuiltin() (string, error) {
 		}
 	}
 	return "", absent(fmt.Sprintf("its encoder %s was not found in %s: run `make build`, or set %s to its directory",
-		builtinEncoder, strings.Join(dirs, ", "), BuiltinEnv))
+		BuiltinEncoder, strings.Join(dirs, ", "), BuiltinEnv))
 }
 
 // builtinPlaces lists where Builtin's encoder may lie: beside the executable,
@@ -146,8 +150,8 @@ func builtinPlaces() ([]string, error) {
 	}
 	bin := filepath.Dir(exe)
 	dirs := []string{
-		filepath.Join(bin, "models", builtinEncoder),
-		filepath.Join(filepath.Dir(bin), "models", builtinEncoder),
+		filepath.Join(bin, "models", BuiltinEncoder),
+		filepath.Join(filepath.Dir(bin), "models", BuiltinEncoder),
 	}
 	wd, err := os.Getwd()
 	if err != nil {
@@ -155,7 +159,7 @@ func builtinPlaces() ([]string, error) {
 	}
 	for root := wd; ; root = filepath.Dir(root) {
 		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
-			return append(dirs, filepath.Join(root, "build", "models", builtinEncoder)), nil
+			return append(dirs, filepath.Join(root, "build", "models", BuiltinEncoder)), nil
 		}
 		if root == filepath.Dir(root) {
 			return dirs, nil

@@ -9,7 +9,7 @@ run.
 import os
 import re
 
-from . import native, parts
+from . import darwinapp, native, parts
 from .fetch import download, unpack_wheel
 from .macho import ARM64, DYLIB, EXECUTABLE, MachO
 from .project import LINUX, MACOS, Project
@@ -44,9 +44,10 @@ def check(project):
     mac.downloads, mac.mlx_c = project.downloads, project.mlx_c
     tools(mac)
     stubs(mac)
-    parts.mlx(mac, skip="mlx.metallib")
+    parts.mlx(mac)
     shim(mac)
     executable(mac)
+    darwinapp.check(project, mac)
     project.steps.out.write(f"check-darwin: linked for arm64, in {mac.build}\n")
 
 

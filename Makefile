@@ -34,8 +34,9 @@ capi: build ## the C API for other languages: build/capi
 bench: build ## measure the seed report's configuration: results/14_optimized_production_results.md
 	build/bin/mlxrank bench experiments/14_optimized_production.yaml
 
-test: build ## every check there is
+test: capi ## every check there is
 	@$(SETUP) smoke
+	@$(SETUP) clang
 	@$(MAKE) --no-print-directory test-go fuzz lint check-darwin
 
 .PHONY: test-go

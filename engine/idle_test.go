@@ -89,7 +89,7 @@ func TestAnEngineInUseIsNotUnloaded(t *testing.T) {
 
 func TestCloseWhileUnloaded(t *testing.T) {
 	first := batchesOf(time.Millisecond)
-	bubble(t, idling(nil), first, func(t *testing.T, _ *Engine) { time.Sleep(2 * time.Minute) })
+	bubble(t, idling(nil), first, func(*testing.T, *Engine) { time.Sleep(2 * time.Minute) })
 	if first.closed != 1 {
 		t.Errorf("closed %d times", first.closed)
 	}
@@ -154,6 +154,25 @@ func TestMemoryLimit(t *testing.T) {
 	for _, cfg := range []Config{{MemoryLimit: -1}, {IdleUnload: -1}} {
 		if err := cfg.check(); err == nil {
 			t.Errorf("%+v is not refused", cfg)
+		}
+	}
+}
+
+func TestDefaultLimits(t *testing.T) {
+	for _, test := range []struct {
+		cfg           Config
+		gpus          int
+		cache, memory int64
+	}{
+		{Config{}, 0, -1, -1},
+		{Config{}, 1, 512 << 20, -1},
+		{Config{Device: "auto"}, 1, 512 << 20, -1},
+		{Config{Device: "cpu"}, 1, -1, -1},
+		{Config{CacheLimit: -1}, 1, -1, -1},
+		{Config{CacheLimit: 7, MemoryLimit: 9}, 0, 7, 9},
+	} {
+		if cache, memory := test.cfg.limits(test.gpus); cache != test.cache || memory != test.memory {
+			t.Errorf("%+v with %d GPUs: %d and %d, want %d and %d", test.cfg, test.gpus, cache, memory, test.cache, test.memory)
 		}
 	}
 }

@@ -5,6 +5,7 @@
     python3 scripts/setup.py notices    build/THIRD_PARTY_NOTICES.txt, after go build
     python3 scripts/setup.py smoke      the C test of the native library, sanitized
     python3 scripts/setup.py capi       build/capi, the C API, after go build's needs
+    python3 scripts/setup.py clang      another C compiler for the tests
     python3 scripts/setup.py lint       golangci-lint
     python3 scripts/setup.py darwin     compile and link for macOS on arm64
     python3 scripts/setup.py arm64      build for Linux on arm64 and test it, emulated
@@ -41,6 +42,7 @@ COMMANDS = {
     "notices": notices.write,
     "smoke": native.smoke,
     "capi": capi.build,
+    "clang": darwin.clang,
     "lint": lint.lint,
     "darwin": darwin.check,
     "arm64": arm64.check,

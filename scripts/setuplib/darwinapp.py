@@ -4,14 +4,13 @@ The apps have what was linked for macOS and the real MLX of both wheels; what
 comes of it is read back here, by other code than mlxrank's own.
 """
 
-import os
 import plistlib
 import shutil
 import subprocess
 
 from . import parts
 from .macho import ARM64, MachO
-from .steps import SetupError, copy_atomic, run, write_atomic
+from .steps import SetupError, copy_atomic, expect, run, write_atomic
 
 MINIMUMS = {"14.0": "lib", "26.2": "lib/macos26"}  # and the MLX that goes with it
 RUN_PATH = "@executable_path/../Frameworks"
@@ -20,12 +19,16 @@ UNSIGNED = {"seal"}
 LIBRARIES = ["libmlxr.dylib", "libmlxrank.dylib", "libmlx.dylib"]
 
 
-def check(project, mac):
-    """Bundles into an app for the oldest macOS, and into one for M5's kernels."""
+def check(project, mac, env):
+    """Bundles into an app for the oldest macOS, and into one for M5's kernels.
+
+    env is what the compiler needs.
+    """
     parts.newer_mlx(mac)
     folder = mac.build / "apps"
     shutil.rmtree(folder, ignore_errors=True)
     release = source(project, mac, folder)
+    executable(mac, env, folder / "linked")
     for minimum, mlx in MINIMUMS.items():
         app = folder / f"Minimum {minimum}.app"
         make_app(mac, app, minimum)
@@ -37,31 +40,23 @@ def check(project, mac):
 def source(project, mac, folder):
     """The layout of a release, of links to what was built."""
     release = folder / "release"
-    engine = mac.lib / "libmlxr.dylib"
-    if not engine.exists():  # it stands for one that is not built here
-        engine = release / "lib" / "libmlxr.dylib"
-        compile_c(mac, "mlxr.c", engine, "-shared", "-install_name", "@rpath/libmlxr.dylib")
     shared = release / "share" / "mlxrank"
     for path, target in {
-        release / "lib" / "libmlxr.dylib": engine,
+        release / "lib" / "libmlxr.dylib": mac.lib / "libmlxr.dylib",
         release / "lib" / "mlxrank": mac.lib,
         shared / "THIRD_PARTY_NOTICES.txt": project.build / "THIRD_PARTY_NOTICES.txt",
         shared / "LICENSE": project.root / "LICENSE",
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path != target:
-            path.symlink_to(target)
-    compile_c(mac, "program.c", folder / "linked", "-DLINKED", release / "lib" / "libmlxr.dylib")
+        path.symlink_to(target)
     return release
 
 
-def compile_c(mac, name, path, *options):
-    """Compiles one of the sources of bundle's own tests."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cache = str(mac.build / "zig-cache")
-    command = [mac.build / "bin/cc", mac.root / "bundle/testdata" / name, *options, "-o", path]
-    env = {"ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": cache}
-    run(command, f"compiling {name} for macOS", cwd=path.parent, env=env)
+def executable(mac, env, path):
+    """The executable of bundle's own tests, linked with libmlxr."""
+    program = mac.root / "bundle/testdata/program.c"
+    command = [mac.build / "bin/cc", program, "-DLINKED", mac.lib / "libmlxr.dylib", "-o", path]
+    run(command, "linking an executable with libmlxr for macOS", cwd=path.parent, env=env)
 
 
 def make_app(mac, app, minimum):
@@ -128,9 +123,3 @@ def marks(app):
     """What tells a file that was written again: its inode and time."""
     found = [(path, path.stat()) for path in app.rglob("*") if path.is_file()]
     return {(str(path), stat.st_ino, stat.st_mtime_ns) for path, stat in found}
-
-
-def expect(path, what, found, expected):
-    """Raises an error unless found is what was expected."""
-    if found != expected:
-        raise SetupError(f"{os.path.relpath(path)}: {what}: found {found}, expected {expected}")

@@ -25,13 +25,10 @@ func (a *App) checkSignatures(parts []part) Finding {
 	count := 0
 	look := func(file string, s *Slice) {
 		count++
-		switch {
-		case s.Signature == nil:
+		if s.Signature == nil {
 			f.Detail = append(f.Detail, file+" is not signed")
-		default:
-			if why := s.Signature.stale(s.data); why != "" {
-				f.Detail = append(f.Detail, fmt.Sprintf("%s was changed after it was signed: %s", file, why))
-			}
+		} else if why := s.Signature.stale(s.data); why != "" {
+			f.Detail = append(f.Detail, fmt.Sprintf("%s was changed after it was signed: %s", file, why))
 		}
 	}
 	for _, s := range a.program.Slices {

@@ -150,6 +150,9 @@ func newSlice(file *macho.File, data []byte, offset int) (*Slice, error) {
 			return nil, err
 		}
 	}
+	if s.Signature != nil && s.Signature.start < at {
+		return nil, fmt.Errorf("is damaged: its signature is said to be at %d, among its load commands", s.Signature.start)
+	}
 	s.firstBytes = len(data)
 	for _, section := range file.Sections {
 		if section.Offset != 0 && section.Size != 0 {
@@ -181,6 +184,12 @@ func (s *Slice) checkWhole(file *macho.File) error {
 
 // take keeps what one load command says.
 func (s *Slice) take(c command) error {
+	switch c.kind {
+	case lcIDDylib, lcLoadDylib, lcLoadWeakDylib, lcReexportDylib, lcLazyDylib, lcUpwardDylib, lcRunPath:
+		if at := c.word(2); at < 12 || uint64(at) >= uint64(len(c.raw)) {
+			return fmt.Errorf("is damaged: the load command at %d of %d bytes has its name at %d", c.at, len(c.raw), at)
+		}
+	}
 	switch c.kind {
 	case lcIDDylib:
 		s.ID = c.text()
@@ -228,11 +237,7 @@ func (c command) word(index int) uint32 {
 
 // text is the string of a load command, whose third word says where it is.
 func (c command) text() string {
-	at := c.word(2)
-	if uint64(at) >= uint64(len(c.raw)) {
-		return ""
-	}
-	text, _, _ := bytes.Cut(c.raw[at:], []byte{0})
+	text, _, _ := bytes.Cut(c.raw[c.word(2):], []byte{0})
 	return string(text)
 }
 

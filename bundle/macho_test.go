@@ -84,10 +84,18 @@ func TestDamagedBinary(t *testing.T) {
 		binary.BigEndian.PutUint32(data[at:], value)
 		return data
 	}
+	old := read(t, fixtures.Path("old/libmlx.dylib")).Slices[0]
+	changedAt := func(at int, value uint32) []byte { // as load commands have it
+		data := bytes.Clone(library)
+		binary.LittleEndian.PutUint32(data[at:], value)
+		return data
+	}
 	for name, test := range map[string]struct {
 		data []byte
 		want string
 	}{
+		"name's place":        {changedAt(old.find(lcIDDylib).at+8, 1<<30), "has its name at 1073741824"},
+		"signature's place":   {changedAt(old.find(lcSignature).at+8, 8), "damaged signature"},
 		"empty":               {nil, "no Mach-O file: it has 0 bytes"},
 		"text":                {[]byte("#!/bin/sh\n"), "no Mach-O file: it begins with 23 21 2f 62"},
 		"header only":         {library[:20], "damaged Mach-O file"},
@@ -118,6 +126,11 @@ func TestDamagedBinary(t *testing.T) {
 			}
 		}
 	}
+}
+
+// find is the first load command of a kind.
+func (s *Slice) find(kind uint32) command {
+	return s.commands[slices.IndexFunc(s.commands, func(c command) bool { return c.kind == kind })]
 }
 
 func TestRewrite(t *testing.T) {
@@ -210,18 +223,35 @@ func TestRewriteWithoutRoom(t *testing.T) {
 	}
 }
 
-// FuzzMachO reads anything, and changes what it can read.
+// FuzzMachO reads anything, and changes what it can read. Most of a file is
+// nothing to the reader, so what is made up is either all of a file or replaces
+// a few bytes of a good one, among its load commands or in its signature.
 func FuzzMachO(f *testing.F) {
 	fixtures := bundletest.Open(f, "testdata")
-	for _, name := range []string{"old/libmlxrank.dylib", "program/universal", "intel/libmlx.dylib"} {
-		f.Add(read(f, fixtures.Path(name)).data)
+	good := []*Binary{
+		read(f, fixtures.Path("old/libmlxrank.dylib")), read(f, fixtures.Path("program/universal")),
+		read(f, fixtures.Path("intel/libmlx.dylib")), read(f, bundletest.Unpack(f, "testdata/signed.zip")+"/relaxed"),
 	}
-	signed, err := os.ReadFile(bundletest.Unpack(f, "testdata/signed.zip") + "/relaxed")
-	if err != nil {
-		f.Fatal(err)
+	for i, b := range good {
+		last := b.Slices[len(b.Slices)-1]
+		f.Add(uint8(i), false, uint16(last.offset), []byte{0xcf})
+		for _, c := range last.commands {
+			f.Add(uint8(i), false, uint16(last.offset+c.at), c.raw[:min(len(c.raw), 32)])
+		}
+		f.Add(uint8(i), true, uint16(12), []byte{0xff, 0xff})
 	}
-	f.Add(signed)
-	f.Fuzz(func(t *testing.T, data []byte) {
+	f.Add(uint8(len(good)), false, uint16(0), good[0].data[:2048])
+	f.Fuzz(func(t *testing.T, which uint8, inSignature bool, at uint16, patch []byte) {
+		data := patch
+		if int(which) < len(good) {
+			last := good[which].Slices[len(good[which].Slices)-1]
+			data = bytes.Clone(good[which].data)
+			start := 0
+			if inSignature {
+				start = last.offset + last.signatureStart()
+			}
+			copy(data[min(start+int(at), len(data)):], patch)
+		}
 		b, err := parseBinary(data)
 		if err != nil {
 			return
@@ -236,7 +266,7 @@ func FuzzMachO(f *testing.F) {
 			s.mlxVersion()
 			s.unsigned()
 		}
-		changed, err := b.rewrite(func(s *Slice) edits {
+		changed, err := b.rewrite(func(*Slice) edits {
 			return edits{id: "@rpath/x", names: map[string]string{"@rpath/libmlx.dylib": "@loader_path/libmlx.dylib"}, runPaths: []string{"@loader_path"}}
 		})
 		if err != nil {

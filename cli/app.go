@@ -51,7 +51,7 @@ func newApp(s Streams) *cli.App {
 			"file. NO_COLOR keeps colours out of the log.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
 		Commands: []*cli.Command{
-			rerankCommand(s), scoreCommand(s), tokenizeCommand(s), modelCommand(s), benchCommand(s), serveCommand(s), doctorCommand(s), envCommand(s),
+			rerankCommand(s), scoreCommand(s), tokenizeCommand(s), modelCommand(s), benchCommand(s), serveCommand(s), doctorCommand(s), envCommand(s), bundleCommand(s),
 			completionCommand(s), manCommand(s), versionCommand(s),
 		},
 		Action:         func(c *cli.Context) error { return withoutCommand(c, s) },

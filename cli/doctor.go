@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"runtime/debug"
 	"slices"
@@ -33,19 +34,29 @@ func doctorCommand(s Streams) *cli.Command {
 		Description: "Looks for the libraries and the model, says what it found where, and scores a pair.\n" +
 			"Each line is OK or FAIL; a failure says what to do and makes the exit status 1.\n" +
 			"The model looked at is builtin, which needs no download, unless --model names\n" +
-			"another. When that cannot be used, the pair is scored by builtin instead.\n\n" +
+			"another. When that cannot be used, the pair is scored by builtin instead.\n" +
+			"With --app, looks at a macOS app that mlxrank bundle was run for, on any system:\n" +
+			"that its libraries and kernels are there, fit each other and the app's oldest macOS,\n" +
+			"find one another, and are signed as the app is. No other flag goes with it.\n\n" +
 			examples(
 				[2]string{"Check the installation", "mlxrank doctor"},
 				[2]string{"Check a model and a device", "mlxrank doctor --model ./my-model --device gpu"},
 				[2]string{"See how long batches take", "mlxrank doctor --calibration"},
+				[2]string{"Check an app before it is shipped", "mlxrank doctor --app Foo.app"},
 			),
-		Flags: append([]cli.Flag{&cli.BoolFlag{Name: "calibration", DisableDefaultText: true,
-			Usage: "measure and print the cost model that batches are planned with, which takes a second"}}, engineFlags(weights.Builtin)...),
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "calibration", DisableDefaultText: true,
+				Usage: "measure and print the cost model that batches are planned with, which takes a second"},
+			&cli.StringFlag{Name: "app", Usage: "check the macOS app `FOLDER` instead"},
+		}, engineFlags(weights.Builtin)...),
 		Action: func(c *cli.Context) error { return doctor(c, s) },
 	}
 }
 
 func doctor(c *cli.Context, s Streams) error {
+	if c.IsSet("app") {
+		return doctorApp(c, s)
+	}
 	config, err := engineConfig(c, s.Err)
 	if err != nil {
 		return err
@@ -57,7 +68,12 @@ func doctor(c *cli.Context, s Streams) error {
 	if err := c.Context.Err(); err != nil {
 		return err
 	}
-	if err := writeChecks(s.Out, checks); err != nil {
+	return reportChecks(s.Out, checks)
+}
+
+// reportChecks prints the checks and returns an error if one has failed.
+func reportChecks(w io.Writer, checks []check) error {
+	if err := writeChecks(w, checks); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(checks, check.failed) {

@@ -76,8 +76,8 @@ func TestUsage(t *testing.T) {
 		args  string
 		words []string
 	}{
-		{"no command", "", []string{"no command", "rerank, score, tokenize, model, bench, serve, doctor, env, completion, man, version"}},
-		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, model, bench, serve, doctor, env, completion, man, version"}},
+		{"no command", "", []string{"no command", "rerank, score, tokenize, model, bench, serve, doctor, env, bundle, completion, man, version"}},
+		{"unknown command", "rank", []string{`unknown command "rank"`, "rerank, score, tokenize, model, bench, serve, doctor, env, bundle, completion, man, version"}},
 		{"unknown topic", "help rank", []string{"rank"}},
 		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},
 		{"unknown flag", "rerank --frob 1 d", []string{"rerank has no flag --frob", "rerank --help"}},
@@ -108,6 +108,13 @@ func TestUsage(t *testing.T) {
 		{"argument of score", "score --input i --output o x", []string{`no argument "x"`}},
 		{"argument of tokenize", "tokenize --input i x", []string{`no argument "x"`}},
 		{"argument of doctor", "doctor x", []string{`no argument "x"`}},
+		{"bundle of nothing", "bundle", []string{"--app is missing", "bundle --help"}},
+		{"bundle of an empty name", "bundle --app=", []string{"--app is empty"}},
+		{"bundle from an empty name", "bundle --app x --from=", []string{"--from is empty"}},
+		{"argument of bundle", "bundle --app x y", []string{`no argument "y"`}},
+		{"doctor of an empty name", "doctor --app=", []string{"--app is empty"}},
+		{"doctor of an app and a model", "doctor --app x --model builtin", []string{"--model does not go with --app"}},
+		{"argument of doctor of an app", "doctor --app x y", []string{`no argument "y"`}},
 		{"model alone", "model", []string{"model needs a command: pull, list, show, verify, remove"}},
 		{"unknown command of model", "model frob x", []string{`model has no command "frob"`, "pull, list, show, verify, remove"}},
 		{"flag of model", "model --frob", []string{"model has no flag --frob"}},

@@ -44,6 +44,15 @@ func candidates(explicit string) []string {
 	return paths
 }
 
+// Folders are those in which libmlxrank is looked for, best first.
+func Folders() []string {
+	var folders []string
+	for _, path := range candidates("") {
+		folders = append(folders, filepath.Dir(path))
+	}
+	return folders
+}
+
 // sourceTree is the checkout this file was compiled from, "" in a binary built
 // with -trimpath. The working directory is not searched: a library found there
 // would be code that whoever wrote to the directory chose.

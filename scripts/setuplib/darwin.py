@@ -9,11 +9,11 @@ run.
 import os
 import re
 
-from . import capi, native, parts
+from . import capi, darwinapp, native, parts
 from .fetch import download, unpack_wheel
 from .macho import ARM64, DYLIB, EXECUTABLE, MachO
 from .project import LINUX, MACOS, Project
-from .steps import SetupError, run, write_atomic
+from .steps import expect, run, write_atomic
 
 TARGET = "aarch64-macos.14.0"
 SHIM_FRAMEWORKS = ["Metal", "Foundation", "QuartzCore", "Accelerate"]
@@ -44,11 +44,12 @@ def check(project):
     mac.downloads, mac.mlx_c = project.downloads, project.mlx_c
     tools(mac)
     stubs(mac)
-    parts.mlx(mac, skip="mlx.metallib")
+    parts.mlx(mac)
     shim(mac)
     env = go_environment(mac)
     executable(mac, env)
     c_api(mac, env)
+    darwinapp.check(project, mac, env)
     project.steps.out.write(f"check-darwin: linked for arm64, in {mac.build}\n")
 
 
@@ -206,9 +207,3 @@ def c_api(mac, env):
     declared = ["_" + name for name in re.findall(r"^(?:int32_t|const char \*)\s*(mlxr_\w+)\(", header, re.MULTILINE)]
     expect(mac.root / "capi/exports.txt", "functions", sorted(names), sorted(declared))
     expect(library, "exported functions of the API", sorted(set(names) & found.exports), sorted(names))
-
-
-def expect(path, what, found, expected):
-    """Raises an error unless found is what was expected."""
-    if found != expected:
-        raise SetupError(f"{os.path.relpath(path)}: {what}: found {found}, expected {expected}")

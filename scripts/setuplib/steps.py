@@ -61,6 +61,12 @@ def run(command, what, advice="", cwd=None, env=None):
     return done.stdout
 
 
+def expect(path, what, found, expected):
+    """Raises an error unless found is what was expected."""
+    if found != expected:
+        raise SetupError(f"{os.path.relpath(path)}: {what}: found {found}, expected {expected}")
+
+
 def sha256(path):
     """The SHA-256 of a file, in hexadecimal."""
     total = hashlib.sha256()

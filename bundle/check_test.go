@@ -1,0 +1,294 @@
+package bundle
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/bundle/bundletest"
+)
+
+// check is mlxrank doctor of an app: the findings by name, in order.
+func check(t testing.TB, app string) (names []string, found map[string]Finding) {
+	t.Helper()
+	a, err := Open(app)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found = map[string]Finding{}
+	for _, f := range a.Check() {
+		if _, twice := found[f.Name]; twice || f.Text == "" {
+			t.Errorf("finding %q: %q", f.Name, f.Text)
+		}
+		names, found[f.Name] = append(names, f.Name), f
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	return names, found
+}
+
+// failures are the names of the findings that failed.
+func failures(names []string, found map[string]Finding) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !found[name].Failed() })
+}
+
+// signedApp is an app that a team has signed, with all in order.
+func signedApp(t testing.TB) (app, dir string) {
+	t.Helper()
+	dir = bundletest.Unpack(t, "testdata/signed.zip")
+	return filepath.Join(dir, "Signed.app"), dir
+}
+
+func TestCheck(t *testing.T) {
+	app, _ := signedApp(t)
+	names, found := check(t, app)
+	want := []string{"app", "executable", "libmlxr", "libmlxrank", "libmlx", "symbols", "mlx", "metallib", "nax", "signature", "team", "sandbox", "seal", "notices", "builtin"}
+	if !slices.Equal(names, want) || len(failures(names, found)) > 0 {
+		t.Errorf("findings %q, failures %q", names, failures(names, found))
+	}
+	for name, words := range map[string]string{
+		"app": "org.example.signed, for macOS 14.0 and newer", "symbols": "all 2 symbols", "mlx": "0.32.2", "metallib": "Metal 3.1, for macOS 14.0",
+		"signature": "4 of 4", "team": "team MLXRTEST01, hardened runtime on", "sandbox": "without com.apple.security.network.client", "builtin": "not in the app",
+	} {
+		if !strings.Contains(found[name].Text, words) {
+			t.Errorf("%s: %s", name, found[name].Text)
+		}
+	}
+}
+
+// TestCheckAfterBundle finds nothing wrong with an app that was put together
+// just now, but that it is not signed as a whole.
+func TestCheckAfterBundle(t *testing.T) {
+	fixtures := bundletest.Open(t, "testdata")
+	for minimum, nax := range map[string]string{"14.0": "they need an app for macOS 26.2", "26.2": "1 steel_gemm_fused_nax kernels"} {
+		app := fixtures.App(t, "Foo.app", "program/linked", minimum)
+		mustPut(t, app, fixtures.Prefix(t), true)
+		names, found := check(t, app)
+		if got := failures(names, found); !slices.Equal(got, []string{"seal"}) {
+			t.Errorf("macOS %s: failures %q", minimum, got)
+		}
+		if !strings.Contains(found["nax"].Text, nax) || !strings.Contains(found["team"].Text, "ad hoc") || found["builtin"].Text != encoderFolder {
+			t.Errorf("macOS %s: %+v", minimum, found)
+		}
+		if _, ok := found["libjaccl"]; ok != (minimum == "26.2") {
+			t.Errorf("macOS %s: findings %q", minimum, names)
+		}
+	}
+}
+
+// change rewrites a file by a function.
+func change(t testing.TB, path string, f func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, f(data), 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// setFlags changes the flags of a file's signature, which its own hashes do not
+// cover.
+func setFlags(t testing.TB, path string, set, unset uint32) {
+	t.Helper()
+	s := read(t, path).Slices[0]
+	change(t, path, func(data []byte) []byte {
+		for _, d := range s.Signature.directories {
+			flags := binary.BigEndian.Uint32(data[d.at+12:])
+			binary.BigEndian.PutUint32(data[d.at+12:], flags&^unset|set)
+		}
+		return data
+	})
+}
+
+// otherTeam makes a file's signature that of another team.
+func otherTeam(t testing.TB, path string) {
+	t.Helper()
+	change(t, path, func(data []byte) []byte { return bytes.ReplaceAll(data, []byte("MLXRTEST01"), []byte("OTHERTEAM1")) })
+}
+
+// withoutSignature makes the load command of the signature one of another kind.
+func withoutSignature(t testing.TB, path string) {
+	t.Helper()
+	s := read(t, path).Slices[0]
+	change(t, path, func(data []byte) []byte {
+		for _, c := range s.commands {
+			if c.kind == lcSignature {
+				binary.LittleEndian.PutUint32(data[c.at:], 0x2e) // LC_LINKER_OPTIMIZATION_HINT
+			}
+		}
+		return data
+	})
+}
+
+// TestCheckFailures spoils one thing in a good app, and that is what is found.
+func TestCheckFailures(t *testing.T) {
+	fixtures := bundletest.Open(t, "testdata")
+	remove := func(file string) func(*testing.T, string, string) {
+		return func(t *testing.T, app, _ string) {
+			if err := os.RemoveAll(filepath.Join(app, file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fixture := func(name, file string) func(*testing.T, string, string) {
+		return func(t *testing.T, app, _ string) { fixtures.Copy(t, name, filepath.Join(app, file)) }
+	}
+	text := func(file, content string) func(*testing.T, string, string) {
+		return func(t *testing.T, app, _ string) { bundletest.Write(t, filepath.Join(app, file), content) }
+	}
+	rewritten := func(file string, e edits) func(*testing.T, string, string) {
+		return func(t *testing.T, app, _ string) {
+			data, err := read(t, filepath.Join(app, file)).rewrite(func(*Slice) edits { return e })
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(t, filepath.Join(app, file), func([]byte) []byte { return data })
+		}
+	}
+	const program, libmlx = programs + "/Signed", frameworks + "/libmlx.dylib"
+	for _, test := range []struct {
+		name   string
+		spoil  func(t *testing.T, app, dir string)
+		failed []string // those after the first follow from it
+		words  string   // of the first failure
+	}{
+		{"program for Intel", fixture("program/intel", program), []string{"executable", "signature", "team", "seal"}, "for x86_64, expected arm64"},
+		{"program for a newer system", fixture("program/newer", program), []string{"executable", "team", "seal"}, "needs macOS 26.2"},
+		{"program without a run path", fixture("program/linked", program), []string{"executable", "team", "seal"}, "do not find in the app"},
+		{"no libmlxr", remove(frameworks + "/libmlxr.dylib"), []string{"executable", "libmlxr"}, "do not find in the app"},
+		{"no libmlxrank", remove(frameworks + "/libmlxrank.dylib"), []string{"libmlxrank"}, "is missing"},
+		{"no libmlx", remove(libmlx), []string{"libmlxrank", "libmlx"}, "linked with @rpath/libmlx.dylib, which is not in the app"},
+		{"libmlx for Intel", fixture("intel/libmlx.dylib", libmlx), []string{"libmlx"}, "is for x86_64, expected arm64"},
+		{"libmlx for a newer system", fixture("new/libmlx.dylib", libmlx), []string{"libmlx", "libjaccl", "metallib", "team", "seal"}, "needs macOS 26.2, but the app says that it runs from macOS 14.0 on"},
+		{"libmlx is a text", text(libmlx, "what"), []string{"libmlx"}, "no Mach-O file"},
+		{"another libmlx", fixture("other/libmlx.dylib", libmlx), []string{"symbols", "team", "seal"}, "lacks 1 symbols that libmlxrank.dylib wants, such as _mlx_add"},
+		{"libmlx by another name", rewritten(libmlx, edits{id: "/opt/homebrew/lib/libmlx.dylib"}), []string{"libmlx", "signature"}, "is named /opt/homebrew/lib/libmlx.dylib"},
+		{"libmlxrank with Homebrew's MLX", rewritten(frameworks+"/libmlxrank.dylib", edits{names: map[string]string{"@rpath/libmlx.dylib": "/opt/homebrew/lib/libmlx.dylib"}}),
+			[]string{"libmlxrank", "signature"}, "linked with /opt/homebrew/lib/libmlx.dylib, which is not in the app"},
+		{"no metallib", remove(metallibFile), []string{"metallib"}, "is missing"},
+		{"metallib among code", fixture("old/mlx.metallib", frameworks+"/mlx.metallib"), []string{"metallib"}, "where codesign refuses data"},
+		{"metallib for a newer system", fixture("new/mlx.metallib", metallibFile), []string{"metallib", "seal"}, "Metal 4.0 for macOS 26.2"},
+		{"metallib is a text", text(metallibFile, "what"), []string{"metallib", "seal"}, "no library of Metal kernels"},
+		{"metallib is a link out", func(t *testing.T, app, _ string) {
+			remove(metallibFile)(t, app, "")
+			if err := os.Symlink(fixtures.Path("old/mlx.metallib"), filepath.Join(app, metallibFile)); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"metallib"}, "outside of the app"},
+		{"libmlx is not signed", func(t *testing.T, app, _ string) { withoutSignature(t, filepath.Join(app, libmlx)) }, []string{"signature", "team", "seal"}, "libmlx.dylib is not signed"},
+		{"libmlx is changed", func(t *testing.T, app, _ string) {
+			change(t, filepath.Join(app, libmlx), func(data []byte) []byte { data[20000]++; return data })
+		}, []string{"signature"}, "libmlx.dylib was changed after it was signed: 1 of its pages differ"},
+		{"program's entitlements are changed", func(t *testing.T, app, _ string) {
+			change(t, filepath.Join(app, program), func(data []byte) []byte {
+				return bytes.Replace(data, []byte("com.apple.security.app-sandbox"), []byte("com.apple.security.app-sandbux"), 1)
+			})
+		}, []string{"signature"}, "its entitlements differ"},
+		{"libmlx by another team", func(t *testing.T, app, _ string) { otherTeam(t, filepath.Join(app, libmlx)) }, []string{"team", "seal"}, "library validation, a part of the hardened runtime"},
+		{"libmlx ad hoc", fixture("old/libmlx.dylib", libmlx), []string{"team", "seal"}, "libmlx.dylib: no team (ad hoc)"},
+		{"other teams without the hardened runtime", func(t *testing.T, app, _ string) {
+			otherTeam(t, filepath.Join(app, libmlx))
+			setFlags(t, filepath.Join(app, program), 0, flagRuntime)
+		}, []string{"team", "seal"}, "cannot be notarised"},
+		{"library validation without the hardened runtime", func(t *testing.T, app, _ string) {
+			otherTeam(t, filepath.Join(app, libmlx))
+			setFlags(t, filepath.Join(app, program), flagRequireLV, flagRuntime)
+		}, []string{"team", "seal"}, "will not load them"},
+		{"ad hoc with the hardened runtime", func(t *testing.T, app, _ string) {
+			fixtures.Copy(t, "program/found", filepath.Join(app, program))
+			setFlags(t, filepath.Join(app, program), flagRuntime, 0)
+		}, []string{"team", "seal"}, "no team (ad hoc), with the hardened runtime"},
+		{"app is not signed as a whole", remove("Contents/_CodeSignature"), []string{"seal"}, "CodeResources is missing"},
+		{"list of files is changed", func(t *testing.T, app, _ string) {
+			change(t, filepath.Join(app, sealFile), func(data []byte) []byte { return append(data, '\n') })
+		}, []string{"seal"}, "CodeResources was changed after the app was signed"},
+		{"list of files is damaged", text(sealFile, "<plist><dict>"), []string{"seal"}, "cannot be read"},
+		{"Info.plist is changed", text(infoFile, bundletest.Info("Signed", "14.0")), []string{"seal"}, "Info.plist was changed"},
+		{"program is signed alone", fixture("program/found", program), []string{"team", "seal"}, "not all libraries are"},
+		{"notices are changed", text(ownResources+"/THIRD_PARTY_NOTICES.txt", "none"), []string{"seal"}, "with another hash"},
+		{"no notices", remove(ownResources + "/THIRD_PARTY_NOTICES.txt"), []string{"notices"}, "is missing"},
+		{"no license", remove(ownResources + "/LICENSE"), []string{"notices"}, "is missing"},
+		{"half a model", text(encoderFolder+"/config.json", "{}"), []string{"builtin"}, "tokenizer.json is missing"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			app, dir := signedApp(t)
+			test.spoil(t, app, dir)
+			names, found := check(t, app)
+			got := failures(names, found)
+			if !slices.Equal(got, test.failed) {
+				t.Errorf("failures %q, want %q: %+v", got, test.failed, found)
+			}
+			first := found[test.failed[0]]
+			if all := first.Text + "\n" + strings.Join(first.Detail, "\n"); !strings.Contains(all, test.words) {
+				t.Errorf("%s lacks %q: %s", first.Name, test.words, all)
+			}
+		})
+	}
+}
+
+// TestCheckNotes has what is worth a word and no failure.
+func TestCheckNotes(t *testing.T) {
+	fixtures := bundletest.Open(t, "testdata")
+	for _, test := range []struct {
+		name    string
+		spoil   func(t *testing.T, app, dir string)
+		finding string
+		words   string
+	}{
+		{"other team by entitlement", func(t *testing.T, app, dir string) {
+			change(t, filepath.Join(app, programs, "Signed"), func([]byte) []byte {
+				data, err := os.ReadFile(filepath.Join(dir, "relaxed"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return data
+			})
+			otherTeam(t, filepath.Join(app, frameworks, mlxLibrary))
+		}, "team", "loaded only by the entitlement"},
+		{"entitlement that is not needed", func(t *testing.T, app, dir string) {
+			if err := os.Rename(filepath.Join(dir, "relaxed"), filepath.Join(app, programs, "Signed")); err != nil {
+				t.Fatal(err)
+			}
+		}, "team", "is not needed"},
+		{"no hardened runtime", func(t *testing.T, app, _ string) {
+			setFlags(t, filepath.Join(app, programs, "Signed"), 0, flagRuntime)
+		}, "team", "notarisation asks for the hardened runtime"},
+		{"loads at run time", func(t *testing.T, app, _ string) {
+			fixtures.Copy(t, "program/unlinked", filepath.Join(app, programs, "Signed"))
+		}, "executable", "must load it at run time"},
+		{"for both processors", func(t *testing.T, app, _ string) {
+			fixtures.Copy(t, "program/universal", filepath.Join(app, programs, "Signed"))
+			mustPut(t, app, fixtures.Prefix(t), false)
+		}, "executable", "the x86_64 part will not start"},
+		{"looks elsewhere first", func(t *testing.T, app, _ string) {
+			path := filepath.Join(app, programs, "Signed")
+			data, err := read(t, fixtures.Path("program/linked")).rewrite(func(*Slice) edits {
+				return edits{runPaths: []string{"/usr/local/lib", frameworksPath}}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(t, path, func([]byte) []byte { return data })
+		}, "executable", "first looks for it in /usr/local/lib"},
+		{"old kernels for a new system", func(t *testing.T, app, _ string) {
+			bundletest.Write(t, filepath.Join(app, infoFile), bundletest.Info("Signed", "26.2"))
+		}, "nax", "though the app is for macOS 26.2"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			app, dir := signedApp(t)
+			test.spoil(t, app, dir)
+			_, found := check(t, app)
+			f := found[test.finding]
+			if f.Failed() || !strings.Contains(f.Text+"\n"+strings.Join(f.Detail, "\n"), test.words) {
+				t.Errorf("got %+v", f)
+			}
+		})
+	}
+}

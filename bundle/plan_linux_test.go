@@ -1,0 +1,72 @@
+package bundle
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mlxrank/mlxrank/bundle/bundletest"
+)
+
+// TestReadOnly writes nothing into an app where only a part of it can be
+// written. So that it holds for root too, the thread becomes another user to
+// the file system, which Linux has for each thread.
+func TestReadOnly(t *testing.T) {
+	fixtures := bundletest.Open(t, "testdata")
+	app := fixtures.App(t, "Foo.app", "program/linked", "14.0")
+	contents := filepath.Join(app, "Contents")
+	for _, folder := range []string{"Frameworks", "Resources"} {
+		if err := os.Mkdir(filepath.Join(contents, folder), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Libraries can be written, and what comes after them cannot.
+	if err := errors.Join(os.Chmod(filepath.Join(contents, "Frameworks"), 0o777), os.Chmod(filepath.Join(contents, "Resources"), 0o555)); err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, app)
+	prefix := fixtures.Prefix(t)
+	openAbove(t, app)
+	openAbove(t, prefix)
+	var err error
+	asNobody(t, func() { _, err = put(t, app, prefix, false) })
+	if !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), app) {
+		t.Errorf("got %v", err)
+	}
+	sameTree(t, tree(t, app), before)
+}
+
+// asNobody calls f as a user who owns nothing.
+func asNobody(t *testing.T, f func()) {
+	t.Helper()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if os.Getuid() != 0 {
+		f()
+		return
+	}
+	const nobody = 65534
+	if _, err := unix.SetfsuidRetUid(nobody); err != nil {
+		t.Fatal(err)
+	}
+	f()
+	if _, err := unix.SetfsuidRetUid(0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// openAbove lets everyone into the temporary folders above a path.
+func openAbove(t *testing.T, path string) {
+	t.Helper()
+	for dir := filepath.Dir(path); dir != filepath.Clean(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

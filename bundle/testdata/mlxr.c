@@ -1,0 +1,2 @@
+/* Stands for libmlxr. */
+int mlxr_abi(void) { return 1; }

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/bundle"
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+func bundleCommand(s Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "bundle",
+		Usage:     "put the libraries into a macOS app",
+		UsageText: "mlxrank bundle --app Foo.app [flags]",
+		Description: "Copies libmlxr, libmlxrank and MLX to Contents/Frameworks of the app, Metal's kernels\n" +
+			"and the licenses to Contents/Resources, and makes the names right by which they find\n" +
+			"one another. Which build of MLX it takes, the app's LSMinimumSystemVersion decides:\n" +
+			"from macOS 26.2 on the one with kernels for the matrix units of M5. Nothing is changed\n" +
+			"unless all fits, and running it again changes nothing more, signatures included.\n" +
+			"It runs on any system. It does not sign: it prints the codesign commands that are\n" +
+			"left to run, and nothing else, on standard output. See docs/bundling.md.\n\n" +
+			examples(
+				[2]string{"See what would be done", "mlxrank bundle --app Foo.app --dry-run"},
+				[2]string{"Do it, and sign", "mlxrank bundle --app Foo.app >sign.sh && IDENTITY=\"Developer ID Application: ...\" sh -e sign.sh"},
+				[2]string{"From an unpacked release, with the builtin model", "mlxrank bundle --app Foo.app --from ~/mlxrank-macos-arm64 --with-builtin"},
+			),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "app", Usage: "the app's `FOLDER`"},
+			&cli.StringFlag{Name: "from", DefaultText: "this program's own", Usage: "take the libraries from `DIR`: a release, an installation's prefix, a build folder"},
+			&cli.BoolFlag{Name: "with-builtin", DisableDefaultText: true, Usage: "copy the encoder of the builtin model too"},
+			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Usage: "check and say what would be done, but do nothing"},
+		},
+		Action: func(c *cli.Context) error { return bundleApp(c, s) },
+	}
+}
+
+func bundleApp(c *cli.Context, s Streams) (err error) {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	for _, name := range []string{"app", "from"} {
+		if c.IsSet(name) && c.String(name) == "" {
+			return usagef("--%s is empty", name)
+		}
+	}
+	if !c.IsSet("app") {
+		return usagef("--app is missing: name the app's folder (see mlxrank bundle --help)")
+	}
+	app, err := bundle.Open(c.String("app"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, app.Close()) }()
+	source, err := findParts(c.String("from"))
+	if err != nil {
+		return err
+	}
+	plan, err := app.Plan(source, c.Bool("with-builtin"))
+	if err != nil {
+		return fmt.Errorf("nothing was changed in %s:\n%w", app.Path, err)
+	}
+	if !c.Bool("dry-run") {
+		if err := plan.Apply(c.Context); err != nil {
+			return err
+		}
+	}
+	if err := writePlan(s.Err, app, plan, c.Bool("dry-run")); err != nil {
+		return err
+	}
+	for _, line := range plan.Sign {
+		if _, err := fmt.Fprintln(s.Out, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// findParts looks in the folder given, or else where this program's own
+// libraries are.
+func findParts(from string) (*bundle.Source, error) {
+	if from != "" {
+		return bundle.FindSource([]string{from})
+	}
+	source, err := bundle.FindSource(mlx.Folders())
+	if errors.Is(err, bundle.ErrNoSource) {
+		return nil, fmt.Errorf("%w: name a release for macOS with --from", err)
+	}
+	return source, err
+}
+
+// writePlan says what was done, or would be.
+func writePlan(w io.Writer, app *bundle.App, plan *bundle.Plan, dry bool) error {
+	var b strings.Builder
+	row := func(name, text string) { fmt.Fprintf(&b, "%-10s%s\n", name, text) }
+	row("app", fmt.Sprintf("%s: %s, for macOS %v and newer (by %s)", app.Path, app.Identifier, app.Minimum, app.MinimumBy))
+	row("mlx", plan.Variant)
+	for _, f := range plan.Files {
+		text := f.Target
+		if f.Source != "" {
+			text += ", " + bytesText(f.Size) + ", from " + f.Source
+		}
+		row(f.State, text)
+		for _, note := range f.Notes {
+			row("", note)
+		}
+	}
+	for _, note := range plan.Notes {
+		row("note", note)
+	}
+	switch {
+	case dry && plan.Changes():
+		row("done", "nothing: this was a dry run")
+	case !plan.Changes():
+		row("done", "nothing: all was there")
+	}
+	if len(plan.Sign) > 0 {
+		row("sign", "run the commands on standard output, with IDENTITY=\"Developer ID Application: ...\";")
+		row("", "for work on this Mac alone IDENTITY=- will do, without --timestamp --options runtime")
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// doctorApp checks an app instead of this installation.
+func doctorApp(c *cli.Context, s Streams) (err error) {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	for _, name := range c.LocalFlagNames() {
+		if name != "app" {
+			return usagef("--%s does not go with --app: an app is only looked at (see mlxrank doctor --help)", name)
+		}
+	}
+	if c.String("app") == "" {
+		return usagef("--app is empty")
+	}
+	app, err := bundle.Open(c.String("app"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, app.Close()) }()
+	var checks []check
+	for _, f := range app.Check() {
+		checks = append(checks, check{f.Name, f.Text, f.Detail, f.Remedy})
+	}
+	return reportChecks(s.Out, checks)
+}

@@ -1,0 +1,101 @@
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/bundle/bundletest"
+)
+
+const bundleTestdata = "../bundle/testdata"
+
+// TestBundle puts the libraries into an app, and doctor looks at it.
+func TestBundle(t *testing.T) {
+	fixtures := bundletest.Open(t, bundleTestdata)
+	app, prefix := fixtures.App(t, "My Foo.app", "program/linked", "26.2"), fixtures.Prefix(t)
+	library := filepath.Join(app, "Contents", "Frameworks", "libmlx.dylib")
+
+	r := mustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin", "--dry-run")
+	commands := strings.Split(strings.TrimSuffix(r.out, "\n"), "\n")
+	if len(commands) != 5 || commands[4] != `codesign --force --timestamp --options runtime --sign "$IDENTITY" '`+app+"'" {
+		t.Errorf("standard output %q", r.out)
+	}
+	for _, word := range []string{"for macOS 26.2 and newer", "with kernels for the matrix units of M5", "new       Contents/Frameworks/libjaccl.dylib", "run path @executable_path/../Frameworks added", "dry run", "IDENTITY="} {
+		if !strings.Contains(r.errOut, word) {
+			t.Errorf("lacks %q:\n%s", word, r.errOut)
+		}
+	}
+	if _, err := os.Stat(library); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a dry run has written: %v", err)
+	}
+
+	done := mustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin")
+	if done.out != r.out || strings.Contains(done.errOut, "dry run") {
+		t.Errorf("got %q\n%s", done.out, done.errOut)
+	}
+	if again := mustRun(t, "", "bundle", "--app", app, "--from", prefix); again.out != r.out || !strings.Contains(again.errOut, "unchanged Contents/Frameworks/libmlx.dylib") || !strings.Contains(again.errOut, "nothing: all was there") {
+		t.Errorf("a second time: %q\n%s", again.out, again.errOut)
+	}
+
+	checked := run(t, "", "doctor", "--app", app)
+	got := states(t, checked)
+	for name, state := range got {
+		if (state == "FAIL") != (name == "seal") {
+			t.Errorf("%s: %s\n%s", name, state, checked.out)
+		}
+	}
+	if checked.status != exitFailure || len(got) != 16 || !strings.Contains(checked.out, "-> sign inside out") {
+		t.Errorf("status %d and %d checks\n%s", checked.status, len(got), checked.out)
+	}
+}
+
+// TestDoctorApp finds nothing wrong with an app that a team has signed.
+func TestDoctorApp(t *testing.T) {
+	app := filepath.Join(bundletest.Unpack(t, filepath.Join(bundleTestdata, "signed.zip")), "Signed.app")
+	r := mustRun(t, "", "doctor", "--app", app)
+	for name, state := range states(t, r) {
+		if state != "OK" {
+			t.Errorf("%s: %s\n%s", name, state, r.out)
+		}
+	}
+	for _, word := range []string{"OK    team       team MLXRTEST01, hardened runtime on", "OK    signature  4 of 4", "Metal 3.1"} {
+		if !strings.Contains(r.out, word) {
+			t.Errorf("lacks %q:\n%s", word, r.out)
+		}
+	}
+}
+
+func TestBundleFails(t *testing.T) {
+	fixtures := bundletest.Open(t, bundleTestdata)
+	app, prefix, none := fixtures.App(t, "Foo.app", "program/linked", "13.0"), fixtures.Prefix(t), filepath.Join(t.TempDir(), "none")
+	for _, test := range []struct {
+		name  string
+		args  []string
+		words []string
+	}{
+		{"no such app", []string{"bundle", "--app", none, "--from", prefix}, []string{none, "no such file"}},
+		{"no such folder", []string{"bundle", "--app", app, "--from", none}, []string{"no libraries for macOS", none}},
+		{"does not fit", []string{"bundle", "--app", app, "--from", prefix}, []string{"nothing was changed in " + app, "needs macOS 14.0", "from macOS 13.0 on"}},
+		{"app is a file", []string{"doctor", "--app", fixtures.Path("program/linked")}, []string{"is not a folder"}},
+		{"app is empty", []string{"doctor", "--app", t.TempDir()}, []string{"Contents/Info.plist is missing"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			checkFailure(t, run(t, "", test.args...), exitFailure, test.words...)
+		})
+	}
+}
+
+// TestBundleFromHere looks where this program's own libraries are, which are
+// not for macOS here.
+func TestBundleFromHere(t *testing.T) {
+	fixtures := bundletest.Open(t, bundleTestdata)
+	app := fixtures.App(t, "Foo.app", "program/linked", "14.0")
+	library := filepath.Join(t.TempDir(), "libmlxrank.so")
+	t.Setenv("MLXRANK_LIBRARY", library)
+	checkFailure(t, run(t, "", "bundle", "--app", app), exitFailure, "no libraries for macOS", filepath.Dir(library), "--from")
+	t.Setenv("MLXRANK_LIBRARY", filepath.Join(fixtures.Prefix(t), "lib", "mlxrank", "libmlxrank.dylib"))
+	mustRun(t, "", "bundle", "--app", app)
+}

@@ -28,7 +28,7 @@ func candidates(explicit string) []string {
 		add(dir)
 		add(dir, "..", "lib")
 		add(dir, "..", "lib", "mlxrank") // an installed prefix
-		if runtime.GOOS == "darwin" { // Contents/MacOS/PROGRAM of an app bundle
+		if runtime.GOOS == "darwin" {    // Contents/MacOS/PROGRAM of an app bundle
 			add(dir, "..", "Frameworks")
 			add(dir, "..", "Resources")
 		}

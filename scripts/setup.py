@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """Fetches and builds what mlxrank is built from, into build/.
 
-    python3 scripts/setup.py            everything that go build needs
-    python3 scripts/setup.py notices    build/THIRD_PARTY_NOTICES.txt, after go build
-    python3 scripts/setup.py smoke      the C test of the native library, sanitized
-    python3 scripts/setup.py lint       golangci-lint
-    python3 scripts/setup.py darwin     compile and link for macOS on arm64
-    python3 scripts/setup.py arm64      build for Linux on arm64 and test it, emulated
+    python3 scripts/setup.py                everything that go build needs
+    python3 scripts/setup.py notices        build/THIRD_PARTY_NOTICES.txt, after go build
+    python3 scripts/setup.py install        install under the environment's DESTDIR and PREFIX
+    python3 scripts/setup.py uninstall      remove that again
+    python3 scripts/setup.py check-install  rank from an installed tree
+    python3 scripts/setup.py smoke          the C test of the native library, sanitized
+    python3 scripts/setup.py lint           golangci-lint, and actionlint
+    python3 scripts/setup.py darwin         compile and link for macOS on arm64
+    python3 scripts/setup.py arm64          build for Linux on arm64 and test it, emulated
 
 Versions and hashes are in scripts/pins.ini. What is done is not done again,
 and an interrupted run is continued by the next one.
@@ -17,7 +20,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuplib import arm64, darwin, lint, native, notices, parts, prerequisites
+from setuplib import arm64, darwin, install, lint, native, notices, parts, prerequisites
 from setuplib.project import LINUX, Project, host
 from setuplib.steps import SetupError, only_one
 
@@ -37,6 +40,9 @@ def build(project):
 COMMANDS = {
     "build": build,
     "notices": notices.write,
+    "install": install.install,
+    "uninstall": install.uninstall,
+    "check-install": install.check,
     "smoke": native.smoke,
     "lint": lint.lint,
     "darwin": darwin.check,

@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo bench test fuzz soak lint goldens peers check-dashboard check-darwin check-clients check-arm64 clean
+.PHONY: help build demo bench test fuzz soak lint install uninstall goldens peers check-dashboard check-darwin check-clients check-arm64 check-install check-release release verify-mac clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -33,7 +33,7 @@ bench: build ## measure the seed report's configuration: results/14_optimized_pr
 
 test: build ## every check there is
 	@$(SETUP) smoke
-	@$(MAKE) --no-print-directory test-go fuzz lint check-darwin
+	@$(MAKE) --no-print-directory test-go fuzz lint check-darwin check-install
 
 .PHONY: test-go
 test-go:
@@ -43,6 +43,7 @@ test-go:
 	go mod tidy -diff
 	go vet ./...
 	$(PYTHON) -B -m unittest discover -s scripts/peers
+	$(PYTHON) -B -m unittest discover -s scripts
 	go test -race ./...
 	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1
 	go test ./server -run '^TestLoad$$' -load-time 20s -count 1
@@ -66,11 +67,35 @@ fuzz-go:
 		done; \
 	done
 
-lint: build ## golangci-lint, at the version that scripts/pins.ini names
+lint: build ## golangci-lint, and actionlint on the workflows, at pinned versions
 	@$(SETUP) lint
 
 soak: build ## a hundred thousand batches of random shapes, which must leave nothing behind
 	go test ./engine -run '^TestSoak$$' -soak 100000 -count 1 -timeout 0 -v
+
+# The layout that release archives and the Homebrew formula have too.
+export PREFIX ?= /usr/local
+export DESTDIR ?=
+install: build capi ## install under PREFIX (/usr/local), in DESTDIR if that is set
+	@$(SETUP) install
+
+uninstall: ## remove what make install puts there
+	@$(SETUP) uninstall
+
+check-install: build capi ## install into a temporary folder and rank from it, with no environment
+	@$(SETUP) check-install
+
+# Ten minutes the first time, to build GoReleaser from source.
+check-release: build capi ## a trial of the release archive: build/dist, unpacked and tried
+	@$(SETUP) check-release
+
+release: build capi ## the release archive of the tag that is checked out: docs/releasing.md
+	@$(SETUP) release
+
+# VERIFY: options of scripts/verifymac, such as --device cpu.
+VERIFY ?=
+verify-mac: build capi ## check everything on this Mac's GPU: build/verify-mac.md
+	$(PYTHON) -B scripts/verifymac $(VERIFY)
 
 # The pages in a real browser. It is not in make test, since set-up, which asks
 # for no root, cannot install one; the tests name what is missing.

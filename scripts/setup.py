@@ -6,6 +6,8 @@
     python3 scripts/setup.py install        install under the environment's DESTDIR and PREFIX
     python3 scripts/setup.py uninstall      remove that again
     python3 scripts/setup.py check-install  rank from an installed tree
+    python3 scripts/setup.py release        the release archive of the tag that is checked out
+    python3 scripts/setup.py check-release  the same of any tree, as a trial
     python3 scripts/setup.py smoke          the C test of the native library, sanitized
     python3 scripts/setup.py lint           golangci-lint, and actionlint
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
@@ -20,7 +22,7 @@ import os
 import sys
 from pathlib import Path
 
-from setuplib import arm64, darwin, install, lint, native, notices, parts, prerequisites
+from setuplib import arm64, darwin, install, lint, native, notices, parts, prerequisites, release
 from setuplib.project import LINUX, Project, host
 from setuplib.steps import SetupError, only_one
 
@@ -43,6 +45,8 @@ COMMANDS = {
     "install": install.install,
     "uninstall": install.uninstall,
     "check-install": install.check,
+    "release": release.release,
+    "check-release": release.check,
     "smoke": native.smoke,
     "lint": lint.lint,
     "darwin": darwin.check,

@@ -14,6 +14,7 @@ from .install import layout, place, rank
 from .project import MACOS
 from .steps import SetupError, run, sha256
 
+# As GoReleaser and .goreleaser.yaml name the platforms.
 NAMES = {"linux-x86_64": "linux_amd64", "macos-arm64": "darwin_arm64"}
 
 

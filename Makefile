@@ -43,6 +43,7 @@ test-go:
 	go mod tidy -diff
 	go vet ./...
 	$(PYTHON) -B -m unittest discover -s scripts/peers
+	$(PYTHON) -B -m unittest discover -s scripts/verifymac
 	$(PYTHON) -B -m unittest discover -s scripts
 	go test -race ./...
 	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1

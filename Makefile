@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build demo bench test fuzz soak lint install uninstall goldens peers check-dashboard check-darwin check-clients check-arm64 check-install check-release release verify-mac clean
+.PHONY: help build capi demo bench test fuzz soak lint install uninstall goldens peers check-dashboard check-darwin check-clients check-arm64 check-install check-release release verify-mac clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -27,6 +27,9 @@ binary:
 demo: build ## rerank some package descriptions with the builtin model
 	build/bin/mlxrank rerank --model builtin --top-n 10 --documents scripts/demo/documents.jsonl \
 		--query "monitor changes to configuration files"
+
+capi: build ## the C API for other languages: build/capi
+	@$(SETUP) capi
 
 bench: build ## measure the seed report's configuration: results/14_optimized_production_results.md
 	build/bin/mlxrank bench experiments/14_optimized_production.yaml

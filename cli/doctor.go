@@ -114,6 +114,9 @@ func checkLibrary(path string) (*mlx.Library, []check) {
 		{name: "mlx-c", text: info.MLXC + ", inside the library"},
 		{name: "blas", text: info.BLAS},
 	}
+	if info.Metallib != "" {
+		checks[1].detail = []string{"Metal kernels in " + info.Metallib}
+	}
 	if strings.HasPrefix(info.BLAS, "not ") {
 		checks[3].remedy = "run `make build`, which puts OpenBLAS beside libmlx"
 	}

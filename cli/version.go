@@ -7,10 +7,11 @@ import (
 	"runtime"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
 )
 
-// version is the release this tree is, or will be.
-const version = "0.1.0"
+const version = engine.Version
 
 func versionCommand(s Streams) *cli.Command {
 	return &cli.Command{

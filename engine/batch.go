@@ -41,12 +41,21 @@ func (p *pipeline) nextStep() func() {
 	if p.mustReopen() {
 		return p.reopenSession
 	}
+	if p.mustUnload(time.Now()) {
+		return p.unload
+	}
+	if p.mustLoad() {
+		return p.load
+	}
 	if j, ok := p.nextJob(); ok {
 		return func() { p.runJob(j) }
 	}
 	b, wait := p.nextBatch(time.Now())
 	if b != nil {
 		return func() { p.submit(b) }
+	}
+	if wait == 0 {
+		wait = p.untilUnload(time.Now())
 	}
 	return func() { p.sleep(wait) }
 }
@@ -68,7 +77,7 @@ func (p *pipeline) sleep(wait time.Duration) {
 // nextBatch takes a batch from the queue if it is time for one; else it says
 // how long that may be away, 0 if not known.
 func (p *pipeline) nextBatch(at time.Time) (*batch, time.Duration) {
-	if p.device.broken != nil || len(p.jobs) > 0 || p.inFlight >= maxInFlight || len(p.queue.waiting) == 0 {
+	if p.device.broken != nil || p.session == nil || len(p.jobs) > 0 || p.inFlight >= maxInFlight || len(p.queue.waiting) == 0 {
 		return nil, 0
 	}
 	if p.window > 0 && !p.queue.full() && !p.closed {
@@ -223,6 +232,7 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 			p.end(r, nil, at)
 		default:
 			p.changed(r, at)
+			r.advance()
 		}
 	}
 	p.noteOutcome(err, at)

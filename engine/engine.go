@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type Config struct {
 	MaxLength  int    // tokens of a pair, at least 3; 0 is the model's own
 	Activation string // "auto", "raw" or "sigmoid"
 	Label      string // of several, by name or number: the one whose logit makes the score
+	BuiltinDir string // directory of the encoder of "builtin"; "" searches
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
 	Threads    int    // CPU shards at work at once; 0 is one per processor
 	Logger     zerolog.Logger
@@ -45,6 +47,17 @@ type Config struct {
 	// QueueTokens is how many tokens the requests at work may have in all. For a
 	// pair not yet tokenised the most it can have is counted.
 	QueueTokens int
+	// CacheLimit is how many bytes of freed buffers MLX keeps for reuse: 0 is
+	// 512 MiB on a GPU and MLX's own limit, 32 MiB, on the CPU; a negative number
+	// leaves it as it is. MemoryLimit is over how many bytes in use new work waits
+	// for running work; 0 leaves it as it is. MLX has one of each for the whole
+	// process.
+	CacheLimit  int64
+	MemoryLimit int64
+	// IdleUnload is after how long without a request the session is closed, which
+	// gives the model's memory back. The next request opens it again, and waits so
+	// much longer. 0 is never.
+	IdleUnload time.Duration
 	// Progress, if set, is told how far the download of a model of the hub is,
 	// by one goroutine at a time. It may still be called shortly after Open has
 	// returned because its context ended.
@@ -120,6 +133,15 @@ func (e *Engine) Info() Info { return e.info }
 
 // Memory reads MLX's memory figures; it does not wait for inference.
 func (e *Engine) Memory() (mlx.Memory, error) { return e.library.Memory() }
+
+// Trim gives memory that is not in use back to the system: MLX's cached buffers,
+// and what Go's garbage collector finds. It is for an app that is warned of
+// memory running short.
+func (e *Engine) Trim() error {
+	err := e.library.Trim()
+	debug.FreeOSMemory()
+	return err
+}
 
 // Close refuses new requests, waits for those at work, and frees the model.
 // Closing again waits for the first and returns what it returned.

@@ -62,7 +62,7 @@ func (cfg *Config) check() error {
 	if cfg.MaxLength != 0 && cfg.MaxLength < minLength {
 		return fmt.Errorf("engine: a maximum length of %d holds no pair: [CLS] and two [SEP] need %d tokens", cfg.MaxLength, minLength)
 	}
-	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || cfg.Timeout < 0 {
+	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || min(cfg.Timeout, cfg.IdleUnload) < 0 || cfg.MemoryLimit < 0 {
 		return errors.New("engine: limits, threads and times must not be negative")
 	}
 	if (cfg.Policy == window) != (cfg.Timeout > 0) {
@@ -124,7 +124,7 @@ func (e *Engine) load(ctx context.Context, cfg Config) (*weights.Model, error) {
 }
 
 func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
-	return weights.Open(ctx, cfg.Model, weights.Options{Adapter: cfg.Adapter, Progress: cfg.Progress})
+	return weights.Open(ctx, cfg.Model, weights.Options{Adapter: cfg.Adapter, BuiltinDir: cfg.BuiltinDir, Progress: cfg.Progress})
 }
 
 // build makes the tokenizer and the session, side by side.
@@ -159,6 +159,9 @@ func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 }
 
 func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, error) {
+	if err := e.limit(cfg); err != nil {
+		return nil, err
+	}
 	session, err := e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
 		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.Threads,
 	})
@@ -169,6 +172,22 @@ func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, er
 		return nil, errors.Join(err, session.Close())
 	}
 	return session, nil
+}
+
+// limit sets MLX's limits before there is anything to limit.
+func (e *Engine) limit(cfg Config) error {
+	cache := cfg.CacheLimit
+	if cache == 0 {
+		cache = -1 // on the CPU MLX's own is less than ours
+		if mlx.Device(cfg.Device) != mlx.CPU && e.library.Info().GPUs > 0 {
+			cache = gpuCacheLimit
+		}
+	}
+	memory := cfg.MemoryLimit
+	if memory == 0 {
+		memory = -1
+	}
+	return e.library.SetLimits(cache, memory)
 }
 
 // describe fills Info, and what scoring needs of it.

@@ -20,6 +20,10 @@ type ScoreOptions struct {
 	// DocumentTokens is how many tokens of a document count, from its beginning,
 	// before it meets the query; 0 is all.
 	DocumentTokens int
+	// Progress, if set, is told by the goroutine that made the call, after batches
+	// with pairs of it, how many of its distinct pairs are scored. That all are is
+	// told by the result.
+	Progress func(done, total int)
 }
 
 func (o ScoreOptions) check() error {

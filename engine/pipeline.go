@@ -34,6 +34,8 @@ type settings struct {
 	calibration     Calibration // changes under the lock
 	calibrationFile string      // "" for none
 
+	idle    time.Duration // after which the session is closed; 0 never
+	trim    func() error  // gives back what a closed session leaves
 	reopen  func() (backend, error)
 	log     zerolog.Logger
 	figures func() figures   // of the machine; nil logs no seconds
@@ -79,7 +81,8 @@ type pipeline struct {
 	calibrating bool    // before costly work: once
 	jobs        []job
 
-	session       backend
+	session       backend   // nil while unloaded
+	resting       time.Time // since when there is no request
 	device        deviceState
 	lastCollected time.Time
 
@@ -102,6 +105,7 @@ func newPipeline(s settings, session backend) *pipeline {
 	}
 	p.work.L, p.drained.L = &p.mu, &p.mu
 	p.stats.start = time.Now()
+	p.resting = p.stats.start
 	for range s.workers {
 		p.ended.Go(p.tokenize)
 	}
@@ -139,6 +143,9 @@ func (p *pipeline) admit(r *request) error {
 	p.tokenizing = append(p.tokenizing, r)
 	p.changed(r, at)
 	p.work.Broadcast()
+	if p.session == nil {
+		p.poke() // it is loaded while the request is tokenised
+	}
 	return nil
 }
 
@@ -184,10 +191,19 @@ func (p *pipeline) refuse(r *request, need int) error {
 // wait waits for the request or for the caller's context, which frees the
 // caller at once. What of the request is executing runs to its end behind it.
 func (p *pipeline) wait(ctx context.Context, r *request) error {
-	select {
-	case <-r.done:
-		return r.err
-	case <-ctx.Done():
+	for waiting := true; waiting; {
+		select {
+		case <-r.done:
+			return r.err
+		case <-r.advanced:
+			p.mu.Lock()
+			total := len(r.pairs)
+			done := total - r.left
+			p.mu.Unlock()
+			r.options.Progress(done, total)
+		case <-ctx.Done():
+			waiting = false
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -213,6 +229,7 @@ func (p *pipeline) end(r *request, err error, at time.Time) {
 	close(r.done)
 	delete(p.live, r)
 	if len(p.live) == 0 {
+		p.resting = at
 		p.drained.Broadcast()
 	}
 	p.poke()
@@ -249,6 +266,9 @@ func (p *pipeline) close() error {
 	p.poke()
 	p.mu.Unlock()
 	p.ended.Wait()
+	if p.session == nil {
+		return nil
+	}
 	return p.session.Close()
 }
 

@@ -39,7 +39,10 @@ type request struct {
 	watch stopwatch
 	err   error
 	done  chan struct{} // closed once err or all logits are there
-	ended bool
+	// advanced has something once logits have come since it was last read; nil
+	// where nobody asks for progress.
+	advanced chan struct{}
+	ended    bool
 }
 
 // An item is a pair between its tokenising and its logits.
@@ -67,6 +70,14 @@ func newRequest(pairs []Pair) *request {
 // executes nothing.
 func (r *request) whole() bool { return r.options.Truncation == TruncateNot }
 
+// advance tells the caller, if that asks for it, that logits have come.
+func (r *request) advance() {
+	select {
+	case r.advanced <- struct{}{}:
+	default:
+	}
+}
+
 // givenPairs is how many pairs the caller gave.
 func (r *request) givenPairs() int {
 	if r.places == nil {
@@ -89,6 +100,9 @@ func (r *request) begin(n int, at time.Time) {
 	r.queries = make(map[string]encoded)
 	r.watch = startStopwatch(at)
 	r.done = make(chan struct{})
+	if r.options.Progress != nil {
+		r.advanced = make(chan struct{}, 1)
+	}
 	r.items = make([]item, n)
 	r.left = n
 }

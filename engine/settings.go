@@ -21,6 +21,8 @@ const (
 const (
 	defaultQueueTokens = 16 << 20 // room for 32,768 pairs of 512 tokens
 	sampleTime         = 5 * time.Second
+	// On a GPU MLX would keep all that was ever freed.
+	gpuCacheLimit = 512 << 20
 )
 
 // settings makes the pipeline's of the configuration and what was opened, and
@@ -40,6 +42,8 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 		},
 		limits:    limitsOf(device),
 		window:    cfg.Timeout,
+		idle:      cfg.IdleUnload,
+		trim:      e.Trim,
 		capacity:  orElse(cfg.QueueTokens, defaultQueueTokens),
 		maxLength: e.info.MaxLength,
 		special:   e.tokenizer.special,

@@ -48,6 +48,8 @@ type Stats struct {
 
 	Lanes []Lane
 
+	Loaded    bool  // there is a session; else the next request opens one
+	Unloads   int   // sessions closed since nobody used them
 	Reopened  int   // sessions opened after a failure
 	Unhealthy error // nil while all is well
 }
@@ -165,6 +167,7 @@ func (p *pipeline) snapshot() Stats {
 		s.Busy += at.Sub(p.stats.busySince)
 	}
 	s.Live, s.Waiting, s.Reserved, s.InFlight = len(p.live), len(p.queue.waiting), p.reserved, p.inFlight
+	s.Loaded = p.session != nil
 	s.Reopened, s.Unhealthy = p.device.reopened, p.device.unhealthy
 	return s
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // abi is MLXRANK_ABI of the mlxrank.h this file mirrors.
-const abi = 4
+const abi = 5
 
 const (
 	statusOK       = 0
@@ -30,6 +30,7 @@ type cInfo struct {
 	mlxC     [32]byte
 	mlxPath  [1024]byte
 	blas     [256]byte
+	metallib [1024]byte
 }
 
 type cDevice struct {

@@ -55,7 +55,7 @@ func (e *LoadError) Error() string {
 	if e.Err != nil {
 		fmt.Fprintf(&b, "mlx: cannot use libmlxrank: %v", e.Err)
 	} else {
-		fmt.Fprintf(&b, "mlx: %s not found; build it with `make build` or name it in %s", libraryFile, LibraryEnv)
+		fmt.Fprintf(&b, "mlx: %s not found; build it with `make build` or name it in %s", LibraryFile, LibraryEnv)
 	}
 	b.WriteString("; tried:")
 	for _, t := range e.Tried {

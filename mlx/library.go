@@ -29,6 +29,7 @@ type Info struct {
 	MLXC     string   // mlx-c version inside libmlxrank
 	MLXPath  string   // of libmlx
 	BLAS     string   // behind MLX's CPU backend
+	Metallib string   // of MLX's Metal kernels, "" where MLX looks for it by itself
 	GPUs     int      // that MLX can use
 	CPUs     int      // processors this process may use
 }
@@ -139,6 +140,7 @@ func (l *Library) handshake(file string) error {
 		MLXC:     text(c.mlxC[:]),
 		MLXPath:  text(c.mlxPath[:]),
 		BLAS:     text(c.blas[:]),
+		Metallib: text(c.metallib[:]),
 		GPUs:     int(c.gpus),
 		CPUs:     int(c.cpus),
 	}

@@ -1,6 +1,7 @@
 package mlx
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,9 +17,11 @@ func TestLoadInChild(t *testing.T) {
 	if path == "" {
 		return // not the child
 	}
-	if _, err := Load(path); err != nil {
+	l, err := Load(path)
+	if err != nil {
 		t.Fatal(err)
 	}
+	fmt.Printf("metallib %q\n", l.Info().Metallib)
 }
 
 func loadElsewhere(t *testing.T, path string, env ...string) (string, error) {
@@ -56,7 +59,7 @@ func TestOtherMLXVersionIsRefused(t *testing.T) {
 }
 
 func TestMissingLibmlxIsNamed(t *testing.T) {
-	alone := filepath.Join(t.TempDir(), libraryFile)
+	alone := filepath.Join(t.TempDir(), LibraryFile)
 	copyFile(t, library(t).Info().Path, alone)
 	out, err := loadElsewhere(t, alone)
 	if err == nil {
@@ -67,6 +70,43 @@ func TestMissingLibmlxIsNamed(t *testing.T) {
 			t.Errorf("output lacks %q:\n%s", want, out)
 		}
 	}
+}
+
+// The layout of an app bundle: libraries in Frameworks, the metallib in Resources.
+func TestBundledMetallibIsFound(t *testing.T) {
+	contents := t.TempDir()
+	frameworks, resources := filepath.Join(contents, "Frameworks"), filepath.Join(contents, "Resources")
+	for _, dir := range []string{frameworks, resources} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	built := filepath.Dir(library(t).Info().Path)
+	files, err := os.ReadDir(built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		copyFile(t, filepath.Join(built, file.Name()), filepath.Join(frameworks, file.Name()))
+	}
+	metallib := filepath.Join(resources, "mlx.metallib")
+	expect := func(want string) {
+		t.Helper()
+		out, err := loadElsewhere(t, filepath.Join(frameworks, LibraryFile))
+		if err != nil || !strings.Contains(out, fmt.Sprintf("metallib %q\n", want)) {
+			t.Errorf("want metallib %q: %v\n%s", want, err, out)
+		}
+	}
+	expect("")
+	if err := os.WriteFile(metallib, []byte("MTLB"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect(metallib)
+	// One beside libmlx is MLX's own choice.
+	if err := os.WriteFile(filepath.Join(frameworks, "mlx.metallib"), []byte("MTLB"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	expect("")
 }
 
 func copyFile(t *testing.T, from, to string) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -20,8 +21,8 @@ func library(t testing.TB) *Library {
 
 func TestLoadFindsTheBuildTree(t *testing.T) {
 	info := library(t).Info()
-	if filepath.Base(info.Path) != libraryFile || !filepath.IsAbs(info.Path) {
-		t.Errorf("path %q, want an absolute one of %s", info.Path, libraryFile)
+	if filepath.Base(info.Path) != LibraryFile || !filepath.IsAbs(info.Path) {
+		t.Errorf("path %q, want an absolute one of %s", info.Path, LibraryFile)
 	}
 	version := regexp.MustCompile(`^\d+\.\d+\.\d+$`)
 	for name, got := range map[string]string{"built": info.MLXBuilt, "found": info.MLXFound, "mlx-c": info.MLXC} {
@@ -53,12 +54,12 @@ func TestSearchOrder(t *testing.T) {
 	got := candidates("")
 	last := -1
 	for _, want := range []string{
-		filepath.Join(dir, libraryFile),
-		filepath.Join(filepath.Dir(dir), "lib", libraryFile),
-		filepath.Join(filepath.Dir(dir), "lib", "mlxrank", libraryFile),
-		filepath.Join("build", "lib", libraryFile),
-		"/brew/opt/mlxrank/lib/mlxrank/" + libraryFile,
-		"/brew/opt/mlxrank/lib/" + libraryFile,
+		filepath.Join(dir, LibraryFile),
+		filepath.Join(filepath.Dir(dir), "lib", LibraryFile),
+		filepath.Join(filepath.Dir(dir), "lib", "mlxrank", LibraryFile),
+		filepath.Join("build", "lib", LibraryFile),
+		"/brew/opt/mlxrank/lib/mlxrank/" + LibraryFile,
+		"/brew/opt/mlxrank/lib/" + LibraryFile,
 	} {
 		at := index(got, want)
 		if at <= last {
@@ -105,7 +106,7 @@ func TestLoadErrors(t *testing.T) {
 		{"a folder", dir, []string{"is not a file"}, nil},
 		{"not a library", notLibrary, []string{"text.so", "refused"}, nil},
 		{"without the symbols", stranger, []string{"stranger.so", "mlxrank_"}, nil},
-		{"of another ABI", newer, []string{"newer.so", "ABI 99", "wants 4"}, ErrMismatch},
+		{"of another ABI", newer, []string{"newer.so", "ABI 99", "wants " + strconv.Itoa(abi)}, ErrMismatch},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := Load(test.path)
@@ -127,7 +128,7 @@ func TestLoadErrors(t *testing.T) {
 
 func TestEveryTriedPathIsNamed(t *testing.T) {
 	err := &LoadError{Tried: []string{"/a: no such file", "/b: no such file"}}
-	for _, want := range []string{libraryFile, "/a", "/b", LibraryEnv, "make build"} {
+	for _, want := range []string{LibraryFile, "/a", "/b", LibraryEnv, "make build"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error %q lacks %q", err, want)
 		}

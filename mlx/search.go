@@ -19,7 +19,7 @@ func candidates(explicit string) []string {
 		return []string{named}
 	}
 	var paths []string
-	add := func(parts ...string) { paths = append(paths, filepath.Join(append(parts, libraryFile)...)) }
+	add := func(parts ...string) { paths = append(paths, filepath.Join(append(parts, LibraryFile)...)) }
 	if exe, err := os.Executable(); err == nil {
 		if target, err := filepath.EvalSymlinks(exe); err == nil {
 			exe = target

@@ -1,3 +1,4 @@
 package mlx
 
-const libraryFile = "libmlxrank.so"
+// LibraryFile is the name of libmlxrank.
+const LibraryFile = "libmlxrank.so"

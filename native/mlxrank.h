@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 /* Number of this ABI: raised whenever a signature, struct or meaning changes. */
-#define MLXRANK_ABI 4
+#define MLXRANK_ABI 5
 
 enum {
   MLXRANK_OK = 0,
@@ -51,6 +51,7 @@ typedef struct mlxrank_info {
   char mlx_c[32]; /* version of the mlx-c inside the library */
   char mlx_path[1024]; /* file of the libmlx that was loaded */
   char blas[256]; /* BLAS behind MLX's CPU backend */
+  char metallib[1024]; /* file of MLX's Metal kernels; "" where MLX looks for it by itself */
 } mlxrank_info;
 
 typedef struct mlxrank_device {

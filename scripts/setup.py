@@ -9,6 +9,7 @@
     python3 scripts/setup.py release        the release archive of the tag that is checked out
     python3 scripts/setup.py check-release  the same of any tree, as a trial
     python3 scripts/setup.py smoke          the C test of the native library, sanitized
+    python3 scripts/setup.py capi           build/capi, the C API, after go build's needs
     python3 scripts/setup.py lint           golangci-lint, and actionlint
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
     python3 scripts/setup.py arm64          build for Linux on arm64 and test it, emulated
@@ -22,7 +23,8 @@ import os
 import sys
 from pathlib import Path
 
-from setuplib import arm64, darwin, install, lint, native, notices, parts, prerequisites, release
+from setuplib import arm64, capi, darwin, install, lint, native, notices, parts, prerequisites
+from setuplib import release
 from setuplib.project import LINUX, Project, host
 from setuplib.steps import SetupError, only_one
 
@@ -48,6 +50,7 @@ COMMANDS = {
     "release": release.release,
     "check-release": release.check,
     "smoke": native.smoke,
+    "capi": capi.build,
     "lint": lint.lint,
     "darwin": darwin.check,
     "arm64": arm64.check,

@@ -20,7 +20,7 @@ func BenchmarkOpenBuiltin(b *testing.B) {
 			closeModel(b, m)
 		})
 	})
-	dir, err := findBuiltin()
+	dir, err := findBuiltin("")
 	if err != nil {
 		b.Fatal(err)
 	}

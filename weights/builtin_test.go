@@ -26,7 +26,7 @@ func TestOpenBuiltin(t *testing.T) {
 }
 
 func TestBuiltinAlone(t *testing.T) {
-	dir, err := findBuiltin()
+	dir, err := findBuiltin("")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func TestBuiltinPlaces(t *testing.T) {
 	}
 
 	weightstest.Write(t, inTree, tinySpec())
-	if got, err := findBuiltin(); err != nil || got != inTree {
+	if got, err := findBuiltin(""); err != nil || got != inTree {
 		t.Errorf("found %q, %v, want %q", got, err, inTree)
 	}
 }

@@ -39,6 +39,9 @@ type Options struct {
 	// weights, Builtin for the one that is part of the program, "" for none.
 	Adapter string
 
+	// BuiltinDir is the directory of Builtin's encoder; "" searches.
+	BuiltinDir string
+
 	// Progress, if set, is told how far the download of a model of the hub is,
 	// by one goroutine at a time.
 	Progress func(Progress)

@@ -23,7 +23,8 @@ const (
 	// Builtin's encoder.
 	BuiltinEnv = "MLXRANK_BUILTIN_DIR"
 
-	builtinEncoder = "all-MiniLM-L6-v2"
+	// BuiltinEncoder is the name of that directory.
+	BuiltinEncoder = "all-MiniLM-L6-v2"
 )
 
 //go:embed builtin/adapter_config.json
@@ -44,7 +45,7 @@ type Progress = hub.Progress
 // hub is downloaded first, unless it is in the cache.
 func resolve(ctx context.Context, ref string, opts Options) (string, error) {
 	if ref == Builtin {
-		return findBuiltin()
+		return findBuiltin(opts.BuiltinDir)
 	}
 	if err := checkDir(ref); err == nil {
 		return ref, nil
@@ -113,9 +114,12 @@ func checkDir(path string) error {
 	return nil
 }
 
-// findBuiltin returns the directory of Builtin's encoder. The environment
-// variable is binding; without it the first place that exists is taken.
-func findBuiltin() (string, error) {
+// findBuiltin returns the directory of Builtin's encoder: the one named. The
+// environment variable is binding too; without it the first place that exists is taken.
+func findBuiltin(named string) (string, error) {
+	if named != "" {
+		return named, checkDir(named)
+	}
 	if dir := os.Getenv(BuiltinEnv); dir != "" {
 		if err := checkDir(dir); err != nil {
 			return "", fmt.Errorf("%s=%s: %w", BuiltinEnv, dir, err)
@@ -132,7 +136,7 @@ func findBuiltin() (string, error) {
 		}
 	}
 	return "", absent(fmt.Sprintf("its encoder %s was not found in %s: run `make build`, or set %s to its directory",
-		builtinEncoder, strings.Join(dirs, ", "), BuiltinEnv))
+		BuiltinEncoder, strings.Join(dirs, ", "), BuiltinEnv))
 }
 
 // builtinPlaces lists where Builtin's encoder may lie: beside the executable,
@@ -149,12 +153,12 @@ func builtinPlaces() ([]string, error) {
 	bin := filepath.Dir(exe)
 	above := filepath.Dir(bin)
 	dirs := []string{
-		filepath.Join(bin, "models", builtinEncoder),
-		filepath.Join(above, "models", builtinEncoder),
-		filepath.Join(above, "share", "mlxrank", "models", builtinEncoder),
+		filepath.Join(bin, "models", BuiltinEncoder),
+		filepath.Join(above, "models", BuiltinEncoder),
+		filepath.Join(above, "share", "mlxrank", "models", BuiltinEncoder),
 	}
 	if runtime.GOOS == "darwin" { // Contents/MacOS/PROGRAM of an app bundle
-		dirs = append(dirs, filepath.Join(above, "Resources", "mlxrank", "models", builtinEncoder))
+		dirs = append(dirs, filepath.Join(above, "Resources", "mlxrank", "models", BuiltinEncoder))
 	}
 	wd, err := os.Getwd()
 	if err != nil {
@@ -162,7 +166,7 @@ func builtinPlaces() ([]string, error) {
 	}
 	for root := wd; ; root = filepath.Dir(root) {
 		if _, err := os.Stat(filepath.Join(root, "go.mod")); err == nil {
-			return append(dirs, filepath.Join(root, "build", "models", builtinEncoder)), nil
+			return append(dirs, filepath.Join(root, "build", "models", BuiltinEncoder)), nil
 		}
 		if root == filepath.Dir(root) {
 			return dirs, nil

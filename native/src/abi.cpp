@@ -147,7 +147,6 @@ EXPORT int32_t mlxrank_handshake(int32_t abi, mlxrank_info *info, char *err, int
     }
     check_struct(info, "mlxrank_info");
     install_error_handler();
-    keep_float32_exact();
     fill_info(info);
     keep_blas_single_threaded();
   });

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <string>
 #include <thread>
 
+#include "array.h"
 #include "error.h"
 #include "mlx/c/mlx.h"
 #include "mlx/version.h"
@@ -91,6 +93,29 @@ struct DeviceInfo {
   mlx_device_info handle;
 };
 
+// In an app bundle only code may lie in Frameworks, where libmlx is, so the
+// metallib is in Resources beside it. MLX itself looks beside libmlx and in a
+// Resources folder there.
+std::string bundled_metallib(const std::string &mlx_path) {
+  const std::filesystem::path folder = std::filesystem::path(mlx_path).parent_path();
+  const std::filesystem::path bundled = folder.parent_path() / "Resources" / "mlx.metallib";
+  std::error_code none;
+  for (const auto &own : {folder / "mlx.metallib", folder / "Resources" / "mlx.metallib"}) {
+    if (std::filesystem::exists(own, none)) {
+      return "";
+    }
+  }
+  return std::filesystem::exists(bundled, none) ? bundled.string() : "";
+}
+
+// Two matrices large enough not to be taken for vectors.
+void first_product(mlx_stream gpu) {
+  const int shape[2] = {64, 64};
+  const Array a = checked_call("ones", mlx_ones, shape, 2, MLX_FLOAT32, gpu);
+  const Array product = checked_call("first product", mlx_matmul, mlx_array(a), mlx_array(a), gpu);
+  eval({&product});
+}
+
 int gpus() {
   int count = 0;
   check(mlx_device_count(&count, MLX_GPU), "device count");
@@ -111,7 +136,13 @@ void fill_info(mlxrank_info *info) {
                                           std::string(info->mlx_built) + " but found MLX " +
                                           info->mlx_found + " at " + info->mlx_path);
   }
-  info->gpus = gpus(); // only a matching libmlx may be called further
+  // Only a matching libmlx may be called further; and the metallib must be named
+  // before Metal is.
+  put(info->metallib, bundled_metallib(info->mlx_path));
+  if (info->metallib[0] != 0) {
+    check(mlx_metal_set_metallib_path(info->metallib), "set metallib path");
+  }
+  info->gpus = gpus();
 }
 
 void fill_device(int32_t device, mlxrank_device *out) {
@@ -138,7 +169,20 @@ void check_device(int32_t device) {
 
 int processors() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
 
-void keep_float32_exact() { setenv("MLX_ENABLE_TF32", "0", /*overwrite=*/0); }
+void keep_float32_exact(mlx_stream gpu) {
+  const char *name = "MLX_ENABLE_TF32";
+  if (std::getenv(name) != nullptr) {
+    return;
+  }
+  setenv(name, "0", 1);
+  try {
+    first_product(gpu);
+  } catch (...) {
+    unsetenv(name);
+    throw;
+  }
+  unsetenv(name);
+}
 
 void keep_blas_single_threaded() {
 #ifdef __linux__

@@ -1,6 +1,7 @@
 // What the library, MLX and the machine are.
 #pragma once
 
+#include "mlx/c/mlx.h"
 #include "mlxrank.h"
 
 namespace mlxrank {
@@ -17,8 +18,9 @@ int processors();
 
 // MLX computes float32 products with 10-bit mantissas on GPUs that can (M5),
 // unless MLX_ENABLE_TF32 says otherwise; it reads that once, at its first
-// product. What the user set stays.
-void keep_float32_exact();
+// product, which is made here. What the user set stays, and the environment is
+// left as it was. To be called on a thread with the GPU's stream.
+void keep_float32_exact(mlx_stream gpu);
 
 // The lanes are the parallelism: BLAS must not add threads of its own. Its
 // count is one for the whole process.

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "error.h"
+#include "info.h"
 #include "mlxrank.h"
 
 namespace mlxrank {
@@ -59,6 +60,10 @@ class Lane {
       stream_ = mlx_stream_new_device(handle);
       check(stream_.ctx == nullptr, "new stream");
       check(mlx_set_default_stream(stream_), "set default stream");
+      if (device == MLXRANK_GPU) {
+        static std::once_flag once;
+        std::call_once(once, [this] { keep_float32_exact(stream_); });
+      }
     } catch (const std::exception &e) {
       fault_ = e.what();
     }

@@ -1,7 +1,6 @@
 """The release archive of this platform, by GoReleaser, and the check that it works alone."""
 
 import os
-import re
 import shutil
 import subprocess
 import tarfile
@@ -9,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from . import formula
+from .capi import version_of
 from .gotools import gotool
 from .install import layout, place, rank
 from .project import MACOS
@@ -18,29 +18,23 @@ from .steps import SetupError, run, sha256
 NAMES = {"linux-x86_64": "linux_amd64", "macos-arm64": "darwin_arm64"}
 
 
-def version(project):
-    """The version that the source says it is."""
-    text = (project.root / "cli" / "version.go").read_text(encoding="utf-8")
-    return re.search(r'^const version = "(.+)"$', text, re.MULTILINE).group(1)
-
-
 def release(project):
     """Makes the archive of the tag that is checked out."""
-    wanted = "v" + version(project)
+    wanted = "v" + version_of(project)
     tags = run(["git", "tag", "--points-at", "HEAD"], "asking git for tags", cwd=project.root).split()
     if wanted not in tags:
         raise SetupError(
-            f"cli/version.go says {wanted[1:]}, and HEAD has the tags {' '.join(tags) or '(none)'}",
+            f"engine/version.go says {wanted[1:]}, and HEAD has the tags {' '.join(tags) or '(none)'}",
             advice=f"tag the commit {wanted}, or correct the version: docs/releasing.md",
         )
-    archive = build(project, version(project), ["--skip=publish,announce"])
+    archive = build(project, version_of(project), ["--skip=publish,announce"])
     if project.host == MACOS:
-        formula.write(project, version(project), sha256(archive))
+        formula.write(project, version_of(project), sha256(archive))
 
 
 def check(project):
     """make check-release: the same from any state of the tree, tagged or not."""
-    build(project, version(project) + "-snapshot", ["--snapshot"])
+    build(project, version_of(project) + "-snapshot", ["--snapshot"])
 
 
 def build(project, name, options):
@@ -95,6 +89,6 @@ def tried(project, archive):
         said = subprocess.run(
             [prefix / "bin/mlxrank", "version"], env={}, capture_output=True, encoding="utf-8", check=True
         ).stdout
-        if not said.startswith(f"mlxrank {version(project)} "):
-            raise SetupError(f"the archive's program says it is {said.strip()}, not {version(project)}")
+        if not said.startswith(f"mlxrank {version_of(project)} "):
+            raise SetupError(f"the archive's program says it is {said.strip()}, not {version_of(project)}")
         rank(project, prefix)

@@ -1,0 +1,189 @@
+package main
+
+// #include "internal.h"
+import "C"
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+const (
+	// A count beyond maxTexts is a mistake of the host's, such as a length that was
+	// never set.
+	maxTexts = 1 << 28
+
+	defaultModel = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+)
+
+// checkSize tells a caller that was compiled with another header.
+func checkSize(name string, size C.int64_t, want int64) error {
+	if int64(size) != want {
+		return invalid("%s has size %d, expected %d: set it to sizeof(%s), and compile with the header of this library", name, int64(size), want, name)
+	}
+	return nil
+}
+
+// A place names a text in messages: "query", or "document 3".
+type place struct {
+	name  string
+	index int // -1 for none
+}
+
+func (p place) String() string {
+	if p.index < 0 {
+		return p.name
+	}
+	return fmt.Sprintf("%s %d", p.name, p.index)
+}
+
+// text copies a text: a call that was cancelled returns while the library may
+// still be reading it.
+func text(t *C.mlxr_text, of place) (string, error) {
+	if t == nil {
+		return "", invalid("%s is NULL", of)
+	}
+	if t.bytes < 0 || t.data == nil && t.bytes > 0 {
+		return "", invalid("%s has data %p and %d bytes", of, t.data, int64(t.bytes))
+	}
+	s := strings.Clone(unsafe.String((*byte)(unsafe.Pointer(t.data)), int(t.bytes)))
+	if !utf8.ValidString(s) {
+		at := len(s) - len(validPrefixCut(s))
+		return "", failf(C.MLXR_NOT_UTF8, "%s is not UTF-8: of its %d bytes, byte %d is 0x%02x", of, len(s), at, s[at])
+	}
+	return s, nil
+}
+
+// validPrefixCut is s without the longest beginning that is UTF-8.
+func validPrefixCut(s string) string {
+	for s != "" {
+		r, size := utf8.DecodeRuneInString(s)
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		s = s[size:]
+	}
+	return s
+}
+
+// texts copies an array of texts.
+func texts(first *C.mlxr_text, count C.int64_t, name string) ([]string, error) {
+	if count < 0 || count > maxTexts {
+		return nil, invalid("there cannot be %d texts (%s)", int64(count), name)
+	}
+	if first == nil && count > 0 {
+		return nil, invalid("%d texts (%s) at NULL", int64(count), name)
+	}
+	given := unsafe.Slice(first, int(count))
+	list := make([]string, count)
+	for i := range given {
+		var err error
+		if list[i], err = text(&given[i], place{name, i}); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// config is the engine's for what the host asks for.
+func config(o *C.mlxr_options) (engine.Config, error) {
+	if o == nil {
+		return engine.Config{}, invalid("options are NULL")
+	}
+	if err := checkSize("mlxr_options", o.size, C.sizeof_mlxr_options); err != nil {
+		return engine.Config{}, err
+	}
+	cfg := engine.Config{
+		MaxLength:   int(o.max_length),
+		Threads:     int(o.threads),
+		CacheLimit:  int64(o.cache_limit),
+		MemoryLimit: int64(o.memory_limit),
+		IdleUnload:  time.Duration(o.idle_unload_ms) * time.Millisecond,
+	}
+	for _, field := range []struct {
+		name string
+		from *C.mlxr_text
+		to   *string
+	}{
+		{"model", &o.model, &cfg.Model}, {"adapter", &o.adapter, &cfg.Adapter},
+		{"label", &o.label, &cfg.Label}, {"library", &o.library, &cfg.Library},
+	} {
+		var err error
+		if *field.to, err = text(field.from, place{field.name, -1}); err != nil {
+			return cfg, err
+		}
+	}
+	for _, field := range []struct {
+		name  string
+		value C.int32_t
+		names []string
+		to    *string
+	}{
+		{"device", o.device, []string{"auto", "gpu", "cpu"}, &cfg.Device},
+		{"dtype", o.dtype, []string{"auto", "float32", "float16", "bfloat16"}, &cfg.DType},
+		{"scores", o.scores, []string{"auto", "raw", "sigmoid"}, &cfg.Activation},
+	} {
+		if field.value < 0 || int(field.value) >= len(field.names) {
+			return cfg, invalid("options: %s is %d, expected 0 to %d", field.name, int32(field.value), len(field.names)-1)
+		}
+		*field.to = field.names[field.value]
+	}
+	if o.max_length != 0 && o.max_length < 3 || min(o.max_length, o.threads) < 0 || min(o.memory_limit, o.idle_unload_ms) < 0 {
+		return cfg, invalid("options: max_length is %d (0, or at least 3), threads %d, memory_limit %d, idle_unload_ms %d (none negative)",
+			int32(o.max_length), int32(o.threads), int64(o.memory_limit), int64(o.idle_unload_ms))
+	}
+	cfg.Model = cmp.Or(cfg.Model, defaultModel)
+	findBeside(&cfg)
+	return cfg, nil
+}
+
+// findBeside looks for what an installed libmlxr has beside itself: the host's
+// executable, where package mlx and weights would look, may be anywhere. What
+// the environment names goes first there.
+func findBeside(cfg *engine.Config) {
+	folder := ownFolder()
+	if folder == "" {
+		return
+	}
+	if cfg.Library == "" && os.Getenv(mlx.LibraryEnv) == "" {
+		name := mlx.LibraryFile
+		cfg.Library = firstThatExists(filepath.Join(folder, name), filepath.Join(folder, "mlxrank", name))
+	}
+	if cfg.Model == weights.Builtin && os.Getenv(weights.BuiltinEnv) == "" {
+		const encoder = "mlxrank/models/" + weights.BuiltinEncoder
+		cfg.BuiltinDir = firstThatExists(filepath.Join(folder, "../share", encoder), filepath.Join(folder, "../Resources", encoder))
+	}
+}
+
+// ownFolder is where libmlxr is, or the program that it is linked into.
+func ownFolder() string {
+	var path [4096]C.char
+	C.mlxr_own_file(&path[0], C.int64_t(len(path)))
+	file := C.GoString(&path[0])
+	if file == "" {
+		return ""
+	}
+	if target, err := filepath.EvalSymlinks(file); err == nil {
+		file = target
+	}
+	return filepath.Dir(file)
+}
+
+func firstThatExists(paths ...string) string {
+	for _, path := range paths {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	return ""
+}

@@ -1,0 +1,180 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// idling is settings that unload after a minute, whose further sessions next
+// makes.
+func idling(next func() (backend, error)) settings {
+	s := reopening(next)
+	s.idle = time.Minute
+	return s
+}
+
+func TestIdleSessionIsUnloadedAndLoadedAgain(t *testing.T) {
+	first, second := batchesOf(time.Millisecond), batchesOf(time.Millisecond)
+	trims := 0
+	s := idling(func() (backend, error) { time.Sleep(time.Second); return second, nil })
+	s.trim = func() error { trims++; return nil }
+	bubble(t, s, first, func(t *testing.T, e *Engine) {
+		time.Sleep(59 * time.Second)
+		mustScore(t, e, somePairs(3)) // which begins the minute anew
+		time.Sleep(59 * time.Second)
+		synctest.Wait()
+		if s := e.Stats(); !s.Loaded || s.Unloads != 0 {
+			t.Fatalf("unloaded before a minute was over: %+v", s)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if s := e.Stats(); s.Loaded || s.Unloads != 1 || first.closed != 1 || trims != 1 {
+			t.Fatalf("not unloaded: loaded %v, %d unloads, closed %d times, %d trims", s.Loaded, s.Unloads, first.closed, trims)
+		}
+		if _, err := e.Tokenize(context.Background(), somePairs(2)); err != nil || e.Stats().Loaded {
+			t.Fatalf("tokenising takes no session: %v", err)
+		}
+		r := mustScore(t, e, somePairs(4))
+		checkFakeScores(t, somePairs(4), r)
+		if r.Timings.QueueWait < 900*time.Millisecond {
+			t.Errorf("waited %v for the session that took a second to load", r.Timings.QueueWait)
+		}
+		if s := e.Stats(); !s.Loaded || s.Reopened != 0 || s.Failed != 0 {
+			t.Errorf("loaded %v, %d reopened, %d failed", s.Loaded, s.Reopened, s.Failed)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if s := e.Stats(); s.Unloads != 2 || second.closed != 1 {
+			t.Errorf("%d unloads", s.Unloads)
+		}
+	})
+}
+
+func TestLoadingAgainMayFailAndIsTriedAnew(t *testing.T) {
+	gone := true
+	s := idling(func() (backend, error) {
+		if gone {
+			return nil, errors.New("the disk has gone")
+		}
+		return batchesOf(time.Millisecond), nil
+	})
+	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+		time.Sleep(2 * time.Minute)
+		if _, err := e.Score(context.Background(), somePairs(3)); err == nil || !strings.Contains(err.Error(), "loading the model again: the disk has gone") {
+			t.Fatalf("got %v", err)
+		}
+		gone = false
+		checkFakeScores(t, somePairs(3), mustScore(t, e, somePairs(3)))
+		if s := e.Stats(); s.Unhealthy != nil {
+			t.Error(s.Unhealthy)
+		}
+	})
+}
+
+func TestAnEngineInUseIsNotUnloaded(t *testing.T) {
+	s := idling(func() (backend, error) { return nil, errors.New("not to be opened") })
+	slow := batchesOf(5 * time.Minute)
+	bubble(t, s, slow, func(t *testing.T, e *Engine) {
+		checkFakeScores(t, somePairs(20), mustScore(t, e, somePairs(20)))
+		if s := e.Stats(); s.Unloads != 0 {
+			t.Errorf("%d unloads", s.Unloads)
+		}
+	})
+}
+
+func TestCloseWhileUnloaded(t *testing.T) {
+	first := batchesOf(time.Millisecond)
+	bubble(t, idling(nil), first, func(t *testing.T, _ *Engine) { time.Sleep(2 * time.Minute) })
+	if first.closed != 1 {
+		t.Errorf("closed %d times", first.closed)
+	}
+}
+
+// With MLX the model's memory is given back, and comes again with its scores.
+func TestUnloadingFreesTheModel(t *testing.T) {
+	e := openTinyEngine(t, Config{IdleUnload: 100 * time.Millisecond})
+	pairs := []Pair{{"a query", "a document"}, {"a query", "another"}}
+	before := mustScore(t, e, pairs)
+	loaded, err := e.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for e.Stats().Loaded {
+		if time.Now().After(deadline) {
+			t.Fatal("not unloaded in 20 s")
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for { // the session is closed behind the figure
+		rest, err := e.Memory()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rest.Sessions < loaded.Sessions && rest.Active < loaded.Active {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("loaded %+v, unloaded %+v", loaded, rest)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	after := mustScore(t, e, pairs)
+	if !slices.Equal(before.Logits, after.Logits) {
+		t.Errorf("logits %v, and loaded again %v", before.Logits, after.Logits)
+	}
+	if err := e.Trim(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMemoryLimit(t *testing.T) {
+	plain := openTinyEngine(t, Config{})
+	before, err := plain.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := openTinyEngine(t, Config{MemoryLimit: before.Limit / 2, CacheLimit: 1 << 20})
+	mustScore(t, limited, []Pair{{"a query", "a document"}})
+	after, err := limited.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Limit != before.Limit/2 || after.Cache > 1<<20 {
+		t.Errorf("limit %d, want %d; cache %d", after.Limit, before.Limit/2, after.Cache)
+	}
+	if err := limited.library.SetLimits(32<<20, before.Limit); err != nil { // MLX's own on the CPU
+		t.Error(err)
+	}
+	for _, cfg := range []Config{{MemoryLimit: -1}, {IdleUnload: -1}} {
+		if err := cfg.check(); err == nil {
+			t.Errorf("%+v is not refused", cfg)
+		}
+	}
+}
+
+func TestProgressIsToldByTheCaller(t *testing.T) {
+	bubble(t, fakeSettings(), batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
+		last := 0
+		opts := ScoreOptions{Progress: func(done, total int) {
+			if total != 100 || done <= last || done >= total {
+				t.Errorf("%d of %d after %d", done, total, last)
+			}
+			last = done
+		}}
+		pairs := somePairs(100)
+		r, err := e.ScoreWith(context.Background(), pairs, opts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkFakeScores(t, pairs, r)
+		if last < 50 { // batches are of 16 pairs
+			t.Errorf("last told of %d pairs", last)
+		}
+	})
+}

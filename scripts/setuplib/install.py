@@ -71,6 +71,7 @@ def place(project, folder):
             "\n".join(["what is to be installed was not built:", *(f"  {path}" for path in missing)]),
             advice="run `make build capi`",
         )
+    old = os.umask(0o022)  # new folders are for everyone
     try:
         for path, source in files:
             copy_atomic(source, folder / path)
@@ -80,6 +81,8 @@ def place(project, folder):
             f"installing into {folder}: {err}",
             advice="choose another place (make install PREFIX=$HOME/.local), or become root",
         ) from err
+    finally:
+        os.umask(old)
     project.steps.out.write(f"installed {len(files)} files into {folder}\n")
 
 

@@ -23,8 +23,18 @@ import os
 import sys
 from pathlib import Path
 
-from setuplib import arm64, capi, darwin, install, lint, native, notices, parts, prerequisites
-from setuplib import release
+from setuplib import (
+    arm64,
+    capi,
+    darwin,
+    install,
+    lint,
+    native,
+    notices,
+    parts,
+    prerequisites,
+    release,
+)
 from setuplib.project import LINUX, Project, host
 from setuplib.steps import SetupError, only_one
 

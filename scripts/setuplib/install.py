@@ -68,7 +68,9 @@ def place(project, folder):
     missing = [str(source) for _, source in files if not source.is_file()]
     if missing:
         raise SetupError(
-            "\n".join(["what is to be installed was not built:", *(f"  {path}" for path in missing)]),
+            "\n".join(
+                ["what is to be installed was not built:", *(f"  {path}" for path in missing)]
+            ),
             advice="run `make build capi`",
         )
     old = os.umask(0o022)  # new folders are for everyone
@@ -120,9 +122,13 @@ def rank(project, prefix):
     )
     if done.returncode != 0 or "changetrack" not in done.stdout:
         raise SetupError(
-            f"ranking from {prefix}, exit status {done.returncode}", command, done.stdout + done.stderr
+            f"ranking from {prefix}, exit status {done.returncode}",
+            command,
+            done.stdout + done.stderr,
         )
-    doctor = run(["env", "-i", prefix / "bin/mlxrank", "doctor"], "doctor of an installed tree", cwd="/")
+    doctor = run(
+        ["env", "-i", prefix / "bin/mlxrank", "doctor"], "doctor of an installed tree", cwd="/"
+    )
     for part in ("lib/mlxrank", f"share/mlxrank/models/{BUILTIN}"):
         if str(prefix / part) not in doctor:
             raise SetupError(f"doctor does not name {prefix / part}", output=doctor)

@@ -13,7 +13,9 @@ def lint(project):
     """Runs every linter, each built or fetched at its pinned version."""
     check(project, "golangci-lint", [gotool(project, "golangci-lint"), "run", "./..."])
     shell = shellcheck(project)
-    check(project, "actionlint", [gotool(project, "actionlint"), f"-shellcheck={shell}", "-pyflakes="])
+    check(
+        project, "actionlint", [gotool(project, "actionlint"), f"-shellcheck={shell}", "-pyflakes="]
+    )
 
 
 def check(project, name, command):

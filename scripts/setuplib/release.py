@@ -21,7 +21,9 @@ NAMES = {"linux-x86_64": "linux_amd64", "macos-arm64": "darwin_arm64"}
 def release(project):
     """Makes the archive of the tag that is checked out."""
     wanted = "v" + version_of(project)
-    tags = run(["git", "tag", "--points-at", "HEAD"], "asking git for tags", cwd=project.root).split()
+    tags = run(
+        ["git", "tag", "--points-at", "HEAD"], "asking git for tags", cwd=project.root
+    ).split()
     if wanted not in tags:
         raise SetupError(
             f"engine/version.go says {wanted[1:]}, and HEAD has the tags {' '.join(tags) or '(none)'}",
@@ -83,14 +85,22 @@ def tried(project, archive):
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
         (prefix,) = Path(folder).iterdir()
-        found = sorted(path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file())
+        found = sorted(
+            path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()
+        )
         wanted = sorted(path for path, _ in layout(project))
         if found != wanted:
             odd = ", ".join(sorted(set(found) ^ set(wanted)))
             raise SetupError(f"{archive} and the layout of make install differ in {odd}")
         said = subprocess.run(
-            [prefix / "bin/mlxrank", "version"], env={}, capture_output=True, encoding="utf-8", check=True
+            [prefix / "bin/mlxrank", "version"],
+            env={},
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
         ).stdout
         if not said.startswith(f"mlxrank {version_of(project)} "):
-            raise SetupError(f"the archive's program says it is {said.strip()}, not {version_of(project)}")
+            raise SetupError(
+                f"the archive's program says it is {said.strip()}, not {version_of(project)}"
+            )
         rank(project, prefix)

@@ -8,7 +8,11 @@ import subprocess
 def facts(root):
     """Pairs of a name and a text. What cannot be found out is said to be unknown."""
     commit = ask(["git", "-C", root, "describe", "--always", "--dirty", "--tags"])
-    found = [("commit", commit), ("Python", platform.python_version()), ("Go", ask(["go", "version"]))]
+    found = [
+        ("commit", commit),
+        ("Python", platform.python_version()),
+        ("Go", ask(["go", "version"])),
+    ]
     if platform.system() != "Darwin":
         return [("system", platform.platform()), *found]
     return [
@@ -27,7 +31,11 @@ def ask(command):
     """The output of a command, "unknown" if there is none."""
     try:
         done = subprocess.run(
-            [str(word) for word in command], capture_output=True, encoding="utf-8", timeout=60, check=True
+            [str(word) for word in command],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
@@ -38,7 +46,14 @@ def gpu_cores(profile):
     """The GPU's cores, of what system_profiler prints of displays."""
     try:
         gpus = json.loads(profile)["SPDisplaysDataType"]
-        return ", ".join(f"{gpu['sppci_cores']} ({gpu['sppci_model']})" for gpu in gpus if "sppci_cores" in gpu) or "unknown"
+        return (
+            ", ".join(
+                f"{gpu['sppci_cores']} ({gpu['sppci_model']})"
+                for gpu in gpus
+                if "sppci_cores" in gpu
+            )
+            or "unknown"
+        )
     except (ValueError, KeyError, TypeError):
         return "unknown"
 

@@ -43,7 +43,6 @@
 
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -219,7 +218,8 @@ int32_t mlxr_cancellation_free(mlxr_cancellation cancellation);
 static inline mlxr_text mlxr_string(const char *s) {
   mlxr_text text;
   text.data = s;
-  text.bytes = s == NULL ? 0 : (int64_t)strlen(s);
+  text.bytes = 0;
+  while (s != NULL && s[text.bytes] != 0) text.bytes++;
   return text;
 }
 

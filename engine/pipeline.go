@@ -191,6 +191,7 @@ func (p *pipeline) refuse(r *request, need int) error {
 // wait waits for the request or for the caller's context, which frees the
 // caller at once. What of the request is executing runs to its end behind it.
 func (p *pipeline) wait(ctx context.Context, r *request) error {
+	told := 0
 	for waiting := true; waiting; {
 		select {
 		case <-r.done:
@@ -200,7 +201,10 @@ func (p *pipeline) wait(ctx context.Context, r *request) error {
 			total := len(r.pairs)
 			done := total - r.left
 			p.mu.Unlock()
-			r.options.Progress(done, total)
+			if done > told && done < total {
+				told = done
+				r.options.Progress(done, total)
+			}
 		case <-ctx.Done():
 			waiting = false
 		}

@@ -1,7 +1,7 @@
 """build/capi: the C API as an installed tree has it, for make capi.
 
     include/mlxr.h
-    lib/libmlxr.so or .dylib, with the tokenizer inside; lib/libmlxr.a
+    lib/libmlxr.so or .dylib, with the tokenizer inside; lib/libmlxr-static.a
     lib/mlxrank/    what libmlxr loads, and the tokenizer that the archive wants
     lib/pkgconfig/  mlxr.pc, mlxr-static.pc
     share/mlxrank/models/
@@ -16,7 +16,7 @@ from .steps import copy_atomic, run, write_atomic
 # Go interrupts goroutines by signals, which a host's own handlers may not bear:
 # they would run on the small stacks of Go's threads.
 NO_SIGNALS = "-X=runtime.godebugDefault=asyncpreemptoff=1"
-# What libmlxr.a leaves to the program that links it, besides the tokenizer.
+# What libmlxr-static.a leaves to the program that links it, besides the tokenizer.
 STATIC_LINUX = "-lstdc++ -lm -ldl -lresolv -lpthread"
 STATIC_MACOS = "-lc++ -lresolv -framework CoreFoundation -framework Security"
 
@@ -29,11 +29,11 @@ Name: {name}
 Description: Ranks passages for a query with cross-encoders on MLX
 URL: https://github.com/mlxrank/mlxrank
 Version: {version}
-Cflags: -I"${{includedir}}"
+Cflags: -I${{includedir}}
 Libs: {libs}
 """
-SHARED = '-L"${libdir}" -lmlxr'
-STATIC = '"${{libdir}}/libmlxr.a" "${{libdir}}/mlxrank/libtokenizers.a" {more}'
+SHARED = "-L${libdir} -lmlxr"
+STATIC = "-L${{libdir}} -lmlxr-static -L${{libdir}}/mlxrank -ltokenizers {more}"
 
 
 def build(project):
@@ -57,8 +57,8 @@ def libraries(project, folder):
     folder.mkdir(parents=True, exist_ok=True)
     shared = "libmlxr.so" if project.host == LINUX else "libmlxr.dylib"
     go_build(project, "c-shared", folder / shared)
-    go_build(project, "c-archive", folder / "libmlxr.a")
-    for header in folder.glob("libmlxr.h"):  # of cgo's making: ours is mlxr.h
+    go_build(project, "c-archive", folder / "libmlxr-static.a")
+    for header in folder.glob("libmlxr*.h"):  # of cgo's making: ours is mlxr.h
         header.unlink()
 
 

@@ -1,0 +1,280 @@
+package test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+// A built tree has the library as installed.
+type tree struct{ root string }
+
+func (t tree) include() string { return filepath.Join(t.root, "include") }
+func (t tree) lib() string     { return filepath.Join(t.root, "lib") }
+
+func (t tree) library() string {
+	if runtime.GOOS == "darwin" {
+		return filepath.Join(t.lib(), "libmlxr.dylib")
+	}
+	return filepath.Join(t.lib(), "libmlxr.so")
+}
+
+func repository(t testing.TB) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root
+}
+
+func built(t testing.TB) tree {
+	t.Helper()
+	tree := tree{filepath.Join(repository(t), "build", "capi")}
+	if _, err := os.Stat(tree.library()); err != nil {
+		t.Fatalf("%v: run `make capi`", err)
+	}
+	return tree
+}
+
+func tinyModel(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(64, 2, 2), Seed: 7})
+	return dir
+}
+
+// clang is zig's on Linux, whose compiler it is; macOS has no other.
+func clang(t testing.TB, language string) []string {
+	t.Helper()
+	if runtime.GOOS == "darwin" {
+		return []string{map[string]string{"c": "clang", "c++": "clang++"}[language]}
+	}
+	zig := filepath.Join(repository(t), "build", "darwin", "zig", "ziglang", "zig")
+	if _, err := os.Stat(zig); err != nil {
+		t.Fatalf("%v: run `python3 scripts/setup.py clang`", err)
+	}
+	return []string{zig, map[string]string{"c": "cc", "c++": "c++"}[language], "-target", "x86_64-linux-gnu.2.36"}
+}
+
+// zigged keeps zig's caches in the build folder.
+func zigged(t testing.TB, c *exec.Cmd) *exec.Cmd {
+	t.Helper()
+	cache := filepath.Join(repository(t), "build", "darwin", "zig-cache")
+	c.Env = append(os.Environ(), "ZIG_GLOBAL_CACHE_DIR="+cache, "ZIG_LOCAL_CACHE_DIR="+cache)
+	return c
+}
+
+var warnings = map[string][]string{
+	"c":   {"-std=gnu11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1"},
+	"c++": {"-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1"},
+}
+
+// compile makes a program that is linked with the tree's library.
+func compile(t testing.TB, in tree, compiler []string, source string, flags ...string) string {
+	t.Helper()
+	language := "c"
+	if filepath.Ext(source) == ".cpp" {
+		language = "c++"
+	}
+	program := filepath.Join(t.TempDir(), strings.TrimSuffix(filepath.Base(source), filepath.Ext(source)))
+	args := slices.Concat(compiler[1:], warnings[language], flags,
+		[]string{"-I", in.include(), "-o", program, source, "-L", in.lib(), "-lmlxr", "-lpthread", "-Wl,-rpath," + in.lib()})
+	run(t, zigged(t, exec.Command(compiler[0], args...)))
+	return program
+}
+
+// run expects success and returns what was printed.
+func run(t testing.TB, c *exec.Cmd) string {
+	t.Helper()
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %v\n%s", c.Args, err, out)
+	}
+	return string(out)
+}
+
+// silent expects success and that nothing was printed.
+func silent(t testing.TB, c *exec.Cmd) {
+	t.Helper()
+	if out := run(t, c); out != "" {
+		t.Errorf("%v printed:\n%s", c.Args, out)
+	}
+}
+
+func TestEveryCall(t *testing.T) {
+	model := tinyModel(t)
+	for name, compiler := range map[string][]string{"cc": {"cc"}, "clang": clang(t, "c")} {
+		t.Run(name, func(t *testing.T) {
+			silent(t, exec.Command(compile(t, built(t), compiler, "programs/api.c"), model))
+		})
+	}
+}
+
+func TestFromCxx(t *testing.T) {
+	model := tinyModel(t)
+	for name, compiler := range map[string][]string{"c++": {"c++"}, "clang++": clang(t, "c++")} {
+		t.Run(name, func(t *testing.T) {
+			silent(t, exec.Command(compile(t, built(t), compiler, "programs/host.cpp"), model))
+		})
+	}
+}
+
+// The header alone, in the strictest way, in both languages.
+func TestHeaderStandsAlone(t *testing.T) {
+	in, dir := built(t), t.TempDir()
+	source := filepath.Join(dir, "header.c")
+	if err := os.WriteFile(source, []byte("#include <mlxr.h>\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for language, standards := range map[string][]string{"c": {"c99", "c17"}, "c++": {"c++11", "c++20"}} {
+		for _, standard := range standards {
+			args := append(clang(t, language), "-x", language, "-std="+standard, "-Weverything", "-Werror",
+				"-Wno-c++98-compat", "-Wno-padded", "-Wno-unsafe-buffer-usage", "-Wno-declaration-after-statement",
+				"-Wno-unused-command-line-argument", "-Wno-poison-system-directories", "-Wno-zero-as-null-pointer-constant",
+				"-Wno-pre-c11-compat", "-Wno-unused-macros", "-Wno-unused-function", "-I", in.include(), "-c", "-o", filepath.Join(dir, "o"), source)
+			run(t, zigged(t, exec.Command(args[0], args[1:]...)))
+		}
+	}
+}
+
+func TestThreads(t *testing.T) {
+	silent(t, exec.Command(compile(t, built(t), []string{"cc"}, "programs/threads.c"), tinyModel(t), "30"))
+}
+
+func TestOpenAndCloseLeavesNothingBehind(t *testing.T) {
+	t.Log(run(t, exec.Command(compile(t, built(t), []string{"cc"}, "programs/cycle.c"), tinyModel(t), "200")))
+}
+
+func TestSignals(t *testing.T) {
+	in, model := built(t), tinyModel(t)
+	program := filepath.Join(t.TempDir(), "signals")
+	run(t, exec.Command("cc", slices.Concat(warnings["c"], []string{"-I", in.include(), "-o", program, "programs/signals.c", "-ldl", "-lpthread"})...))
+	silent(t, exec.Command(program, in.library(), model, "quiet"))
+	// The control: with Go's own default the host is urged.
+	urged := exec.Command(program, in.library(), model, "urged")
+	urged.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=0")
+	silent(t, urged)
+}
+
+var pair = []engine.Pair{{Query: "edit photos", Document: "A mail reader."}, {Query: "edit photos", Document: "An image editor."}}
+
+// What package engine gives for the pairs, by builtin.
+func engineScores(t testing.TB) *engine.Result {
+	t.Helper()
+	e, err := engine.Open(t.Context(), engine.Config{Model: "builtin", Device: "cpu"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result, err := e.Score(t.Context(), pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func TestFromPython(t *testing.T) {
+	want := engineScores(t)
+	var ranked [][2]float64
+	out := run(t, exec.Command("python3", "-B", "programs/host.py", built(t).library(), "builtin"))
+	if err := json.Unmarshal([]byte(out), &ranked); err != nil || len(ranked) != 3 {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, r := range ranked {
+		if i := int(r[0]); i < len(pair) && float32(r[1]) != want.Logits[i] {
+			t.Errorf("document %d has logit %v, want %v", i, r[1], want.Logits[i])
+		}
+	}
+}
+
+// A copy of the tree in another place, with nothing of the repository or of the
+// environment, and programs that are built by its pkg-config files alone.
+func TestFromTheInstalledFilesAlone(t *testing.T) {
+	place := tree{filepath.Join(t.TempDir(), "an installed tree")}
+	copyTree(t, built(t).root, place.root)
+	want := engineScores(t)
+	expected := fmt.Sprintf("1 %.4f\n0 %.4f\n", want.Scores[1], want.Scores[0])
+	for _, test := range []struct{ name, link string }{
+		{"mlxr", `'"-Wl,-rpath,$LIB"'`},
+		{"mlxr-static", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			source, err := os.ReadFile("programs/consumer.c")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "consumer.c"), source, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			build := exec.Command("sh", "-ec", `eval "cc -Wall -Werror consumer.c -o consumer $(pkg-config --cflags --libs `+test.name+`)" `+test.link)
+			build.Dir = dir
+			build.Env = []string{"PATH=" + os.Getenv("PATH"), "PKG_CONFIG_PATH=" + filepath.Join(place.lib(), "pkgconfig"), "LIB=" + place.lib()}
+			run(t, build)
+			program := filepath.Join(dir, "consumer")
+			if test.name == "mlxr-static" { // what it loads lies beside the program that it is in
+				program = filepath.Join(place.lib(), "consumer")
+				copyFile(t, filepath.Join(dir, "consumer"), program, 0o755)
+			}
+			consumer := exec.Command(program, pair[0].Query, pair[0].Document, pair[1].Document)
+			consumer.Dir, consumer.Env = "/", []string{"HOME=" + t.TempDir()}
+			if out := run(t, consumer); out != expected {
+				t.Errorf("printed %q, want %q", out, expected)
+			}
+		})
+	}
+}
+
+func copyTree(t testing.TB, from, to string) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, rel)
+		if !info.IsDir() {
+			copyFile(t, path, target, info.Mode())
+			return nil
+		}
+		if linked, err := os.Lstat(path); err == nil && linked.Mode()&fs.ModeSymlink != 0 {
+			copyTree(t, path+"/.", target)
+			return nil
+		}
+		return os.MkdirAll(target, 0o755)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyFile(t testing.TB, from, to string, mode fs.FileMode) {
+	t.Helper()
+	data, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, data, mode); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -45,6 +45,7 @@ def build(project):
         parts.system_libraries(project)
     else:
         parts.mlx(project)
+        parts.newer_mlx(project)
     parts.encoder(project)
     native.mlx_c(project)
     native.tokenizers(project)

@@ -35,6 +35,24 @@ def mlx(project, skip=None):
     project.steps.do("unpack-mlx", f"unpacking MLX {pin['version']}", inputs, unpack_mlx)
 
 
+def newer_mlx(project):
+    """build/lib/macos26: the libraries of MLX's wheel for macOS 26, which mlxrank bundle puts
+    into apps that ask for it. macOS only."""
+    pin = project.pin("wheel", "mlx-metal:macos26")
+    wheel = download(project, pin)
+    folder = project.lib / "macos26"
+
+    def place(name):
+        path, _, base = name.rpartition("/")
+        return folder / base if path == "mlx/lib" and base else None
+
+    def unpack_newer_mlx():
+        return unpack_wheel(wheel, place)
+
+    title = f"unpacking MLX {pin['version']} for macOS 26"
+    project.steps.do("unpack-newer-mlx", title, [pin, str(folder)], unpack_newer_mlx)
+
+
 def mlx_layout(root, lib, skip):
     """Where the members of an MLX wheel go: a function for unpack_wheel."""
 

@@ -119,6 +119,13 @@ class Install(unittest.TestCase):
         self.assertIn("lib/libmlxr.so", paths)
         self.assertNotIn("lib/libmlxr.dylib", paths)
 
+    def test_every_wheel_is_of_one_mlx(self):
+        pins = self.project.pins
+        wheels = [name for name in pins.sections() if name.startswith("wheel:mlx-")]
+        self.assertEqual(len(wheels), 4)
+        for name in wheels:
+            self.assertEqual(pins[name]["version"], pins["mlx"]["version"], name)
+
 
 if __name__ == "__main__":
     unittest.main()

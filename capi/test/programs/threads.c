@@ -1,5 +1,5 @@
 // Sixteen threads on the same rankers, which others close meanwhile.
-//   threads MODEL ROUNDS
+//   threads MODEL ROUNDS [race]: with a race of the host's own
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -12,6 +12,7 @@ static const char *model;
 static mlxr_ranker shared;
 static _Atomic int64_t doomed;
 static int rounds;
+static int racing, raced;
 static mlxr_ranked expected[DOCUMENTS];
 
 static int32_t rerank(mlxr_ranker ranker, const mlxr_call *call, mlxr_ranked *ranked) {
@@ -63,6 +64,7 @@ static void use_doomed(int round) {
 
 static void *work(void *number) {
   for (int round = 0; round < rounds; round++) {
+    if (racing) raced++;
     switch ((int)(intptr_t)number % 4) {
       case 0: use_shared(); break;
       case 1: use_cancelled(round); break;
@@ -74,7 +76,8 @@ static void *work(void *number) {
 
 int main(int argc, char **argv) {
   pthread_t threads[THREADS];
-  CHECK(argc == 3);
+  CHECK(argc == 3 || argc == 4);
+  racing = argc == 4;
   model = argv[1];
   rounds = atoi(argv[2]);
   make_documents(documents, DOCUMENTS);

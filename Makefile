@@ -77,14 +77,15 @@ lint: build ## golangci-lint, and actionlint on the workflows, at pinned version
 soak: build ## a hundred thousand batches of random shapes, which must leave nothing behind
 	go test ./engine -run '^TestSoak$$' -soak 100000 -count 1 -timeout 0 -v
 
-# The layout that release archives and the Homebrew formula have too.
-export PREFIX ?= /usr/local
-export DESTDIR ?=
+# The layout that release archives and the Homebrew formula have too. Where only
+# root may write: make capi, then sudo python3 scripts/setup.py install.
+PREFIX ?= /usr/local
+DESTDIR ?=
 install: build capi ## install under PREFIX (/usr/local), in DESTDIR if that is set
-	@$(SETUP) install
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" $(SETUP) install
 
 uninstall: ## remove what make install puts there
-	@$(SETUP) uninstall
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" $(SETUP) uninstall
 
 check-install: build capi ## install into a temporary folder and rank from it, with no environment
 	@$(SETUP) check-install

@@ -66,6 +66,8 @@ COMMANDS = {
     "darwin": darwin.check,
     "arm64": arm64.check,
 }
+# What needs no tools, so that root, who may not have them, can run it.
+COPY_ONLY = {"install", "uninstall"}
 
 
 def main():
@@ -77,7 +79,8 @@ def main():
     root = Path(os.path.abspath(__file__)).parent.parent
     try:
         project = Project(root, host())
-        prerequisites.check(project)
+        if command not in COPY_ONLY:
+            prerequisites.check(project)
         with only_one(project.build):
             COMMANDS[command](project)
     except SetupError as err:

@@ -34,8 +34,9 @@ capi: build ## the C API for other languages: build/capi
 bench: build ## measure the seed report's configuration: results/14_optimized_production_results.md
 	build/bin/mlxrank bench experiments/14_optimized_production.yaml
 
-test: build ## every check there is
+test: capi ## every check there is
 	@$(SETUP) smoke
+	@$(SETUP) clang
 	@$(MAKE) --no-print-directory test-go fuzz lint check-darwin check-install
 
 .PHONY: test-go
@@ -100,6 +101,7 @@ release: build capi ## the release archive of the tag that is checked out: docs/
 # VERIFY: options of scripts/verifymac, such as --device cpu.
 VERIFY ?=
 verify-mac: build capi ## check everything on this Mac's GPU: build/verify-mac.md
+	@$(SETUP) clang
 	$(PYTHON) -B scripts/verifymac $(VERIFY)
 
 # The pages in a real browser. It is not in make test, since set-up, which asks

@@ -34,7 +34,7 @@ static int32_t finish(int64_t handle, int32_t status, const char *text) {
 
 API int32_t mlxr_abi(void) { return MLXR_ABI; }
 
-API const char *mlxr_version(void) { return mlxrgo_version(); }
+API const char *mlxr_version(void) { return MLXR_VERSION; }
 
 API int32_t mlxr_open(const mlxr_options *options, const mlxr_call *call, mlxr_ranker *ranker) {
   char text[MLXR_MESSAGE];

@@ -12,11 +12,6 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var version = C.CString(engine.Version)
-
-//export mlxrgo_version
-func mlxrgo_version() *C.char { return version }
-
 //export mlxrgo_open
 func mlxrgo_open(options *C.mlxr_options, call *C.mlxr_call, handle *C.mlxr_ranker, message *C.char) C.int32_t {
 	return guard(message, func() error {

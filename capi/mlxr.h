@@ -52,6 +52,9 @@ extern "C" {
  * programs must be compiled anew. mlxr_abi returns the library's. */
 #define MLXR_ABI 1
 
+/* Version of mlxrank that this header is of. */
+#define MLXR_VERSION "0.1.0"
+
 /* Statuses. */
 enum {
   MLXR_OK = 0,
@@ -167,7 +170,7 @@ typedef struct mlxr_figures {
 /* MLXR_ABI of the library: compare it with the header's before any other call. */
 int32_t mlxr_abi(void);
 
-/* Version of the library, NUL-terminated; never NULL, never freed. */
+/* MLXR_VERSION of the library, never to be freed. */
 const char *mlxr_version(void);
 
 /* Loads a model and makes it ready. Of call, cancellation and progress count. */

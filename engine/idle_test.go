@@ -89,7 +89,7 @@ func TestAnEngineInUseIsNotUnloaded(t *testing.T) {
 
 func TestCloseWhileUnloaded(t *testing.T) {
 	first := batchesOf(time.Millisecond)
-	bubble(t, idling(nil), first, func(t *testing.T, _ *Engine) { time.Sleep(2 * time.Minute) })
+	bubble(t, idling(nil), first, func(*testing.T, *Engine) { time.Sleep(2 * time.Minute) })
 	if first.closed != 1 {
 		t.Errorf("closed %d times", first.closed)
 	}

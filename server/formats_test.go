@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/http/httptest"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -130,7 +131,7 @@ func TestWhatCallsCanAskFor(t *testing.T) {
 		if w.Code != 200 || !strings.Contains(w.Body.String(), test.want) {
 			t.Errorf("%s %s: %d %s, want %s", test.path, test.body, w.Code, w.Body, test.want)
 		}
-		if got := *e.options.Load(); got != test.options {
+		if got := *e.options.Load(); !reflect.DeepEqual(got, test.options) {
 			t.Errorf("%s %s: %+v, want %+v", test.path, test.body, got, test.options)
 		}
 	}

@@ -112,6 +112,16 @@ func silent(t testing.TB, c *exec.Cmd) {
 	}
 }
 
+func TestHeaderHasTheVersion(t *testing.T) {
+	header, err := os.ReadFile("../mlxr.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("#define MLXR_VERSION %q\n", engine.Version); !strings.Contains(string(header), want) {
+		t.Errorf("mlxr.h lacks %q", want)
+	}
+}
+
 func TestEveryCall(t *testing.T) {
 	model := tinyModel(t)
 	for name, compiler := range map[string][]string{"cc": {"cc"}, "clang": clang(t, "c")} {

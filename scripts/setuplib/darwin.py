@@ -9,7 +9,7 @@ run.
 import os
 import re
 
-from . import native, parts
+from . import capi, native, parts
 from .fetch import download, unpack_wheel
 from .macho import ARM64, DYLIB, EXECUTABLE, MachO
 from .project import LINUX, MACOS, Project
@@ -46,8 +46,18 @@ def check(project):
     stubs(mac)
     parts.mlx(mac, skip="mlx.metallib")
     shim(mac)
-    executable(mac)
+    env = go_environment(mac)
+    executable(mac, env)
+    c_api(mac, env)
     project.steps.out.write(f"check-darwin: linked for arm64, in {mac.build}\n")
+
+
+def clang(project):
+    """build/darwin/zig: clang, which the C API is tried with on Linux too."""
+    if project.host == LINUX:
+        mac = Project(project.root, MACOS, project.build / "darwin")
+        mac.downloads = project.downloads
+        tools(mac)
 
 
 def environment(mac):
@@ -152,10 +162,10 @@ def shim(mac):
     expect(library, "exported functions", sorted(functions), sorted(declared))
 
 
-def executable(mac):
-    """Vets the Go code for macOS and links the command."""
+def go_environment(mac):
+    """What go takes to build for macOS on arm64."""
     search = f'"-L{mac.build / "stubs"}" "-F{mac.build / "stubs"}"'
-    env = {
+    return {
         "GOOS": "darwin",
         "GOARCH": "arm64",
         "CGO_ENABLED": "1",
@@ -165,6 +175,10 @@ def executable(mac):
         "CGO_LDFLAGS": f"{search} -Wl,-undefined,dynamic_lookup",
         **environment(mac),
     }
+
+
+def executable(mac, env):
+    """Vets the Go code for macOS and links the command."""
     mac.steps.always(
         "go vet for macOS",
         lambda: run(["go", "vet", "./..."], "go vet for macOS on arm64", cwd=mac.root, env=env),
@@ -177,6 +191,21 @@ def executable(mac):
     expect(binary, "architecture and kind", (found.cpu, found.kind), (ARM64, EXECUTABLE))
     ours = [name for name in found.dylibs if "mlx" in name]
     expect(binary, "linked MLX libraries", ours, [])
+
+
+def c_api(mac, env):
+    """Links libmlxr.dylib, the C API, and checks what it needs and shows."""
+    library = mac.lib / "libmlxr.dylib"
+    mac.steps.always("go build of libmlxr for macOS", lambda: capi.go_build(mac, "c-shared", library, env))
+    found = MachO(library)
+    expect(library, "architecture and kind", (found.cpu, found.kind), (ARM64, DYLIB))
+    expect(library, "name", found.name, "@rpath/libmlxr.dylib")
+    expect(library, "linked MLX libraries", [name for name in found.dylibs if "mlx" in name], [])
+    names = (mac.root / "capi" / "exports.txt").read_text(encoding="utf-8").split()
+    header = (mac.root / "capi" / "mlxr.h").read_text(encoding="utf-8")
+    declared = ["_" + name for name in re.findall(r"^(?:int32_t|const char \*)\s*(mlxr_\w+)\(", header, re.MULTILINE)]
+    expect(mac.root / "capi/exports.txt", "functions", sorted(names), sorted(declared))
+    expect(library, "exported functions of the API", sorted(set(names) & found.exports), sorted(names))
 
 
 def expect(path, what, found, expected):

@@ -141,7 +141,7 @@ def every(root, device, soak):
             f"random shapes for {soak} leave nothing behind",
             SOAK,
             ["./engine"],
-            (),
+            ["-timeout", "0"],  # it ends by itself
             ["-soak-time", soak],
         ),
         go("capi", "the C API, from C, C++ and Python", None, ["./capi/..."]),

@@ -28,7 +28,7 @@ def layout(project):
         ("bin/mlxrank", build / "bin" / "mlxrank"),
         ("include/mlxr.h", capi / "include" / "mlxr.h"),
         (f"lib/{library}", capi / "lib" / library),
-        ("lib/libmlxr.a", capi / "lib" / "libmlxr.a"),
+        ("lib/libmlxr-static.a", capi / "lib" / "libmlxr-static.a"),
         ("lib/pkgconfig/mlxr.pc", capi / "lib/pkgconfig/mlxr.pc"),
         ("lib/pkgconfig/mlxr-static.pc", capi / "lib/pkgconfig/mlxr-static.pc"),
         *tree("lib/mlxrank", project.lib),
@@ -104,6 +104,12 @@ def uninstall(project):
 
 def check(project):
     """An installed tree ranks in an empty environment, under a path with a space."""
+    capi = project.build / "capi"
+    made = {path for path in files_under(capi) if not path.is_symlink()}
+    left = made - {source for _, source in layout(project)}
+    if left:
+        names = ", ".join(sorted(str(path) for path in left))
+        raise SetupError(f"make install leaves out {names}, which make capi makes")
     with tempfile.TemporaryDirectory(prefix="mlxrank ") as folder:
         prefix = Path(folder) / "pre fix"
         place(project, prefix)

@@ -18,7 +18,7 @@ BUILT = [
     "capi/include/mlxr.h",
     "capi/lib/libmlxr.dylib",
     "capi/lib/libmlxr.so",
-    "capi/lib/libmlxr.a",
+    "capi/lib/libmlxr-static.a",
     "capi/lib/pkgconfig/mlxr.pc",
     "capi/lib/pkgconfig/mlxr-static.pc",
     "lib/libmlxrank.dylib",
@@ -105,8 +105,8 @@ class Install(unittest.TestCase):
         self.install(install.uninstall)
 
     def test_what_is_missing_is_named(self):
-        (self.project.build / "capi/lib/libmlxr.a").unlink()
-        with self.assertRaisesRegex(SetupError, r"(?s)libmlxr\.a.*make build capi"):
+        (self.project.build / "capi/lib/libmlxr-static.a").unlink()
+        with self.assertRaisesRegex(SetupError, r"(?s)libmlxr-static\.a.*make build capi"):
             self.install()
         self.assertFalse(self.prefix.exists())
 

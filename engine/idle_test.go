@@ -158,6 +158,25 @@ func TestMemoryLimit(t *testing.T) {
 	}
 }
 
+func TestDefaultLimits(t *testing.T) {
+	for _, test := range []struct {
+		cfg           Config
+		gpus          int
+		cache, memory int64
+	}{
+		{Config{}, 0, -1, -1},
+		{Config{}, 1, 512 << 20, -1},
+		{Config{Device: "auto"}, 1, 512 << 20, -1},
+		{Config{Device: "cpu"}, 1, -1, -1},
+		{Config{CacheLimit: -1}, 1, -1, -1},
+		{Config{CacheLimit: 7, MemoryLimit: 9}, 0, 7, 9},
+	} {
+		if cache, memory := test.cfg.limits(test.gpus); cache != test.cache || memory != test.memory {
+			t.Errorf("%+v with %d GPUs: %d and %d, want %d and %d", test.cfg, test.gpus, cache, memory, test.cache, test.memory)
+		}
+	}
+}
+
 func TestProgressIsToldByTheCaller(t *testing.T) {
 	bubble(t, fakeSettings(), batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
 		last := 0

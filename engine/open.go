@@ -176,18 +176,23 @@ func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, er
 
 // limit sets MLX's limits before there is anything to limit.
 func (e *Engine) limit(cfg Config) error {
-	cache := cfg.CacheLimit
+	cache, memory := cfg.limits(e.library.Info().GPUs)
+	return e.library.SetLimits(cache, memory)
+}
+
+// limits are as mlx takes them: negative ones leave MLX's own.
+func (cfg *Config) limits(gpus int) (cache, memory int64) {
+	cache, memory = cfg.CacheLimit, cfg.MemoryLimit
 	if cache == 0 {
 		cache = -1 // on the CPU MLX's own is less than ours
-		if mlx.Device(cfg.Device) != mlx.CPU && e.library.Info().GPUs > 0 {
+		if mlx.Device(cfg.Device) != mlx.CPU && gpus > 0 {
 			cache = gpuCacheLimit
 		}
 	}
-	memory := cfg.MemoryLimit
 	if memory == 0 {
 		memory = -1
 	}
-	return e.library.SetLimits(cache, memory)
+	return cache, memory
 }
 
 // describe fills Info, and what scoring needs of it.

@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build capi demo bench test fuzz soak lint goldens peers check-dashboard check-darwin check-clients check-arm64 clean
+.PHONY: help build capi demo bench test fuzz soak lint install uninstall goldens peers check-dashboard check-darwin check-clients check-arm64 check-install check-release release verify-mac clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -37,7 +37,7 @@ bench: build ## measure the seed report's configuration: results/14_optimized_pr
 test: capi ## every check there is
 	@$(SETUP) smoke
 	@$(SETUP) clang
-	@$(MAKE) --no-print-directory test-go fuzz lint check-darwin
+	@$(MAKE) --no-print-directory test-go fuzz lint check-darwin check-install
 
 .PHONY: test-go
 test-go:
@@ -47,6 +47,8 @@ test-go:
 	go mod tidy -diff
 	go vet ./...
 	$(PYTHON) -B -m unittest discover -s scripts/peers
+	$(PYTHON) -B -m unittest discover -s scripts/verifymac
+	$(PYTHON) -B -m unittest discover -s scripts
 	go test -race ./...
 	@# A module of its own keeps its search library out of the program's.
 	go -C examples/rag mod tidy -diff
@@ -73,11 +75,37 @@ fuzz-go:
 		done; \
 	done
 
-lint: build ## golangci-lint, at the version that scripts/pins.ini names
+lint: build ## golangci-lint, and actionlint on the workflows, at pinned versions
 	@$(SETUP) lint
 
 soak: build ## a hundred thousand batches of random shapes, which must leave nothing behind
 	go test ./engine -run '^TestSoak$$' -soak 100000 -count 1 -timeout 0 -v
+
+# The layout that release archives and the Homebrew formula have too. Where only
+# root may write: make capi, then sudo python3 scripts/setup.py install.
+PREFIX ?= /usr/local
+DESTDIR ?=
+install: build capi ## install under PREFIX (/usr/local), in DESTDIR if that is set
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" $(SETUP) install
+
+uninstall: ## remove what make install puts there
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" $(SETUP) uninstall
+
+check-install: build capi ## install into a temporary folder and rank from it, with no environment
+	@$(SETUP) check-install
+
+# Ten minutes the first time, to build GoReleaser from source.
+check-release: build capi ## a trial of the release archive: build/dist, unpacked and tried
+	@$(SETUP) check-release
+
+release: build capi ## the release archive of the tag that is checked out: docs/releasing.md
+	@$(SETUP) release
+
+# VERIFY: options of scripts/verifymac, such as --device cpu.
+VERIFY ?=
+verify-mac: build capi ## check everything on this Mac's GPU: build/verify-mac.md
+	@$(SETUP) clang
+	$(PYTHON) -B scripts/verifymac $(VERIFY)
 
 # The pages in a real browser. It is not in make test, since set-up, which asks
 # for no root, cannot install one; the tests name what is missing.

@@ -34,7 +34,10 @@ func openTinyEngine(t testing.TB, cfg Config) *Engine {
 	if cfg.Model == "" {
 		cfg.Model = tinyDir(t, nil)
 	}
-	cfg.Device = "cpu"
+	cfg.Device = string(testDevice())
+	if cfg.DType == "" {
+		cfg.DType = string(mlx.Float32)
+	}
 	e, err := Open(context.Background(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +78,7 @@ func mustScore(t testing.TB, e *Engine, pairs []Pair) *Result {
 func TestBuiltinPairScoresTheSameInAnyCompany(t *testing.T) {
 	pairs, want := builtinGoldens(t)
 	pairs = pairs[:40]
-	tolerance := 1e-5 * deviation(want)
+	tolerance := apart() * deviation(want)
 	e := builtin(t)
 	together := mustScore(t, e, pairs).Logits
 	order := rand.New(rand.NewPCG(1, 2)).Perm(len(pairs))
@@ -101,7 +104,7 @@ func TestBuiltinPairScoresTheSameInAnyCompany(t *testing.T) {
 	for i := range 9 {
 		near("in a small batch", i, mustScore(t, e, pairs[i:i+2]).Logits[0])
 	}
-	t.Logf("off by %.2g of the deviation at most, tolerance 1e-5", largest/deviation(want))
+	t.Logf("off by %.2g of the deviation at most, tolerance %g", largest/deviation(want), apart())
 }
 
 func TestRerankSortsAndKeepsTies(t *testing.T) {
@@ -269,7 +272,7 @@ func TestManyCallersWithCancellations(t *testing.T) {
 					return
 				}
 				for i, logit := range result.Logits {
-					if math.Abs(float64(logit-want[from+i])) > 1e-5 {
+					if math.Abs(float64(logit-want[from+i])) > apart() {
 						t.Errorf("pair %d: %v, want %v", from+i, logit, want[from+i])
 					}
 				}
@@ -339,7 +342,7 @@ func TestOpenAndCloseLeaveNothing(t *testing.T) {
 	}
 	dir := tinyDir(t, nil)
 	cycle := func() mlx.Memory {
-		e, err := Open(context.Background(), Config{Model: dir, Device: "cpu"})
+		e, err := Open(context.Background(), Config{Model: dir, Device: string(testDevice())})
 		if err != nil {
 			t.Fatal(err)
 		}

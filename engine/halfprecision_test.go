@@ -11,16 +11,20 @@ import (
 
 	"github.com/rs/zerolog"
 	"gonum.org/v1/gonum/stat"
+
+	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// TestBuiltinInBFloat16 holds what bfloat16 costs in exactness within bounds:
+// TestBuiltinInHalfPrecision holds what it costs in exactness within bounds:
 // near the logits and the order of float32, and not the same. Where MLX computes
 // it on a processor it is slow, and the log says so.
-func TestBuiltinInBFloat16(t *testing.T) {
+func TestBuiltinInHalfPrecision(t *testing.T) {
 	pairs, want := builtinGoldens(t)
 	pairs, want = shortest(pairs, want, 48) // two a second without products of bfloat16
 	var log bytes.Buffer
-	e, err := Open(context.Background(), Config{Model: "builtin", Device: "cpu", DType: "bfloat16", Logger: zerolog.New(zerolog.SyncWriter(&log))})
+	e, err := Open(context.Background(), Config{
+		Model: "builtin", Device: string(testDevice()), DType: string(halfPrecision()), Logger: zerolog.New(zerolog.SyncWriter(&log)),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,14 +33,15 @@ func TestBuiltinInBFloat16(t *testing.T) {
 		t.Fatal(err)
 	}
 	off, tau := worst(result.Logits, want)/deviation(want), stat.Kendall(float64s(result.Logits), float64s(want), nil)
-	t.Logf("by %s: off by %.2g of the deviation, Kendall's tau %.4f", e.Info().Kernels, off, tau)
+	t.Logf("%s by %s: off by %.2g of the deviation, Kendall's tau %.4f", halfPrecision(), e.Info().Kernels, off, tau)
 	if off > 0.05 || tau < 0.97 {
 		t.Errorf("off by %.2g of the deviation and Kendall's tau %.4f, want at most 0.05 and at least 0.97", off, tau)
 	}
 	if off < 10*exactness {
-		t.Error("as exact as float32: bfloat16 was not used")
+		t.Errorf("as exact as float32: %s was not used", halfPrecision())
 	}
-	if slow := e.Info().Kernels == "MLX"; strings.Contains(log.String(), "float32 is faster") != slow {
+	slow := e.Info().Kernels == "MLX" && testDevice() == mlx.CPU
+	if strings.Contains(log.String(), "float32 is faster") != slow {
 		t.Errorf("computed by %s; the log says %q", e.Info().Kernels, log.String())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
@@ -15,7 +16,7 @@ import (
 var opened *Engine
 
 var openBuiltin = sync.OnceValues(func() (e *Engine, err error) {
-	opened, err = Open(context.Background(), Config{Model: weights.Builtin, Device: "cpu"})
+	opened, err = Open(context.Background(), Config{Model: weights.Builtin, Device: string(testDevice()), DType: string(mlx.Float32)})
 	return opened, err
 })
 

@@ -112,14 +112,14 @@ func openModel(t *testing.T, ref string) *weights.Model {
 	return model
 }
 
-// logitsOf runs the model on the CPU, two tickets at a time.
+// logitsOf runs the model, two tickets at a time.
 func logitsOf(t *testing.T, config mlx.ModelConfig, model *weights.Model, dtype mlx.DType, tokens []Tokens) []float32 {
 	t.Helper()
 	library, err := mlx.Load("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	session, err := library.Open(config, tensors(model.Tensors), mlx.Options{Device: mlx.CPU, DType: dtype})
+	session, err := library.Open(config, tensors(model.Tensors), mlx.Options{Device: testDevice(), DType: dtype})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func logitsOf(t *testing.T, config mlx.ModelConfig, model *weights.Model, dtype 
 		}
 	}()
 	out := make([]float32, len(tokens)*config.Labels)
-	for _, b := range makeBatches(tokens, limitsOf(mlx.CPU)) {
+	for _, b := range makeBatches(tokens, limitsOf(testDevice())) {
 		ticket, err := session.Submit(b.input)
 		if err != nil {
 			t.Fatal(err)

@@ -63,7 +63,7 @@ func TestEveryScoreFrom64Goroutines(t *testing.T) {
 					return
 				}
 				for i, at := range places {
-					if math.Abs(float64(result.Logits[i]-want[at])) > 1e-5 {
+					if math.Abs(float64(result.Logits[i]-want[at])) > apart() {
 						t.Errorf("pair %d: logit %v, alone %v", at, result.Logits[i], want[at])
 						return
 					}
@@ -131,7 +131,7 @@ func TestCancellationAtRandomMoments(t *testing.T) {
 				default:
 					late.Add(1)
 					for i, logit := range result.Logits {
-						if math.Abs(float64(logit-want[from+i])) > 1e-5 {
+						if math.Abs(float64(logit-want[from+i])) > apart() {
 							t.Errorf("pair %d: %v, want %v", from+i, logit, want[from+i])
 							return
 						}
@@ -141,7 +141,7 @@ func TestCancellationAtRandomMoments(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if again := oneAtATime(t, e, pairs[:10]); worst(again, want[:10]) > 1e-5 {
+	if again := oneAtATime(t, e, pairs[:10]); worst(again, want[:10]) > apart() {
 		t.Error("other scores after the cancellations")
 	}
 	waitForGoroutines(t, goroutines)
@@ -169,7 +169,7 @@ func TestReopenedSessionScoresTheSame(t *testing.T) {
 	e.pipeline.mu.Lock()
 	e.pipeline.device.broken = errors.New("as if the device had failed")
 	e.pipeline.mu.Unlock()
-	if got := mustScore(t, e, pairs).Logits; worst(got, want) > 1e-5 {
+	if got := mustScore(t, e, pairs).Logits; worst(got, want) > apart() {
 		t.Errorf("off by %v", worst(got, want))
 	}
 	if err := e.Healthy(context.Background()); err != nil || e.Stats().Reopened != 1 {

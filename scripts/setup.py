@@ -1,14 +1,19 @@
 #!/usr/bin/env python3
 """Fetches and builds what mlxrank is built from, into build/.
 
-    python3 scripts/setup.py            everything that go build needs
-    python3 scripts/setup.py notices    build/THIRD_PARTY_NOTICES.txt, after go build
-    python3 scripts/setup.py smoke      the C test of the native library, sanitized
-    python3 scripts/setup.py capi       build/capi, the C API, after go build's needs
-    python3 scripts/setup.py clang      another C compiler for the tests
-    python3 scripts/setup.py lint       golangci-lint
-    python3 scripts/setup.py darwin     compile and link for macOS on arm64
-    python3 scripts/setup.py arm64      build for Linux on arm64 and test it, emulated
+    python3 scripts/setup.py                everything that go build needs
+    python3 scripts/setup.py notices        build/THIRD_PARTY_NOTICES.txt, after go build
+    python3 scripts/setup.py install        install under the environment's DESTDIR and PREFIX
+    python3 scripts/setup.py uninstall      remove that again
+    python3 scripts/setup.py check-install  rank from an installed tree
+    python3 scripts/setup.py release        the release archive of the tag that is checked out
+    python3 scripts/setup.py check-release  the same of any tree, as a trial
+    python3 scripts/setup.py smoke          the C test of the native library, sanitized
+    python3 scripts/setup.py capi           build/capi, the C API, after go build's needs
+    python3 scripts/setup.py clang          another C compiler for the tests
+    python3 scripts/setup.py lint           golangci-lint, and actionlint
+    python3 scripts/setup.py darwin         compile and link for macOS on arm64
+    python3 scripts/setup.py arm64          build for Linux on arm64 and test it, emulated
 
 Versions and hashes are in scripts/pins.ini. What is done is not done again,
 and an interrupted run is continued by the next one.
@@ -19,7 +24,18 @@ import os
 import sys
 from pathlib import Path
 
-from setuplib import arm64, capi, darwin, lint, native, notices, parts, prerequisites
+from setuplib import (
+    arm64,
+    capi,
+    darwin,
+    install,
+    lint,
+    native,
+    notices,
+    parts,
+    prerequisites,
+    release,
+)
 from setuplib.project import LINUX, Project, host
 from setuplib.steps import SetupError, only_one
 
@@ -40,6 +56,11 @@ def build(project):
 COMMANDS = {
     "build": build,
     "notices": notices.write,
+    "install": install.install,
+    "uninstall": install.uninstall,
+    "check-install": install.check,
+    "release": release.release,
+    "check-release": release.check,
     "smoke": native.smoke,
     "capi": capi.build,
     "clang": darwin.clang,
@@ -47,6 +68,8 @@ COMMANDS = {
     "darwin": darwin.check,
     "arm64": arm64.check,
 }
+# What needs no tools, so that root, who may not have them, can run it.
+COPY_ONLY = {"install", "uninstall"}
 
 
 def main():
@@ -58,7 +81,8 @@ def main():
     root = Path(os.path.abspath(__file__)).parent.parent
     try:
         project = Project(root, host())
-        prerequisites.check(project)
+        if command not in COPY_ONLY:
+            prerequisites.check(project)
         with only_one(project.build):
             COMMANDS[command](project)
     except SetupError as err:

@@ -1,42 +1,43 @@
-"""golangci-lint, built from the pinned source of its module."""
+"""golangci-lint on the Go code, actionlint on the workflows."""
 
-import json
+import shutil
 import subprocess
 
-from .steps import SetupError, run
+from .fetch import download
+from .gotools import gotool
+from .project import LINUX
+from .steps import SetupError, files_under, run
 
 
 def lint(project):
-    """Builds golangci-lint unless that is done, and runs it on the Go code."""
-    pin = project.pin("go", "golangci-lint")
-    tool = project.build / "tools" / "golangci-lint"
-
-    def build_lint():
-        module = json.loads(
-            run(
-                ["go", "mod", "download", "-json", f"{pin['module']}@{pin['version']}"],
-                f"golangci-lint {pin['version']}, from the Go module proxy, through go",
-                "check the network and go's configuration (go env GOPROXY), then run again",
-                cwd=project.root,
-            )
-        )
-        if module["Sum"] != pin["sum"]:
-            raise SetupError(
-                f"golangci-lint {pin['version']} has the sum {module['Sum']}, but "
-                f"scripts/pins.ini expects {pin['sum']}",
-                advice="do not use it before you know why",
-            )
-        # Built inside its own module, so that its own go.sum holds.
-        run(
-            ["go", "build", "-mod=readonly", "-trimpath", "-o", tool, "./cmd/golangci-lint"],
-            f"building golangci-lint {pin['version']}",
-            cwd=module["Dir"],
-            env={"CGO_ENABLED": "0", "CGO_LDFLAGS": ""},
-        )
-        return [tool]
-
-    title = "building golangci-lint (two minutes)"
-    project.steps.do("golangci-lint", title, [pin, str(tool)], build_lint)
+    """Runs every linter, each built or fetched at its pinned version."""
+    linter = gotool(project, "golangci-lint")
     for module in (project.root, project.root / "examples" / "rag"):
-        if subprocess.run([tool, "run", "./..."], cwd=module, check=False).returncode != 0:
-            raise SetupError("golangci-lint found the faults above", advice="mend them")
+        check("golangci-lint", [linter, "run", "./..."], module)
+    shell = shellcheck(project)
+    actionlint = [gotool(project, "actionlint"), f"-shellcheck={shell}", "-pyflakes="]
+    check("actionlint", actionlint, project.root)
+
+
+def check(name, command, folder):
+    if subprocess.run(command, cwd=folder, check=False).returncode != 0:
+        raise SetupError(f"{name} found the faults above", advice="mend them")
+
+
+def shellcheck(project):
+    """shellcheck, for the scripts in the workflows: Debian's; on a Mac the user's, if any."""
+    if project.host != LINUX:
+        return shutil.which("shellcheck") or ""
+    pin = project.pin("deb", "shellcheck")
+    package = download(project, pin)
+    folder = project.build / "debs" / "shellcheck"
+
+    def unpack_shellcheck():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        run(["dpkg-deb", "-x", package, folder], f"unpacking {package.name}")
+        return files_under(folder)
+
+    inputs = [pin, str(folder)]
+    project.steps.do("unpack-shellcheck", "unpacking shellcheck", inputs, unpack_shellcheck)
+    return folder / "usr" / "bin" / "shellcheck"

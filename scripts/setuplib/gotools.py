@@ -1,0 +1,39 @@
+"""Tools that are built from the pinned source of their Go modules, into build/tools."""
+
+import json
+
+from .steps import SetupError, run
+
+
+def gotool(project, name):
+    """Builds the tool that pins.ini names under [go:NAME] unless that is done; its path."""
+    pin = project.pin("go", name)
+    tool = project.build / "tools" / name
+
+    def build_tool():
+        module = json.loads(
+            run(
+                ["go", "mod", "download", "-json", f"{pin['module']}@{pin['version']}"],
+                f"{name} {pin['version']}, from the Go module proxy, through go",
+                "check the network and go's configuration (go env GOPROXY), then run again",
+                cwd=project.root,
+            )
+        )
+        if module["Sum"] != pin["sum"]:
+            raise SetupError(
+                f"{name} {pin['version']} has the sum {module['Sum']}, but "
+                f"scripts/pins.ini expects {pin['sum']}",
+                advice="do not use it before you know why",
+            )
+        # Built inside its own module, so that its own go.sum holds. Go's caches
+        # keep what it compiles, so an interrupted build goes on.
+        run(
+            ["go", "build", "-mod=readonly", "-trimpath", "-o", tool, pin["package"]],
+            f"building {name} {pin['version']}",
+            cwd=module["Dir"],
+            env={"CGO_ENABLED": "0", "CGO_LDFLAGS": ""},
+        )
+        return [tool]
+
+    project.steps.do(name, f"building {name} ({pin['takes']})", [pin, str(tool)], build_tool)
+    return tool

@@ -1,0 +1,42 @@
+"""python3 -m unittest discover -s scripts"""
+
+import re
+import unittest
+
+from .test_install import ROOT
+
+
+class Workflows(unittest.TestCase):
+    """actionlint knows the workflows' language; these are the names of ours in them."""
+
+    def setUp(self):
+        folder = ROOT / ".github" / "workflows"
+        self.texts = {path.name: path.read_text("utf-8") for path in sorted(folder.glob("*.yml"))}
+        self.makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    def test_the_targets_are_in_the_makefile(self):
+        for name, text in self.texts.items():
+            called = re.findall(
+                r"^ *(?:- )?(?:run: )?make ([a-z -]+?)(?: \|\|.*)?$", text, re.MULTILINE
+            )
+            self.assertTrue(called or name == "linux.yml", name)
+            for target in " ".join(called).split():
+                self.assertRegex(self.makefile, rf"(?m)^{target}:", f"{name}: make {target}")
+
+    def test_the_files_are_in_the_repository(self):
+        text = "\n".join(self.texts.values())
+        named = re.findall(r"(?:\./)?((?:\.ci|\.github|scripts)/[\w./-]+)", text)
+        self.assertIn(".ci/run", named)
+        for path in named:
+            self.assertTrue((ROOT / path).exists(), path)
+
+    def test_no_job_may_more_than_it_needs(self):
+        for name, text in self.texts.items():
+            self.assertIn("\npermissions:\n  contents: read\n", text, name)
+            self.assertEqual(text.count("contents: write"), int(name == "release.yml"), name)
+            jobs = re.findall(r"^    (runs-on|timeout-minutes):", text, re.MULTILINE)
+            self.assertEqual(jobs.count("runs-on"), jobs.count("timeout-minutes"), name)
+
+
+if __name__ == "__main__":
+    unittest.main()

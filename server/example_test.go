@@ -27,7 +27,7 @@ func ExampleServer_Handler() {
 	mux := http.NewServeMux()
 	mux.Handle("/ranker/", http.StripPrefix("/ranker", ranker.Handler()))
 	mux.Handle("/", http.NotFoundHandler()) // stands for the other routes
-	web := httptest.NewServer(mux) // stands for an http.Server with timeouts
+	web := httptest.NewServer(mux)          // stands for an http.Server with timeouts
 
 	answer, err := http.Post(web.URL+"/ranker/rerank", "application/json",
 		strings.NewReader(`{"query": "edit photos", "texts": ["A mail reader.", "An image editor."]}`))

@@ -17,7 +17,8 @@
  * MLXR_CLOSED; closing it again does nothing and is MLXR_OK.
  *
  * Memory. The library keeps no pointer beyond the call it was given to, but for
- * the log callback and its context, which it keeps until mlxr_close returns.
+ * the log callback and its context, which it keeps until mlxr_close returns, or an
+ * mlxr_open that fails.
  * All buffers are the caller's. A buffer comes with its room; when that is too
  * small the call does nothing and returns MLXR_ROOM, and *needed says what it
  * takes. needed may be NULL; on success it is set to what was written.
@@ -110,8 +111,9 @@ typedef struct mlxr_text {
  * of the library, by several at once. Texts that are ranked are never logged. */
 typedef void (*mlxr_log)(void *context, int32_t level, const char *json, int64_t bytes);
 
-/* How far a call is: bytes of the file that mlxr_open is downloading, else pairs.
- * Called on the thread that made the call, between batches. */
+/* How far a call is: bytes of the file that mlxr_open is downloading, else pairs,
+ * of which equal ones count once. Called on the thread that made the call, between
+ * batches. That all is done is told by the call's return alone. */
 typedef void (*mlxr_progress)(void *context, int64_t done, int64_t total);
 
 /* What to open. */

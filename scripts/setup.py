@@ -10,7 +10,7 @@
     python3 scripts/setup.py check-release  the same of any tree, as a trial
     python3 scripts/setup.py smoke          the C test of the native library, sanitized
     python3 scripts/setup.py capi           build/capi, the C API, after go build's needs
-    python3 scripts/setup.py clang          another C compiler for the tests
+    python3 scripts/setup.py clang          clang and pkg-config, for the C API's tests
     python3 scripts/setup.py lint           golangci-lint, and actionlint
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
     python3 scripts/setup.py arm64          build for Linux on arm64 and test it, emulated

@@ -230,9 +230,9 @@ func TestFromTheInstalledFilesAlone(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "consumer.c"), source, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			build := exec.Command("sh", "-ec", `eval "cc -Wall -Werror consumer.c -o consumer $(pkg-config --cflags --libs `+test.name+`)" `+test.link)
+			build := exec.Command("sh", "-ec", `eval "cc -Wall -Werror consumer.c -o consumer $($PKG_CONFIG --cflags --libs `+test.name+`)" `+test.link)
 			build.Dir = dir
-			build.Env = []string{"PATH=" + os.Getenv("PATH"), "PKG_CONFIG_PATH=" + filepath.Join(place.lib(), "pkgconfig"), "LIB=" + place.lib()}
+			build.Env = append(pkgConfig(t), "PKG_CONFIG_PATH="+filepath.Join(place.lib(), "pkgconfig"), "LIB="+place.lib())
 			run(t, build)
 			program := filepath.Join(dir, "consumer")
 			if test.name == "mlxr-static" { // what it loads lies beside the program that it is in
@@ -246,6 +246,21 @@ func TestFromTheInstalledFilesAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// pkgConfig is an environment in which there is one: on Linux the set-up's.
+func pkgConfig(t testing.TB) []string {
+	t.Helper()
+	path := "PATH=" + os.Getenv("PATH")
+	if runtime.GOOS == "darwin" {
+		return []string{path, "PKG_CONFIG=pkg-config"}
+	}
+	debs := filepath.Join(repository(t), "build", "debs")
+	program := filepath.Join(debs, "pkgconf-bin", "usr", "bin", "pkgconf")
+	if _, err := os.Stat(program); err != nil {
+		t.Fatalf("%v: run `python3 scripts/setup.py clang`", err)
+	}
+	return []string{path, "PKG_CONFIG=" + program, "LD_LIBRARY_PATH=" + filepath.Join(debs, "libpkgconf3", "usr", "lib", "x86_64-linux-gnu")}
 }
 
 func copyTree(t testing.TB, from, to string) {

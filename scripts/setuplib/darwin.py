@@ -54,8 +54,10 @@ def check(project):
 
 
 def clang(project):
-    """build/darwin/zig: clang, which the C API is tried with on Linux too."""
+    """build/darwin/zig, which is clang, and pkg-config, for the C API's tests on Linux."""
     if project.host == LINUX:
+        parts.deb(project, "pkgconf-bin")
+        parts.deb(project, "libpkgconf3")
         mac = Project(project.root, MACOS, project.build / "darwin")
         mac.downloads = project.downloads
         tools(mac)

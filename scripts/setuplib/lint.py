@@ -3,10 +3,10 @@
 import shutil
 import subprocess
 
-from .fetch import download
+from . import parts
 from .gotools import gotool
 from .project import LINUX
-from .steps import SetupError, files_under, run
+from .steps import SetupError
 
 
 def lint(project):
@@ -28,16 +28,4 @@ def shellcheck(project):
     """shellcheck, for the scripts in the workflows: Debian's; on a Mac the user's, if any."""
     if project.host != LINUX:
         return shutil.which("shellcheck") or ""
-    pin = project.pin("deb", "shellcheck")
-    package = download(project, pin)
-    folder = project.build / "debs" / "shellcheck"
-
-    def unpack_shellcheck():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        run(["dpkg-deb", "-x", package, folder], f"unpacking {package.name}")
-        return files_under(folder)
-
-    inputs = [pin, str(folder)]
-    project.steps.do("unpack-shellcheck", "unpacking shellcheck", inputs, unpack_shellcheck)
-    return folder / "usr" / "bin" / "shellcheck"
+    return parts.deb(project, "shellcheck") / "usr" / "bin" / "shellcheck"

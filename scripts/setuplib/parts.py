@@ -76,27 +76,36 @@ def link_lib(root, lib):
         link.symlink_to(f"../{lib.name}", target_is_directory=True)
 
 
+def deb_folder(project, name):
+    """Where a Debian package is unpacked."""
+    return project.build / "debs" / name
+
+
+def deb(project, name):
+    """Unpacks a Debian package, which is not installed. Linux only."""
+    pin, folder = project.pin("deb", name), deb_folder(project, name)
+    package = download(project, pin)
+
+    def unpack_deb():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        run(["dpkg-deb", "-x", package, folder], f"unpacking {package.name}")
+        return files_under(folder)
+
+    project.steps.do(f"unpack-{name}", f"unpacking {name}", [pin, str(folder)], unpack_deb)
+    return folder
+
+
 def system_libraries(project):
     """build/lib: OpenBLAS, Highway and what they need. Linux only: macOS has Accelerate."""
-    debs = project.build / "debs"
     for name in DEBS:
-        pin = project.pin("deb", name)
-        package = download(project, pin)
-
-        def unpack_deb(name=name, package=package):
-            folder = debs / name
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            run(["dpkg-deb", "-x", package, folder], f"unpacking {package.name}")
-            return files_under(folder)
-
-        project.steps.do(f"unpack-{name}", f"unpacking {name}", [pin, str(debs)], unpack_deb)
+        deb(project, name)
 
     def place_libraries():
         made = []
         for name, (source, target) in SYSTEM_LIBRARIES.items():
             path = project.lib / (target or project.pins["blas"]["file"])
-            copy_atomic(debs / name / "usr/lib/x86_64-linux-gnu" / source, path)
+            copy_atomic(deb_folder(project, name) / "usr/lib/x86_64-linux-gnu" / source, path)
             made.append(path)
         return made
 

@@ -44,6 +44,7 @@ static void fault(void) {
 int main(int argc, char **argv) {
   CHECK(argc == 4);
   handle(SIGSEGV, recover);
+  handle(SIGBUS, recover); // what macOS may make of it
   handle(SIGUSR1, count);
   fault();
 

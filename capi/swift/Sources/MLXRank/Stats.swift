@@ -1,9 +1,11 @@
 /// Figures of a ``Ranker`` since it was made.
 public struct Stats: Sendable, Hashable, Codable {
     /// Calls that were answered, and calls that were not, by reason.
-    public let requests, failed, cancelled, overloaded: Int
-    /// Pairs scored, their tokens without padding, and how many were longer than the maximum.
-    public let pairs, tokens, truncated: Int
+    public let requests, failed, cancelled, overloaded, tooLarge: Int
+    /// Pairs scored, how many were longer than the maximum, and the batches they made.
+    public let pairs, truncated, batches: Int
+    /// Tokens of the pairs, without padding and with it.
+    public let tokens, computedTokens: Int
     /// From a call's acceptance until its scores were ready.
     public let latencyMs: Distribution
     /// The four stages of it, as in ``Figures``.
@@ -36,7 +38,9 @@ public struct Stats: Sendable, Hashable, Codable {
     }
 
     enum CodingKeys: String, CodingKey {
-        case requests, failed, cancelled, overloaded, pairs, tokens, truncated, memory, loaded, unloads
+        case requests, failed, cancelled, overloaded, pairs, truncated, batches, tokens, memory, loaded, unloads
+        case tooLarge = "too_large"
+        case computedTokens = "computed_tokens"
         case latencyMs = "latency_ms"
         case inferenceMs = "inference_ms"
         case tokenizationMs = "tokenization_ms"

@@ -54,8 +54,9 @@ extension Ranker {
     /// several at once. Texts that are ranked are never logged.
     public typealias LogHandler = @Sendable (_ level: LogLevel, _ json: String) -> Void
 
-    /// Told how far a call is: pairs scored, or, while a ``Ranker`` is made, bytes of the file
-    /// that is being downloaded. It is called on a thread of its own, which waits for it.
+    /// Told between batches how many of a call's distinct pairs are scored, or, while a ``Ranker``
+    /// is made, how many bytes of a file are downloaded. That all are is told by the result. The
+    /// call waits for it, on a thread of its own.
     public typealias ProgressHandler = @Sendable (_ done: Int, _ total: Int) -> Void
 
     /// What to open, and how.

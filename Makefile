@@ -113,8 +113,9 @@ check-dashboard: build ## the dashboard in headless Chromium, which must be inst
 	go vet -tags browser ./server/dashboard
 	go test -tags browser -race -count 1 ./server/dashboard
 
-check-darwin: build ## compile and link for macOS on arm64, as far as that goes without a Mac
+check-darwin: build ## compile and link for macOS on arm64, check the Swift package, without a Mac
 	@$(SETUP) darwin
+	@$(SETUP) swift
 
 check-clients: build ## try real clients, and schemathesis, against the server (some 500 MB to fetch)
 	$(PYTHON) -m venv build/clients

@@ -26,7 +26,7 @@ def check(project):
     """Part of make check-darwin."""
     if project.host != LINUX:
         command = ["swift", "build", "--package-path", project.root / PACKAGE, "--target", "MLXRank"]
-        command += ["--scratch-path", project.build / "swift"]
+        command += ["--scratch-path", project.build / "swift" / "package"]
         project.steps.always("swift build", lambda: run(command, "building the Swift package"))
         return
     mac = Project(project.root, MACOS, project.build / "darwin")
@@ -87,7 +87,8 @@ def grammar(project):
 
 
 def parse(project, site):
-    sources = sorted((project.root / PACKAGE).rglob("*.swift"))
+    found = (project.root / PACKAGE).rglob("*.swift")
+    sources = sorted(path for path in found if ".build" not in path.parts)
     if not sources:
         raise SetupError(f"there are no Swift files in {PACKAGE}")
     script = os.path.join(os.path.dirname(__file__), "swift_grammar.py")

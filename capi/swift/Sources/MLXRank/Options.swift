@@ -77,7 +77,8 @@ extension Ranker {
         public var maxLength = 0
         /// CPU threads. 0: one for each processor.
         public var threads = 0
-        /// Bytes of freed buffers that MLX keeps for reuse. 0: 512 MiB; negative: MLX's own limit.
+        /// Bytes of freed buffers that MLX keeps for reuse. 0: 512 MiB on a GPU; negative: MLX's own
+        /// limit.
         public var cacheLimit = 0
         /// Bytes over which work waits for running work. 0: MLX's own limit.
         public var memoryLimit = 0
@@ -97,8 +98,8 @@ extension Ranker {
 
 extension Ranker.Options {
     /// Calls body with the options as the C API takes them, valid until it returns.
-    func withC<Result>(log box: Box<Ranker.LogHandler>?, _ body: (inout mlxr_options) throws -> Result) rethrows -> Result {
-        try Texts([model, adapter, label, library]).withPointers { texts in
+    func withC(log box: Box<Ranker.LogHandler>?, _ body: (inout mlxr_options) -> Int32) -> Int32 {
+        Texts([model, adapter, label, library]).withPointers { texts in
             var c = mlxr_options()
             c.size = Int64(MemoryLayout<mlxr_options>.size)
             (c.model, c.adapter, c.label, c.library) = (texts[0], texts[1], texts[2], texts[3])
@@ -119,7 +120,7 @@ extension Ranker.Options {
                     handler(Ranker.LogLevel(rawValue: level) ?? .trace, String(decoding: text, as: UTF8.self))
                 }
             }
-            return try body(&c)
+            return body(&c)
         }
     }
 }

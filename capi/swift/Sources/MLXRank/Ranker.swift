@@ -35,8 +35,8 @@ public final class Ranker: Sendable {
     /// - Throws: ``RankerError``, or `CancellationError` if the task is cancelled.
     public init(_ options: Options, progress: ProgressHandler? = nil) async throws {
         guard mlxr_abi() == MLXR_ABI else {
-            let message = "libmlxr \(String(cString: mlxr_version())) has the API \(mlxr_abi()), expected \(MLXR_ABI): "
-                + "take the library and the Swift package of one version"
+            let found = "libmlxr \(String(cString: mlxr_version())) has the API \(mlxr_abi())"
+            let message = "\(found), expected \(MLXR_ABI): take library and Swift package of one version"
             throw RankerError(code: .library, message: message)
         }
         calls.maxConcurrentOperationCount = Ranker.callsAtOnce
@@ -62,9 +62,11 @@ public final class Ranker: Sendable {
     /// Ranks documents for a query, best first.
     ///
     /// - Parameters:
-    ///   - topN: how many documents to return; `nil` returns all.
+    ///   - query: what the documents are to answer.
+    ///   - documents: the texts to rank.
+    ///   - topN: how many documents to return; `nil` and 0 return all.
     ///   - longDocuments: what becomes of documents too long for the model.
-    ///   - progress: told how many pairs are scored, of how many.
+    ///   - progress: told between batches how far the call is.
     /// - Throws: ``RankerError``, or `CancellationError` if the task is cancelled.
     public func rerank(
         query: String, documents: [String], topN: Int? = nil, longDocuments: LongDocuments = .truncate,
@@ -77,10 +79,10 @@ public final class Ranker: Sendable {
             figures.size = Int64(MemoryLayout<mlxr_figures>.size)
             var needed: Int64 = 0
             var ranked = [mlxr_ranked](repeating: mlxr_ranked(), count: documents.count)
+            let count = Int64(documents.count)
             let status = Texts([query] + documents).withPointers { texts in
-                let first = texts.baseAddress!
-                return mlxr_rerank(
-                    handle, first, first + 1, Int64(documents.count), &call, &ranked, Int64(ranked.count), &needed, &figures)
+                let query = texts.baseAddress!
+                return mlxr_rerank(handle, query, query + 1, count, &call, &ranked, count, &needed, &figures)
             }
             try check(status, of: handle)
             let best = ranked.prefix(Int(needed)).map {
@@ -92,18 +94,20 @@ public final class Ranker: Sendable {
 
     /// Scores pairs of a query and a document.
     ///
-    /// - Parameter progress: told how many pairs are scored, of how many.
+    /// - Parameters:
+    ///   - pairs: the texts to score, each query with its document.
+    ///   - progress: told between batches how far the call is.
     /// - Throws: ``RankerError``, or `CancellationError` if the task is cancelled.
     public func score(pairs: [Pair], progress: ProgressHandler? = nil) async throws -> Scores {
         try await cancellable(on: calls, progress) { [handle] call in
             var figures = mlxr_figures()
             figures.size = Int64(MemoryLayout<mlxr_figures>.size)
             var scores = [Float](repeating: 0, count: pairs.count)
+            let count = Int64(pairs.count)
             let status = Texts(pairs.map(\.query) + pairs.map(\.document)).withPointers { texts in
                 let queries = texts.baseAddress
                 let documents = queries.map { $0 + pairs.count }
-                return mlxr_score(
-                    handle, queries, documents, Int64(pairs.count), &call, &scores, Int64(scores.count), nil, &figures)
+                return mlxr_score(handle, queries, documents, count, &call, &scores, count, nil, &figures)
             }
             try check(status, of: handle)
             return Scores(scores: scores, figures: Figures(figures))

@@ -16,15 +16,15 @@ struct Texts {
     }
 
     /// Calls body with the texts, whose pointers are valid until it returns.
-    func withPointers<Result>(_ body: (UnsafeBufferPointer<mlxr_text>) throws -> Result) rethrows -> Result {
-        try utf8.withUnsafeBufferPointer { bytes in
-            try bytes.withMemoryRebound(to: CChar.self) { characters in
+    func withPointers(_ body: (UnsafeBufferPointer<mlxr_text>) -> Int32) -> Int32 {
+        utf8.withUnsafeBufferPointer { bytes in
+            bytes.withMemoryRebound(to: CChar.self) { characters in
                 var start = 0
                 let texts = lengths.map { length in
                     defer { start += length }
                     return mlxr_text(data: characters.baseAddress.map { $0 + start }, bytes: Int64(length))
                 }
-                return try texts.withUnsafeBufferPointer(body)
+                return texts.withUnsafeBufferPointer(body)
             }
         }
     }

@@ -64,9 +64,32 @@ private let long = (0..<2000).map { String(repeating: "monitor configuration cha
     try await ranker.close()
 }
 
+@Test func optionsReachTheLibrary() async throws {
+    var options = Ranker.Options(model: model)
+    options.device = .cpu
+    options.dtype = .float32
+    options.activation = .raw
+    options.maxLength = 64
+    options.idleUnload = .milliseconds(300)
+    let ranker = try await Ranker(options)
+    let info = try await ranker.info()
+    #expect([info.device, info.dtype, info.activation] == ["cpu", "float32", "raw"])
+    #expect(info.maxLength == 64)
+    let ranked = try await ranker.rerank(query: query, documents: documents).documents
+    #expect(ranked.allSatisfy { $0.score == $0.logit })
+    for _ in 0..<500 where try await ranker.stats().loaded { try await Task.sleep(for: .milliseconds(20)) }
+    #expect(try await !ranker.stats().loaded)
+    #expect(try await ranker.rerank(query: query, documents: documents).documents.first?.index == 1)
+    try await ranker.close()
+
+    options.maxLength = 2
+    await #expect { try await Ranker(options) } throws: { ($0 as? RankerError)?.code == .invalid }
+}
+
 @Test func longDocumentsAreCutOffOrTakenInParts() async throws {
     let ranker = try await Ranker(model: model)
-    let document = String(repeating: "medical terms and their history. ", count: 400)
+    let document =
+        String(repeating: "medical terms and their history. ", count: 400)
         + String(repeating: documents[1] + ". ", count: 20)
     let cut = try await ranker.rerank(query: query, documents: [document])
     let parts = try await ranker.rerank(query: query, documents: [document], longDocuments: .window)

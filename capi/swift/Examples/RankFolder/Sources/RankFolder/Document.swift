@@ -23,9 +23,10 @@ struct Folder: Sendable {
 
     private init(reading url: URL) throws {
         self.url = url
-        _ = try FileManager.default.contentsOfDirectory(atPath: url.path) // says why it cannot be read
+        _ = try FileManager.default.contentsOfDirectory(atPath: url.path)  // says why it cannot be read
         let keys: [URLResourceKey] = [.isRegularFileKey, .fileSizeKey]
-        let files = FileManager.default.enumerator(at: url, includingPropertiesForKeys: keys, options: [.skipsHiddenFiles])
+        let files = FileManager.default.enumerator(
+            at: url, includingPropertiesForKeys: keys, options: [.skipsHiddenFiles])
         while let file = files?.nextObject() as? URL {
             try Task.checkCancellation()
             let facts = try file.resourceValues(forKeys: Set(keys))

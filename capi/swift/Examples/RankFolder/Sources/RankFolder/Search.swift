@@ -91,7 +91,9 @@ final class Search {
             figures = ranking.figures
             hits = ranking.documents.map { ranked in
                 let document = documents[ranked.index]
-                return Hit(id: ranked.index, name: document.name, excerpt: String(document.text.prefix(300)), score: ranked.score)
+                return Hit(
+                    id: ranked.index, name: document.name, excerpt: String(document.text.prefix(300)),
+                    score: ranked.score)
             }
         }
     }

@@ -15,10 +15,7 @@ import Foundation
 public final class Ranker: Sendable {
     private let handle: mlxr_ranker
     private let log: Box<LogHandler>?
-    private let calls = OperationQueue()
-
-    /// So many calls wait for the library at once, each on a thread; more wait for their turn.
-    private static let callsAtOnce = 32
+    private let calls = Threads()
 
     /// Loads a model and makes it ready.
     ///
@@ -39,8 +36,6 @@ public final class Ranker: Sendable {
             let message = "\(found), expected \(MLXR_ABI): take library and Swift package of one version"
             throw RankerError(code: .library, message: message)
         }
-        calls.maxConcurrentOperationCount = Ranker.callsAtOnce
-        calls.qualityOfService = .userInitiated
         let log = options.log.map(Box.init)
         self.log = log
         handle = try await cancellable(on: calls, progress) { call in
@@ -156,13 +151,13 @@ public final class Ranker: Sendable {
 
 /// Makes a call of the library that ends when the task is cancelled, also before it begins.
 private func cancellable<Result: Sendable>(
-    on queue: OperationQueue, _ progress: Ranker.ProgressHandler?,
+    on threads: Threads, _ progress: Ranker.ProgressHandler?,
     _ body: @escaping @Sendable (inout mlxr_call) throws -> Result
 ) async throws -> Result {
     let cancellation = try Cancellation()
     return try await withTaskCancellationHandler {
         try await withCheckedThrowingContinuation { continuation in
-            queue.addOperation {
+            threads.run {
                 let box = progress.map(Box.init)
                 var call = mlxr_call()
                 call.size = Int64(MemoryLayout<mlxr_call>.size)
@@ -176,6 +171,22 @@ private func cancellable<Result: Sendable>(
         }
     } onCancel: {
         cancellation.cancel()
+    }
+}
+
+/// The threads that calls wait on, so many at once and no more: the app has other work for its threads.
+///
+/// An operation queue may be used from any thread, though not every SDK declares it `Sendable`.
+private final class Threads: @unchecked Sendable {
+    private let queue = OperationQueue()
+
+    init() {
+        queue.maxConcurrentOperationCount = 32
+        queue.qualityOfService = .userInitiated
+    }
+
+    func run(_ work: @escaping @Sendable () -> Void) {
+        queue.addOperation(work)
     }
 }
 

@@ -83,7 +83,7 @@ private let long = (0..<2000).map { String(repeating: "monitor configuration cha
     try await ranker.close()
 
     options.maxLength = 2
-    await #expect { try await Ranker(options) } throws: { ($0 as? RankerError)?.code == .invalid }
+    #expect(await failure { try await Ranker(options) }?.code == .invalid)
 }
 
 @Test func longDocumentsAreCutOffOrTakenInParts() async throws {
@@ -108,19 +108,19 @@ private let long = (0..<2000).map { String(repeating: "monitor configuration cha
 
 @Test func errorsSayWhatFailed() async throws {
     let missing = "/nowhere/such-model"
-    await #expect { try await Ranker(model: missing) } throws: { error in
-        (error as? RankerError)?.code == .model && error.localizedDescription.contains(missing)
-    }
+    let notThere = await failure { try await Ranker(model: missing) }
+    #expect(notThere?.code == .model)
+    #expect(notThere?.localizedDescription.contains(missing) == true)
     let ranker = try await Ranker(model: model)
-    await #expect { try await ranker.rerank(query: query, documents: documents, topN: -1) } throws: { error in
-        (error as? RankerError)?.code == .invalid && !error.localizedDescription.isEmpty
-    }
+    let negative = await failure { try await ranker.rerank(query: query, documents: documents, topN: -1) }
+    #expect(negative?.code == .invalid)
+    #expect(negative?.message.contains("-1") == true)
     try await ranker.close()
     try await ranker.close()
-    await #expect { try await ranker.rerank(query: query, documents: documents) } throws: { error in
-        (error as? RankerError)?.code == .closed && !error.localizedDescription.isEmpty
-    }
-    await #expect { try await ranker.stats() } throws: { ($0 as? RankerError)?.code == .closed }
+    let closed = await failure { try await ranker.rerank(query: query, documents: documents) }
+    #expect(closed?.code == .closed)
+    #expect(closed?.message.isEmpty == false)
+    #expect(await failure { try await ranker.stats() }?.code == .closed)
 }
 
 @Test func aCancelledTaskEndsItsCall() async throws {
@@ -198,6 +198,16 @@ private let long = (0..<2000).map { String(repeating: "monitor configuration cha
     // The last ranker's deinit closes on a thread of its own.
     for _ in 0..<100 where released != nil { try await Task.sleep(for: .milliseconds(20)) }
     #expect(released == nil)
+}
+
+/// The error of a call, `nil` if there was none.
+private func failure<Result>(of call: () async throws -> Result) async -> RankerError? {
+    do {
+        _ = try await call()
+        return nil
+    } catch {
+        return error as? RankerError
+    }
 }
 
 /// Keeps what callbacks on other threads were told.

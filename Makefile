@@ -10,7 +10,7 @@ SETUP := $(PYTHON) scripts/setup.py
 # Set-up writes where the tokenizer library is: CGO_LDFLAGS.
 -include build/env.mk
 
-.PHONY: help build capi demo bench test fuzz soak lint install uninstall goldens peers check-dashboard check-darwin check-clients check-arm64 check-install check-release release verify-mac clean
+.PHONY: help build capi demo bench test fuzz soak lint install uninstall goldens peers check-dashboard check-darwin test-swift check-clients check-arm64 check-install check-release release verify-mac clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -113,8 +113,14 @@ check-dashboard: build ## the dashboard in headless Chromium, which must be inst
 	go vet -tags browser ./server/dashboard
 	go test -tags browser -race -count 1 ./server/dashboard
 
-check-darwin: build ## compile and link for macOS on arm64, as far as that goes without a Mac
+check-darwin: build ## compile and link for macOS on arm64, check the Swift package, without a Mac
 	@$(SETUP) darwin
+	@$(SETUP) swift
+
+# PKG_CONFIG_PATH is where SwiftPM looks for libmlxr.
+test-swift: capi ## the Swift package's tests, where Swift is
+	PKG_CONFIG_PATH=$(CURDIR)/build/capi/lib/pkgconfig swift test --package-path capi/swift --scratch-path build/swift/package \
+		-Xlinker -rpath -Xlinker $(CURDIR)/build/capi/lib
 
 check-clients: build ## try real clients, and schemathesis, against the server (some 500 MB to fetch)
 	$(PYTHON) -m venv build/clients

@@ -13,6 +13,7 @@
     python3 scripts/setup.py clang          clang and pkg-config, for the C API's tests
     python3 scripts/setup.py lint           golangci-lint, and actionlint
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
+    python3 scripts/setup.py swift          check the Swift package, without Swift
     python3 scripts/setup.py arm64          build for Linux on arm64 and test it, emulated
 
 Versions and hashes are in scripts/pins.ini. What is done is not done again,
@@ -35,6 +36,7 @@ from setuplib import (
     parts,
     prerequisites,
     release,
+    swift,
 )
 from setuplib.project import LINUX, Project, host
 from setuplib.steps import SetupError, only_one
@@ -66,6 +68,7 @@ COMMANDS = {
     "clang": darwin.clang,
     "lint": lint.lint,
     "darwin": darwin.check,
+    "swift": swift.check,
     "arm64": arm64.check,
 }
 # What needs no tools, so that root, who may not have them, can run it.

@@ -17,11 +17,11 @@
  * MLXR_CLOSED; closing it again does nothing and is MLXR_OK.
  *
  * Memory. The library keeps no pointer beyond the call it was given to, but for
- * the log callback and its context, which it keeps until mlxr_close returns, or an
- * mlxr_open that fails.
- * All buffers are the caller's. A buffer comes with its room; when that is too
- * small the call does nothing and returns MLXR_ROOM, and *needed says what it
- * takes. needed may be NULL; on success it is set to what was written.
+ * the log callback and its context, which it keeps until mlxr_close returns, or
+ * an mlxr_open that fails. All buffers are the caller's. A buffer comes with its
+ * room; when that is too small the call does nothing and returns MLXR_ROOM, and
+ * *needed says what it takes. needed may be NULL; on success it is set to what
+ * was written.
  *
  * Texts are UTF-8 with a length in bytes; they may hold NULs and need not end in
  * one. Texts that are not UTF-8 are refused.

@@ -198,20 +198,12 @@ func (a *App) binary(name string) (*Binary, error) {
 }
 
 // metallib reads Metal's kernels in the app.
-func (a *App) metallib() (m *Metallib, err error) {
+func (a *App) metallib() (*Metallib, error) {
 	file, err := a.open(metallibFile)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if m, err = parseMetallib(file, info.Size()); err != nil {
-		return nil, fmt.Errorf("%s %w", metallibFile, err)
-	}
-	return m, nil
+	return metallibOf(file, metallibFile)
 }
 
 // exists reports whether there is a file of a name, or a link that leads to one.

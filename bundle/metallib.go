@@ -45,18 +45,23 @@ const (
 )
 
 // ReadMetallib reads the header and the list of functions.
-func ReadMetallib(path string) (m *Metallib, err error) {
+func ReadMetallib(path string) (*Metallib, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
+	return metallibOf(file, path)
+}
+
+// metallibOf reads and closes the file.
+func metallibOf(file *os.File, name string) (m *Metallib, err error) {
 	defer func() { err = errors.Join(err, file.Close()) }()
 	info, err := file.Stat()
 	if err != nil {
 		return nil, err
 	}
 	if m, err = parseMetallib(file, info.Size()); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s %w", name, err)
 	}
 	return m, nil
 }

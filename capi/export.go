@@ -23,7 +23,7 @@ func mlxrgo_open(options *C.mlxr_options, call *C.mlxr_call, handle *C.mlxr_rank
 		if err != nil {
 			return err
 		}
-		ctx, err := checkCall(call)
+		ctx, err := checkCall(call, nil)
 		if err != nil {
 			return err
 		}
@@ -79,8 +79,13 @@ func ofOpen(err error) error {
 	return err
 }
 
-// checkCall gives the context of a call, which may be NULL.
-func checkCall(c *C.mlxr_call) (context.Context, error) {
+// checkCall gives the context of a call. Both may be NULL.
+func checkCall(c *C.mlxr_call, figures *C.mlxr_figures) (context.Context, error) {
+	if figures != nil {
+		if err := checkSize("mlxr_figures", figures.size, C.sizeof_mlxr_figures); err != nil {
+			return nil, err
+		}
+	}
 	if c == nil {
 		return context.Background(), nil
 	}
@@ -117,10 +122,7 @@ func checkRoom(out unsafe.Pointer, room, takes C.int64_t, needed *C.int64_t, wha
 func mlxrgo_score(handle C.mlxr_ranker, queries, documents *C.mlxr_text, pairs C.int64_t, call *C.mlxr_call,
 	scores *C.float, room C.int64_t, needed *C.int64_t, figures *C.mlxr_figures, message *C.char) C.int32_t {
 	return on(handle, message, func(r *ranker) error {
-		ctx, err := checkCall(call)
-		if err == nil {
-			err = checkFigures(figures)
-		}
+		ctx, err := checkCall(call, figures)
 		if err != nil {
 			return err
 		}
@@ -153,10 +155,7 @@ func mlxrgo_score(handle C.mlxr_ranker, queries, documents *C.mlxr_text, pairs C
 func mlxrgo_rerank(handle C.mlxr_ranker, query, documents *C.mlxr_text, count C.int64_t, call *C.mlxr_call,
 	ranked *C.mlxr_ranked, room C.int64_t, needed *C.int64_t, figures *C.mlxr_figures, message *C.char) C.int32_t {
 	return on(handle, message, func(r *ranker) error {
-		ctx, err := checkCall(call)
-		if err == nil {
-			err = checkFigures(figures)
-		}
+		ctx, err := checkCall(call, figures)
 		if err != nil {
 			return err
 		}
@@ -198,13 +197,6 @@ func rerankOptions(c *C.mlxr_call) engine.RerankOptions {
 		opts.Long = engine.Window
 	}
 	return opts
-}
-
-func checkFigures(f *C.mlxr_figures) error {
-	if f == nil {
-		return nil
-	}
-	return checkSize("mlxr_figures", f.size, C.sizeof_mlxr_figures)
 }
 
 func tell(f *C.mlxr_figures, result *engine.Result, pairs int) {

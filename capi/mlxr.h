@@ -130,7 +130,8 @@ typedef struct mlxr_options {
   int32_t max_length;     /* tokens of a pair, at least 3; 0: the model's own */
   int32_t threads;        /* CPU threads; 0: one for each processor */
   int32_t log_level;      /* MLXR_LOG_ */
-  int64_t cache_limit;    /* bytes of freed buffers that MLX keeps for reuse; 0: 512 MiB, negative: MLX's own limit */
+  int64_t cache_limit;    /* bytes of freed buffers that MLX keeps for reuse; 0: 512 MiB on a GPU, on the CPU
+                             MLX's own 32 MiB; negative: MLX's own limit */
   int64_t memory_limit;   /* bytes over which work waits for running work; 0: MLX's own limit */
   int64_t idle_unload_ms; /* after so long without a call the model's memory is given back; the next
                              call loads it again. 0: never */

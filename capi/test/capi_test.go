@@ -163,7 +163,11 @@ func TestThreads(t *testing.T) {
 }
 
 func TestOpenAndCloseLeavesNothingBehind(t *testing.T) {
-	t.Log(run(t, exec.Command(compile(t, built(t), []string{"cc"}, "programs/cycle.c"), tinyModel(t), "200")))
+	program, model := compile(t, built(t), []string{"cc"}, "programs/cycle.c"), tinyModel(t)
+	t.Log(run(t, exec.Command(program, model, "200")))
+	if out, err := exec.Command(program, model, "40", "leak").CombinedOutput(); err == nil {
+		t.Errorf("rankers left open do not show: %s", out)
+	}
 }
 
 func TestSignals(t *testing.T) {

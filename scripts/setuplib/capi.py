@@ -58,8 +58,6 @@ def libraries(project, folder):
     shared = "libmlxr.so" if project.host == LINUX else "libmlxr.dylib"
     go_build(project, "c-shared", folder / shared)
     go_build(project, "c-archive", folder / "libmlxr-static.a")
-    for header in folder.glob("libmlxr*.h"):  # of cgo's making: ours is mlxr.h
-        header.unlink()
 
 
 def go_build(project, mode, output, env=None, flags=()):
@@ -68,6 +66,7 @@ def go_build(project, mode, output, env=None, flags=()):
     command += [f"-ldflags={link_flags(project, mode)}", "./capi"]
     search = {"CGO_LDFLAGS": f'"-L{tokenizer(project)}"'} if env is None else env
     run(command, f"building {output}", cwd=project.root, env={"CGO_ENABLED": "1", **search})
+    output.with_suffix(".h").unlink()  # of cgo's making: ours is mlxr.h
 
 
 def link_flags(project, mode):

@@ -3,8 +3,11 @@ package engine
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -196,4 +199,79 @@ func TestProgressIsToldByTheCaller(t *testing.T) {
 			t.Errorf("last told of %d pairs", last)
 		}
 	})
+}
+
+// Callers come and go around the moment of unloading, while the device fails now
+// and then and loading does: every answer is right or says why there is none.
+func TestUnloadingWhileCallersComeAndGo(t *testing.T) {
+	for seed := range uint64(8) {
+		var mu sync.Mutex
+		random := rand.New(rand.NewPCG(seed, 3))
+		below := func(n int) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return random.IntN(n)
+		}
+		var opened []*fakeBackend
+		next := func() *fakeBackend {
+			b := batchesOf(time.Millisecond)
+			b.finish = func(int) error {
+				if below(200) == 0 {
+					return errDevice
+				}
+				return nil
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			opened = append(opened, b)
+			return b
+		}
+		s := idling(func() (backend, error) {
+			time.Sleep(time.Duration(below(5)) * time.Millisecond)
+			if below(10) == 0 {
+				return nil, errors.New("the disk has gone")
+			}
+			return next(), nil
+		})
+		s.idle = 5 * time.Millisecond
+		var right, wrong atomic.Int64
+		bubble(t, s, next(), func(t *testing.T, e *Engine) {
+			var callers sync.WaitGroup
+			for range 6 {
+				callers.Go(func() {
+					for range 40 {
+						time.Sleep(time.Duration(below(30)) * time.Millisecond)
+						pairs := somePairs(1 + below(20))
+						r, err := e.Score(context.Background(), pairs)
+						switch {
+						case err == nil:
+							checkFakeScores(t, pairs, r)
+							right.Add(1)
+						case errors.Is(err, ErrUnhealthy):
+							if err := e.Healthy(context.Background()); err != nil && !errors.Is(err, ErrUnhealthy) && !strings.Contains(err.Error(), "gone") {
+								t.Error(err)
+							}
+							wrong.Add(1)
+						case strings.Contains(err.Error(), "gone"): // the device, or the disk
+							wrong.Add(1)
+						default:
+							t.Error(err)
+						}
+					}
+				})
+			}
+			callers.Wait()
+			if n := e.Stats().Unloads; n < 3 {
+				t.Errorf("%d unloads", n)
+			}
+		})
+		if right.Load() < 150 || right.Load()+wrong.Load() != 240 {
+			t.Errorf("seed %d: %d calls answered right, %d with an error, of 240", seed, right.Load(), wrong.Load())
+		}
+		for i, b := range opened {
+			if b.closed == 0 || len(b.running) > 0 {
+				t.Errorf("seed %d: session %d of %d: closed %d times, %d batches running", seed, i, len(opened), b.closed, len(b.running))
+			}
+		}
+	}
 }

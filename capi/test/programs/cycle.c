@@ -61,9 +61,10 @@ int main(int argc, char **argv) {
     EXPECT(MLXR_OK, ranker, mlxr_trim(ranker));
     if (argc == 3) EXPECT(MLXR_OK, ranker, mlxr_close(ranker));
   }
-  // A megabyte of noise; a model and its tokenizer leaked once would show.
+  // A megabyte is noise, and so are some threads that Go makes as it needs them; a
+  // model or a thread a time would be more than a hundred.
   printf("%.1f MB and %d threads after %d times, %.1f MB and %d threads after %d\n", memory, before, settled,
          resident_mb(), threads(), times);
-  CHECK(resident_mb() < memory + 3 && threads() <= before + 2);
+  CHECK(resident_mb() < memory + 3 && threads() <= before + 8);
   return 0;
 }

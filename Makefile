@@ -85,25 +85,25 @@ soak: build ## a hundred thousand batches of random shapes, which must leave not
 # root may write: make capi, then sudo python3 scripts/setup.py install.
 PREFIX ?= /usr/local
 DESTDIR ?=
-install: build capi ## install under PREFIX (/usr/local), in DESTDIR if that is set
+install: capi ## install under PREFIX (/usr/local), in DESTDIR if that is set
 	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" $(SETUP) install
 
 uninstall: ## remove what make install puts there
 	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" $(SETUP) uninstall
 
-check-install: build capi ## install into a temporary folder and rank from it, with no environment
+check-install: capi ## install into a temporary folder and rank from it, with no environment
 	@$(SETUP) check-install
 
 # Ten minutes the first time, to build GoReleaser from source.
-check-release: build capi ## a trial of the release archive: build/dist, unpacked and tried
+check-release: capi ## a trial of the release archive: build/dist, unpacked and tried
 	@$(SETUP) check-release
 
-release: build capi ## the release archive of the tag that is checked out: docs/releasing.md
+release: capi ## the release archive of the tag that is checked out: docs/releasing.md
 	@$(SETUP) release
 
 # VERIFY: options of scripts/verifymac, such as --device cpu.
 VERIFY ?=
-verify-mac: build capi ## check everything on this Mac's GPU: build/verify-mac.md
+verify-mac: capi ## check everything on this Mac's GPU: build/verify-mac.md
 	@$(SETUP) clang
 	$(PYTHON) -B scripts/verifymac $(VERIFY)
 

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"howett.net/plist"
+
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // Where things lie in an app.
@@ -36,7 +38,7 @@ const (
 	kernels       = "mlx.metallib"
 	noticesFile   = "THIRD_PARTY_NOTICES.txt"
 	licenseFile   = "LICENSE"
-	encoderName   = "all-MiniLM-L6-v2"
+	encoderName   = weights.BuiltinEncoder
 )
 
 // frameworksPath is how an app's executable finds its libraries.

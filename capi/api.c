@@ -102,27 +102,27 @@ API int32_t mlxr_cancellation_free(mlxr_cancellation cancellation) {
   return finish(0, mlxrgo_cancellation_free(cancellation, text), text);
 }
 
-void mlxr_call_log(mlxr_log log, void *context, int32_t level, const char *json, int64_t bytes) {
+void mlxrgo_call_log(mlxr_log log, void *context, int32_t level, const char *json, int64_t bytes) {
   callbacks++;
   log(context, level, json, bytes);
   callbacks--;
 }
 
-void mlxr_call_progress(mlxr_progress progress, void *context, int64_t done, int64_t total) {
+void mlxrgo_call_progress(mlxr_progress progress, void *context, int64_t done, int64_t total) {
   callbacks++;
   progress(context, done, total);
   callbacks--;
 }
 
-int mlxr_in_callback(void) { return callbacks > 0; }
+int mlxrgo_in_callback(void) { return callbacks > 0; }
 
-void mlxr_own_file(char *path, int64_t room) {
+void mlxrgo_own_file(char *path, int64_t room) {
   Dl_info found;
   const char *file = dladdr((const void *)mlxr_abi, &found) != 0 && found.dli_fname != NULL ? found.dli_fname : "";
   snprintf(path, (size_t)room, "%s", file);
 }
 
-void mlxr_trim_malloc(void) {
+void mlxrgo_trim_malloc(void) {
 #ifdef __GLIBC__
   malloc_trim(0);
 #endif

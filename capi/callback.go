@@ -43,7 +43,7 @@ func (w *logWriter) WriteLevel(level zerolog.Level, event []byte) (int, error) {
 	if w.stopped || len(text) == 0 {
 		return len(event), nil
 	}
-	C.mlxr_call_log(w.call, w.context, levelCode(level), (*C.char)(unsafe.Pointer(&text[0])), C.int64_t(len(text)))
+	C.mlxrgo_call_log(w.call, w.context, levelCode(level), (*C.char)(unsafe.Pointer(&text[0])), C.int64_t(len(text)))
 	return len(event), nil
 }
 
@@ -69,5 +69,5 @@ func progressOf(c *C.mlxr_call) func(done, total int) {
 		return nil
 	}
 	call, context := c.progress, c.progress_context
-	return func(done, total int) { C.mlxr_call_progress(call, context, C.int64_t(done), C.int64_t(total)) }
+	return func(done, total int) { C.mlxrgo_call_progress(call, context, C.int64_t(done), C.int64_t(total)) }
 }

@@ -249,7 +249,7 @@ func put(text string, out *C.char, room C.int64_t, needed *C.int64_t) error {
 func mlxrgo_trim(handle C.mlxr_ranker, message *C.char) C.int32_t {
 	return on(handle, message, func(r *ranker) error {
 		err := r.engine.Trim()
-		C.mlxr_trim_malloc()
+		C.mlxrgo_trim_malloc()
 		return err
 	})
 }
@@ -257,7 +257,7 @@ func mlxrgo_trim(handle C.mlxr_ranker, message *C.char) C.int32_t {
 //export mlxrgo_close
 func mlxrgo_close(handle C.mlxr_ranker, message *C.char) C.int32_t {
 	return guard(message, func() error {
-		if C.mlxr_in_callback() != 0 {
+		if C.mlxrgo_in_callback() != 0 {
 			return invalid("a callback cannot close a ranker: the close would wait for the callback")
 		}
 		if r, ok := rankers.get(int64(handle)); ok {

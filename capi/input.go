@@ -18,13 +18,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-const (
-	// A count beyond maxTexts is a mistake of the host's, such as a length that was
-	// never set.
-	maxTexts = 1 << 28
-
-	defaultModel = "cross-encoder/ms-marco-MiniLM-L-6-v2"
-)
+// A count beyond maxTexts is a mistake of the host's, such as a length that was
+// never set.
+const maxTexts = 1 << 28
 
 // checkSize tells a caller that was compiled with another header.
 func checkSize(name string, size C.int64_t, want int64) error {
@@ -142,7 +138,7 @@ func config(o *C.mlxr_options) (engine.Config, error) {
 		return cfg, invalid("options: max_length is %d (0, or at least 3), threads %d, memory_limit %d, idle_unload_ms %d (none negative)",
 			int32(o.max_length), int32(o.threads), int64(o.memory_limit), int64(o.idle_unload_ms))
 	}
-	cfg.Model = cmp.Or(cfg.Model, defaultModel)
+	cfg.Model = cmp.Or(cfg.Model, weights.Default)
 	findBeside(&cfg)
 	return cfg, nil
 }
@@ -168,7 +164,7 @@ func findBeside(cfg *engine.Config) {
 // ownFolder is where libmlxr is, or the program that it is linked into.
 func ownFolder() string {
 	var path [4096]C.char
-	C.mlxr_own_file(&path[0], C.int64_t(len(path)))
+	C.mlxrgo_own_file(&path[0], C.int64_t(len(path)))
 	file := C.GoString(&path[0])
 	if file == "" {
 		return ""

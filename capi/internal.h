@@ -1,4 +1,5 @@
-// Between api.c, which is the C API, and the Go behind it.
+// Between api.c, which is the C API, and the Go behind it. The prefix is not the
+// API's, so that the library does not show these.
 #ifndef MLXR_INTERNAL_H
 #define MLXR_INTERNAL_H
 
@@ -8,16 +9,16 @@
 enum { MLXR_MESSAGE = 1024 };
 
 // Call the host, which the thread remembers while it is there.
-void mlxr_call_log(mlxr_log log, void *context, int32_t level, const char *json, int64_t bytes);
-void mlxr_call_progress(mlxr_progress progress, void *context, int64_t done, int64_t total);
+void mlxrgo_call_log(mlxr_log log, void *context, int32_t level, const char *json, int64_t bytes);
+void mlxrgo_call_progress(mlxr_progress progress, void *context, int64_t done, int64_t total);
 
 // Whether the thread is in such a call.
-int mlxr_in_callback(void);
+int mlxrgo_in_callback(void);
 
 // The file that this code was loaded from, to room bytes; "" if not known.
-void mlxr_own_file(char *path, int64_t room);
+void mlxrgo_own_file(char *path, int64_t room);
 
 // Gives the C library's free memory back to the system.
-void mlxr_trim_malloc(void);
+void mlxrgo_trim_malloc(void);
 
 #endif

@@ -16,6 +16,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	reports "github.com/mlxrank/mlxrank/bench/report"
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 var benchFormatChoice = choice{"format", "print the summary as `FORMAT`", "text", []string{"text", "benchstat"}}
@@ -76,7 +77,7 @@ func benchFlags() []cli.Flag {
 		}
 		flags = append(flags, &cli.StringFlag{Name: key.Flag(), DefaultText: text, Usage: key.Usage})
 	}
-	flags = append(flags, engineFlags(defaultModel)...)
+	flags = append(flags, engineFlags(weights.Default)...)
 	logFrom(flags, "info") // without a terminal, progress goes to the log
 	return flags
 }

@@ -66,7 +66,7 @@ func TestDoctor(t *testing.T) {
 		{"all is well", nil, all, nil, []string{"libmlxrank", "processors", "peak", "6 layers of 384", "on cpu in float32"}},
 		{"calibration", []string{"--model", tiny, "--calibration"}, append([]string{"model", "calibrate"}, all...), nil, []string{"us a token", "x  32 tokens"}},
 		{"another model", []string{"--model", tiny}, append([]string{"model"}, all...), nil, []string{tiny, "2 layers of 64", "by " + tiny}},
-		{"hub model", []string{"--model", defaultModel}, append([]string{"model"}, all...), []string{"model"}, []string{defaultModel, "not downloaded yet", "mlxrank model pull " + defaultModel, "by builtin"}},
+		{"hub model", []string{"--model", weights.Default}, append([]string{"model"}, all...), []string{"model"}, []string{weights.Default, "not downloaded yet", "mlxrank model pull " + weights.Default, "by builtin"}},
 		{"no such adapter, another dtype", []string{"--model", tiny, "--adapter", none, "--dtype", "bfloat16"}, append([]string{"model"}, all...), []string{"model"}, []string{none, "by builtin on cpu in bfloat16"}},
 		{"no library", []string{"--library", none}, []string{"program", "processor", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
 	} {

@@ -12,8 +12,6 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-const defaultModel = "cross-encoder/ms-marco-MiniLM-L-6-v2"
-
 // choice is a flag with a few allowed values, of which the first given is the
 // default.
 type choice struct {

@@ -24,7 +24,7 @@ func modelCommand(s Streams) *cli.Command {
 			"HF_HOME or HF_HUB_CACHE say where the cache is, HF_TOKEN opens private models,\n" +
 			"HF_ENDPOINT names another hub, and HF_HUB_OFFLINE=1 forbids every connection.\n\n" +
 			examples(
-				[2]string{"Download the default model", "mlxrank model pull " + defaultModel},
+				[2]string{"Download the default model", "mlxrank model pull " + weights.Default},
 				[2]string{"What is there", "mlxrank model list"},
 			),
 		Subcommands: []*cli.Command{
@@ -46,7 +46,7 @@ func modelCommand(s Streams) *cli.Command {
 // reference returns the one argument of a command on a model.
 func reference(c *cli.Context) (string, error) {
 	if c.NArg() != 1 || c.Args().First() == "" {
-		return "", usagef("model %s needs one REF, as in mlxrank model %[1]s %s (see %s --help)", c.Command.Name, defaultModel, c.Command.HelpName)
+		return "", usagef("model %s needs one REF, as in mlxrank model %[1]s %s (see %s --help)", c.Command.Name, weights.Default, c.Command.HelpName)
 	}
 	return c.Args().First(), nil
 }
@@ -95,9 +95,9 @@ func modelPullCommand(s Streams) *cli.Command {
 			"prints the directory of the model's files. Each file is checked by its size and\n" +
 			"hash. An interrupted download goes on where it stopped.\n\n" +
 			examples(
-				[2]string{"Download a model", "mlxrank model pull " + defaultModel},
-				[2]string{"A certain version of it", "mlxrank model pull " + defaultModel + "@refs/pr/1"},
-				[2]string{"From a mirror, into a directory of your own", "HF_ENDPOINT=https://hub.example HF_HUB_CACHE=./models mlxrank model pull " + defaultModel},
+				[2]string{"Download a model", "mlxrank model pull " + weights.Default},
+				[2]string{"A certain version of it", "mlxrank model pull " + weights.Default + "@refs/pr/1"},
+				[2]string{"From a mirror, into a directory of your own", "HF_ENDPOINT=https://hub.example HF_HUB_CACHE=./models mlxrank model pull " + weights.Default},
 			),
 		Action: func(c *cli.Context) error {
 			ref, client, err := hubModelOf(c)
@@ -128,8 +128,8 @@ func modelRemoveCommand(s Streams) *cli.Command {
 		Description: "Removes the model's files at the revision, also those that other programs have put\n" +
 			"there, but for files that another revision in the cache has too. Nothing is asked.\n\n" +
 			examples(
-				[2]string{"Remove a model", "mlxrank model remove " + defaultModel},
-				[2]string{"One commit of it", "mlxrank model remove " + defaultModel + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
+				[2]string{"Remove a model", "mlxrank model remove " + weights.Default},
+				[2]string{"One commit of it", "mlxrank model remove " + weights.Default + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
 			),
 		Action: func(c *cli.Context) error {
 			ref, client, err := hubModelOf(c)

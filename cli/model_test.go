@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
@@ -141,7 +142,7 @@ func TestDownloadInterrupted(t *testing.T) {
 
 func TestModelList(t *testing.T) {
 	s, dir := startHub(t)
-	if r := mustRun(t, "", "model", "list"); r.out != "" || !strings.Contains(r.errOut, "mlxrank model pull "+defaultModel) {
+	if r := mustRun(t, "", "model", "list"); r.out != "" || !strings.Contains(r.errOut, "mlxrank model pull "+weights.Default) {
 		t.Errorf("an empty cache: %q\n%s", r.out, r.errOut)
 	}
 	if r := mustRun(t, "", "model", "list", "--json"); r.out != "[]\n" {

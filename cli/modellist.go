@@ -69,7 +69,7 @@ func modelList(c *cli.Context, s Streams) error {
 	case len(listed) > 0:
 		err = printList(s, listed)
 	default:
-		_, err = fmt.Fprintf(s.Err, "no model that mlxrank runs is in %s; get one with mlxrank model pull %s\n", client.Cache(), defaultModel)
+		_, err = fmt.Fprintf(s.Err, "no model that mlxrank runs is in %s; get one with mlxrank model pull %s\n", client.Cache(), weights.Default)
 	}
 	if err == nil && others > 0 {
 		_, err = fmt.Fprintf(s.Err, "not listed: %s of another kind (mlxrank model show REF says why)\n", count(others, "model", "models"))

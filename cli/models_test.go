@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
@@ -108,7 +109,7 @@ func TestBadReference(t *testing.T) {
 		flags []string
 		words []string
 	}{
-		{"the default, which the hub has not", nil, []string{defaultModel, "no such model on the hub"}},
+		{"the default, which the hub has not", nil, []string{weights.Default, "no such model on the hub"}},
 		{"hub id", []string{"--model", "org/name"}, []string{"org/name", "no such directory", "no such model on the hub", "spelling"}},
 		{"id without organisation", []string{"--model", "bert-base-uncased"}, []string{"bert-base-uncased", "no such directory", "ORG/NAME"}},
 		{"no such directory", []string{"--model", tiny + "/none"}, []string{tiny + "/none", "no such directory"}},

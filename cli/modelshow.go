@@ -23,7 +23,7 @@ func modelShowCommand(s Streams) *cli.Command {
 		Description: "REF may also be a directory, or builtin. Nothing is downloaded. A model that is not\n" +
 			"supported is shown with the reason.\n\n" +
 			examples(
-				[2]string{"A model of the cache", "mlxrank model show " + defaultModel},
+				[2]string{"A model of the cache", "mlxrank model show " + weights.Default},
 				[2]string{"The longest input it takes, in tokens", "mlxrank model show --json builtin | jq .max_length"},
 			),
 		Flags: []cli.Flag{jsonFlag()},

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
@@ -19,7 +20,7 @@ func modelVerifyCommand(s Streams) *cli.Command {
 			"with that by which the hub names the file. Then the model is read as for scoring:\n" +
 			"tokenizer, shapes, and every number of the weights. REF may also be a directory, or\n" +
 			"builtin, whose files are only read. The exit status is 1 if anything is off.\n\n" +
-			examples([2]string{"Check a model of the cache", "mlxrank model verify " + defaultModel}),
+			examples([2]string{"Check a model of the cache", "mlxrank model verify " + weights.Default}),
 		Action: func(c *cli.Context) error {
 			ref, err := reference(c)
 			if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 var longChoice = choice{"long", "what to do with documents that do not fit: `HOW`", string(engine.Truncate), []string{string(engine.Truncate), string(engine.Window)}}
@@ -40,7 +41,7 @@ func rerankCommand(s Streams) *cli.Command {
 				[2]string{"The best three lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
 				[2]string{"Long documents of a JSON array, whole, if they score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long window --threshold 0.5`},
 			),
-		Flags:  append(flags, engineFlags(defaultModel)...),
+		Flags:  append(flags, engineFlags(weights.Default)...),
 		Action: func(c *cli.Context) error { return rerank(c, s) },
 	}
 }

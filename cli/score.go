@@ -7,6 +7,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 var outputFormatChoice = choice{"output-format", "write the scores as `FORMAT`", "same", []string{"same", "trec"}}
@@ -47,7 +48,7 @@ func scoreCommand(s Streams) *cli.Command {
 				[2]string{"A TREC run of MS MARCO's top 1000", "mlxrank score --input top1000.dev.tsv.gz --output dev.run --output-format trec"},
 				[2]string{"Rerank a TREC run", "mlxrank score --input bm25.run --queries queries.tsv --documents collection.tsv --output reranked.run"},
 			),
-		Flags:  append(flags, engineFlags(defaultModel)...),
+		Flags:  append(flags, engineFlags(weights.Default)...),
 		Action: func(c *cli.Context) error { return score(c, s) },
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/server"
 	"github.com/mlxrank/mlxrank/server/dashboard"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 const (
@@ -25,7 +26,7 @@ const (
 )
 
 func serveCommand(s Streams) *cli.Command {
-	flags := append(serveFlags(), engineFlags(defaultModel)...)
+	flags := append(serveFlags(), engineFlags(weights.Default)...)
 	logFrom(flags, "info")
 	return &cli.Command{
 		Name:      "serve",

@@ -9,6 +9,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 func tokenizeCommand(s Streams) *cli.Command {
@@ -20,7 +21,7 @@ func tokenizeCommand(s Streams) *cli.Command {
 			"is printed: the ids as they enter the model, special tokens included, cut to the\n" +
 			"maximum length.\n\n" +
 			examples([2]string{"Tokens of a pair", `echo '{"query": "resize photos", "document": "An image editor."}' | mlxrank tokenize --model builtin --input -`}),
-		Flags:  append(pairFlags(), engineFlags(defaultModel)...),
+		Flags:  append(pairFlags(), engineFlags(weights.Default)...),
 		Action: func(c *cli.Context) error { return tokenize(c, s) },
 	}
 }

@@ -77,7 +77,7 @@ func (p *pipeline) sleep(wait time.Duration) {
 // nextBatch takes a batch from the queue if it is time for one; else it says
 // how long that may be away, 0 if not known.
 func (p *pipeline) nextBatch(at time.Time) (*batch, time.Duration) {
-	if p.device.broken != nil || p.session == nil || len(p.jobs) > 0 || p.inFlight >= maxInFlight || len(p.queue.waiting) == 0 {
+	if !p.usable() || len(p.jobs) > 0 || p.inFlight >= maxInFlight || len(p.queue.waiting) == 0 {
 		return nil, 0
 	}
 	if p.window > 0 && !p.queue.full() && !p.closed {

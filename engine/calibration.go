@@ -113,7 +113,7 @@ func (p *pipeline) nextJob() (job, bool) {
 		p.calibrating = true
 		p.jobs = append(p.jobs, job{run: p.calibrate, done: make(chan error, 1)})
 	}
-	if len(p.jobs) == 0 || p.inFlight > 0 || p.device.broken != nil || p.session == nil {
+	if len(p.jobs) == 0 || p.inFlight > 0 || !p.usable() {
 		return job{}, false
 	}
 	j := p.jobs[0]

@@ -39,17 +39,25 @@ func (p *pipeline) noteOutcome(err error, at time.Time) {
 // giveUp marks the engine unhealthy and answers all requests that wait.
 func (p *pipeline) giveUp(err error, at time.Time) {
 	p.device.broken, p.device.unhealthy = err, err
+	p.endAll(fmt.Errorf("%w: %w", ErrUnhealthy, err), at)
+}
+
+// endAll answers all that waits for a session, of which there is none.
+func (p *pipeline) endAll(err error, at time.Time) {
 	for r := range p.live {
 		if !r.keep {
-			p.end(r, fmt.Errorf("%w: %w", ErrUnhealthy, err), at)
+			p.end(r, err, at)
 		}
 	}
 	for _, j := range p.jobs {
-		j.done <- fmt.Errorf("%w: %w", ErrUnhealthy, err)
+		j.done <- err
 	}
 	p.jobs = nil
 	p.drained.Broadcast()
 }
+
+// usable says whether there is a session that works.
+func (p *pipeline) usable() bool { return p.session != nil && p.device.broken == nil }
 
 // mustReopen says whether the session is to be opened anew: when its batches
 // are all in, and, once that has not helped, only for a probe.

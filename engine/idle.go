@@ -13,7 +13,7 @@ func (p *pipeline) mustUnload(at time.Time) bool {
 }
 
 func (p *pipeline) mayUnload() bool {
-	return p.idle > 0 && p.session != nil && !p.closed && p.device.broken == nil &&
+	return p.idle > 0 && p.usable() && !p.closed &&
 		len(p.live) == 0 && len(p.jobs) == 0 && p.inFlight == 0
 }
 
@@ -74,15 +74,5 @@ func (p *pipeline) load() {
 	}
 	err = fmt.Errorf("engine: loading the model again: %w", err)
 	p.log.Error().Err(err).Msg("session")
-	at := time.Now()
-	for r := range p.live {
-		if !r.keep {
-			p.end(r, err, at)
-		}
-	}
-	for _, j := range p.jobs {
-		j.done <- err
-	}
-	p.jobs = nil
-	p.drained.Broadcast()
+	p.endAll(err, time.Now())
 }

@@ -191,31 +191,32 @@ func (p *pipeline) refuse(r *request, need int) error {
 // wait waits for the request or for the caller's context, which frees the
 // caller at once. What of the request is executing runs to its end behind it.
 func (p *pipeline) wait(ctx context.Context, r *request) error {
-	told := 0
-	for waiting := true; waiting; {
+	for told := 0; ; {
 		select {
 		case <-r.done:
 			return r.err
 		case <-r.advanced:
-			p.mu.Lock()
-			total := len(r.pairs)
-			done := total - r.left
-			p.mu.Unlock()
-			if done > told && done < total {
-				told = done
-				r.options.Progress(done, total)
-			}
+			told = p.tell(r, told)
 		case <-ctx.Done():
-			waiting = false
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.end(r, ctx.Err(), time.Now())
+			return r.err
 		}
 	}
+}
+
+// tell tells how many pairs are scored, if that are more than were told of.
+func (p *pipeline) tell(r *request, told int) int {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r.ended {
-		return r.err
+	total := len(r.pairs)
+	done := total - r.left
+	p.mu.Unlock()
+	if done <= told || done == total {
+		return told
 	}
-	p.end(r, ctx.Err(), time.Now())
-	return r.err
+	r.options.Progress(done, total)
+	return done
 }
 
 // end answers the request and forgets what is left of it.

@@ -15,6 +15,9 @@ import (
 )
 
 const (
+	// Default is the model of those who name none.
+	Default = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+
 	// Builtin is the reference of the model that needs no download: the
 	// encoder all-MiniLM-L6-v2 with the adapter embedded here.
 	Builtin = "builtin"

@@ -257,7 +257,11 @@ func pkgConfig(t testing.TB) []string {
 	t.Helper()
 	path := "PATH=" + os.Getenv("PATH")
 	if runtime.GOOS == "darwin" {
-		return []string{path, "PKG_CONFIG=pkg-config"}
+		program, err := exec.LookPath("pkg-config")
+		if err != nil {
+			t.Fatalf("%v: brew install pkgconf", err)
+		}
+		return []string{path, "PKG_CONFIG=" + program}
 	}
 	debs := filepath.Join(repository(t), "build", "debs")
 	program := filepath.Join(debs, "pkgconf-bin", "usr", "bin", "pkgconf")

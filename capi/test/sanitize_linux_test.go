@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// instrumented builds the library with a sanitizer, as `make capi` builds it
-// without, and gives a tree that has it.
-func instrumented(t *testing.T, flag string, env ...string) tree {
+// instrumented builds the library with a sanitizer, and gives a tree that has it.
+func instrumented(t *testing.T, flags, env []string) tree {
 	t.Helper()
 	plain, own := built(t), tree{t.TempDir()}
 	if err := os.Mkdir(own.lib(), 0o755); err != nil {
@@ -22,12 +21,7 @@ func instrumented(t *testing.T, flag string, env ...string) tree {
 			t.Fatal(err)
 		}
 	}
-	args := []string{"build", "-trimpath", "-buildmode=c-shared", "-o", own.library(),
-		"-ldflags=-X=runtime.godebugDefault=asyncpreemptoff=1 '-extldflags=-Wl,--version-script=" + filepath.Join(repository(t), "capi", "exports.map") + "'"}
-	if flag != "" {
-		args = append(args, flag)
-	}
-	build := exec.Command("go", append(args, "./capi")...)
+	build := exec.Command("go", slices.Concat([]string{"build", "-trimpath", "-buildmode=c-shared", "-o", own.library()}, flags, []string{"./capi"})...)
 	build.Dir = repository(t)
 	build.Env = append(os.Environ(), env...)
 	run(t, build)
@@ -36,7 +30,7 @@ func instrumented(t *testing.T, flag string, env ...string) tree {
 
 // Go's writes to the host's memory are checked too: -asan instruments them.
 func TestAddressSanitizer(t *testing.T) {
-	in, model := instrumented(t, "-asan"), tinyModel(t)
+	in, model := instrumented(t, []string{"-asan"}, nil), tinyModel(t)
 	flags := []string{"-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
 	silent(t, exec.Command(compile(t, in, []string{"cc"}, "programs/api.c", flags...), model))
 	silent(t, exec.Command(compile(t, in, []string{"cc"}, "programs/threads.c", flags...), model, "10"))
@@ -50,7 +44,7 @@ func TestAddressSanitizer(t *testing.T) {
 
 func TestThreadSanitizer(t *testing.T) {
 	search := os.Getenv("CGO_LDFLAGS") + " -fsanitize=thread"
-	in, model := instrumented(t, "", "CGO_CFLAGS=-O1 -g -fsanitize=thread", "CGO_LDFLAGS="+search), tinyModel(t)
+	in, model := instrumented(t, nil, []string{"CGO_CFLAGS=-O1 -g -fsanitize=thread", "CGO_LDFLAGS=" + search}), tinyModel(t)
 	program := compile(t, in, []string{"cc"}, "programs/threads.c", "-fsanitize=thread")
 	suppressions, err := filepath.Abs("programs/tsan.supp")
 	if err != nil {

@@ -60,9 +60,9 @@ def libraries(project, folder):
     go_build(project, "c-archive", folder / "libmlxr-static.a")
 
 
-def go_build(project, mode, output, env=None, flags=()):
+def go_build(project, mode, output, env=None):
     """Builds package capi, with no symbols shown but the API's."""
-    command = ["go", "build", "-trimpath", f"-buildmode={mode}", *flags, "-o", output]
+    command = ["go", "build", "-trimpath", f"-buildmode={mode}", "-o", output]
     command += [f"-ldflags={link_flags(project, mode)}", "./capi"]
     search = {"CGO_LDFLAGS": f'"-L{tokenizer(project)}"'} if env is None else env
     run(command, f"building {output}", cwd=project.root, env={"CGO_ENABLED": "1", **search})

@@ -11,7 +11,7 @@ import sys
 
 from . import darwin
 from .fetch import download, unpack_wheel
-from .project import LINUX, MACOS, Project
+from .project import LINUX
 from .steps import SetupError, run, write_atomic
 from .swift_contract import Header
 
@@ -27,11 +27,10 @@ def check(project):
     if project.host != LINUX:
         command = ["swift", "build", "--package-path", project.root / PACKAGE, "--target", "MLXRank"]
         command += ["--scratch-path", project.build / "swift" / "package"]
-        project.steps.always("swift build", lambda: run(command, "building the Swift package"))
+        what, advice = "building the Swift package", "install Xcode 16 or newer, or its command line tools"
+        project.steps.always("swift build", lambda: run(command, what, advice))
         return
-    mac = Project(project.root, MACOS, project.build / "darwin")
-    mac.downloads = project.downloads
-    darwin.tools(mac)
+    mac = darwin.cross(project)
     mac.steps.always("reading mlxr.h as a module", lambda: module(mac))
     mac.steps.always("reading mlxr.h with every warning", lambda: header(mac))
     site = grammar(project)

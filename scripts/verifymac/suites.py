@@ -259,12 +259,7 @@ def read_bench(suite, status, output, folder, device):
 
 def read_swift(suite, status, output):
     """swift test exits 0 when there are no tests at all, which is a failure here."""
-    counts = [
-        int(n)
-        for n in re.findall(r"Executed (\d+) tests?|Test run with (\d+) tests?", output)
-        for n in n
-        if n
-    ]
+    counts = [int(n) for n in re.findall(r"(?:Executed|Test run with) (\d+) tests?", output)]
     if status != 0 or not any(counts):
         return failed(suite, [f"exit status {status}, {max(counts, default=0)} tests"], output)
     return Result(suite.name, suite.shows, True, tests=max(counts))

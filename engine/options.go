@@ -1,6 +1,9 @@
 package engine
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // Truncation says what becomes of a pair that does not fit into the maximum
 // length.
@@ -40,3 +43,8 @@ func (o ScoreOptions) check() error {
 	}
 	return nil
 }
+
+// IsEmpty reports whether a text has nothing to score: nothing, or white space
+// only. An empty document is scored, as sentence-transformers scores it; every
+// answer that has one marks it, since such a score says nothing about the query.
+func IsEmpty(text string) bool { return strings.TrimSpace(text) == "" }

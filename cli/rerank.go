@@ -92,8 +92,8 @@ func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	options.TopN = c.Int("top-n")
 	options.Explain = c.Bool("explain")
 	if c.IsSet("threshold") {
-		threshold := float32(c.Float64("threshold"))
-		if math.IsNaN(float64(threshold)) {
+		threshold := c.Float64("threshold")
+		if math.IsNaN(threshold) {
 			return options, usagef("--threshold is not a number")
 		}
 		options.Threshold = &threshold

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"sort"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,7 @@ const (
 type RerankOptions struct {
 	Long      Long     // "" is Truncate
 	TopN      int      // items to return, 0 for all
-	Threshold *float32 // least score to return, nil for none
+	Threshold *float64 // least score to return, nil for none
 	Explain   bool     // find the best sentence of each item returned
 	ScoreOptions
 }
@@ -187,12 +188,24 @@ func (e *Engine) scoreParts(ctx context.Context, query string, texts []string, p
 // choose keeps the items that the options ask for.
 func (o RerankOptions) choose(items []Ranked) []Ranked {
 	if o.Threshold != nil {
-		items = items[:sort.Search(len(items), func(i int) bool { return items[i].Score < *o.Threshold })]
+		items = items[:sort.Search(len(items), func(i int) bool { return !reaches(items[i].Score, *o.Threshold) })]
 	}
 	if o.TopN > 0 && o.TopN < len(items) {
 		items = items[:o.TopN]
 	}
 	return items
+}
+
+// reaches reports whether a score is at least the threshold. It compares in
+// float64: in float32 a threshold of 0.99999999 would be 1. The score counts as
+// it is and as it is printed, since the float32 that prints as 0.7 is a little
+// less than 0.7.
+func reaches(score float32, threshold float64) bool {
+	if float64(score) >= threshold {
+		return true
+	}
+	printed, err := strconv.ParseFloat(strconv.FormatFloat(float64(score), 'g', -1, 32), 64)
+	return err == nil && printed >= threshold
 }
 
 // explain finds the best sentence of each item.

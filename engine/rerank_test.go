@@ -146,7 +146,7 @@ func TestRerankChooses(t *testing.T) {
 			t.Errorf("item %+v: want a sentence unless the document is blank", item)
 		}
 	}
-	third := all.Items[2].Score
+	third := float64(all.Items[2].Score)
 	for _, test := range []struct {
 		options RerankOptions
 		want    int
@@ -187,6 +187,31 @@ func TestSentencesOf(t *testing.T) {
 	for _, blank := range []string{"", " \n\t"} {
 		if got := sentencesOf(blank); len(got) != 0 {
 			t.Errorf("%q has sentences %v", blank, got)
+		}
+	}
+}
+
+// TestReaches compares a float32 score with a float64 threshold.
+func TestReaches(t *testing.T) {
+	almost := math.Nextafter32(1, 0)
+	for _, test := range []struct {
+		score     float32
+		threshold float64
+		want      bool
+	}{
+		{0.7, 0.7, true}, // float64(float32(0.7)) is less than 0.7
+		{0.3, float64(float32(0.3)), true},
+		{almost, 0.99999999, false}, // float32(0.99999999) is 1
+		{1, 0.99999999, true},
+		{almost, 1, false},
+		{almost, float64(almost), true},
+		{0.69999, 0.7, false},
+		{-4.25, -4.25, true},
+		{0.5, math.Inf(1), false},
+		{0.5, math.Inf(-1), true},
+	} {
+		if got := reaches(test.score, test.threshold); got != test.want {
+			t.Errorf("%v reaches %v: %v, want %v", test.score, test.threshold, got, test.want)
 		}
 	}
 }

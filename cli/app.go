@@ -33,7 +33,11 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	if len(args) > 1 && args[1] == completeCommand {
 		return report(ctx, s.Err, printCandidates(s.Out, app.Commands, args[2:]))
 	}
-	err := app.RunContext(ctx, flagsFirst(args, app.Commands))
+	args = flagsFirst(args, app.Commands)
+	err := refuseRepeats(args, app.Commands)
+	if err == nil {
+		err = app.RunContext(ctx, args)
+	}
 	downloadsOf(app).end()
 	return report(ctx, s.Err, err)
 }
@@ -96,7 +100,7 @@ func withoutCommand(c *cli.Context, s Streams) error {
 	if !c.Args().Present() {
 		return usagef("no command given; %s", commands)
 	}
-	return usagef("unknown command %q; %s", c.Args().First(), commands)
+	return usagef("unknown command %q%s; %s", c.Args().First(), commandHint(c.Args().First(), c.App.Commands), commands)
 }
 
 // noArguments refuses arguments of a command that takes flags only.

@@ -60,17 +60,45 @@ func findCommand(args []string, commands []*cli.Command) (found *cli.Command, fi
 	return found, first
 }
 
+// refuseRepeats returns an error if args, in the order of flagsFirst, give a flag
+// twice that has one value: urfave/cli would take the last without a word.
+func refuseRepeats(args []string, commands []*cli.Command) error {
+	command, first := findCommand(args, commands)
+	if command == nil {
+		return nil
+	}
+	given := map[string]bool{}
+	for i := first; i < len(args) && args[i] != "--"; i++ {
+		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-"), "=")
+		flag := findFlag(command, name)
+		if flag == nil {
+			continue // help, or to be refused as unknown
+		}
+		if _, several := flag.(*cli.StringSliceFlag); !several && given[flag.Names()[0]] {
+			return usagef("--%s is given twice; give it once", flag.Names()[0])
+		}
+		given[flag.Names()[0]] = true
+		if takesNext(command, args[i]) {
+			i++
+		}
+	}
+	return nil
+}
+
 // takesNext reports whether arg is a flag of the command whose value is the
 // argument after it.
 func takesNext(command *cli.Command, arg string) bool {
-	name := strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-")
+	flag := findFlag(command, strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"))
+	_, boolean := flag.(*cli.BoolFlag)
+	return flag != nil && !boolean
+}
+
+// findFlag returns the command's flag of that name, nil if there is none.
+func findFlag(command *cli.Command, name string) cli.Flag {
 	for _, flag := range command.Flags {
-		if _, boolean := flag.(*cli.BoolFlag); boolean {
-			continue
-		}
 		if slices.Contains(flag.Names(), name) {
-			return true
+			return flag
 		}
 	}
-	return false
+	return nil
 }

@@ -73,7 +73,7 @@ func onUsageError(c *cli.Context, err error, command bool) error {
 		if !command {
 			return usagef("unknown flag --%s; flags follow the command, as in mlxrank rerank --json (%s)", flag, see)
 		}
-		return usagef("%s has no flag --%s (%s)", c.Command.Name, flag, see)
+		return usagef("%s has no flag --%s%s (%s)", c.Command.Name, flag, flagHint(c.Command, flag), see)
 	}
 	if flag, ok := strings.CutPrefix(message, "flag needs an argument: -"); ok {
 		return usagef("--%s needs a value (%s)", flag, see)

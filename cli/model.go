@@ -38,7 +38,9 @@ func modelCommand(s Streams) *cli.Command {
 			if !c.Args().Present() {
 				return usagef("model needs a command: %s (see mlxrank model --help)", strings.Join(names, ", "))
 			}
-			return usagef("model has no command %q; it has %s (see mlxrank model --help)", c.Args().First(), strings.Join(names, ", "))
+			unknown := c.Args().First()
+			return usagef("model has no command %q%s; it has %s (see mlxrank model --help)",
+				unknown, commandHint(unknown, c.Command.Subcommands), strings.Join(names, ", "))
 		},
 	}
 }

@@ -17,7 +17,7 @@ var longChoice = choice{"long", "what to do with documents that do not fit: `HOW
 
 func rerankCommand(s Streams) *cli.Command {
 	flags := []cli.Flag{
-		&cli.StringFlag{Name: "query", Usage: "rank by how well a document answers `TEXT` (required)"},
+		&cli.StringFlag{Name: "query", Usage: "rank by how well a document answers `TEXT`, - for one line of standard input (required)"},
 		&cli.StringFlag{Name: "documents", Usage: "read the documents from `FILE`, - for standard input"},
 		&cli.IntFlag{Name: "top-n", DefaultText: "all", Usage: "print only the best `N`"},
 		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "print only scores of at least `SCORE`"},
@@ -34,11 +34,14 @@ func rerankCommand(s Streams) *cli.Command {
 			"\"document\", or else \"text\", is the document. Blank lines are skipped. The table goes\n" +
 			"to standard output, the facts of the run to standard error; --json prints both as one\n" +
 			"object, in which index counts from 0 and start and end are bytes.\n\n" +
+			"Arguments that all name files are refused, since the names would be ranked and not\n" +
+			"what the files hold.\n\n" +
 			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
 			"scored in parts that overlap by a quarter; the best part counts and is shown.\n\n" +
 			examples(
 				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},
 				[2]string{"The best three lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
+				[2]string{"Whole files", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long window`},
 				[2]string{"Long documents of a JSON array, whole, if they score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long window --threshold 0.5`},
 			),
 		Flags:  append(flags, engineFlags(weights.Default)...),
@@ -55,7 +58,7 @@ func rerank(c *cli.Context, s Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	docs, err := rerankDocuments(c, s)
+	query, docs, err := rerankInput(c, s)
 	if err != nil {
 		return err
 	}
@@ -64,14 +67,14 @@ func rerank(c *cli.Context, s Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeEngine(c.Context, e, config.Logger)) }()
-	ranking, err := e.Rerank(c.Context, c.String("query"), docs.texts, options)
+	ranking, err := e.Rerank(c.Context, query, docs.texts, options)
 	if err != nil {
 		return err
 	}
 	run := newFacts(e.Info())
 	run.add(ranking.Pairs, &ranking.Result)
 	if c.Bool("json") {
-		return printRankingJSON(s, c.String("query"), ranking.Items, docs, run)
+		return printRankingJSON(s, query, ranking.Items, docs, run)
 	}
 	if err := printRanking(s, ranking.Items, docs); err != nil {
 		return err
@@ -101,6 +104,18 @@ func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	return options, nil
 }
 
+// rerankInput reads the query and the documents.
+func rerankInput(c *cli.Context, s Streams) (query string, docs documents, err error) {
+	query = c.String("query")
+	if query == "-" && c.String("documents") == "-" {
+		return "", docs, usagef("--query - and --documents - both read standard input; give one of them otherwise")
+	}
+	if docs, err = rerankDocuments(c, s); err == nil && query == "-" {
+		query, err = readQuery(c.Context, s.In)
+	}
+	return query, docs, err
+}
+
 // rerankDocuments checks where the query and the documents come from and reads
 // the documents.
 func rerankDocuments(c *cli.Context, s Streams) (documents, error) {
@@ -116,6 +131,9 @@ func rerankDocuments(c *cli.Context, s Streams) (documents, error) {
 		return readDocuments(c.Context, c.String("documents"), s.In)
 	case len(args) == 0:
 		return documents{}, usagef("no documents; give them as arguments, or a file with --documents FILE (- for standard input)")
+	}
+	if err := refuseFileNames(args); err != nil {
+		return documents{}, err
 	}
 	return arguments(args)
 }

@@ -1,0 +1,50 @@
+package cli
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestQueryFromStandardInput(t *testing.T) {
+	model := tinyModel(t)
+	want := rerankJSON(t, "", "--model", model, "--query", "a city", "london", "paris")
+	for _, stdin := range []string{"a city", "a city\n", "a city\r\n", "\uFEFFa city\n"} {
+		got := rerankJSON(t, stdin, "--model", model, "--query", "-", "london", "paris")
+		if got.Query != "a city" || got.Results[0] != want.Results[0] {
+			t.Errorf("%q: query %q, first %+v, want %+v", stdin, got.Query, got.Results[0], want.Results[0])
+		}
+	}
+	for stdin, words := range map[string][]string{
+		"":                              {"no query"},
+		" \n":                           {"no query"},
+		"a\nb\n":                        {"2 lines", "one line", "mlxrank score"},
+		"caf\xe9\n":                     {"not UTF-8"},
+		strings.Repeat("a", maxQuery+1): {"more than 1048576 bytes"},
+	} {
+		checkFailure(t, run(t, stdin, "rerank", "--model", model, "--query", "-", "london"), exitFailure, words...)
+	}
+}
+
+// Texts that are not all names of files are documents, and so are names from
+// standard input.
+func TestDocumentsLikeFileNames(t *testing.T) {
+	model := tinyModel(t)
+	for _, args := range [][]string{{"run_test.go", "no such file"}, {"."}} {
+		mustRun(t, "", append([]string{"rerank", "--model", model, "--query", "q"}, args...)...)
+	}
+	r := rerankJSON(t, "run_test.go\napp.go\n", "--model", model, "--query", "q", "--documents", "-")
+	if len(r.Results) != 2 {
+		t.Errorf("%d results, want 2", len(r.Results))
+	}
+}
+
+// A flag of several values may be repeated; a value may look like a flag.
+func TestRepeatedFlags(t *testing.T) {
+	r := run(t, "", "serve", "--allowed-host", "a", "--allowed-host", "b", "--listen", "nowhere:none")
+	if strings.Contains(r.errOut, "twice") {
+		t.Errorf("got %q", r.errOut)
+	}
+	mustRun(t, "", "rerank", "--model", tinyModel(t), "--query", "--query", "a", "--", "--query")
+	t.Setenv("MLXRANK_MAX_LENGTH", "20")
+	mustRun(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "--max-length", "21", "d")
+}

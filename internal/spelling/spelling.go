@@ -1,0 +1,41 @@
+// Package spelling finds the word that a misspelt one was meant to be.
+package spelling
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/xrash/smetrics"
+)
+
+// maxWord bounds the words that are compared, in bytes; names are shorter.
+const maxWord = 128
+
+// Nearest returns the known word with the fewest edits to word, if it takes no
+// more than one and one for every four characters. Case, and - or _, make no
+// difference.
+func Nearest(word string, known []string) (nearest string, ok bool) {
+	plain := fold(word)
+	if plain == "" || len(word) > maxWord {
+		return "", false
+	}
+	best := 2 + len(plain)/4
+	for _, k := range known {
+		if edits := smetrics.WagnerFischer(plain, fold(k), 1, 1, 1); edits < best && edits < len(plain) {
+			nearest, best, ok = k, edits, true
+		}
+	}
+	return nearest, ok
+}
+
+// Hint returns `; did you mean "WORD"?` for the nearest word, "" if none is
+// near. format writes the word, as "--%s" does for a flag.
+func Hint(word string, known []string, format string) string {
+	nearest, ok := Nearest(word, known)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("; did you mean "+format+"?", nearest)
+}
+
+func fold(s string) string { return strings.ReplaceAll(strings.ToLower(s), "_", "-") }

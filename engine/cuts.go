@@ -1,9 +1,10 @@
 package engine
 
 import (
-	"encoding/json"
 	"fmt"
 	"unicode/utf8"
+
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // Tokenising takes some 180 bytes of memory for each of a text's, so long
@@ -25,21 +26,17 @@ type cuts struct {
 // makeCuts finds them for a tokenizer. ASCII white space and punctuation end a
 // word for the BERT pre-tokenizer, and a combining mark behind one stays with
 // it. But a character of an added token's spelling ([SEP] and the like are
-// found before words are) is no place to cut.
-func makeCuts(addedTokens json.RawMessage, normalizer map[string]any) (cuts, error) {
-	c := cuts{han: normalizer["handle_chinese_chars"] == true}
+// found before words are) is no place to cut, nor is one that is part of a
+// word, if there are tokens that must not stand within one.
+func makeCuts(file weights.Tokenizer) cuts {
+	c := cuts{han: file.Normalizer.HandleChineseChars}
 	for _, r := range "\t\n\r !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" {
 		c.ascii[r] = true
 	}
-	var added []struct {
-		Content string `json:"content"`
-	}
-	if len(addedTokens) > 0 {
-		if err := json.Unmarshal(addedTokens, &added); err != nil {
-			return cuts{}, fmt.Errorf("added_tokens: %w", err)
+	for _, token := range file.AddedTokens {
+		if token.SingleWord {
+			c.ascii['_'], c.han = false, false
 		}
-	}
-	for _, token := range added {
 		for _, r := range token.Content {
 			if r < utf8.RuneSelf {
 				c.ascii[r] = false
@@ -48,7 +45,7 @@ func makeCuts(addedTokens json.RawMessage, normalizer map[string]any) (cuts, err
 			}
 		}
 	}
-	return c, nil
+	return c
 }
 
 func (c *cuts) before(r rune) bool {

@@ -141,7 +141,7 @@ func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 	go func() {
 		start := time.Now()
 		var err error
-		e.tokenizer, err = newTokenizer(model.TokenizerJSON, model.TokenizerConfig, maxLength)
+		e.tokenizer, err = newTokenizer(model.Tokenizer, maxLength)
 		e.info.Startup.Tokenizer = time.Since(start)
 		tokenized <- err
 	}()

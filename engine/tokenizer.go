@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -25,69 +24,18 @@ type tokenizer struct {
 	native *tokenizers.Tokenizer
 }
 
-// newTokenizer makes a tokenizer of tokenizer.json as it was read.
-func newTokenizer(file []byte, config weights.TokenizerConfig, maxLength int) (*tokenizer, error) {
-	t := &tokenizer{maxLength: maxLength}
-	if err := t.open(file, config); err != nil {
-		return nil, errors.Join(fmt.Errorf("engine: tokenizer.json: %w", err), t.close())
+// newTokenizer makes a tokenizer of what a model's files say.
+func newTokenizer(file weights.Tokenizer, maxLength int) (*tokenizer, error) {
+	t := &tokenizer{maxLength: maxLength, cuts: makeCuts(file)}
+	cls, sep, err := file.Frame()
+	if err == nil {
+		t.special = special{cls: int32(cls), sep: int32(sep)}
+		t.native, err = tokenizers.FromBytes(file.JSON())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("engine: tokenizer.json: %w", err)
 	}
 	return t, nil
-}
-
-func (t *tokenizer) open(file []byte, config weights.TokenizerConfig) error {
-	var fields map[string]json.RawMessage // the vocabulary stays unparsed: it is large
-	if err := json.Unmarshal(file, &fields); err != nil {
-		return err
-	}
-	normalizer, err := neutralise(fields, config)
-	if err != nil {
-		return err
-	}
-	if t.cuts, err = makeCuts(fields["added_tokens"], normalizer); err != nil {
-		return err
-	}
-	if file, err = json.Marshal(fields); err != nil {
-		return err
-	}
-	if t.native, err = tokenizers.FromBytes(file); err != nil {
-		return err
-	}
-	return t.findSpecial()
-}
-
-// neutralise takes truncation and padding out of tokenizer.json, since they
-// would act before pairs are assembled, and lets tokenizer_config.json override
-// the normalizer's switches, as transformers' AutoTokenizer does. It returns
-// the normalizer.
-func neutralise(fields map[string]json.RawMessage, config weights.TokenizerConfig) (map[string]any, error) {
-	delete(fields, "truncation")
-	delete(fields, "padding")
-	var normalizer map[string]any
-	if err := json.Unmarshal(fields["normalizer"], &normalizer); err != nil || normalizer["type"] != "BertNormalizer" {
-		return nil, errors.New("its normalizer is not a BertNormalizer, the only one supported")
-	}
-	for name, value := range map[string]*bool{
-		"lowercase":            config.DoLowerCase,
-		"strip_accents":        config.StripAccents,
-		"handle_chinese_chars": config.TokenizeChineseChars,
-	} {
-		if value != nil {
-			normalizer[name] = *value
-		}
-	}
-	var err error
-	fields["normalizer"], err = json.Marshal(normalizer)
-	return normalizer, err
-}
-
-// findSpecial reads the ids that frame a text off an empty one.
-func (t *tokenizer) findSpecial() error {
-	ids, _ := t.native.Encode("", true)
-	if len(ids) != 2 {
-		return fmt.Errorf("it frames an empty text with %d tokens, want [CLS] and [SEP]", len(ids))
-	}
-	t.special = special{cls: int32(ids[0]), sep: int32(ids[1])}
-	return nil
 }
 
 func (t *tokenizer) close() error {

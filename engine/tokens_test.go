@@ -60,12 +60,22 @@ func openTokenizer(t testing.TB, maxLength int) *tokenizer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return openTokenizerFile(t, file, weights.TokenizerConfig{}, maxLength)
+	return openTokenizerFile(t, parseTokenizer(t, file), maxLength)
 }
 
-func openTokenizerFile(t testing.TB, file []byte, config weights.TokenizerConfig, maxLength int) *tokenizer {
+// parseTokenizer parses a tokenizer.json for embeddings of any size.
+func parseTokenizer(t testing.TB, file []byte) weights.Tokenizer {
 	t.Helper()
-	tok, err := newTokenizer(file, config, maxLength)
+	parsed, err := weights.ParseTokenizer(file, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
+
+func openTokenizerFile(t testing.TB, file weights.Tokenizer, maxLength int) *tokenizer {
+	t.Helper()
+	tok, err := newTokenizer(file, maxLength)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,44 +216,34 @@ func TestClosedTokenizerRefuses(t *testing.T) {
 	}
 }
 
-func TestTokenizerFileErrors(t *testing.T) {
-	for name, test := range map[string]struct{ file, want string }{
-		"no JSON":    {"{", "tokenizer.json"},
-		"normalizer": {`{"normalizer": {"type": "NFC"}}`, "BertNormalizer"},
-		"no model":   {`{"normalizer": {"type": "BertNormalizer"}}`, "tokenizer.json"},
-	} {
-		if _, err := newTokenizer([]byte(test.file), weights.TokenizerConfig{}, 512); err == nil || !strings.Contains(err.Error(), test.want) {
-			t.Errorf("%s: error %v lacks %q", name, err, test.want)
-		}
-	}
-}
-
-func TestTokenizerConfigOverridesTheNormalizer(t *testing.T) {
-	file, err := os.ReadFile(filepath.Join(builtin(t).Info().Dir, "tokenizer.json"))
+// The switches of the normalizer, which tokenizer_config.json sets too, reach
+// the tokenizer library.
+func TestNormalizerSwitches(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(builtin(t).Info().Dir, "tokenizer.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids := func(config weights.TokenizerConfig) []int32 {
-		tok, err := newTokenizer(file, config, 512)
-		if err != nil {
-			t.Fatal(err)
-		}
-		out, err := tok.encode("Résumé")
-		if err := tok.close(); err != nil {
-			t.Error(err)
-		}
+	file := parseTokenizer(t, data)
+	ids := func(change func(*weights.Normalizer)) []int32 {
+		changed := file
+		change(&changed.Normalizer)
+		out, err := openTokenizerFile(t, changed, 512).encode("Résumé 東京\u200b")
 		if err != nil {
 			t.Fatal(err)
 		}
 		return out.ids
 	}
+	plain := ids(func(*weights.Normalizer) {})
 	no := false
-	plain := ids(weights.TokenizerConfig{})
-	if cased := ids(weights.TokenizerConfig{DoLowerCase: &no}); slices.Equal(cased, plain) {
-		t.Error("do_lower_case: false changes nothing")
-	}
-	if accents := ids(weights.TokenizerConfig{StripAccents: &no}); slices.Equal(accents, plain) {
-		t.Error("strip_accents: false changes nothing")
+	for name, change := range map[string]func(*weights.Normalizer){
+		"lowercase":            func(n *weights.Normalizer) { n.Lowercase = false },
+		"strip_accents":        func(n *weights.Normalizer) { n.StripAccents = &no },
+		"handle_chinese_chars": func(n *weights.Normalizer) { n.HandleChineseChars = false },
+		"clean_text":           func(n *weights.Normalizer) { n.CleanText = false },
+	} {
+		if slices.Equal(ids(change), plain) {
+			t.Errorf("%s changes nothing", name)
+		}
 	}
 }
 

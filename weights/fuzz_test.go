@@ -3,6 +3,7 @@ package weights
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"slices"
 	"testing"
 
@@ -111,16 +112,20 @@ func FuzzTokenizer(f *testing.F) {
 	f.Add(small)
 	f.Add([]byte(`{"model":{"type":"WordPiece","vocab":{"\"":1,"\\":2}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
+		var tokenizer Tokenizer
 		var err error
-		bounded(t, len(data), 64, func() { err = checkTokenizer(data, 100) })
+		bounded(t, len(data), 64, func() { tokenizer, err = ParseTokenizer(data, 100) })
 		if err != nil {
 			return
 		}
-		var file struct {
+		var file, written struct {
 			Model struct{ Vocab map[string]int }
 		}
 		if err := json.Unmarshal(data, &file); err != nil {
 			t.Fatalf("accepted, but its vocabulary is not one: %v", err)
+		}
+		if err := json.Unmarshal(tokenizer.JSON(), &written); err != nil || !maps.Equal(file.Model.Vocab, written.Model.Vocab) {
+			t.Errorf("it was written as %v: %v", written.Model.Vocab, err)
 		}
 		for token, id := range file.Model.Vocab {
 			if id < 0 || id >= 100 {

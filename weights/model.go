@@ -75,9 +75,10 @@ type Model struct {
 	// Ignored names the tensors of the file that the graph has no use for.
 	Ignored []string
 
-	// TokenizerJSON is tokenizer.json as it was read: a WordPiece model whose
-	// ids are all below Config.VocabSize.
-	TokenizerJSON   []byte
+	// Tokenizer is tokenizer.json, with the normalizer's switches as
+	// TokenizerConfig sets them. The ids of its vocabulary are below
+	// Config.VocabSize, those of AddedTokens need not be.
+	Tokenizer       Tokenizer
 	TokenizerConfig TokenizerConfig
 
 	// MaxLength is the longest input in tokens, special tokens included.

@@ -38,8 +38,9 @@ func TestOpenDirectory(t *testing.T) {
 			t.Errorf("tensor %d is %s %s %v, want %s %v, or its data differ", i, g.Name, g.DType, g.Shape, w.Name, w.Shape)
 		}
 	}
-	if !bytes.Equal(m.TokenizerJSON, readFile(t, filepath.Join(dir, tokenizerFile))) {
-		t.Error("TokenizerJSON is not the file")
+	tokenizer, err := ParseTokenizer(readFile(t, filepath.Join(dir, tokenizerFile)), m.Config.VocabSize)
+	if err != nil || !bytes.Equal(m.Tokenizer.JSON(), tokenizer.JSON()) {
+		t.Errorf("Tokenizer is not the file: %v", err)
 	}
 }
 

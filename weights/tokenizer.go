@@ -33,16 +33,19 @@ func (m *Model) loadTokenizer(cfg Config) error {
 	if err != nil {
 		return missingFile(path, err, "every model directory needs one (in Python, AutoTokenizer.from_pretrained(dir).save_pretrained(dir) writes it)")
 	}
-	if err := checkTokenizer(data, cfg.VocabSize); err != nil {
+	if m.Tokenizer, err = ParseTokenizer(data, cfg.VocabSize); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	m.TokenizerJSON = data
+	if _, _, err = m.Tokenizer.Frame(); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
 	path = filepath.Join(m.Dir, tokenizerConfigFile)
 	if data, err = readSmall(path, maxConfig); err == nil {
 		m.TokenizerConfig, err = parseTokenizerConfig(data)
 		if err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
+		m.Tokenizer.Normalizer.override(m.TokenizerConfig)
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -75,73 +78,11 @@ func parseTokenizerConfig(data []byte) (TokenizerConfig, error) {
 	return t, nil
 }
 
-// checkTokenizer checks that tokenizer.json holds a WordPiece model none of
-// whose ids is beyond the word embeddings.
-func checkTokenizer(data []byte, vocabSize int) error {
-	var t struct {
-		Model struct {
-			Type  string   `json:"type"`
-			Vocab vocabMax `json:"vocab"`
-		} `json:"model"`
-		AddedTokens []struct {
-			ID      int    `json:"id"`
-			Content string `json:"content"`
-		} `json:"added_tokens"`
+// override applies tokenizer_config.json, as AutoTokenizer of transformers does.
+func (n *Normalizer) override(c TokenizerConfig) {
+	n.Lowercase = *orElse(c.DoLowerCase, n.Lowercase)
+	n.HandleChineseChars = *orElse(c.TokenizeChineseChars, n.HandleChineseChars)
+	if c.StripAccents != nil {
+		n.StripAccents = c.StripAccents
 	}
-	if err := json.Unmarshal(data, &t); err != nil {
-		return jsonError(err)
-	}
-	if t.Model.Type != "WordPiece" {
-		return fmt.Errorf("model type %q is not supported, expected \"WordPiece\"", t.Model.Type)
-	}
-	if t.Model.Vocab.size == 0 {
-		return fmt.Errorf("the vocabulary is empty")
-	}
-	last := t.Model.Vocab.max
-	for _, a := range t.AddedTokens {
-		if a.ID < 0 {
-			return fmt.Errorf("added token %q has the negative id %d", a.Content, a.ID)
-		}
-		last = max(last, a.ID)
-	}
-	if last >= vocabSize {
-		return fmt.Errorf("token id %d, expected less than the vocab_size %d of %s", last, vocabSize, configFile)
-	}
-	return nil
-}
-
-// vocabMax is the greatest id of a vocabulary and its number of tokens. It is
-// decoded without building the map, which would take longer than all the rest.
-type vocabMax struct {
-	max, size int
-}
-
-// UnmarshalJSON scans an object of token ids. The decoder that calls it has
-// already checked that the text is valid JSON.
-func (v *vocabMax) UnmarshalJSON(text []byte) error {
-	if len(text) == 0 || text[0] != '{' {
-		return errors.New("expected an object of token ids")
-	}
-	for i := 1; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"':
-			for i++; text[i] != '"'; i++ {
-				if text[i] == '\\' {
-					i++
-				}
-			}
-		case c >= '0' && c <= '9':
-			id := 0
-			for ; text[i] >= '0' && text[i] <= '9'; i++ {
-				if id = id*10 + int(text[i]-'0'); id > maxTokenizer {
-					return fmt.Errorf("token id %d is too large", id)
-				}
-			}
-			v.max, v.size = max(v.max, id), v.size+1
-			i--
-		case c != ':' && c != ',' && c != '}' && c != ' ' && c != '\n' && c != '\r' && c != '\t':
-			return fmt.Errorf("found %q where a token id belongs", c)
-		}
-	}
-	return nil
 }

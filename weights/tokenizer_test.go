@@ -7,34 +7,6 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-func TestCheckTokenizer(t *testing.T) {
-	tests := []struct {
-		name, text string
-		want       []string // nil: no error
-	}{
-		{"escaped tokens", `{"model":{"type":"WordPiece","vocab":{"a\"9":3,"\\":9, "}" : 0}}}`, nil},
-		{"id beyond the vocabulary", `{"model":{"type":"WordPiece","vocab":{"a":3,"b":10}}}`, []string{"token id 10", "vocab_size 10"}},
-		{"added id beyond the vocabulary", `{"added_tokens":[{"id":12,"content":"[X]"}],"model":{"type":"WordPiece","vocab":{"a":3}}}`, []string{"token id 12"}},
-		{"added id negative", `{"added_tokens":[{"id":-1,"content":"[X]"}],"model":{"type":"WordPiece","vocab":{"a":3}}}`, []string{`"[X]"`, "-1"}},
-		{"id negative", `{"model":{"type":"WordPiece","vocab":{"a":-3}}}`, []string{"token id"}},
-		{"id fractional", `{"model":{"type":"WordPiece","vocab":{"a":1.5}}}`, []string{"token id"}},
-		{"id huge", `{"model":{"type":"WordPiece","vocab":{"a":99999999999999999999999}}}`, []string{"too large"}},
-		{"id nested", `{"model":{"type":"WordPiece","vocab":{"a":{"b":1}}}}`, []string{"token id"}},
-		{"vocabulary a list", `{"model":{"type":"WordPiece","vocab":["a"]}}`, []string{"object of token ids"}},
-		{"vocabulary empty", `{"model":{"type":"WordPiece","vocab":{}}}`, []string{"empty"}},
-		{"no model", `{}`, []string{`model type ""`}},
-		{"an array", `[]`, []string{"array"}},
-	}
-	for _, test := range tests {
-		err := checkTokenizer([]byte(test.text), 10)
-		if test.want != nil {
-			wantError(t, err, test.want...)
-		} else if err != nil {
-			t.Errorf("%s: %v", test.name, err)
-		}
-	}
-}
-
 func TestTokenizerConfig(t *testing.T) {
 	yes, no := true, false
 	tests := []struct {

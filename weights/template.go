@@ -1,0 +1,205 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Frame returns the ids of the special tokens that frame a pair, which must be
+// as BERT has it: [CLS] A [SEP] B [SEP].
+func (t *Tokenizer) Frame() (cls, sep int, err error) {
+	if len(t.Pair) == 5 {
+		first, middle := t.Pair[0], t.Pair[2]
+		cls, sep = first.ID, middle.ID
+		want := []Piece{
+			{Token: first.Token, ID: cls}, {Sequence: SequenceA}, {Token: middle.Token, ID: sep},
+			{Sequence: SequenceB, TypeID: 1}, {Token: middle.Token, ID: sep, TypeID: 1},
+		}
+		if slices.Equal(t.Pair, want) && first.Sequence == "" && middle.Sequence == "" {
+			return cls, sep, nil
+		}
+	}
+	return 0, 0, errors.New("post_processor: it does not frame a pair as [CLS] A [SEP] B [SEP], with type ids 0 up to the first [SEP] and 1 behind it, the only way supported")
+}
+
+// parsePostProcessor parses how texts are framed by special tokens.
+func (t *Tokenizer) parsePostProcessor(raw jsontext.Value) error {
+	switch kind := typeOf(raw); {
+	case isNull(raw):
+		return nil
+	case kind == "TemplateProcessing":
+		return t.parseTemplate(raw)
+	case kind == "BertProcessing":
+		return t.parseBertProcessing(raw)
+	default:
+		return fmt.Errorf("%s is not supported, expected TemplateProcessing or BertProcessing", orNone(kind))
+	}
+}
+
+// parseBertProcessing parses what tokenizers before 0.9 wrote.
+func (t *Tokenizer) parseBertProcessing(raw jsontext.Value) error {
+	var v struct {
+		Type string           `json:"type"`
+		Sep  []jsontext.Value `json:"sep"`
+		Cls  []jsontext.Value `json:"cls"`
+	}
+	if err := decode(raw, &v); err != nil {
+		return err
+	}
+	cls, err := parseTokenAndID(v.Cls)
+	if err != nil {
+		return fmt.Errorf("cls: %w", err)
+	}
+	sep, err := parseTokenAndID(v.Sep)
+	if err != nil {
+		return fmt.Errorf("sep: %w", err)
+	}
+	end := sep
+	end.TypeID = 1
+	t.Single = []Piece{cls, {Sequence: SequenceA}, sep}
+	t.Pair = append(slices.Clip(t.Single), Piece{Sequence: SequenceB, TypeID: 1}, end)
+	return nil
+}
+
+// parseTokenAndID parses ["[SEP]", 102].
+func parseTokenAndID(list []jsontext.Value) (p Piece, err error) {
+	if len(list) != 2 {
+		return p, fmt.Errorf("%d values, expected a token and its id", len(list))
+	}
+	if err := decode(list[0], &p.Token); err != nil {
+		return p, err
+	}
+	if err := decode(list[1], &p.ID); err != nil {
+		return p, err
+	}
+	return p, checkSpecial(p)
+}
+
+// checkSpecial checks a special token by itself.
+func checkSpecial(p Piece) error {
+	if p.ID < 0 || p.ID > maxTokenID {
+		return fmt.Errorf("token %.40q has the id %d, expected 0 to %d", p.Token, p.ID, maxTokenID)
+	}
+	return checkToken(p.Token)
+}
+
+// A pieceJSON is a piece as tokenizer.json spells it: one of two.
+type pieceJSON struct {
+	SpecialToken *struct {
+		ID     *string `json:"id"`
+		TypeID *int    `json:"type_id"`
+	} `json:"SpecialToken"`
+	Sequence *struct {
+		ID     *Sequence `json:"id"`
+		TypeID *int      `json:"type_id"`
+	} `json:"Sequence"`
+}
+
+// specialJSON says which tokens a template's special token stands for.
+type specialJSON struct {
+	ID     string   `json:"id"`
+	IDs    []int    `json:"ids"`
+	Tokens []string `json:"tokens"`
+}
+
+func (t *Tokenizer) parseTemplate(raw jsontext.Value) error {
+	var v struct {
+		Type    string                 `json:"type"`
+		Single  []pieceJSON            `json:"single"`
+		Pair    []pieceJSON            `json:"pair"`
+		Special map[string]specialJSON `json:"special_tokens"`
+	}
+	if err := decode(raw, &v); err != nil {
+		return err
+	}
+	special := make(map[string][]Piece, len(v.Special))
+	for _, name := range sortedKeys(v.Special) {
+		pieces, err := v.Special[name].pieces()
+		if err != nil {
+			return fmt.Errorf("special_tokens: %.40q: %w", name, err)
+		}
+		special[name] = pieces
+	}
+	var err error
+	if t.Single, err = joinPieces(v.Single, special, SequenceA); err != nil {
+		return fmt.Errorf("single: %w", err)
+	}
+	if t.Pair, err = joinPieces(v.Pair, special, SequenceA, SequenceB); err != nil {
+		return fmt.Errorf("pair: %w", err)
+	}
+	return nil
+}
+
+// pieces returns the tokens that a special token stands for: most often one,
+// itself.
+func (s specialJSON) pieces() ([]Piece, error) {
+	if len(s.IDs) != len(s.Tokens) || len(s.IDs) == 0 {
+		return nil, fmt.Errorf("%d ids and %d tokens, expected as many of both", len(s.IDs), len(s.Tokens))
+	}
+	pieces := make([]Piece, len(s.IDs))
+	for i, id := range s.IDs {
+		pieces[i] = Piece{Token: s.Tokens[i], ID: id}
+		if err := checkSpecial(pieces[i]); err != nil {
+			return nil, err
+		}
+	}
+	return pieces, nil
+}
+
+// joinPieces makes a template in which every one of texts stands once.
+func joinPieces(list []pieceJSON, special map[string][]Piece, texts ...Sequence) ([]Piece, error) {
+	var pieces []Piece
+	for i, p := range list {
+		some, err := p.pieces(special)
+		if err != nil {
+			return nil, fmt.Errorf("piece %d: %w", i, err)
+		}
+		if pieces = append(pieces, some...); len(pieces) > maxPieces {
+			return nil, fmt.Errorf("more than %d pieces", maxPieces)
+		}
+	}
+	var found []Sequence
+	for _, p := range pieces {
+		if p.Sequence != "" {
+			found = append(found, p.Sequence)
+		}
+	}
+	slices.Sort(found)
+	if !slices.Equal(found, texts) {
+		return nil, fmt.Errorf("it holds the texts %v, expected %v, each once", found, texts)
+	}
+	return pieces, nil
+}
+
+// pieces returns what a piece stands for.
+func (p pieceJSON) pieces(special map[string][]Piece) ([]Piece, error) {
+	var typeID *int
+	var pieces []Piece
+	switch {
+	case (p.SpecialToken == nil) == (p.Sequence == nil):
+		return nil, errors.New("expected either SpecialToken or Sequence")
+	case p.Sequence != nil:
+		if p.Sequence.ID == nil {
+			return nil, errors.New("the Sequence has no id")
+		}
+		typeID, pieces = p.Sequence.TypeID, []Piece{{Sequence: *p.Sequence.ID}}
+	default:
+		if p.SpecialToken.ID == nil {
+			return nil, errors.New("the SpecialToken has no id")
+		}
+		typeID, pieces = p.SpecialToken.TypeID, slices.Clone(special[*p.SpecialToken.ID])
+		if pieces == nil {
+			return nil, fmt.Errorf("%.40q is not one of special_tokens", *p.SpecialToken.ID)
+		}
+	}
+	if typeID == nil || *typeID < 0 || *typeID > maxTypeID {
+		return nil, fmt.Errorf("type_id is missing or not of 0 to %d", maxTypeID)
+	}
+	for i := range pieces {
+		pieces[i].TypeID = *typeID
+	}
+	return pieces, nil
+}

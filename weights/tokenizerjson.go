@@ -1,0 +1,483 @@
+package weights
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// What a tokenizer.json may hold. Real files stay far below; beyond, the
+// tokenizer library takes minutes or gigabytes.
+const (
+	maxTokenID      = 1<<20 - 1 // the largest vocabularies have a million tokens
+	maxTokenBytes   = 1 << 10   // of one token
+	maxAddedTokens  = 1 << 16
+	maxAddedBytes   = 1 << 20 // of all added tokens together
+	maxWordChars    = 256     // the cost of a word grows with their square
+	maxPieces       = 64      // of a template
+	maxTypeID       = 1<<10 - 1
+	newestTokenizer = "1.0" // the only version of the format there has been
+)
+
+// A Tokenizer is what tokenizer.json says about making ids of texts. Every
+// value has been checked.
+type Tokenizer struct {
+	// Normalizer is tokenizer.json's, which tokenizer_config.json may override.
+	Normalizer Normalizer
+
+	// Single and Pair frame one text and two. They are nil if tokenizer.json
+	// has no post-processor.
+	Single, Pair []Piece
+
+	// TruncationSide is the end at which tokenizer.json has long texts cut,
+	// "" if it does not say.
+	TruncationSide Side
+
+	// AddedTokens are found in a text before it is split into words.
+	AddedTokens []AddedToken
+
+	// Unknown is the token that stands for a word outside the vocabulary.
+	Unknown   string
+	UnknownID int
+
+	model wordPiece
+}
+
+// A Side is an end of a text.
+type Side string
+
+// The ends of a text.
+const (
+	Left  Side = "left"
+	Right Side = "right"
+)
+
+// A Normalizer holds the switches of a BertNormalizer.
+type Normalizer struct {
+	CleanText          bool
+	HandleChineseChars bool
+	StripAccents       *bool // nil: as Lowercase
+	Lowercase          bool
+}
+
+// A Piece of a template is a special token or the place of a text.
+type Piece struct {
+	Sequence Sequence // "" for a special token
+	Token    string   // of a special token
+	ID       int      // of a special token
+	TypeID   int
+}
+
+// A Sequence names one of the texts that a template frames.
+type Sequence string
+
+// The texts of a template.
+const (
+	SequenceA Sequence = "A"
+	SequenceB Sequence = "B"
+)
+
+// An AddedToken is a spelling that always is one token.
+type AddedToken struct {
+	ID         int
+	Content    string
+	SingleWord bool // not within a word
+	LStrip     bool // together with the white space on its left
+	RStrip     bool
+	Normalized bool // looked for in the normalized text
+	Special    bool
+}
+
+// ParseTokenizer parses and checks tokenizer.json, for a model whose word
+// embeddings have vocabSize rows.
+func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
+	fields, err := splitTokenizer(data)
+	if err != nil {
+		return Tokenizer{}, err
+	}
+	var t Tokenizer
+	for _, step := range []struct {
+		name  string
+		parse func(jsontext.Value) error
+	}{
+		{"version", checkVersion},
+		{"model", checkModelType}, // first: what else is unknown follows from it
+		{"truncation", t.parseTruncation},
+		{"padding", checkObject},
+		{"decoder", checkObject},
+		{"normalizer", t.parseNormalizer},
+		{"pre_tokenizer", checkPreTokenizer},
+		{"added_tokens", t.parseAddedTokens},
+		{"post_processor", t.parsePostProcessor},
+		{"model", func(raw jsontext.Value) error { return t.parseWordPiece(raw, vocabSize) }},
+	} {
+		if err := step.parse(fields[step.name]); err != nil {
+			return Tokenizer{}, fmt.Errorf("%s: %w", step.name, err)
+		}
+	}
+	return t, t.checkIDs(vocabSize)
+}
+
+// topFields are all fields that tokenizer.json may have.
+var topFields = []string{
+	"version", "truncation", "padding", "added_tokens", "normalizer",
+	"pre_tokenizer", "post_processor", "decoder", "model",
+}
+
+// splitTokenizer returns the fields of tokenizer.json. It checks that all of
+// the file is one JSON object in UTF-8 whose keys, at any depth, occur once.
+func splitTokenizer(data []byte) (map[string]jsontext.Value, error) {
+	fields, err := splitFields(data)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range sortedKeys(fields) {
+		if !slices.Contains(topFields, name) {
+			return nil, fmt.Errorf("field %.40q is not known and may change token ids; known are %s", name, strings.Join(topFields, ", "))
+		}
+	}
+	return fields, nil
+}
+
+// trusted are options for JSON that has been checked already.
+var trusted = jsontext.AllowDuplicateNames(true)
+
+// splitFields returns the fields of a JSON object that is all of data.
+func splitFields(data []byte, opts ...jsontext.Options) (map[string]jsontext.Value, error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(data), opts...)
+	if kind := dec.PeekKind(); kind != '{' && kind != 0 {
+		return nil, fmt.Errorf("found %s, expected an object", kindName(kind))
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, badJSON(err)
+	}
+	fields := map[string]jsontext.Value{}
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return nil, badJSON(err)
+		}
+		key := name.String()
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, badJSON(err)
+		}
+		fields[key] = value.Clone()
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, badJSON(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
+	}
+	return fields, nil
+}
+
+// badJSON describes a text that is not JSON, or has a key twice.
+func badJSON(err error) error {
+	var syntax *jsontext.SyntacticError
+	if !errors.As(err, &syntax) {
+		return fmt.Errorf("not valid JSON: %w", err)
+	}
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		return fmt.Errorf("key %.200q occurs twice", strings.TrimPrefix(string(syntax.JSONPointer), "/"))
+	}
+	return fmt.Errorf("not valid JSON near byte %d: %w", syntax.ByteOffset, syntax.Err)
+}
+
+func isNull(raw jsontext.Value) bool { return len(raw) == 0 || raw.Kind() == 'n' }
+
+func checkVersion(raw jsontext.Value) error {
+	var version *string
+	if err := decode(raw, &version); err != nil {
+		return err
+	}
+	if version != nil && *version != newestTokenizer {
+		return fmt.Errorf("found %q, expected %q", *version, newestTokenizer)
+	}
+	return nil
+}
+
+// checkObject passes what scoring has no use for.
+func checkObject(raw jsontext.Value) error {
+	if !isNull(raw) && raw.Kind() != '{' {
+		return fmt.Errorf("found %s, expected an object or null", kindName(raw.Kind()))
+	}
+	return nil
+}
+
+func (t *Tokenizer) parseTruncation(raw jsontext.Value) error {
+	var v struct {
+		Direction *string  `json:"direction"`
+		MaxLength *float64 `json:"max_length"`
+		Strategy  any      `json:"strategy"`
+		Stride    *float64 `json:"stride"`
+	}
+	if err := decode(raw, &v); err != nil {
+		return err
+	}
+	if v.Direction == nil {
+		return nil
+	}
+	switch *v.Direction {
+	case "Left":
+		t.TruncationSide = Left
+	case "Right":
+		t.TruncationSide = Right
+	default:
+		return fmt.Errorf("direction is %q, expected \"Left\" or \"Right\"", *v.Direction)
+	}
+	return nil
+}
+
+func (t *Tokenizer) parseNormalizer(raw jsontext.Value) error {
+	if kind := typeOf(raw); kind != "BertNormalizer" {
+		return fmt.Errorf("%s is not supported, expected BertNormalizer", orNone(kind))
+	}
+	var v struct {
+		Type               string `json:"type"`
+		CleanText          *bool  `json:"clean_text"`
+		HandleChineseChars *bool  `json:"handle_chinese_chars"`
+		StripAccents       *bool  `json:"strip_accents"`
+		Lowercase          *bool  `json:"lowercase"`
+	}
+	if err := decode(raw, &v); err != nil {
+		return err
+	}
+	for _, field := range []struct {
+		name  string
+		value *bool
+	}{{"clean_text", v.CleanText}, {"handle_chinese_chars", v.HandleChineseChars}, {"lowercase", v.Lowercase}} {
+		if field.value == nil {
+			return fmt.Errorf("%s is missing, expected true or false", field.name)
+		}
+	}
+	t.Normalizer = Normalizer{CleanText: *v.CleanText, HandleChineseChars: *v.HandleChineseChars, StripAccents: v.StripAccents, Lowercase: *v.Lowercase}
+	return nil
+}
+
+func checkPreTokenizer(raw jsontext.Value) error {
+	if kind := typeOf(raw); kind != "BertPreTokenizer" {
+		return fmt.Errorf("%s is not supported, expected BertPreTokenizer", orNone(kind))
+	}
+	return decode(raw, new(struct {
+		Type string `json:"type"`
+	}))
+}
+
+func (t *Tokenizer) parseAddedTokens(raw jsontext.Value) error {
+	var list []struct {
+		ID         *int    `json:"id"`
+		Content    *string `json:"content"`
+		SingleWord *bool   `json:"single_word"`
+		LStrip     *bool   `json:"lstrip"`
+		RStrip     *bool   `json:"rstrip"`
+		Normalized *bool   `json:"normalized"`
+		Special    *bool   `json:"special"`
+	}
+	if err := decode(raw, &list); err != nil {
+		return err
+	}
+	if len(list) > maxAddedTokens {
+		return fmt.Errorf("%d tokens (limit %d)", len(list), maxAddedTokens)
+	}
+	total := 0
+	for i, a := range list {
+		if a.ID == nil || a.Content == nil || a.SingleWord == nil || a.LStrip == nil || a.RStrip == nil || a.Special == nil {
+			return fmt.Errorf("token %d lacks one of id, content, single_word, lstrip, rstrip, special", i)
+		}
+		if err := checkToken(*a.Content); err != nil {
+			return err
+		}
+		if total += len(*a.Content); total > maxAddedBytes {
+			return fmt.Errorf("more than %d bytes of tokens", maxAddedBytes)
+		}
+		if *a.ID < 0 || *a.ID > maxTokenID {
+			return fmt.Errorf("token %q has the id %d, expected 0 to %d", *a.Content, *a.ID, maxTokenID)
+		}
+		t.AddedTokens = append(t.AddedTokens, AddedToken{
+			ID: *a.ID, Content: *a.Content, SingleWord: *a.SingleWord, LStrip: *a.LStrip, RStrip: *a.RStrip,
+			// Files of tokenizers before 0.8 lack it.
+			Normalized: *orElse(a.Normalized, !*a.Special), Special: *a.Special,
+		})
+	}
+	return nil
+}
+
+// checkToken checks the text of one token.
+func checkToken[T string | []byte](token T) error {
+	switch {
+	case len(token) == 0:
+		return errors.New("a token is empty")
+	case len(token) > maxTokenBytes:
+		return fmt.Errorf("token %.40q has %d bytes (limit %d)", token, len(token), maxTokenBytes)
+	case strings.Contains(string(token), "\x00"):
+		return fmt.Errorf("token %q contains NUL", token)
+	}
+	return nil
+}
+
+// decode decodes a JSON value that may be absent. An unknown field is an error.
+func decode(raw jsontext.Value, to any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	return plainJSON(json.Unmarshal(raw, to, json.RejectUnknownMembers(true), trusted))
+}
+
+// plainJSON puts an error of the JSON library into terms of the file.
+func plainJSON(err error) error {
+	var semantic *json.SemanticError
+	if !errors.As(err, &semantic) {
+		return err
+	}
+	where := ""
+	if p := string(semantic.JSONPointer); p != "" {
+		where = fmt.Sprintf("field %.200q: ", strings.TrimPrefix(p, "/"))
+	}
+	if errors.Is(err, json.ErrUnknownName) {
+		return fmt.Errorf("%snot known; it may change token ids", where)
+	}
+	if semantic.Err != nil {
+		return fmt.Errorf("%s%w", where, semantic.Err)
+	}
+	return fmt.Errorf("%sfound %s, expected %s", where, kindName(semantic.JSONKind), jsonKind(semantic.GoType))
+}
+
+// kindName names the sort of a JSON value.
+func kindName(kind jsontext.Kind) string {
+	switch kind {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "a boolean"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case '[':
+		return "an array"
+	}
+	return "an object"
+}
+
+// typeOf is the field "type" of a JSON object, "" if there is none.
+func typeOf(raw jsontext.Value) string {
+	var v struct {
+		Type string `json:"type"`
+	}
+	if isNull(raw) || json.Unmarshal(raw, &v, trusted) != nil {
+		return ""
+	}
+	return v.Type
+}
+
+func orNone(kind string) string {
+	if kind == "" {
+		return "none"
+	}
+	return fmt.Sprintf("%.40q", kind)
+}
+
+// JSON returns a tokenizer.json for the tokenizer library. It holds nothing but
+// what Tokenizer says, so that no byte of a model's file reaches the library
+// unchecked. Its post-processor puts one token of id 0 at either end of a text,
+// whatever Single says: by them a caller tells an empty text from a failure.
+func (t *Tokenizer) JSON() []byte {
+	var b bytes.Buffer
+	b.Grow(len(t.model.vocab) + 256*len(t.AddedTokens) + 1024)
+	b.WriteString(`{"version":"1.0","truncation":null,"padding":null,"added_tokens":[`)
+	for i, a := range t.AddedTokens {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"id":%d,"content":%s,"single_word":%t,"lstrip":%t,"rstrip":%t,"normalized":%t,"special":%t}`,
+			a.ID, quote(a.Content), a.SingleWord, a.LStrip, a.RStrip, a.Normalized, a.Special)
+	}
+	strip := "null"
+	if s := t.Normalizer.StripAccents; s != nil {
+		strip = fmt.Sprint(*s)
+	}
+	fmt.Fprintf(&b, `],"normalizer":{"type":"BertNormalizer","clean_text":%t,"handle_chinese_chars":%t,"strip_accents":%s,"lowercase":%t},`,
+		t.Normalizer.CleanText, t.Normalizer.HandleChineseChars, strip, t.Normalizer.Lowercase)
+	b.WriteString(`"pre_tokenizer":{"type":"BertPreTokenizer"},"post_processor":{"type":"BertProcessing","sep":["",0],"cls":["",0]},"decoder":null,"model":`)
+	t.model.write(&b, t.Unknown)
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+// checkIDs checks that the parts of tokenizer.json agree about ids, and that
+// the library gives the ids that the file says.
+func (t *Tokenizer) checkIDs(vocabSize int) error {
+	if t.UnknownID = t.model.wanted[t.Unknown]; t.UnknownID < 0 {
+		return fmt.Errorf("model: unk_token %q is not in the vocabulary", t.Unknown)
+	}
+	ids, err := t.checkAddedIDs()
+	if err != nil {
+		return fmt.Errorf("added_tokens: %w", err)
+	}
+	for _, p := range slices.Concat(t.Single, t.Pair) {
+		if p.Sequence != "" {
+			continue
+		}
+		id, ok := ids[p.Token]
+		if !ok {
+			id = t.model.wanted[p.Token]
+		}
+		if id < 0 {
+			return fmt.Errorf("post_processor: special token %q is not a token", p.Token)
+		}
+		if id != p.ID {
+			return fmt.Errorf("post_processor: special token %q has the id %d, but the token has %d", p.Token, p.ID, id)
+		}
+		if id >= vocabSize {
+			return fmt.Errorf("post_processor: special token %q has the id %d, expected less than the vocab_size %d of %s", p.Token, id, vocabSize, configFile)
+		}
+	}
+	return nil
+}
+
+// checkAddedIDs returns the ids of the added tokens. The library heeds no id of
+// theirs in the file: a token of the vocabulary keeps its id, and the others
+// get the next ones from the size of the vocabulary on.
+func (t *Tokenizer) checkAddedIDs() (map[string]int, error) {
+	ids := make(map[string]int, len(t.AddedTokens))
+	owner := make(map[int]string, len(t.AddedTokens))
+	next := t.model.tokens
+	for _, a := range t.AddedTokens {
+		if _, ok := ids[a.Content]; ok {
+			return nil, fmt.Errorf("token %q occurs twice", a.Content)
+		}
+		if other, ok := owner[a.ID]; ok {
+			return nil, fmt.Errorf("tokens %q and %q have the id %d", other, a.Content, a.ID)
+		}
+		ids[a.Content], owner[a.ID] = a.ID, a.Content
+		want := t.model.wanted[a.Content]
+		if want < 0 {
+			if t.model.has(next) {
+				return nil, fmt.Errorf("token %q would get the id %d, which another token of the vocabulary has", a.Content, next)
+			}
+			want = next
+			next++
+		}
+		if want != a.ID {
+			return nil, fmt.Errorf("token %q has the id %d, expected %d", a.Content, a.ID, want)
+		}
+	}
+	return ids, nil
+}
+
+// quote writes a string as JSON.
+func quote(s string) []byte {
+	out, err := jsontext.AppendQuote(nil, s)
+	if err != nil { // not UTF-8, which the parser refused
+		panic(err)
+	}
+	return out
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,11 @@ func TestServeErrors(t *testing.T) {
 		{"a missing model", []string{"--listen", "127.0.0.1:0", "--model", filepath.Join(dir, "none")}, exitFailure, []string{"none"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			checkFailure(t, run(t, "", append([]string{"serve", "--model", model, "--log-level", "warn"}, test.args...)...), test.status, test.words...)
+			args := append([]string{"serve", "--log-level", "warn"}, test.args...)
+			if !slices.Contains(args, "--model") {
+				args = append(args, "--model", model)
+			}
+			checkFailure(t, run(t, "", args...), test.status, test.words...)
 		})
 	}
 	file("two words")

@@ -92,6 +92,7 @@ var contract = []row{
 		body: func(a api) string { return a.body("q", strings.Repeat("d", 100)) }},
 	{name: "too many characters", status: 413, kind: kindValidation, message: "characters are more than the 10", config: func(c *Config) { c.Limits.Characters = 10 },
 		body: func(a api) string { return a.body("q", "twelve bytes") }},
+	{name: "nested too deeply", status: 400, kind: kindValidation, message: "129 levels (limit 128)", body: text(`{"x": ` + strings.Repeat("[", 128) + strings.Repeat("]", 128) + `}`)},
 	{name: "too many values", status: 413, kind: kindValidation, message: "JSON values", body: text(`{"x": [` + strings.Repeat("[],", 60_000) + `1]}`)},
 	{name: "more than the queue holds", status: 413, kind: kindValidation, message: "split it", before: fails(fmt.Errorf("%w: split it", engine.ErrTooLarge))},
 	{name: "not JSON's type", status: 415, kind: kindValidation, message: "application/json", headers: []string{"Content-Type", "text/plain"}},

@@ -190,13 +190,3 @@ func TestAThousandDocuments(t *testing.T) {
 		checkFailure(t, s, a, row{status: 422, kind: kindValidation, message: "1001 documents"}, a.body("q", append(documents, "one more")...))
 	}
 }
-
-func TestCountValues(t *testing.T) {
-	for body, want := range map[string]int{
-		``: 1, `1`: 1, `"a,[{b"`: 1, `"\\",{"`: 3, `"\",{"`: 1, `{"a": [1, 2, {"b": "c"}]}`: 6, `[[],[]]`: 5, `"`: 1, `"\`: 1,
-	} {
-		if got := countValues([]byte(body)); got != want {
-			t.Errorf("%s has %d values, want %d", body, got, want)
-		}
-	}
-}

@@ -104,9 +104,10 @@ func (s *Server) hasKey(r *http.Request) bool {
 	return subtle.ConstantTimeCompare(given[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
-// isJSON is false for everything that a page can send to another site without
-// being asked whether it may.
+// isJSON reports whether the content type is JSON in UTF-8. It is false for
+// everything that a page can send to another site without a preflight.
 func isJSON(r *http.Request) bool {
-	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	return err == nil && media == "application/json"
+	media, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	charset := strings.ToLower(orElse(parameters["charset"], "utf-8"))
+	return err == nil && media == "application/json" && (charset == "utf-8" || charset == "utf8" || charset == "us-ascii")
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -38,14 +37,14 @@ func (jinaDocument) Schema(huma.Registry) *huma.Schema {
 func (d *jinaDocument) UnmarshalJSON(data []byte) error {
 	var text string
 	if data[0] == '"' {
-		err := json.Unmarshal(data, &text)
+		err := unmarshal(data, &text)
 		*d = jinaDocument(text)
 		return err
 	}
 	var object struct {
 		Text string `json:"text"`
 	}
-	err := json.Unmarshal(data, &object)
+	err := unmarshal(data, &object)
 	*d = jinaDocument(object.Text)
 	return err
 }

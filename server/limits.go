@@ -66,35 +66,6 @@ func (l Limits) check(documents, characters int) *failure {
 	return nil
 }
 
-// valuesPerDocument is more JSON values than any client sends with a document.
-const valuesPerDocument = 100
-
-// checkValues refuses a body of so many JSON values that reading it would take
-// many times its bytes, as "[[],[],[]...]" does.
-func (l Limits) checkValues(body []byte) *failure {
-	most := valuesPerDocument * (l.Documents + 10)
-	if n := countValues(body); n > most {
-		return failf(http.StatusRequestEntityTooLarge, kindValidation, "%d JSON values are more than the %d that a call may bring", n, most)
-	}
-	return nil
-}
-
-// countValues counts what begins values, outside of strings.
-func countValues(body []byte) int {
-	n, inside := 1, false
-	for i := 0; i < len(body); i++ {
-		switch b := body[i]; {
-		case b == '"':
-			inside = !inside
-		case inside && b == '\\':
-			i++
-		case !inside && (b == ',' || b == '[' || b == '{'):
-			n++
-		}
-	}
-	return n
-}
-
 // A budget is bytes that calls share.
 type budget struct {
 	limit int64

@@ -55,6 +55,8 @@ func (rs *routes) serve(w http.ResponseWriter, r *http.Request) {
 	rs.mux.ServeHTTP(w, r)
 }
 
+var jsonFormat = huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
+
 // makeRoutes registers everything that is answered.
 func (s *Server) makeRoutes() error {
 	s.routes = routes{mux: http.NewServeMux(), methods: make(map[string][]string)}
@@ -67,7 +69,7 @@ func (s *Server) makeRoutes() error {
 			},
 		},
 		// "json" is what is left of application/problem+json, which huma has for errors.
-		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		Formats:       map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
 		DefaultFormat: "application/json",
 		Transformers:  []huma.Transformer{transform},
 	})
@@ -144,7 +146,7 @@ func (s *Server) admitted(next http.Handler) http.HandlerFunc {
 		defer func() { s.bodies.give(int64(len(body))) }()
 		callOf(r.Context()).bytesIn = len(body)
 		if f == nil {
-			f = s.Limits.checkValues(body)
+			f = s.Limits.checkBody(body)
 		}
 		if f != nil {
 			w.Header().Set("Connection", "close") // what is left of the body is not waited for
@@ -159,8 +161,9 @@ func (s *Server) admitted(next http.Handler) http.HandlerFunc {
 		defer s.leave()
 		ctx, cancel := context.WithDeadlineCause(r.Context(), callOf(r.Context()).start.Add(s.Limits.RequestTimeout), errTimeout)
 		defer cancel()
-		r = r.WithContext(ctx)
-		r.Body = io.NopCloser(bytes.NewReader(body))
+		r = r.Clone(ctx)
+		r.Header.Set("Content-Type", "application/json") // as huma spells it
+		r.Body = io.NopCloser(bytes.NewReader(trimMark(body)))
 		next.ServeHTTP(w, r)
 	}
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"math"
 	"net/http"
 	"reflect"
@@ -110,7 +109,7 @@ func (count) Schema(huma.Registry) *huma.Schema {
 // UnmarshalJSON reads a number that the schema has let through.
 func (c *count) UnmarshalJSON(data []byte) error {
 	var f float64
-	err := json.Unmarshal(data, &f)
+	err := unmarshal(data, &f)
 	*c = count(min(f, math.MaxInt32))
 	return err
 }

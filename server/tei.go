@@ -89,12 +89,12 @@ func (teiInputs) Schema(huma.Registry) *huma.Schema {
 // UnmarshalJSON reads either form.
 func (in *teiInputs) UnmarshalJSON(data []byte) error {
 	var one []string
-	if err := json.Unmarshal(data, &one); err == nil && len(one) == 2 {
+	if err := unmarshal(data, &one); err == nil && len(one) == 2 {
 		in.pairs, in.one = []engine.Pair{{Query: one[0], Document: one[1]}}, true
 		return nil
 	}
 	var list [][]string
-	if err := json.Unmarshal(data, &list); err != nil {
+	if err := unmarshal(data, &list); err != nil {
 		return err
 	}
 	for i, pair := range list {

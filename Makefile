@@ -124,7 +124,7 @@ test-swift: capi ## the Swift package's tests, where Swift is
 
 check-clients: build ## try real clients, and schemathesis, against the server (some 500 MB to fetch)
 	$(PYTHON) -m venv build/clients
-	build/clients/bin/pip install --quiet --requirement scripts/clients/requirements.txt
+	build/clients/bin/pip install --quiet --requirement scripts/requirements/clients.txt
 	build/clients/bin/python scripts/clients build/bin/mlxrank
 
 check-arm64: build ## build for Linux on arm64 and test kernels and tiny models, emulated on x86_64
@@ -139,7 +139,7 @@ goldens: build ## make the golden files again, with PyTorch (several GB to fetch
 PEERS ?=
 peers: build ## compare with other ways to run the model: docs/peers.md (several GB to fetch)
 	$(PYTHON) -m venv build/peers/venv
-	build/peers/venv/bin/pip install --quiet --requirement scripts/peers-requirements.txt
+	build/peers/venv/bin/pip install --quiet --requirement scripts/requirements/peers.txt
 	go build -trimpath -o build/peers/mlxrank ./scripts/peers/mlxrank
 	go -C scripts/peers/hugot build -trimpath -tags ORT -o $(CURDIR)/build/peers/hugot .
 	build/peers/venv/bin/python scripts/peers/prepare.py build/models/all-MiniLM-L6-v2 build/peers

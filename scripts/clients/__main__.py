@@ -1,7 +1,7 @@
 """Real clients against mlxrank serve: rankings and scores must be those of mlxrank rerank.
 
     python3 -m venv /tmp/clients
-    /tmp/clients/bin/pip install -r scripts/clients/requirements.txt
+    /tmp/clients/bin/pip install -r scripts/requirements/clients.txt
     /tmp/clients/bin/python scripts/clients build/bin/mlxrank
 
 Starts the program with the builtin model on a free port and with a key, asks it

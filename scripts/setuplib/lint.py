@@ -1,9 +1,10 @@
-"""golangci-lint on the Go code, actionlint on the workflows."""
+"""golangci-lint on the Go code, actionlint and zizmor on the workflows."""
 
 import shutil
 import subprocess
 
 from . import parts
+from .fetch import download, unpack_wheel
 from .gotools import gotool
 from .project import LINUX
 from .steps import SetupError
@@ -17,11 +18,32 @@ def lint(project):
     shell = shellcheck(project)
     actionlint = [gotool(project, "actionlint"), f"-shellcheck={shell}", "-pyflakes="]
     check("actionlint", actionlint, project.root)
+    if project.host == LINUX:  # its pinned wheel is for Linux
+        audit = [zizmor(project), "--offline", "--no-progress", "--min-severity=medium", "--min-confidence=medium"]
+        check("zizmor", [*audit, ".github"], project.root)
 
 
 def check(name, command, folder):
     if subprocess.run(command, cwd=folder, check=False).returncode != 0:
         raise SetupError(f"{name} found the faults above", advice="mend them")
+
+
+def zizmor(project):
+    """zizmor, which finds actions without a hash, credentials left behind and the like in workflows."""
+    pin = project.pin("wheel", "zizmor")
+    wheel = download(project, pin)
+    tool = project.build / "tools" / "zizmor"
+
+    def place(name):
+        return tool if name.endswith("/scripts/zizmor") else None
+
+    def unpack():
+        made = unpack_wheel(wheel, place)
+        tool.chmod(0o755)
+        return made
+
+    project.steps.do("zizmor", "unpacking zizmor", [pin, str(tool)], unpack)
+    return tool
 
 
 def shellcheck(project):

@@ -1,17 +1,16 @@
 package engine
 
 import (
-	"fmt"
 	"unicode/utf8"
 
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Tokenising takes some 180 bytes of memory for each of a text's, so long
-// texts are tokenised in parts of about partBytes, never in one of more than
-// mostBytes.
+// Long texts are tokenised in parts of about partBytes, until the tokens that
+// count are known. Tokenising takes some 180 bytes of memory for each byte of
+// a part, so a part has at most mostBytes.
 const (
-	partBytes = 32 << 10
+	partBytes = 4 << 10
 	mostBytes = 1 << 20
 )
 
@@ -66,22 +65,31 @@ func (c *cuts) after(text string, from int) int {
 	return len(text)
 }
 
-// next cuts the first part off a text that is not empty.
-func (c *cuts) next(text string) (part, rest string, err error) {
+// first cuts the first part off a text, and last the last one.
+func (c *cuts) first(text string) (part, rest string) {
 	if len(text) <= partBytes {
-		return text, "", nil
+		return text, ""
 	}
 	from := partBytes
-	for from < len(text) && !utf8.RuneStart(text[from]) {
+	for !utf8.RuneStart(text[from]) && from < len(text)-1 {
 		from++
 	}
 	for i, r := range text[from:] {
 		if c.before(r) {
-			return text[:from+i], text[from+i:], nil
-		}
-		if i > mostBytes {
-			return "", "", fmt.Errorf("%d bytes without white space or punctuation are too many for one word", i)
+			return text[:from+i], text[from+i:]
 		}
 	}
-	return text, "", nil
+	return text, ""
+}
+
+func (c *cuts) last(text string) (part, rest string) {
+	for at := len(text) - partBytes; at > 0; at-- {
+		if !utf8.RuneStart(text[at]) {
+			continue
+		}
+		if r, _ := utf8.DecodeRuneInString(text[at:]); c.before(r) {
+			return text[at:], text[:at]
+		}
+	}
+	return text, ""
 }

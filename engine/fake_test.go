@@ -173,28 +173,29 @@ func fakeText(pause time.Duration, first, n int) string {
 
 var fakeSpecial = special{cls: 1, sep: 2}
 
-func fakeEncode(ctx context.Context, text string) (encoded, error) {
-	words := strings.Fields(text)
-	pause, err := time.ParseDuration(words[0])
+// fakeEncode takes a text as one part.
+func fakeEncode(ctx context.Context, text string, _ bool) ([]uint32, string, error) {
+	pause, words, _ := strings.Cut(text, " ")
+	wait, err := time.ParseDuration(pause)
 	if err != nil {
-		return encoded{}, err
+		return nil, "", err
 	}
-	if pause > 0 {
+	if wait > 0 {
 		select {
-		case <-time.After(pause):
+		case <-time.After(wait):
 		case <-ctx.Done():
-			return encoded{}, ctx.Err()
+			return nil, "", ctx.Err()
 		}
 	}
-	out := encoded{total: len(words) - 1}
-	for _, word := range words[1:] {
-		id, err := strconv.Atoi(word)
+	var ids []uint32
+	for _, word := range strings.Fields(words) {
+		id, err := strconv.ParseUint(word, 10, 32)
 		if err != nil {
-			return encoded{}, err
+			return nil, "", err
 		}
-		out.ids = append(out.ids, int32(id))
+		ids = append(ids, uint32(id))
 	}
-	return out, nil
+	return ids, "", nil
 }
 
 // fakePairLogit is what a pair of fake texts must score.
@@ -202,11 +203,11 @@ func fakePairLogit(t testing.TB, p Pair, maxLength int) float32 {
 	t.Helper()
 	part := func(text string) encoded {
 		_, words, _ := strings.Cut(text, " ")
-		out, err := fakeEncode(context.Background(), "0s "+words)
+		ids, _, err := fakeEncode(context.Background(), "0s "+words, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return out
+		return encoded{}.add(ids, "", len(ids), TruncateRight)
 	}
 	tokens := assemble(part(p.Query), part(p.Document), fakeSpecial, maxLength)
 	return fakeLogit(tokens.IDs, tokens.TypeIDs)

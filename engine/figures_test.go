@@ -48,19 +48,21 @@ func realPairs(tb testing.TB, n, aQuery int) []Pair {
 func BenchmarkHostTime(b *testing.B) {
 	pairs := realPairs(b, 32, 32)
 	tok := openTokenizer(b, 512)
-	known := make(map[string]encoded)
+	known := make(map[string][]uint32)
 	for _, pair := range pairs {
 		for _, text := range []string{pair.Query, pair.Document} {
-			e, err := tok.encode(text)
+			ids, _, err := tok.encodePart(context.Background(), text, false)
 			if err != nil {
 				b.Fatal(err)
 			}
-			known[text] = e
+			known[text] = ids
 		}
 	}
-	for name, encode := range map[string]func(context.Context, string) (encoded, error){
-		"all":                tok.encodeContext,
-		"without_tokenising": func(_ context.Context, text string) (encoded, error) { return known[text], nil },
+	for name, encode := range map[string]func(context.Context, string, bool) ([]uint32, string, error){
+		"all": tok.encodePart,
+		"without_tokenising": func(_ context.Context, text string, _ bool) ([]uint32, string, error) {
+			return known[text], "", nil
+		},
 	} {
 		b.Run(name, func(b *testing.B) {
 			s := fakeSettings()
@@ -131,7 +133,7 @@ func BenchmarkTraffic(b *testing.B) {
 func BenchmarkTokenizeBesideHuggingFace(b *testing.B) {
 	pairs := realPairs(b, 2000, 20)
 	tok := openTokenizer(b, 512)
-	p := newPipeline(settings{maxLength: 512, special: tok.special, workers: 1, encode: tok.encodeContext}, noBackend{})
+	p := newPipeline(settings{maxLength: 512, special: tok.special, workers: 1, encode: tok.encodePart}, noBackend{})
 	speed := 0.0
 	for b.Loop() {
 		before := cpuTime(b)

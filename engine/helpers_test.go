@@ -39,11 +39,27 @@ func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) (tokens []Tokens, e
 		maxLength: t.maxLength,
 		special:   t.special,
 		workers:   2,
-		encode:    t.encodeContext,
+		encode:    t.encodePart,
 		log:       zerolog.Nop(),
 	}, noBackend{})
 	defer func() { err = errors.Join(err, p.close()) }()
 	return p.tokens(ctx, pairs)
+}
+
+// tokenise makes an item of a pair, as an engine does.
+func (t *tokenizer) tokenise(pair Pair, opts ScoreOptions) (item, error) {
+	return t.tokeniseWith(pair, opts, t.encodePart)
+}
+
+func (t *tokenizer) tokeniseWith(pair Pair, opts ScoreOptions, encode func(context.Context, string, bool) ([]uint32, string, error)) (it item, err error) {
+	p := newPipeline(settings{maxLength: t.maxLength, special: t.special, workers: 1, encode: encode, log: zerolog.Nop()}, noBackend{})
+	defer func() { err = errors.Join(err, p.close()) }()
+	r := newRequest([]Pair{pair})
+	r.keep, r.options = true, opts
+	if err := p.run(context.Background(), r); err != nil {
+		return item{}, err
+	}
+	return r.items[0], nil
 }
 
 type noBackend struct{}

@@ -44,15 +44,8 @@ func TestTokensCutOnTheLeftEqualHuggingFaces(t *testing.T) {
 			tokenizers[g.MaxLength] = openTokenizer(t, g.MaxLength)
 		}
 		tok := tokenizers[g.MaxLength]
-		query, err := tok.encode(pairs[i].Query)
-		if err != nil {
-			t.Fatal(err)
-		}
-		document, err := tok.encode(pairs[i].Document)
-		if err != nil {
-			t.Fatal(err)
-		}
 		for _, side := range []Truncation{TruncateLeft, TruncateRight} { // the second is the control
+			query, document := encodeFrom(t, tok, pairs[i].Query, side), encodeFrom(t, tok, pairs[i].Document, side)
 			ids, second, cut := join(query, document, tok.special, g.MaxLength, side)
 			if !cut {
 				t.Errorf("%s at %d: not truncated", g.Name, g.MaxLength)

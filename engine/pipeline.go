@@ -30,7 +30,8 @@ type settings struct {
 	labels    int
 	workers   int // tokenizer workers
 
-	encode          func(ctx context.Context, text string) (encoded, error)
+	// encode tokenises a part of a text, its first or its last one.
+	encode          func(ctx context.Context, text string, last bool) (ids []uint32, rest string, err error)
 	calibration     Calibration // changes under the lock
 	calibrationFile string      // "" for none
 
@@ -46,6 +47,7 @@ const (
 	maxInFlight = 2 // tickets, as mlx.Session allows
 	chunkPairs  = 8
 	chunkBytes  = 8 << 10
+	turnBytes   = 32 << 10 // that a worker tokenises of a chunk at once
 	keptQueries = 256
 
 	driftRate = 0.05

@@ -246,13 +246,40 @@ func TestCancelledWhileTokenising(t *testing.T) {
 	})
 }
 
+// Texts that take long to tokenise, here for having no tokens at all, keep no
+// small request waiting, though they are more than there are workers.
+func TestLongTextsTakeTurns(t *testing.T) {
+	s := fakeSettings()
+	s.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
+		if text[0] != ' ' {
+			return fakeEncode(ctx, text, last)
+		}
+		time.Sleep(time.Millisecond)
+		return nil, text[min(len(text), partBytes):], nil
+	}
+	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+		var wg sync.WaitGroup
+		blank := strings.Repeat(" ", 1000*partBytes)
+		for i := range 3 {
+			wg.Go(func() { mustScore(t, e, []Pair{{fakeText(0, i, 1), blank}}) })
+		}
+		for range 20 {
+			time.Sleep(20 * time.Millisecond)
+			if took := mustScore(t, e, somePairs(4)).Timings.Latency; took > 24*time.Millisecond {
+				t.Errorf("a small request took %v", took)
+			}
+		}
+		wg.Wait()
+	})
+}
+
 func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
 	s := fakeSettings()
-	s.encode = func(ctx context.Context, text string) (encoded, error) {
+	s.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
 		if strings.HasSuffix(text, " 666") {
 			panic("tokenizer")
 		}
-		return fakeEncode(ctx, text)
+		return fakeEncode(ctx, text, last)
 	}
 	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
 		for document, want := range map[string]string{"0s x": "document 1 of 4 bytes", "0s 666": "panic while tokenising: tokenizer"} {

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -10,10 +11,17 @@ import (
 type chunk struct {
 	from, to int
 	done     bool
+
+	at       int    // the pair it is at
+	text     string // the query that query is of
+	query    encoded
+	document encoded
+	began    bool // document is of the pair
 }
 
-// tokenize is a worker. Workers take chunks of the requests in turns, so that
-// a large request does not keep a small one waiting.
+// tokenize is a worker. Workers take chunks of the requests in turns, and put
+// one aside that takes long, so that a large request or a long text does not
+// keep a small one waiting.
 func (p *pipeline) tokenize() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -25,100 +33,173 @@ func (p *pipeline) tokenize() {
 			continue
 		}
 		p.mu.Unlock()
-		err := p.encodeChunk(r, c)
+		done, err := p.encodeChunk(r, c)
 		p.mu.Lock()
 		end := time.Now()
 		p.stats.Tokenizing += end.Sub(start)
-		p.chunkDone(r, c, err, end)
+		if done || err != nil {
+			p.chunkDone(r, c, err, end)
+		} else {
+			p.putAside(r, c)
+		}
 	}
 }
 
 // workable says whether a worker may take pairs of the request.
 func (p *pipeline) workable(r *request) bool {
-	return r.next < len(r.pairs) && (r.keep || r.whole() || r.next-r.taken < aheadPairs)
+	return len(r.aside) > 0 || r.next < len(r.pairs) && (r.keep || r.whole() || r.next-r.taken < aheadPairs)
 }
 
 // nextChunk takes one of the first request that has any.
-func (p *pipeline) nextChunk(at time.Time) (*request, chunk) {
+func (p *pipeline) nextChunk(at time.Time) (*request, *chunk) {
 	for i, r := range p.tokenizing {
 		if !p.workable(r) {
 			continue
 		}
-		c := chunk{from: r.next, to: r.next}
-		for bytes := 0; c.to < len(r.pairs) && c.to-c.from < chunkPairs && bytes < chunkBytes; c.to++ {
-			bytes += len(r.pairs[c.to].Document)
-		}
-		r.next = c.to
-		r.chunks = append(r.chunks, c)
-		r.working++
+		c := p.takeChunk(r, at)
 		p.tokenizing = append(p.tokenizing[:i], p.tokenizing[i+1:]...)
-		if r.next < len(r.pairs) {
+		if r.next < len(r.pairs) || len(r.aside) > 0 {
 			p.tokenizing = append(p.tokenizing, r)
 		}
-		p.traced(r, traceChunk, c.to-c.from, at)
 		return r, c
 	}
-	return nil, chunk{}
+	return nil, nil
 }
 
-// encodeChunk tokenises and assembles the pairs, whose items nobody else
-// touches until it is done.
-func (p *pipeline) encodeChunk(r *request, c chunk) (err error) {
+// takeChunk takes a chunk that was put aside, or else the request's next one.
+func (p *pipeline) takeChunk(r *request, at time.Time) *chunk {
+	if len(r.aside) > 0 {
+		c := r.aside[0]
+		r.aside = r.aside[1:]
+		return c
+	}
+	c := &chunk{from: r.next, to: r.next, at: r.next}
+	for bytes := 0; c.to < len(r.pairs) && c.to-c.from < chunkPairs && bytes < chunkBytes; c.to++ {
+		bytes += len(r.pairs[c.to].Document)
+	}
+	r.next = c.to
+	r.chunks = append(r.chunks, c)
+	r.working++
+	p.traced(r, traceChunk, c.to-c.from, at)
+	return c
+}
+
+// putAside leaves the rest of a chunk to the request's next turn.
+func (p *pipeline) putAside(r *request, c *chunk) {
+	if r.ended {
+		return
+	}
+	r.aside = append(r.aside, c)
+	if !slices.Contains(p.tokenizing, r) {
+		p.tokenizing = append(p.tokenizing, r)
+	}
+	p.work.Signal()
+}
+
+// encodeChunk tokenises and assembles pairs, whose items nobody else touches
+// until the chunk is done. It stops after turnBytes.
+func (p *pipeline) encodeChunk(r *request, c *chunk) (done bool, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("engine: panic while tokenising: %v\n%s", v, debug.Stack())
 		}
 	}()
-	for at := c.from; at < c.to; at++ {
-		pair := &r.pairs[at]
-		query, err := p.encodeQuery(r, pair.Query)
+	for bytes := 0; c.at < c.to; {
+		if bytes >= turnBytes {
+			return false, nil
+		}
+		n, err := p.encodePair(r, c)
 		if err != nil {
-			return fmt.Errorf("%w: a query of %d bytes: %w", ErrText, len(pair.Query), err)
+			return false, err
 		}
-		document, err := p.encode(r.ctx, pair.Document)
-		if err != nil {
-			return fmt.Errorf("%w: document %d of %d bytes: %w", ErrText, r.given(at), len(pair.Document), err)
-		}
-		whole := document.total
-		if n := r.options.DocumentTokens; n > 0 {
-			document = document.first(n)
-		}
-		if n := query.total + document.total + minLength; n > p.maxLength && r.options.Truncation == TruncateNot {
-			return fmt.Errorf("%w: pair %d has %d tokens, the model takes %d; shorten it, or let it be truncated", ErrTooLong, r.given(at), n, p.maxLength)
-		}
-		it := &r.items[at]
-		it.request, it.place = r, at
-		it.ids, it.second, it.cut = join(query, document, p.special, p.maxLength, r.options.Truncation)
-		it.cut = it.cut || document.total < whole
-		it.length = len(it.ids)
+		bytes += n
 	}
-	return nil
+	return true, nil
 }
 
-// encodeQuery encodes each of a request's queries once, or once for each
-// worker that needs it at the same time.
-func (p *pipeline) encodeQuery(r *request, text string) (encoded, error) {
-	p.mu.Lock()
-	query, ok := r.queries[text]
-	p.mu.Unlock()
-	if ok {
-		return query, nil
+// encodePair tokenises the next part of the chunk's pair, or assembles it if no
+// more of its texts counts. It returns the bytes that it has tokenised.
+func (p *pipeline) encodePair(r *request, c *chunk) (bytes int, err error) {
+	pair := &r.pairs[c.at]
+	if !c.began {
+		c.began, c.document = true, untokenised(pair.Document)
+		if c.at == c.from || pair.Query != c.text {
+			c.text, c.query = pair.Query, p.knownQuery(r, pair.Query)
+		}
 	}
-	query, err := p.encode(r.ctx, text)
+	query, document := &c.query, c.document
+	if n := r.options.DocumentTokens; n > 0 {
+		document = document.first(n)
+	}
+	if n := query.total + document.total + minLength; n > p.maxLength && r.whole() {
+		least := "at least "
+		if query.whole() && document.whole() {
+			least = ""
+		}
+		return 0, fmt.Errorf("%w: pair %d has %s%d tokens, the model takes %d; shorten it, or let it be truncated", ErrTooLong, r.given(c.at), least, n, p.maxLength)
+	}
+	switch findMissing(*query, c.document, p.maxLength, r.options.DocumentTokens) {
+	case missesQuery:
+		bytes, err = p.encodeMore(r, query)
+		if err != nil {
+			return 0, fmt.Errorf("%w: a query of %d bytes: %w", ErrText, len(pair.Query), err)
+		}
+		p.keepQuery(r, pair.Query, *query)
+	case missesDocument:
+		bytes, err = p.encodeMore(r, &c.document)
+		if err != nil {
+			return 0, fmt.Errorf("%w: document %d of %d bytes: %w", ErrText, r.given(c.at), len(pair.Document), err)
+		}
+	default:
+		it := &r.items[c.at]
+		it.request, it.place = r, c.at
+		it.ids, it.second, it.cut = join(*query, document, p.special, p.maxLength, r.options.Truncation)
+		it.cut = it.cut || document.total < c.document.total
+		it.length = len(it.ids)
+		c.at++
+		c.began = false
+	}
+	return bytes, nil
+}
+
+// encodeMore tokenises the next part of a text.
+func (p *pipeline) encodeMore(r *request, e *encoded) (bytes int, err error) {
+	side := r.options.Truncation
+	ids, rest, err := p.encode(r.ctx, e.rest, side == TruncateLeft)
 	if err != nil {
-		return encoded{}, err
+		return 0, err
 	}
+	bytes = len(e.rest) - len(rest)
+	*e = e.add(ids, rest, p.maxLength, side)
+	return bytes, nil
+}
+
+// knownQuery is a query as far as the request has it tokenised. Each is
+// tokenised once, or once for each worker that needs it at the same time.
+func (p *pipeline) knownQuery(r *request, text string) encoded {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(r.queries) >= keptQueries {
+	if query, ok := r.queries[text]; ok {
+		return query
+	}
+	return untokenised(text)
+}
+
+func (p *pipeline) keepQuery(r *request, text string, query encoded) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kept, ok := r.queries[text]
+	if ok && len(kept.rest) <= len(query.rest) {
+		return
+	}
+	if !ok && len(r.queries) >= keptQueries {
 		clear(r.queries)
 	}
 	r.queries[text] = query
-	return query, nil
 }
 
 // chunkDone takes a chunk back and hands pairs to the queue when it is time.
-func (p *pipeline) chunkDone(r *request, c chunk, err error, at time.Time) {
+func (p *pipeline) chunkDone(r *request, c *chunk, err error, at time.Time) {
 	p.traced(r, traceChunkDone, c.to-c.from, at)
 	r.working--
 	if r.ended {
@@ -131,11 +212,7 @@ func (p *pipeline) chunkDone(r *request, c chunk, err error, at time.Time) {
 	for i := range r.items[c.from:c.to] {
 		p.tokenized(r, &r.items[c.from+i])
 	}
-	for i := range r.chunks {
-		if r.chunks[i].from == c.from {
-			r.chunks[i].done = true
-		}
-	}
+	c.done = true
 	for len(r.chunks) > 0 && r.chunks[0].done {
 		r.ready = r.chunks[0].to
 		r.chunks = r.chunks[1:]
@@ -193,7 +270,7 @@ func (p *pipeline) release(r *request, at time.Time) {
 
 // untokenize keeps workers from the request.
 func (p *pipeline) untokenize(r *request) {
-	r.next = len(r.pairs)
+	r.next, r.aside = len(r.pairs), nil
 	for i, other := range p.tokenizing {
 		if other == r {
 			p.tokenizing = append(p.tokenizing[:i], p.tokenizing[i+1:]...)

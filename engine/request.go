@@ -21,8 +21,9 @@ type request struct {
 	items    []item
 	logits   []float32 // [pairs, labels]
 	next     int       // first pair that no tokenizer worker has taken
-	chunks   []chunk   // that workers have, and those done behind such a one, in order
-	working  int       // chunks that workers have
+	chunks   []*chunk  // that workers have, and those done behind such a one, in order
+	aside    []*chunk  // of these, begun and put aside
+	working  int       // chunks that workers have, or that are put aside
 	ready    int       // pairs tokenised without a gap before them
 	queued   int       // of these, handed to the queue
 	unqueued int       // tokens of those not handed to it

@@ -98,7 +98,7 @@ func (e *Engine) cutDocuments(ctx context.Context, query string, documents []str
 		return parts, 0, nil
 	}
 	return timed(func() ([][]Span, error) {
-		encoded, err := e.tokenizer.encode(query)
+		encoded, err := e.tokenizer.encodeUntil(ctx, query, e.tokenizer.maxLength)
 		if err != nil {
 			return nil, fmt.Errorf("engine: a query of %d bytes: %w", len(query), err)
 		}

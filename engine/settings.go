@@ -49,7 +49,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 		special:   e.tokenizer.special,
 		labels:    model.Config.Labels,
 		workers:   orElse(cfg.TokenizerWorkers, runtime.GOMAXPROCS(0)),
-		encode:    e.tokenizer.encodeContext,
+		encode:    e.tokenizer.encodePart,
 		log:       e.log,
 	}
 	s.limits.pairs = orElse(cfg.MaxBatch, s.limits.pairs)

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"math"
 	"strings"
 	"sync"
 
@@ -19,6 +19,7 @@ type tokenizer struct {
 	maxLength int
 	special   special
 	cuts      cuts
+	words     longWords
 
 	mu     sync.RWMutex // held for writing only to close
 	native *tokenizers.Tokenizer
@@ -26,7 +27,7 @@ type tokenizer struct {
 
 // newTokenizer makes a tokenizer of what a model's files say.
 func newTokenizer(file weights.Tokenizer, maxLength int) (*tokenizer, error) {
-	t := &tokenizer{maxLength: maxLength, cuts: makeCuts(file)}
+	t := &tokenizer{maxLength: maxLength, cuts: makeCuts(file), words: makeLongWords(file.MaxWordChars(), file.AddedTokens)}
 	cls, sep, err := file.Frame()
 	if err == nil {
 		t.special = special{cls: int32(cls), sep: int32(sep)}
@@ -49,64 +50,53 @@ func (t *tokenizer) close() error {
 	return native.Close()
 }
 
-// A text's tokens: the first of them, as many as a pair can use, how many
-// there are in all, and as many of the last where the first are not all.
-type encoded struct {
-	ids   []int32
-	total int
-	last  []int32
-}
-
+// encode tokenises a whole text, without special tokens around it.
 func (t *tokenizer) encode(text string) (encoded, error) {
-	return t.encodeContext(context.Background(), text)
+	return t.encodeUntil(context.Background(), text, math.MaxInt)
 }
 
-// encodeContext tokenises a text without special tokens around it, a part at a
-// time, so that memory does not grow with the text, until ctx ends.
-func (t *tokenizer) encodeContext(ctx context.Context, text string) (encoded, error) {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if t.native == nil {
-		return encoded{}, ErrClosed
-	}
-	var out encoded
-	for text = clean(text); text != ""; {
-		if err := ctx.Err(); err != nil {
-			return encoded{}, err
-		}
-		part, rest, err := t.cuts.next(text)
+// encodeUntil tokenises a text from its beginning until it is known to have more
+// than n tokens.
+func (t *tokenizer) encodeUntil(ctx context.Context, text string, n int) (encoded, error) {
+	e := untokenised(text)
+	for !e.whole() && e.total <= n {
+		ids, rest, err := t.encodePart(ctx, e.rest, false)
 		if err != nil {
 			return encoded{}, err
 		}
-		// Failure shows only by the missing frame.
-		ids, _ := t.native.Encode(part, true)
-		if len(ids) < 2 {
-			return encoded{}, errors.New("the tokenizer library refused it")
-		}
-		ids = ids[1 : len(ids)-1]
-		out.add(ids, t.maxLength)
-		text = rest
+		e = e.add(ids, rest, t.maxLength, TruncateRight)
 	}
-	return out, nil
+	return e, nil
 }
 
-// add appends a part's tokens, of which at most n are kept at either end.
-func (e *encoded) add(ids []uint32, n int) {
-	e.total += len(ids)
-	if e.last == nil && e.total > n {
-		e.last = slices.Clone(e.ids)
+// encodePart tokenises a part of a text, its first or its last one, without
+// special tokens around it. The parts of a text have the tokens of the whole.
+func (t *tokenizer) encodePart(ctx context.Context, text string, last bool) (ids []uint32, rest string, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
 	}
-	for _, id := range ids[:min(len(ids), n-len(e.ids))] {
-		e.ids = append(e.ids, int32(id))
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.native == nil {
+		return nil, "", ErrClosed
 	}
-	if e.total <= n {
-		return
+	cut := t.cuts.first
+	if last {
+		cut = t.cuts.last
 	}
-	ids = ids[max(0, len(ids)-n):]
-	e.last = e.last[max(0, len(e.last)+len(ids)-n):]
-	for _, id := range ids {
-		e.last = append(e.last, int32(id))
+	part, rest := cut(text)
+	if len(part) > 2*partBytes {
+		part = t.words.shorten(part)
 	}
+	if len(part) > mostBytes {
+		return nil, "", fmt.Errorf("a stretch of %d bytes without a place to cut it: expected white space or ASCII punctuation at least every %d", len(part), mostBytes)
+	}
+	// Failure shows only by the missing frame.
+	ids, _ = t.native.Encode(clean(part), true)
+	if len(ids) < 2 {
+		return nil, "", errors.New("the tokenizer library refused it")
+	}
+	return ids[1 : len(ids)-1], rest, nil
 }
 
 // clean makes a text one that the tokenizer library takes as it is. Invalid

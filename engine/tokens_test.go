@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -185,22 +186,114 @@ func TestTextInPartsIsTheTextWhole(t *testing.T) {
 			t.Errorf("%s: %d tokens (%d counted), want %d", name, len(got.ids), got.total, len(want))
 		}
 		n := min(500, len(want))
-		ends, err := openTokenizer(t, n).encode(text)
-		last := ends.last
-		if n == len(want) {
-			last = ends.ids
-		}
-		if err != nil || !slices.Equal(ends.ids, want[:n]) || !slices.Equal(last, want[len(want)-n:]) || ends.total != len(want) {
-			t.Errorf("%s: not the first and last %d of %d tokens: %v", name, n, len(want), err)
+		part := openTokenizer(t, n)
+		first, last := encodeFrom(t, part, text, TruncateRight), encodeFrom(t, part, text, TruncateLeft)
+		if !slices.Equal(first.ids, want[:n]) || !slices.Equal(last.ids, want[len(want)-n:]) || first.total != len(want) || last.total != len(want) {
+			t.Errorf("%s: not the first and last %d of %d tokens", name, n, len(want))
 		}
 	}
 }
 
-func TestEndlessWordIsRefused(t *testing.T) {
+// encodeFrom tokenises a whole text, from its end if side is TruncateLeft.
+func encodeFrom(t testing.TB, tok *tokenizer, text string, side Truncation) encoded {
+	t.Helper()
+	e := untokenised(text)
+	for !e.whole() {
+		ids, rest, err := tok.encodePart(context.Background(), e.rest, side == TruncateLeft)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e = e.add(ids, rest, tok.maxLength, side)
+	}
+	return e
+}
+
+// A text that neither can be cut nor shortened is refused by its size, one with
+// a word of any length is not.
+func TestEndlessText(t *testing.T) {
 	tok := openTokenizer(t, 512)
-	_, err := tok.pairs(context.Background(), []Pair{{"q", "short"}, {"q", strings.Repeat("ab", mostBytes)}})
-	if err == nil || !strings.Contains(err.Error(), "document 1 of 2097152 bytes") {
+	got := tokensOf(t, tok, Pair{"q", "red " + strings.Repeat("ab", mostBytes) + " fox"})
+	if want := tokensOf(t, tok, Pair{"q", "red [UNK] fox"}); !slices.Equal(got.IDs, want.IDs) {
+		t.Errorf("ids %v, want %v", got.IDs, want.IDs)
+	}
+	_, err := tok.pairs(context.Background(), []Pair{{"q", "short"}, {"q", strings.Repeat("\u2588", mostBytes)}})
+	if err == nil || !strings.Contains(err.Error(), "document 1 of 3145728 bytes") || !errors.Is(err, ErrText) {
 		t.Errorf("got %v, want the document named", err)
+	}
+}
+
+// However little of the texts is tokenised, a pair's tokens are those of the
+// texts tokenised whole.
+func TestTokensOfPartsAreThoseOfTheWhole(t *testing.T) {
+	r := rand.New(rand.NewPCG(31, 1))
+	units := []string{"the city has water, ", "a.b", "東京都", "naïve cafe\u0301 ", "international-business ", "x\x00y ", "\xff", "[SEP]", " \n", strings.Repeat("a", 150), "שלום"}
+	randomText := func(bytes int) string {
+		var b strings.Builder
+		for b.Len() < bytes {
+			b.WriteString(units[r.IntN(len(units))])
+		}
+		return b.String()
+	}
+	for _, maxLength := range []int{3, 4, 63, 64, 1000, 1001} {
+		tok := openTokenizer(t, maxLength)
+		for range 30 {
+			query, document := randomText(r.IntN(200)), randomText(r.IntN(3*partBytes))
+			if r.IntN(3) == 0 {
+				query = document[:len(document)/(1+r.IntN(3))] + randomText(r.IntN(20))
+			}
+			for _, opts := range []ScoreOptions{{}, {Truncation: TruncateLeft}, {Truncation: TruncateNot}, {DocumentTokens: 1 + r.IntN(2*maxLength)}} {
+				checkPart(t, tok, Pair{query, document}, opts)
+			}
+		}
+	}
+}
+
+func checkPart(t *testing.T, tok *tokenizer, pair Pair, opts ScoreOptions) {
+	t.Helper()
+	whole := func(text string) encoded {
+		ids, _ := tok.native.Encode(clean(text), true)
+		ids = ids[1 : len(ids)-1]
+		return encoded{}.add(ids, "", len(ids), TruncateRight)
+	}
+	q, d := whole(pair.Query), whole(pair.Document)
+	total := d.total
+	if opts.DocumentTokens > 0 {
+		d = d.first(opts.DocumentTokens)
+	}
+	want, second, cut := join(q, d, tok.special, tok.maxLength, opts.Truncation)
+	cut = cut || d.total < total
+	it, err := tok.tokenise(pair, opts)
+	if opts.Truncation == TruncateNot && q.total+d.total+minLength > tok.maxLength {
+		if !errors.Is(err, ErrTooLong) {
+			t.Fatalf("%d and %d tokens at %d: %v, want ErrTooLong", q.total, d.total, tok.maxLength, err)
+		}
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(it.ids, want) || it.second != second || it.cut != cut {
+		t.Fatalf("%d and %d tokens at %d, %+v: %d ids, second %d, cut %v; want %d, %d, %v", q.total, d.total, tok.maxLength, opts, len(it.ids), it.second, it.cut, len(want), second, cut)
+	}
+}
+
+// A long text costs little more than the tokens that count, from either end.
+func TestLongTextIsNotTokenisedWhole(t *testing.T) {
+	tok := openTokenizer(t, 512)
+	long := strings.Repeat("the city has water, ", 400000)
+	for _, opts := range []ScoreOptions{{}, {Truncation: TruncateLeft}, {Truncation: TruncateNot}, {DocumentTokens: 100}} {
+		bytes := 0
+		_, err := tok.tokeniseWith(Pair{"water", long}, opts, func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
+			ids, rest, err := tok.encodePart(ctx, text, last)
+			bytes += len(text) - len(rest)
+			return ids, rest, err
+		})
+		if (err != nil) != (opts.Truncation == TruncateNot) {
+			t.Error(err)
+		}
+		if bytes > 4*partBytes {
+			t.Errorf("%+v: %d of %d bytes tokenised", opts, bytes, len(long))
+		}
 	}
 }
 

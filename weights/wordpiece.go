@@ -23,6 +23,10 @@ type wordPiece struct {
 	wanted map[string]int
 }
 
+// MaxWordChars returns how many characters a word may have; a longer one is
+// unknown.
+func (t *Tokenizer) MaxWordChars() int { return t.model.maxChars }
+
 // checkModelType checks that the model is of a supported type.
 func checkModelType(raw jsontext.Value) error {
 	if isNull(raw) {

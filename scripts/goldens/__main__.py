@@ -24,6 +24,7 @@ import common
 GOLDENS = {
     "tokens": ("tokens", "make", "engine/testdata/tokens.jsonl.gz", True, True),
     "left": ("left", "make", "engine/testdata/left.json.gz", True, False),
+    "longwords": ("longwords", "make", "engine/testdata/longwords.json.gz", True, False),
     "tiny": ("tiny", "make", "engine/testdata/tiny.json.gz", False, False),
     "family": ("family", "make", "engine/testdata/family.json.gz", False, False),
     "cased": ("cased", "make", "engine/testdata/cased.json.gz", False, False),

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"os"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -115,6 +116,12 @@ func checkLibrary(path string) (*mlx.Library, []check) {
 	if errors.As(err, &refused) {
 		c := check{name: "library", text: "libmlxrank was not found", detail: tried(refused.Tried),
 			remedy: "run `make build`, or name the file with --library or " + mlx.LibraryEnv}
+		switch {
+		case path != "":
+			c.remedy = "name another file with --library, or run `make build` and leave --library out"
+		case os.Getenv(mlx.LibraryEnv) != "":
+			c.remedy = "name another file with " + mlx.LibraryEnv + ", or run `make build` and unset it"
+		}
 		if refused.Err != nil {
 			c.text = fmt.Sprintf("libmlxrank cannot be used: %v", refused.Err)
 		}
@@ -154,6 +161,9 @@ func checkDevice(library *mlx.Library, wanted mlx.Device) check {
 	if err != nil {
 		c.text = err.Error()
 		c.remedy = "use --device cpu, or --device auto to take a GPU only where there is one"
+		if wanted != mlx.GPU {
+			c.remedy = "see library and mlx above; run `make build`, then mlxrank doctor again"
+		}
 		return c
 	}
 	kind := string(wanted)
@@ -203,14 +213,7 @@ func checkModels(ctx context.Context, config engine.Config) (engine.Config, []ch
 func checkModel(ctx context.Context, name, ref, adapter string) check {
 	model, err := weights.Open(ctx, ref, weights.Options{Adapter: adapter, NoDownload: true})
 	if err != nil {
-		remedy := "give --model a directory with the model's files, or use --model builtin"
-		switch {
-		case ref == weights.Builtin:
-			remedy = "run `make build`, which fetches its files"
-		case errors.Is(err, weights.ErrNotDownloaded):
-			remedy = "run `mlxrank model pull " + ref + "`, or use --model builtin"
-		}
-		return check{name: name, text: err.Error(), remedy: remedy}
+		return check{name: name, text: err.Error(), remedy: modelRemedy(ref, adapter, err)}
 	}
 	c := model.Config
 	text := fmt.Sprintf("%d layers of %d, %d heads, %s, at most %d tokens",
@@ -222,11 +225,35 @@ func checkModel(ctx context.Context, name, ref, adapter string) check {
 	return check{name: name, text: dir, detail: []string{text}}
 }
 
+// modelRemedy says what to do about a model that cannot be used.
+func modelRemedy(ref, adapter string, err error) string {
+	info, missing := os.Stat(ref)
+	switch {
+	case ref == weights.Builtin && adapter != "":
+		return "leave --adapter out, or name the model that it was trained on with --model"
+	case ref == weights.Builtin && os.Getenv(weights.BuiltinEnv) != "":
+		return "correct " + weights.BuiltinEnv + ", or unset it and run `make build`"
+	case ref == weights.Builtin:
+		return "run `make build`, which fetches its files"
+	case errors.Is(err, weights.ErrNotDownloaded):
+		return pullAdvice(ref) + ", or use --model builtin"
+	case adapter != "":
+		return "correct what is said of the model or of its adapter, or try without --adapter"
+	case missing == nil && info.IsDir():
+		return "correct what is said of the files in " + ref + ", or use --model builtin"
+	}
+	return "give --model a directory with the model's files, or use --model builtin"
+}
+
 // checkForward opens the engine with a usable model and scores a pair. If it is
 // to, it calibrates the engine too.
 func checkForward(ctx context.Context, config engine.Config, calibrate bool) []check {
 	failed := func(err error) []check {
-		return []check{{name: "forward", text: err.Error(), remedy: "run `make build`, then mlxrank doctor again; try --device cpu --dtype float32"}}
+		remedy := "run `make build`, then mlxrank doctor again"
+		if config.Device != string(mlx.CPU) || config.DType != string(mlx.Float32) {
+			remedy += "; try --device cpu --dtype float32"
+		}
+		return []check{{name: "forward", text: err.Error(), remedy: remedy}}
 	}
 	e, err := engine.Open(ctx, config)
 	if err != nil {

@@ -101,6 +101,29 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+// TestDoctorAdvice advises nothing that was done already.
+func TestDoctorAdvice(t *testing.T) {
+	hubtest.New(t).Use(t)
+	tiny := tinyModel(t)
+	if err := os.Remove(filepath.Join(tiny, "tokenizer.json")); err != nil {
+		t.Fatal(err)
+	}
+	check := func(has, lacks string, args ...string) {
+		t.Helper()
+		r := run(t, "", append([]string{"doctor"}, args...)...)
+		if !strings.Contains(r.out, has) || strings.Contains(r.out, lacks) || r.status != exitFailure {
+			t.Errorf("%q: status %d, want %q and not %q\n%s", args, r.status, has, lacks, r.out)
+		}
+	}
+	check("-> correct what is said of the files in "+tiny, "give --model a directory", "--model", tiny)
+	check("-> give --model a directory", "correct", "--model", tiny+"/none")
+	check("-> name another file with --library", "or name the file with", "--library", tiny+"/none.so")
+	t.Setenv("HF_HUB_OFFLINE", "1")
+	check("-> unset HF_HUB_OFFLINE", "-> get it", "--model", "org/name")
+	t.Setenv(weights.BuiltinEnv, tiny+"/none")
+	check("-> correct "+weights.BuiltinEnv, "fetches its files")
+}
+
 // TestDoctorWithoutBuiltin still uses the model it was given.
 func TestDoctorWithoutBuiltin(t *testing.T) {
 	t.Setenv(weights.BuiltinEnv, filepath.Join(t.TempDir(), "none"))

@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -18,7 +17,8 @@ func modelCommand(s Streams) *cli.Command {
 		Usage:     "download, list, show, verify and remove models",
 		UsageText: "mlxrank model COMMAND [flags] [REF]",
 		Description: "REF names a model of the Hugging Face hub, ORG/NAME or ORG/NAME@REVISION, where a\n" +
-			"revision is a branch, a tag or a commit. Models are kept in the cache that Python's\n" +
+			"revision is a branch, a tag or a commit; the address of its page, such as\n" +
+			"https://huggingface.co/ORG/NAME, will do too. Models are kept in the cache that Python's\n" +
 			"huggingface_hub uses too. Other commands download a model when it is first needed,\n" +
 			"and use the cache without a connection from then on.\n\n" +
 			"HF_HOME or HF_HUB_CACHE say where the cache is, HF_TOKEN opens private models,\n" +
@@ -64,7 +64,7 @@ func hubReference(c *cli.Context) (hub.Ref, error) {
 	}
 	ref, err := hub.ParseRef(text)
 	if err != nil {
-		return ref, usagef("%v (see %s --help)", err, c.Command.HelpName)
+		return ref, usagef("%v%s (see %s --help)", err, weights.SuggestModel(text), c.Command.HelpName)
 	}
 	return ref, nil
 }
@@ -83,9 +83,19 @@ func hubModelOf(c *cli.Context) (hub.Ref, *hub.Client, error) {
 // modelError says which model err is about, and how to get it.
 func modelError(ref string, err error) error {
 	if errors.Is(err, weights.ErrNotDownloaded) {
-		err = fmt.Errorf("%w; get it with mlxrank model pull %s", err, ref)
+		err = fmt.Errorf("%w; %s", err, pullAdvice(ref))
 	}
 	return fmt.Errorf("model %q: %w", ref, err)
+}
+
+// pullAdvice says how to get a model that is not downloaded. Where connections
+// are forbidden, mlxrank model pull alone would get nothing.
+func pullAdvice(ref string) string {
+	pull := "get it with mlxrank model pull " + ref
+	if forbids := hub.Offline(); forbids != "" {
+		return "unset " + forbids + ", which forbids downloads, and " + pull
+	}
+	return pull
 }
 
 func modelPullCommand(s Streams) *cli.Command {
@@ -109,8 +119,11 @@ func modelPullCommand(s Streams) *cli.Command {
 			shown := downloadsOf(c.App)
 			snapshot, err := client.Pull(c.Context, ref, hub.PullOptions{Progress: shown.report, Check: weights.CheckConfig})
 			shown.end()
+			if errors.Is(err, hub.ErrNoModel) {
+				err = fmt.Errorf("%w%s", err, weights.SuggestModel(ref.Model))
+			}
 			if err != nil {
-				return modelError(ref.String(), err)
+				return fmt.Errorf("model %q: %w", ref.String(), err)
 			}
 			if _, err := fmt.Fprintf(s.Err, "%s at commit %s: %s, %s\n", ref, snapshot.Commit,
 				count(len(snapshot.Files), "file", "files"), bytesText(snapshot.Size())); err != nil {
@@ -120,42 +133,4 @@ func modelPullCommand(s Streams) *cli.Command {
 			return err
 		},
 	}
-}
-
-func modelRemoveCommand(s Streams) *cli.Command {
-	return &cli.Command{
-		Name:      "remove",
-		Usage:     "remove a model from the cache",
-		UsageText: "mlxrank model remove REF",
-		Description: "Removes the model's files at the revision, also those that other programs have put\n" +
-			"there, but for files that another revision in the cache has too. Nothing is asked.\n\n" +
-			examples(
-				[2]string{"Remove a model", "mlxrank model remove " + weights.Default},
-				[2]string{"One commit of it", "mlxrank model remove " + weights.Default + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
-			),
-		Action: func(c *cli.Context) error {
-			ref, client, err := hubModelOf(c)
-			if err != nil {
-				return err
-			}
-			removed, err := client.Remove(ref)
-			if err != nil {
-				return fmt.Errorf("model %q: %w", ref.String(), err)
-			}
-			return printRemoved(s.Out, ref, removed)
-		},
-	}
-}
-
-func printRemoved(w io.Writer, ref hub.Ref, r hub.Removed) error {
-	what := fmt.Sprintf("%s at commit %s", ref, r.Commit)
-	if r.Commit == "" {
-		what = ref.Model + ", whose download was not complete"
-	}
-	text := fmt.Sprintf("removed %s: %s, %s freed", what, count(r.Blobs, "file", "files"), bytesText(r.Bytes))
-	if r.Kept > 0 {
-		text += fmt.Sprintf("; %s kept for other revisions", count(r.Kept, "file is", "files are"))
-	}
-	_, err := fmt.Fprintln(w, text)
-	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -63,7 +64,51 @@ func TestModelPull(t *testing.T) {
 	if r := mustRun(t, "", "model", "pull", hubModel); r.out != dir+"\n" {
 		t.Errorf("offline: %q", r.out)
 	}
-	checkFailure(t, run(t, "", "model", "pull", "org/other"), exitFailure, "org/other", "HF_HUB_OFFLINE")
+	r = run(t, "", "model", "pull", "org/other")
+	checkFailure(t, r, exitFailure, "org/other", "HF_HUB_OFFLINE")
+	if strings.Contains(r.errOut, "model pull") {
+		t.Errorf("a pull that failed advises a pull: %s", r.errOut)
+	}
+	checkFailure(t, run(t, "", "model", "show", "org/other"), exitFailure, "unset HF_HUB_OFFLINE, which forbids downloads, and get it with mlxrank model pull org/other")
+}
+
+// TestModelByAddress takes the address of a page for the model.
+func TestModelByAddress(t *testing.T) {
+	s, dir := startHub(t)
+	page := s.URL + "/" + hubModel
+	if r := mustRun(t, "", "model", "pull", page+"/tree/main"); r.out != dir+"\n" {
+		t.Errorf("got %q", r.out)
+	}
+	if got := rerankJSON(t, "", "--model", page, "--query", "q", "d").Run.Model; got != hubModel {
+		t.Errorf("the model is called %q, want %q", got, hubModel)
+	}
+	if r := mustRun(t, "", "model", "show", "https://hf.co/"+hubModel); !strings.HasPrefix(r.out, "model       org/name\n") {
+		t.Errorf("got %q", r.out)
+	}
+	mustRun(t, "", "model", "verify", "huggingface.co/"+hubModel)
+	checkFailure(t, run(t, "", "rerank", "--model", "https://huggingface.co/datasets/org/name", "--query", "q", "d"), exitFailure, "a page of datasets")
+	checkFailure(t, run(t, "", "rerank", "--model", "https://example.org/org/name", "--query", "q", "d"), exitFailure, "is not a hub")
+}
+
+func TestMisspeltModel(t *testing.T) {
+	startHub(t)
+	mustRun(t, "", "model", "pull", hubModel)
+	for ref, want := range map[string]string{
+		"bultin":                              "builtin",
+		"Builtin":                             "builtin",
+		"name":                                hubModel,
+		"org/nmae":                            hubModel,
+		"ms-marco-MiniLM-L-6-v2":              weights.Default,
+		"cross-encoder/ms-marco-MiniLM-L6-v2": weights.Default,
+	} {
+		r := run(t, "", "rerank", "--model", ref, "--query", "q", "d")
+		checkFailure(t, r, exitFailure, fmt.Sprintf("; did you mean %q?", want))
+		checkFailure(t, run(t, "", "model", "pull", ref), r.status+1-min(strings.Count(ref, "/"), 1), fmt.Sprintf("; did you mean %q?", want))
+	}
+	r := run(t, "", "rerank", "--model", "bert-base-uncased", "--query", "q", "d")
+	if strings.Contains(r.errOut, "did you mean") {
+		t.Errorf("got %q", r.errOut)
+	}
 }
 
 // TestModelPullUnsupported says why before the weights are downloaded.
@@ -235,14 +280,14 @@ func TestModelVerify(t *testing.T) {
 			t.Errorf("lacks %q:\n%s", word, r.out)
 		}
 	}
-	if r.status != exitFailure || !strings.Contains(r.errOut, "1 fault above") || !strings.Contains(r.errOut, "mlxrank model remove org/name && mlxrank model pull org/name") {
+	if r.status != exitFailure || !strings.Contains(r.errOut, "1 damaged file above") || !strings.Contains(r.errOut, "mlxrank model remove --yes org/name && mlxrank model pull org/name") {
 		t.Errorf("status %d\n%s", r.status, r.errOut)
 	}
 	if err := os.Remove(weights); err != nil {
 		t.Fatal(err)
 	}
 	r = run(t, "", "model", "verify", hubModel)
-	if r.status != exitFailure || !strings.Contains(r.out, "FAIL  ") || !strings.Contains(r.out, "lacks model.safetensors") {
+	if r.status != exitFailure || !strings.Contains(r.out, "FAIL  ") || !strings.Contains(r.out, "lacks model.safetensors") || !strings.Contains(r.errOut, "not complete: get it with mlxrank model pull org/name") {
 		t.Errorf("status %d\n%s", r.status, r.out)
 	}
 	tiny := tinyModel(t)
@@ -257,8 +302,19 @@ func TestModelRemove(t *testing.T) {
 	s, dir := startHub(t)
 	checkFailure(t, run(t, "", "model", "remove", hubModel), exitFailure, hubModel, "not downloaded yet")
 	mustRun(t, "", "model", "pull", hubModel)
-	r := mustRun(t, "", "model", "remove", hubModel)
-	if want := "removed org/name at commit " + s.Repos[hubModel].Commit + ": 4 files, "; !strings.HasPrefix(r.out, want) || !strings.HasSuffix(r.out, "kB freed\n") || r.errOut != "" {
+	what := "org/name at commit " + s.Repos[hubModel].Commit + " (main): 4 files, "
+	for _, args := range [][]string{{}, {"--yes", "--dry-run"}} {
+		checkFailure(t, run(t, "y\n", append([]string{"model", "remove", hubModel}, args...)...), exitUsage, "--yes", "--dry-run")
+	}
+	checkFailure(t, run(t, "y\n", "model", "remove", hubModel), exitUsage, "would remove "+what, "no terminal")
+	if r := mustRun(t, "", "model", "remove", "--dry-run", hubModel); !strings.HasPrefix(r.out, "would remove "+what) || r.errOut != "" {
+		t.Errorf("got %q\n%s", r.out, r.errOut)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "config.json")); err != nil {
+		t.Errorf("removed without a yes: %v", err)
+	}
+	r := mustRun(t, "", "model", "remove", "--yes", hubModel)
+	if !strings.HasPrefix(r.out, "removed "+what) || !strings.HasSuffix(r.out, "kB\n") || r.errOut != "" {
 		t.Errorf("got %q\n%s", r.out, r.errOut)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {

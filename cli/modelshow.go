@@ -62,7 +62,8 @@ type shownJSON struct {
 	Files      []fileJSON `json:"files"`
 	Bytes      int64      `json:"bytes"`
 
-	snapshot *hub.Snapshot // nil for a directory
+	snapshot   *hub.Snapshot // nil for a directory
+	incomplete bool          // the snapshot lacks files
 }
 
 type shapeJSON struct {
@@ -98,7 +99,7 @@ func lookAt(ctx context.Context, ref string) (*shownJSON, error) {
 		if m.Dir == "" {
 			return nil, modelError(ref, err)
 		}
-		m.Reason = err.Error()
+		m.Reason, m.incomplete = err.Error(), errors.Is(err, weights.ErrNotDownloaded)
 		return m, nil
 	}
 	m.fill(model)
@@ -126,6 +127,7 @@ func (m *shownJSON) locate(ref string) error {
 	if err != nil {
 		return modelError(ref, err)
 	}
+	m.Model = id.String() // and not the address of a page
 	m.snapshot, m.Dir, m.Commit, m.Revisions, m.Bytes = &s, s.Dir, s.Commit, s.Revisions, s.Size()
 	for _, f := range s.Files {
 		m.Files = append(m.Files, fileJSON{f.Name, f.Size, f.Blob})

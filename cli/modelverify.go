@@ -42,19 +42,24 @@ func modelVerify(c *cli.Context, s Streams, ref string) error {
 	}
 	state, text := "OK", "tokenizer, shapes and values"
 	if !m.Supported {
-		state, text, faults = "FAIL", m.Reason, faults+1
+		state, text = "FAIL", m.Reason
 	}
 	if _, err := fmt.Fprintf(s.Out, "%-6s%s\n", state, text); err != nil {
 		return err
 	}
 	switch {
-	case faults == 0:
+	case faults == 0 && m.Supported:
 		return nil
-	case m.snapshot == nil:
+	case faults == 0 && m.incomplete:
+		return fmt.Errorf("model %q is not complete: %s", m.Model, pullAdvice(m.Model))
+	case faults == 0: // the same files again would be of no more use
 		return fmt.Errorf("model %q cannot be used", ref)
 	}
-	return fmt.Errorf("model %q: %s above; if a file is damaged, remove the model and get it again: mlxrank model remove %[1]s && mlxrank model pull %[1]s",
-		ref, count(faults, "fault", "faults"))
+	again := "get it again: mlxrank model remove --yes " + m.Model + " && mlxrank model pull " + m.Model
+	if forbids := hub.Offline(); forbids != "" {
+		again = "get it again, with " + forbids + " unset" + strings.TrimPrefix(again, "get it again")
+	}
+	return fmt.Errorf("model %q: %s above; remove the model and %s", m.Model, count(faults, "damaged file", "damaged files"), again)
 }
 
 // verifyFiles compares the files of a snapshot with their hashes and returns

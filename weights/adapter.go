@@ -43,7 +43,11 @@ func (m *Model) loadAdapter() (*adapter, error) {
 		}
 		configPath = filepath.Join(m.Adapter, adapterConfigFile)
 		if config, err = readSmall(configPath, maxAdapterConfig); err != nil {
-			return nil, missingFile(configPath, err, "every PEFT adapter needs one")
+			hint := "every PEFT adapter needs one"
+			if exists(m.Adapter, configFile) {
+				hint += "; the directory holds a whole model, which is given as the model and not as its adapter"
+			}
+			return nil, missingFile(configPath, err, hint)
 		}
 		if file, err = m.mapFile(filepath.Join(m.Adapter, adapterFile)); err != nil {
 			return nil, err
@@ -133,7 +137,7 @@ func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
 	done := map[string]bool{}
 	for _, form := range []string{"", ".modules_to_save.", ".original_module."} {
 		for _, e := range ad.whole {
-			if spelling(e.Name) != form {
+			if tensorForm(e.Name) != form {
 				continue
 			}
 			name := target(e.Name, form, places)
@@ -162,9 +166,9 @@ func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
 	return nil
 }
 
-// spelling tells which of PEFT's spellings a name has: plain, or that of a
+// tensorForm tells which of PEFT's spellings a name has: plain, or that of a
 // wrapper, which training with bias "all" and old versions save too.
-func spelling(name string) string {
+func tensorForm(name string) string {
 	for _, form := range []string{".modules_to_save.", ".original_module."} {
 		if strings.Contains(name, form) {
 			return form

@@ -57,7 +57,7 @@ type Options struct {
 
 // A Model is a verified model, ready to be handed to a session.
 type Model struct {
-	Ref     string // as given to Open
+	Ref     string // as given to Open, the address of a page of the hub as an id
 	Dir     string // the directory the files were read from
 	Adapter string // the adapter merged: a directory, "builtin", or ""
 	Config  Config
@@ -99,7 +99,11 @@ type Model struct {
 // that has the same name. An error names the file, the tensor where one is concerned,
 // what was expected and what was found.
 func Open(ctx context.Context, ref string, opts Options) (*Model, error) {
+	ref = canonicalRef(ref)
 	dir, err := resolve(ctx, ref, opts)
+	if err == nil {
+		err = refuseAdapter(dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("model %q: %w", ref, err)
 	}

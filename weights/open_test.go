@@ -99,6 +99,22 @@ func TestOpenBadReference(t *testing.T) {
 	}
 }
 
+// TestOpenAdapterAsModel says what an adapter's directory is, and the reverse.
+func TestOpenAdapterAsModel(t *testing.T) {
+	adapter := adapterDir(t, map[string]any{"base_model_name_or_path": "org/base"}, nil)
+	_, err := Open(t.Context(), adapter, Options{})
+	wantError(t, err, "it is a PEFT adapter and no model", "--model org/base --adapter "+adapter)
+	dir := tinyDir(t)
+	_, err = Open(t.Context(), dir, Options{Adapter: dir})
+	wantError(t, err, adapterConfigFile, "whole model")
+	_, err = Open(t.Context(), filepath.Join(dir, weightsFile), Options{})
+	wantError(t, err, "give the directory that the model's files are in, "+dir)
+	s, _ := startHub(t)
+	s.Repos[hubModel].Files = map[string][]byte{adapterConfigFile: []byte("{}"), adapterFile: nil}
+	_, err = Open(t.Context(), hubModel, Options{})
+	wantError(t, err, "a PEFT adapter and no model", "--adapter DIR")
+}
+
 // TestOpenBadDirectory spoils one thing at a time.
 func TestOpenBadDirectory(t *testing.T) {
 	remove := func(name string) func(*testing.T, string) {

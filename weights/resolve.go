@@ -3,14 +3,17 @@ package weights
 import (
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
+	"github.com/mlxrank/mlxrank/internal/spelling"
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
@@ -57,16 +60,79 @@ func resolve(ctx context.Context, ref string, opts Options) (string, error) {
 	}
 	id, err := hub.ParseRef(ref)
 	switch {
+	case err != nil && hub.IsAddress(ref):
+		return "", absent(err.Error())
 	case err != nil && isPath(ref):
 		return "", absent("no such directory")
 	case err != nil:
-		return "", absent("no such directory, and " + err.Error())
+		return "", absent("no such directory, and " + err.Error() + SuggestModel(ref))
 	}
 	snapshot, err := fromHub(ctx, id, opts)
-	if errors.Is(err, hub.ErrNoModel) {
-		err = fmt.Errorf("no such directory, and %w", err)
+	switch {
+	case errors.Is(err, hub.ErrNoModel):
+		err = fmt.Errorf("no such directory, and %w%s", err, SuggestModel(ref))
+	case errors.Is(err, ErrNotDownloaded):
+		err = fmt.Errorf("%w%s", err, SuggestModel(ref))
 	}
 	return snapshot.Dir, err
+}
+
+// SuggestModel returns `; did you mean "MODEL"?` if ref is near to Builtin, to
+// Default or to a model of the hub's cache, or is the name of one without its
+// organisation; else "".
+func SuggestModel(ref string) string {
+	model, _, _ := strings.Cut(ref, "@")
+	known := []string{Builtin, Default}
+	if client, err := hub.FromEnvironment(); err == nil {
+		cached, err := client.Models()
+		if err == nil {
+			known = append(known, cached...)
+		}
+	}
+	if slices.Contains(known, model) {
+		return "" // it is spelt well
+	}
+	for _, k := range known {
+		if _, name, _ := strings.Cut(k, "/"); strings.EqualFold(name, model) {
+			return fmt.Sprintf("; did you mean %q?", k)
+		}
+	}
+	return spelling.Hint(model, known, `"%s"`)
+}
+
+// canonicalRef returns the id of the model whose page's address ref is, and any
+// other reference as it is.
+func canonicalRef(ref string) string {
+	if !hub.IsAddress(ref) || checkDir(ref) == nil {
+		return ref
+	}
+	id, err := hub.ParseRef(ref)
+	if err != nil {
+		return ref
+	}
+	return id.String()
+}
+
+// refuseAdapter returns an error if dir holds a PEFT adapter and no model.
+func refuseAdapter(dir string) error {
+	if exists(dir, configFile) || !exists(dir, adapterConfigFile) {
+		return nil
+	}
+	base := "MODEL"
+	if data, err := readSmall(filepath.Join(dir, adapterConfigFile), maxAdapterConfig); err == nil {
+		var c struct {
+			Base string `json:"base_model_name_or_path"`
+		}
+		if json.Unmarshal(data, &c) == nil && c.Base != "" {
+			base = c.Base
+		}
+	}
+	return fmt.Errorf("it is a PEFT adapter and no model: give the model that it was trained on, and this as its adapter (--model %s --adapter %s)", base, dir)
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
 }
 
 // isPath reports whether ref cannot be meant as the id of a model on the hub.
@@ -112,6 +178,9 @@ func checkDir(path string) error {
 		return err
 	}
 	if !info.IsDir() {
+		if dir := filepath.Dir(path); exists(dir, configFile) {
+			return fmt.Errorf("%s is not a directory: give the directory that the model's files are in, %s", path, dir)
+		}
 		return fmt.Errorf("%s is not a directory: a model is a directory with %s, %s and %s", path, configFile, tokenizerFile, weightsFile)
 	}
 	return nil
@@ -184,10 +253,7 @@ func builtinPlaces() ([]string, error) {
 // explainWeights says what to do when the weights are absent but kept in
 // another form beside the place where they were expected.
 func explainWeights(path string, err error) error {
-	has := func(name string) bool {
-		_, err := os.Stat(filepath.Join(filepath.Dir(path), name))
-		return err == nil
-	}
+	has := func(name string) bool { return exists(filepath.Dir(path), name) }
 	hint := "every model directory needs one"
 	switch {
 	case filepath.Base(path) == adapterFile && has("adapter_model.bin"):

@@ -74,7 +74,10 @@ func (s Snapshot) Modified() time.Time {
 	return newest
 }
 
-const modelPrefix = "models--"
+const (
+	modelPrefix = "models--"
+	treesDir    = "trees" // of a model: lists of a commit's files, as huggingface_hub writes them
+)
 
 func folder(model string) string { return modelPrefix + strings.ReplaceAll(model, "/", "--") }
 
@@ -222,9 +225,8 @@ func missing(dir string) string {
 	return ""
 }
 
-// List returns the snapshots that hold what a model needs, by name and then
-// newest first.
-func (c *Client) List() ([]Snapshot, error) {
+// Models returns the models that have a directory in the cache, sorted.
+func (c *Client) Models() ([]string, error) {
 	entries, err := os.ReadDir(c.cache)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -232,14 +234,27 @@ func (c *Client) List() ([]Snapshot, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cache of the hub: %w", err)
 	}
-	var all []Snapshot
+	var models []string
 	for _, entry := range entries {
 		id, ok := strings.CutPrefix(entry.Name(), modelPrefix)
 		ref, err := ParseRef(strings.Replace(id, "--", "/", 1))
-		if !ok || err != nil {
-			continue // datasets, spaces, and models without an organisation
+		if ok && err == nil { // else datasets, spaces, and models without an organisation
+			models = append(models, ref.Model)
 		}
-		commits, err := os.ReadDir(filepath.Join(c.cache, entry.Name(), "snapshots"))
+	}
+	return models, nil
+}
+
+// List returns the snapshots that hold what a model needs, by name and then
+// newest first.
+func (c *Client) List() ([]Snapshot, error) {
+	models, err := c.Models()
+	if err != nil {
+		return nil, err
+	}
+	var all []Snapshot
+	for _, model := range models {
+		commits, err := os.ReadDir(filepath.Join(c.repo(model), "snapshots"))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("cache of the hub: %w", err)
 		}
@@ -248,7 +263,7 @@ func (c *Client) List() ([]Snapshot, error) {
 			if !commitPattern.MatchString(commit.Name()) {
 				continue
 			}
-			if s, err := c.Find(Ref{ref.Model, commit.Name()}); err == nil {
+			if s, err := c.Find(Ref{model, commit.Name()}); err == nil {
 				found = append(found, s)
 			}
 		}

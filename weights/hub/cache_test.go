@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -124,9 +125,17 @@ func TestRemove(t *testing.T) {
 	s, c, old, fresh := two(t)
 	s.Add("org/other", modelFiles())
 	other := mustPull(t, s, c, "org/other")
+	before := walk(t, c.Cache())
+	planned, err := c.Removal(mustRef(t, model))
+	if err != nil || !slices.Equal(walk(t, c.Cache()), before) {
+		t.Errorf("looking at what goes: %v, or something is gone", err)
+	}
 	removed, err := c.Remove(mustRef(t, model))
 	if err != nil {
 		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(planned, removed) {
+		t.Errorf("planned %+v, removed %+v", planned, removed)
 	}
 	config := s.Repos[model].Files["config.json"]
 	want := Removed{Commit: fresh.Commit, Revisions: []string{"main"}, Blobs: 1, Bytes: int64(len(config)), Kept: len(wanted) - 1}

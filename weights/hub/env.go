@@ -47,13 +47,17 @@ func FromEnvironment() (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{cache: cache, endpoint: endpoint, limits: defaultLimits}
+	return &Client{cache: cache, endpoint: endpoint, limits: defaultLimits, offline: Offline()}, nil
+}
+
+// Offline names the variable that forbids connections, "" if none does.
+func Offline() string {
 	for _, name := range []string{"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} {
-		if c.offline == "" && isTrue(os.Getenv(name)) {
-			c.offline = name
+		if isTrue(os.Getenv(name)) {
+			return name
 		}
 	}
-	return c, nil
+	return ""
 }
 
 // Cache is the directory that the models are kept in.

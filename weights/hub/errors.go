@@ -112,6 +112,9 @@ func (c *Client) tokenHint() string {
 	if c.token != "" {
 		return "use the token of an account that may (now that from " + c.tokenFrom + ")"
 	}
+	if name := "HF_HUB_DISABLE_IMPLICIT_TOKEN"; isTrue(os.Getenv(name)) {
+		return "unset " + name + ", by which no token is sent, and set HF_TOKEN to a token of yours"
+	}
 	return "set HF_TOKEN to a token of yours"
 }
 

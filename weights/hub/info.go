@@ -55,6 +55,9 @@ func validName(name string) bool {
 func (in info) choose() (small []string, weights string, err error) {
 	has := func(name string) bool { return slices.Contains(in.files, name) }
 	switch {
+	case !has(configFile) && has("adapter_config.json"):
+		return nil, "", errors.New("the repository is a PEFT adapter and no model: download its files into a directory, " +
+			"and give that as the adapter (--adapter DIR) of the model that it was trained on")
 	case !has(configFile):
 		return nil, "", fmt.Errorf("the repository has no %s: it holds no model of transformers", configFile)
 	case !has(tokenizerFile):

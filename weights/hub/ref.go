@@ -2,7 +2,10 @@ package hub
 
 import (
 	"fmt"
+	"net/url"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -33,9 +36,17 @@ var (
 	commitPattern   = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
-// ParseRef reads org/name[@revision]. A name without an organisation, as the
-// hub's oldest models once had, is refused: nothing tells it from a directory.
+// ParseRef reads org/name[@revision], or the address of a page of such a model
+// on the hub. A name without an organisation, as the hub's oldest models once
+// had, is refused: nothing tells it from a directory.
 func ParseRef(s string) (Ref, error) {
+	if IsAddress(s) {
+		return parseAddress(s)
+	}
+	return parseID(s)
+}
+
+func parseID(s string) (Ref, error) {
 	model, revision, given := strings.Cut(s, "@")
 	if !given {
 		revision = DefaultRevision
@@ -66,4 +77,61 @@ func validRevision(s string) bool {
 		}
 	}
 	return len(s) <= maxRevision
+}
+
+// IsAddress reports whether s is written as the address of a page and not as an
+// id or a path: with a scheme, or with the name of a hub in front.
+func IsAddress(s string) bool {
+	host, path, _ := strings.Cut(s, "/")
+	return strings.Contains(s, "://") || slices.Contains(hubHosts(), host) && strings.Contains(path, "/")
+}
+
+// hubHosts are the names that the hub is known by, and that of HF_ENDPOINT.
+func hubHosts() []string {
+	hosts := []string{"huggingface.co", "www.huggingface.co", "hf.co"}
+	if u, err := parseEndpoint(os.Getenv("HF_ENDPOINT")); err == nil {
+		hosts = append(hosts, u.Host)
+	}
+	return hosts
+}
+
+// parseAddress reads the address of a model, of its files at a revision, or of
+// one of them.
+func parseAddress(s string) (Ref, error) {
+	bad := func(format string, args ...any) (Ref, error) {
+		return Ref{}, fmt.Errorf("%q is not the address of a model on the hub: expected https://huggingface.co/ORG/NAME; "+format, append([]any{s}, args...)...)
+	}
+	text := s
+	if rest, ok := strings.CutPrefix(s, "hf://"); ok {
+		text = "https://huggingface.co/" + strings.Replace(rest, "@", "/tree/", 1)
+	} else if !strings.Contains(s, "://") {
+		text = "https://" + s
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.User != nil {
+		return Ref{}, fmt.Errorf("this is not the address of a model on the hub: expected https://huggingface.co/ORG/NAME") // it may hold a password
+	}
+	if (u.Scheme != "https" && u.Scheme != "http") || !slices.Contains(hubHosts(), u.Host) {
+		return bad("%s is not a hub (HF_ENDPOINT names another)", u.Scheme+"://"+u.Host)
+	}
+	words := strings.Split(strings.Trim(u.EscapedPath(), "/"), "/")
+	for i, word := range words {
+		if words[i], err = url.PathUnescape(word); err != nil {
+			return bad("%w", err)
+		}
+	}
+	switch {
+	case slices.Contains([]string{"datasets", "spaces", "collections", "papers", "docs", "blog", "models"}, words[0]):
+		return bad("that is a page of %s", words[0])
+	case len(words) < 2:
+		return bad("it names no ORG/NAME")
+	}
+	id := words[0] + "/" + strings.TrimSuffix(words[1], ".git")
+	if len(words) > 3 && slices.Contains([]string{"tree", "blob", "resolve", "raw", "commit", "commits"}, words[2]) {
+		id += "@" + words[3]
+		if words[3] == "refs" && len(words) > 5 { // refs/pr/1
+			id += "/" + words[4] + "/" + words[5]
+		}
+	}
+	return parseID(id)
 }

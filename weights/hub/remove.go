@@ -11,11 +11,12 @@ import (
 	"strings"
 )
 
-// Removed says what Remove removed.
+// Removed says what Remove removed, or would remove.
 type Removed struct {
 	Commit    string   // "" if there was no snapshot, but parts of a download
 	Revisions []string // branches and tags that were at Commit
 	Blobs     int
+	Copies    int // files of the snapshot that are no links to blobs
 	Bytes     int64
 	Kept      int  // blobs that other snapshots link to
 	All       bool // nothing of the model is left
@@ -25,7 +26,12 @@ type Removed struct {
 // other snapshot of the model links to; with the last snapshot goes all that
 // the cache holds of the model. Nothing outside of the model's directories is
 // touched, whatever links lie in them.
-func (c *Client) Remove(ref Ref) (_ Removed, err error) {
+func (c *Client) Remove(ref Ref) (Removed, error) { return c.remove(ref, false) }
+
+// Removal says what Remove would remove, and removes nothing.
+func (c *Client) Removal(ref Ref) (Removed, error) { return c.remove(ref, true) }
+
+func (c *Client) remove(ref Ref, dry bool) (_ Removed, err error) {
 	cache, err := os.OpenRoot(c.cache)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Removed{}, fmt.Errorf("%w: there is no %s", ErrNotCached, c.cache)
@@ -44,7 +50,7 @@ func (c *Client) Remove(ref Ref) (_ Removed, err error) {
 	if err != nil {
 		return Removed{}, err
 	}
-	r := &remover{}
+	r := &remover{dry: dry}
 	if r.repo, err = cache.OpenRoot(folder(ref.Model)); err != nil {
 		return Removed{}, err
 	}
@@ -58,7 +64,7 @@ func (c *Client) Remove(ref Ref) (_ Removed, err error) {
 	if err := r.snapshot(s); err != nil {
 		return r.Removed, err
 	}
-	if !r.All {
+	if !r.All || dry {
 		return r.Removed, nil
 	}
 	return r.Removed, errors.Join(cache.RemoveAll(folder(ref.Model)), cache.RemoveAll(path.Join(".locks", folder(ref.Model))))
@@ -68,6 +74,7 @@ func (c *Client) Remove(ref Ref) (_ Removed, err error) {
 type remover struct {
 	Removed
 	repo *os.Root
+	dry  bool // nothing is to be removed
 }
 
 // snapshot removes s, and what it alone needs.
@@ -99,16 +106,38 @@ func (r *remover) snapshot(s Snapshot) error {
 	// Refs go first and blobs last, so that an interruption leaves no ref to a
 	// snapshot that has lost its blobs.
 	for _, revision := range s.Revisions {
-		if err := r.repo.Remove(path.Join("refs", revision)); err != nil {
+		if err := r.remove(path.Join("refs", revision)); err != nil {
 			return err
 		}
 	}
 	if s.Commit != "" {
-		if err := r.repo.RemoveAll(path.Join("snapshots", s.Commit)); err != nil {
+		r.countCopies(s)
+		if err := r.remove(path.Join("snapshots", s.Commit)); err != nil {
+			return err
+		}
+		if err := r.remove(path.Join(treesDir, s.Commit+".json")); err != nil {
 			return err
 		}
 	}
 	return r.blobs(drop, keep)
+}
+
+// remove removes a path of the model's, and what is below it.
+func (r *remover) remove(name string) error {
+	if r.dry {
+		return nil
+	}
+	return r.repo.RemoveAll(name)
+}
+
+// countCopies counts the files of s that are no links to blobs.
+func (r *remover) countCopies(s Snapshot) {
+	for _, f := range s.Files {
+		if f.Blob == "" {
+			r.Copies++
+			r.Bytes += f.Size
+		}
+	}
 }
 
 // snapshots lists the commits of the model that the cache holds.
@@ -169,7 +198,7 @@ func (r *remover) blobs(drop, keep map[string]bool) error {
 			continue
 		}
 		if err == nil {
-			err = r.repo.Remove(name)
+			err = r.remove(name)
 		}
 		if err != nil {
 			return err

@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+)
+
+// TestModelRemoveAsks answers on a terminal.
+func TestModelRemoveAsks(t *testing.T) {
+	_, dir := startHub(t)
+	mustRun(t, "", "model", "pull", hubModel)
+	for _, test := range []struct {
+		answer string
+		status int
+	}{
+		{"n\n", exitFailure}, {"\n", exitFailure}, {"yess\n", exitFailure}, {"\x04", exitFailure}, {"Y\n", exitOK},
+	} {
+		control, terminal := openTerminal(t, 80)
+		if _, err := control.WriteString(test.answer); err != nil {
+			t.Fatal(err)
+		}
+		var out, errOut bytes.Buffer
+		status := Run(t.Context(), []string{"mlxrank", "model", "remove", hubModel}, Streams{In: terminal, Out: &out, Err: &errOut})
+		if err := errors.Join(control.Close(), terminal.Close()); err != nil {
+			t.Error(err)
+		}
+		question := "remove org/name at commit "
+		if status != test.status || !strings.HasPrefix(errOut.String(), question) || !strings.Contains(errOut.String(), "kB? [y/N] ") {
+			t.Errorf("%q: status %d, %q", test.answer, status, errOut.String())
+		}
+		_, err := os.Stat(dir)
+		if gone := errors.Is(err, os.ErrNotExist); gone != (test.status == exitOK) || strings.HasPrefix(out.String(), "removed ") != gone {
+			t.Errorf("%q: gone is %v, %q", test.answer, gone, out.String())
+		}
+	}
+}

@@ -1,172 +1,106 @@
 package cli
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"unicode"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/records"
+	"github.com/mlxrank/mlxrank/engine"
 )
 
-// documents are the passages to rank and where each stands.
+var documentFormatChoice = choice{"format", "read --documents as `FORMAT`", "auto", []string{"auto", "lines", "jsonl", "json", "tsv"}}
+
+// documents are the passages to rank.
 type documents struct {
-	texts  []string
-	places []int  // from 1
-	kind   string // of the places: "line", "item" (of a JSON array) or "arg"
+	*records.Documents
+	kind string // of the places: "line", "item" (of a JSON array) or "arg"
 }
 
-func (d *documents) add(text string, place int) {
-	d.texts = append(d.texts, text)
-	d.places = append(d.places, place)
+// texts are those of the passages.
+func (d documents) texts() []string {
+	texts := make([]string, len(d.List))
+	for i, document := range d.List {
+		texts[i] = document.Text
+	}
+	return texts
 }
 
-// readDocuments reads the passages of a file, or of stdin for "-": the items of
-// a JSON array if it is one, else its lines.
-func readDocuments(ctx context.Context, path string, stdin io.Reader) (_ documents, err error) {
+// hasIDs reports whether a passage has an id.
+func (d documents) hasIDs() bool {
+	for _, document := range d.List {
+		if document.ID != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// empty counts the passages with nothing to score.
+func (d documents) empty() int {
+	n := 0
+	for _, document := range d.List {
+		if engine.IsEmpty(document.Text) {
+			n++
+		}
+	}
+	return n
+}
+
+// headerPolicy is what --header says.
+func headerPolicy(c *cli.Context) records.HeaderPolicy {
+	switch {
+	case !c.IsSet("header"):
+		return records.GuessHeader
+	case c.Bool("header"):
+		return records.SkipHeader
+	}
+	return records.NoHeader
+}
+
+func headerFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "header", DisableDefaultText: true,
+		Usage: "skip the first row of tab-separated columns, which names them; --header=false if it does not"}
+}
+
+// headerWarning is what to say of a first row that looks like a header.
+const headerWarning = "the first row looks like the names of columns and is scored: give --header to skip it, or --header=false"
+
+// readDocuments reads the passages of a file, or of stdin for "-".
+func readDocuments(ctx context.Context, path string, stdin io.Reader, format records.Format, header records.HeaderPolicy) (_ documents, err error) {
 	in, err := openInput(ctx, path, stdin)
 	if err != nil {
 		return documents{}, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	r := bufio.NewReaderSize(in, 64<<10)
-	read := readLines
-	array, err := startsArray(r)
+	docs, err := records.ReadDocuments(in.name, in, format, header)
+	if errors.Is(err, records.ErrNoColumns) {
+		return documents{}, usagef("--header: %v", err)
+	}
 	if err != nil {
-		return documents{}, fmt.Errorf("read %s: %w", in.name, err)
+		return documents{}, err
 	}
-	if array {
-		read = readArray
+	kind := "line"
+	if docs.Format == records.JSON {
+		kind = "item"
 	}
-	docs, err := read(in.name, r)
-	if err == nil && len(docs.texts) == 0 {
-		err = fmt.Errorf("%s: no documents; write one passage per line", in.name)
-	}
-	return docs, err
-}
-
-// startsArray reports whether the input begins as a JSON array of texts or
-// objects does. A line of text may begin with a bracket too, as in "[1] ...".
-func startsArray(r *bufio.Reader) (bool, error) {
-	start, err := r.Peek(4096)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
-		return false, err
-	}
-	start = bytes.TrimLeftFunc(bytes.TrimPrefix(start, records.UTF8BOM), unicode.IsSpace)
-	rest, ok := bytes.CutPrefix(start, []byte("["))
-	rest = bytes.TrimLeftFunc(rest, unicode.IsSpace)
-	return ok && len(rest) > 0 && bytes.IndexByte([]byte(`"{]`), rest[0]) >= 0, nil
-}
-
-func readLines(name string, r *bufio.Reader) (documents, error) {
-	docs := documents{kind: "line"}
-	for l := records.NewLines(name, r); ; {
-		line, err := l.Next()
-		if errors.Is(err, io.EOF) {
-			return docs, nil
-		}
-		if err != nil {
-			return documents{}, err
-		}
-		text, err := passage(line)
-		if err != nil {
-			return documents{}, l.Errorf("%w", err)
-		}
-		docs.add(text, l.Number())
-	}
-}
-
-// readArray reads an array of strings, or of objects as in lines.
-func readArray(name string, r *bufio.Reader) (documents, error) {
-	if start, err := r.Peek(len(records.UTF8BOM)); err == nil && bytes.Equal(start, records.UTF8BOM) {
-		if _, err := r.Discard(len(records.UTF8BOM)); err != nil {
-			return documents{}, err
-		}
-	}
-	docs := documents{kind: "item"}
-	decoder := json.NewDecoder(r)
-	fail := func(err error) (documents, error) {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return documents{}, fmt.Errorf("%s: item %d of the JSON array: %w", name, len(docs.texts)+1, err)
-	}
-	if _, err := decoder.Token(); err != nil {
-		return fail(err)
-	}
-	for decoder.More() {
-		var item json.RawMessage
-		if err := decoder.Decode(&item); err != nil {
-			return fail(err)
-		}
-		text, err := itemText(item)
-		if err != nil {
-			return fail(err)
-		}
-		docs.add(text, len(docs.texts)+1)
-	}
-	if _, err := decoder.Token(); err != nil {
-		return fail(err)
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return documents{}, fmt.Errorf("%s: something follows the JSON array at byte %d", name, decoder.InputOffset())
-	}
-	return docs, nil
-}
-
-func itemText(item json.RawMessage) (string, error) {
-	switch item[0] {
-	case '"':
-		var text string
-		err := json.Unmarshal(item, &text)
-		return text, err
-	case '{':
-		return objectPassage(item)
-	}
-	return "", fmt.Errorf("neither a string nor an object: %s", records.Abridge(item))
-}
-
-// passage is the text of a line: the line itself, or, when it begins with a
-// brace, that of the JSON object it must be.
-func passage(line []byte) (string, error) {
-	if line[0] != '{' {
-		return string(line), nil
-	}
-	text, err := objectPassage(line)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		err = fmt.Errorf(`%w; a passage that begins with { is written as {"text": "{..."}`, err)
-	}
-	return text, err
-}
-
-// objectPassage is the field "document", or else "text", of a JSON object.
-func objectPassage(data []byte) (string, error) {
-	object, err := records.ParseObject(data)
-	if err != nil {
-		return "", err
-	}
-	if _, ok := object["document"]; ok {
-		return object.Text("document")
-	}
-	if _, ok := object["text"]; ok {
-		return object.Text("text")
-	}
-	return "", errors.New(`the object has neither a field "document" nor a field "text"`)
+	return documents{docs, kind}, nil
 }
 
 // arguments are the documents given on the command line.
 func arguments(args []string) (documents, error) {
-	docs := documents{kind: "arg"}
+	docs := documents{&records.Documents{}, "arg"}
 	for i, text := range args {
 		if text == "-" {
 			return documents{}, usagef("to read documents from standard input, give --documents -")
 		}
-		docs.add(text, i+1)
+		if !utf8.ValidString(text) {
+			return documents{}, usagef("document %d: %v", i+1, records.CheckText([]byte(text)))
+		}
+		docs.List = append(docs.List, records.Document{Place: i + 1, Text: text})
 	}
 	return docs, nil
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"strings"
@@ -22,10 +23,16 @@ type facts struct {
 	Activation string `json:"activation"`
 	Label      string `json:"label,omitempty"`
 
+	Format string `json:"format,omitempty"`          // of the input
+	Basis  string `json:"format_found_by,omitempty"` // why it is read as that
+	Fields string `json:"document_fields,omitempty"` // that the documents are made of
+
 	Pairs           int     `json:"pairs"`
-	Skipped         int     `json:"skipped,omitempty"` // lines that could not be scored
-	Resumed         int     `json:"resumed,omitempty"` // lines that an earlier run had dealt with
-	Distinct        int     `json:"distinct_pairs"`    // executed: identical ones of a request once
+	Empty           int     `json:"empty,omitempty"`       // documents with nothing to score
+	Blank           int     `json:"blank_lines,omitempty"` // of the input, which are no documents
+	Skipped         int     `json:"skipped,omitempty"`     // lines that could not be scored
+	Resumed         int     `json:"resumed,omitempty"`     // lines that an earlier run had dealt with
+	Distinct        int     `json:"distinct_pairs"`        // executed: identical ones of a request once
 	Truncated       int     `json:"truncated"`
 	Batches         int     `json:"batches"`
 	Tokens          int     `json:"tokens"`
@@ -95,6 +102,15 @@ func (f *facts) write(w io.Writer) error {
 		{"model", fmt.Sprintf("%s, max length %d tokens, activation %s", model, f.MaxLength, f.Activation)},
 		{"device", fmt.Sprintf("%s, %s by %s", device, f.DType, kernelsText(f.Kernels))},
 		{"pairs", fmt.Sprintf("%d (%d truncated) in %s, %.1f pairs/s", f.Pairs, f.Truncated, count(f.Batches, "batch", "batches"), f.ThroughputPairs)},
+	}
+	if f.Format != "" {
+		rows = append(rows, [2]string{"input", strings.TrimSpace(f.Format+" "+f.Basis) + ", document from " + cmp.Or(f.Fields, "nothing")})
+	}
+	if f.Empty > 0 {
+		rows = append(rows, [2]string{"empty", count(f.Empty, "document has", "documents have") + " no text; each is scored as an empty one"})
+	}
+	if f.Blank > 0 {
+		rows = append(rows, [2]string{"blank", count(f.Blank, "line was", "lines were") + " passed over"})
 	}
 	if f.Skipped > 0 {
 		rows = append(rows, [2]string{"skipped", count(f.Skipped, "line", "lines") + " that could not be scored"})

@@ -21,6 +21,8 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"input", s.identity()},
 		{"format", string(s.reader.Format)},
 		{"--output-format", c.String("output-format")},
+		{"--run-tag", c.String("run-tag")},
+		{"--header", strconv.FormatBool(c.Bool("header"))},
 		{"--overwrite-score", strconv.FormatBool(c.Bool("overwrite-score"))},
 		{"--queries", s.pairs.options.Queries.Identity()},
 		{"--documents", s.pairs.options.Documents.Identity()},

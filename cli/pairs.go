@@ -23,20 +23,26 @@ const (
 
 var formatChoice = choice{"format", "take the input for `FORMAT`", "auto", []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
 
+// formatsPage says where the formats are described.
+const formatsPage = "docs/formats.md has every rule."
+
 const formatsHelp = "A line of the input is, by --format:\n" +
-	"  jsonl    a JSON object with the strings \"query\" and \"document\"\n" +
+	"  jsonl    a JSON object with \"query\" and \"document\", or \"text\" with \"title\" before it\n" +
 	"  tsv      query<TAB>document\n" +
 	"  msmarco  qid<TAB>pid<TAB>query<TAB>passage, as in MS MARCO's top-1000 files\n" +
-	"  trec     qid Q0 docid rank score tag, a TREC run: its texts are found in the files\n" +
-	"           that --queries and --documents name, with lines id<TAB>text\n" +
+	"  trec     qid Q0 docid rank score tag, a TREC run, or qid pid rank: its texts are found\n" +
+	"           in the files that --queries and --documents name, with lines id<TAB>text,\n" +
+	"           id<TAB>url<TAB>title<TAB>body, or objects as in BEIR's queries and corpora\n" +
 	"auto goes by the name of the file and its first line. Files may be compressed with\n" +
-	"gzip or zstd. Blank lines and a byte order mark are dropped.\n\n"
+	"gzip or zstd. Blank lines and byte order marks are dropped. What is not UTF-8 text is\n" +
+	"refused. " + formatsPage + "\n\n"
 
 // pairFlags are the flags of every command that reads pairs.
 func pairFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "input", Usage: "read the pairs from `FILE`, - for standard input (required)"},
 		formatChoice.flag(),
+		headerFlag(),
 		&cli.StringFlag{Name: "queries", Usage: "find the queries of a TREC run in `FILE`"},
 		&cli.StringFlag{Name: "documents", Usage: "find the documents of a TREC run in `FILE`"},
 	}
@@ -55,7 +61,7 @@ func openPairs(c *cli.Context, stdin io.Reader, options records.Options) (_ *pai
 	if err := formatChoice.check(c, "--"+formatChoice.name); err != nil {
 		return nil, err
 	}
-	options.Format = records.Format(c.String("format"))
+	options.Format, options.Header = records.Format(c.String("format")), headerPolicy(c)
 	p := &pairSource{options: options}
 	if p.input, err = openInput(c.Context, c.String("input"), stdin); err != nil {
 		return nil, err
@@ -80,14 +86,14 @@ func (p *pairSource) openTexts(c *cli.Context, flag string) (*records.Texts, err
 	case "-":
 		return nil, usagef("--%s needs a file, not standard input", flag)
 	}
-	texts, err := p.indexTexts(c.Context, path)
+	texts, err := p.indexTexts(c.Context, path, flag == "queries")
 	if err != nil {
 		return nil, fmt.Errorf("--%s: %w", flag, err)
 	}
 	return texts, nil
 }
 
-func (p *pairSource) indexTexts(ctx context.Context, path string) (*records.Texts, error) {
+func (p *pairSource) indexTexts(ctx context.Context, path string, queries bool) (*records.Texts, error) {
 	in, err := openInput(ctx, path, nil)
 	if err != nil {
 		return nil, err
@@ -108,7 +114,7 @@ func (p *pairSource) indexTexts(ctx context.Context, path string) (*records.Text
 		}
 	}
 	text := io.NewSectionReader(file, 0, size)
-	return records.IndexTexts(path, &interruptible{ctx: ctx, r: text}, text)
+	return records.IndexTexts(path, queries, &interruptible{ctx: ctx, r: text}, text)
 }
 
 // apartFrom refuses an output that is one of the files that are read.
@@ -135,6 +141,9 @@ func (p *pairSource) reader() (*records.Reader, error) {
 	r, err := records.NewReader(p.name, p, p.options)
 	if errors.Is(err, records.ErrNoTexts) {
 		return nil, usagef("%s is a TREC run, which has no texts: give --queries FILE and --documents FILE", p.name)
+	}
+	if errors.Is(err, records.ErrNoColumns) {
+		return nil, usagef("--header: %v; a header row of --queries or --documents does no harm", err)
 	}
 	if err != nil {
 		return nil, err
@@ -173,11 +182,11 @@ func readWindow(r *records.Reader) (window, error) {
 	return w, nil
 }
 
-// pairs are those of the records without an error.
+// pairs are those of the records that have one.
 func (w window) pairs() []engine.Pair {
 	pairs := make([]engine.Pair, 0, len(w))
 	for _, r := range w {
-		if r.Err == nil {
+		if r.Err == nil && !r.Header {
 			pairs = append(pairs, engine.Pair{Query: r.Query, Document: r.Document})
 		}
 	}

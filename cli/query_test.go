@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -10,7 +11,7 @@ func TestQueryFromStandardInput(t *testing.T) {
 	want := rerankJSON(t, "", "--model", model, "--query", "a city", "london", "paris")
 	for _, stdin := range []string{"a city", "a city\n", "a city\r\n", "\uFEFFa city\n"} {
 		got := rerankJSON(t, stdin, "--model", model, "--query", "-", "london", "paris")
-		if got.Query != "a city" || got.Results[0] != want.Results[0] {
+		if got.Query != "a city" || !reflect.DeepEqual(got.Results[0], want.Results[0]) {
 			t.Errorf("%q: query %q, first %+v, want %+v", stdin, got.Query, got.Results[0], want.Results[0])
 		}
 	}

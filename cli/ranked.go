@@ -6,26 +6,47 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-// runTag names the system in a TREC run.
-const runTag = "mlxrank"
+// runTagFlag names the system in a TREC run.
+var runTagFlag = &cli.StringFlag{Name: "run-tag", Value: "mlxrank", DefaultText: "mlxrank", Usage: "put `TAG` into the last column of a TREC run"}
+
+// checkRunTag refuses a tag that a TREC run cannot hold.
+func checkRunTag(tag string) error {
+	if tag == "" || !utf8.ValidString(tag) || strings.ContainsFunc(tag, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+		return usagef("--run-tag %q is not one word", tag)
+	}
+	return nil
+}
+
+// warnDuplicates says which rows a run lacks because others have the same ids.
+func warnDuplicates(log zerolog.Logger, d records.Duplicates) {
+	if d.Count > 0 {
+		log.Warn().Int("left_out", d.Count).Strs("first", d.Examples).Msg("several lines have the same query and document: the best one of each is in the run")
+	}
+}
 
 // ranked makes an output that of a TREC run. The run is made when all is scored,
 // of rows that are written until then. If it cannot, out is returned as it is.
-func ranked(ctx context.Context, out output) (output, error) {
+func ranked(ctx context.Context, out output, tag string, log zerolog.Logger) (output, error) {
 	if p, ok := out.(*partial); ok {
 		compressor := p.compressor
 		p.compressor = &records.Compressor{} // the rows are as they are
-		return &rankedFile{partial: p, ctx: ctx, run: compressor}, nil
+		return &rankedFile{partial: p, ctx: ctx, run: compressor, tag: tag, log: log}, nil
 	}
 	rows, err := records.Scratch("")
 	if err != nil {
 		return out, err
 	}
-	return &rankedStream{stream: out.(*stream), ctx: ctx, rows: rows}, nil
+	return &rankedStream{stream: out.(*stream), ctx: ctx, rows: rows, tag: tag, log: log}, nil
 }
 
 // rankedFile is a TREC run in a file. Its partial output is the rows.
@@ -33,6 +54,8 @@ type rankedFile struct {
 	*partial
 	ctx context.Context
 	run *records.Compressor
+	tag string
+	log zerolog.Logger
 }
 
 func (r *rankedFile) commit() error {
@@ -68,9 +91,11 @@ func (r *rankedFile) rank(path string) (err error) {
 		return err
 	}
 	packed := r.run.Writer(file)
-	if err := records.Rank(packed, &interruptible{ctx: r.ctx, r: r.file}, filepath.Dir(path), runTag); err != nil {
+	duplicates, err := records.Rank(packed, &interruptible{ctx: r.ctx, r: r.file}, filepath.Dir(path), r.tag)
+	if err != nil {
 		return err
 	}
+	warnDuplicates(r.log, duplicates)
 	if err := packed.Close(); err != nil {
 		return err
 	}
@@ -83,6 +108,8 @@ type rankedStream struct {
 	*stream
 	ctx  context.Context
 	rows *os.File
+	tag  string
+	log  zerolog.Logger
 }
 
 func (r *rankedStream) write(lines []byte, _ position, _ tally) error {
@@ -94,9 +121,11 @@ func (r *rankedStream) commit() error {
 	if _, err := r.rows.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	if err := records.Rank(r.Writer, &interruptible{ctx: r.ctx, r: r.rows}, "", runTag); err != nil {
+	duplicates, err := records.Rank(r.Writer, &interruptible{ctx: r.ctx, r: r.rows}, "", r.tag)
+	if err != nil {
 		return r.wrap(err)
 	}
+	warnDuplicates(r.log, duplicates)
 	return r.stream.commit()
 }
 

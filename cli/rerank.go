@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -19,6 +21,8 @@ func rerankCommand(s Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "query", Usage: "rank by how well a document answers `TEXT`, - for one line of standard input (required)"},
 		&cli.StringFlag{Name: "documents", Usage: "read the documents from `FILE`, - for standard input"},
+		documentFormatChoice.flag(),
+		headerFlag(),
 		&cli.IntFlag{Name: "top-n", DefaultText: "all", Usage: "print only the best `N`"},
 		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "print only scores of at least `SCORE`"},
 		longChoice.flag(),
@@ -29,11 +33,18 @@ func rerankCommand(s Streams) *cli.Command {
 		Name:      "rerank",
 		Usage:     "rank documents for a query, best first",
 		UsageText: "mlxrank rerank --query TEXT [flags] DOCUMENT...\nmlxrank rerank --query TEXT --documents FILE [flags]",
-		Description: "Documents are the arguments, or those of a file: its lines, or the items of a JSON\n" +
-			"array. A line that begins with {, or an item, may be a JSON object; its field\n" +
-			"\"document\", or else \"text\", is the document. Blank lines are skipped. The table goes\n" +
-			"to standard output, the facts of the run to standard error; --json prints both as one\n" +
-			"object, in which index counts from 0 and start and end are bytes.\n\n" +
+		Description: "Documents are the arguments, or those of a file, by --format:\n" +
+			"  lines  a document a line\n" +
+			"  jsonl  a JSON object a line; its field \"document\" is the document, or else \"text\",\n" +
+			"         with \"title\" before it\n" +
+			"  json   an array of such objects, or of strings\n" +
+			"  tsv    id<TAB>text, or id<TAB>url<TAB>title<TAB>body\n" +
+			"auto goes by the name of the file and its contents, and refuses a file of which it\n" +
+			"cannot be sure. Blank lines are passed over and counted. " + formatsPage + "\n\n" +
+			"The table goes to standard output, the facts of the run to standard error; --json\n" +
+			"prints both as one object, in which index counts from 0, start and end are bytes, and\n" +
+			"fields are those of the document's object that are not its id or text. An empty\n" +
+			"document is scored like others and marked.\n\n" +
 			"Arguments that all name files are refused, since the names would be ranked and not\n" +
 			"what the files hold.\n\n" +
 			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
@@ -67,12 +78,17 @@ func rerank(c *cli.Context, s Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeEngine(c.Context, e, config.Logger)) }()
-	ranking, err := e.Rerank(c.Context, query, docs.texts, options)
+	if docs.HeaderLike {
+		config.Logger.Warn().Msg(headerWarning)
+	}
+	ranking, err := e.Rerank(c.Context, query, docs.texts(), options)
 	if err != nil {
 		return err
 	}
 	run := newFacts(e.Info())
 	run.add(ranking.Pairs, &ranking.Result)
+	run.Format, run.Basis, run.Fields = string(docs.Format), docs.Basis, docs.Sources()
+	run.Empty, run.Blank = docs.empty(), docs.Blank
 	if c.Bool("json") {
 		return printRankingJSON(s, query, ranking.Items, docs, run)
 	}
@@ -85,8 +101,10 @@ func rerank(c *cli.Context, s Streams) (err error) {
 // rerankOptions checks the flags that choose what is printed.
 func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	var options engine.RerankOptions
-	if err := longChoice.check(c, "--long"); err != nil {
-		return options, err
+	for _, ch := range []choice{longChoice, documentFormatChoice} {
+		if err := ch.check(c, "--"+ch.name); err != nil {
+			return options, err
+		}
 	}
 	if c.IsSet("top-n") && c.Int("top-n") < 1 {
 		return options, usagef("--top-n %d is not a positive number", c.Int("top-n"))
@@ -127,8 +145,12 @@ func rerankDocuments(c *cli.Context, s Streams) (documents, error) {
 		return documents{}, usagef("--query is empty")
 	case c.IsSet("documents") && len(args) > 0:
 		return documents{}, usagef("documents are given both with --documents and as arguments (%q); choose one", args[0])
+	case !utf8.ValidString(c.String("query")):
+		return documents{}, usagef("--query: %v", records.CheckText([]byte(c.String("query"))))
 	case c.IsSet("documents"):
-		return readDocuments(c.Context, c.String("documents"), s.In)
+		return readDocuments(c.Context, c.String("documents"), s.In, records.Format(c.String("format")), headerPolicy(c))
+	case c.IsSet("format"), c.IsSet("header"):
+		return documents{}, usagef("--format and --header are for --documents FILE")
 	case len(args) == 0:
 		return documents{}, usagef("no documents; give them as arguments, or a file with --documents FILE (- for standard input)")
 	}
@@ -142,29 +164,51 @@ func rerankDocuments(c *cli.Context, s Streams) (documents, error) {
 // the best one is shown, and under each document its best sentence if there is
 // one.
 func printRanking(s Streams, items []engine.Ranked, docs documents) error {
-	t := table{header: []string{"rank", "score", docs.kind, "document"}}
+	header, ids := []string{"rank", "score", docs.kind}, docs.hasIDs()
+	if ids {
+		header = append(header, "id")
+	}
+	t := table{header: append(header, "document")}
 	for i, item := range items {
-		text := snippet(docs.texts[item.Index])
-		if w := item.Window; w != nil {
-			text = fmt.Sprintf("[%d/%d] %s", w.Index+1, w.Count, snippet(docs.texts[item.Index][w.Start:w.End]))
+		document := docs.List[item.Index]
+		cells := []string{strconv.Itoa(i + 1), fmt.Sprintf("%.4f", item.Score), strconv.Itoa(document.Place)}
+		if ids {
+			cells = append(cells, display.Truncate(snippet(document.ID), maxIDWidth, "…"))
 		}
-		t.add(strconv.Itoa(i+1), fmt.Sprintf("%.4f", item.Score), strconv.Itoa(docs.places[item.Index]), text)
+		t.add(append(cells, rankedText(item, document.Text))...)
 		if b := item.Best; b != nil {
-			t.note(fmt.Sprintf("%.4f  %s", b.Score, snippet(docs.texts[item.Index][b.Start:b.End])))
+			t.note(fmt.Sprintf("%.4f  %s", b.Score, snippet(document.Text[b.Start:b.End])))
 		}
 	}
 	return t.write(s.Out, widthOf(s.Out))
 }
 
+// maxIDWidth is the width at which the table cuts ids.
+const maxIDWidth = 32
+
+// rankedText is what the table shows of a document.
+func rankedText(item engine.Ranked, text string) string {
+	if engine.IsEmpty(text) {
+		return "(empty)"
+	}
+	if w := item.Window; w != nil {
+		return fmt.Sprintf("[%d/%d] %s", w.Index+1, w.Count, snippet(text[w.Start:w.End]))
+	}
+	return snippet(text)
+}
+
 type rankedJSON struct {
-	Rank     int       `json:"rank"`
-	Index    int       `json:"index"`
-	Line     int       `json:"line,omitempty"`
-	Score    float32   `json:"score"`
-	Logit    float32   `json:"logit"`
-	Window   *partJSON `json:"window,omitempty"`
-	Sentence *partJSON `json:"sentence,omitempty"`
-	Document string    `json:"document"`
+	Rank     int            `json:"rank"`
+	Index    int            `json:"index"`
+	Line     int            `json:"line,omitempty"`
+	ID       string         `json:"id,omitempty"`
+	Score    float32        `json:"score"`
+	Logit    float32        `json:"logit"`
+	Empty    bool           `json:"empty,omitempty"` // the document has nothing to score
+	Window   *partJSON      `json:"window,omitempty"`
+	Sentence *partJSON      `json:"sentence,omitempty"`
+	Document string         `json:"document"`
+	Fields   records.Object `json:"fields,omitempty"`
 }
 
 // partJSON is the window or the sentence of a document that scored best.
@@ -188,13 +232,14 @@ func newPartJSON(p *engine.Part, document string) *partJSON {
 func printRankingJSON(s Streams, query string, items []engine.Ranked, docs documents, run *facts) error {
 	results := make([]rankedJSON, len(items))
 	for i, item := range items {
-		text := docs.texts[item.Index]
+		document := docs.List[item.Index]
+		text := document.Text
 		results[i] = rankedJSON{
-			Rank: i + 1, Index: item.Index, Score: item.Score, Logit: item.Logit, Document: text,
-			Window: newPartJSON(item.Window, text), Sentence: newPartJSON(item.Best, text),
+			Rank: i + 1, Index: item.Index, ID: document.ID, Score: item.Score, Logit: item.Logit, Document: text, Fields: document.Fields,
+			Empty: engine.IsEmpty(text), Window: newPartJSON(item.Window, text), Sentence: newPartJSON(item.Best, text),
 		}
 		if docs.kind == "line" {
-			results[i].Line = docs.places[item.Index]
+			results[i].Line = document.Place
 		}
 	}
 	encoder := json.NewEncoder(s.Out)

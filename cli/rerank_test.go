@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"math"
 	"path/filepath"
@@ -101,8 +103,8 @@ func TestRerankTable(t *testing.T) {
 		if score, err := strconv.ParseFloat(numbers[1], 32); err != nil || math.Abs(score-float64(want.Results[i].Score)) > 0.00006 {
 			t.Errorf("line %q: score is not %v", line, want.Results[i].Score)
 		}
-		if line[column:] != passages[place] {
-			t.Errorf("line %q: not aligned with the header, or not %q", line, passages[place])
+		if want := cmp.Or(passages[place], "(empty)"); line[column:] != want {
+			t.Errorf("line %q: not aligned with the header, or not %q", line, want)
 		}
 	}
 	for _, want := range []string{"model", model, "max length 128", "sigmoid", "device", "float32", "5 (0 truncated)", "real", "start-up", "inference", "tokenization", "queue wait", "other"} {
@@ -114,9 +116,9 @@ func TestRerankTable(t *testing.T) {
 
 func TestRerankSources(t *testing.T) {
 	model := tinyModel(t)
-	text := "\ufeff\nlondon is a city\n\n" + `{"id": 1, "document": "berlin", "text": "not this"}` + "\n" + `{"text": "water\nand history"}` + "\r\n  {not json\n" + strings.Repeat("long ", 50_000)
-	docs := []string{"london is a city", "berlin", "water\nand history", "  {not json", strings.Repeat("long ", 50_000)}
-	lines := []int{2, 4, 5, 6, 7}
+	text := "\ufeff\n" + `  {"text": "london is a city"}` + "\n\n" + `{"id": 1, "document": "berlin", "text": "not this"}` + "\n\ufeff" + `{"text": "water\nand history"}` + "\r\n" + `{"text": "` + strings.Repeat("long ", 50_000) + `"}`
+	docs := []string{"london is a city", "berlin", "water\nand history", strings.Repeat("long ", 50_000)}
+	lines := []int{2, 4, 5, 6}
 	file := writeFile(t, filepath.Join(t.TempDir(), "docs.txt"), text)
 	for _, test := range []struct{ name, stdin, path string }{{"file", "", file}, {"standard input", text, "-"}} {
 		t.Run(test.name, func(t *testing.T) {
@@ -137,8 +139,11 @@ func TestRerankSources(t *testing.T) {
 	t.Run("table names lines", func(t *testing.T) {
 		r := mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
 		header, _, _ := strings.Cut(r.out, "\n")
-		if strings.Join(strings.Fields(header), " ") != "rank score line document" {
+		if strings.Join(strings.Fields(header), " ") != "rank score line id document" {
 			t.Errorf("header %q", header)
+		}
+		if !strings.Contains(r.errOut, "blank     2 lines were passed over") || !strings.Contains(r.errOut, "input     jsonl since its first line is a JSON object, document from document, text\n") {
+			t.Errorf("the summary lacks the blank lines or the format:\n%s", r.errOut)
 		}
 		for _, line := range strings.Split(r.out, "\n") {
 			if width := display.StringWidth(line); width > plainWidth {
@@ -156,7 +161,10 @@ func TestRerankDocumentErrors(t *testing.T) {
 	}{
 		{"empty", "", []string{"no documents"}},
 		{"blank", "\n \n", []string{"no documents"}},
-		{"malformed object", "a\n\n{\"text\": \"b\n", []string{"line 3", "malformed JSON at byte 11", `{"text": "{..."}`}},
+		{"malformed object", "{\"text\": \"a\"}\n\n{\"text\": \"b\n", []string{"line 3", "malformed JSON at byte 11", "--format chooses another"}},
+		{"text and objects", "a\n\n{\"text\": \"b\"}\n", []string{"line 3", "cannot tell the format", "--format lines"}},
+		{"UTF-16", "\xff\xfea\x00\n\x00", []string{"looks like UTF-16", "iconv"}},
+		{"Latin-1", "a\ncaf\xe9\n", []string{"line 2", "not UTF-8", "ISO-8859-1"}},
 		{"neither field", "{\"body\": \"b\"}", []string{"line 1", `"document"`, `"text"`}},
 		{"not a string", "{\"text\": 5}", []string{"line 1", `"text" is not a string: 5`}},
 	} {
@@ -268,7 +276,7 @@ func TestRerankArray(t *testing.T) {
 		}
 	}
 	r := mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
-	if header, _, _ := strings.Cut(r.out, "\n"); strings.Join(strings.Fields(header), " ") != "rank score item document" {
+	if header, _, _ := strings.Cut(r.out, "\n"); strings.Join(strings.Fields(header), " ") != "rank score item id document" {
 		t.Errorf("header %q", header)
 	}
 	bracket := "[1] a footnote\n[two]\n"
@@ -279,7 +287,7 @@ func TestRerankArray(t *testing.T) {
 		`["a", {"text": "b"`:    "item 2",
 		`["a" "b"]`:             "item 2",
 		`["a", 5]`:              "item 2 of the JSON array: neither a string nor an object: 5",
-		`[{"body": "a"}]`:       `neither a field "document" nor a field "text"`,
+		`[{"body": "a"}]`:       `field "document" is missing, and "text" too`,
 		`[]`:                    "no documents",
 		`["a"] more`:            "something follows",
 		`["a", {"text": "\ud8"`: "item 2",
@@ -313,6 +321,94 @@ func TestRerankLongDocuments(t *testing.T) {
 		t.Errorf("want a window and two sentences in\n%s", r.out)
 	}
 	checkFailure(t, run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), exitUsage, "--long", "truncate, window")
+}
+
+// TestRerankKeepsFields gives back what documents have beside their text.
+func TestRerankKeepsFields(t *testing.T) {
+	model := tinyModel(t)
+	text := `{"_id": "a1", "title": "London", "text": "a city", "metadata": {"n": 1.50, "s": "<\u00e9>"}}` + "\n" + `{"text": " "}` + "\n"
+	r := mustRun(t, text, "rerank", "--json", "--model", model, "--query", "city", "--documents", "-")
+	var got struct {
+		Results []struct {
+			ID, Document string
+			Line         int
+			Empty        bool
+			Fields       map[string]json.RawMessage
+		}
+		Run facts
+	}
+	if err := json.Unmarshal([]byte(r.out), &got); err != nil || len(got.Results) != 2 {
+		t.Fatalf("%v:\n%s", err, r.out)
+	}
+	for _, result := range got.Results {
+		switch result.Line {
+		case 1:
+			var metadata bytes.Buffer
+			if err := json.Compact(&metadata, result.Fields["metadata"]); err != nil || metadata.String() != `{"n":1.50,"s":"<\u00e9>"}` {
+				t.Errorf("metadata %s, %v", result.Fields["metadata"], err)
+			}
+			if result.ID != "a1" || result.Document != "London a city" || result.Empty || len(result.Fields) != 2 || string(result.Fields["title"]) != `"London"` {
+				t.Errorf("got %+v", result)
+			}
+		case 2:
+			if result.ID != "" || result.Document != " " || !result.Empty || len(result.Fields) != 0 {
+				t.Errorf("got %+v", result)
+			}
+		}
+	}
+	if got.Run.Empty != 1 || got.Run.Format != "jsonl" || got.Run.Fields != "text, title and text" {
+		t.Errorf("run %+v", got.Run)
+	}
+	table := mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+	for _, want := range []string{"rank   score  line  id  document\n", "  a1  London a city\n", "      (empty)\n"} {
+		if !strings.Contains(table.out, want) {
+			t.Errorf("table lacks %q:\n%s", want, table.out)
+		}
+	}
+	if !strings.Contains(table.errOut, "empty     1 document has no text") {
+		t.Errorf("the summary lacks the empty document:\n%s", table.errOut)
+	}
+}
+
+// TestRerankFormats overrides the guess.
+func TestRerankFormats(t *testing.T) {
+	model := tinyModel(t)
+	for _, test := range []struct {
+		format, text string
+		flags        []string
+		want         []string // documents by line
+	}{
+		{"lines", `{"text": "a"}` + "\nb\n", nil, []string{`{"text": "a"}`, "b"}},
+		{"jsonl", `{"text": "a"}` + "\n" + `"b"`, nil, []string{"a", "b"}},
+		{"json", `["a", {"title": "T", "text": "b"}]`, nil, []string{"a", "T b"}},
+		{"tsv", "1\ta\n2\tb\n", nil, []string{"a", "b"}},
+		{"tsv", "id\ttext\n2\tb\n", []string{"--header"}, []string{"b"}},
+	} {
+		args := append([]string{"--model", model, "--query", "city", "--documents", "-", "--format", test.format}, test.flags...)
+		got := rerankJSON(t, test.text, args...)
+		documents := make([]string, len(test.want))
+		for _, r := range got.Results {
+			if r.Index < len(documents) {
+				documents[r.Index] = r.Document
+			}
+		}
+		if len(got.Results) != len(test.want) || !slices.Equal(documents, test.want) {
+			t.Errorf("%s of %q: got %q, want %q", test.format, test.text, documents, test.want)
+		}
+	}
+	header := "id\ttext\n2\tb\n"
+	args := []string{"rerank", "--model", model, "--query", "q", "--documents", "-", "--format", "tsv"}
+	if r := mustRun(t, header, args...); !strings.Contains(r.errOut, "looks like the names of columns") {
+		t.Errorf("no warning of a header:\n%s", r.errOut)
+	}
+	if r := mustRun(t, header, append(args, "--header=false")...); strings.Contains(r.errOut, "looks like the names of columns") {
+		t.Errorf("a warning against --header=false:\n%s", r.errOut)
+	}
+	checkFailure(t, run(t, "a\n", "rerank", "--query", "q", "--documents", "-", "--header"), exitUsage, "--header", "is lines")
+	checkFailure(t, run(t, "", "rerank", "--query", "q", "--documents", "-", "--format", "csv"), exitUsage, "--format", "auto, lines, jsonl, json, tsv")
+	checkFailure(t, run(t, "", "rerank", "--query", "q", "--format", "lines", "d"), exitUsage, "--format", "--documents FILE")
+	checkFailure(t, run(t, "", "rerank", "--query", "q", "a", "caf\xe9"), exitUsage, "document 2: not UTF-8 (byte 0xE9 at column 4")
+	checkFailure(t, run(t, "", "rerank", "--query", "caf\xe9", "a"), exitUsage, "--query: not UTF-8 (byte 0xE9 at column 4")
 }
 
 func TestRerankThreshold(t *testing.T) {

@@ -18,6 +18,7 @@ func scoreCommand(s Streams) *cli.Command {
 	flags := append(pairFlags(),
 		&cli.StringFlag{Name: "output", Usage: "write the scored pairs to `FILE`, - for standard output (required)"},
 		outputFormatChoice.flag(),
+		runTagFlag,
 		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace the scores that lines have already", DisableDefaultText: true},
 		onErrorChoice.flag(),
 		&cli.BoolFlag{Name: "resume", Usage: "go on where an earlier run of the same command ended", DisableDefaultText: true},
@@ -28,10 +29,12 @@ func scoreCommand(s Streams) *cli.Command {
 		UsageText: "mlxrank score --input FILE --output FILE [flags]",
 		Description: formatsHelp +
 			"The output is the same lines in the same order with a score added: a field \"score\"\n" +
-			"of the object, or a last column. Every other byte of a line is kept. A TREC run\n" +
-			"becomes a TREC run. With --output-format trec, msmarco becomes one too, and jsonl\n" +
-			"whose objects have \"query_id\" and \"document_id\": queries in the order of their ids,\n" +
-			"of each the best documents first.\n\n" +
+			"of the object, or a last column. Every other byte of a line is kept; an object with\n" +
+			"an empty document also gets \"empty\": true. A TREC run becomes a TREC run. With\n" +
+			"--output-format trec, msmarco becomes one too, and jsonl whose objects have\n" +
+			"\"query_id\" and \"document_id\": queries in the order they come in, of each the best\n" +
+			"documents first, each once, with logits as scores, since scores of good documents\n" +
+			"round to the same number.\n\n" +
 			"With --on-error skip, {\"error\": ..., \"line\": ...} stands in the place of a line that\n" +
 			"cannot be scored, or empty columns and, for the score, \"error: line N: ...\"; a TREC\n" +
 			"run leaves it out.\n\n" +
@@ -117,6 +120,8 @@ func checkScoreFlags(c *cli.Context) error {
 	switch {
 	case c.Bool("resume") && c.String("output") == "-":
 		return usagef("--resume needs an output file: nothing is kept of standard output")
+	case checkRunTag(c.String("run-tag")) != nil:
+		return checkRunTag(c.String("run-tag"))
 	case c.String("format") == "tsv" && c.String("output-format") == "trec":
 		return usagef("--output-format trec needs ids, and tsv has none; --format msmarco has qid, pid, query, passage")
 	}

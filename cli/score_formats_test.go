@@ -202,7 +202,8 @@ func TestScoreSkips(t *testing.T) {
 			`^\{"query":"q","document":"d", "score": 0\.\d+\}\n\{"error":"not a JSON object[^\n]*","line":3\}\n\{"error":"[^\n]*bytes[^\n]*","line":4\}\n\{"query":"q","document":"d", "score": 0\.\d+\}\n$`, 2},
 		{"TSV", "q\td\nq\nq\td\n", []string{"--format", "tsv"}, `^q\td\t0\.\d+\n\t\terror: line 2: 1 column, [^\t\n]*\nq\td\t0\.\d+\n$`, 1},
 		{"MS MARCO", "1\t2\tq\td\n1\t2\tq\n", nil, `^1\t2\tq\td\t0\.\d+\n\t\t\t\terror: line 2: 3 columns, [^\t\n]*\n$`, 1},
-		{"MS MARCO to a run", "1\t2\tq\td\n1\t2\tq\n1\t \tq\td\n", []string{"--output-format", "trec"}, `^1 Q0 2 1 0\.\d+ mlxrank\n$`, 2},
+		{"MS MARCO to a run", "1\t2\tq\td\n1\t2\tq\n1\t \tq\td\n", []string{"--output-format", "trec"}, `^1 Q0 2 1 -?\d+\.\d+ mlxrank\n$`, 2},
+		{"not UTF-8", "q\td\nq\tcaf\xe9\nq\ta\x00b\n", []string{"--format", "tsv"}, `^q\td\t0\.\d+\n\t\terror: line 2: not UTF-8 \(byte 0xE9 at column 6; Latin-1\?\)[^\t\n]*\n\t\terror: line 3: NUL byte at column 4[^\t\n]*\n$`, 2},
 		{"all", "{}\n[]\n", nil, `^\{"error":.*,"line":1\}\n\{"error":.*,"line":2\}\n$`, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -240,49 +241,54 @@ func TestScoreNamesLine(t *testing.T) {
 
 const (
 	testRun       = "q2 Q0 d3 1 9 bm25\r\nq1 Q0 d1 1 3 bm25\n\nq2 Q0 d1 2 8 bm25\nq1 Q0 d2 2 2 bm25"
+	testShortRun  = "q2\td3\t1\nq1\td1\t1\nq2\td1\t2\nq1\td2\t2\n"
 	testQueries   = "q1\tcity\nq2\twater\n"
 	testDocuments = "d1\tlondon\nd2\tpage 2 of 3\nd3\triver\n"
 )
 
-// checkRun checks the layout of a TREC run byte by byte, but for the scores.
-func checkRun(t *testing.T, e *engine.Engine, got string, documents map[string][]string, texts map[string]string) {
+// checkRun checks the layout of a TREC run byte by byte, but for the logits:
+// queries as they came, documents by logit.
+func checkRun(t *testing.T, e *engine.Engine, got string, texts map[string]string) {
 	t.Helper()
-	line := regexp.MustCompile(`^(q\d) Q0 (d\d) (\d+) (0\.\d+) mlxrank\n$`)
+	line := regexp.MustCompile(`^(q\d) Q0 (d\d) (\d+) (-?\d+(?:\.\d+)?(?:e-\d+)?) mlxrank\n$`)
 	var pairs []engine.Pair
-	var scores []float32
-	last, place := "", 0
+	var ids []string
+	var logits []float32
 	for text := range strings.Lines(got) {
 		match := line.FindStringSubmatch(text)
 		if match == nil {
 			t.Fatalf("not a line of a run: %q", text)
 		}
-		if match[1] != last {
-			if match[1] < last || place != len(documents[last]) {
-				t.Errorf("query %s behind %d lines of %q", match[1], place, last)
-			}
-			last, place = match[1], 0
-		}
-		place++
-		score, err := strconv.ParseFloat(match[4], 32)
+		logit, err := strconv.ParseFloat(match[4], 32)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if match[3] != strconv.Itoa(place) || place > 1 && float32(score) > scores[len(scores)-1] {
-			t.Errorf("rank %s with score %s is at place %d:\n%s", match[3], match[4], place, got)
+		place := len(logits)%2 + 1
+		if match[3] != strconv.Itoa(place) || place > 1 && float32(logit) > logits[len(logits)-1] {
+			t.Errorf("rank %s with logit %s is at place %d:\n%s", match[3], match[4], place, got)
 		}
-		pairs, scores = append(pairs, engine.Pair{Query: texts[match[1]], Document: texts[match[2]]}), append(scores, float32(score))
+		ids = append(ids, match[1]+match[2])
+		pairs, logits = append(pairs, engine.Pair{Query: texts[match[1]], Document: texts[match[2]]}), append(logits, float32(logit))
 	}
-	if n := len(documents["q1"]) + len(documents["q2"]); len(pairs) != n {
-		t.Errorf("%d lines, want %d", len(pairs), n)
+	want, err := e.Score(t.Context(), pairs)
+	if err != nil || len(pairs) != 4 || ids[0][:2] != "q2" || ids[1][:2] != "q2" {
+		t.Fatalf("%v: queries are not in the order they came in:\n%s", err, got)
 	}
-	checkScores(t, e, pairs, scores)
+	for i := range logits {
+		if !near(logits[i], want.Logits[i]) {
+			t.Errorf("logit %d is %v, want %v", i, logits[i], want.Logits[i])
+		}
+	}
+	slices.Sort(ids)
+	if !slices.Equal(ids, []string{"q1d1", "q1d2", "q2d1", "q2d3"}) {
+		t.Errorf("got %q", ids)
+	}
 }
 
 func TestScoreTREC(t *testing.T) {
 	model := tinyModel(t)
 	e := openEngine(t, model)
 	texts := map[string]string{"q1": "city", "q2": "water", "d1": "london", "d2": "page 2 of 3", "d3": "river"}
-	ranked := map[string][]string{"q1": {"d1", "d2"}, "q2": {"d1", "d3"}}
 	dir := t.TempDir()
 	for _, kind := range []string{"", ".gz", ".zst"} {
 		input := writePacked(t, filepath.Join(dir, "bm25"+kind), testRun)
@@ -290,12 +296,24 @@ func TestScoreTREC(t *testing.T) {
 		documents := writePacked(t, filepath.Join(dir, "documents"+kind), testDocuments)
 		output := filepath.Join(dir, "out"+kind)
 		mustRun(t, "", "score", "--model", model, "--input", input, "--queries", queries, "--documents", documents, "--output", output)
-		checkRun(t, e, readPacked(t, output), ranked, texts)
+		checkRun(t, e, readPacked(t, output), texts)
 		r := mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
 		if r.out != readPacked(t, output) {
 			t.Errorf("on standard output:\n%s", r.out)
 		}
+		short := mustRun(t, testShortRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
+		if short.out != r.out {
+			t.Errorf("of a run as MS MARCO writes it:\n%s", short.out)
+		}
+		tagged := mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-", "--run-tag", "mine")
+		if tagged.out != strings.ReplaceAll(r.out, " mlxrank\n", " mine\n") {
+			t.Errorf("with a tag:\n%s", tagged.out)
+		}
 	}
+	for _, tag := range []string{"", "two words", "a\tb", "\x01"} {
+		checkFailure(t, run(t, "", "score", "--input", "-", "--output", "-", "--run-tag="+tag), exitUsage, "--run-tag", "one word")
+	}
+	checkFailure(t, run(t, pairLines(1), "score", "--model", model, "--input", "-", "--output", "-", "--run-tag", "a"), exitUsage, "--run-tag is for TREC runs", "jsonl")
 	var jsonl, msmarco strings.Builder
 	for _, line := range strings.Fields(strings.ReplaceAll(testRun, " Q0 ", ":")) {
 		if q, d, ok := strings.Cut(line, ":"); ok {
@@ -305,7 +323,7 @@ func TestScoreTREC(t *testing.T) {
 	}
 	for _, text := range []string{jsonl.String(), msmarco.String()} {
 		r := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--output-format", "trec")
-		checkRun(t, e, r.out, ranked, texts)
+		checkRun(t, e, r.out, texts)
 	}
 }
 
@@ -335,6 +353,14 @@ func TestScoreBadFormats(t *testing.T) {
 		{"no such format", "", []string{"--format", "csv"}, exitUsage, []string{`--format "csv"`, "auto, jsonl, tsv, msmarco, trec"}},
 		{"no such output format", "", []string{"--output-format", "csv"}, exitUsage, []string{`--output-format "csv"`, "same, trec"}},
 		{"no such action", "", []string{"--on-error", "warn"}, exitUsage, []string{`--on-error "warn"`, "fail, skip"}},
+		{"Parquet", "PAR1\x15\x04\x15\x1e\x15", []string{"--on-error", "skip"}, exitFailure, []string{"looks like a Parquet file"}},
+		{"UTF-16 with --format", "\xff\xfea\x00\t\x00b\x00\n\x00", []string{"--format", "tsv"}, exitFailure, []string{"looks like UTF-16"}},
+		{"Parquet as documents", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "parquet"), "PAR1\x15\x04\x15\x1e\x15")}, exitFailure, []string{"--documents: ", "looks like a Parquet file"}},
+		{"Latin-1 as documents", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "latin"), testDocuments[:10]+"d2\tcaf\xe9\nd3\tx\n")}, exitFailure, []string{"line 5: ", dir + "/latin: line 2: not UTF-8"}},
+		{"an id twice", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "twice"), testDocuments+"d2\tother\n")}, exitFailure, []string{"line 5: ", `"d2" has different texts in lines 2 and 4 of ` + dir + "/twice"}},
+		{"qrels", "1\t0\td1\t1\n", nil, exitFailure, []string{"looks like TREC qrels"}},
+		{"run of MS MARCO without texts", testShortRun, nil, exitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
+		{"header of JSONL", pairLines(1), []string{"--header"}, exitUsage, []string{"--header", "is jsonl"}},
 		{"broken gzip", "\x1f\x8b\x08\x00garbage", nil, exitFailure, []string{"the gzip data is cut short"}},
 		{"broken zstd", "\x28\xb5\x2f\xfdgarbage garbage", nil, exitFailure, []string{"the zstd data is"}},
 	} {
@@ -392,4 +418,94 @@ func TestScoreOntoInput(t *testing.T) {
 	checkFailure(t, run(t, "", "score", "--input", "-", "--queries", texts, "--documents", texts, "--output", texts), exitUsage, texts, "name another")
 	partial := writeFile(t, filepath.Join(dir, "out"+partialSuffix), pairLines(1))
 	checkFailure(t, run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), exitUsage, partial, "name another")
+}
+
+// TestScoreDuplicates has each pair of a run once, and says so.
+func TestScoreDuplicates(t *testing.T) {
+	model, dir := tinyModel(t), t.TempDir()
+	args := []string{"score", "--model", model, "--queries", writeFile(t, filepath.Join(dir, "queries"), testQueries),
+		"--documents", writeFile(t, filepath.Join(dir, "documents"), testDocuments+"d1\tlondon\r\n"), "--input", "-", "--output"}
+	want := mustRun(t, testRun, append(args, "-")...)
+	if strings.Contains(want.errOut, "left_out") {
+		t.Errorf("a warning without duplicates:\n%s", want.errOut)
+	}
+	output := filepath.Join(dir, "out")
+	for _, to := range []string{"-", output} {
+		r := mustRun(t, testRun+"\nq1 Q0 d1 3 1 bm25\n", append(args, to)...)
+		if to == output {
+			r.out = readPacked(t, output)
+		}
+		if r.out != want.out {
+			t.Errorf("to %s: got\n%s\nwant\n%s", to, r.out, want.out)
+		}
+		for _, word := range []string{"left_out=1", "query q1, document d1: line 6 left out for line 2"} {
+			if !strings.Contains(r.errOut, word) {
+				t.Errorf("to %s: the log lacks %q:\n%s", to, word, r.errOut)
+			}
+		}
+	}
+}
+
+// TestScoreBEIR scores a run with the texts of a BEIR collection, titles and
+// all.
+func TestScoreBEIR(t *testing.T) {
+	model, dir := tinyModel(t), t.TempDir()
+	e := openEngine(t, model)
+	queries := writeFile(t, filepath.Join(dir, "queries.jsonl"), `{"_id": "q1", "text": "city", "metadata": {}}`+"\n"+`{"_id": "q2", "text": "water"}`)
+	corpus := writeFile(t, filepath.Join(dir, "corpus.jsonl"), `{"_id": "d1", "title": "england", "text": "london"}`+"\n"+`{"_id": "d2", "title": "", "text": "page 2 of 3"}`+"\n"+`{"_id": "d3", "text": "river"}`)
+	documents := writeFile(t, filepath.Join(dir, "docs.tsv"), "d1\thttp://a\tengland\tlondon\nd2\thttp://b\t\tpage 2 of 3\nd3\thttp://c\t\triver\n")
+	texts := map[string]string{"q1": "city", "q2": "water", "d1": "england london", "d2": "page 2 of 3", "d3": "river"}
+	for path, source := range map[string]string{corpus: "text, title and text", documents: "title and body"} {
+		r := mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", path, "--output", "-")
+		checkRun(t, e, r.out, texts)
+		if !strings.Contains(r.errOut, "input     trec, document from "+source+"\n") {
+			t.Errorf("the summary does not say what documents are made of:\n%s", r.errOut)
+		}
+	}
+}
+
+// TestScoreText takes "text" and "title" as rerank does, and marks empty
+// documents.
+func TestScoreText(t *testing.T) {
+	model := tinyModel(t)
+	e := openEngine(t, model)
+	text := `{"query":"city","text":"london"}` + "\n" + `{"query":"city","title":"england","text":"london"}` + "\n\n" + `{"query":"city","document":"\t"}` + "\n"
+	r := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-")
+	lines := strings.SplitAfter(strings.ReplaceAll(r.out, `, "empty": true}`, "}"), "\n")
+	_, scores := takeScores(t, strings.Join(lines, ""), `, "score": `)
+	checkScores(t, e, []engine.Pair{{Query: "city", Document: "london"}, {Query: "city", Document: "england london"}, {Query: "city", Document: "\t"}}, scores)
+	if strings.Count(r.out, `"empty"`) != 1 || !strings.HasSuffix(r.out, `, "empty": true}`+"\n") {
+		t.Errorf("got\n%s", r.out)
+	}
+	for _, want := range []string{"empty     1 document has no text", "blank     1 line was passed over", "input     jsonl, document from document, text, title and text"} {
+		if !strings.Contains(r.errOut, want) {
+			t.Errorf("the summary lacks %q:\n%s", want, r.errOut)
+		}
+	}
+}
+
+// TestScoreHeader skips a header, or warns of it.
+func TestScoreHeader(t *testing.T) {
+	model := tinyModel(t)
+	for header, pair := range map[string]string{"query\tdocument": "q\td", "qid\tpid\tquery\tpassage": "1\t2\tq\td"} {
+		text := header + "\r\n" + pair + "\n"
+		args := []string{"score", "--model", model, "--input", "-", "--output", "-"}
+		plain := mustRun(t, pair+"\n", args...)
+		r := mustRun(t, text, append(args, "--header")...)
+		if r.out != header+"\tscore\r\n"+plain.out || strings.Contains(r.errOut, "looks like") || !strings.Contains(r.errOut, "pairs     1 ") {
+			t.Errorf("with --header: %q\n%s", r.out, r.errOut)
+		}
+		r = mustRun(t, text, args...)
+		if !strings.HasSuffix(r.out, "\n"+plain.out) || strings.Count(r.errOut, "looks like the names of columns") != 1 {
+			t.Errorf("without --header: %q\n%s", r.out, r.errOut)
+		}
+		r = mustRun(t, text, append(args, "--header=false")...)
+		if strings.Contains(r.errOut, "looks like") || strings.Count(r.out, "\n") != 2 {
+			t.Errorf("with --header=false: %q\n%s", r.out, r.errOut)
+		}
+		tokens := mustRun(t, text, "tokenize", "--model", model, "--input", "-", "--header")
+		if strings.Count(tokens.out, "\n") != 1 {
+			t.Errorf("tokenize --header: %q", tokens.out)
+		}
+	}
 }

@@ -59,6 +59,8 @@ func TestScoreResumes(t *testing.T) {
 		{"with lines skipped", strings.ReplaceAll(lines, `"query":"data"`, `"q":"data"`), "out", []string{"--on-error", "skip"}},
 		{"all skipped", strings.ReplaceAll(lines, `"query"`, `"q"`), "out", []string{"--on-error", "skip"}},
 		{"MS MARCO", msmarcoLines(3*windowRecords + 5), "out", nil},
+		{"with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*windowRecords+4), "out", []string{"--header"}},
+		{"to a run with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*windowRecords+4), "out", []string{"--header", "--output-format", "trec", "--run-tag", "mine"}},
 		{"to a run", msmarcoLines(3*windowRecords + 5), "out", []string{"--output-format", "trec"}},
 		{"to a packed run", msmarcoLines(3*windowRecords + 5), "out.gz", []string{"--output-format", "trec"}},
 	} {
@@ -117,6 +119,7 @@ func TestScoreResumeRefused(t *testing.T) {
 		{name: "activation", flags: []string{"--activation", "raw"}, words: []string{"activation was sigmoid and is raw"}},
 		{name: "maximum length", flags: []string{"--max-length", "5"}, words: []string{"maximum length was 128 and is 5"}},
 		{name: "overwriting", flags: []string{"--overwrite-score"}, words: []string{"--overwrite-score was false and is true"}},
+		{name: "run tag", flags: []string{"--output-format", "trec", "--run-tag", "mine"}, words: []string{"--run-tag was mlxrank and is mine"}},
 		{name: "model touched", edit: func(t *testing.T, model string) {
 			if err := os.Chtimes(filepath.Join(model, "model.safetensors"), touched, touched); err != nil {
 				t.Fatal(err)

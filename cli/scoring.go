@@ -74,12 +74,17 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 	if s.reader, err = s.pairs.reader(); err != nil {
 		return err
 	}
+	if s.reader.HeaderLike {
+		s.log.Warn().Msg(headerWarning)
+	}
 	s.layout = s.reader.Layout()
 	if s.reader.Format == records.TREC || s.pairs.options.IDs {
 		s.layout = records.Scored{}
-		if s.out, err = ranked(c.Context, s.out); err != nil {
+		if s.out, err = ranked(c.Context, s.out, c.String("run-tag"), s.log); err != nil {
 			return err
 		}
+	} else if c.IsSet("run-tag") {
+		return usagef("--run-tag is for TREC runs, and the output is %s", s.reader.Format)
 	}
 	settings, err := s.settings(c)
 	if err != nil {
@@ -148,7 +153,7 @@ func (s *scoring) scoreWindow(ctx context.Context, w window) ([]byte, error) {
 		return nil, err
 	}
 	s.facts.add(len(result.Scores), result)
-	return s.render(w, result.Scores)
+	return s.render(w, result)
 }
 
 // blame finds the records of a window that cannot be tokenised, and whether
@@ -157,7 +162,7 @@ func (s *scoring) blame(ctx context.Context, w window) bool {
 	found := false
 	for i := range w {
 		r := &w[i]
-		if r.Err != nil {
+		if r.Err != nil || r.Header {
 			continue
 		}
 		_, err := s.engine.Tokenize(ctx, []engine.Pair{{Query: r.Query, Document: r.Document}})
@@ -168,19 +173,27 @@ func (s *scoring) blame(ctx context.Context, w window) bool {
 	return found
 }
 
-func (s *scoring) render(w window, scores []float32) ([]byte, error) {
+func (s *scoring) render(w window, result *engine.Result) ([]byte, error) {
 	var lines []byte
 	var err error
+	next := 0 // in the result
 	for i := range w {
 		r := &w[i]
 		s.done.Records++
-		if r.Err != nil {
+		switch {
+		case r.Err != nil:
 			s.done.Skipped++
 			s.log.Info().Int("line", r.Line).Err(r.Err).Msg("skipped")
 			lines, err = s.layout.AppendFailed(lines, r)
-		} else {
-			lines, err = s.layout.AppendScored(lines, r, scores[0])
-			scores = scores[1:]
+		case r.Header:
+			lines = s.layout.AppendHeader(lines, r)
+		default:
+			v := records.Value{Score: result.Scores[next], Logit: result.Logits[next], Empty: engine.IsEmpty(r.Document)}
+			if v.Empty {
+				s.facts.Empty++
+			}
+			lines, err = s.layout.AppendScored(lines, r, v)
+			next++
 		}
 		if err != nil {
 			return nil, s.reader.Errorf(r, "%w", err)
@@ -195,6 +208,7 @@ func (s *scoring) report() error {
 		s.log.Warn().Int("skipped", n).Msg("lines could not be scored; --log-level info says which and why")
 	}
 	s.facts.Skipped, s.facts.Resumed = s.done.Skipped, s.resumed.Records
+	s.facts.Format, s.facts.Fields, s.facts.Blank = string(s.reader.Format), s.reader.Sources(), s.reader.Blank
 	return s.facts.write(s.terminal)
 }
 

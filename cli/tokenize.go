@@ -54,6 +54,9 @@ func tokenize(c *cli.Context, s Streams) (err error) {
 	if err != nil {
 		return err
 	}
+	if r.HeaderLike {
+		config.Logger.Warn().Msg(headerWarning)
+	}
 	out := bufio.NewWriter(s.Out)
 	for encoder := json.NewEncoder(out); ; {
 		w, err := readWindow(r)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -21,10 +22,10 @@ type columns struct {
 	score ScorePolicy
 }
 
-func (columns) blank(line []byte) bool { return len(bytes.TrimSuffix(line, []byte("\r"))) == 0 }
+func (columns) blank(line []byte) bool { return len(trimEnd(line)) == 0 }
 
 func (c columns) parse(r *Record) error {
-	line := bytes.TrimSuffix(r.Text, []byte("\r"))
+	line := trimEnd(r.Text)
 	n := bytes.Count(line, []byte("\t")) + 1
 	if n == len(c.names)+1 && c.score != RefuseScore {
 		last := line[bytes.LastIndexByte(line, '\t')+1:]
@@ -43,7 +44,7 @@ func (c columns) parse(r *Record) error {
 	if len(c.names) == 4 {
 		r.QueryID, r.DocumentID, texts = texts[0], texts[1], texts[2:]
 	}
-	r.Query, r.Document = texts[0], texts[1]
+	r.Query, r.Document, r.Source = texts[0], texts[1], c.names[len(c.names)-1]
 	return nil
 }
 
@@ -51,22 +52,60 @@ func (c columns) count(n int) string {
 	return fmt.Sprintf("%s, where %d are needed (%s)", plural(n, "column"), len(c.names), strings.Join(c.names, ", "))
 }
 
-func (c columns) AppendScored(dst []byte, r *Record, score float32) ([]byte, error) {
-	value, err := json.Marshal(score)
+// AppendHeader appends the names of the columns with that of the score.
+func (c columns) AppendHeader(dst []byte, r *Record) []byte {
+	return c.appendColumn(dst, r, []byte("score"))
+}
+
+func (c columns) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
+	value, err := json.Marshal(v.Score)
 	if err != nil {
 		return nil, err
 	}
-	line, ended := bytes.CutSuffix(r.Text, []byte("\r"))
+	return c.appendColumn(dst, r, value), nil
+}
+
+// appendColumn appends a line with a last column, in place of a score that is
+// there already.
+func (c columns) appendColumn(dst []byte, r *Record, value []byte) []byte {
+	line := trimEnd(r.Text)
+	end := r.Text[len(line):]
 	if bytes.Count(line, []byte("\t")) == len(c.names) { // there is a score
 		line = line[:bytes.LastIndexByte(line, '\t')]
 	}
 	dst = append(dst, line...)
 	dst = append(dst, '\t')
 	dst = append(dst, value...)
-	if ended {
-		dst = append(dst, '\r')
+	dst = append(dst, end...)
+	return append(dst, '\n')
+}
+
+// checkHeader refuses a row of names that has more or fewer columns than pairs.
+func (c columns) checkHeader(line []byte) error {
+	n := bytes.Count(trimEnd(line), []byte("\t")) + 1
+	if n != len(c.names) && n != len(c.names)+1 {
+		return fmt.Errorf("the header row has %s", c.count(n))
 	}
-	return append(dst, '\n'), nil
+	return nil
+}
+
+// headerNames are the names that people give to columns of pairs and of texts.
+var headerNames = []string{
+	"query", "document", "passage", "text", "title", "body", "url", "contents", "content", "question", "answer",
+	"sentence", "sentence1", "sentence2", "sentence_1", "sentence_2", "text1", "text2", "text_1", "text_2",
+	"id", "_id", "qid", "pid", "did", "docid", "doc", "query_id", "query-id", "queryid", "doc_id", "document_id",
+	"documentid", "passage_id", "corpus-id", "corpus_id", "docno", "rank", "score", "label", "relevance",
+}
+
+// isHeader reports whether a row looks like the names of columns: each is a
+// usual one.
+func isHeader(line []byte) bool {
+	for name := range strings.SplitSeq(string(trimEnd(line)), "\t") {
+		if !slices.Contains(headerNames, strings.ToLower(strings.Trim(name, " \"#"))) {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendFailed leaves the columns empty and says in place of the score what is

@@ -60,7 +60,7 @@ func (d *decompressor) open() error {
 	switch {
 	case isGzip(magic):
 		d.kind = "gzip"
-		d.text, err = gzip.NewReader(raw)
+		d.text, err = newMembers(raw)
 	case isZstd(magic):
 		d.kind = "zstd"
 		d.text, err = zstd.NewReader(raw, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
@@ -70,6 +70,58 @@ func (d *decompressor) open() error {
 	if err != nil {
 		d.text = failed{d.explain(err)}
 	}
+	return nil
+}
+
+// members reads the members of a gzip file one after another. As in gzip and
+// Python, zeros behind a member are padding, which tapes and block devices leave.
+type members struct {
+	raw    *bufio.Reader
+	member *gzip.Reader
+}
+
+func newMembers(raw *bufio.Reader) (*members, error) {
+	member, err := gzip.NewReader(raw)
+	if err != nil {
+		return nil, err
+	}
+	member.Multistream(false)
+	return &members{raw, member}, nil
+}
+
+func (m *members) Read(p []byte) (int, error) {
+	for {
+		n, err := m.member.Read(p)
+		if !errors.Is(err, io.EOF) {
+			return n, err
+		}
+		if n > 0 {
+			return n, nil
+		}
+		if err := m.next(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// next goes to the member behind the padding, or returns io.EOF.
+func (m *members) next() error {
+	for {
+		b, err := m.raw.ReadByte()
+		if err != nil {
+			return err
+		}
+		if b != 0 {
+			break
+		}
+	}
+	if err := m.raw.UnreadByte(); err != nil {
+		return err
+	}
+	if err := m.member.Reset(m.raw); err != nil {
+		return err
+	}
+	m.member.Multistream(false)
 	return nil
 }
 

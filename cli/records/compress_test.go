@@ -157,3 +157,25 @@ func TestSkippableFrameIsZstd(t *testing.T) {
 		t.Errorf("got %q, %v", got, err)
 	}
 }
+
+// TestGzipMembers reads joined gzip files and the zeros behind them, as gzip and
+// Python do.
+func TestGzipMembers(t *testing.T) {
+	a, b, zeros := string(compress(t, "f.gz", "a\n", "b\n")), string(compress(t, "f.gz", "c\n")), strings.Repeat("\x00", 100_000)
+	for file, want := range map[string]string{
+		a + zeros:              "a\nb\n",
+		a + b:                  "a\nb\nc\n",
+		a + zeros + b + "\x00": "a\nb\nc\n",
+		string(compress(t, "f.gz", "")) + zeros + b: "c\n",
+	} {
+		got, err := io.ReadAll(Decompress(iotest.OneByteReader(strings.NewReader(file))))
+		if err != nil || string(got) != want {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	for _, file := range []string{a + zeros + "x", a + zeros + strings.Repeat("x", 100)} {
+		if _, err := io.ReadAll(Decompress(strings.NewReader(file))); err == nil || !strings.Contains(err.Error(), "the gzip data is") {
+			t.Errorf("garbage behind zeros: %v", err)
+		}
+	}
+}

@@ -2,59 +2,110 @@ package records
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// A Format says how pairs stand on the lines of a file.
+// A Format says how pairs or documents stand in a file.
 type Format string
 
 // The formats. TREC names texts by their ids, all others hold them.
 const (
 	Auto    Format = "auto"    // by the name of the file and its first line
 	JSONL   Format = "jsonl"   // {"query": "...", "document": "...", ...}
-	TSV     Format = "tsv"     // query, document
+	TSV     Format = "tsv"     // query, document; of documents: id, text or id, url, title, body
 	MSMARCO Format = "msmarco" // qid, pid, query, passage
-	TREC    Format = "trec"    // qid Q0 docid rank score tag
+	TREC    Format = "trec"    // qid Q0 docid rank score tag, or qid pid rank
+	LinesOf Format = "lines"   // of documents: one a line
+	JSON    Format = "json"    // of documents: an array
 )
 
-// detect tells the format of a file by its name and its first line, which is
-// empty only if the file is. One column may be a score if scored.
-func detect(name string, line []byte, scored bool) (Format, error) {
-	line = bytes.TrimSuffix(line, []byte("\r"))
+// extension is the end of a file's name that says its format.
+func extension(name string) string {
 	base := strings.ToLower(filepath.Base(name))
-	ext := filepath.Ext(strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), ".zst"))
+	return filepath.Ext(strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), ".zst"))
+}
+
+// detect finds the format of a file of pairs by its name and its first line,
+// which is empty only if the file is; whole is false if the line goes on.
+func detect(name string, line []byte, whole bool, o Options) (Format, error) {
+	ext := extension(name)
 	switch {
 	case ext == ".jsonl", ext == ".ndjson", len(line) == 0:
 		return JSONL, nil
 	case ext == ".trec", ext == ".run":
 		return TREC, nil
-	case ext != ".tsv" && bytes.HasPrefix(bytes.TrimSpace(line), []byte("{")):
-		return JSONL, nil
-	case ext != ".tsv" && isRun(line):
-		return TREC, nil
 	}
 	n := bytes.Count(line, []byte("\t")) + 1
-	hint := ""
-	for _, format := range []Format{TSV, MSMARCO} {
-		switch want := len(columnsOf[format]); {
-		case n == want, n == want+1 && scored:
-			return format, nil
-		case n == want+1:
-			hint = "; if the last is a score, give --overwrite-score"
+	byColumns, hint := formatOfColumns(n, o.Score != RefuseScore)
+	trimmed := bytes.TrimSpace(line)
+	switch {
+	case ext == ".tsv":
+	case bytes.HasPrefix(trimmed, []byte("{")):
+		if byColumns != "" && whole && !json.Valid(line) {
+			return byColumns, nil // text that begins with a brace
 		}
+		return JSONL, nil
+	case bytes.HasPrefix(trimmed, []byte("[")) && byColumns == "":
+		hint = "; of a JSON array, print one object a line, for example with jq -c '.[]'"
+	case isRun(line):
+		return TREC, nil
+	case isShortRun(line) && o.Queries != nil:
+		return TREC, nil
+	case isShortRun(line):
+		hint += "; a run (qid pid rank) needs --queries and --documents"
+	case isQrels(line):
+		return "", fmt.Errorf("%s: the first line, %q, looks like TREC qrels, which are judgements and not pairs; give --format if it is a pair", name, Abridge(line))
+	}
+	if byColumns != "" {
+		return byColumns, nil
 	}
 	return "", fmt.Errorf("%s: cannot tell the format: the first line has %s and begins with %q; "+
 		"give --format jsonl (objects), tsv (query, document), msmarco (qid, pid, query, passage) or trec (a run)%s",
 		name, plural(n, "column"), Abridge(line), hint)
 }
 
+// formatOfColumns is the format that has n columns, of which one may be a score
+// if scored.
+func formatOfColumns(n int, scored bool) (_ Format, hint string) {
+	for _, format := range []Format{TSV, MSMARCO} {
+		switch want := len(columnsOf[format]); {
+		case n == want, n == want+1 && scored:
+			return format, ""
+		case n == want+1:
+			hint = "; if the last is a score, give --overwrite-score"
+		}
+	}
+	return "", hint
+}
+
+var qZero = []string{"Q0", "q0", "0"}
+
 // isRun reports whether a line is one of a TREC run.
 func isRun(line []byte) bool {
 	fields := bytes.Fields(line)
-	return len(fields) == len(runColumns) && slices.Contains([]string{"Q0", "q0", "0"}, string(fields[1]))
+	return len(fields) == len(runColumns) && slices.Contains(qZero, string(fields[1]))
+}
+
+// isShortRun reports whether a line is one of a run as MS MARCO writes it.
+func isShortRun(line []byte) bool {
+	fields := bytes.Fields(line)
+	return len(fields) == len(shortRunColumns) && isInteger(fields[2])
+}
+
+// isQrels reports whether a line is one of TREC qrels: qid 0 docid relevance.
+func isQrels(line []byte) bool {
+	fields := bytes.Fields(line)
+	return len(fields) == 4 && slices.Contains(qZero, string(fields[1])) && isInteger(fields[3])
+}
+
+func isInteger(field []byte) bool {
+	_, err := strconv.Atoi(string(field))
+	return err == nil
 }
 
 func plural(n int, noun string) string {

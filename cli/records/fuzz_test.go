@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // FuzzJSONL: whatever the bytes, records or errors; and what is written of them
@@ -21,7 +23,7 @@ func FuzzJSONL(f *testing.F) {
 				if score == RefuseScore {
 					checkPassThrough(t, record.Text)
 				}
-				line, err := jsonl{score: score}.AppendScored(nil, &record, -4.25)
+				line, err := jsonl{score: score}.AppendScored(nil, &record, Value{Score: -4.25})
 				var object map[string]json.RawMessage
 				if err := errors.Join(err, json.Unmarshal(line, &object)); err != nil || string(object["score"]) != "-4.25" {
 					t.Errorf("%q becomes %q: %v", record.Text, line, err)
@@ -46,7 +48,7 @@ func fuzzColumns(f *testing.F, format Format) {
 					continue
 				}
 				layout := columns{names: columnsOf[format], score: score}
-				line, err := layout.AppendScored(nil, &record, -4.25)
+				line, err := layout.AppendScored(nil, &record, Value{Score: -4.25})
 				text, end, ok := strings.Cut(string(line), "\t-4.25")
 				if err != nil || !ok || !strings.HasPrefix(string(record.Text), text) || strings.Count(text, "\t") != len(layout.names)-1 {
 					t.Errorf("%q becomes %q: %v", record.Text, line, err)
@@ -65,29 +67,29 @@ func fuzzColumns(f *testing.F, format Format) {
 func FuzzTREC(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, run, file []byte) {
-		texts, err := IndexTexts("texts.tsv", bytes.NewReader(file), bytes.NewReader(file))
+		texts, err := IndexTexts("texts", false, bytes.NewReader(file), bytes.NewReader(file))
 		if err != nil {
 			return
 		}
 		options := Options{Format: TREC, IDs: true, Queries: texts, Documents: texts}
 		var rows []byte
-		n := 0
+		ids := make(map[[2]string]bool)
 		for _, record := range checkReader(t, run, options) {
 			if record.Err != nil {
 				continue
 			}
-			n++
-			if rows, err = (Scored{}).AppendScored(rows, &record, float32(n%3)); err != nil {
+			ids[[2]string{record.QueryID, record.DocumentID}] = true
+			if rows, err = (Scored{}).AppendScored(rows, &record, Value{Logit: float32(len(rows) % 3)}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		var ranked bytes.Buffer
-		if err := Rank(&ranked, bytes.NewReader(rows), dir, "tag"); err != nil {
+		if _, err := Rank(&ranked, bytes.NewReader(rows), dir, "tag"); err != nil {
 			t.Fatalf("rows %q: %v", rows, err)
 		}
 		_, again, err := readAll("run", ranked.String(), options)
-		if err != nil || len(again) != n {
-			t.Errorf("%d rows became %d lines, %v:\n%s", n, len(again), err, &ranked)
+		if err != nil || len(again) != len(ids) {
+			t.Errorf("%d pairs became %d lines, %v:\n%s", len(ids), len(again), err, &ranked)
 		}
 		for _, record := range again {
 			if record.Err != nil {
@@ -95,6 +97,51 @@ func FuzzTREC(f *testing.F) {
 			}
 		}
 	})
+}
+
+// FuzzDocuments: whatever the bytes and the format, documents of valid text with
+// places in order, or a short error; and a guess reads as its format does.
+func FuzzDocuments(f *testing.F) {
+	for _, seed := range []string{
+		"a\n\nb\r\n", `{"_id":"1","title":"T","text":"t","x":[1]}` + "\n", `["a",{"text":"b"}]`, "id\ttext\n1\ta\n", "1\tu\tt\tb\n",
+		"{\n \"text\": \"a\"\n}\n", "a\n{\"text\":\"b\"}\n", "\xff\xfea\x00\n\x00", "a\x00\n\x00", "%PDF-1.4\n", "a\rb", "[1] a\n", "\ufeff[\"\"]", "{a}\n", "\"a\"\n",
+	} {
+		f.Add([]byte(seed), "f")
+		f.Add([]byte(seed), "f.tsv")
+		f.Add([]byte(seed), "f.jsonl.gz")
+	}
+	f.Fuzz(func(t *testing.T, data []byte, name string) {
+		guessed := checkDocuments(t, data, name, Auto)
+		for _, format := range []Format{LinesOf, JSONL, JSON, TSV} {
+			d := checkDocuments(t, data, name, format)
+			if guessed == nil || guessed.Format != format {
+				continue
+			}
+			if d == nil || !reflect.DeepEqual(d.List, guessed.List) {
+				t.Errorf("%q guessed as %s is other documents", data, format)
+			}
+		}
+	})
+}
+
+// checkDocuments reads data and returns the documents, or nil.
+func checkDocuments(t *testing.T, data []byte, name string, format Format) *Documents {
+	t.Helper()
+	d, err := ReadDocuments(name, bytes.NewReader(data), format, GuessHeader)
+	if err != nil {
+		if len(err.Error()) > 1000+len(name)*2 {
+			t.Errorf("error of %d bytes", len(err.Error()))
+		}
+		return nil
+	}
+	place := 0
+	for _, document := range d.List {
+		if document.Place <= place || !utf8.ValidString(document.Text) {
+			t.Errorf("%s: document %+v behind place %d", format, document, place)
+		}
+		place = document.Place
+	}
+	return d
 }
 
 // checkReader reads data and returns the records. It checks that every record is
@@ -108,8 +155,11 @@ func checkReader(t *testing.T, data []byte, o Options) []Record {
 		t.Errorf("error of %d bytes", len(err.Error()))
 	}
 	r, all, err := readAll("f", string(data), o)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil { // not text
+		if len(err.Error()) > 700 {
+			t.Errorf("error of %d bytes", len(err.Error()))
+		}
+		return nil
 	}
 	if at := r.Position().Offset; at != int64(len(data)) {
 		t.Fatalf("the end is at %d of %d", at, len(data))
@@ -117,7 +167,7 @@ func checkReader(t *testing.T, data []byte, o Options) []Record {
 	for i := range all {
 		var line []byte
 		if all[i].Err == nil {
-			line, err = r.Layout().AppendScored(nil, &all[i], 1)
+			line, err = r.Layout().AppendScored(nil, &all[i], Value{Score: 1})
 		} else {
 			line, err = r.Layout().AppendFailed(nil, &all[i])
 		}

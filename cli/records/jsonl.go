@@ -26,7 +26,7 @@ func (j jsonl) parse(r *Record) error {
 	if r.Query, err = object.Text("query"); err != nil {
 		return err
 	}
-	if r.Document, err = object.Text("document"); err != nil || !j.ids {
+	if r.Document, r.Source, err = object.documentText(); err != nil || !j.ids {
 		return err
 	}
 	if r.QueryID, err = object.id("query_id"); err != nil {
@@ -36,22 +36,30 @@ func (j jsonl) parse(r *Record) error {
 	return err
 }
 
-func (j jsonl) AppendScored(dst []byte, r *Record, score float32) ([]byte, error) {
-	value, err := json.Marshal(score)
+// AppendHeader appends nothing: objects have no header.
+func (jsonl) AppendHeader(dst []byte, _ *Record) []byte { return dst }
+
+func (j jsonl) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
+	value, err := json.Marshal(v.Score)
 	if err != nil {
 		return nil, err
 	}
-	if j.score == ReplaceScore {
-		object, err := ParseObject(r.Text)
-		if err != nil {
+	object, err := ParseObject(r.Text)
+	if err != nil {
+		return nil, err
+	}
+	line, more := r.Text, ""
+	if _, ok := object["score"]; ok && j.score == ReplaceScore {
+		if line, err = replaceScore(nil, r.Text, value); err != nil {
 			return nil, err
 		}
-		if _, ok := object["score"]; ok {
-			dst, err = replaceScore(dst, r.Text, value)
-			return append(dst, '\n'), err
-		}
+	} else {
+		more = fmt.Sprintf(`, "score": %s`, value)
 	}
-	return append(appendScore(dst, r.Text, value), '\n'), nil
+	if _, ok := object["empty"]; !ok && v.Empty {
+		more += `, "empty": true`
+	}
+	return append(appendFields(dst, line, more), '\n'), nil
 }
 
 func (jsonl) AppendFailed(dst []byte, r *Record) ([]byte, error) {

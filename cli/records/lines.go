@@ -14,15 +14,16 @@ import (
 // can be scored; what has such lines is not line-oriented.
 const maxLine = 64 << 20
 
-// UTF8BOM is the byte order mark that some programs write at the start of a text.
-var UTF8BOM = []byte("\xef\xbb\xbf")
+// utf8BOM is the byte order mark that some programs write at the start of a text.
+var utf8BOM = []byte("\xef\xbb\xbf")
 
 // errTooLong is of a line that is longer than maxLine. What is left of it is
 // passed over by the next read.
 var errTooLong = fmt.Errorf("longer than %d MiB; is it text, one entry per line?", maxLine>>20)
 
 // Lines reads a text line by line, without a limit that real lines meet. A
-// UTF-8 byte order mark before the first line is dropped.
+// UTF-8 byte order mark at the start of a line is dropped: that of a later line
+// is left over from joining files.
 type Lines struct {
 	name   string // of the input, for errors
 	r      *bufio.Reader
@@ -30,6 +31,8 @@ type Lines struct {
 	offset int64 // of the byte behind it
 	sum    hash.Hash
 	inLong bool // the line that was read last is not yet at its end
+
+	sniffed bool // the first bytes are known to be no binary file's
 }
 
 // NewLines reads r, which errors call name.
@@ -39,21 +42,20 @@ func newLines(name string, r io.Reader, buffer int) *Lines {
 	return &Lines{name: name, r: bufio.NewReaderSize(r, buffer), sum: sha256.New()}
 }
 
-// Next returns a line that is not blank, without its newline and in memory of
-// its own, or io.EOF.
+// Next returns the next line, without its line end and in memory of its own, or
+// io.EOF. A line that is not text is an error.
 func (l *Lines) Next() ([]byte, error) {
-	for {
-		line, err := l.read()
-		if errors.Is(err, errTooLong) {
-			return nil, l.Errorf("%w", err)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if len(bytes.TrimSpace(line)) > 0 {
-			return line, nil
-		}
+	line, err := l.read()
+	if errors.Is(err, errTooLong) {
+		return nil, l.Errorf("%w", err)
 	}
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckText(line); err != nil {
+		return nil, l.Errorf("%w", err)
+	}
+	return trimEnd(line), nil
 }
 
 // Number is that of the line Next returned last, from 1.
@@ -64,8 +66,12 @@ func (l *Lines) Errorf(format string, args ...any) error {
 	return fmt.Errorf("%s: line %d: %w", l.name, l.number, fmt.Errorf(format, args...))
 }
 
-// read returns a line, blank or not. After errTooLong it can be called again.
+// read returns a line without its newline, whatever its bytes are. After
+// errTooLong it can be called again.
 func (l *Lines) read() ([]byte, error) {
+	if err := l.sniff(); err != nil {
+		return nil, err
+	}
 	if l.inLong {
 		if err := l.passOver(); err != nil {
 			return nil, err
@@ -88,10 +94,48 @@ func (l *Lines) read() ([]byte, error) {
 			return nil, fmt.Errorf("read %s: line %d: %w", l.name, l.number+1, err)
 		}
 		l.number++
-		if l.number == 1 {
-			line = bytes.TrimPrefix(line, UTF8BOM)
+		line = bytes.TrimSuffix(bytes.TrimPrefix(line, utf8BOM), []byte("\n"))
+		if l.number == 1 && !ended && bytes.IndexByte(trimEnd(line), '\r') >= 0 {
+			return nil, l.Errorf("the whole file is one line with carriage returns inside; if these are its line ends, as on old Macs, convert it with tr '\\r' '\\n'")
 		}
-		return bytes.TrimSuffix(line, []byte("\n")), nil
+		return line, nil
+	}
+}
+
+// sniff refuses a file that is not text, before anything of it is read. It waits
+// for no more than the first line.
+func (l *Lines) sniff() error {
+	if l.sniffed {
+		return nil
+	}
+	head, err := l.peek(sniffBytes)
+	if err != nil {
+		return err
+	}
+	l.sniffed = true
+	if err := sniff(head); err != nil {
+		return fmt.Errorf("%s: %w", l.name, err)
+	}
+	return nil
+}
+
+// peek returns what is buffered once that has a newline or n bytes, or is all.
+func (l *Lines) peek(n int) ([]byte, error) {
+	for {
+		head, err := l.r.Peek(l.r.Buffered())
+		if err != nil {
+			return nil, err
+		}
+		if len(head) >= n || bytes.IndexByte(head, '\n') >= 0 {
+			return head, nil
+		}
+		_, err = l.r.Peek(len(head) + 1)
+		if errors.Is(err, io.EOF) {
+			return head, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: line 1: %w", l.name, err)
+		}
 	}
 }
 
@@ -119,28 +163,37 @@ func (l *Lines) slice() ([]byte, error) {
 }
 
 // head returns what there is of the first line that is not blank, without
-// reading past it more than it must.
-func (l *Lines) head() ([]byte, error) {
+// reading past it more than it must, and whether that is the whole line.
+func (l *Lines) head() (_ []byte, whole bool, err error) {
+	if err := l.sniff(); err != nil {
+		return nil, false, err
+	}
 	for {
 		head, err := l.r.Peek(l.r.Buffered())
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
-		line, rest, ended := bytes.Cut(bytes.TrimPrefix(head, UTF8BOM), []byte("\n"))
-		for ended && len(bytes.TrimSpace(line)) == 0 {
+		line, rest, ended := bytes.Cut(head, []byte("\n"))
+		for ended && isBlank(line) {
 			line, rest, ended = bytes.Cut(rest, []byte("\n"))
 		}
+		line = trimEnd(bytes.TrimPrefix(line, utf8BOM))
 		if ended || len(head) == l.r.Size() {
-			return line, nil
+			return line, ended, nil
 		}
 		_, err = l.r.Peek(len(head) + 1)
 		if errors.Is(err, io.EOF) {
-			return line, nil
+			return line, true, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read %s: line 1: %w", l.name, err)
+			return nil, false, fmt.Errorf("read %s: line 1: %w", l.name, err)
 		}
 	}
+}
+
+// isBlank reports whether a line holds nothing, or white space only.
+func isBlank(line []byte) bool {
+	return len(bytes.TrimSpace(bytes.TrimPrefix(line, utf8BOM))) == 0
 }
 
 // A Position is a place between two lines of a text, and what stands before it.
@@ -167,5 +220,6 @@ func (l *Lines) skip(to Position, changed error) error {
 		return changed
 	}
 	l.offset, l.number = to.Offset, to.Line
+	l.sniffed = l.sniffed || to.Offset > 0
 	return nil
 }

@@ -20,12 +20,12 @@ func TestLines(t *testing.T) {
 	}{
 		{"empty", "", nil, nil},
 		{"no newline at the end", "a\nb", []string{"a", "b"}, []int{1, 2}},
-		{"blank lines are skipped and counted", "\n \t\na\n\r\n\nb\n\n", []string{"a", "b"}, []int{3, 6}},
-		{"carriage returns stay", "a\r\nb\r\n", []string{"a\r", "b\r"}, []int{1, 2}},
-		{"byte order mark", "\ufeffa\n\ufeffb\n", []string{"a", "\ufeffb"}, []int{1, 2}},
-		{"only a byte order mark", "\ufeff\na", []string{"a"}, []int{2}},
+		{"blank lines are lines", "\n \t\na\n\r\nb\n\n", []string{"", " \t", "a", "", "b", ""}, []int{1, 2, 3, 4, 5, 6}},
+		{"carriage returns at the end go", "a\r\nb\rc\r\r\n", []string{"a", "b\rc"}, []int{1, 2}},
+		{"byte order marks go at the start of any line", "\ufeffa\n\ufeffb\ufeff\n", []string{"a", "b\ufeff"}, []int{1, 2}},
+		{"only a byte order mark", "\ufeff\na", []string{"", "a"}, []int{1, 2}},
 		{"long lines", long + "\na\n" + long, []string{long, "a", long}, []int{1, 2, 3}},
-		{"NUL and invalid UTF-8", "\x00\xff\n", []string{"\x00\xff"}, []int{1}},
+		{"separators that end no line", "a\u2028b\u2029c\u0085d\fe\vf\n", []string{"a\u2028b\u2029c\u0085d\fe\vf"}, []int{1}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestLines(t *testing.T) {
 
 func TestLinesErrors(t *testing.T) {
 	broken := io.MultiReader(strings.NewReader("a\nb"), iotest.ErrReader(errors.New("disk on fire")))
-	endless := io.MultiReader(strings.NewReader("a\n"), zeroes{})
+	endless := io.MultiReader(strings.NewReader("a\n"), letters{})
 	for _, test := range []struct {
 		name string
 		r    io.Reader
@@ -73,6 +73,15 @@ func TestLinesErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+type letters struct{}
+
+func (letters) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
 }
 
 type zeroes struct{}
@@ -132,7 +141,7 @@ func TestLinesSkip(t *testing.T) {
 			lines, numbers = append(lines, string(line)), append(numbers, l.Number())
 		}
 	}
-	for n := range 4 {
+	for n := range 6 {
 		first := NewLines("f", strings.NewReader(text))
 		for range n {
 			if _, err := first.Next(); err != nil {

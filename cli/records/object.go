@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Object holds the members of a JSON object, undecoded. Of a name that appears
@@ -13,7 +14,11 @@ type Object map[string]json.RawMessage
 
 // ParseObject reads a line that must be one JSON object.
 func ParseObject(line []byte) (Object, error) {
-	if trimmed := bytes.TrimSpace(line); trimmed[0] != '{' {
+	trimmed := bytes.TrimSpace(line)
+	if len(trimmed) == 0 {
+		return nil, errors.New("not a JSON object, it is blank")
+	}
+	if trimmed[0] != '{' {
 		return nil, fmt.Errorf("not a JSON object, it starts with %q", firstRune(trimmed))
 	}
 	var o Object
@@ -48,6 +53,53 @@ func (o Object) Text(name string) (string, error) {
 	return s, nil
 }
 
+// documentText is the text of a document's object, and the fields it is made of:
+// "document", or else "text", with "title" before it as BEIR's readers put it.
+func (o Object) documentText() (text, source string, err error) {
+	if _, ok := o["document"]; ok {
+		text, err = o.Text("document")
+		return text, "document", err
+	}
+	if _, ok := o["text"]; !ok {
+		return "", "", errors.New(`field "document" is missing, and "text" too`)
+	}
+	if text, err = o.Text("text"); err != nil {
+		return "", "", err
+	}
+	if raw, ok := o["title"]; !ok || string(raw) == "null" {
+		return text, "text", nil
+	}
+	title, err := o.Text("title")
+	if err != nil {
+		return "", "", err
+	}
+	return titled(title, text), "title and text", nil
+}
+
+// titled joins the title and the text of a document, as BEIR does.
+func titled(title, text string) string { return strings.TrimSpace(title + " " + text) }
+
+// firstText is the text of the first of some fields that the object has.
+func (o Object) firstText(names ...string) (text, source string, err error) {
+	for _, name := range names {
+		if _, ok := o[name]; ok {
+			text, err = o.Text(name)
+			return text, name, err
+		}
+	}
+	return "", "", fmt.Errorf("field %q is missing", names[0])
+}
+
+// firstID is the first of some fields that the object has, as an id.
+func (o Object) firstID(names ...string) (string, error) {
+	for _, name := range names {
+		if raw, ok := o[name]; ok && string(raw) != "null" {
+			return o.id(name)
+		}
+	}
+	return "", fmt.Errorf("field %q is missing", names[0])
+}
+
 // Abridge is the beginning of a text, short enough for a message.
 func Abridge(raw []byte) string {
 	const most = 40
@@ -67,13 +119,12 @@ func (o Object) id(name string) (string, error) {
 	return o.Text(name)
 }
 
-// appendScore appends the object with a field "score" added at its end. Every
-// byte of object stays as it is.
-func appendScore(dst, object, score []byte) []byte {
+// appendFields appends the object with more fields at its end. Every byte of
+// object stays as it is.
+func appendFields(dst, object []byte, fields string) []byte {
 	end := bytes.LastIndexByte(object, '}')
 	dst = append(dst, object[:end]...)
-	dst = append(dst, `, "score": `...)
-	dst = append(dst, score...)
+	dst = append(dst, fields...)
 	return append(dst, object[end:]...)
 }
 

@@ -16,7 +16,7 @@ func TestAppendScore(t *testing.T) {
 		{"{\"a\":\"}\"}\r", "{\"a\":\"}\", \"score\": 0.5}\r"},
 		{`{"a":1e400,"a":"\u00e9\ud800","é":{"score":1}}`, `{"a":1e400,"a":"\u00e9\ud800","é":{"score":1}, "score": 0.5}`},
 	} {
-		if got := appendScore([]byte("x"), []byte(test.object), []byte("0.5")); string(got) != "x"+test.want {
+		if got := appendFields([]byte("x"), []byte(test.object), `, "score": 0.5`); string(got) != "x"+test.want {
 			t.Errorf("got %s, want x%s", got, test.want)
 		}
 	}
@@ -42,7 +42,7 @@ func TestReplaceScoreProperty(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for range 3000 {
 		pair := randomPair(r)
-		first, want := appendScore(nil, pair, []byte(`"é}"`)), appendScore(nil, pair, []byte("-4.25"))
+		first, want := appendFields(nil, pair, `, "score": "é}"`), appendFields(nil, pair, `, "score": -4.25`)
 		got, err := replaceScore(nil, first, []byte("-4.25"))
 		if err != nil || !bytes.Equal(got, want) {
 			t.Fatalf("got %s, %v, want %s", got, err, want)
@@ -75,7 +75,7 @@ func checkPassThrough(t *testing.T, line []byte) {
 		t.Errorf("%s: %v", line, err)
 		return
 	}
-	scored := appendScore(nil, line, []byte("-4.25"))
+	scored := appendFields(nil, line, `, "score": -4.25`)
 	const added = `, "score": -4.25`
 	at := bytes.LastIndex(scored, []byte(added))
 	if at < 0 || string(scored[:at])+string(scored[at+len(added):]) != string(line) {
@@ -186,7 +186,7 @@ func TestParsePair(t *testing.T) {
 	} {
 		got, err := parsePair([]byte(test.line), RefuseScore)
 		if err != nil || got.Query != test.query || got.Document != test.document {
-			t.Errorf("%s: got %q, %v, want %q and %q", test.line, got, err, test.query, test.document)
+			t.Errorf("%s: got %+v, %v, want %q and %q", test.line, got, err, test.query, test.document)
 		}
 	}
 	// Who does not write scores takes lines that have them.

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 )
 
 // Options say what a Reader takes.
@@ -11,34 +14,46 @@ type Options struct {
 	Format Format
 	Score  ScorePolicy
 	IDs    bool // records must have ids that a TREC run can hold
+	Header HeaderPolicy
 
 	// Queries and Documents are the texts that a TREC run names.
 	Queries, Documents *Texts
 }
 
-// ErrNoTexts is of a TREC run without the texts that it names.
+// ErrNoTexts reports a TREC run without the texts that it names.
 var ErrNoTexts = errors.New("a TREC run needs its queries and documents")
+
+// ErrNoColumns reports SkipHeader for a format that has no header row.
+var ErrNoColumns = errors.New("only files of columns have a header row")
 
 // A Reader reads records.
 type Reader struct {
 	// Format is that of the input, found if Auto was given.
 	Format Format
 
+	// HeaderLike reports that the first row, which is read as a pair, looks like
+	// the names of columns. It is set by GuessHeader only.
+	HeaderLike bool
+
+	Blank int // lines so far that hold nothing and are no records
+
 	lines *Lines
 	parser
-	ids bool
+	ids     bool
+	header  bool // the next record is the header row
+	sources map[string]bool
 }
 
-// NewReader reads records from r, which errors call name. It reads the first
-// line if it is to find the format.
+// NewReader reads records from r, which errors call name. It waits for the first
+// line, which tells a binary file, the format and a header row.
 func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
-	reader := &Reader{Format: o.Format, lines: NewLines(name, r), ids: o.IDs}
+	reader := &Reader{Format: o.Format, lines: NewLines(name, r), ids: o.IDs, sources: make(map[string]bool)}
+	head, whole, err := reader.lines.head()
+	if err != nil {
+		return nil, err
+	}
 	if o.Format == Auto {
-		head, err := reader.lines.head()
-		if err != nil {
-			return nil, err
-		}
-		if reader.Format, err = detect(name, head, o.Score != RefuseScore); err != nil {
+		if reader.Format, err = detect(name, head, whole, o); err != nil {
 			return nil, err
 		}
 	}
@@ -47,6 +62,8 @@ func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 		reader.parser = jsonl{score: o.Score, ids: o.IDs}
 	case TSV, MSMARCO:
 		reader.parser = columns{names: columnsOf[reader.Format], score: o.Score}
+		reader.header = o.Header == SkipHeader
+		reader.HeaderLike = o.Header == GuessHeader && whole && isHeader(head)
 	case TREC:
 		if o.Queries == nil || o.Documents == nil {
 			return nil, fmt.Errorf("%s: %w", name, ErrNoTexts)
@@ -54,6 +71,9 @@ func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 		reader.parser = trec{queries: o.Queries, documents: o.Documents}
 	default:
 		return nil, fmt.Errorf("%s: no format %q", name, reader.Format)
+	}
+	if o.Header == SkipHeader && !reader.header {
+		return nil, fmt.Errorf("%s is %s: %w", name, reader.Format, ErrNoColumns)
 	}
 	if o.IDs && reader.Format == TSV {
 		return nil, fmt.Errorf("%s: a TREC run needs ids, and tsv has none; the columns qid, pid, query, passage are --format msmarco", name)
@@ -82,12 +102,10 @@ func (r *Reader) Next() (Record, error) {
 		case err != nil:
 			return Record{}, err
 		case r.blank(line):
+			r.Blank++
 			continue
 		}
-		err = r.parse(&record)
-		if err == nil && r.ids {
-			err = checkIDs(&record)
-		}
+		err = r.fill(&record)
 		var broken *readError
 		switch {
 		case errors.As(err, &broken):
@@ -97,6 +115,34 @@ func (r *Reader) Next() (Record, error) {
 		}
 		return record, nil
 	}
+}
+
+// fill parses the text of a record.
+func (r *Reader) fill(record *Record) error {
+	header := r.header
+	r.header = false
+	if err := CheckText(record.Text); err != nil {
+		return err
+	}
+	if header {
+		record.Header = true
+		return r.parser.(columns).checkHeader(record.Text)
+	}
+	if err := r.parse(record); err != nil {
+		return err
+	}
+	r.sources[record.Source] = true
+	if r.ids {
+		return checkIDs(record)
+	}
+	return nil
+}
+
+// Sources names the fields that the documents so far were made of.
+func (r *Reader) Sources() string { return joinSources(r.sources) }
+
+func joinSources(sources map[string]bool) string {
+	return strings.Join(slices.Sorted(maps.Keys(sources)), ", ")
 }
 
 // Errorf is an error about a record's line.
@@ -110,4 +156,7 @@ func (r *Reader) Position() Position { return r.lines.position() }
 // Skip reads up to a position that another Reader reported. It must come before
 // Next. It returns changed if what stands before the position is not what stood
 // there then.
-func (r *Reader) Skip(to Position, changed error) error { return r.lines.skip(to, changed) }
+func (r *Reader) Skip(to Position, changed error) error {
+	r.header = r.header && to.Offset == 0
+	return r.lines.skip(to, changed)
+}

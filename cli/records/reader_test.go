@@ -12,7 +12,7 @@ import (
 // newTexts are the texts of a file of these contents.
 func newTexts(t testing.TB, text string) *Texts {
 	t.Helper()
-	texts, err := IndexTexts("texts.tsv", strings.NewReader(text), strings.NewReader(text))
+	texts, err := IndexTexts("texts.tsv", false, strings.NewReader(text), strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,10 +44,13 @@ func render(t testing.TB, layout Layout, all []Record) string {
 	var out []byte
 	var err error
 	for i := range all {
-		if all[i].Err != nil {
+		switch {
+		case all[i].Err != nil:
 			out, err = layout.AppendFailed(out, &all[i])
-		} else {
-			out, err = layout.AppendScored(out, &all[i], float32(i)+0.5)
+		case all[i].Header:
+			out = layout.AppendHeader(out, &all[i])
+		default:
+			out, err = layout.AppendScored(out, &all[i], Value{Score: float32(i) + 0.5, Logit: float32(i) - 0.5, Empty: all[i].Document == ""})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -60,6 +63,9 @@ func render(t testing.TB, layout Layout, all []Record) string {
 func show(r Record) string {
 	if r.Err != nil {
 		return fmt.Sprintf("%d error %v", r.Line, r.Err)
+	}
+	if r.Header {
+		return fmt.Sprintf("%d header", r.Line)
 	}
 	return fmt.Sprintf("%d %s|%s|%s|%s", r.Line, r.QueryID, r.DocumentID, r.Query, r.Document)
 }
@@ -76,8 +82,8 @@ func TestReader(t *testing.T) {
 			"1 ||q|d\n3 |||é\n",
 			"{\"query\":\"q\",\"document\":\"d\", \"score\": 0.5}\r\n{\"document\" : \"\\u00e9\",\"query\":\"\", \"score\": 1.5} \n"},
 		{"JSONL with errors", "{\"query\":\"q\"}\n{\"query\":\"q\",\"document\":\"d\"}\nx", Options{Format: JSONL},
-			"1 error field \"document\" is missing\n2 ||q|d\n3 error not a JSON object, it starts with 'x'; each line must be an object such as {\"query\": \"...\", \"document\": \"...\"}\n",
-			`{"error":"field \"document\" is missing","line":1}` + "\n" + `{"query":"q","document":"d", "score": 1.5}` + "\n" +
+			"1 error field \"document\" is missing, and \"text\" too\n2 ||q|d\n3 error not a JSON object, it starts with 'x'; each line must be an object such as {\"query\": \"...\", \"document\": \"...\"}\n",
+			`{"error":"field \"document\" is missing, and \"text\" too","line":1}` + "\n" + `{"query":"q","document":"d", "score": 1.5}` + "\n" +
 				`{"error":"not a JSON object, it starts with 'x'; each line must be an object such as {\"query\": \"...\", \"document\": \"...\"}","line":3}` + "\n"},
 		{"JSONL with scores", `{"score":7,"query":"q","document":"d","score":null}` + "\n" + `{"query":"q","document":"d"}`, Options{Format: JSONL, Score: ReplaceScore},
 			"1 ||q|d\n2 ||q|d\n",
@@ -88,9 +94,31 @@ func TestReader(t *testing.T) {
 			"1 a|-12|q|d\n", `{"query":"q","document":"d","query_id":"a","document_id":-12, "score": 0.5}` + "\n"},
 		{"JSONL without ids", `{"query":"q","document":"d","query_id":"a b","document_id":1}` + "\n" + `{"query":"q","document":"d","query_id":[]}` + "\n" + `{"query":"q","document":"d","query_id":1}`, Options{Format: JSONL, IDs: true},
 			"1 error the query id \"a b\" has white space in it, which a TREC run cannot hold\n2 error field \"query_id\" is not a string: []\n3 error field \"document_id\" is missing\n", ""},
-		{"TSV", "\ufeffq\td\r\n\n\t\n a \tb\x00\xff\n\r\nq", Options{Format: TSV},
-			"1 ||q|d\n3 |||\n4 || a |b\x00\xff\n6 error 1 column, where 2 are needed (query, document)\n",
-			"q\td\t0.5\r\n\t\t1.5\n a \tb\x00\xff\t2.5\n\t\terror: line 6: 1 column, where 2 are needed (query, document)\n"},
+		{"TSV", "\ufeffq\td\r\r\n\n\t\n a \tb\u2028\f\r c\n\r\nq", Options{Format: TSV},
+			"1 ||q|d\n3 |||\n4 || a |b\u2028\f\r c\n6 error 1 column, where 2 are needed (query, document)\n",
+			"q\td\t0.5\r\r\n\t\t1.5\n a \tb\u2028\f\r c\t2.5\n\t\terror: line 6: 1 column, where 2 are needed (query, document)\n"},
+		{"TSV that is no text", "q\td\nq\t\xe9t\xe9\nq\ta\x00b\nq\t\u00e9\x80\n", Options{Format: TSV},
+			"1 ||q|d\n2 error not UTF-8 (byte 0xE9 at column 3; Latin-1?): convert it with iconv -f ISO-8859-1 -t UTF-8\n" +
+				"3 error NUL byte at column 4: binary data or UTF-16, not text\n" +
+				"4 error not UTF-8 (byte 0x80 at column 4; Windows-1252?): convert it with iconv -f WINDOWS-1252 -t UTF-8\n", ""},
+		{"joined files", "\ufeffq\td\n\ufeffa\tb\n\ufeff\n", Options{Format: TSV}, "1 ||q|d\n2 ||a|b\n", "q\td\t0.5\na\tb\t1.5\n"},
+		{"JSONL of joined files", "{\"query\":\"q\",\"document\":\"d\"}\n\ufeff{\"query\":\"q\",\"document\":\"d\"}", Options{Format: JSONL},
+			"1 ||q|d\n2 ||q|d\n", ""},
+		{"JSONL with text and title", `{"query":"q","text":"t","title":"T"}` + "\n" + `{"query":"q","text":"","title":""}` + "\n" + `{"query":"q","text":" t ","title":null}` + "\n" +
+			`{"query":"q","document":"d","text":"t","title":"T"}` + "\n" + `{"query":"q","text":"t","title":1}`, Options{Format: JSONL},
+			"1 ||q|T t\n2 ||q|\n3 ||q| t \n4 ||q|d\n5 error field \"title\" is not a string: 1\n",
+			`{"query":"q","text":"t","title":"T", "score": 0.5}` + "\n" + `{"query":"q","text":"","title":"", "score": 1.5, "empty": true}` + "\n" + `{"query":"q","text":" t ","title":null, "score": 2.5}` + "\n" +
+				`{"query":"q","document":"d","text":"t","title":"T", "score": 3.5}` + "\n" + `{"error":"field \"title\" is not a string: 1","line":5}` + "\n"},
+		{"JSONL marked as empty", `{"query":"q","document":"","score":1,"empty":true}`, Options{Format: JSONL, Score: ReplaceScore},
+			"1 ||q|\n", `{"query":"q","document":"","score":0.5,"empty":true}` + "\n"},
+		{"header of TSV", "\n\ufeffquery\tdocument\r\nquery\tdocument\n", Options{Format: TSV, Header: SkipHeader},
+			"2 header\n3 ||query|document\n", "query\tdocument\tscore\r\nquery\tdocument\t1.5\n"},
+		{"header with a score", "q\tp\tscore\na\tb\t7\n", Options{Format: TSV, Header: SkipHeader, Score: ReplaceScore},
+			"1 header\n2 ||a|b\n", "q\tp\tscore\na\tb\t1.5\n"},
+		{"header of MS MARCO", "qid\tpid\tquery\tpassage\n1\t2\ta\tb\n", Options{Format: MSMARCO, Header: SkipHeader, IDs: true},
+			"1 header\n2 1|2|a|b\n", "qid\tpid\tquery\tpassage\tscore\n1\t2\ta\tb\t1.5\n"},
+		{"header of other columns", "query\na\tb\n", Options{Format: TSV, Header: SkipHeader},
+			"1 error the header row has 1 column, where 2 are needed (query, document)\n2 ||a|b\n", ""},
 		{"TSV with too many columns", "a\tb\t1\na\tb\tc\td", Options{Format: TSV},
 			"1 error 3 columns, where 2 are needed (query, document); if the last is a score, give --overwrite-score\n2 error 4 columns, where 2 are needed (query, document)\n", ""},
 		{"TSV with scores", "a\tb\t1\r\na\tb\na\tb\tc\na\tb\t\n", Options{Format: TSV, Score: ReplaceScore},
@@ -102,9 +130,11 @@ func TestReader(t *testing.T) {
 		{"MS MARCO without ids", "\t2\tq\tp\n1\t2\u00a03\tq\tp\n", Options{Format: MSMARCO, IDs: true},
 			"1 error the query id is empty; a TREC run needs one\n2 error the document id \"2\\u00a03\" has white space in it, which a TREC run cannot hold\n", ""},
 		{"TREC", "q1 Q0 d2 1 3.5 bm25\r\nq2\tQ0\td1\t1\t-1e3\tbm25\n", Options{Format: TREC, Queries: queries, Documents: documents},
-			"1 q1|d2|city|river\n2 q2|d1|water|london\n", "q1 d2 0.5\nq2 d1 1.5\n"},
+			"1 q1|d2|city|river\n2 q2|d1|water|london\n", "q1 d2 -0.5 1\nq2 d1 0.5 2\n"},
+		{"run of MS MARCO", "q1\td2\t1\nq2 d1 2\nq1\td2\tx\n", Options{Format: TREC, Queries: queries, Documents: documents},
+			"1 q1|d2|city|river\n2 q2|d1|water|london\n3 error 3 columns, where a run qid pid rank has a number last, not \"x\"\n", "q1 d2 -0.5 1\nq2 d1 0.5 2\n"},
 		{"TREC with errors", "q1 Q0 d9 1 3.5 bm25\nq9 Q0 d1 1 3 bm25\nq1 Q0 d1 1 3\nq1 Q0 d1 1 3 bm25", Options{Format: TREC, Queries: queries, Documents: documents},
-			"1 error id \"d9\" is not in texts.tsv\n2 error id \"q9\" is not in texts.tsv\n3 error 5 columns, where a TREC run has 6 (qid Q0 docid rank score tag)\n4 q1|d1|city|london\n", "q1 d1 3.5\n"},
+			"1 error id \"d9\" is not in texts.tsv\n2 error id \"q9\" is not in texts.tsv\n3 error 5 columns, where a TREC run has 6 (qid Q0 docid rank score tag)\n4 q1|d1|city|london\n", "q1 d1 2.5 4\n"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			r, all, err := readAll("f", test.text, test.options)
@@ -138,12 +168,24 @@ func TestReaderLongLine(t *testing.T) {
 }
 
 func TestDetect(t *testing.T) {
+	texts := newTexts(t, "a\tA\n")
 	for _, test := range []struct {
 		name, line string
 		scored     bool
 		want       Format
 		err        []string
 	}{
+		{"f", "{a}\tb", false, TSV, nil},
+		{"f", "{\tb", false, TSV, nil},
+		{"f", "{\"query\":\t\"q\"}", false, JSONL, nil},
+		{"f", "{a}", false, JSONL, nil}, // and the line is an error
+		{"texts given", "q\tp\t1", false, TREC, nil},
+		{"texts given", "q p 12", false, TREC, nil},
+		{"texts given", "q p x", false, "", []string{"1 column"}},
+		{"f", "q\tp\t1", false, "", []string{"3 columns", "--overwrite-score", "a run (qid pid rank) needs --queries and --documents"}},
+		{"f", "1\t0\td\t1", false, "", []string{"qrels", "not pairs"}},
+		{"f", "1 0 d 1", false, "", []string{"qrels"}},
+		{"f", "[{\"query\":\"q\"}]", false, "", []string{"JSON array", "jq -c '.[]'"}},
 		{"f", "", false, JSONL, nil},
 		{"f", `{"query":`, false, JSONL, nil},
 		{"f.txt", ` { "query":`, false, JSONL, nil},
@@ -164,12 +206,19 @@ func TestDetect(t *testing.T) {
 		{"f.tsv", "1 Q0 2 1 0.5 x", false, "", []string{"1 column"}},
 		{"f", strings.Repeat("long ", 1000), false, "", []string{"..."}},
 	} {
-		got, err := detect(test.name, []byte(test.line), test.scored)
+		o := Options{}
+		if test.scored {
+			o.Score = ReplaceScore
+		}
+		if test.name == "texts given" {
+			o.Queries, o.Documents = texts, texts
+		}
+		got, err := detect(test.name, []byte(test.line), true, o)
 		if got != test.want || (err == nil) != (test.err == nil) {
 			t.Errorf("%s with %.40q: got %q, %v, want %q", test.name, test.line, got, err, test.want)
 		}
 		for _, word := range test.err {
-			if !strings.Contains(fmt.Sprint(err), word) || len(err.Error()) > 400 {
+			if !strings.Contains(fmt.Sprint(err), word) || len(err.Error()) > 450 {
 				t.Errorf("%s with %.40q: error %v lacks %q", test.name, test.line, err, word)
 			}
 		}
@@ -228,15 +277,15 @@ func TestReaderRefuses(t *testing.T) {
 }
 
 func TestScoreIsJSON(t *testing.T) {
-	r := Record{Text: []byte("a\tb"), QueryID: "q", DocumentID: "d"}
+	r := Record{Line: 7, Text: []byte("a\tb"), QueryID: "q", DocumentID: "d"}
 	for score, want := range map[float32]string{0: "0", 1: "1", -11.125: "-11.125", 1e-7: "1e-7", 0.1: "0.1", 16777216: "16777216"} {
-		got, err := Scored{}.AppendScored(nil, &r, score)
-		if err != nil || string(got) != "q d "+want+"\n" {
+		got, err := Scored{}.AppendScored(nil, &r, Value{Logit: score})
+		if err != nil || string(got) != "q d "+want+" 7\n" {
 			t.Errorf("%v: got %q, %v, want %s", score, got, err, want)
 		}
 	}
 	for _, layout := range []Layout{jsonl{}, columns{names: columnsOf[TSV]}, Scored{}} {
-		if _, err := layout.AppendScored(nil, &r, float32(math.NaN())); err == nil {
+		if _, err := layout.AppendScored(nil, &r, Value{Score: float32(math.NaN()), Logit: float32(math.NaN())}); err == nil {
 			t.Errorf("%T writes NaN", layout)
 		}
 	}

@@ -8,8 +8,15 @@ type Record struct {
 	// Err says what is wrong with the line. The fields below are then empty.
 	Err error
 
+	// Header marks the row of column names, which is not a pair.
+	Header bool
+
 	Query, Document     string
 	QueryID, DocumentID string // "" where the format has none
+
+	// Source names the fields or columns that Document was made of, such as
+	// "title and text".
+	Source string
 }
 
 // A parser reads the lines of a format.
@@ -22,10 +29,19 @@ type parser interface {
 
 // A Layout writes records with their scores.
 type Layout interface {
+	// AppendHeader appends the row of column names.
+	AppendHeader(dst []byte, r *Record) []byte
 	// AppendScored appends the line of a record with its score.
-	AppendScored(dst []byte, r *Record, score float32) ([]byte, error)
+	AppendScored(dst []byte, r *Record, v Value) ([]byte, error)
 	// AppendFailed appends what stands in the place of a record with an error.
 	AppendFailed(dst []byte, r *Record) ([]byte, error)
+}
+
+// A Value is what the model says of a pair. Scores of far-off logits round to
+// the same number, so a TREC run has the logits.
+type Value struct {
+	Score, Logit float32
+	Empty        bool // the document holds nothing to score
 }
 
 // ScorePolicy says what to do about a score that a line has already.
@@ -36,4 +52,14 @@ const (
 	RefuseScore  ScorePolicy = iota // it is an error
 	ReplaceScore                    // the new one takes its place
 	IgnoreScore                     // it is a field like others
+)
+
+// HeaderPolicy says whether the first row of a file of columns names them.
+type HeaderPolicy int
+
+// The policies.
+const (
+	GuessHeader HeaderPolicy = iota // it is a pair like others; HeaderLike reports one that looks like names
+	SkipHeader                      // it does
+	NoHeader                        // it does not
 )

@@ -11,14 +11,19 @@ import (
 	"sort"
 )
 
-// Texts finds texts by their ids in a file of lines "id<TAB>text". Only where
-// they stand is in memory, 16 bytes for each.
+// Texts finds texts by their ids in a file: lines id<TAB>text, lines
+// id<TAB>url<TAB>title<TAB>body as in MS MARCO's documents, or objects as in
+// BEIR's corpora. Only where they stand is in memory, 16 bytes for each. A text is
+// checked when it is asked for: the fault of one that no run names does no harm.
 type Texts struct {
-	name   string
-	file   io.ReaderAt
-	seed   maphash.Seed
-	places []place
-	sum    []byte // SHA-256 of the file
+	name    string
+	queries bool
+	file    io.ReaderAt
+	objects bool // the lines are JSON objects
+	columns int  // of lines that are not
+	seed    maphash.Seed
+	places  []place
+	sum     []byte // SHA-256 of the file
 }
 
 type place struct {
@@ -26,10 +31,29 @@ type place struct {
 	offset int64  // of the line
 }
 
-// IndexTexts reads the file of that name from its start.
-func IndexTexts(name string, r io.Reader, file io.ReaderAt) (*Texts, error) {
-	t := &Texts{name: name, file: file, seed: maphash.MakeSeed()}
+// textColumns are the columns that lines of texts may have, by their number.
+var textColumns = map[int][]string{
+	2: {"id", "text"},
+	4: {"id", "url", "title", "body"},
+}
+
+// The fields of objects that name a text and hold a query.
+var (
+	documentIDs = []string{"_id", "id", "document_id"}
+	queryIDs    = []string{"_id", "id", "query_id"}
+	queryTexts  = []string{"query", "text"}
+)
+
+// IndexTexts reads the file of that name, of queries or else of documents, from
+// its start.
+func IndexTexts(name string, queries bool, r io.Reader, file io.ReaderAt) (*Texts, error) {
+	t := &Texts{name: name, queries: queries, file: file, seed: maphash.MakeSeed()}
 	lines := NewLines(name, r)
+	head, whole, err := lines.head()
+	if err != nil {
+		return nil, err
+	}
+	t.objects = holdsObjects(name, head, whole)
 	for {
 		offset := lines.offset
 		line, err := lines.read()
@@ -42,41 +66,71 @@ func IndexTexts(name string, r io.Reader, file io.ReaderAt) (*Texts, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(bytes.TrimSuffix(line, []byte("\r"))) == 0 {
+		if line = trimEnd(line); len(line) == 0 || t.objects && isBlank(line) {
 			continue
 		}
-		id, _, ok := bytes.Cut(line, []byte("\t"))
-		if n := bytes.Count(line, []byte("\t")) + 1; !ok || n != 2 {
-			return nil, lines.Errorf("%s, where 2 are needed (id, text)", plural(n, "column"))
+		id, err := t.id(line)
+		if err != nil {
+			return nil, lines.Errorf("%w", err)
 		}
-		t.places = append(t.places, place{maphash.Bytes(t.seed, id), offset})
+		t.places = append(t.places, place{maphash.String(t.seed, id), offset})
 	}
 	t.sum = lines.sum.Sum(nil)
 	slices.SortFunc(t.places, func(a, b place) int {
 		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.offset, b.offset))
 	})
-	return t, t.checkUnique()
+	return t, nil
 }
 
-// checkUnique refuses an id that two lines have.
-func (t *Texts) checkUnique() error {
-	for i := 1; i < len(t.places); i++ {
-		if t.places[i].hash != t.places[i-1].hash {
-			continue
-		}
-		id, _, err := t.read(t.places[i-1].offset)
-		if err != nil {
-			return err
-		}
-		other, _, err := t.read(t.places[i].offset)
-		if err != nil {
-			return err
-		}
-		if bytes.Equal(id, other) {
-			return fmt.Errorf("%s: two lines have the id %q", t.name, Abridge(id))
-		}
+// holdsObjects reports whether a file of texts is one of JSON objects, by its
+// name or its first line.
+func holdsObjects(name string, head []byte, whole bool) bool {
+	switch extension(name) {
+	case ".jsonl", ".ndjson":
+		return true
+	case ".tsv":
+		return false
 	}
-	return nil
+	if !whole {
+		return bytes.HasPrefix(bytes.TrimSpace(head), []byte("{"))
+	}
+	_, err := ParseObject(head)
+	return err == nil
+}
+
+// id is that of a line. The first line decides how many columns there are.
+func (t *Texts) id(line []byte) (string, error) {
+	if t.objects {
+		object, err := ParseObject(line)
+		if err != nil {
+			return "", err
+		}
+		if t.queries {
+			return object.firstID(queryIDs...)
+		}
+		return object.firstID(documentIDs...)
+	}
+	n := bytes.Count(line, []byte("\t")) + 1
+	if t.columns == 0 && textColumns[n] != nil {
+		t.columns = n
+	}
+	if n != t.columns {
+		return "", wrongTextColumns(n, t.columns)
+	}
+	id, _, _ := bytes.Cut(line, []byte("\t"))
+	return string(id), nil
+}
+
+// wrongTextColumns is the error of a line of n columns, where want are needed, or
+// any that textColumns has if that is 0.
+func wrongTextColumns(n, want int) error {
+	if want == 4 {
+		return fmt.Errorf("%s, where 4 are needed (id, url, title, body)", plural(n, "column"))
+	}
+	if want == 2 {
+		return fmt.Errorf("%s, where 2 are needed (id, text)", plural(n, "column"))
+	}
+	return fmt.Errorf("%s, where 2 are needed (id, text), or 4 (id, url, title, body)", plural(n, "column"))
 }
 
 // Identity tells the texts from others. That of nil is of no texts.
@@ -87,30 +141,113 @@ func (t *Texts) Identity() string {
 	return fmt.Sprintf("%s with SHA-256 %x", plural(len(t.places), "text"), t.sum)
 }
 
-// Get returns the text with an id.
-func (t *Texts) Get(id string) (string, error) {
+// Get returns the text with an id, and the fields or columns it is made of. Two
+// lines may have the id if their texts are equal.
+func (t *Texts) Get(id string) (text, source string, err error) {
 	hash := maphash.String(t.seed, id)
 	i := sort.Search(len(t.places), func(i int) bool { return t.places[i].hash >= hash })
+	first := int64(-1) // offset of the line that text is from
 	for ; i < len(t.places) && t.places[i].hash == hash; i++ {
-		found, text, err := t.read(t.places[i].offset)
+		offset := t.places[i].offset
+		line, err := t.read(offset)
 		if err != nil {
-			return "", err
+			return "", "", err
 		}
-		if string(found) == id {
-			return string(text), nil
+		found, err := t.id(line)
+		if err != nil || found != id {
+			continue // of another id with this hash; IndexTexts has checked the line
+		}
+		other, from, err := t.text(line)
+		if err != nil {
+			return "", "", t.at(offset, err)
+		}
+		if first >= 0 && other != text {
+			return "", "", t.differ(id, first, offset)
+		}
+		if first < 0 {
+			text, source, first = other, from, offset
 		}
 	}
-	return "", fmt.Errorf("id %q is not in %s", Abridge([]byte(id)), t.name)
+	if first < 0 {
+		return "", "", fmt.Errorf("id %q is not in %s", Abridge([]byte(id)), t.name)
+	}
+	return text, source, nil
 }
 
-// read returns the line at an offset.
-func (t *Texts) read(offset int64) (id, text []byte, err error) {
+// text is that of a line, and what it is made of.
+func (t *Texts) text(line []byte) (text, source string, err error) {
+	if err := CheckText(line); err != nil {
+		return "", "", err
+	}
+	if !t.objects {
+		text, source = joinColumns(bytes.Split(line, []byte("\t")))
+		return text, source, nil
+	}
+	object, err := ParseObject(line)
+	if err != nil {
+		return "", "", err
+	}
+	if t.queries {
+		return object.firstText(queryTexts...)
+	}
+	return object.documentText()
+}
+
+// joinColumns is the text of a line with the columns id and text, or id, url,
+// title and body.
+func joinColumns(fields [][]byte) (text, source string) {
+	if len(fields) == 4 {
+		return titled(string(fields[2]), string(fields[3])), "title and body"
+	}
+	return string(fields[1]), "text"
+}
+
+// at adds the line to an error about it.
+func (t *Texts) at(offset int64, err error) error {
+	n, lerr := t.lineNumber(offset)
+	if lerr != nil {
+		return lerr
+	}
+	return fmt.Errorf("%s: line %d: %w", t.name, n, err)
+}
+
+// differ is the error of two lines with one id and different texts.
+func (t *Texts) differ(id string, first, second int64) error {
+	a, err := t.lineNumber(first)
+	if err != nil {
+		return err
+	}
+	b, err := t.lineNumber(second)
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("id %q has different texts in lines %d and %d of %s; remove one", Abridge([]byte(id)), a, b, t.name)
+}
+
+// lineNumber counts the lines before an offset.
+func (t *Texts) lineNumber(offset int64) (int, error) {
+	n := 1
+	chunk := make([]byte, 1<<20)
+	for at := int64(0); at < offset; {
+		part := chunk[:min(int64(len(chunk)), offset-at)]
+		got, err := t.file.ReadAt(part, at)
+		if err != nil && (!errors.Is(err, io.EOF) || got == 0) {
+			return 0, &readError{fmt.Errorf("read %s: byte %d: %w", t.name, at, err)}
+		}
+		n += bytes.Count(part[:got], []byte("\n"))
+		at += int64(got)
+	}
+	return n, nil
+}
+
+// read returns the line at an offset, without its end.
+func (t *Texts) read(offset int64) ([]byte, error) {
 	var line []byte
 	for size := 1 << 10; ; size *= 4 {
 		line = make([]byte, size)
 		n, err := t.file.ReadAt(line, offset)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, nil, &readError{fmt.Errorf("read %s: byte %d: %w", t.name, offset, err)}
+			return nil, &readError{fmt.Errorf("read %s: byte %d: %w", t.name, offset, err)}
 		}
 		end := bytes.IndexByte(line[:n], '\n')
 		if end < 0 {
@@ -121,14 +258,10 @@ func (t *Texts) read(offset int64) (id, text []byte, err error) {
 			break
 		}
 		if n > maxLine {
-			return nil, nil, &readError{fmt.Errorf("read %s: byte %d: the file changed while it was read", t.name, offset)}
+			return nil, &readError{fmt.Errorf("read %s: byte %d: the file changed while it was read", t.name, offset)}
 		}
 	}
-	if offset == 0 {
-		line = bytes.TrimPrefix(line, UTF8BOM)
-	}
-	id, text, _ = bytes.Cut(bytes.TrimSuffix(line, []byte("\r")), []byte("\t"))
-	return id, text, nil
+	return trimEnd(bytes.TrimPrefix(line, utf8BOM)), nil
 }
 
 // readError is an error that is no fault of the line that needed the text.

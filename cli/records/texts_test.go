@@ -3,6 +3,7 @@ package records
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"strings"
 	"testing"
@@ -19,12 +20,12 @@ func TestTexts(t *testing.T) {
 	texts := newTexts(t, file.String())
 	want := map[string]string{"id": "first", "0": "text 0", "1999": "text 3996001", "long": long, "empty": "", "": "no id", "last": "line"}
 	for id, text := range want {
-		if got, err := texts.Get(id); err != nil || got != text {
+		if got, _, err := texts.Get(id); err != nil || got != text {
 			t.Errorf("%q: got %.40q, %v, want %.40q", id, got, err, text)
 		}
 	}
 	for _, id := range []string{"2000", "\ufeffid", "id ", "line"} {
-		if got, err := texts.Get(id); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is not in texts.tsv", id)) {
+		if got, _, err := texts.Get(id); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is not in texts.tsv", id)) {
 			t.Errorf("%q: got %q, %v", id, got, err)
 		}
 	}
@@ -33,16 +34,71 @@ func TestTexts(t *testing.T) {
 // TestTextsCollision looks up ids whose hashes are the same.
 func TestTextsCollision(t *testing.T) {
 	texts := newTexts(t, "a\tA\nb\tB\nc\tC\n")
+	hash := maphash.String(texts.seed, "b")
 	for i := range texts.places {
-		texts.places[i].hash = 7
+		texts.places[i].hash = hash
 	}
-	if err := texts.checkUnique(); err != nil {
-		t.Error(err)
+	if got, _, err := texts.Get("b"); err != nil || got != "B" {
+		t.Errorf("got %q, %v", got, err)
 	}
-	for i := range texts.places {
-		line, _, err := texts.read(texts.places[i].offset)
-		if err != nil || len(line) != 1 {
-			t.Errorf("place %d holds %q, %v", i, line, err)
+}
+
+// TestTextsTwice takes an id twice if the texts are equal, and refuses it, if it
+// is asked for, with the same message every time if they differ.
+func TestTextsTwice(t *testing.T) {
+	for range 20 { // the seed of the hashes differs
+		texts := newTexts(t, "a\tA\nb\tB\n\na\tA\r\nb\tB2\nb\tB3\nc\tC\n")
+		for id, want := range map[string]string{"a": "A", "c": "C"} {
+			if got, _, err := texts.Get(id); err != nil || got != want {
+				t.Errorf("%s: got %q, %v, want %q", id, got, err, want)
+			}
+		}
+		const want = `id "b" has different texts in lines 2 and 5 of texts.tsv; remove one`
+		if _, _, err := texts.Get("b"); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+}
+
+// TestTextsFormats reads texts as collections have them.
+func TestTextsFormats(t *testing.T) {
+	corpus := "\ufeff" + `{"_id": "d1", "title": "Jaguar", "text": "An animal.", "metadata": {}}` + "\r\n\n" +
+		`{"_id": 7, "title": "", "text": " none "}` + "\n" + `{"id": "d3", "text": " as it is "}` + "\n" + `{"document_id": "d4", "document": "whole", "title": "T", "text": "t"}`
+	queries := `{"_id": "d1", "text": "what?", "metadata": {}}` + "\n" + `{"query_id": "d3", "query": "why?", "text": "t"}`
+	for _, test := range []struct {
+		name, text string
+		queries    bool
+		want       map[string]string
+	}{
+		{"corpus", corpus, false, map[string]string{"d1": "Jaguar An animal.|title and text", "7": "none|title and text", "d3": " as it is |text", "d4": "whole|document"}},
+		{"queries", queries, true, map[string]string{"d1": "what?|text", "d3": "why?|query"}},
+		{"docs.tsv", "D1\thttp://a\tJaguar\tAn animal.\r\nD2\t\t\tb\n", false, map[string]string{"D1": "Jaguar An animal.|title and body", "D2": "b|title and body"}},
+		{"braces.tsv", "{\"id\":1}\tA\n", false, map[string]string{"{\"id\":1}": "A|text"}},
+		{"braces", "{a}\tA\nb\tB\n", false, map[string]string{"{a}": "A|text", "b": "B|text"}},
+		{"with a header", "id\ttext\na\tA\n", false, map[string]string{"a": "A|text"}},
+	} {
+		texts, err := IndexTexts(test.name, test.queries, strings.NewReader(test.text), strings.NewReader(test.text))
+		if err != nil {
+			t.Errorf("%s: %v", test.name, err)
+			continue
+		}
+		for id, want := range test.want {
+			if text, source, err := texts.Get(id); err != nil || text+"|"+source != want {
+				t.Errorf("%s: %s: got %q from %q, %v, want %q", test.name, id, text, source, err, want)
+			}
+		}
+	}
+}
+
+// TestTextsNoText refuses a text that is none when it is asked for.
+func TestTextsNoText(t *testing.T) {
+	texts := newTexts(t, "a\tA\n\xef\xbb\xbfb\tcaf\xe9\nc\tA\x00B\n")
+	if got, _, err := texts.Get("a"); err != nil || got != "A" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	for id, want := range map[string]string{"b": "texts.tsv: line 2: not UTF-8 (byte 0xE9 at column 6; Latin-1?)", "c": "texts.tsv: line 3: NUL byte"} {
+		if _, _, err := texts.Get(id); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", id, err, want)
 		}
 	}
 }
@@ -50,11 +106,12 @@ func TestTextsCollision(t *testing.T) {
 func TestTextsErrors(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
 		{"a\tb\nc\n", "texts.tsv: line 2: 1 column, where 2 are needed (id, text)"},
-		{"a\tb\tc\n", "texts.tsv: line 1: 3 columns, where 2 are needed (id, text)"},
-		{"a\tb\nb\tb\na\tc\n", `texts.tsv: two lines have the id "a"`},
+		{"a\tb\tc\n", "texts.tsv: line 1: 3 columns, where 2 are needed (id, text), or 4 (id, url, title, body)"},
+		{"a\tb\tc\td\na\tb\n", "texts.tsv: line 2: 2 columns, where 4 are needed (id, url, title, body)"},
+		{"PAR1\x15\x04", "texts.tsv: looks like a Parquet file"},
 		{"a\t" + strings.Repeat("x", maxLine), "texts.tsv: line 1: longer than 64 MiB"},
 	} {
-		_, err := IndexTexts("texts.tsv", strings.NewReader(test.text), strings.NewReader(test.text))
+		_, err := IndexTexts("texts.tsv", false, strings.NewReader(test.text), strings.NewReader(test.text))
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%.40q: got %v, want %q", test.text, err, test.want)
 		}
@@ -71,7 +128,7 @@ func TestTextsReadError(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	texts.file = readerAtFunc(func(p []byte, _ int64) (int, error) { return io.ReadFull(zeroes{}, p) })
-	if _, err := texts.Get("a"); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+	if _, _, err := texts.Get("a"); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
 		t.Errorf("got %v", err)
 	}
 }

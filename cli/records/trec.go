@@ -8,45 +8,53 @@ import (
 	"unicode"
 )
 
-// runColumns are the columns of a TREC run, between white space.
-var runColumns = []string{"qid", "Q0", "docid", "rank", "score", "tag"}
+// The columns of a TREC run and of MS MARCO's shorter runs, between white space.
+var (
+	runColumns      = []string{"qid", "Q0", "docid", "rank", "score", "tag"}
+	shortRunColumns = []string{"qid", "pid", "rank"}
+)
 
 // trec reads a TREC run, whose texts stand elsewhere.
 type trec struct {
 	queries, documents *Texts
 }
 
-func (trec) blank(line []byte) bool { return len(bytes.TrimSpace(line)) == 0 }
+func (trec) blank(line []byte) bool { return isBlank(line) }
 
 func (t trec) parse(r *Record) error {
-	n := 0
-	for range bytes.FieldsSeq(r.Text) {
-		n++
-	}
-	if n != len(runColumns) {
-		return fmt.Errorf("%s, where a TREC run has %d (%s)", plural(n, "column"), len(runColumns), strings.Join(runColumns, " "))
-	}
 	fields := bytes.Fields(r.Text)
-	r.QueryID, r.DocumentID = string(fields[0]), string(fields[2])
+	document := 2
+	switch {
+	case len(fields) == len(shortRunColumns) && isInteger(fields[2]):
+		document = 1
+	case len(fields) == len(shortRunColumns):
+		return fmt.Errorf("%s, where a run qid pid rank has a number last, not %q", plural(len(fields), "column"), Abridge(fields[2]))
+	case len(fields) != len(runColumns):
+		return fmt.Errorf("%s, where a TREC run has %d (%s)", plural(len(fields), "column"), len(runColumns), strings.Join(runColumns, " "))
+	}
+	r.QueryID, r.DocumentID = string(fields[0]), string(fields[document])
 	var err error
-	if r.Query, err = t.queries.Get(r.QueryID); err != nil {
+	if r.Query, _, err = t.queries.Get(r.QueryID); err != nil {
 		return err
 	}
-	r.Document, err = t.documents.Get(r.DocumentID)
+	r.Document, r.Source, err = t.documents.Get(r.DocumentID)
 	return err
 }
 
-// Scored is the layout of rows that Rank makes a TREC run of. A record with an
-// error leaves nothing: a run has no place for it.
+// Scored is the layout of rows that Rank makes a TREC run of: ids, logit and
+// line. A record with an error leaves nothing: a run has no place for it.
 type Scored struct{}
 
-// AppendScored appends the ids and the score.
-func (Scored) AppendScored(dst []byte, r *Record, score float32) ([]byte, error) {
-	value, err := json.Marshal(score)
+// AppendHeader appends nothing.
+func (Scored) AppendHeader(dst []byte, _ *Record) []byte { return dst }
+
+// AppendScored appends a row.
+func (Scored) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
+	value, err := json.Marshal(v.Logit) // read again, it is the same float32
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Appendf(dst, "%s %s %s\n", r.QueryID, r.DocumentID, value), nil
+	return fmt.Appendf(dst, "%s %s %s %d\n", r.QueryID, r.DocumentID, value, r.Line), nil
 }
 
 // AppendFailed appends nothing.

@@ -1,0 +1,314 @@
+package records
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// A Document is a text to rank and where it comes from.
+type Document struct {
+	Place  int // of the line or the item, from 1
+	ID     string
+	Text   string
+	Fields Object // of an object, beside its id and text
+}
+
+// Documents are the texts of a file.
+type Documents struct {
+	List   []Document
+	Format Format
+	Basis  string // why it is read in the format, such as "by its name"
+	Blank  int    // lines without text, which are no documents
+
+	// HeaderLike reports that the first row, which is read as a document, looks
+	// like the names of columns. It is set by GuessHeader only.
+	HeaderLike bool
+
+	sources map[string]bool
+}
+
+// Sources names the fields or columns that the texts were made of.
+func (d *Documents) Sources() string { return joinSources(d.sources) }
+
+// ReadDocuments reads a file of documents: a JSON array, lines of JSON objects,
+// columns id and text, or lines of text. Auto goes by the name and the contents
+// of the file, and refuses what may be one or the other.
+func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy) (*Documents, error) {
+	lines := NewLines(name, r)
+	if err := lines.sniff(); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(lines.r)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	d := &Documents{Format: format, Basis: "by --format", sources: make(map[string]bool)}
+	if format == Auto {
+		if d.Format, d.Basis, err = detectDocuments(name, text); err != nil {
+			return nil, err
+		}
+	}
+	if header == SkipHeader && d.Format != TSV {
+		return nil, fmt.Errorf("%s is %s: %w", name, d.Format, ErrNoColumns)
+	}
+	if d.Format == JSON {
+		err = d.readArray(name, text)
+	} else {
+		err = d.readLines(NewLines(name, bytes.NewReader(text)), header)
+	}
+	if err == nil && len(d.List) == 0 {
+		err = fmt.Errorf("%s: no documents; write one passage per line", name)
+	}
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	return d, nil
+}
+
+// explain says which guess an error may come from.
+func (d *Documents) explain(err error) error {
+	if d.Basis == "by --format" || d.Format == LinesOf {
+		return err
+	}
+	return fmt.Errorf("%w (read as %s %s; --format chooses another format)", err, d.Format, d.Basis)
+}
+
+// detectDocuments finds the format of a file of documents and says what it is
+// found by.
+func detectDocuments(name string, text []byte) (_ Format, basis string, err error) {
+	switch extension(name) {
+	case ".jsonl", ".ndjson":
+		return JSONL, "by its name", nil
+	case ".tsv":
+		return TSV, "by its name", nil
+	}
+	if startsArray(text) {
+		return JSON, "since it begins as an array does", nil
+	}
+	first, rest := firstLine(text)
+	if !bytes.HasPrefix(bytes.TrimSpace(first), []byte("{")) {
+		return LinesOf, "since its first line is no JSON object", checkNoObjects(name, text)
+	}
+	if isObject(first) {
+		return JSONL, "since its first line is a JSON object", nil
+	}
+	_, err = ParseObject(first)
+	err = fmt.Errorf("%s: cannot tell the format: the first line begins with { and is not a JSON object: %w; "+
+		"give --format lines to rank the lines as they stand, or jsonl", name, err)
+	if len(bytes.TrimSpace(rest)) > 0 && isStream(text) {
+		err = fmt.Errorf("%s: the file is JSON with objects over several lines: print one object a line, for example with jq -c", name)
+	}
+	return "", "", err
+}
+
+// firstLine is the first line that is not blank, and what follows.
+func firstLine(text []byte) (line, rest []byte) {
+	line, rest, ok := bytes.Cut(text, []byte("\n"))
+	for ok && isBlank(line) {
+		line, rest, ok = bytes.Cut(rest, []byte("\n"))
+	}
+	return bytes.TrimPrefix(line, utf8BOM), rest
+}
+
+func isObject(line []byte) bool {
+	_, err := ParseObject(line)
+	return err == nil
+}
+
+// isStream reports whether a text is one JSON value after another.
+func isStream(text []byte) bool {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	for {
+		var value json.RawMessage
+		err := decoder.Decode(&value)
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
+}
+
+// checkNoObjects refuses a file of text lines among which are JSON objects: they
+// would be ranked with their braces.
+func checkNoObjects(name string, text []byte) error {
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		trimmed := bytes.TrimSpace(bytes.TrimPrefix(line, utf8BOM))
+		if bytes.HasPrefix(trimmed, []byte(`{"`)) || bytes.HasPrefix(trimmed, []byte("{")) && isObject(trimmed) {
+			return fmt.Errorf("%s: cannot tell the format: the first line is text and line %d begins as a JSON object does; "+
+				"give --format lines to rank the lines as they stand, or write every line as an object", name, number)
+		}
+	}
+	return nil
+}
+
+// startsArray reports whether the text begins as a JSON array of texts or
+// objects does. A line of text may begin with a bracket too, as in "[1] ...".
+func startsArray(text []byte) bool {
+	rest, ok := bytes.CutPrefix(trimStart(text), []byte("["))
+	rest = bytes.TrimSpace(rest[:min(len(rest), 4096)])
+	return ok && len(rest) > 0 && strings.IndexByte(`"{]`, rest[0]) >= 0
+}
+
+// trimStart drops a byte order mark and white space.
+func trimStart(text []byte) []byte {
+	return bytes.TrimLeft(bytes.TrimPrefix(text, utf8BOM), " \t\r\n")
+}
+
+// readLines reads a document a line.
+func (d *Documents) readLines(lines *Lines, header HeaderPolicy) error {
+	parse := map[Format]func([]byte) (Document, string, error){LinesOf: parseTextLine, JSONL: parseItem, TSV: newColumnParser()}[d.Format]
+	if parse == nil {
+		return fmt.Errorf("%s: no format %q of documents", lines.name, d.Format)
+	}
+	first := d.Format == TSV // the next row may be a header
+	for {
+		line, err := lines.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if isBlank(line) {
+			d.Blank++
+			continue
+		}
+		if first {
+			first = false
+			if header == SkipHeader {
+				continue
+			}
+			d.HeaderLike = header == GuessHeader && isHeader(line)
+		}
+		document, source, err := parse(line)
+		if err != nil {
+			return lines.Errorf("%w", err)
+		}
+		document.Place = lines.number
+		d.add(document, source)
+	}
+}
+
+func (d *Documents) add(document Document, source string) {
+	d.List = append(d.List, document)
+	d.sources[source] = true
+}
+
+// readArray reads an array of strings or objects.
+func (d *Documents) readArray(name string, text []byte) error {
+	text = bytes.TrimPrefix(text, utf8BOM)
+	if err := checkAllText(name, text); err != nil {
+		return err
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	fail := func(err error) error {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("%s: item %d of the JSON array: %w", name, len(d.List)+1, err)
+	}
+	start, err := decoder.Token()
+	if err != nil {
+		return fail(err)
+	}
+	if start != json.Delim('[') {
+		return fmt.Errorf("%s: not a JSON array, it starts with %v", name, start)
+	}
+	for decoder.More() {
+		var item json.RawMessage
+		if err := decoder.Decode(&item); err != nil {
+			return fail(err)
+		}
+		document, source, err := parseItem(item)
+		if err != nil {
+			return fail(err)
+		}
+		document.Place = len(d.List) + 1
+		d.add(document, source)
+	}
+	if _, err := decoder.Token(); err != nil {
+		return fail(err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: something follows the JSON array at byte %d", name, decoder.InputOffset())
+	}
+	return nil
+}
+
+// checkAllText is CheckText with the line in its error.
+func checkAllText(name string, text []byte) error {
+	if err := CheckText(text); err == nil {
+		return nil
+	}
+	number := 0
+	for line := range bytes.Lines(text) {
+		number++
+		if err := CheckText(line); err != nil {
+			return fmt.Errorf("%s: line %d: %w", name, number, err)
+		}
+	}
+	return nil
+}
+
+func parseTextLine(line []byte) (Document, string, error) {
+	return Document{Text: string(line)}, "line", nil
+}
+
+// newColumnParser parses lines id<TAB>text or id<TAB>url<TAB>title<TAB>body, as
+// the first one has it.
+func newColumnParser() func([]byte) (Document, string, error) {
+	t := &Texts{}
+	return func(line []byte) (Document, string, error) {
+		id, err := t.id(line)
+		if err != nil {
+			return Document{}, "", err
+		}
+		text, source := joinColumns(bytes.Split(line, []byte("\t")))
+		return Document{ID: id, Text: text}, source, nil
+	}
+}
+
+// parseItem parses a string or an object.
+func parseItem(item []byte) (Document, string, error) {
+	item = bytes.TrimSpace(item)
+	switch item[0] {
+	case '"':
+		var text string
+		err := json.Unmarshal(item, &text)
+		return Document{Text: text}, "string", err
+	case '{':
+		return parseObject(item)
+	}
+	return Document{}, "", fmt.Errorf("neither a string nor an object: %s", Abridge(item))
+}
+
+// parseObject takes the text and the id out of an object; the other fields stay.
+func parseObject(item []byte) (Document, string, error) {
+	object, err := ParseObject(item)
+	if err != nil {
+		return Document{}, "", err
+	}
+	text, source, err := object.documentText()
+	if err != nil {
+		return Document{}, "", err
+	}
+	document := Document{Text: text, Fields: object}
+	for _, name := range documentIDs {
+		if id, err := object.id(name); err == nil {
+			document.ID = id
+			delete(object, name)
+			break
+		}
+	}
+	if source == "document" {
+		delete(object, "document")
+	} else {
+		delete(object, "text")
+	}
+	return document, source, nil
+}

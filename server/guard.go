@@ -49,11 +49,9 @@ func (s *Server) guard(next http.Handler) (http.Handler, error) {
 		}).Handler(inner)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		deadline := s.writeBy()
-		if isDashboard(r.URL.Path) {
-			deadline = time.Time{}
+		if isDashboard(r.URL.Path) { // it sets deadlines itself, since its streams have no end
+			setDeadline(http.NewResponseController(w).SetWriteDeadline, time.Time{})
 		}
-		setDeadline(http.NewResponseController(w).SetWriteDeadline, deadline)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		if !s.knowsHost(r.Host) {
 			fail(w, r, failf(http.StatusForbidden, kindForbidden, "the server is not known under this name; --allowed-host makes it known"))

@@ -36,6 +36,7 @@ func callOf(ctx context.Context) *call {
 // An answer remembers what was written.
 type answer struct {
 	http.ResponseWriter
+	begin  func() // called before the headers are written
 	status int
 	bytes  int
 	broken bool // the client takes no more
@@ -44,13 +45,14 @@ type answer struct {
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 {
 		a.status = status
+		a.begin()
 	}
 	a.ResponseWriter.WriteHeader(status)
 }
 
 func (a *answer) Write(data []byte) (int, error) {
 	if a.status == 0 {
-		a.status = http.StatusOK
+		a.WriteHeader(http.StatusOK)
 	}
 	n, err := a.ResponseWriter.Write(data)
 	a.bytes += n
@@ -73,15 +75,28 @@ func (s *Server) observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call{start: time.Now()}
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
-		a := &answer{ResponseWriter: w}
+		body := watchBody(r)
+		a := &answer{ResponseWriter: w, begin: func() { s.beginAnswer(w, r, body) }}
 		s.metrics.inFlight.Inc()
 		defer func() {
 			s.recovered(recover(), a, r)
+			if a.status == 0 {
+				a.WriteHeader(http.StatusOK)
+			}
+			leaveBody(w, body)
 			s.metrics.inFlight.Dec()
 			s.ended(c, a, r)
 		}()
 		next.ServeHTTP(a, r)
 	})
+}
+
+// beginAnswer runs before an answer's headers are written.
+func (s *Server) beginAnswer(w http.ResponseWriter, r *http.Request, body *watchedBody) {
+	settleBody(w, r, body)
+	if !isDashboard(r.URL.Path) {
+		setDeadline(http.NewResponseController(w).SetWriteDeadline, time.Now().Add(s.Limits.WriteTimeout))
+	}
 }
 
 // recovered answers a call whose handler panicked, if it has not answered. The
@@ -104,9 +119,6 @@ func (s *Server) recovered(v any, a *answer, r *http.Request) {
 func (s *Server) ended(c *call, a *answer, r *http.Request) {
 	took := time.Since(c.start)
 	route := s.routes.route(r.URL.Path)
-	if a.status == 0 {
-		a.status = http.StatusOK
-	}
 	s.metrics.observe(orElse(route, "other"), r.Method, a.status, c.kind, took)
 	level := zerolog.DebugLevel
 	if a.status >= http.StatusInternalServerError && c.kind != kindUnhealthy {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -143,28 +144,71 @@ func (s *Server) admitted(next http.Handler) http.HandlerFunc {
 			return
 		}
 		body, f := s.readBody(w, r)
-		defer func() { s.bodies.give(int64(len(body))) }()
 		callOf(r.Context()).bytesIn = len(body)
 		if f == nil {
 			f = s.Limits.checkBody(body)
 		}
 		if f != nil {
+			s.bodies.give(int64(len(body)))
 			w.Header().Set("Connection", "close") // what is left of the body is not waited for
 			fail(w, r, f)
 			return
 		}
 		// A slow sender takes no place among those at work.
 		if f := s.enter(); f != nil {
+			s.bodies.give(int64(len(body)))
 			fail(w, r, f)
 			return
 		}
-		defer s.leave()
-		ctx, cancel := context.WithDeadlineCause(r.Context(), callOf(r.Context()).start.Add(s.Limits.RequestTimeout), errTimeout)
-		defer cancel()
-		r = r.Clone(ctx)
-		r.Header.Set("Content-Type", "application/json") // as huma spells it
-		r.Body = io.NopCloser(bytes.NewReader(trimMark(body)))
-		next.ServeHTTP(w, r)
+		defer s.answered()
+		// Nor does a client that is slow to take its answer.
+		s.send(w, r, s.execute(next, r, body))
+	}
+}
+
+// execute runs a call that has entered, and gives back what it holds.
+func (s *Server) execute(next http.Handler, r *http.Request, body []byte) *heldAnswer {
+	defer s.leave()
+	defer s.bodies.give(int64(len(body)))
+	ctx, cancel := context.WithDeadlineCause(r.Context(), callOf(r.Context()).start.Add(s.Limits.RequestTimeout), errTimeout)
+	defer cancel()
+	r = r.Clone(ctx)
+	r.Header.Set("Content-Type", "application/json") // as huma spells it
+	r.Body = io.NopCloser(bytes.NewReader(trimMark(body)))
+	held := &heldAnswer{header: make(http.Header), status: http.StatusOK}
+	next.ServeHTTP(held, r)
+	return held
+}
+
+// A heldAnswer is written when the call is over.
+type heldAnswer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (h *heldAnswer) Header() http.Header                  { return h.header }
+func (h *heldAnswer) WriteHeader(status int)               { h.status = status }
+func (h *heldAnswer) Write(data []byte) (n int, err error) { return h.body.Write(data) }
+
+// shortAnswer is the size, in bytes, up to which an answer is always sent.
+const shortAnswer = 64 << 10
+
+// send writes an answer. Long ones share a budget, since clients that take none
+// would fill the memory with them.
+func (s *Server) send(w http.ResponseWriter, r *http.Request, held *heldAnswer) {
+	if n := int64(held.body.Len()); n > shortAnswer {
+		if !s.answers.take(n) {
+			fail(w, r, failOverloaded("answers that their clients have not read yet hold %d bytes (limit %d); try again later", s.answers.taken.Load(), s.answers.limit))
+			return
+		}
+		defer s.answers.give(n)
+	}
+	maps.Copy(w.Header(), held.header)
+	w.Header().Set("Content-Length", strconv.Itoa(held.body.Len()))
+	w.WriteHeader(held.status)
+	if _, err := w.Write(held.body.Bytes()); err != nil {
+		return // the client is gone
 	}
 }
 

@@ -19,23 +19,27 @@ const (
 // turns 503 and no more scoring calls are taken in; those at work are finished,
 // for up to the drain timeout, and answered with 503 beyond it.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+	lingering := &lingeringListener{Listener: listener}
 	srv := &http.Server{
 		Handler:           s.handler,
 		ReadHeaderTimeout: s.Limits.HeaderTimeout,
 		IdleTimeout:       s.Limits.IdleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		BaseContext:       func(net.Listener) context.Context { return s.base },
+		// From the headers on; answers have deadlines of their own.
+		WriteTimeout:   s.Limits.RequestTimeout + s.Limits.WriteTimeout,
+		ConnState:      watchIdle,
+		MaxHeaderBytes: maxHeaderBytes,
+		BaseContext:    func(net.Listener) context.Context { return s.base },
 		// What net/http says of broken connections is of no use to anybody.
 		ErrorLog: stdlog.New(io.Discard, "", 0),
 	}
 	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(listener) }()
+	go func() { failed <- srv.Serve(lingering) }()
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
-	err := s.finish(srv)
+	err := s.finish(srv, lingering)
 	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)
 	}
@@ -44,7 +48,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 
 // finish ends what runs. The listener stays open until then, so that whoever
 // asks is told.
-func (s *Server) finish(srv *http.Server) error {
+func (s *Server) finish(srv *http.Server, listener *lingeringListener) error {
 	idle := s.drain()
 	srv.SetKeepAlivesEnabled(false)
 	timer := time.NewTimer(s.Limits.DrainTimeout)
@@ -60,5 +64,6 @@ func (s *Server) finish(srv *http.Server) error {
 	if err := srv.Shutdown(ctx); err == nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
+	listener.hurried.Store(true)
 	return srv.Close()
 }

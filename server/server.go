@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -48,16 +47,18 @@ type Server struct {
 	handler  http.Handler
 	routes   routes
 	bodies   budget
+	answers  budget // that wait for their clients to take them
 	registry *prometheus.Registry
 	metrics  *httpMetrics
 	health   healthCheck
 	openAPI  []byte
 	corsAll  bool
 
-	mu       sync.Mutex
-	running  int           // scoring calls
-	draining bool          // no more of them are taken in
-	idle     chan struct{} // closed once draining and none is running
+	mu        sync.Mutex
+	running   int           // scoring calls
+	answering int           // scored calls whose answers are being written
+	draining  bool          // no more of them are taken in
+	idle      chan struct{} // closed once draining and none of either is left
 
 	base   context.Context // of every request
 	cancel context.CancelCauseFunc
@@ -73,7 +74,7 @@ var (
 func New(cfg Config) (*Server, error) {
 	s := &Server{Config: cfg, idle: make(chan struct{})}
 	s.Limits = cfg.Limits.orDefaults()
-	s.bodies.limit = s.Limits.BodyBytesAtOnce
+	s.bodies.limit, s.answers.limit = s.Limits.BodyBytesAtOnce, s.Limits.BodyBytesAtOnce
 	s.base, s.cancel = context.WithCancelCause(context.Background())
 	if err := s.makeMetrics(); err != nil {
 		return nil, err
@@ -93,7 +94,8 @@ func New(cfg Config) (*Server, error) {
 // connections and an orderly end too.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// enter takes a scoring call in, if it may come in; leave is for those that did.
+// enter takes a scoring call in, if it may come in. Those that did leave when
+// they are scored, and are answered when their clients have the answer.
 func (s *Server) enter() *failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,7 +113,14 @@ func (s *Server) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
-	if s.draining && s.running == 0 {
+	s.answering++
+}
+
+func (s *Server) answered() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answering--
+	if s.draining && s.running+s.answering == 0 {
 		close(s.idle)
 	}
 }
@@ -122,7 +131,7 @@ func (s *Server) drain() <-chan struct{} {
 	defer s.mu.Unlock()
 	if !s.draining {
 		s.draining = true
-		if s.running == 0 {
+		if s.running+s.answering == 0 {
 			close(s.idle)
 		}
 	}
@@ -133,9 +142,4 @@ func (s *Server) isDraining() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.draining
-}
-
-// writeBy is until when a slow client may take its answer.
-func (s *Server) writeBy() time.Time {
-	return time.Now().Add(s.Limits.RequestTimeout + s.Limits.WriteTimeout)
 }

@@ -75,8 +75,12 @@ func (d *Dashboard) leave(events chan []byte) {
 }
 
 // watch streams events until the client goes, falls behind or the dashboard
-// ends.
+// ends. HEAD, which the routes of GET have too, asks for the headers alone.
 func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodHead {
+		streamHeaders(w.Header())
+		return
+	}
 	events, first := d.join()
 	if events == nil {
 		w.Header().Set("Retry-After", "10")
@@ -84,14 +88,18 @@ func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer d.leave(events)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("X-Accel-Buffering", "no") // proxies would hold events back
+	streamHeaders(w.Header())
 	out := stream{http.NewResponseController(w), w}
 	if out.send(first) != nil {
 		return
 	}
 	out.forward(r.Context(), events)
+}
+
+func streamHeaders(h http.Header) {
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // proxies would hold events back
 }
 
 // A stream is an answer without an end.

@@ -246,3 +246,34 @@ func cpuPerSecond(b *testing.B, watchers int) float64 {
 	time.Sleep(span)
 	return milliseconds(cpuTime(b)-before) / span.Seconds()
 }
+
+// HEAD asks for the stream's headers: nobody watches, and the connection, which
+// clients keep, goes on.
+func TestHeadOfTheStream(t *testing.T) {
+	s := serve(t, &fakeEngine{}, "127.0.0.1:0", "")
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	r := bufio.NewReader(conn)
+	for range 3 {
+		if _, err := conn.Write([]byte("HEAD /dashboard/api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.ReadResponse(r, &http.Request{Method: http.MethodHead})
+		if err != nil || answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "text/event-stream" {
+			t.Fatalf("%v: %v", answer, err)
+		}
+		if n := s.watching(); n != 0 {
+			t.Errorf("%d watch", n)
+		}
+	}
+}

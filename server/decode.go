@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -91,6 +90,3 @@ func measure(body []byte) (values, deepest int) {
 	}
 	return values, deepest
 }
-
-// trimMark drops a byte order mark, which some editors begin files with.
-func trimMark(body []byte) []byte { return bytes.TrimPrefix(body, byteOrderMark) }

@@ -82,15 +82,20 @@ func (b *budget) take(n int64) bool {
 
 func (b *budget) give(n int64) { b.taken.Add(-n) }
 
+func (s *Server) failTooLarge() *failure {
+	return failf(http.StatusRequestEntityTooLarge, kindValidation, "the body has more than %d bytes; send the documents in several calls", s.Limits.BodyBytes)
+}
+
+func (s *Server) failBodies() *failure {
+	return failOverloaded("the bodies of the calls at work take %d bytes, as many as the server holds; try again later", s.bodies.limit)
+}
+
 // readBody reads a body within the limits. What has come of a slow one counts
 // against the budget, not what is announced; the caller gives it back.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	limit := s.Limits.BodyBytes
-	tooLarge := func() *failure {
-		return failf(http.StatusRequestEntityTooLarge, kindValidation, "the body has more than %d bytes; send the documents in several calls", limit)
-	}
 	if r.ContentLength > limit {
-		return nil, tooLarge()
+		return nil, s.failTooLarge()
 	}
 	connection := http.NewResponseController(w)
 	setDeadline(connection.SetReadDeadline, time.Now().Add(s.Limits.BodyTimeout))
@@ -100,10 +105,10 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *fail
 		body = body[:len(body)+n]
 		if n > 0 && !s.bodies.take(int64(n)) {
 			body = body[:len(body)-n]
-			return body, failOverloaded("the bodies of the calls at work take %d bytes, as many as the server holds; try again later", s.bodies.limit)
+			return body, s.failBodies()
 		}
 		if int64(len(body)) > limit {
-			return body, tooLarge()
+			return body, s.failTooLarge()
 		}
 		switch {
 		case err == io.EOF:

@@ -143,7 +143,7 @@ func (s *Server) admitted(next http.Handler) http.HandlerFunc {
 			fail(w, r, failf(http.StatusUnsupportedMediaType, kindValidation, "the content type must be application/json"))
 			return
 		}
-		body, f := s.readBody(w, r)
+		body, f := s.readJSON(w, r)
 		callOf(r.Context()).bytesIn = len(body)
 		if f == nil {
 			f = s.Limits.checkBody(body)
@@ -172,9 +172,8 @@ func (s *Server) execute(next http.Handler, r *http.Request, body []byte) *heldA
 	defer s.bodies.give(int64(len(body)))
 	ctx, cancel := context.WithDeadlineCause(r.Context(), callOf(r.Context()).start.Add(s.Limits.RequestTimeout), errTimeout)
 	defer cancel()
-	r = r.Clone(ctx)
-	r.Header.Set("Content-Type", "application/json") // as huma spells it
-	r.Body = io.NopCloser(bytes.NewReader(trimMark(body)))
+	r = r.WithContext(ctx)
+	r.Body = io.NopCloser(bytes.NewReader(body))
 	held := &heldAnswer{header: make(http.Header), status: http.StatusOK}
 	next.ServeHTTP(held, r)
 	return held

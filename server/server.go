@@ -47,7 +47,8 @@ type Server struct {
 	handler  http.Handler
 	routes   routes
 	bodies   budget
-	answers  budget // that wait for their clients to take them
+	answers  budget        // that wait for their clients to take them
+	decoders chan struct{} // a place for each compressed body that is decoded
 	registry *prometheus.Registry
 	metrics  *httpMetrics
 	health   healthCheck
@@ -75,6 +76,7 @@ func New(cfg Config) (*Server, error) {
 	s := &Server{Config: cfg, idle: make(chan struct{})}
 	s.Limits = cfg.Limits.orDefaults()
 	s.bodies.limit, s.answers.limit = s.Limits.BodyBytesAtOnce, s.Limits.BodyBytesAtOnce
+	s.decoders = newDecoders()
 	s.base, s.cancel = context.WithCancelCause(context.Background())
 	if err := s.makeMetrics(); err != nil {
 		return nil, err

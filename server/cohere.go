@@ -15,17 +15,21 @@ import (
 const cohereTokens = 4096
 
 type cohereRerank struct {
-	_               struct{} `additionalProperties:"true"`
-	Model           *string  `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model"`
-	Query           string   `json:"query" doc:"What the documents are ranked for"`
-	Documents       []string `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	TopN            *count   `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default"`
-	MaxTokensPerDoc *count   `json:"max_tokens_per_doc,omitempty" nullable:"true" doc:"Of longer documents only so many first tokens count; 4096 by default"`
+	_               struct{}   `additionalProperties:"true"`
+	Model           *string    `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model"`
+	Query           string     `json:"query" doc:"What the documents are ranked for"`
+	Documents       []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
+	TopN            *count     `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default, and for 0"`
+	ReturnDocuments *bool      `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too, as version 1 does; false by default"`
+	RankFields      []string   `json:"rank_fields,omitempty" nullable:"true" doc:"Fields of documents that are objects to rank, in this order, as in version 1; text by default"`
+	MaxTokensPerDoc *positive  `json:"max_tokens_per_doc,omitempty" nullable:"true" doc:"Of longer documents only so many first tokens count; 4096 by default"`
 }
 
 type cohereResult struct {
-	Index          int     `json:"index" minimum:"0"`
-	RelevanceScore float32 `json:"relevance_score" minimum:"0" maximum:"1"`
+	Index          int               `json:"index" minimum:"0"`
+	RelevanceScore float64           `json:"relevance_score" minimum:"0" maximum:"1"`
+	Document       *answeredDocument `json:"document,omitempty"`
+	Empty          bool              `json:"empty,omitempty" doc:"The document has no text"`
 }
 
 type cohereMeta struct {
@@ -53,7 +57,11 @@ func (s *Server) registerCohere(api huma.API) {
 func (s *Server) cohereRerank(ctx context.Context, in *struct{ Body cohereRerank }) (*cohereRanking, error) {
 	b := &in.Body
 	opts := engine.RerankOptions{TopN: int(deref(b.TopN, 0)), ScoreOptions: engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))}}
-	items, stages, err := s.rank(ctx, b.Query, b.Documents, opts)
+	documents, err := texts(b.Documents, b.RankFields)
+	if err != nil {
+		return nil, err
+	}
+	items, stages, err := s.rank(ctx, b.Query, documents, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +71,10 @@ func (s *Server) cohereRerank(ctx context.Context, in *struct{ Body cohereRerank
 	out.Body.Meta.BilledUnits.SearchUnits = 1
 	out.Body.Results = make([]cohereResult, len(items))
 	for i, item := range items {
-		out.Body.Results[i] = cohereResult{Index: item.Index, RelevanceScore: score(item.Logit)}
+		out.Body.Results[i] = cohereResult{
+			Index: item.Index, RelevanceScore: scoreOf(item.Logit, nil), Empty: engine.IsEmpty(documents[item.Index]),
+			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, false)),
+		}
 	}
 	return out, nil
 }

@@ -47,6 +47,9 @@ var apis = []api{
 		}
 		return quoted(map[string]any{"inputs": pairs})
 	}, "error"},
+	{"/score", func(query string, documents ...string) string {
+		return quoted(map[string]any{"text_1": query, "text_2": append([]string{}, documents...)})
+	}, "error.message"},
 }
 
 // A row of the contract: what makes a status, on every API.
@@ -96,8 +99,8 @@ var contract = []row{
 	{name: "too many values", status: 413, kind: kindValidation, message: "JSON values", body: text(`{"x": [` + strings.Repeat("[],", 60_000) + `1]}`)},
 	{name: "more than the queue holds", status: 413, kind: kindValidation, message: "split it", before: fails(fmt.Errorf("%w: split it", engine.ErrTooLarge))},
 	{name: "not JSON's type", status: 415, kind: kindValidation, message: "application/json", headers: []string{"Content-Type", "text/plain"}},
-	{name: "no fields", status: 422, kind: kindValidation, message: "expected required property", body: text(`{}`)},
-	{name: "wrong type", status: 422, kind: kindValidation, message: "validation failed", body: text(`{"query": 1, "texts": 2, "documents": 3, "inputs": 4}`)},
+	{name: "no fields", status: 422, kind: kindValidation, message: "expected ", body: text(`{}`)},
+	{name: "wrong type", status: 422, kind: kindValidation, message: "validation failed", body: text(`{"query": 1, "texts": 2, "documents": 3, "inputs": 4, "text_1": 5}`)},
 	{name: "too many documents", status: 422, kind: kindValidation, message: "more than the ", config: func(c *Config) { c.Limits.Documents = 2 },
 		body: func(a api) string { return a.body("q", "1", "2", "3") }},
 	{name: "too long", status: 422, kind: kindValidation, message: "pair 3", before: fails(fmt.Errorf("%w: pair 3", engine.ErrTooLong))},
@@ -173,8 +176,8 @@ func checkFailure(t *testing.T, s *Server, a api, row row, body string) {
 	if got := w.Header().Get("WWW-Authenticate"); (got != "") != (row.status == http.StatusUnauthorized) {
 		t.Errorf("WWW-Authenticate: %q", got)
 	}
-	var fields map[string]string
-	if err := json.Unmarshal(w.Body.Bytes(), &fields); err != nil {
+	fields, err := errorFields(a, w.Body.Bytes())
+	if err != nil {
 		t.Fatalf("%v: %s", err, w.Body)
 	}
 	message := fields[a.error]
@@ -182,14 +185,36 @@ func checkFailure(t *testing.T, s *Server, a api, row row, body string) {
 		t.Errorf("message %q lacks %q", message, row.message)
 	}
 	want := 1
-	if a.error == "error" {
+	switch a.error {
+	case "error":
 		if want = 2; fields["error_type"] != row.kind {
 			t.Errorf("error_type %q, want %q", fields["error_type"], row.kind)
+		}
+	case "error.message":
+		if want = 3; fields["type"] != row.kind || fields["code"] != strconv.Itoa(row.status) {
+			t.Errorf("fields %v, want type %q and code %d", fields, row.kind, row.status)
 		}
 	}
 	if len(fields) != want {
 		t.Errorf("fields %v", fields)
 	}
+}
+
+// errorFields reads an API's error; the message is under the API's name of it.
+func errorFields(a api, body []byte) (map[string]string, error) {
+	fields := make(map[string]string)
+	if a.error != "error.message" {
+		return fields, json.Unmarshal(body, &fields)
+	}
+	var answer struct {
+		Error struct {
+			Message, Type string
+			Code          int
+		}
+	}
+	err := json.Unmarshal(body, &answer)
+	fields[a.error], fields["type"], fields["code"] = answer.Error.Message, answer.Error.Type, strconv.Itoa(answer.Error.Code)
+	return fields, err
 }
 
 // The statuses that a row makes, and no others, are in the OpenAPI document.
@@ -222,7 +247,7 @@ func TestContractIsDocumented(t *testing.T) {
 			t.Errorf("%s documents %d statuses, want %d", a.path, len(got), len(want))
 		}
 	}
-	for _, path := range []string{"/info", "/health", "/ready"} {
+	for _, path := range []string{"/info", "/health", "/ready", "/ping", "/", "/v1/models", "/metrics", "/docs"} {
 		if _, ok := document.Paths[path]["get"].Responses["200"]; !ok {
 			t.Errorf("%s is not documented", path)
 		}
@@ -247,9 +272,9 @@ func TestOtherPathsAndMethods(t *testing.T) {
 		status       int
 		allow        string
 	}{
-		{"GET", "/", 404, ""}, {"POST", "/v3/rerank", 404, ""}, {"GET", "/rerank/", 404, ""}, {"GET", "/dashboard", 404, ""},
+		{"POST", "/v3/rerank", 404, ""}, {"GET", "/dashboard", 404, ""}, {"GET", "/health/x", 404, ""}, {"PUT", "/", 405, "POST, GET"},
 		{"GET", "/rerank", 405, "POST"}, {"PUT", "/v2/rerank", 405, "POST"}, {"POST", "/health", 405, "GET"}, {"DELETE", "/metrics", 405, "GET"},
-		{"HEAD", "/health", 200, ""}, {"GET", "/health", 200, ""}, {"GET", "/ready", 200, ""}, {"GET", "/info", 200, ""},
+		{"HEAD", "/health", 200, ""}, {"GET", "/health", 200, ""}, {"GET", "/ready", 200, ""}, {"GET", "/info", 200, ""}, {"GET", "/v1/models", 200, ""},
 		{"GET", "/metrics", 200, ""}, {"GET", "/openapi.json", 200, ""}, {"GET", "/docs", 200, ""}, {"GET", "/docs/swagger-ui.css", 200, ""},
 	} {
 		w := do(s, test.method, test.path)

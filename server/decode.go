@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,6 +20,31 @@ import (
 // huma's validation would otherwise find "QUERY" where the schema has "query",
 // which the route's type does not.
 func init() { huma.ValidateStrictCasing = true }
+
+// isJinas reports whether a body of a path that takes both is in Jina's format,
+// which has documents, and not in that of text-embeddings-inference, which has
+// texts. Of a body that is not JSON, what comes before the fault decides.
+func isJinas(body []byte) bool {
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(body))
+	if token, err := decoder.ReadToken(); err != nil || token.Kind() != '{' {
+		return false
+	}
+	documents := false
+	for decoder.PeekKind() == '"' {
+		name, err := decoder.ReadToken()
+		if err != nil {
+			return documents
+		}
+		if name.String() == "texts" {
+			return false
+		}
+		documents = documents || name.String() == "documents"
+		if err := decoder.SkipValue(); err != nil {
+			return documents
+		}
+	}
+	return documents
+}
 
 // maxNesting is the depth at which text-embeddings-inference's parser stops too.
 const maxNesting = 128

@@ -63,7 +63,7 @@ func TestBodiesAreDecodedOnce(t *testing.T) {
 		{"/v2/rerank", `{"Query": "q", "documents": ["a"]}`, 422, "expected required property query"},
 		{"/rerank", `{"query": "q", "Texts": ["a"]}`, 422, "expected required property texts"},
 		{"/predict", `{"Inputs": [["q", "a"]]}`, 422, "expected required property inputs"},
-		{"/v1/rerank", `{"query": "q", "documents": [{"Text": "a"}]}`, 422, "validation failed"},
+		{"/v1/rerank", `{"query": "q", "documents": [{"Text": "a"}]}`, 422, `document 0 has no field \"text\"`},
 		{"/v1/rerank", `{"query": "q", "documents": [{"text": "a", "Text": "b"}]}`, 200, `"text":"a"`},
 		// A name occurs once, at every depth.
 		{"/predict", `{"inputs": [["q", "a"]], "inputs": [["q", "b"], ["q", "c"]]}`, 400, `byte 25: name \"inputs\" occurs twice`},

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -102,10 +103,13 @@ const (
 	shapeTEI shape = iota
 	shapeJina
 	shapeCohere
+	shapeOpenAI // vLLM's too
 )
 
 func shapeOf(path string) shape {
 	switch {
+	case path == "/v1/models" || slices.Contains(scorePaths, path):
+		return shapeOpenAI
 	case strings.HasPrefix(path, "/v1/"):
 		return shapeJina
 	case strings.HasPrefix(path, "/v2/"):
@@ -127,6 +131,19 @@ type cohereError struct {
 	Message string `json:"message"`
 }
 
+type openAIError struct {
+	Error openAIFault `json:"error"`
+}
+
+type openAIFault struct {
+	Message string `json:"message"`
+	Type    string `json:"type" doc:"As error_type of the other routes"`
+	Code    int    `json:"code" doc:"The status"`
+}
+
+// errorOf is the type of a path's errors.
+func errorOf(path string) any { return (&failure{}).body(shapeOf(path)) }
+
 // body is the failure as an API spells it.
 func (f *failure) body(s shape) any {
 	switch s {
@@ -134,6 +151,8 @@ func (f *failure) body(s shape) any {
 		return jinaError{f.message}
 	case shapeCohere:
 		return cohereError{f.message}
+	case shapeOpenAI:
+		return openAIError{openAIFault{f.message, f.kind, f.status}}
 	}
 	return teiError{f.message, f.kind}
 }

@@ -55,6 +55,19 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 		for i, r := range tei {
 			list = append(list, scored{index: i, score: r[0].Score})
 		}
+	case "/score":
+		var scores struct {
+			Data []struct {
+				Index int
+				Score float64
+			}
+		}
+		if err := json.Unmarshal(body, &scores); err != nil {
+			return nil, err
+		}
+		for _, r := range scores.Data {
+			list = append(list, scored{index: r.Index, score: r.Score})
+		}
 	default:
 		var both struct {
 			Results []struct {
@@ -73,6 +86,9 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 	return list, nil
 }
 
+// keepsOrder says whether a route answers in the order of the call.
+func (a api) keepsOrder() bool { return a.path == "/predict" || a.path == "/score" }
+
 // Every route answers the sigmoid of the logit, though the engine's activation
 // is another, best first, and of equal ones the lower index first.
 func TestScoresAndOrder(t *testing.T) {
@@ -83,12 +99,12 @@ func TestScoresAndOrder(t *testing.T) {
 	for _, a := range apis {
 		got := answers(t, a.path, post(s, a.path, a.body("q", documents...)))
 		order := []int{6, 5, 1, 3, 4, 2, 0} // f and g round to the same score: the logit decides
-		if a.path == "/predict" {
+		if a.keepsOrder() {
 			order = []int{0, 1, 2, 3, 4, 5, 6}
 		}
 		for i, item := range got {
 			want := 1 / (1 + math.Exp(-float64(logits[documents[order[i]]])))
-			if item.index != order[i] || math.Abs(item.score-want) > 1e-6 {
+			if item.index != order[i] || math.Abs(item.score-want) > 1e-15 {
 				t.Errorf("%s: place %d has %+v, want document %d with %v", a.path, i, item, order[i], want)
 			}
 		}
@@ -121,9 +137,9 @@ func TestWhatCallsCanAskFor(t *testing.T) {
 		{"/rerank", `{"query": "q", "texts": ["d"], "truncation_direction": "right"}`, `[`, engine.ScoreOptions{}},
 		{"/predict", `{"inputs": [["q", "d"]], "truncation_direction": "left"}`, `[[{"score":`, engine.ScoreOptions{Truncation: engine.TruncateLeft}},
 		{"/predict", `{"inputs": [["q", "d"]], "truncate": false}`, `[[{"score":`, engine.ScoreOptions{Truncation: engine.TruncateNot}},
-		{"/v1/rerank", `{"model": "m", "query": "q", "documents": ["d", {"text": "e", "id": 1}]}`, `"document":{"text":"e"}`, engine.ScoreOptions{}},
+		{"/v1/rerank", `{"model": "m", "query": "q", "documents": ["d", {"text": "e", "id": 1}]}`, `"document":{"text":"e","id":1}`, engine.ScoreOptions{}},
 		{"/v1/rerank", `{"model": null, "query": "q", "documents": ["d"], "return_documents": false, "top_n": null}`, `"results":[{"index":0,"relevance_score":0.`, engine.ScoreOptions{}},
-		{"/v1/rerank", `{"query": "q", "documents": ["d"]}`, `{"model":"fake","object":"list","usage":{"total_tokens":5,"prompt_tokens":5}`, engine.ScoreOptions{}},
+		{"/v1/rerank", `{"query": "q", "documents": ["d"]}`, `"model":"fake","object":"list","usage":{"total_tokens":5,"prompt_tokens":5}`, engine.ScoreOptions{}},
 		{"/v2/rerank", `{"model": "m", "query": "q", "documents": ["d"]}`, `"meta":{"api_version":{"version":"2"},"billed_units":{"search_units":1}}}`, engine.ScoreOptions{DocumentTokens: 4096}},
 		{"/v2/rerank", `{"query": "q", "documents": ["d"], "max_tokens_per_doc": 7.0, "priority": 1}`, `{"id":"`, engine.ScoreOptions{DocumentTokens: 7}},
 	} {
@@ -136,13 +152,13 @@ func TestWhatCallsCanAskFor(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/v1/rerank", "/v2/rerank"} {
-		for _, n := range []string{"1", "2.0", "7", "1e300"} {
+		for _, n := range []string{"0", "1", "2.0", "7", "1e300"} {
 			got := answers(t, path, post(s, path, `{"query": "q", "documents": ["a", "b", "c"], "top_n": `+n+`}`))
 			if want := map[string]int{"1": 1, "2.0": 2}[n]; len(got) != orElse(want, 3) {
 				t.Errorf("%s: top_n %s gives %d", path, n, len(got))
 			}
 		}
-		for _, n := range []string{"0", "-1", "1.5", `"2"`} {
+		for _, n := range []string{"-1", "1.5", `"2"`} {
 			if w := post(s, path, `{"query": "q", "documents": ["a"], "top_n": `+n+`}`); w.Code != 422 {
 				t.Errorf("%s: top_n %s: %d", path, n, w.Code)
 			}

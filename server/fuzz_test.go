@@ -16,7 +16,8 @@ func fuzzBodies(f *testing.F, a api) {
 		a.body("query", "a", "b", "a"), a.body("", ""), a.body("q"), `{}`, `[]`, `null`, `"q"`, ``, `{"query": "q"`, `{"query": "q", "texts": null}`,
 		`{"query": "q", "texts": ["a"], "truncate": false, "truncation_direction": "Left", "raw_scores": true, "return_text": true}`,
 		`{"query": "q", "documents": ["a", {"text": "b"}], "top_n": 1.0, "return_documents": false, "max_tokens_per_doc": 1e9}`,
-		`{"inputs": ["a", "b"]}`, `{"inputs": [["a", "b"], ["c", "d"]]}`, `{"inputs": [[]]}`, `{"inputs": "a"}`, `{"query": "\ud800", "texts": ["\u0000"]}`,
+		`{"inputs": ["a", "b"]}`, `{"inputs": [["a", "b"], ["c", "d"]]}`, `{"inputs": [[]]}`, `{"text_1": "q", "text_2": ["a", "b"], "use_activation": false}`, `{"queries": ["q", "r"], "documents": ["a", "b"]}`,
+		`{"query": "q", "documents": [{"title": "a", "text": 1}, "b", {"title": null}], "rank_fields": ["title", "text"]}`, `{"inputs": "a"}`, `{"query": "\ud800", "texts": ["\u0000"]}`,
 		`{"query": "q", "query": "r", "texts": ["a"], "Texts": ["b"], "documents": ["c"]}`, strings.Repeat(`[`, 200),
 	} {
 		f.Add([]byte(seed))
@@ -34,8 +35,7 @@ func fuzzBodies(f *testing.F, a api) {
 			if !slices.Contains([]int{400, 413, 422}, w.Code) || executed != 0 {
 				t.Errorf("status %d, %d pairs executed: %s", w.Code, executed, w.Body)
 			}
-			var fields map[string]string
-			if err := json.Unmarshal(w.Body.Bytes(), &fields); err != nil || fields[a.error] == "" {
+			if fields, err := errorFields(a, w.Body.Bytes()); (err != nil || fields[a.error] == "") && !isJinas(body) {
 				t.Errorf("not the API's error: %s", w.Body)
 			}
 			return
@@ -43,7 +43,11 @@ func fuzzBodies(f *testing.F, a api) {
 		if a.path == "/predict" && strings.HasPrefix(w.Body.String(), "[{") {
 			return // one pair
 		}
-		checkFuzzed(t, a, answers(t, a.path, w), int(executed), strings.Contains(string(body), "raw"))
+		if a.path == "/rerank" && isJinas(body) {
+			a = apis[1]
+		}
+		raw := strings.Contains(string(body), "raw") || strings.Contains(string(body), "activation")
+		checkFuzzed(t, a, answers(t, a.path, w), int(executed), raw)
 	})
 }
 
@@ -58,7 +62,7 @@ func checkFuzzed(t *testing.T, a api, got []scored, executed int, raw bool) {
 			t.Errorf("%+v among %d documents", item, executed)
 		}
 		seen[item.index] = true
-		if i == 0 || a.path == "/predict" {
+		if i == 0 || a.keepsOrder() {
 			continue
 		}
 		if before := got[i-1]; before.score < item.score || before.score == item.score && before.index > item.index {
@@ -71,6 +75,8 @@ func FuzzRerankTEI(f *testing.F)    { fuzzBodies(f, apis[0]) }
 func FuzzRerankJina(f *testing.F)   { fuzzBodies(f, apis[1]) }
 func FuzzRerankCohere(f *testing.F) { fuzzBodies(f, apis[2]) }
 func FuzzPredict(f *testing.F)      { fuzzBodies(f, apis[3]) }
+
+func FuzzScore(f *testing.F) { fuzzBodies(f, apis[4]) }
 
 // FuzzHeaders sends any name, origin, content type and key.
 func FuzzHeaders(f *testing.F) {

@@ -5,10 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"mime"
-	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,19 +16,14 @@ import (
 // under a strange name, as DNS rebinding makes them, calls that other sites'
 // pages make, and calls without the key.
 func (s *Server) guard(next http.Handler) (http.Handler, error) {
-	origins := http.NewCrossOriginProtection()
-	s.corsAll = slices.Contains(s.CORSOrigins, "*")
-	for _, origin := range s.CORSOrigins {
-		if origin == "*" {
-			continue
-		}
-		if err := origins.AddTrustedOrigin(origin); err != nil {
-			return nil, fmt.Errorf("server: origin %q that may call from a browser: %w; it is like https://example.org", origin, err)
-		}
+	allowed, err := newCORS(s.CORSOrigins)
+	if err != nil {
+		return nil, err
 	}
-	inner := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	protection := http.NewCrossOriginProtection()
+	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
-		case !s.corsAll && origins.Check(r) != nil:
+		case protection.Check(r) != nil && (allowed == nil || !allowed.OriginAllowed(r)):
 			fail(w, r, failf(http.StatusForbidden, kindForbidden, "calls from pages of this origin are not allowed; --cors-origin allows them"))
 		case s.needsKey(r) && !s.hasKey(r):
 			fail(w, r, failf(http.StatusUnauthorized, kindUnauthorized, "the key is missing or wrong: send it as Authorization: Bearer KEY"))
@@ -39,61 +31,59 @@ func (s *Server) guard(next http.Handler) (http.Handler, error) {
 			next.ServeHTTP(w, r)
 		}
 	})
-	var handler http.Handler = inner
-	if len(s.CORSOrigins) > 0 {
-		handler = cors.New(cors.Options{
-			AllowedOrigins: s.CORSOrigins,
-			AllowedMethods: []string{http.MethodGet, http.MethodPost},
-			AllowedHeaders: []string{"Authorization", "Content-Type"},
-			ExposedHeaders: exposedHeaders(),
-		}).Handler(inner)
+	if allowed != nil {
+		handler = allowed.Handler(handler)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if isDashboard(r.URL.Path) { // it sets deadlines itself, since its streams have no end
 			setDeadline(http.NewResponseController(w).SetWriteDeadline, time.Time{})
 		}
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if !s.knowsHost(r.Host) {
-			fail(w, r, failf(http.StatusForbidden, kindForbidden, "the server is not known under this name; --allowed-host makes it known"))
+		if !s.allowsHost(r) {
+			fail(w, r, failHost(r.Host))
 			return
 		}
 		handler.ServeHTTP(w, r)
 	}), nil
 }
 
-// knowsHost allows addresses, since no other site's name leads to one, names of
-// this machine's loopback, and those that were allowed.
-func (s *Server) knowsHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
+// newCORS returns nil if no other site's page may call. Its matcher of origins
+// decides for preflights and for calls alike.
+func newCORS(origins []string) (*cors.Cors, error) {
+	if len(origins) == 0 {
+		return nil, nil
 	}
-	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
+	for _, origin := range origins {
+		// The pattern's "*" stands for a part of a name, or for a port.
+		sample := strings.Replace(origin, "*", "1", 1)
+		if err := http.NewCrossOriginProtection().AddTrustedOrigin(sample); origin != "*" && err != nil || strings.Contains(sample, "*") {
+			return nil, fmt.Errorf("server: origin %q that may call from a browser: expected one like https://example.org or https://*.example.org", origin)
+		}
 	}
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	return slices.ContainsFunc(s.AllowedHosts, func(allowed string) bool {
-		return allowed == "*" || strings.EqualFold(allowed, host)
-	})
+	return cors.New(cors.Options{
+		AllowedOrigins:      origins,
+		AllowedMethods:      []string{http.MethodGet, http.MethodHead, http.MethodPost},
+		AllowedHeaders:      []string{"*"}, // SDKs send headers of their own
+		ExposedHeaders:      exposedHeaders(),
+		AllowPrivateNetwork: true, // a public page asks before it calls this machine
+	}), nil
 }
 
 // isOpen says what is had without the key: what a prober asks and what the
 // pages are made of. Their data is not.
-func isOpen(path string) bool {
+func isOpen(method, path string) bool {
 	switch path {
-	case "/health", "/ready", "/docs", "/openapi.json":
+	case "/docs", "/openapi.json":
 		return true
 	}
-	return strings.HasPrefix(path, "/docs/") || isDashboard(path) && !strings.HasPrefix(path, "/dashboard/api/")
+	return isProbe(method, path) || strings.HasPrefix(path, "/docs/") || isDashboard(path) && !strings.HasPrefix(path, "/dashboard/api/")
 }
 
 func isDashboard(path string) bool {
 	return path == "/dashboard" || strings.HasPrefix(path, "/dashboard/")
 }
 
-func (s *Server) needsKey(r *http.Request) bool { return s.Key != "" && !isOpen(r.URL.Path) }
+func (s *Server) needsKey(r *http.Request) bool { return s.Key != "" && !isOpen(r.Method, r.URL.Path) }
 
 // hasKey takes the same time for every key of whatever length.
 func (s *Server) hasKey(r *http.Request) bool {

@@ -11,25 +11,6 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-func TestHosts(t *testing.T) {
-	s := newServer(t, Config{AllowedHosts: []string{"Rank.example.org"}})
-	for host, want := range map[string]int{
-		"127.0.0.1": 200, "127.0.0.1:8437": 200, "[::1]:8437": 200, "::1": 200, "192.168.1.7:8437": 200,
-		"localhost": 200, "LOCALHOST:1": 200, "a.localhost:1": 200, "localhost.": 200, "rank.example.org:8437": 200,
-		"evil.example.org": 403, "rank.example.org.evil": 403, "localhost.evil": 403, "127.0.0.1.evil": 403, "": 403,
-	} {
-		r := request("/health", "")
-		r.Method, r.Host = http.MethodGet, host
-		if w := serve(s, r); w.Code != want {
-			t.Errorf("%q: status %d, want %d", host, w.Code, want)
-		}
-	}
-	all := newServer(t, Config{AllowedHosts: []string{"*"}})
-	if w := do(all, "GET", "/health", "Host", "any.example.org"); w.Code != 200 {
-		t.Errorf("with all hosts allowed: %d", w.Code)
-	}
-}
-
 func TestOrigins(t *testing.T) {
 	const call = `{"query": "q", "texts": ["d"]}`
 	closed, open := newServer(t, Config{}), newServer(t, Config{CORSOrigins: []string{"https://app.example.org"}})
@@ -57,19 +38,14 @@ func TestOrigins(t *testing.T) {
 			t.Errorf("%s, allowed: Access-Control-Allow-Origin %q", test.name, allowed)
 		}
 	}
-	preflight := []string{"Origin", "https://app.example.org", "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,content-type"}
-	if w := do(open, "OPTIONS", "/rerank", preflight...); w.Code != 204 || w.Header().Get("Access-Control-Allow-Headers") == "" {
-		t.Errorf("preflight: %d %v", w.Code, w.Header())
-	}
-	if w := do(closed, "OPTIONS", "/rerank", preflight...); w.Header().Get("Access-Control-Allow-Origin") != "" {
-		t.Errorf("preflight without CORS: %d %v", w.Code, w.Header())
-	}
 	all := newServer(t, Config{CORSOrigins: []string{"*"}})
 	if w := post(all, "/rerank", call, "Origin", "https://any.example.org", "Sec-Fetch-Site", "cross-site"); w.Code != 200 || w.Header().Get("Access-Control-Allow-Origin") != "*" {
 		t.Errorf("all origins: %d %v", w.Code, w.Header())
 	}
-	if _, err := New(Config{Engine: &fakeEngine{}, CORSOrigins: []string{"example.org/path"}}); err == nil || !strings.Contains(err.Error(), "https://example.org") {
-		t.Errorf("a bad origin: %v", err)
+	for _, origin := range []string{"example.org/path", "https://*.*.example.org", "https://example.org/", "", "*.example.org"} {
+		if _, err := New(Config{Engine: &fakeEngine{}, CORSOrigins: []string{origin}}); err == nil || !strings.Contains(err.Error(), "https://example.org") {
+			t.Errorf("origin %q: %v", origin, err)
+		}
 	}
 }
 

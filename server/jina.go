@@ -4,59 +4,31 @@ import (
 	"context"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/google/uuid"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
 
 // What Jina's API takes and gives. Version 1 of Cohere's has the same path, and
-// its clients find all they read in the answer.
+// vLLM and infinity speak the same format; their clients find all they read in
+// the answer.
 
 type jinaRerank struct {
-	_               struct{}       `additionalProperties:"true"`
-	Model           *string        `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model, and the answer names it"`
-	Query           string         `json:"query" doc:"What the documents are ranked for"`
-	Documents       []jinaDocument `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	TopN            *count         `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default"`
-	ReturnDocuments *bool          `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too; true by default"`
-}
-
-// A jinaDocument is a text, or an object that has one.
-type jinaDocument string
-
-// Schema is the text, or the object.
-func (jinaDocument) Schema(huma.Registry) *huma.Schema {
-	object := &huma.Schema{
-		Type: huma.TypeObject, Required: []string{"text"}, AdditionalProperties: true,
-		Properties: map[string]*huma.Schema{"text": {Type: huma.TypeString}},
-	}
-	object.PrecomputeMessages()
-	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, object}}
-}
-
-// UnmarshalJSON reads either form.
-func (d *jinaDocument) UnmarshalJSON(data []byte) error {
-	var text string
-	if data[0] == '"' {
-		err := unmarshal(data, &text)
-		*d = jinaDocument(text)
-		return err
-	}
-	var object struct {
-		Text string `json:"text"`
-	}
-	err := unmarshal(data, &object)
-	*d = jinaDocument(object.Text)
-	return err
-}
-
-type jinaText struct {
-	Text string `json:"text"`
+	_               struct{}   `additionalProperties:"true"`
+	Model           *string    `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model, and the answer names it"`
+	Query           string     `json:"query" doc:"What the documents are ranked for"`
+	Documents       []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
+	TopN            *count     `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default, and for 0"`
+	ReturnDocuments *bool      `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too; true by default"`
+	RankFields      []string   `json:"rank_fields,omitempty" nullable:"true" doc:"Fields of documents that are objects to rank, in this order; text by default"`
+	RawScores       *bool      `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
 }
 
 type jinaResult struct {
-	Index          int       `json:"index" minimum:"0"`
-	RelevanceScore float32   `json:"relevance_score" minimum:"0" maximum:"1"`
-	Document       *jinaText `json:"document,omitempty"`
+	Index          int               `json:"index" minimum:"0"`
+	RelevanceScore float64           `json:"relevance_score"`
+	Document       *answeredDocument `json:"document,omitempty"`
+	Empty          bool              `json:"empty,omitempty" doc:"The document has no text"`
 }
 
 type jinaUsage struct {
@@ -67,6 +39,7 @@ type jinaUsage struct {
 type jinaRanking struct {
 	Stages
 	Body struct {
+		ID      string       `json:"id"`
 		Model   string       `json:"model"`
 		Object  string       `json:"object"`
 		Usage   jinaUsage    `json:"usage"`
@@ -80,22 +53,22 @@ func (s *Server) registerJina(api huma.API) {
 
 func (s *Server) jinaRerank(ctx context.Context, in *struct{ Body jinaRerank }) (*jinaRanking, error) {
 	b := &in.Body
-	documents := make([]string, len(b.Documents))
-	for i, d := range b.Documents {
-		documents[i] = string(d)
+	documents, err := texts(b.Documents, b.RankFields)
+	if err != nil {
+		return nil, err
 	}
 	items, stages, err := s.rank(ctx, b.Query, documents, engine.RerankOptions{TopN: int(deref(b.TopN, 0))})
 	if err != nil {
 		return nil, err
 	}
 	out := &jinaRanking{Stages: stages}
-	out.Body.Model, out.Body.Object = s.Engine.Info().Model, "list"
+	out.Body.ID, out.Body.Model, out.Body.Object = uuid.NewString(), s.Engine.Info().Model, "list"
 	out.Body.Usage = jinaUsage{stages.ComputeTokens, stages.ComputeTokens}
 	out.Body.Results = make([]jinaResult, len(items))
 	for i, item := range items {
-		out.Body.Results[i] = jinaResult{Index: item.Index, RelevanceScore: score(item.Logit)}
-		if deref(b.ReturnDocuments, true) {
-			out.Body.Results[i].Document = &jinaText{documents[item.Index]}
+		out.Body.Results[i] = jinaResult{
+			Index: item.Index, RelevanceScore: scoreOf(item.Logit, b.RawScores), Empty: engine.IsEmpty(documents[item.Index]),
+			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, true)),
 		}
 	}
 	return out, nil

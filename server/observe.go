@@ -19,6 +19,7 @@ type call struct {
 	err       error  // of the engine's, which names no text
 	bytesIn   int
 	documents int
+	empty     int            // documents without text
 	result    *engine.Result // nil if nothing was scored
 }
 
@@ -143,6 +144,9 @@ func (s *Server) ended(c *call, a *answer, r *http.Request) {
 	}
 	if c.documents > 0 {
 		event.Int("pairs", c.documents)
+	}
+	if c.empty > 0 {
+		event.Int("empty", c.empty)
 	}
 	if res := c.result; res != nil {
 		event.

@@ -24,7 +24,11 @@ type routes struct {
 }
 
 func (rs *routes) handle(method, path string, h http.Handler) {
-	rs.mux.Handle(method+" "+path, h)
+	pattern := path
+	if path == "/" {
+		pattern = "/{$}" // and not all below it
+	}
+	rs.mux.Handle(method+" "+pattern, h)
 	rs.methods[path] = append(rs.methods[path], method)
 }
 
@@ -34,11 +38,34 @@ func (rs *routes) route(path string) string {
 		return path
 	}
 	for route := range rs.methods {
-		if strings.HasSuffix(route, "/") && strings.HasPrefix(path, route) {
+		if route != "/" && strings.HasSuffix(route, "/") && strings.HasPrefix(path, route) {
 			return route
 		}
 	}
 	return ""
+}
+
+// withPlainPath takes doubled slashes and a final one out of a path, which base
+// URLs that end with a slash leave in it. It comes before whatever decides by
+// the path, so that all do by the same.
+func (s *Server) withPlainPath(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := r.URL.Path
+		for strings.Contains(path, "//") {
+			path = strings.ReplaceAll(path, "//", "/")
+		}
+		if short := strings.TrimSuffix(path, "/"); s.routes.methods[path] == nil && s.routes.methods[short] != nil {
+			path = short
+		}
+		if path != r.URL.Path {
+			u := *r.URL
+			u.Path, u.RawPath = path, ""
+			plain := *r
+			plain.URL = &u
+			r = &plain
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (rs *routes) serve(w http.ResponseWriter, r *http.Request) {
@@ -80,7 +107,9 @@ func (s *Server) makeRoutes() error {
 	s.registerTEI(api)
 	s.registerJina(api)
 	s.registerCohere(api)
+	s.registerVLLM(api)
 	s.registerState(api)
+	s.describe(api.OpenAPI())
 	var err error
 	if s.openAPI, err = json.Marshal(api.OpenAPI()); err != nil {
 		return err
@@ -121,18 +150,49 @@ type registrar struct{ *Server }
 
 func (g registrar) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
 	method, path, _ := strings.Cut(pattern, " ")
-	h := http.HandlerFunc(handler)
-	if method == http.MethodPost {
-		h = g.admitted(h)
+	var h http.Handler = http.HandlerFunc(handler)
+	switch {
+	case path == "/v1/rerank":
+		g.jina = h
+		h = g.admitted(func([]byte) http.Handler { return g.jina })
+	case slices.Contains(rerankPaths, path) && method == http.MethodPost:
+		tei := h
+		h = g.admitted(func(body []byte) http.Handler {
+			if isJinas(body) {
+				return g.jina
+			}
+			return tei
+		})
+	case method == http.MethodPost:
+		next := h
+		h = g.admitted(func([]byte) http.Handler { return next })
+	case path == "/":
+		h = g.pageForBrowsers(h)
 	}
 	g.routes.handle(method, path, h)
 }
 
+// pageForBrowsers sends a browser to the page there is; probers get the health.
+func (s *Server) pageForBrowsers(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Vary", "Accept")
+		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		page := "/docs"
+		if s.Dashboard != nil {
+			page = "/dashboard"
+		}
+		http.Redirect(w, r, page, http.StatusFound)
+	})
+}
+
 func (g registrar) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.routes.mux.ServeHTTP(w, r) }
 
-// admitted reads a scoring call's body before its handler runs, and bounds its
-// time.
-func (s *Server) admitted(next http.Handler) http.HandlerFunc {
+// admitted reads a scoring call's body, has the handler for it chosen, and
+// bounds its time.
+func (s *Server) admitted(choose func(body []byte) http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if s.isDraining() {
 			w.Header().Set("Connection", "close")
@@ -162,7 +222,7 @@ func (s *Server) admitted(next http.Handler) http.HandlerFunc {
 		}
 		defer s.answered()
 		// Nor does a client that is slow to take its answer.
-		s.send(w, r, s.execute(next, r, body))
+		s.send(w, r, s.execute(choose(body), r, body))
 	}
 }
 

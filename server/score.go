@@ -57,7 +57,7 @@ func (s *Server) stages(c *call, characters int, r *engine.Result) Stages {
 // rank ranks documents, best first, those of equal logits in the order given.
 func (s *Server) rank(ctx context.Context, query string, documents []string, opts engine.RerankOptions) ([]engine.Ranked, Stages, error) {
 	c := callOf(ctx)
-	c.documents = len(documents)
+	c.documents, c.empty = len(documents), countEmpty(documents)
 	characters := countCharacters(documents) + utf8.RuneCountInString(query)
 	if f := s.Limits.check(len(documents), characters); f != nil {
 		return nil, Stages{}, f
@@ -75,12 +75,48 @@ func (s *Server) rank(ctx context.Context, query string, documents []string, opt
 	return ranking.Items, s.stages(c, characters, &ranking.Result), nil
 }
 
+// scorePairs scores pairs in the order given.
+func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, Stages, error) {
+	c := callOf(ctx)
+	c.documents = len(pairs)
+	documents, characters := make([]string, len(pairs)), 0
+	for i, p := range pairs {
+		documents[i] = p.Document
+		characters += utf8.RuneCountInString(p.Query) + utf8.RuneCountInString(p.Document)
+	}
+	c.empty = countEmpty(documents)
+	if f := s.Limits.check(len(pairs), characters); f != nil {
+		return nil, Stages{}, f
+	}
+	result, err := s.Engine.ScoreWith(ctx, pairs, opts)
+	if err != nil {
+		return nil, Stages{}, s.failureOf(ctx, err)
+	}
+	c.result = result
+	for i, logit := range result.Logits {
+		if err := finite(i, logit); err != nil {
+			return nil, Stages{}, err
+		}
+	}
+	return result, s.stages(c, characters, result), nil
+}
+
 // finite is the last place where a score that is no number stops.
 func finite(document int, logit float32) error {
 	if f := float64(logit); math.IsNaN(f) || math.IsInf(f, 0) {
 		return failf(http.StatusInternalServerError, kindBackend, "document %d has no finite score", document)
 	}
 	return nil
+}
+
+func countEmpty(documents []string) int {
+	n := 0
+	for _, d := range documents {
+		if engine.IsEmpty(d) {
+			n++
+		}
+	}
+	return n
 }
 
 func countCharacters(texts []string) int {
@@ -91,27 +127,52 @@ func countCharacters(texts []string) int {
 	return n
 }
 
-// score is a logit as every API's clients expect it: 0 to 1, whatever the
-// engine's activation is.
-func score(logit float32) float32 { return engine.Sigmoid(logit) }
+// scoreOf is a logit as every API's clients expect it: 0 to 1, whatever the
+// engine's activation is, unless the call asks for logits. It is computed in
+// float64, in which scores keep the order of the logits up to 36; in float32 they
+// are all 1 from 17 on.
+func scoreOf(logit float32, raw *bool) float64 {
+	if deref(raw, false) {
+		return float64(logit)
+	}
+	return 1 / (1 + math.Exp(-float64(logit)))
+}
 
-// A count is a positive integer. JSON has 5.0 for 5, which int does not read.
-type count int
+// A count is an integer of 0 or more, a positive one of 1 or more. JSON has 5.0
+// for 5, which int does not read.
+type (
+	count    int
+	positive int
+)
 
 // Schema is of a count that may be null.
-func (count) Schema(huma.Registry) *huma.Schema {
-	least := 1.0
+func (count) Schema(huma.Registry) *huma.Schema { return integerSchema(0) }
+
+// Schema is of a positive integer that may be null.
+func (positive) Schema(huma.Registry) *huma.Schema { return integerSchema(1) }
+
+func integerSchema(least float64) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Nullable: true}
 	s.PrecomputeMessages()
 	return s
 }
 
 // UnmarshalJSON reads a number that the schema has let through.
-func (c *count) UnmarshalJSON(data []byte) error {
+func (c *count) UnmarshalJSON(data []byte) (err error) {
+	*c, err = parseInteger[count](data)
+	return err
+}
+
+// UnmarshalJSON reads a number that the schema has let through.
+func (p *positive) UnmarshalJSON(data []byte) (err error) {
+	*p, err = parseInteger[positive](data)
+	return err
+}
+
+func parseInteger[T ~int](data []byte) (T, error) {
 	var f float64
 	err := unmarshal(data, &f)
-	*c = count(min(f, math.MaxInt32))
-	return err
+	return T(min(f, math.MaxInt32)), err
 }
 
 func deref[T any](p *T, other T) T {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -53,7 +54,8 @@ type Server struct {
 	metrics  *httpMetrics
 	health   healthCheck
 	openAPI  []byte
-	corsAll  bool
+	jina     http.Handler // ranks a body that has been read
+	started  time.Time
 
 	mu        sync.Mutex
 	running   int           // scoring calls
@@ -73,8 +75,12 @@ var (
 
 // New makes a server of an engine, which must outlive it.
 func New(cfg Config) (*Server, error) {
-	s := &Server{Config: cfg, idle: make(chan struct{})}
+	s := &Server{Config: cfg, idle: make(chan struct{}), started: time.Now()}
 	s.Limits = cfg.Limits.orDefaults()
+	var err error
+	if s.AllowedHosts, err = checkHosts(cfg.AllowedHosts); err != nil {
+		return nil, err
+	}
 	s.bodies.limit, s.answers.limit = s.Limits.BodyBytesAtOnce, s.Limits.BodyBytesAtOnce
 	s.decoders = newDecoders()
 	s.base, s.cancel = context.WithCancelCause(context.Background())
@@ -88,7 +94,7 @@ func New(cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.handler = s.observe(handler)
+	s.handler = s.withPlainPath(s.observe(handler))
 	return s, nil
 }
 

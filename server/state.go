@@ -71,18 +71,21 @@ type modelInfoOutput struct{ Body modelInfo }
 func (s *Server) registerState(api huma.API) {
 	get := func(path, id, summary string, statuses ...int) huma.Operation {
 		op := huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary}
-		if s.Key != "" && !isOpen(path) {
+		if s.Key != "" && !isOpen(http.MethodGet, path) {
 			op.Security = []map[string][]string{{"key": {}}}
 			statuses = append(statuses, http.StatusUnauthorized)
 		}
-		s.describeErrors(api, &op, teiError{}, append(statuses, http.StatusForbidden))
+		s.describeErrors(api, &op, errorOf(path), append(statuses, http.StatusForbidden))
 		return op
 	}
-	health := get("/health", "health", "Whether the engine scores", http.StatusServiceUnavailable)
-	health.DefaultStatus = http.StatusOK
-	huma.Register(api, health, s.getHealth)
+	for path, id := range map[string]string{"/health": "health", "/ping": "ping", "/": "health-root"} {
+		health := get(path, id, "Whether the engine scores", http.StatusServiceUnavailable)
+		health.DefaultStatus = http.StatusOK
+		huma.Register(api, health, s.getHealth)
+	}
 	huma.Register(api, get("/ready", "ready", "Whether calls are taken in", http.StatusServiceUnavailable), s.getReady)
 	huma.Register(api, get("/info", "info", "What is served"), s.getInfo)
+	huma.Register(api, get("/v1/models", "models", "What is served, as OpenAI's API lists models"), s.getModels)
 }
 
 func (s *Server) getHealth(ctx context.Context, _ *noBody) (*noBody, error) {

@@ -49,8 +49,9 @@ func (teiSide) Schema(huma.Registry) *huma.Schema {
 
 type teiRank struct {
 	Index int     `json:"index" minimum:"0"`
-	Score float32 `json:"score"`
+	Score float64 `json:"score"`
 	Text  *string `json:"text,omitempty"`
+	Empty bool    `json:"empty,omitempty" doc:"The text is empty"`
 }
 
 type teiRanks struct {
@@ -107,8 +108,9 @@ func (in *teiInputs) UnmarshalJSON(data []byte) error {
 }
 
 type teiPrediction struct {
-	Score float32 `json:"score"`
+	Score float64 `json:"score"`
 	Label string  `json:"label"`
+	Empty bool    `json:"empty,omitempty" doc:"The second text of the pair is empty"`
 }
 
 // teiPredictions are a list for one pair, else a list of lists.
@@ -138,8 +140,15 @@ func (p teiPredicted) MarshalJSON() ([]byte, error) {
 	return json.Marshal(p.list)
 }
 
+// rerankPaths are where text-embeddings-inference ranks; the last is Amazon
+// SageMaker's. vLLM and infinity rank at /rerank too, in Jina's format.
+var rerankPaths = []string{"/rerank", "/", "/invocations"}
+
 func (s *Server) registerTEI(api huma.API) {
-	huma.Register(api, s.operation(api, "/rerank", "rerank", "Rank texts, as text-embeddings-inference does", teiError{}), s.teiRerank)
+	for i, path := range rerankPaths {
+		id := []string{"rerank", "rerank-root", "rerank-invocations"}[i]
+		huma.Register(api, s.operation(api, path, id, "Rank texts, as text-embeddings-inference does, or documents, as Jina's API does", teiError{}), s.teiRerank)
+	}
 	huma.Register(api, s.operation(api, "/predict", "predict", "Score pairs, as text-embeddings-inference does", teiError{}), s.teiPredict)
 }
 
@@ -154,7 +163,7 @@ func (s *Server) teiRerank(ctx context.Context, in *struct{ Body teiRerank }) (*
 	}
 	out := &teiRanks{Stages: stages, Body: make([]teiRank, len(items))}
 	for i, item := range items {
-		out.Body[i] = teiRank{Index: item.Index, Score: teiScore(item.Logit, b.RawScores)}
+		out.Body[i] = teiRank{Index: item.Index, Score: scoreOf(item.Logit, b.RawScores), Empty: engine.IsEmpty(b.Texts[item.Index])}
 		if deref(b.ReturnText, false) {
 			out.Body[i].Text = &b.Texts[item.Index]
 		}
@@ -167,29 +176,16 @@ func (s *Server) teiPredict(ctx context.Context, in *struct{ Body teiPredict }) 
 	if len(pairs) == 0 {
 		return nil, failf(http.StatusBadRequest, kindEmpty, "inputs is empty")
 	}
-	c := callOf(ctx)
-	c.documents = len(pairs)
-	texts := make([]string, 0, 2*len(pairs))
-	for _, p := range pairs {
-		texts = append(texts, p.Query, p.Document)
-	}
-	characters := countCharacters(texts)
-	if f := s.Limits.check(len(pairs), characters); f != nil {
-		return nil, f
-	}
-	result, err := s.Engine.ScoreWith(ctx, pairs, teiOptions(b.Truncate, b.TruncationDirection))
+	result, stages, err := s.scorePairs(ctx, pairs, teiOptions(b.Truncate, b.TruncationDirection))
 	if err != nil {
-		return nil, s.failureOf(ctx, err)
+		return nil, err
 	}
-	c.result = result
 	label := orElse(s.Engine.Info().Label, "LABEL_0")
-	out := &teiPredictions{Stages: s.stages(c, characters, result)}
+	out := &teiPredictions{Stages: stages}
 	out.Body.one = b.Inputs.one
 	for i, logit := range result.Logits {
-		if err := finite(i, logit); err != nil {
-			return nil, err
-		}
-		out.Body.list = append(out.Body.list, []teiPrediction{{teiScore(logit, b.RawScores), label}})
+		p := teiPrediction{Score: scoreOf(logit, b.RawScores), Label: label, Empty: engine.IsEmpty(pairs[i].Document)}
+		out.Body.list = append(out.Body.list, []teiPrediction{p})
 	}
 	return out, nil
 }
@@ -202,11 +198,4 @@ func teiOptions(truncate *bool, side *teiSide) engine.ScoreOptions {
 		return engine.ScoreOptions{Truncation: engine.TruncateLeft}
 	}
 	return engine.ScoreOptions{}
-}
-
-func teiScore(logit float32, raw *bool) float32 {
-	if deref(raw, false) {
-		return logit
-	}
-	return score(logit)
 }

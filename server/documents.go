@@ -1,0 +1,118 @@
+package server
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// A document of Jina's and Cohere's APIs is a text, or an object with fields.
+type document struct {
+	text   string
+	object jsontext.Value // as it came; nil for a text
+	fields map[string]jsontext.Value
+}
+
+// defaultField is ranked of an object when a call names none.
+const defaultField = "text"
+
+func objectSchema() *huma.Schema {
+	s := &huma.Schema{
+		Type: huma.TypeObject, AdditionalProperties: true,
+		Properties: map[string]*huma.Schema{defaultField: {Type: huma.TypeString}},
+	}
+	s.PrecomputeMessages()
+	return s
+}
+
+// Schema is the text, or the object.
+func (document) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, objectSchema()}}
+}
+
+// UnmarshalJSON reads either form.
+func (d *document) UnmarshalJSON(data []byte) error {
+	if data[0] == '"' {
+		return unmarshal(data, &d.text)
+	}
+	d.object = bytes.Clone(data)
+	return unmarshal(data, &d.fields)
+}
+
+// texts gives what is ranked of each document.
+func texts(documents []document, fields []string) ([]string, error) {
+	list := make([]string, len(documents))
+	for i := range documents {
+		var ok bool
+		if list[i], ok = documents[i].ranked(fields); ok {
+			continue
+		}
+		if len(fields) == 0 {
+			return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d has no field %q; rank_fields names others to rank", i, defaultField)
+		}
+		return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d has none of the fields of rank_fields: %s", i, strings.Join(fields, ", "))
+	}
+	return list, nil
+}
+
+// ranked is a text itself. Of an object it is the value of the one field, or
+// the lines "name: value" of those of several that it has, in the order asked
+// for: so Cohere's reference has objects written, as YAML.
+func (d *document) ranked(fields []string) (text string, ok bool) {
+	if d.object == nil {
+		return d.text, true
+	}
+	if len(fields) == 0 {
+		fields = []string{defaultField}
+	}
+	var lines []string
+	for _, name := range fields {
+		value, ok := fieldText(d.fields[name])
+		switch {
+		case !ok:
+		case len(fields) == 1:
+			return value, true
+		default:
+			lines = append(lines, name+": "+value)
+		}
+	}
+	return strings.Join(lines, "\n"), len(lines) > 0
+}
+
+// fieldText is a string's value, and the JSON of all else, which is YAML too;
+// ok is false for null and for a field that is not there.
+func fieldText(value jsontext.Value) (text string, ok bool) {
+	switch value.Kind() {
+	case '"':
+		return text, json.Unmarshal(value, &text) == nil
+	case 'n', 0: // 0 is no value
+		return "", false
+	}
+	return string(value), true
+}
+
+// An answeredDocument is the object that came, or one of the text.
+type answeredDocument struct{ *document }
+
+// Schema is the object.
+func (answeredDocument) Schema(huma.Registry) *huma.Schema { return objectSchema() }
+
+// MarshalJSON writes it.
+func (a answeredDocument) MarshalJSON() ([]byte, error) {
+	if a.object != nil {
+		return a.object, nil
+	}
+	return json.Marshal(map[string]string{defaultField: a.text})
+}
+
+// answered is nil unless the call asks for documents.
+func answered(d *document, asked bool) *answeredDocument {
+	if !asked {
+		return nil
+	}
+	return &answeredDocument{d}
+}

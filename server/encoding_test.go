@@ -94,8 +94,10 @@ func answersOf(t *testing.T, v *served, path, body string) string {
 }
 
 func withoutID(answer string) string {
-	if _, rest, ok := strings.Cut(answer, `"results"`); ok {
-		return rest
+	for _, list := range []string{`"results"`, `"data"`} {
+		if _, rest, ok := strings.Cut(answer, list); ok {
+			return rest
+		}
 	}
 	return answer
 }

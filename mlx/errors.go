@@ -28,7 +28,15 @@ type NativeError struct {
 	Text   string
 }
 
-func (e *NativeError) Error() string { return "mlx: " + e.Call + ": " + e.Text }
+// Error adds what EAGAIN means here: C++ reports a thread that cannot be created
+// by the text of its error number alone.
+func (e *NativeError) Error() string {
+	text := "mlx: " + e.Call + ": " + e.Text
+	if strings.HasSuffix(e.Text, "Resource temporarily unavailable") {
+		text += " (a thread cannot be created: the limit on processes and threads of this user or container is too low)"
+	}
+	return text
+}
 
 // Is makes errors.Is(err, ErrNoDevice), ErrBusy, ErrInvalid and ErrMismatch work.
 func (e *NativeError) Is(target error) bool {
@@ -66,3 +74,7 @@ func (e *LoadError) Error() string {
 }
 
 func (e *LoadError) Unwrap() error { return e.Err }
+
+// errThreads reports that OpenBLAS could not start its threads.
+var errThreads = errors.New("OpenBLAS, which libmlxrank needs, could not create its threads: " +
+	"the limit on processes and threads of this user or container is too low")

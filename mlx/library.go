@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-
-	"github.com/ebitengine/purego"
 )
 
 // A Library is libmlxrank, opened and checked. It is open for the life of the
@@ -123,8 +121,11 @@ func load(file string, tried []string) (*Library, error) {
 // open runs on the library's thread. RTLD_LOCAL keeps libmlx's symbols from
 // meeting another MLX in the process.
 func (l *Library) open(file string) error {
-	handle, err := purego.Dlopen(file, purego.RTLD_NOW|purego.RTLD_LOCAL)
-	if err != nil {
+	handle, err := openShared(file)
+	switch {
+	case errors.Is(err, errThreads):
+		return err
+	case err != nil:
 		return fmt.Errorf("%w (what libmlxrank needs must lie beside it; `make build` puts it there)", err)
 	}
 	found, err := abiOf(handle)

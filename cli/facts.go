@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -82,8 +81,8 @@ func (f *facts) add(n int, r *engine.Result) {
 	}
 }
 
-// write prints the facts as lines of text.
-func (f *facts) write(w io.Writer) error {
+// text gives the facts as lines of text.
+func (f *facts) text() string {
 	device := f.Device
 	if f.DeviceName != "" {
 		device += " (" + f.DeviceName + ")"
@@ -132,8 +131,7 @@ func (f *facts) write(w io.Writer) error {
 	for _, row := range rows {
 		fmt.Fprintf(&b, "%-10s%s\n", row[0], row[1])
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // kernelsText says what computes: MLX itself, or kernels of ours.

@@ -4,11 +4,15 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
 )
 
 // settings lists what the output of a run depends on, beside the processor.
@@ -31,10 +35,14 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"adapter", info.Adapter},
 		{"device", info.Device + " " + info.DeviceName},
 		{"dtype", info.DType},
+		{"kernels", info.Kernels},
 		{"maximum length", strconv.Itoa(info.MaxLength)},
 		{"activation", info.Activation},
 		{"label", info.Label},
 		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLXFound, info.Library.MLXC, info.Library.BLAS)},
+	}
+	if !exactAlone(info) {
+		list = append(list, batchSettings(c)...)
 	}
 	for _, dir := range []string{info.Dir, c.String("adapter")} {
 		if dir == "" {
@@ -47,6 +55,29 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		list = append(list, files...)
 	}
 	return list, nil
+}
+
+// exactAlone reports whether a pair has the same score whatever else is in its
+// batch: on kernels of ours it has, by MLX's operations its last bits may differ.
+func exactAlone(info engine.Info) bool { return info.Kernels != "MLX" }
+
+// batchSettings lists what batches and the order of sums depend on, which
+// matters to the last bits of MLX's operations.
+func batchSettings(c *cli.Context) []setting {
+	list := []setting{
+		{"--max-batch", strconv.Itoa(c.Int("max-batch"))},
+		{"--max-batch-tokens", strconv.Itoa(c.Int("max-batch-tokens"))},
+		{"threads", strconv.Itoa(runtime.GOMAXPROCS(0))},
+	}
+	environ := os.Environ()
+	slices.Sort(environ)
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "MLX_") || strings.HasPrefix(name, "OPENBLAS_") || strings.HasPrefix(name, "OMP_") {
+			list = append(list, setting{name, value})
+		}
+	}
+	return list
 }
 
 // modelFiles tells the files of a model from others of the same names.

@@ -31,7 +31,7 @@ func openInput(ctx context.Context, path string, stdin io.Reader) (*input, error
 		in.Reader = records.Decompress(in.raw)
 		return in, nil
 	}
-	file, err := os.Open(path)
+	file, err := openFile(ctx, path, os.O_RDONLY)
 	if err != nil {
 		return nil, fmt.Errorf("open input: %w", err)
 	}
@@ -112,20 +112,56 @@ type interruptible struct {
 }
 
 func (i *interruptible) Read(p []byte) (int, error) {
-	type result struct {
+	type chunk struct {
 		data []byte
 		err  error
 	}
-	done := make(chan result, 1)
-	go func() {
+	c, err := untilDone(i.ctx, func() (chunk, error) {
 		data := make([]byte, len(p))
 		n, err := i.r.Read(data)
-		done <- result{data[:n], err}
+		return chunk{data[:n], err}, nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return copy(p, c.data), c.err
+}
+
+// interruptibleWriter is a writer whose writes return when ctx ends, even one
+// that waits for the reader of a pipe. The caller must not change what it gave
+// to a write that was left behind.
+type interruptibleWriter struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (i *interruptibleWriter) Write(p []byte) (int, error) {
+	return untilDone(i.ctx, func() (int, error) { return i.w.Write(p) })
+}
+
+// openFile opens a file that exists, until ctx ends: opening a named pipe waits
+// for the process at its other end.
+func openFile(ctx context.Context, path string, flag int) (*os.File, error) {
+	return untilDone(ctx, func() (*os.File, error) { return os.OpenFile(path, flag, 0) })
+}
+
+// untilDone calls f, but returns the error of ctx when that ends first. What f
+// then still returns is dropped: the process is about to end.
+func untilDone[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := f()
+		done <- result{value, err}
 	}()
 	select {
 	case r := <-done:
-		return copy(p, r.data), r.err
-	case <-i.ctx.Done():
-		return 0, i.ctx.Err()
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
 	}
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -26,10 +27,10 @@ type output interface {
 
 // createOutput starts an output to path, or to stdout for "-". A file appears
 // when it is complete, standard output, devices and pipes are written as it
-// comes.
-func createOutput(path string, stdout io.Writer, resume bool) (output, error) {
+// comes. Waiting for the reader of a pipe ends when ctx does.
+func createOutput(ctx context.Context, path string, stdout io.Writer, resume bool) (output, error) {
 	if path == "-" {
-		return &stream{Writer: bufio.NewWriter(stdout)}, nil
+		return newStream(ctx, stdout, nil), nil
 	}
 	path, special, err := place(path)
 	if err != nil {
@@ -41,11 +42,11 @@ func createOutput(path string, stdout io.Writer, resume bool) (output, error) {
 	if resume {
 		return nil, usagef("--resume needs an output file, and %s is none", path)
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY, 0)
+	file, err := openFile(ctx, path, os.O_WRONLY)
 	if err != nil {
 		return nil, fmt.Errorf("create output: %w", err)
 	}
-	return &stream{Writer: bufio.NewWriter(file), file: file}, nil
+	return newStream(ctx, file, file), nil
 }
 
 // place returns where an output to path belongs, and whether something that is
@@ -71,6 +72,10 @@ func place(path string) (_ string, special bool, _ error) {
 type stream struct {
 	*bufio.Writer
 	file *os.File // nil for standard output
+}
+
+func newStream(ctx context.Context, w io.Writer, file *os.File) *stream {
+	return &stream{Writer: bufio.NewWriter(&interruptibleWriter{ctx: ctx, w: w}), file: file}
 }
 
 func (s *stream) begin([]setting) (state, error) { return state{}, nil }

@@ -39,7 +39,7 @@ func writeFile(t *testing.T, path, text string) string {
 }
 
 func TestOutputToDevice(t *testing.T) {
-	o, err := createOutput(os.DevNull, nil, false)
+	o, err := createOutput(t.Context(), os.DevNull, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,13 +53,13 @@ func TestOutputToDevice(t *testing.T) {
 	if err != nil || info.Mode().IsRegular() {
 		t.Errorf("%s became a regular file: %v", os.DevNull, err)
 	}
-	if _, err := createOutput(os.DevNull, nil, true); err == nil || !strings.Contains(err.Error(), "--resume needs an output file") {
+	if _, err := createOutput(t.Context(), os.DevNull, nil, true); err == nil || !strings.Contains(err.Error(), "--resume needs an output file") {
 		t.Errorf("resumed: %v", err)
 	}
 }
 
 func TestOutputToFullDevice(t *testing.T) {
-	o, err := createOutput("/dev/full", nil, false)
+	o, err := createOutput(t.Context(), "/dev/full", nil, false)
 	if errors.Is(err, os.ErrNotExist) {
 		return // Linux alone has it
 	}
@@ -73,7 +73,7 @@ func TestOutputToFullDevice(t *testing.T) {
 
 func TestOutputToStdout(t *testing.T) {
 	var stdout bytes.Buffer
-	o, err := createOutput("-", &stdout, false)
+	o, err := createOutput(t.Context(), "-", &stdout, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestCreateOutputErrors(t *testing.T) {
 		filepath.Join(dir, "none", "out"): "no such file or directory",
 		writeFile(t, filepath.Join(dir, "file"), "") + "/out": "not a directory",
 	} {
-		if _, err := createOutput(path, nil, false); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		if _, err := createOutput(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got error %v, want one with the path and %q", path, err, want)
 		}
 	}

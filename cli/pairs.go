@@ -5,20 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/records"
-	"github.com/mlxrank/mlxrank/engine"
-)
-
-// A window bounds how much of an input is in memory at once. It is still large
-// enough for the engine to group pairs of like length. Where one ends follows
-// from the input alone, so that scores, whose last bits can depend on what else
-// is in their batch, do too.
-const (
-	windowRecords = 1024
-	windowBytes   = 4 << 20
 )
 
 var formatChoice = choice{"format", "take the input for `FORMAT`", "auto", []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
@@ -117,19 +108,28 @@ func (p *pairSource) indexTexts(ctx context.Context, path string, queries bool) 
 	return records.IndexTexts(path, queries, &interruptible{ctx: ctx, r: text}, text)
 }
 
-// apartFrom refuses an output that is one of the files that are read.
+// apartFrom refuses an output that is one of the files that are read, or would
+// replace one by what it leaves beside itself.
 func (p *pairSource) apartFrom(output string) error {
 	if output == "-" {
 		return nil
 	}
+	target, _, err := place(output)
+	if err != nil {
+		return err
+	}
 	for _, in := range append(p.texts, p.input) {
-		for _, path := range []string{output, output + partialSuffix} {
-			same, err := in.isFile(path)
-			if err != nil {
+		for _, suffix := range append([]string{""}, suffixes...) {
+			same, err := in.isFile(target + suffix)
+			switch {
+			case errors.Is(err, syscall.ENAMETOOLONG):
+				continue
+			case err != nil:
 				return fmt.Errorf("create output: %w", err)
-			}
-			if same {
+			case same && suffix == "":
 				return usagef("--output %s is the file that is read as %s: name another", output, in.name)
+			case same:
+				return usagef("--output %s would overwrite %s, which is read as %s: name another", output, target+suffix, in.name)
 			}
 		}
 	}
@@ -160,45 +160,4 @@ func (p *pairSource) Close() error {
 		errs = append(errs, c.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// window is a stretch of an input.
-type window []records.Record
-
-// readWindow reads the next window. It is empty at the end of the input.
-func readWindow(r *records.Reader) (window, error) {
-	var w window
-	for size := 0; len(w) < windowRecords && size < windowBytes; {
-		record, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return nil, err
-		}
-		w = append(w, record)
-		size += len(record.Text)
-	}
-	return w, nil
-}
-
-// pairs are those of the records that have one.
-func (w window) pairs() []engine.Pair {
-	pairs := make([]engine.Pair, 0, len(w))
-	for _, r := range w {
-		if r.Err == nil && !r.Header {
-			pairs = append(pairs, engine.Pair{Query: r.Query, Document: r.Document})
-		}
-	}
-	return pairs
-}
-
-// check returns the first record's error, if any has one.
-func (w window) check(r *records.Reader) error {
-	for i := range w {
-		if w[i].Err != nil {
-			return r.Errorf(&w[i], "%w", w[i].Err)
-		}
-	}
-	return nil
 }

@@ -22,8 +22,9 @@ import (
 )
 
 // checkpointEvery is how much finished work a run that is killed can lose, beside
-// the window it is at. A checkpoint waits for the disk.
-const checkpointEvery = 200 * time.Millisecond
+// the window it is at. A checkpoint waits for the disk. It is text so that a
+// test can link a program with another.
+var checkpointEvery = "10s"
 
 // partial is a file on its way: it is written beside its place and takes the
 // place when it is complete. A state file beside it says how much of it is good.
@@ -45,13 +46,19 @@ type partial struct {
 	dirty bool  // the file holds more than the state file says
 	kept  int   // records that the state file counts, -1 without one
 	when  time.Time
+	every time.Duration
 }
 
-// The names of what a run leaves beside its output.
+// The names of what a run writes beside its output.
 const (
 	partialSuffix = ".mlxrank-partial"
 	stateSuffix   = ".mlxrank-state"
+	newSuffix     = stateSuffix + ".tmp" // the next state
+	runSuffix     = ".mlxrank-run"       // a TREC run in the making
 )
+
+// suffixes lists them, the longest first.
+var suffixes = []string{newSuffix, partialSuffix, stateSuffix, runSuffix}
 
 func (p *partial) dataPath() string  { return p.path + partialSuffix }
 func (p *partial) statePath() string { return p.path + stateSuffix }
@@ -59,7 +66,13 @@ func (p *partial) statePath() string { return p.path + stateSuffix }
 // openPartial starts a file at path. If an earlier run left one, it is an error
 // unless that is to be resumed.
 func openPartial(path string, resume bool) (_ *partial, err error) {
+	if err := checkName(path); err != nil {
+		return nil, err
+	}
 	p := &partial{path: path, sum: sha256.New(), kept: -1, when: time.Now()}
+	if p.every, err = time.ParseDuration(checkpointEvery); err != nil {
+		return nil, err
+	}
 	if p.compressor, err = records.NewCompressor(path); err != nil {
 		return nil, err
 	}
@@ -72,10 +85,56 @@ func openPartial(path string, resume bool) (_ *partial, err error) {
 	return p, nil
 }
 
+// checkName refuses a name that is too long with one of the suffixes: the first
+// checkpoint would find that out, behind work that could not be kept.
+func checkName(path string) error {
+	if _, err := os.Lstat(path + suffixes[0]); errors.Is(err, syscall.ENAMETOOLONG) {
+		return fmt.Errorf("create output %s: the name is too long: it has %d bytes, and the files beside it add %d (%q); choose a shorter one",
+			path, len(filepath.Base(path)), len(suffixes[0]), suffixes[0])
+	}
+	return nil
+}
+
+// openOwn opens a file that a run leaves beside its output, and creates it with
+// the flag O_CREATE. Whoever may write to the folder could have put something
+// else there: a link to a file of somebody's, which is not to be written to.
+func openOwn(path string, flag int) (*os.File, error) {
+	file, err := os.OpenFile(path, flag&^os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0 {
+		file, err = os.OpenFile(path, flag|os.O_EXCL|unix.O_NOFOLLOW, 0o666)
+	}
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("%s is a symbolic link, and mlxrank makes none there; remove it", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	if links := info.Sys().(*syscall.Stat_t).Nlink; !info.Mode().IsRegular() || links > 1 {
+		return nil, errors.Join(fmt.Errorf("%s is no file of mlxrank's: it is %v with %s; remove it",
+			path, info.Mode(), count(int(links), "name", "names")), file.Close())
+	}
+	return file, nil
+}
+
+// createOwn creates such a file in place of what an earlier run may have left.
+func createOwn(path string, mode os.FileMode) (*os.File, error) {
+	if err := remove(path); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
+}
+
 // lock opens the partial file for this process alone.
 func (p *partial) lock() error {
 	for {
-		file, err := os.OpenFile(p.dataPath(), os.O_RDWR|os.O_CREATE, 0o666)
+		file, err := openOwn(p.dataPath(), os.O_RDWR|os.O_CREATE)
+		if errors.Is(err, fs.ErrExist) {
+			continue // another run made it meanwhile
+		}
 		if err != nil {
 			return fmt.Errorf("create output %s: %w", p.path, err)
 		}
@@ -91,7 +150,7 @@ func (p *partial) lock() error {
 		if err != nil {
 			return errors.Join(err, file.Close())
 		}
-		if there, err := os.Stat(p.dataPath()); err == nil && os.SameFile(mine, there) {
+		if there, err := os.Lstat(p.dataPath()); err == nil && os.SameFile(mine, there) {
 			p.file = file
 			return nil
 		}
@@ -107,22 +166,35 @@ func (p *partial) look(resume bool) error {
 	if err != nil {
 		return err
 	}
-	data, err := os.ReadFile(p.statePath())
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0 {
-		return nil // of a run that kept nothing, or had moved the file to its place
+	data, err := p.readState()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
 	if err != nil {
 		return err
 	}
-	p.found = true
-	if !resume {
+	left := info.Size() > 0
+	if left && !resume {
 		return fmt.Errorf("%s: an earlier run was not finished: go on with it by --resume, or remove %s to start again", p.path, p.dataPath())
 	}
-	if p.state, err = parseState(data); err != nil {
+	earlier, err := parseState(data)
+	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w; remove it to start again", p.statePath(), err)
 	}
-	p.kept = p.state.Records
+	if !left {
+		return nil // of a run that kept nothing, or had moved the file to its place
+	}
+	p.found, p.state, p.kept = true, earlier, earlier.Records
 	return nil
+}
+
+func (p *partial) readState() ([]byte, error) {
+	file, err := openOwn(p.statePath(), os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxState))
+	return data, errors.Join(err, file.Close())
 }
 
 // begin says what the output depends on and returns how far an earlier run came
@@ -170,7 +242,7 @@ func (p *partial) write(lines []byte, input position, counts tally) error {
 	p.state.Output.Sum = p.sum.Sum(nil)
 	p.state.Input, p.state.tally = input, counts
 	p.grown, p.dirty = true, true
-	if time.Since(p.when) < checkpointEvery {
+	if time.Since(p.when) < p.every {
 		return nil
 	}
 	return p.checkpoint()
@@ -279,7 +351,7 @@ func (e *keptError) advice() string {
 // replaceFile gives a file other contents at once.
 func replaceFile(path string, data []byte) error {
 	temp := path + ".tmp"
-	file, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	file, err := createOwn(temp, 0o666)
 	if err != nil {
 		return err
 	}

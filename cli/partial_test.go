@@ -14,7 +14,7 @@ var testSettings = []setting{{"model", "tiny"}, {"dtype", "float32"}}
 // startPartial starts a file, or goes on with it.
 func startPartial(t *testing.T, path string, resume bool) *partial {
 	t.Helper()
-	o, err := createOutput(path, nil, resume)
+	o, err := createOutput(t.Context(), path, nil, resume)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestPartialNothingDone(t *testing.T) {
 	path := writeFile(t, filepath.Join(dir, "out"), "old")
 	fire := errors.New("fire")
 	for _, begin := range []bool{false, true} {
-		o, err := createOutput(path, nil, false)
+		o, err := createOutput(t.Context(), path, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -144,7 +144,7 @@ func TestPartialKept(t *testing.T) {
 				}
 			}
 		}
-		if _, err := createOutput(path, nil, false); err == nil || !strings.Contains(err.Error(), "go on with it by --resume, or remove "+path+partialSuffix) {
+		if _, err := createOutput(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), "go on with it by --resume, or remove "+path+partialSuffix) {
 			t.Errorf("without --resume: %v", err)
 		}
 		p = startPartial(t, path, true)
@@ -227,7 +227,7 @@ func TestPartialRefused(t *testing.T) {
 			if test.name == "another setting" {
 				settings = []setting{{"model", "tiny"}, {"dtype", "float16"}, {"threads", "2"}}
 			}
-			o, err := createOutput(p.path, nil, true)
+			o, err := createOutput(t.Context(), p.path, nil, true)
 			if err == nil {
 				_, err = o.begin(settings)
 				err = o.close(err)
@@ -270,7 +270,7 @@ func TestPartialTwice(t *testing.T) {
 	p := startPartial(t, path, false)
 	writeWindow(t, p, "one", 1)
 	for _, resume := range []bool{false, true} {
-		if _, err := createOutput(path, nil, resume); err == nil || !strings.Contains(err.Error(), "another mlxrank is writing it") {
+		if _, err := createOutput(t.Context(), path, nil, resume); err == nil || !strings.Contains(err.Error(), "another mlxrank is writing it") {
 			t.Errorf("resume %v: %v", resume, err)
 		}
 	}

@@ -66,7 +66,7 @@ func (r *rankedFile) commit() error {
 	if _, err := r.file.Seek(0, io.SeekStart); err != nil {
 		return r.wrap(err)
 	}
-	temp := r.path + ".mlxrank-run"
+	temp := r.path + runSuffix
 	if err := r.rank(temp); err != nil {
 		return r.wrap(errors.Join(err, remove(temp)))
 	}
@@ -82,7 +82,7 @@ func (r *rankedFile) rank(path string) (err error) {
 	if err != nil {
 		return err
 	}
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, rows.Mode().Perm())
+	file, err := createOwn(path, rows.Mode().Perm())
 	if err != nil {
 		return err
 	}

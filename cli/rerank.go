@@ -27,7 +27,7 @@ func rerankCommand(s Streams) *cli.Command {
 		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "print only scores of at least `SCORE`"},
 		longChoice.flag(),
 		&cli.BoolFlag{Name: "explain", DisableDefaultText: true, Usage: "show the sentence of each document printed that scores highest by itself"},
-		jsonFlag(),
+		jsonFlag(), quietFlag(),
 	}
 	return &cli.Command{
 		Name:      "rerank",
@@ -49,6 +49,7 @@ func rerankCommand(s Streams) *cli.Command {
 			"what the files hold.\n\n" +
 			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
 			"scored in parts that overlap by a quarter; the best part counts and is shown.\n\n" +
+			summaryHelp +
 			examples(
 				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},
 				[2]string{"The best three lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
@@ -81,10 +82,16 @@ func rerank(c *cli.Context, s Streams) (err error) {
 	if docs.HeaderLike {
 		config.Logger.Warn().Msg(headerWarning)
 	}
-	ranking, err := e.Rerank(c.Context, query, docs.texts(), options)
+	texts := docs.texts()
+	notices := newNotices(c, s.Err, config.Logger)
+	bar := notices.progress("ranking", "pairs", len(texts))
+	defer bar.end()
+	options.Progress = bar.set
+	ranking, err := e.Rerank(c.Context, query, texts, options)
 	if err != nil {
 		return err
 	}
+	bar.end()
 	run := newFacts(e.Info())
 	run.add(ranking.Pairs, &ranking.Result)
 	run.Format, run.Basis, run.Fields = string(docs.Format), docs.Basis, docs.Sources()
@@ -95,7 +102,8 @@ func rerank(c *cli.Context, s Streams) (err error) {
 	if err := printRanking(s, ranking.Items, docs); err != nil {
 		return err
 	}
-	return run.write(s.Err)
+	notices.summary(run)
+	return nil
 }
 
 // rerankOptions checks the flags that choose what is printed.

@@ -22,6 +22,7 @@ func scoreCommand(s Streams) *cli.Command {
 		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace the scores that lines have already", DisableDefaultText: true},
 		onErrorChoice.flag(),
 		&cli.BoolFlag{Name: "resume", Usage: "go on where an earlier run of the same command ended", DisableDefaultText: true},
+		quietFlag(),
 	)
 	return &cli.Command{
 		Name:      "score",
@@ -43,7 +44,10 @@ func scoreCommand(s Streams) *cli.Command {
 			"interrupted or killed leaves FILE.mlxrank-partial and FILE.mlxrank-state: the same\n" +
 			"command with --resume goes on from there, and makes what one run would have made.\n" +
 			"Without anything to go on with, --resume starts from the beginning.\n" +
-			"Standard output is written as scores are ready. A summary goes to standard error.\n\n" +
+			"Standard output is written as scores are ready. What comes through a pipe is answered\n" +
+			"line by line as it comes, so that another program can write a pair and wait for its\n" +
+			"score; what came meanwhile is scored together.\n\n" +
+			summaryHelp +
 			examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Go on after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
@@ -75,7 +79,7 @@ func score(c *cli.Context, s Streams) (err error) {
 	if err := checkScoreFlags(c); err != nil {
 		return err
 	}
-	run := &scoring{log: config.Logger, terminal: s.Err, skip: c.String("on-error") == "skip"}
+	run := &scoring{log: config.Logger, notices: newNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip"}
 	if run.pairs, err = openPairs(c, s.In, scoreOptions(c)); err != nil {
 		return err
 	}
@@ -83,7 +87,7 @@ func score(c *cli.Context, s Streams) (err error) {
 	if err := run.pairs.apartFrom(c.String("output")); err != nil {
 		return err
 	}
-	if run.out, err = createOutput(c.String("output"), s.Out, c.Bool("resume")); err != nil {
+	if run.out, err = createOutput(c.Context, c.String("output"), s.Out, c.Bool("resume")); err != nil {
 		return err
 	}
 	defer func() { err = run.out.close(err) }()
@@ -104,7 +108,8 @@ func score(c *cli.Context, s Streams) (err error) {
 	if err := run.out.commit(); err != nil {
 		return err
 	}
-	return run.report()
+	run.report()
+	return nil
 }
 
 // checkScoreFlags checks the flags of score's own.

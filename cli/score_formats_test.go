@@ -232,7 +232,7 @@ func TestScoreSkips(t *testing.T) {
 // TestScoreNamesLine names the line of a pair that the engine refuses.
 func TestScoreNamesLine(t *testing.T) {
 	text := pairLines(2) + `{"query":"q","document":"` + strings.Repeat("x", 2<<20) + `"}`
-	r := run(t, text, "score", "--model", tinyModel(t), "--input", "-", "--output", "-")
+	r := run(t, text, "score", "--model", tinyModel(t), "--input", "-", "--output", filepath.Join(t.TempDir(), "out"))
 	checkFailure(t, r, exitFailure, "standard input: line 3: ", "bytes")
 	if len(r.errOut) > 500 {
 		t.Errorf("message of %d bytes", len(r.errOut))

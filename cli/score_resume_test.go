@@ -196,6 +196,8 @@ func TestScoreResumeNothing(t *testing.T) {
 // TestScoreInputChanges changes a file while it is scored: nothing is left of
 // the run. What is added to the file meanwhile is not read.
 func TestScoreInputChanges(t *testing.T) {
+	defer func(every string) { checkpointEvery = every }(checkpointEvery)
+	checkpointEvery = "0s"
 	model := tinyModel(t)
 	lines := pairLines(12 * windowRecords)
 	for _, test := range []struct {

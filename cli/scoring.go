@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -19,16 +19,18 @@ var errChanged = errors.New("the file was changed while it was read")
 
 // scoring is a run of score.
 type scoring struct {
-	log      zerolog.Logger
-	terminal io.Writer
-	skip     bool // lines that cannot be scored
-	pairs    *pairSource
-	out      output
-	engine   *engine.Engine
+	log     zerolog.Logger
+	notices notices
+	skip    bool // lines that cannot be scored
+	pairs   *pairSource
+	out     output
+	engine  *engine.Engine
 
 	reader  *records.Reader
+	windows *windows
 	layout  records.Layout // of the output
 	total   int            // records of the input, -1 if nobody knows
+	todo    int            // of those, left to this run; -1 if nobody knows
 	sum     []byte         // SHA-256 of its text, nil if nobody knows
 	done    tally
 	resumed tally // of done, by an earlier run
@@ -37,7 +39,7 @@ type scoring struct {
 
 // check reads an input that can be read twice to its end, so that a malformed
 // line is found before the pairs above it have been scored for nothing.
-func (s *scoring) check() (err error) {
+func (s *scoring) check() error {
 	s.total = -1
 	if !s.pairs.rewindable() {
 		return nil
@@ -46,10 +48,11 @@ func (s *scoring) check() (err error) {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(s.terminal, "checking", "lines", -1)
-	defer func() { err = errors.Join(err, bar.end()) }()
+	bar := s.notices.progress("checking", "lines", -1)
+	defer bar.end()
+	windows := newWindows(reader)
 	for s.total = 0; ; {
-		w, err := readWindow(reader)
+		w, err := windows.next()
 		if err != nil {
 			return err
 		}
@@ -60,9 +63,7 @@ func (s *scoring) check() (err error) {
 			return err
 		}
 		s.total += len(w)
-		if err := bar.add(len(w)); err != nil {
-			return err
-		}
+		bar.add(len(w))
 	}
 	s.sum = reader.Position().Sum
 	s.pairs.options.Format = reader.Format
@@ -105,29 +106,32 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 }
 
 // scoreAll scores the input from where the reader is.
-func (s *scoring) scoreAll(ctx context.Context) (err error) {
-	left := s.total
-	if left >= 0 {
-		left -= s.done.Records
+func (s *scoring) scoreAll(ctx context.Context) error {
+	s.todo = -1
+	if s.total >= 0 {
+		s.todo = s.total - s.done.Records
 	}
-	bar := newProgress(s.terminal, "scoring", "pairs", left)
-	defer func() { err = errors.Join(err, bar.end()) }()
+	bar := s.notices.progress("scoring", "pairs", s.todo)
+	defer bar.end()
+	s.windows = newWindows(s.reader)
+	s.windows.workFor(s.engine.Info(), engine.Truncate)
+	if s.answers() {
+		s.windows.readAhead()
+		defer s.windows.close()
+	}
 	for {
-		w, err := readWindow(s.reader)
+		w, err := s.windows.next()
 		if err != nil {
 			return err
 		}
 		if len(w) == 0 {
 			break
 		}
-		lines, err := s.scoreWindow(ctx, w)
+		lines, err := s.scoreWindow(ctx, w, bar)
 		if err != nil {
 			return err
 		}
-		if err := s.out.write(lines, at(s.reader.Position()), s.done); err != nil {
-			return err
-		}
-		if err := bar.add(len(w)); err != nil {
+		if err := s.out.write(lines, s.windows.position(), s.done); err != nil {
 			return err
 		}
 	}
@@ -137,21 +141,33 @@ func (s *scoring) scoreAll(ctx context.Context) (err error) {
 	return nil
 }
 
+// answers reports whether a program that writes the input may read the output
+// and wait for it.
+func (s *scoring) answers() bool {
+	_, streaming := s.out.(*stream)
+	return streaming && !s.pairs.rewindable()
+}
+
 // scoreWindow returns the lines that a window becomes.
-func (s *scoring) scoreWindow(ctx context.Context, w window) ([]byte, error) {
+func (s *scoring) scoreWindow(ctx context.Context, w window, bar *progress) ([]byte, error) {
 	if err := w.check(s.reader); err != nil && !s.skip {
 		return nil, err
 	}
-	result, err := s.engine.Score(ctx, w.pairs())
+	before := s.done.Records - s.resumed.Records
+	options := engine.ScoreOptions{Progress: func(done, _ int) { bar.set(before+done, s.todo) }}
+	start := time.Now()
+	result, err := s.engine.ScoreWith(ctx, w.pairs(), options)
 	if err != nil && ctx.Err() == nil && s.blame(ctx, w) {
 		if err := w.check(s.reader); !s.skip {
 			return nil, err
 		}
-		result, err = s.engine.Score(ctx, w.pairs())
+		result, err = s.engine.ScoreWith(ctx, w.pairs(), options)
 	}
 	if err != nil {
 		return nil, err
 	}
+	s.windows.took(w, time.Since(start))
+	bar.set(before+len(w), s.todo)
 	s.facts.add(len(result.Scores), result)
 	return s.render(w, result)
 }
@@ -203,13 +219,13 @@ func (s *scoring) render(w window, result *engine.Result) ([]byte, error) {
 }
 
 // report says what the run was.
-func (s *scoring) report() error {
+func (s *scoring) report() {
 	if n := s.done.Skipped; n > 0 {
 		s.log.Warn().Int("skipped", n).Msg("lines could not be scored; --log-level info says which and why")
 	}
 	s.facts.Skipped, s.facts.Resumed = s.done.Skipped, s.resumed.Records
 	s.facts.Format, s.facts.Fields, s.facts.Blank = string(s.reader.Format), s.reader.Sources(), s.reader.Blank
-	return s.facts.write(s.terminal)
+	s.notices.summary(s.facts)
 }
 
 // identity names the input by what is in it.

@@ -15,6 +15,9 @@ import (
 // stateVersion is that of the layout of state.
 const stateVersion = 1
 
+// maxState bounds a state file: a hundred short lines are usual.
+const maxState = 16 << 20
+
 // state is how far a run is: where the next window of its input begins, and
 // what its partial output holds of those before. It is kept in a file beside the
 // partial output, so that another run can go on.

@@ -57,9 +57,14 @@ func tokenize(c *cli.Context, s Streams) (err error) {
 	if r.HeaderLike {
 		config.Logger.Warn().Msg(headerWarning)
 	}
-	out := bufio.NewWriter(s.Out)
+	windows := newWindows(r)
+	if !in.rewindable() {
+		windows.readAhead()
+		defer windows.close()
+	}
+	out := bufio.NewWriter(&interruptibleWriter{ctx: c.Context, w: s.Out})
 	for encoder := json.NewEncoder(out); ; {
-		w, err := readWindow(r)
+		w, err := windows.next()
 		if err != nil {
 			return err
 		}

@@ -17,8 +17,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// program is the real binary, built once for all tests.
-var program string
+// program is the real binary, built once for all tests. hasty is one that makes
+// checkpoints fifty times as often.
+var program, hasty string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
@@ -33,12 +34,14 @@ func buildAndRun(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
-	program = filepath.Join(dir, "mlxrank")
-	build := exec.Command("go", "build", "-o", program, ".")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "go build:", err)
-		return 1
+	program, hasty = filepath.Join(dir, "mlxrank"), filepath.Join(dir, "hasty")
+	for name, flags := range map[string]string{program: "", hasty: "-X github.com/mlxrank/mlxrank/cli.checkpointEvery=200ms"} {
+		build := exec.Command("go", "build", "-ldflags", flags, "-o", name, ".")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			fmt.Fprintln(os.Stderr, "go build:", err)
+			return 1
+		}
 	}
 	return m.Run()
 }
@@ -52,6 +55,17 @@ func tinyModel(t *testing.T) string {
 
 // command is the program with its standard error caught.
 func command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	return commandOf(t, program, args...)
+}
+
+// hastily is the hasty program with its standard error caught.
+func hastily(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
+	t.Helper()
+	return commandOf(t, hasty, args...)
+}
+
+func commandOf(t *testing.T, program string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), program, args...)

@@ -80,7 +80,7 @@ func TestKill(t *testing.T) {
 		output := filepath.Join(dir, kind[0])
 		for done := false; !done; {
 			before := kept(t, output)
-			cmd, stderr := command(t, args(kind, "")...)
+			cmd, stderr := hastily(t, args(kind, "")...)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -132,7 +132,7 @@ func TestInterruptedFile(t *testing.T) {
 		input, output, whole := filepath.Join(dir, "in.tsv"), filepath.Join(dir, "out"), filepath.Join(dir, "whole")
 		writeRows(t, input, 7*window)
 		weightstest.WriteFile(t, output, []byte("old"))
-		cmd, stderr := command(t, "score", "--model", model, "--input", input, "--output", output)
+		cmd, stderr := hastily(t, "score", "--model", model, "--input", input, "--output", output)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

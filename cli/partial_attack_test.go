@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestPartialPlanted puts something else where a run writes beside its output:
+// nothing of it is followed, changed or removed.
+func TestPartialPlanted(t *testing.T) {
+	model := quickModel(t)
+	for _, suffix := range suffixes {
+		for name, plant := range map[string]func(victim, path string) error{
+			"symbolic link": os.Symlink,
+			"hard link":     os.Link,
+			"named pipe":    func(_, path string) error { return unix.Mkfifo(path, 0o666) },
+		} {
+			t.Run(name+suffix, func(t *testing.T) {
+				dir := t.TempDir()
+				victim := writeFile(t, filepath.Join(dir, "victim"), "precious")
+				output := filepath.Join(dir, "out")
+				if err := plant(victim, output+suffix); err != nil {
+					t.Fatal(err)
+				}
+				r := run(t, msmarcoLines(5), "score", "--model", model, "--input", "-", "--format", "msmarco", "--output-format", "trec", "--output", output)
+				if temporary := suffix == newSuffix || suffix == runSuffix; temporary == (r.status != exitOK) {
+					t.Errorf("status %d: %s", r.status, r.errOut)
+				}
+				if r.status != exitOK {
+					checkFailure(t, r, exitFailure, output+suffix, "remove it")
+				}
+				if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {
+					t.Errorf("the file that was linked to: %q, %v", got, err)
+				}
+			})
+		}
+	}
+}
+
+// TestScoreInputBesideOutput reads a file that has a name of ours: it stays.
+func TestScoreInputBesideOutput(t *testing.T) {
+	model := quickModel(t)
+	for _, suffix := range suffixes {
+		dir := t.TempDir()
+		output := filepath.Join(dir, "out")
+		input := writeFile(t, output+suffix, pairLines(3))
+		r := run(t, "", "score", "--model", model, "--input", input, "--output", output)
+		checkFailure(t, r, exitUsage, input, "name another")
+		checkDir(t, dir, map[string]string{filepath.Base(input): pairLines(3)})
+	}
+	// Nor is a file removed that is no state, though nothing reads it.
+	dir := t.TempDir()
+	output := filepath.Join(dir, "out")
+	writeFile(t, output+stateSuffix, "notes")
+	r := run(t, pairLines(3), "score", "--model", model, "--input", "-", "--output", output)
+	checkFailure(t, r, exitFailure, output+stateSuffix, "remove it")
+	if got, err := os.ReadFile(output + stateSuffix); err != nil || string(got) != "notes" {
+		t.Errorf("it became %q, %v", got, err)
+	}
+}
+
+// TestScoreLongNames refuses a name that has no room for the suffixes before
+// anything is scored, and takes the longest that has.
+func TestScoreLongNames(t *testing.T) {
+	model := quickModel(t)
+	const most = 255
+	for length, ok := range map[int]bool{most - len(newSuffix): true, most - len(newSuffix) + 1: false, most: false, most + 1: false} {
+		output := filepath.Join(t.TempDir(), strings.Repeat("x", length))
+		r := run(t, pairLines(3), "score", "--model", model, "--input", "-", "--output", output)
+		switch {
+		case ok && r.status != exitOK:
+			t.Errorf("%d bytes: %s", length, r.errOut)
+		case !ok:
+			checkFailure(t, r, exitFailure, "name", "long")
+		}
+	}
+}
+
+// TestScoreResumeOtherGraph goes on with other kernels: scores of both would
+// stand in one file.
+func TestScoreResumeOtherGraph(t *testing.T) {
+	model := tinyModel(t)
+	_, _, args := interruptedRun(t, t.TempDir(), model)
+	t.Setenv("MLXRANK_PLAIN_GRAPH", "1")
+	checkFailure(t, run(t, pairLines(2*windowRecords+5), args...), exitFailure, "cannot be resumed", "kernels was ", " and is MLX")
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestCoProcess writes pairs to a process one at a time and waits for each
+// answer before it writes more; then many at once, which are answered in order,
+// some of them together.
+func TestCoProcess(t *testing.T) {
+	model := tinyModel(t)
+	for format, line := range map[string]string{
+		"jsonl": `{"query": "city", "document": "page %d"}`,
+		"tsv":   "city\tpage %d",
+	} {
+		t.Run(format, func(t *testing.T) {
+			cmd, stderr := command(t, "score", "--model", model, "--input", "-", "--output", "-")
+			talk := converse(t, cmd)
+			for i := range 20 {
+				ask := fmt.Sprintf(line, i)
+				talk.write(t, ask+"\n")
+				if got := talk.read(t); !strings.HasPrefix(got, strings.TrimSuffix(ask, "}")) {
+					t.Fatalf("asked %q, answered %q", ask, got)
+				}
+				if i%7 == 6 {
+					time.Sleep(100 * time.Millisecond)
+				}
+			}
+			const many = 5000
+			go func() {
+				for i := range many {
+					if _, err := fmt.Fprintf(talk.in, line+"\n", i); err != nil {
+						return // the test fails by what it reads
+					}
+				}
+			}()
+			for i := range many {
+				if got, want := talk.read(t), strings.TrimSuffix(fmt.Sprintf(line, i), "}"); !strings.HasPrefix(got, want) {
+					t.Fatalf("answer %d is %q, want one of %q", i, got, want)
+				}
+			}
+			if err := talk.in.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Wait(); err != nil {
+				t.Fatalf("%v\n%s", err, stderr)
+			}
+			var pairs, batches int
+			if _, after, found := strings.Cut(stderr.String(), "pairs     "); found {
+				fmt.Sscanf(after, "%d (0 truncated) in %d batches", &pairs, &batches)
+			}
+			if pairs != many+20 || batches > many/4 {
+				t.Errorf("%d pairs in %d batches: what came at once was not scored together\n%s", pairs, batches, stderr)
+			}
+		})
+	}
+}
+
+// TestTokenizeCoProcess is TestCoProcess of tokenize.
+func TestTokenizeCoProcess(t *testing.T) {
+	cmd, _ := command(t, "tokenize", "--model", tinyModel(t), "--input", "-")
+	talk := converse(t, cmd)
+	for range 3 {
+		talk.write(t, `{"query": "city", "document": "page"}`+"\n")
+		if got := talk.read(t); !strings.HasPrefix(got, `{"input_ids":[`) {
+			t.Fatalf("answered %q", got)
+		}
+	}
+	if err := talk.in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// conversation is both ends of a process.
+type conversation struct {
+	in  io.WriteCloser
+	out *bufio.Reader
+}
+
+func converse(t *testing.T, cmd *exec.Cmd) conversation {
+	t.Helper()
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return conversation{in, bufio.NewReader(out)}
+}
+
+func (c conversation) write(t *testing.T, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c.in, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read waits for an answer, and not for ever.
+func (c conversation) read(t *testing.T) string {
+	t.Helper()
+	line := make(chan string, 1)
+	go func() {
+		text, err := c.out.ReadString('\n')
+		if err != nil {
+			text = err.Error()
+		}
+		line <- text
+	}()
+	select {
+	case text := <-line:
+		return text
+	case <-time.After(30 * time.Second):
+		t.Fatal("no answer")
+		return ""
+	}
+}
+
+// TestSignalAtPipes stops runs that wait for the other end of a named pipe, or
+// for the reader of standard output: the first signal ends them.
+func TestSignalAtPipes(t *testing.T) {
+	model := tinyModel(t)
+	dir := t.TempDir()
+	fifo, input := filepath.Join(dir, "fifo"), filepath.Join(dir, "in.tsv")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeRows(t, input, 20_000)
+	for name, args := range map[string][]string{
+		"output without a reader": {"score", "--input", input, "--output", fifo},
+		"input without a writer":  {"score", "--input", fifo, "--output", "-"},
+		"documents":               {"rerank", "--query", "city", "--documents", fifo},
+		"standard output unread":  {"score", "--input", input, "--output", "-"},
+	} {
+		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+			t.Run(name, func(t *testing.T) {
+				cmd, stderr := command(t, append(args, "--model", model)...)
+				if _, err := cmd.StdoutPipe(); err != nil { // of which nothing is read
+					t.Fatal(err)
+				}
+				if err := cmd.Start(); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(2 * time.Second)
+				if err := cmd.Process.Signal(signal); err != nil {
+					t.Fatal(err)
+				}
+				started := time.Now()
+				if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
+					t.Errorf("%v, want exit status 130\n%s", err, stderr)
+				}
+				if took := time.Since(started); took > 10*time.Second {
+					t.Errorf("it took %v to end", took)
+				}
+			})
+		}
+	}
+}

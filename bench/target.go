@@ -45,7 +45,7 @@ func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, 
 	config.Model, config.Adapter = s.Model, s.Adapter
 	config.Device, config.DType, config.MaxLength = s.Device, s.DType, s.MaxLength
 	config.MaxBatch, config.MaxBatchTokens = s.MaxBatch, s.MaxBatchTokens
-	config.Threads, config.TokenizerWorkers = s.CPUShards, s.TokenizerWorkers
+	config.Threads, config.TokenizerWorkers = s.Threads, s.TokenizerWorkers
 	config.Policy, config.LengthAware = s.Policy, "on"
 	if s.Policy == experiment.Window {
 		config.Timeout = time.Duration(s.Timeout)

@@ -78,7 +78,8 @@ func benchFlags() []cli.Flag {
 		flags = append(flags, &cli.StringFlag{Name: key.Flag(), DefaultText: text, Usage: key.Usage})
 	}
 	flags = append(flags, engineFlags(weights.Default)...)
-	logFrom(flags, "info") // without a terminal, progress goes to the log
+	alias(flags, "threads", "cpu-shards") // its name before version 0.2
+	logFrom(flags, "info")                // without a terminal, progress goes to the log
 	return flags
 }
 

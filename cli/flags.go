@@ -51,7 +51,7 @@ func (ch choice) check(c *cli.Context, source string) error {
 // sharedFlags names the flags that the environment and the config file can set
 // too.
 func sharedFlags() []string {
-	names := []string{"model", "adapter", "label", "max-length"}
+	names := []string{"model", "adapter", "label", "max-length", "threads"}
 	for _, ch := range choices {
 		names = append(names, ch.name)
 	}
@@ -66,6 +66,7 @@ func engineFlags(model string) []cli.Flag {
 		&cli.StringFlag{Name: "adapter", Usage: "merge the PEFT LoRA adapter in `DIR` into the model"},
 		&cli.StringFlag{Name: "label", DefaultText: "the only one", Usage: "score by the label `NAME`, where a model has several; by number from 0 too"},
 		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "cut pairs to `N` tokens"},
+		&cli.IntFlag{Name: "threads", DefaultText: "the processors' or the CPU quota's", Usage: "CPU threads that compute and that tokenise: `N` of each"},
 		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "execute at most `N` pairs at once"},
 		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "execute at most `N` tokens at once, padding included"},
 	}
@@ -83,6 +84,15 @@ func logFrom(flags []cli.Flag, level string) {
 	for _, flag := range flags {
 		if f, ok := flag.(*cli.StringFlag); ok && f.Name == "log-level" {
 			f.Value, f.DefaultText = level, level
+		}
+	}
+}
+
+// alias gives a command another name for one of its whole-number flags.
+func alias(flags []cli.Flag, name, other string) {
+	for _, flag := range flags {
+		if f, ok := flag.(*cli.IntFlag); ok && f.Name == name {
+			f.Aliases = append(f.Aliases, other)
 		}
 	}
 }
@@ -110,9 +120,9 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	if n := c.Int("max-length"); c.IsSet("max-length") && n < 3 {
 		return engine.Config{}, usagef("%s %d is too small: a pair needs 3 tokens for [CLS] and twice [SEP]", set.source("max-length"), n)
 	}
-	for _, name := range []string{"max-batch", "max-batch-tokens"} {
+	for _, name := range []string{"threads", "max-batch", "max-batch-tokens"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
-			return engine.Config{}, usagef("--%s %d is not a positive number", name, c.Int(name))
+			return engine.Config{}, usagef("%s %d is not a positive number", set.source(name), c.Int(name))
 		}
 	}
 	logger, err := newLogger(c.String("log-level"), c.String("log-format"), stderr)
@@ -128,6 +138,7 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		Activation: c.String("activation"),
 		Label:      c.String("label"),
 		Library:    c.String("library"),
+		Threads:    c.Int("threads"),
 		Logger:     logger,
 		Progress:   downloadsOf(c.App).report,
 

@@ -50,7 +50,7 @@ func TestSettingsErrors(t *testing.T) {
 		{"a folder", t.TempDir(), exitFailure, []string{"is not a file"}},
 		{"not YAML", file("model: [1"), exitFailure, []string{"c.yaml"}},
 		{"a list", file("- model\n"), exitFailure, []string{"c.yaml"}},
-		{"unknown key", file("modell: builtin\n"), exitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, device"}},
+		{"unknown key", file("modell: builtin\n"), exitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, threads, device"}},
 		{"key twice", file("device: cpu\ndevice: gpu\n"), exitFailure, []string{"c.yaml", "device"}},
 		{"nested", file("model: {dir: x}\n"), exitFailure, []string{"c.yaml", `"model"`, "single value"}},
 		{"value", file("device: tpu\n"), exitUsage, []string{"c.yaml: device", `"tpu"`, "auto, gpu, cpu"}},

@@ -24,10 +24,10 @@ type Config struct {
 	Label      string // of several, by name or number: the one whose logit makes the score
 	BuiltinDir string // directory of the encoder of "builtin"; "" searches
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
-	Threads    int    // CPU shards at work at once; 0 is one per processor
+	Threads    int    // CPU threads that compute; 0 is system.Processors(): the affinity, or the CPU quota if that is smaller
 	Logger     zerolog.Logger
 
-	TokenizerWorkers int // 0 is one per processor
+	TokenizerWorkers int // 0 is as many as Threads
 	// MaxBatch and MaxBatchTokens bound a batch: its pairs, and the tokens
 	// computed for it, padding included. A batch has room for one pair of
 	// MaxLength at least. 0 is 256 pairs, and 2,048 tokens on the CPU or 16,384 on
@@ -94,6 +94,7 @@ type Info struct {
 	DeviceName string
 	DType      string
 	Kernels    string // "MLX", or the instruction set of our own kernels
+	Threads    int    // that compute on the CPU; 0 on a GPU
 	MaxLength  int
 	Activation string // "raw" or "sigmoid"
 	Label      string // scored by, "" where the model has but one

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mlxrank/mlxrank/engine/system"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -64,6 +65,9 @@ func (cfg *Config) check() error {
 	}
 	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || min(cfg.Timeout, cfg.IdleUnload) < 0 || cfg.MemoryLimit < 0 {
 		return errors.New("engine: limits, threads and times must not be negative")
+	}
+	if max(cfg.Threads, cfg.TokenizerWorkers) > maxThreads {
+		return fmt.Errorf("engine: %d threads and %d tokenizer workers, the limit is %d of each", cfg.Threads, cfg.TokenizerWorkers, maxThreads)
 	}
 	if (cfg.Policy == window) != (cfg.Timeout > 0) {
 		return fmt.Errorf("engine: policy %s and a timeout go together, and neither without the other", window)
@@ -163,7 +167,7 @@ func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, er
 		return nil, err
 	}
 	session, err := e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
-		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.Threads,
+		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.threads(),
 	})
 	if err != nil || !cfg.Profile {
 		return session, err
@@ -173,6 +177,9 @@ func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, er
 	}
 	return session, nil
 }
+
+// threads returns how many threads compute on the CPU.
+func (cfg *Config) threads() int { return orElse(cfg.Threads, system.Processors()) }
 
 // limit sets MLX's limits before there is anything to limit.
 func (e *Engine) limit(cfg Config) error {

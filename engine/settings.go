@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine/system"
@@ -19,6 +18,7 @@ const (
 )
 
 const (
+	maxThreads         = 1024     // the native library's limit too
 	defaultQueueTokens = 16 << 20 // room for 32,768 pairs of 512 tokens
 	sampleTime         = 5 * time.Second
 	// On a GPU MLX would keep all that was ever freed.
@@ -34,6 +34,9 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 		return settings{}, err
 	}
 	e.info.Kernels = laid.Kernels
+	if device == mlx.CPU {
+		e.info.Threads = laid.Lanes
+	}
 	s := settings{
 		planner: planner{
 			layout:      layoutOf(laid, model.Config.MaxPositions),
@@ -48,7 +51,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 		maxLength: e.info.MaxLength,
 		special:   e.tokenizer.special,
 		labels:    model.Config.Labels,
-		workers:   orElse(cfg.TokenizerWorkers, runtime.GOMAXPROCS(0)),
+		workers:   orElse(cfg.TokenizerWorkers, cfg.threads()),
 		encode:    e.tokenizer.encodePart,
 		log:       e.log,
 	}

@@ -35,7 +35,7 @@ func checkKeys(values map[string][]string) error {
 
 // unused are the keys without a meaning in a mode.
 var unused = map[string][]string{
-	TokenizationOnly: {"device", "dtype", "policy", "max_batch", "max_batch_tokens", "timeout", "length_aware", "cpu_shards"},
+	TokenizationOnly: {"device", "dtype", "policy", "max_batch", "max_batch_tokens", "timeout", "length_aware", "threads"},
 	InferenceOnly:    {"tokenizer_workers"},
 }
 
@@ -78,8 +78,8 @@ func (s Settings) check() error {
 	switch {
 	case s.Policy == Window && s.Timeout == 0:
 		return fmt.Errorf("policy window needs a timeout, such as timeout: 200ms")
-	case s.Device == "gpu" && s.CPUShards > 0:
-		return fmt.Errorf("cpu_shards: %d, but device gpu has no CPU shards", s.CPUShards)
+	case s.Device == "gpu" && s.Threads > 0:
+		return fmt.Errorf("threads: %d, but device gpu computes on one thread", s.Threads)
 	case s.Mode == TokenizationOnly && s.Policy == Window:
 		return fmt.Errorf("mode tokenization-only makes no batches, so policy window has no meaning")
 	case s.Batch > s.DatasetSize:

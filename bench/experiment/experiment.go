@@ -114,6 +114,9 @@ func parse(data []byte, values map[string][]string) error {
 	for _, line := range body.Values {
 		number := line.Key.GetToken().Position.Line
 		name := line.Key.GetToken().Value
+		if name == "cpu_shards" { // the name of threads before version 0.2
+			name = "threads"
+		}
 		key, err := find(name)
 		if err != nil {
 			return fmt.Errorf("line %d: %w", number, err)

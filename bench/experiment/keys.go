@@ -37,7 +37,7 @@ var Keys = []Key{
 	{"max_batch_tokens", "", "", true, whole(func(s *Settings) *int { return &s.MaxBatchTokens }, 1)},
 	{"timeout", "let policy window wait `TIME` for a batch to fill", "", true, duration(func(s *Settings) *Time { return &s.Timeout })},
 	{"length_aware", "make batches of like lengths if `BOOL`: true, false", "true", true, truth(func(s *Settings) *bool { return &s.LengthAware })},
-	{"cpu_shards", "use `N` CPU shards at once", "", true, whole(func(s *Settings) *int { return &s.CPUShards }, 1)},
+	{"threads", "", "", true, whole(func(s *Settings) *int { return &s.Threads }, 1)},
 	{"tokenizer_workers", "use `N` tokenizer workers", "", true, whole(func(s *Settings) *int { return &s.TokenizerWorkers }, 1)},
 	{"batch", "put `N` pairs in a request", "32", true, whole(func(s *Settings) *int { return &s.Batch }, 1)},
 	{"concurrency", "keep `N` requests under way", "1", true, whole(func(s *Settings) *int { return &s.Concurrency }, 1)},

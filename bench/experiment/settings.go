@@ -46,7 +46,7 @@ type Settings struct {
 	MaxBatchTokens   int    `json:"max_batch_tokens"`
 	Timeout          Time   `json:"timeout"`
 	LengthAware      bool   `json:"length_aware"`
-	CPUShards        int    `json:"cpu_shards"`
+	Threads          int    `json:"threads"` // that compute on the CPU
 	TokenizerWorkers int    `json:"tokenizer_workers"`
 
 	Warmup int    `json:"warmup"` // requests before the run, which are in no figure

@@ -26,7 +26,7 @@ var axes = []axis{
 	{"max_batch", "most pairs in a batch", func(s experiment.Settings) float64 { return float64(s.MaxBatch) }},
 	{"max_length", "most tokens of a pair", func(s experiment.Settings) float64 { return float64(s.MaxLength) }},
 	{"timeout", "timeout of the window, ms", func(s experiment.Settings) float64 { return float64(s.Timeout) / 1e6 }},
-	{"cpu_shards", "CPU shards at once", func(s experiment.Settings) float64 { return float64(s.CPUShards) }},
+	{"threads", "CPU threads", func(s experiment.Settings) float64 { return float64(s.Threads) }},
 	{"tokenizer_workers", "tokenizer workers", func(s experiment.Settings) float64 { return float64(s.TokenizerWorkers) }},
 }
 

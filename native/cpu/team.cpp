@@ -29,8 +29,18 @@ class Team {
  public:
   // Helpers live as long as the process: kernels may run until its end.
   static Team &shared() {
-    static Team *team = new Team(static_cast<int>(std::thread::hardware_concurrency()) - 1);
+    static Team *team = new Team;
     return *team;
+  }
+
+  // Starts the helpers that are missing. More of them than a session has threads
+  // would wake for nothing, and spin on processors that the session may not use.
+  void grow(int helpers) {
+    std::lock_guard<std::mutex> lock(busy_);
+    for (; helpers_ < helpers; helpers_++) {
+      const uint32_t seen = round_.load(std::memory_order_relaxed);
+      std::thread([this, seen] { help(seen); }).detach();
+    }
   }
 
   void run(int parts, const std::function<void(int)> &job) {
@@ -53,17 +63,26 @@ class Team {
     // Only those who have joined are waited for: a helper that sleeps, or whose
     // core does something else, holds nobody up.
     const uint32_t joined = static_cast<uint32_t>(state_.fetch_and(~open) & (open - 1));
-    while (finished_.load(std::memory_order_acquire) < joined) {
-      pause();
-    }
+    wait_until_finished(joined);
   }
 
  private:
   static constexpr uint64_t open = 1u << 31;
 
-  explicit Team(int helpers) : helpers_(helpers) {
-    for (int i = 0; i < helpers; i++) {
-      std::thread([this] { help(); }).detach();
+  // A helper that lost its processor in the midst of a part may be away for
+  // long: after a while the caller sleeps instead of spinning on the processor
+  // that the helper needs.
+  void wait_until_finished(uint32_t joined) {
+    for (int i = 0;; i++) {
+      const uint32_t finished = finished_.load(std::memory_order_acquire);
+      if (finished >= joined) {
+        return;
+      }
+      if (i < spins) {
+        pause();
+      } else {
+        finished_.wait(finished, std::memory_order_acquire);
+      }
     }
   }
 
@@ -85,8 +104,8 @@ class Team {
     return false;
   }
 
-  void help() {
-    for (uint32_t seen = 0;;) {
+  void help(uint32_t seen) {
+    for (;;) {
       for (int i = 0; i < spins && round_.load(std::memory_order_acquire) == seen; i++) {
         pause();
       }
@@ -95,12 +114,13 @@ class Team {
       if (join(seen)) {
         work();
         finished_.fetch_add(1, std::memory_order_release);
+        finished_.notify_one();
       }
     }
   }
 
-  const int helpers_;
   std::mutex busy_;
+  int helpers_ = 0; // guarded by busy_
   const std::function<void(int)> *job_ = nullptr;
   int parts_ = 0;
   std::atomic<int> next_{0};
@@ -111,7 +131,7 @@ class Team {
 
 } // namespace
 
-void start_team() { Team::shared(); }
+void start_team(int threads) { Team::shared().grow(threads - 1); }
 
 void run_in_parts(int parts, const std::function<void(int)> &job) {
   if (parts <= 1) {

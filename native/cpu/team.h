@@ -5,8 +5,9 @@
 
 namespace mlxrank::cpu {
 
-// Starts the team's threads, one fewer than there are cores, unless that is done.
-void start_team();
+// Makes the team large enough for threads to share a kernel, the caller's
+// thread among them. It never shrinks.
+void start_team(int threads);
 
 // Calls job(0) to job(parts - 1), each once, on the calling thread and the
 // team's, and returns when all have. While the team is at work for another

@@ -98,7 +98,7 @@ Session::Session(std::shared_ptr<const Model> model, const mlxrank_options &opti
   depth_ = gpu ? 2 : 1;
 #ifdef MLXRANK_CPU_KERNELS
   if (model_->packed && threads > 1) {
-    cpu::start_team(); // now, and not in the midst of the first small batch
+    cpu::start_team(threads); // now, and not in the midst of the first small batch
   }
 #endif
   lanes_ = acquire_lanes(model_->config.device, threads);

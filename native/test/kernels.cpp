@@ -277,6 +277,9 @@ void check_bfloat16() {
 // Two threads share the team: every part of every round is done exactly once,
 // and before the round ends.
 void check_team() {
+  start_team(2);
+  start_team(4); // a second session with more threads
+  start_team(1);
   auto rounds = [] {
     for (int round = 0; round < 20000; round++) {
       std::atomic<int> done[5] = {};

@@ -38,6 +38,7 @@ func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) (tokens []Tokens, e
 	p := newPipeline(settings{
 		maxLength: t.maxLength,
 		special:   t.special,
+		beyond:    t.beyond,
 		workers:   2,
 		encode:    t.encodePart,
 		log:       zerolog.Nop(),

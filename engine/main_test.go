@@ -30,6 +30,9 @@ func builtin(t testing.TB) *Engine {
 }
 
 func TestMain(m *testing.M) {
+	if span := os.Getenv(tokenizerChild); span != "" {
+		os.Exit(runAsTokenizerChild(span))
+	}
 	code := m.Run()
 	if opened != nil {
 		if err := opened.Close(); err != nil {

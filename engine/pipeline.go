@@ -27,6 +27,7 @@ type settings struct {
 	capacity  int           // tokens of all requests at once
 	maxLength int
 	special   special
+	beyond    beyond
 	labels    int
 	workers   int // tokenizer workers
 

@@ -155,6 +155,9 @@ func (p *pipeline) encodePair(r *request, c *chunk) (bytes int, err error) {
 		it.request, it.place = r, c.at
 		it.ids, it.second, it.cut = join(*query, document, p.special, p.maxLength, r.options.Truncation)
 		it.cut = it.cut || document.total < c.document.total
+		if err := p.beyond.check(it.ids); err != nil {
+			return 0, fmt.Errorf("%w: pair %d: %w", ErrText, r.given(c.at), err)
+		}
 		it.length = len(it.ids)
 		c.at++
 		c.began = false

@@ -50,6 +50,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 		capacity:  orElse(cfg.QueueTokens, defaultQueueTokens),
 		maxLength: e.info.MaxLength,
 		special:   e.tokenizer.special,
+		beyond:    e.tokenizer.beyond,
 		labels:    model.Config.Labels,
 		workers:   orElse(cfg.TokenizerWorkers, cfg.threads()),
 		encode:    e.tokenizer.encodePart,

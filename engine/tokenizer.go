@@ -18,6 +18,7 @@ import (
 type tokenizer struct {
 	maxLength int
 	special   special
+	beyond    beyond
 	cuts      cuts
 	words     longWords
 
@@ -27,7 +28,7 @@ type tokenizer struct {
 
 // newTokenizer makes a tokenizer of what a model's files say.
 func newTokenizer(file weights.Tokenizer, maxLength int) (*tokenizer, error) {
-	t := &tokenizer{maxLength: maxLength, cuts: makeCuts(file), words: makeLongWords(file.MaxWordChars(), file.AddedTokens)}
+	t := &tokenizer{maxLength: maxLength, cuts: makeCuts(file), beyond: makeBeyond(file), words: makeLongWords(file.MaxWordChars(), file.AddedTokens)}
 	cls, sep, err := file.Frame()
 	if err == nil {
 		t.special = special{cls: int32(cls), sep: int32(sep)}
@@ -37,6 +38,33 @@ func newTokenizer(file weights.Tokenizer, maxLength int) (*tokenizer, error) {
 		return nil, fmt.Errorf("engine: tokenizer.json: %w", err)
 	}
 	return t, nil
+}
+
+// beyond holds the tokens, by id, that the model's word embeddings have no row
+// for. There are some if tokens were added and the model was not trained on.
+type beyond map[int32]string
+
+func makeBeyond(file weights.Tokenizer) beyond {
+	b := beyond{}
+	for _, token := range file.AddedTokens {
+		if token.Beyond {
+			b[int32(token.ID)] = token.Content
+		}
+	}
+	return b
+}
+
+// check refuses ids that the model has no embedding for.
+func (b beyond) check(ids []int32) error {
+	if len(b) == 0 {
+		return nil
+	}
+	for _, id := range ids {
+		if token, ok := b[id]; ok {
+			return fmt.Errorf("it contains the token %.100q with the id %d, for which the model has no embedding: the token was added to the tokenizer, and the model was not resized", token, id)
+		}
+	}
+	return nil
 }
 
 func (t *tokenizer) close() error {
@@ -92,7 +120,7 @@ func (t *tokenizer) encodePart(ctx context.Context, text string, last bool) (ids
 		return nil, "", fmt.Errorf("a stretch of %d bytes without a place to cut it: expected white space or ASCII punctuation at least every %d", len(part), mostBytes)
 	}
 	// Failure shows only by the missing frame.
-	ids, _ = t.native.Encode(clean(part), true)
+	ids = t.native.EncodeWithOptions(clean(part), true).IDs
 	if len(ids) < 2 {
 		return nil, "", errors.New("the tokenizer library refused it")
 	}

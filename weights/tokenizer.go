@@ -53,6 +53,9 @@ func (m *Model) loadTokenizer(cfg Config) error {
 	if n := m.TokenizerConfig.ModelMaxLength; m.Ref != Builtin && n > 0 {
 		m.MaxLength = min(n, m.MaxLength)
 	}
+	if least := len(m.Tokenizer.Pair) - 2; m.MaxLength < least {
+		return fmt.Errorf("%s: a maximum length of %d tokens (the lesser of model_max_length and max_position_embeddings) holds no pair, whose special tokens are %d", m.Dir, m.MaxLength, least)
+	}
 	return nil
 }
 

@@ -35,6 +35,12 @@ func TestTokenizerConfig(t *testing.T) {
 			t.Errorf("%s: maximum length %d, want %d", test.text, m.MaxLength, test.length)
 		}
 	}
+	for _, length := range []string{"1", "2"} {
+		dir := tinyDir(t)
+		weightstest.WriteFile(t, filepath.Join(dir, tokenizerConfigFile), []byte(`{"model_max_length":`+length+`}`))
+		_, err := Open(t.Context(), dir, Options{})
+		wantError(t, err, "a maximum length of "+length+" tokens", "special tokens are 3")
+	}
 	for text, want := range map[string]string{
 		`{"model_max_length":0}`:     "model_max_length is 0",
 		`{"model_max_length":-1}`:    "model_max_length is -1",

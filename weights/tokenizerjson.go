@@ -92,14 +92,22 @@ type AddedToken struct {
 	RStrip     bool
 	Normalized bool // looked for in the normalized text
 	Special    bool
+
+	// Beyond says that the model's word embeddings have no row for ID: a text
+	// with this token cannot be scored.
+	Beyond bool
 }
 
 // ParseTokenizer parses and checks tokenizer.json, for a model whose word
 // embeddings have vocabSize rows.
 func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
-	fields, err := splitTokenizer(data)
+	fields, model, err := splitTokenizer(data)
 	if err != nil {
 		return Tokenizer{}, err
+	}
+	// What else is unknown follows from the model's type.
+	if kind := modelType(model); kind != "WordPiece" {
+		return Tokenizer{}, fmt.Errorf("model: type %s is not supported, expected \"WordPiece\"", orNone(kind))
 	}
 	var t Tokenizer
 	for _, step := range []struct {
@@ -107,7 +115,6 @@ func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
 		parse func(jsontext.Value) error
 	}{
 		{"version", checkVersion},
-		{"model", checkModelType}, // first: what else is unknown follows from it
 		{"truncation", t.parseTruncation},
 		{"padding", checkObject},
 		{"decoder", checkObject},
@@ -115,11 +122,13 @@ func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
 		{"pre_tokenizer", checkPreTokenizer},
 		{"added_tokens", t.parseAddedTokens},
 		{"post_processor", t.parsePostProcessor},
-		{"model", func(raw jsontext.Value) error { return t.parseWordPiece(raw, vocabSize) }},
 	} {
 		if err := step.parse(fields[step.name]); err != nil {
 			return Tokenizer{}, fmt.Errorf("%s: %w", step.name, err)
 		}
+	}
+	if err := t.parseWordPiece(model, vocabSize); err != nil {
+		return Tokenizer{}, fmt.Errorf("model: %w", err)
 	}
 	return t, t.checkIDs(vocabSize)
 }
@@ -130,60 +139,73 @@ var topFields = []string{
 	"pre_tokenizer", "post_processor", "decoder", "model",
 }
 
-// splitTokenizer returns the fields of tokenizer.json. It checks that all of
-// the file is one JSON object in UTF-8 whose keys, at any depth, occur once.
-func splitTokenizer(data []byte) (map[string]jsontext.Value, error) {
-	fields, err := splitFields(data)
-	if err != nil {
-		return nil, err
+// splitTokenizer returns the fields of tokenizer.json, and those of its model.
+// It checks that all of the file is one JSON object in UTF-8. Keys that occur
+// twice within a field are left to decode, since the vocabulary, which is most
+// of the file, has a faster check of its own.
+func splitTokenizer(data []byte) (fields, model object, err error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
+	if fields, model, err = readObject(dec, "model"); err != nil {
+		return nil, nil, badJSON(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
 	}
 	for _, name := range sortedKeys(fields) {
 		if !slices.Contains(topFields, name) {
-			return nil, fmt.Errorf("field %.40q is not known and may change token ids; known are %s", name, strings.Join(topFields, ", "))
+			return nil, nil, fmt.Errorf("field %.40q is not known and may change token ids; known are %s", name, strings.Join(topFields, ", "))
 		}
 	}
-	return fields, nil
+	return fields, model, nil
 }
 
-// trusted are options for JSON that has been checked already.
-var trusted = jsontext.AllowDuplicateNames(true)
+// An object holds the fields of a JSON object.
+type object map[string]jsontext.Value
 
-// splitFields returns the fields of a JSON object that is all of data.
-func splitFields(data []byte, opts ...jsontext.Options) (map[string]jsontext.Value, error) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(data), opts...)
+// readObject returns the fields of an object, and those of the object that
+// one of them, nested, is.
+func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err error) {
 	if kind := dec.PeekKind(); kind != '{' && kind != 0 {
-		return nil, fmt.Errorf("found %s, expected an object", kindName(kind))
+		return nil, nil, fmt.Errorf("found %s, expected an object", kindName(kind))
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return nil, badJSON(err)
+		return nil, nil, err
 	}
-	fields := map[string]jsontext.Value{}
+	fields = object{}
 	for dec.PeekKind() != '}' {
-		name, err := dec.ReadToken()
+		token, err := dec.ReadToken()
 		if err != nil {
-			return nil, badJSON(err)
+			return nil, nil, err
 		}
-		key := name.String()
+		name := token.String()
+		if _, ok := fields[name]; ok {
+			return nil, nil, fmt.Errorf("key %.40q occurs twice", name)
+		}
+		if nested != "" && name == nested && dec.PeekKind() == '{' {
+			if inner, _, err = readObject(dec, ""); err != nil {
+				return nil, nil, err
+			}
+			fields[name] = nil
+			continue
+		}
 		value, err := dec.ReadValue()
 		if err != nil {
-			return nil, badJSON(err)
+			return nil, nil, err
 		}
-		fields[key] = value.Clone()
+		fields[name] = value.Clone()
 	}
-	if _, err := dec.ReadToken(); err != nil {
-		return nil, badJSON(err)
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
-	}
-	return fields, nil
+	_, err = dec.ReadToken()
+	return fields, inner, err
 }
 
-// badJSON describes a text that is not JSON, or has a key twice.
+// badJSON describes a text that is not JSON.
 func badJSON(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("not valid JSON: it is empty")
+	}
 	var syntax *jsontext.SyntacticError
 	if !errors.As(err, &syntax) {
-		return fmt.Errorf("not valid JSON: %w", err)
+		return err
 	}
 	if errors.Is(err, jsontext.ErrDuplicateName) {
 		return fmt.Errorf("key %.200q occurs twice", strings.TrimPrefix(string(syntax.JSONPointer), "/"))
@@ -206,10 +228,8 @@ func checkVersion(raw jsontext.Value) error {
 
 // checkObject passes what scoring has no use for.
 func checkObject(raw jsontext.Value) error {
-	if !isNull(raw) && raw.Kind() != '{' {
-		return fmt.Errorf("found %s, expected an object or null", kindName(raw.Kind()))
-	}
-	return nil
+	var v map[string]any
+	return decode(raw, &v)
 }
 
 func (t *Tokenizer) parseTruncation(raw jsontext.Value) error {
@@ -328,14 +348,14 @@ func decode(raw jsontext.Value, to any) error {
 	if len(raw) == 0 {
 		return nil
 	}
-	return plainJSON(json.Unmarshal(raw, to, json.RejectUnknownMembers(true), trusted))
+	return plainJSON(json.Unmarshal(raw, to, json.RejectUnknownMembers(true)))
 }
 
 // plainJSON puts an error of the JSON library into terms of the file.
 func plainJSON(err error) error {
 	var semantic *json.SemanticError
 	if !errors.As(err, &semantic) {
-		return err
+		return badJSON(err)
 	}
 	where := ""
 	if p := string(semantic.JSONPointer); p != "" {
@@ -372,7 +392,7 @@ func typeOf(raw jsontext.Value) string {
 	var v struct {
 		Type string `json:"type"`
 	}
-	if isNull(raw) || json.Unmarshal(raw, &v, trusted) != nil {
+	if isNull(raw) || json.Unmarshal(raw, &v) != nil {
 		return ""
 	}
 	return v.Type
@@ -383,6 +403,11 @@ func orNone(kind string) string {
 		return "none"
 	}
 	return fmt.Sprintf("%.40q", kind)
+}
+
+// HasID reports whether a token has an id.
+func (t *Tokenizer) HasID(id int) bool {
+	return t.model.has(id) || slices.ContainsFunc(t.AddedTokens, func(a AddedToken) bool { return a.ID == id })
 }
 
 // JSON returns a tokenizer.json for the tokenizer library. It holds nothing but
@@ -418,7 +443,7 @@ func (t *Tokenizer) checkIDs(vocabSize int) error {
 	if t.UnknownID = t.model.wanted[t.Unknown]; t.UnknownID < 0 {
 		return fmt.Errorf("model: unk_token %q is not in the vocabulary", t.Unknown)
 	}
-	ids, err := t.checkAddedIDs()
+	ids, err := t.checkAddedIDs(vocabSize)
 	if err != nil {
 		return fmt.Errorf("added_tokens: %w", err)
 	}
@@ -446,11 +471,11 @@ func (t *Tokenizer) checkIDs(vocabSize int) error {
 // checkAddedIDs returns the ids of the added tokens. The library heeds no id of
 // theirs in the file: a token of the vocabulary keeps its id, and the others
 // get the next ones from the size of the vocabulary on.
-func (t *Tokenizer) checkAddedIDs() (map[string]int, error) {
+func (t *Tokenizer) checkAddedIDs(vocabSize int) (map[string]int, error) {
 	ids := make(map[string]int, len(t.AddedTokens))
 	owner := make(map[int]string, len(t.AddedTokens))
 	next := t.model.tokens
-	for _, a := range t.AddedTokens {
+	for i, a := range t.AddedTokens {
 		if _, ok := ids[a.Content]; ok {
 			return nil, fmt.Errorf("token %q occurs twice", a.Content)
 		}
@@ -469,6 +494,7 @@ func (t *Tokenizer) checkAddedIDs() (map[string]int, error) {
 		if want != a.ID {
 			return nil, fmt.Errorf("token %q has the id %d, expected %d", a.Content, a.ID, want)
 		}
+		t.AddedTokens[i].Beyond = a.ID >= vocabSize
 	}
 	return ids, nil
 }

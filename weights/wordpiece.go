@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strconv"
 
@@ -27,24 +28,9 @@ type wordPiece struct {
 // unknown.
 func (t *Tokenizer) MaxWordChars() int { return t.model.maxChars }
 
-// checkModelType checks that the model is of a supported type.
-func checkModelType(raw jsontext.Value) error {
-	if isNull(raw) {
-		return errors.New("missing")
-	}
-	fields, err := splitFields(raw, trusted)
-	if err != nil {
-		return err
-	}
-	if kind := modelType(fields); kind != "WordPiece" {
-		return fmt.Errorf("type %s is not supported, expected \"WordPiece\"", orNone(kind))
-	}
-	return nil
-}
-
 // modelType is the type that a model names. Files of tokenizers before 0.9 name
 // none: it shows by the other fields.
-func modelType(fields map[string]jsontext.Value) string {
+func modelType(fields object) string {
 	if raw, ok := fields["type"]; ok {
 		var kind string
 		if decode(raw, &kind) != nil {
@@ -65,18 +51,13 @@ func modelType(fields map[string]jsontext.Value) string {
 	return ""
 }
 
-func (t *Tokenizer) parseWordPiece(raw jsontext.Value, vocabSize int) error {
-	fields, err := splitFields(raw, trusted)
-	if err != nil {
-		return err
-	}
-	var unknown, prefix *string
-	var maxChars *int
+func (t *Tokenizer) parseWordPiece(fields object, vocabSize int) error {
+	w := wordPiece{}
 	for _, f := range []struct {
 		name string
 		to   any
 	}{
-		{"unk_token", &unknown}, {"continuing_subword_prefix", &prefix}, {"max_input_chars_per_word", &maxChars},
+		{"unk_token", &t.Unknown}, {"continuing_subword_prefix", &w.prefix}, {"max_input_chars_per_word", &w.maxChars},
 	} {
 		if isNull(fields[f.name]) {
 			return fmt.Errorf("field %q is missing", f.name)
@@ -90,22 +71,22 @@ func (t *Tokenizer) parseWordPiece(raw jsontext.Value, vocabSize int) error {
 			return fmt.Errorf("field %.40q is not known and may change token ids", name)
 		}
 	}
-	if *maxChars < 0 || *maxChars > maxWordChars {
-		return fmt.Errorf("max_input_chars_per_word is %d, expected 0 to %d", *maxChars, maxWordChars)
+	if w.maxChars < 0 || w.maxChars > maxWordChars {
+		return fmt.Errorf("max_input_chars_per_word is %d, expected 0 to %d", w.maxChars, maxWordChars)
 	}
-	if err := checkToken(*unknown); err != nil {
+	if err := checkToken(t.Unknown); err != nil {
 		return fmt.Errorf("unk_token: %w", err)
 	}
-	if *prefix != "" {
-		if err := checkToken(*prefix); err != nil {
+	if w.prefix != "" {
+		if err := checkToken(w.prefix); err != nil {
 			return fmt.Errorf("continuing_subword_prefix: %w", err)
 		}
 	}
-	t.Unknown = *unknown
-	t.model = wordPiece{prefix: *prefix, maxChars: *maxChars, wanted: t.named()}
-	if err := t.model.parseVocab(fields["vocab"], vocabSize); err != nil {
+	w.wanted = t.named()
+	if err := w.parseVocab(fields["vocab"], vocabSize); err != nil {
 		return fmt.Errorf("vocab: %w", err)
 	}
+	t.model = w
 	return nil
 }
 
@@ -123,32 +104,29 @@ func (t *Tokenizer) named() map[string]int {
 	return names
 }
 
-// parseVocab checks a vocabulary, whose text is valid JSON without a key that
-// occurs twice, and writes it in one spelling.
-func (w *wordPiece) parseVocab(raw jsontext.Value, vocabSize int) error {
-	if raw.Kind() != '{' {
-		return fmt.Errorf("found %s, expected an object of token ids", kindName(raw.Kind()))
-	}
-	dec := jsontext.NewDecoder(bytes.NewBuffer(raw), trusted)
-	if _, err := dec.ReadToken(); err != nil {
-		return err
+// parseVocab checks a vocabulary, whose text is valid JSON, and writes it in
+// one spelling. It scans by hand: the vocabulary is most of what is read at a
+// start, and the JSON library takes four times as long.
+func (w *wordPiece) parseVocab(raw []byte, vocabSize int) error {
+	if kind := jsontext.Value(raw).Kind(); kind != '{' {
+		return fmt.Errorf("found %s, expected an object of token ids", kindName(kind))
 	}
 	w.vocab = append(make([]byte, 0, len(raw)), '{')
 	w.taken = make([]bool, vocabSize)
-	var token []byte
-	for dec.PeekKind() != '}' {
-		name, err := dec.ReadValue()
-		if err != nil {
-			return err
+	seen := newTokenSet(len(raw) / 5) // a token takes five bytes at least
+	for i := skipSpace(raw, 1); raw[i] != '}'; i = skipSpace(raw, i) {
+		name := raw[i : i+stringLength(raw[i:])]
+		i = skipSpace(raw, i+len(name))
+		i = skipSpace(raw, i+1) // the colon
+		id := raw[i : i+digits(raw[i:])]
+		i = skipSpace(raw, i+len(id))
+		if len(id) == 0 || raw[i] != ',' && raw[i] != '}' {
+			return fmt.Errorf("token %.80s has no token id but %.40s", name, raw[i-len(id):])
 		}
-		if token, err = jsontext.AppendUnquote(token[:0], name); err != nil {
-			return err
+		if raw[i] == ',' {
+			i++
 		}
-		id, err := dec.ReadValue()
-		if err != nil {
-			return err
-		}
-		if err := w.add(token, id); err != nil {
+		if err := w.add(name, id, seen); err != nil {
 			return err
 		}
 	}
@@ -159,35 +137,104 @@ func (w *wordPiece) parseVocab(raw jsontext.Value, vocabSize int) error {
 	return nil
 }
 
-// add adds a token with the id that raw spells.
-func (w *wordPiece) add(token []byte, raw jsontext.Value) error {
+func skipSpace(text []byte, i int) int {
+	for text[i] == ' ' || text[i] == '\n' || text[i] == '\r' || text[i] == '\t' {
+		i++
+	}
+	return i
+}
+
+// digits counts those that a text begins with.
+func digits(text []byte) int {
+	n := 0
+	for text[n] >= '0' && text[n] <= '9' {
+		n++
+	}
+	return n
+}
+
+// stringLength is that of the JSON string that a text begins with.
+func stringLength(text []byte) int {
+	i := 1
+	for {
+		i += bytes.IndexByte(text[i:], '"')
+		slashes := 0
+		for text[i-1-slashes] == '\\' {
+			slashes++
+		}
+		i++
+		if slashes%2 == 0 {
+			return i
+		}
+	}
+}
+
+// add adds a token, given as a JSON string, with the id that digits spell.
+func (w *wordPiece) add(name, id []byte, seen *tokenSet) error {
+	token := name[1 : len(name)-1]
+	if bytes.IndexByte(token, '\\') >= 0 {
+		var err error
+		if token, err = jsontext.AppendUnquote(nil, name); err != nil {
+			return err
+		}
+		name = quote(string(token))
+	}
 	if len(token) > 0 { // an empty one occurs, and never matches
 		if err := checkToken(token); err != nil {
 			return err
 		}
 	}
-	id, err := strconv.Atoi(string(raw))
-	if err != nil || id < 0 || id > maxTokenID {
-		return fmt.Errorf("token %q has the token id %.40s, expected a whole number of 0 to %d", token, raw, maxTokenID)
+	if !seen.add(token) {
+		return fmt.Errorf("key %q occurs twice", token)
 	}
-	if id >= len(w.taken) {
-		return fmt.Errorf("token %q has the token id %d, expected less than the vocab_size %d of %s", token, id, len(w.taken), configFile)
+	n, err := strconv.Atoi(string(id))
+	if err != nil || n > maxTokenID {
+		return fmt.Errorf("token %q has the token id %.40s, expected at most %d", token, id, maxTokenID)
 	}
-	if w.taken[id] {
-		return fmt.Errorf("token %q has the token id %d, which another token has", token, id)
+	if n >= len(w.taken) {
+		return fmt.Errorf("token %q has the token id %d, expected less than the vocab_size %d of %s", token, n, len(w.taken), configFile)
 	}
-	w.taken[id] = true
+	if w.taken[n] {
+		return fmt.Errorf("token %q has the token id %d, which another token has", token, n)
+	}
+	w.taken[n] = true
 	w.tokens++
 	if _, ok := w.wanted[string(token)]; ok {
-		w.wanted[string(token)] = id
+		w.wanted[string(token)] = n
 	}
-	if w.vocab, err = jsontext.AppendQuote(w.vocab, token); err != nil {
-		return err
-	}
-	w.vocab = append(w.vocab, ':')
-	w.vocab = strconv.AppendInt(w.vocab, int64(id), 10)
-	w.vocab = append(w.vocab, ',')
+	w.vocab = append(append(append(append(w.vocab, name...), ':'), id...), ',')
 	return nil
+}
+
+// A tokenSet is a set of tokens. It holds their hashes, so that it would take
+// one of two tokens with the same 64 bits of a random hash for the other: it
+// would refuse a good file, once in 10^10 loads.
+type tokenSet struct {
+	seed  maphash.Seed
+	slots []uint64 // 0: free
+}
+
+func newTokenSet(size int) *tokenSet {
+	n := 16
+	for n < size+size/4 {
+		n *= 2
+	}
+	return &tokenSet{seed: maphash.MakeSeed(), slots: make([]uint64, n)}
+}
+
+// add adds a token and reports whether it was not there.
+func (s *tokenSet) add(token []byte) bool {
+	hash := max(1, maphash.Bytes(s.seed, token))
+	mask := uint64(len(s.slots) - 1)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		switch s.slots[i] {
+		case hash:
+			return false
+		case 0:
+			s.slots[i] = hash
+			return true
+		}
+	}
 }
 
 // has reports whether a token of the vocabulary has an id.

@@ -1,0 +1,253 @@
+package engine
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+)
+
+// A mutator makes files like tokenizer.json, and texts, of good ones. The same
+// seed makes the same.
+type mutator struct {
+	*rand.Rand
+	tokenizerSeeds
+}
+
+func newMutator(seeds tokenizerSeeds, index uint64) mutator {
+	return mutator{rand.New(rand.NewPCG(index, 29)), seeds}
+}
+
+// file makes a file. Half of them keep to what a tokenizer.json may be, so that
+// many reach the tokenizer library; the others break its structure or its text.
+func (m mutator) file() []byte {
+	keeps := m.IntN(2) == 0
+	seed := m.seeds[m.IntN(len(m.seeds))]
+	if keeps || m.IntN(2) == 0 {
+		seed = m.good[m.IntN(len(m.good))]
+	}
+	var tree any
+	if json.Unmarshal(seed, &tree) != nil {
+		return m.bytes(seed)
+	}
+	switch {
+	case keeps:
+		for range 1 + m.IntN(4) {
+			m.change(tree.(map[string]any))
+		}
+		return []byte(m.write(tree, m.IntN(50) == 0))
+	case m.IntN(4) == 0:
+		return m.bytes(seed)
+	}
+	for range 1 + m.IntN(3) {
+		m.breakTree(&tree)
+	}
+	return []byte(m.write(tree, m.IntN(10) == 0))
+}
+
+// bytes changes, removes and repeats some bytes.
+func (m mutator) bytes(text []byte) []byte {
+	text = slices.Clone(text)
+	for range 1 + m.IntN(4) {
+		if len(text) == 0 {
+			break
+		}
+		i := m.IntN(len(text))
+		n := min(1+m.IntN(20), len(text)-i)
+		switch m.IntN(4) {
+		case 0:
+			text[i] = byte(m.IntN(256))
+		case 1:
+			text = slices.Delete(text, i, i+n)
+		case 2:
+			text = slices.Insert(text, i, text[i:i+n]...)
+		default:
+			text = slices.Insert(text, i, []byte(m.pick(`"`, `{`, `}`, `[`, `\u0000`, `\ud800`, `9`, `-`, "\xff", `,`, `null`))...)
+		}
+	}
+	return text
+}
+
+func (m mutator) pick(list ...string) string { return list[m.IntN(len(list))] }
+
+// value makes one that hardly belongs anywhere.
+func (m mutator) value() any {
+	return []any{
+		nil, true, false, 0, -1, 1, 2, 7, 1.5, json.Number("1e400"), json.Number("4294967296"), json.Number("18446744073709551616"), json.Number("-0"),
+		"", "\x00", "[CLS]", "[X]", "A", "B", "Left", m.text(), strings.Repeat("x", 1<<m.IntN(16)), []any{}, map[string]any{}, []any{1, 2}, []any{"[CLS]", 2},
+		map[string]any{"type": m.pick(types...)}, map[string]any{"Sequence": map[string]any{"id": "A", "type_id": 0}}, map[string]any{"Regex": "(a*)*b"},
+	}[m.IntN(29)]
+}
+
+// types are those of every part of a tokenizer.json.
+var types = []string{
+	"WordPiece", "BPE", "Unigram", "WordLevel", "BertNormalizer", "NFC", "NFKD", "Lowercase", "Sequence", "Replace", "Prepend", "Precompiled",
+	"BertPreTokenizer", "ByteLevel", "Metaspace", "Whitespace", "Split", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "Fuse", "Strip",
+}
+
+// breakTree puts values, keys and parts of the tree where they do not belong.
+func (m mutator) breakTree(tree *any) {
+	path := tree
+	depth := 1 + m.IntN(6)
+	if m.IntN(100) == 0 {
+		depth = 0
+	}
+	for ; depth > 0; depth-- {
+		switch node := (*path).(type) {
+		case map[string]any:
+			if len(node) == 0 {
+				break
+			}
+			key := slices.Sorted(maps.Keys(node))[m.IntN(len(node))]
+			switch {
+			case depth > 1 && m.IntN(8) != 0:
+				child := node[key]
+				defer func() { node[key] = child }()
+				path = &child
+				continue
+			case m.IntN(3) == 0:
+				delete(node, key)
+			case m.IntN(3) == 0:
+				other := m.pick("type", "id", "ids", "tokens", "content", "vocab", "merges", "novel", "single", m.text())
+				node[other] = node[key]
+			default:
+				node[key] = m.value()
+			}
+			return
+		case []any:
+			if len(node) == 0 {
+				break
+			}
+			i := m.IntN(len(node))
+			switch {
+			case depth > 1 && m.IntN(8) != 0:
+				path = &node[i]
+				continue
+			case m.IntN(3) == 0:
+				node[i] = node[m.IntN(len(node))]
+			default:
+				node[i] = m.value()
+			}
+			return
+		}
+		break
+	}
+	*path = m.value()
+}
+
+// change changes what a tokenizer.json may have otherwise. Ids stay right, if
+// they were.
+func (m mutator) change(root map[string]any) {
+	model := root["model"].(map[string]any)
+	vocab := model["vocab"].(map[string]any)
+	added := root["added_tokens"].([]any)
+	normalizer := root["normalizer"].(map[string]any)
+	next := len(vocab) // the id of another added token
+	for _, a := range added {
+		next = max(next, number(a.(map[string]any)["id"])+1)
+	}
+	switch m.IntN(9) {
+	case 0, 1, 2: // more added tokens
+		for range 1 + m.IntN(4) {
+			flag := func() bool { return m.IntN(2) == 0 }
+			added = append(added, map[string]any{"id": next, "content": m.token(), "single_word": flag(), "lstrip": flag(), "rstrip": flag(), "normalized": flag(), "special": flag()})
+			next++
+		}
+		root["added_tokens"] = added
+	case 3: // other flags
+		token := added[m.IntN(len(added))].(map[string]any)
+		token[m.pick("single_word", "lstrip", "rstrip", "normalized", "special")] = m.IntN(2) == 0
+	case 4: // more vocabulary, if no token was added behind it
+		for range 1 + m.IntN(20) {
+			if token := m.pick("", "##") + m.token(); next == len(vocab) && vocab[token] == nil {
+				next++
+				vocab[token] = len(vocab)
+			}
+		}
+	case 5:
+		normalizer[m.pick("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")] = m.IntN(2) == 0
+	case 6:
+		model["max_input_chars_per_word"] = []int{0, 1, 3, 100, 200, 256, 257}[m.IntN(7)]
+		model["continuing_subword_prefix"] = m.pick("##", "", "#", "é", "\u0301", "▁", m.token())
+	case 7:
+		model["unk_token"] = slices.Sorted(maps.Keys(vocab))[m.IntN(len(vocab))]
+	default:
+		delete(model, "type")
+		delete(root, m.pick("decoder", "padding", "truncation", "version"))
+	}
+}
+
+func number(value any) int {
+	if n, ok := value.(float64); ok {
+		return int(n)
+	}
+	return value.(int)
+}
+
+// token makes one that a tokenizer may add.
+func (m mutator) token() string {
+	if m.IntN(30) == 0 {
+		return strings.Repeat(m.pick("x", "ab", "é", "\u0301"), 1<<m.IntN(15))
+	}
+	var b strings.Builder
+	for range 1 + m.IntN(3) {
+		b.WriteString(m.pick(scraps...))
+	}
+	return b.String()
+}
+
+// scraps are what tokens and texts are made of: what normalizers remove, widen,
+// join or take apart, white space, and parts of tokens.
+var scraps = []string{
+	" ", "  ", "\t", "\n", "a", "b", "ab", "A", "Ä", "é", "e\u0301", "\u0301", "\u200d", "\u200b", "\ufeff", "\ufffd", "\u00ad", "\u2028", "\u3000",
+	"東", "京", "𠀀", "한", "ß", "İ", "ﬁ", "ﷺ", "🫠", "👩‍💻", "\u0378", "\ue000", "\U0010ffff", ".", ",", "#", "##", "##a", "[", "]", "[CLS]", "[SEP]", "[UNK]", "[MASK]",
+	"mail reader", " Files", "\x01", "\x7f", "\u0085", "\u0600", "\u1e9b\u0323", "\u0344", "0", "_", "-",
+}
+
+// text makes one to encode.
+func (m mutator) text() string {
+	var b strings.Builder
+	for range m.IntN(24) {
+		switch m.IntN(12) {
+		case 0:
+			b.WriteString(m.pick("\x00", "\xff", "\xed\xa0\x80", "\xf0\x9f"))
+		case 1:
+			b.WriteString(strings.Repeat(m.pick(scraps...), m.IntN(150)))
+		default:
+			b.WriteString(m.pick(scraps...))
+		}
+	}
+	return b.String()
+}
+
+// write writes a tree as JSON, with some faults of the text if asked.
+func (m mutator) write(tree any, faults bool) string {
+	switch node := tree.(type) {
+	case map[string]any:
+		var fields []string
+		for _, key := range slices.Sorted(maps.Keys(node)) {
+			fields = append(fields, m.write(key, faults)+":"+m.write(node[key], faults))
+			if faults && m.IntN(40) == 0 {
+				fields = append(fields, fields[m.IntN(len(fields))])
+			}
+		}
+		return "{" + strings.Join(fields, ",") + "}"
+	case []any:
+		var values []string
+		for _, value := range node {
+			values = append(values, m.write(value, faults))
+		}
+		return "[" + strings.Join(values, ",") + "]"
+	case string:
+		if faults && m.IntN(100) == 0 {
+			return `"` + m.pick(`\ud800`, `\udc00x`, "\xff", `\u0000`, `\x`) + `"`
+		}
+	}
+	text, err := json.Marshal(tree)
+	if err != nil {
+		panic(fmt.Sprintf("%v: %v", tree, err))
+	}
+	return string(text)
+}

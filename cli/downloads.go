@@ -73,6 +73,17 @@ func (d *downloads) draw(model string) error {
 	return err
 }
 
+// warn shows what the user should know of a download that goes on.
+func (d *downloads) warn(text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bar != nil && d.bar.Clear() != nil {
+		return
+	}
+	_, err := fmt.Fprintf(d.w, "mlxrank: warning: %s\n", text)
+	d.over = d.over || err != nil
+}
+
 // end leaves the line to others.
 func (d *downloads) end() {
 	d.mu.Lock()

@@ -21,8 +21,11 @@ func modelCommand(s Streams) *cli.Command {
 			"https://huggingface.co/ORG/NAME, will do too. Models are kept in the cache that Python's\n" +
 			"huggingface_hub uses too. Other commands download a model when it is first needed,\n" +
 			"and use the cache without a connection from then on.\n\n" +
-			"HF_HOME or HF_HUB_CACHE say where the cache is, HF_TOKEN opens private models,\n" +
-			"HF_ENDPOINT names another hub, and HF_HUB_OFFLINE=1 forbids every connection.\n\n" +
+			"HF_HOME or HF_HUB_CACHE say where the cache is, or SENTENCE_TRANSFORMERS_HOME, which\n" +
+			"comes first; HF_TOKEN opens private models, HF_ENDPOINT names another hub, and\n" +
+			"HF_HUB_OFFLINE=1 forbids every connection. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and\n" +
+			"NO_PROXY count. Without symbolic links, or with HF_HUB_DISABLE_SYMLINKS=1, files are\n" +
+			"kept as huggingface_hub keeps them there.\n\n" +
 			examples(
 				[2]string{"Download the default model", "mlxrank model pull " + weights.Default},
 				[2]string{"What is there", "mlxrank model list"},
@@ -117,7 +120,9 @@ func modelPullCommand(s Streams) *cli.Command {
 				return err
 			}
 			shown := downloadsOf(c.App)
-			snapshot, err := client.Pull(c.Context, ref, hub.PullOptions{Progress: shown.report, Check: weights.CheckConfig})
+			snapshot, err := client.Pull(c.Context, ref, hub.PullOptions{
+				Progress: shown.report, Check: weights.CheckConfig, Warn: shown.warn,
+			})
 			shown.end()
 			if errors.Is(err, hub.ErrNoModel) {
 				err = fmt.Errorf("%w%s", err, weights.SuggestModel(ref.Model))

@@ -298,6 +298,31 @@ func TestModelVerify(t *testing.T) {
 	}
 }
 
+// TestModelVerifyCopies verifies a cache without links, and says what it cannot
+// compare.
+func TestModelVerifyCopies(t *testing.T) {
+	_, dir := startHub(t)
+	t.Setenv("HF_HUB_DISABLE_SYMLINKS", "1")
+	mustRun(t, "", "model", "pull", hubModel)
+	if r := mustRun(t, "", "model", "verify", hubModel); strings.Count(r.out, "OK    ") != 5 || r.errOut != "" {
+		t.Errorf("got\n%s%s", r.out, r.errOut)
+	}
+	trees := filepath.Join(filepath.Dir(filepath.Dir(dir)), "trees")
+	if err := os.RemoveAll(trees); err != nil {
+		t.Fatal(err)
+	}
+	r := mustRun(t, "", "model", "verify", hubModel)
+	if strings.Count(r.out, "not compared: its hash is not known here") != 4 || !strings.Contains(r.errOut, "4 files were not compared") || !strings.Contains(r.errOut, "mlxrank model pull org/name") {
+		t.Errorf("got\n%s%s", r.out, r.errOut)
+	}
+	mustRun(t, "", "model", "pull", hubModel)
+	weights := filepath.Join(dir, "model.safetensors")
+	edit(t, weights, func(data []byte) []byte { data[len(data)-1] ^= 1; return data })
+	if r := run(t, "", "model", "verify", hubModel); r.status != exitFailure || !strings.Contains(r.out, "FAIL  model.safetensors") {
+		t.Errorf("status %d\n%s", r.status, r.out)
+	}
+}
+
 func TestModelRemove(t *testing.T) {
 	s, dir := startHub(t)
 	checkFailure(t, run(t, "", "model", "remove", hubModel), exitFailure, hubModel, "not downloaded yet")

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -17,7 +18,8 @@ func modelVerifyCommand(s Streams) *cli.Command {
 		Usage:     "compare a model's files with their hashes, and read them whole",
 		UsageText: "mlxrank model verify REF",
 		Description: "Computes the hash of every file that the cache holds of the model, and compares it\n" +
-			"with that by which the hub names the file. Then the model is read as for scoring:\n" +
+			"with that by which the hub names the file. Copies of a cache (cp -rL, rsync -L) are\n" +
+			"compared too; where no hash of a file is known, - stands in front. Then the model is read as for scoring:\n" +
 			"tokenizer, shapes, and every number of the weights. REF may also be a directory, or\n" +
 			"builtin, whose files are only read. The exit status is 1 if anything is off.\n\n" +
 			examples([2]string{"Check a model of the cache", "mlxrank model verify " + weights.Default}),
@@ -36,9 +38,15 @@ func modelVerify(c *cli.Context, s Streams, ref string) error {
 	if err != nil {
 		return err
 	}
-	faults, err := verifyFiles(c, s.Out, m.snapshot)
+	faults, unknown, err := verifyFiles(c, s.Out, m.snapshot)
 	if err != nil {
 		return err
+	}
+	if unknown > 0 {
+		if _, err := fmt.Fprintf(s.Err, "%s not compared, for want of a hash: mlxrank model pull %s asks the hub for the hashes of copied files\n",
+			count(unknown, "file was", "files were"), m.Model); err != nil {
+			return err
+		}
 	}
 	state, text := "OK", "tokenizer, shapes and values"
 	if !m.Supported {
@@ -63,14 +71,14 @@ func modelVerify(c *cli.Context, s Streams, ref string) error {
 }
 
 // verifyFiles compares the files of a snapshot with their hashes and returns
-// the number of those that differ.
-func verifyFiles(c *cli.Context, w io.Writer, snapshot *hub.Snapshot) (faults int, err error) {
+// the number of those that differ, and of those whose hash is not known.
+func verifyFiles(c *cli.Context, w io.Writer, snapshot *hub.Snapshot) (faults, unknown int, err error) {
 	if snapshot == nil {
-		return 0, nil
+		return 0, 0, nil
 	}
 	client, err := hub.FromEnvironment()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	width := 0
 	for _, f := range snapshot.Files {
@@ -80,15 +88,18 @@ func verifyFiles(c *cli.Context, w io.Writer, snapshot *hub.Snapshot) (faults in
 		state, text := "OK", bytesText(f.Size)
 		err := client.VerifyFile(c.Context, *snapshot, f)
 		if c.Context.Err() != nil {
-			return faults, c.Context.Err()
+			return faults, unknown, c.Context.Err()
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, hub.ErrNoHash):
+			state, text, unknown = "-", text+", not compared: "+err.Error(), unknown+1
+		case err != nil:
 			state, text, faults = "FAIL", err.Error(), faults+1
 		}
 		line := fmt.Sprintf("%-6s%-*s  %s", state, width, f.Name, text)
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " ")); err != nil {
-			return faults, err
+			return faults, unknown, err
 		}
 	}
-	return faults, nil
+	return faults, unknown, nil
 }

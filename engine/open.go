@@ -128,7 +128,10 @@ func (e *Engine) load(ctx context.Context, cfg Config) (*weights.Model, error) {
 }
 
 func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
-	return weights.Open(ctx, cfg.Model, weights.Options{Adapter: cfg.Adapter, BuiltinDir: cfg.BuiltinDir, Progress: cfg.Progress})
+	return weights.Open(ctx, cfg.Model, weights.Options{
+		Adapter: cfg.Adapter, BuiltinDir: cfg.BuiltinDir, Progress: cfg.Progress,
+		Warn: func(text string) { cfg.Logger.Warn().Msg(text) },
+	})
 }
 
 // build makes the tokenizer and the session, side by side.

@@ -76,7 +76,7 @@ func TestOpenBadModelFromHub(t *testing.T) {
 	s, cache := startHub(t)
 	s.Repos[hubModel].Files[weightsFile] = []byte("version https://git-lfs.github.com/spec/v1")
 	_, err := Open(t.Context(), hubModel, Options{})
-	wantError(t, err, `model "org/name"`, cache, weightsFile, "not a safetensors file")
+	wantError(t, err, `model "org/name"`, cache, weightsFile, "Git LFS pointer")
 }
 
 // TestDirectoryBeforeHub prefers a directory that is named like a model.

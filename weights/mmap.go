@@ -1,9 +1,13 @@
 package weights
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,7 +65,8 @@ func (m *mapping) close() error {
 }
 
 // openRegular opens path if it is a regular file. Anything else is refused
-// unopened, because opening a named pipe would wait for a writer.
+// unopened, because opening a named pipe would wait for a writer. So is what
+// stands in the place of the file.
 func openRegular(path string) (*os.File, int64, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -74,5 +79,30 @@ func openRegular(path string) (*os.File, int64, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := refuseStandIn(f); err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
 	return f, info.Size(), nil
+}
+
+// lfsPointer is how a file begins that git has in the place of a large one.
+const lfsPointer = "version https://git-lfs.github.com/spec/"
+
+// refuseStandIn returns an error if the file is not the one that its name says
+// but a Git LFS pointer to it, or a web page in its place.
+func refuseStandIn(f *os.File) error {
+	start := make([]byte, len(lfsPointer))
+	n, err := f.ReadAt(start, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	text := strings.ToLower(strings.TrimSpace(string(start[:n])))
+	switch {
+	case text == lfsPointer:
+		dir := filepath.Dir(f.Name())
+		return fmt.Errorf("%s is a Git LFS pointer and not the file itself: run git lfs install and git lfs pull in %s", f.Name(), dir)
+	case strings.HasPrefix(text, "<!doctype html"), strings.HasPrefix(text, "<html"):
+		return fmt.Errorf("%s is a web page and not the file itself: download it again, from the address with /resolve/ in it", f.Name())
+	}
+	return nil
 }

@@ -50,6 +50,10 @@ type Options struct {
 	// by one goroutine at a time.
 	Progress func(Progress)
 
+	// Warn, if set, is given what the user should know although a download goes
+	// on, by any goroutine.
+	Warn func(text string)
+
 	// NoDownload makes a model of the hub that is not on this machine an error,
 	// ErrNotDownloaded.
 	NoDownload bool

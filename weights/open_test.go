@@ -99,6 +99,25 @@ func TestOpenBadReference(t *testing.T) {
 	}
 }
 
+// TestOpenStandIns names what stands in the place of a file.
+func TestOpenStandIns(t *testing.T) {
+	pointer := []byte("version https://git-lfs.github.com/spec/v1\noid sha256:" + strings.Repeat("ab", 32) + "\nsize 90868376\n")
+	for _, name := range []string{configFile, tokenizerFile, weightsFile} {
+		dir := tinyDir(t)
+		path := filepath.Join(dir, name)
+		weightstest.WriteFile(t, path, pointer)
+		_, err := Open(t.Context(), dir, Options{})
+		wantError(t, err, path+" is a Git LFS pointer", "git lfs pull in "+dir)
+		weightstest.WriteFile(t, path, []byte("\n<!DOCTYPE html>\n<html><head>Sign in</head></html>"))
+		_, err = Open(t.Context(), dir, Options{})
+		wantError(t, err, path+" is a web page")
+	}
+	adapter := adapterDir(t, nil, nil)
+	weightstest.WriteFile(t, filepath.Join(adapter, adapterFile), pointer)
+	_, err := Open(t.Context(), tinyDir(t), Options{Adapter: adapter})
+	wantError(t, err, adapterFile, "is a Git LFS pointer")
+}
+
 // TestOpenAdapterAsModel says what an adapter's directory is, and the reverse.
 func TestOpenAdapterAsModel(t *testing.T) {
 	adapter := adapterDir(t, map[string]any{"base_model_name_or_path": "org/base"}, nil)
@@ -178,7 +197,7 @@ func TestOpenBadDirectory(t *testing.T) {
 		{"weights empty", cut(weightsFile, 0), []string{"model.safetensors", "truncated", "0 bytes"}},
 		{"weights cut in the header", cut(weightsFile, 100), []string{"model.safetensors", "truncated", "found 92"}},
 		{"weights cut in the data", cut(weightsFile, 30000), []string{"model.safetensors", "truncated", "embeddings.word_embeddings.weight"}},
-		{"weights are a pointer", write(weightsFile, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), []string{"model.safetensors", "not a safetensors file"}},
+		{"weights are a pointer", write(weightsFile, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), []string{"model.safetensors", "Git LFS pointer"}},
 		{"weights are a directory", func(t *testing.T, dir string) {
 			remove(weightsFile)(t, dir)
 			if err := os.Mkdir(filepath.Join(dir, weightsFile), 0o755); err != nil {

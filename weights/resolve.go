@@ -151,7 +151,7 @@ func fromHub(ctx context.Context, id hub.Ref, opts Options) (hub.Snapshot, error
 	if !errors.Is(err, ErrNotDownloaded) || opts.NoDownload {
 		return snapshot, err
 	}
-	return client.Pull(ctx, id, hub.PullOptions{Progress: opts.Progress, Check: CheckConfig})
+	return client.Pull(ctx, id, hub.PullOptions{Progress: opts.Progress, Warn: opts.Warn, Check: CheckConfig})
 }
 
 // CheckConfig returns an error that names what is not supported of a model with

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -29,9 +30,13 @@ type blob struct {
 	name    string // of the file
 	address string
 	etag    string
+	listed  string // the hash by which the hub lists the file, "" if it does not
 	size    int64
 	path    string
+	placed  string // in the snapshot
+	fresh   bool   // downloaded by this process
 	gauge   *gauge
+	warn    func(string)
 }
 
 const incomplete = ".incomplete"
@@ -41,10 +46,23 @@ var (
 	errTooLong = errors.New("the server sends more bytes than it said")
 )
 
-// there reports whether the blob is in the cache. One of another size is none.
-func (b *blob) there() bool {
-	info, err := os.Stat(b.path)
+// there reports whether the blob's bytes are in the cache: as a blob, or as a
+// file of the snapshot, where a cache has no links.
+func (b *blob) there() bool { return b.whole(b.path) || b.whole(b.placed) }
+
+// whole reports whether path is a file of the blob's size. One of another size
+// is none.
+func (b *blob) whole(path string) bool {
+	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Size() == b.size
+}
+
+// content is the file that holds the blob's bytes, once they are there.
+func (b *blob) content() string {
+	if b.whole(b.path) {
+		return b.path
+	}
+	return b.placed
 }
 
 // download fetches the blob unless it is there. Of several processes one does,
@@ -53,9 +71,14 @@ func (b *blob) download(ctx context.Context) (err error) {
 	if b.there() {
 		return nil
 	}
+	began, warned := time.Now(), false
 	lock, err := b.c.lock(ctx, b.model, b.etag, func() {
 		if have, err := b.have(); err == nil {
 			b.gauge.set(have)
+		}
+		if time.Since(began) > lockPatience && !warned {
+			warned = true
+			b.warn(fmt.Sprintf("waiting for another process that downloads %s of %s, by the lock %s", b.name, b.model, b.c.lockPath(b.model, b.etag)))
 		}
 	})
 	if err != nil {
@@ -82,7 +105,7 @@ func (b *blob) make(ctx context.Context) error {
 		b.gauge.set(old)
 		err = b.fetch(ctx, ranges)
 		if err == nil {
-			err = checkBlob(ctx, b.path+incomplete, b.etag)
+			err = b.check(ctx)
 		}
 		if err == nil {
 			return b.commit()
@@ -104,6 +127,17 @@ func (b *blob) make(ctx context.Context) error {
 	}
 }
 
+// check compares the bytes that came with the hash by which the hub lists the
+// file, or else with the blob's name. Where neither is a hash, their number has
+// to do.
+func (b *blob) check(ctx context.Context) error {
+	err := checkBlob(ctx, b.path+incomplete, or(b.listed, b.etag))
+	if errors.Is(err, errNoHash) {
+		return nil
+	}
+	return err
+}
+
 // commit gives the blob its name.
 func (b *blob) commit() (err error) {
 	f, err := os.Open(b.path + incomplete)
@@ -114,6 +148,7 @@ func (b *blob) commit() (err error) {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
+	b.fresh = true
 	return os.Rename(b.path+incomplete, b.path)
 }
 

@@ -89,7 +89,7 @@ func TestVerify(t *testing.T) {
 		os.Remove(path("config.json")),
 		os.Symlink("/etc/passwd", path("config.json")),
 		os.Remove(path("tokenizer_config.json")),
-		os.WriteFile(path("tokenizer_config.json"), []byte("{}"), 0o644),
+		os.WriteFile(path("tokenizer_config.json"), []byte("[]"), 0o644),
 		os.WriteFile(filepath.Join(c.repo(model), "blobs", "odd"), []byte("{}"), 0o644),
 		os.Symlink("../../blobs/odd", path("odd.json")),
 	}
@@ -101,8 +101,8 @@ func TestVerify(t *testing.T) {
 		"tokenizer.json":        {"wrong git blob id"},
 		"vocab.txt":             {"is missing"},
 		"config.json":           {"links to /etc/passwd"},
-		"tokenizer_config.json": {"no link"},
-		"odd.json":              {`named "odd"`},
+		"tokenizer_config.json": {"a copy and no link", "its bytes are not those of " + hubtest.ETag("x", []byte("{}"))},
+		"odd.json":              {"hash is not known", `named it "odd"`},
 	}
 	found, err := c.Lookup(mustRef(t, model))
 	if err != nil {

@@ -36,6 +36,7 @@ type Client struct {
 
 // FromEnvironment returns the client that the variables of Python's
 // huggingface_hub describe: HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT,
+// HF_HUB_DISABLE_SYMLINKS, sentence-transformers' SENTENCE_TRANSFORMERS_HOME,
 // and, read when the hub is asked for the first time, HF_TOKEN, HF_TOKEN_PATH
 // and HF_HUB_DISABLE_IMPLICIT_TOKEN.
 func FromEnvironment() (*Client, error) {
@@ -72,14 +73,27 @@ func parseEndpoint(s string) (*url.URL, error) {
 	return u, nil
 }
 
+// cacheVariables name the cache, the first that is set counts. Python's
+// sentence-transformers hands its own to huggingface_hub, in the place of the
+// others.
+var cacheVariables = []string{"SENTENCE_TRANSFORMERS_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}
+
 func cacheFromEnvironment() (string, error) {
-	for _, name := range []string{"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"} {
-		if dir := os.Getenv(name); dir != "" {
-			return expand(dir)
-		}
+	if name := cacheVariable(); name != "" {
+		return expand(os.Getenv(name))
 	}
 	home, err := homeFromEnvironment()
 	return filepath.Join(home, "hub"), err
+}
+
+// cacheVariable is that of cacheVariables which counts, "" if none is set.
+func cacheVariable() string {
+	for _, name := range cacheVariables {
+		if os.Getenv(name) != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // homeFromEnvironment is the directory of everything that belongs to Hugging

@@ -21,12 +21,13 @@ func TestCacheDirectory(t *testing.T) {
 		{"home", map[string]string{"XDG_CACHE_HOME": "/x", "HF_HOME": "/h"}, "/h/hub"},
 		{"legacy cache", map[string]string{"HF_HOME": "/h", "HUGGINGFACE_HUB_CACHE": "/l"}, "/l"},
 		{"cache", map[string]string{"HF_HOME": "/h", "HUGGINGFACE_HUB_CACHE": "/l", "HF_HUB_CACHE": "/c"}, "/c"},
+		{"cache of sentence-transformers", map[string]string{"HF_HOME": "/h", "HF_HUB_CACHE": "/c", "SENTENCE_TRANSFORMERS_HOME": "~/s"}, "/home/u/s"},
 		{"tilde", map[string]string{"HF_HOME": "~/h"}, "/home/u/h/hub"},
 		{"tilde alone", map[string]string{"HF_HUB_CACHE": "~"}, "/home/u"},
 		{"variables", map[string]string{"HF_HUB_CACHE": "/c/$XDG_CACHE_HOME/${NOT_SET}", "XDG_CACHE_HOME": "x"}, "/c/x/$NOT_SET"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for _, name := range []string{"XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE", "HF_ENDPOINT"} {
+			for _, name := range []string{"XDG_CACHE_HOME", "HF_HOME", "HUGGINGFACE_HUB_CACHE", "HF_HUB_CACHE", "SENTENCE_TRANSFORMERS_HOME", "HF_ENDPOINT"} {
 				t.Setenv(name, test.env[name])
 			}
 			t.Setenv("HOME", "/home/u")

@@ -123,7 +123,7 @@ func diskError(dir string, err error) error {
 	for _, full := range []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG} {
 		if errors.Is(err, full) {
 			return fmt.Errorf("%w: the disk that holds %s is full; free some space and run it again, which goes on where it stopped, "+
-				"or set HF_HUB_CACHE to a directory on another disk", err, dir)
+				"or set %s to a directory on another disk", err, dir, or(cacheVariable(), "HF_HUB_CACHE"))
 		}
 	}
 	return err

@@ -25,7 +25,7 @@ func FuzzInfo(f *testing.F) {
 		if !commitPattern.MatchString(in.commit) {
 			t.Errorf("commit %q", in.commit)
 		}
-		for _, name := range in.files {
+		for name := range in.files {
 			checkInside(t, name)
 		}
 		small, weights, err := in.choose()

@@ -143,8 +143,8 @@ func checkNoLeftovers(t *testing.T, c *Client) {
 func checkNoBrokenBlobs(t *testing.T, c *Client) {
 	t.Helper()
 	for _, path := range walk(t, c.cache) {
-		if name := filepath.Base(path); checkable(name) && filepath.Base(filepath.Dir(path)) == "blobs" {
-			if err := checkBlob(t.Context(), path, name); err != nil {
+		if name := filepath.Base(path); !strings.HasSuffix(name, incomplete) && filepath.Base(filepath.Dir(path)) == "blobs" {
+			if err := checkBlob(t.Context(), path, name); err != nil && !errors.Is(err, errNoHash) {
 				t.Errorf("%s: %v", path, err)
 			}
 		}

@@ -10,10 +10,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpproxy"
 )
 
 // limits are the bounds of what a client does at once and how long it waits.
@@ -51,7 +55,7 @@ func (c *Client) connect() (err error) {
 		return err
 	}
 	transport := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+		Proxy:                 proxyFromEnvironment(),
 		DialContext:           (&net.Dialer{Timeout: c.limits.connect, KeepAlive: 30 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   c.limits.answer,
 		ResponseHeaderTimeout: c.limits.answer,
@@ -70,6 +74,28 @@ func (c *Client) connect() (err error) {
 	}}
 	c.slots = make(chan struct{}, c.limits.inAll)
 	return nil
+}
+
+var errProxy = errors.New("a proxy of this kind is not supported, expected http, https, socks5 or socks5h")
+
+// proxyFromEnvironment is http.ProxyFromEnvironment with ALL_PROXY, which Go
+// leaves out: it counts where HTTP_PROXY or HTTPS_PROXY is not set.
+func proxyFromEnvironment() func(*http.Request) (*url.URL, error) {
+	config := httpproxy.FromEnvironment()
+	all := or(os.Getenv("all_proxy"), os.Getenv("ALL_PROXY"))
+	config.HTTPProxy, config.HTTPSProxy = or(config.HTTPProxy, all), or(config.HTTPSProxy, all)
+	choose := config.ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) {
+		proxy, err := choose(r.URL)
+		if err != nil || proxy == nil {
+			return nil, err
+		}
+		if !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, proxy.Scheme) {
+			// net/http would speak HTTP with it.
+			return nil, fmt.Errorf("proxy %s://%s: %w", proxy.Scheme, proxy.Host, errProxy)
+		}
+		return proxy, nil
+	}
 }
 
 // A bearer adds the token to requests to the hub. It is added here, and not to
@@ -206,7 +232,7 @@ func (c *Client) sendError(to *url.URL, err error) error {
 	}
 	err = &cleaned{text, err}
 	switch {
-	case errors.Is(err, errRedirect), errors.As(err, &certificate), errors.As(err, &record):
+	case errors.Is(err, errRedirect), errors.Is(err, errProxy), errors.As(err, &certificate), errors.As(err, &record):
 		return err
 	case connecting && !c.reached.Load():
 		return err // at once: whoever has no network need not wait for it

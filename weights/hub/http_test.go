@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -317,4 +318,117 @@ func TestCertificate(t *testing.T) {
 	c.limits.backoff = time.Minute // a second try would take too long
 	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 	wantError(t, err, "cannot reach the hub", "certificate", "--model builtin")
+}
+
+// proxied points the client at a hub whose name does not exist, so that only a
+// proxy can reach it.
+func proxied(t *testing.T, variable, proxy string) *Client {
+	t.Helper()
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"} {
+		t.Setenv(name, "")
+		t.Setenv(strings.ToLower(name), "")
+	}
+	t.Setenv(variable, proxy)
+	t.Setenv("HF_ENDPOINT", "http://hub.invalid")
+	return newClient(t)
+}
+
+func TestAllProxy(t *testing.T) {
+	s, _ := start(t)
+	hub := strings.TrimPrefix(s.URL, "http://")
+	// An HTTP proxy is a server that is asked for whole addresses; to the hub of
+	// the test it makes no difference.
+	for _, variable := range []string{"ALL_PROXY", "all_proxy", "HTTP_PROXY"} {
+		c := proxied(t, variable, s.URL)
+		s.Forget()
+		mustPull(t, s, c, model)
+		if _, err := c.Remove(mustRef(t, model)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, scheme := range []string{"socks5", "socks5h"} {
+		asked := make(chan string, 100)
+		c := proxied(t, "ALL_PROXY", scheme+"://"+serveSOCKS(t, hub, asked))
+		mustPull(t, s, c, model)
+		if got := <-asked; got != "hub.invalid:80" {
+			t.Errorf("%s: asked for %q", scheme, got)
+		}
+		if _, err := c.Remove(mustRef(t, model)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := proxied(t, "ALL_PROXY", s.URL)
+	t.Setenv("NO_PROXY", ".invalid")
+	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	wantError(t, err, "cannot reach the hub")
+	began := time.Now()
+	_, err = proxied(t, "ALL_PROXY", "socks4://me:"+token+"@127.0.0.1:1").Pull(t.Context(), mustRef(t, model), PullOptions{})
+	wantError(t, err, "socks4://127.0.0.1:1", "expected http, https, socks5 or socks5h")
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("refused after %v", took)
+	}
+}
+
+// serveSOCKS is a SOCKS 5 proxy that takes every connection to one address, and
+// says which was asked for.
+func serveSOCKS(t *testing.T, to string, asked chan<- string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := listener.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer client.Close() //nolint:errcheck // it may be closed already
+				address, err := greetSOCKS(client)
+				if err != nil {
+					return
+				}
+				asked <- address
+				server, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				defer server.Close()       //nolint:errcheck // as above
+				go io.Copy(server, client) //nolint:errcheck // it ends with either side
+				io.Copy(client, server)    //nolint:errcheck // it ends with either side
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+// greetSOCKS reads a request to connect to a name and grants it.
+func greetSOCKS(client net.Conn) (string, error) {
+	head := make([]byte, 2) // version, number of methods
+	if _, err := io.ReadFull(client, head); err != nil {
+		return "", err
+	}
+	if _, err := io.ReadFull(client, make([]byte, head[1])); err != nil {
+		return "", err
+	}
+	if _, err := client.Write([]byte{5, 0}); err != nil {
+		return "", err
+	}
+	request := make([]byte, 5) // version, connect, 0, kind of address, length of the name
+	if _, err := io.ReadFull(client, request); err != nil {
+		return "", err
+	}
+	name := make([]byte, int(request[4])+2)
+	if _, err := io.ReadFull(client, name); err != nil {
+		return "", err
+	}
+	end := len(name) - 2
+	_, err := client.Write([]byte{5, 0, 0, 1, 0, 0, 0, 0, 0, 0})
+	return net.JoinHostPort(string(name[:end]), strconv.Itoa(int(name[end])<<8+int(name[end+1]))), err
 }

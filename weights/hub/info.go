@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -19,7 +20,7 @@ const (
 // info is what the hub says of a model at a revision.
 type info struct {
 	commit string
-	files  []string // names that are paths below the repository, others dropped
+	files  tree // by names that are paths below the repository, others dropped
 }
 
 // parseInfo reads the answer of /api/models/ORG/NAME/revision/REVISION.
@@ -27,7 +28,13 @@ func parseInfo(data []byte) (info, error) {
 	var answer struct {
 		SHA      string `json:"sha"`
 		Siblings []struct {
-			Name string `json:"rfilename"`
+			Name   string `json:"rfilename"`
+			Size   int64  `json:"size"`
+			BlobID string `json:"blobId"`
+			LFS    *struct {
+				SHA256 string `json:"sha256"`
+				Size   int64  `json:"size"`
+			} `json:"lfs"`
 		} `json:"siblings"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
@@ -36,11 +43,16 @@ func parseInfo(data []byte) (info, error) {
 	if !commitPattern.MatchString(answer.SHA) {
 		return info{}, errors.New("what the hub says of the model names no commit")
 	}
-	in := info{commit: answer.SHA}
+	in := info{commit: answer.SHA, files: tree{}}
 	for _, s := range answer.Siblings {
-		if validName(s.Name) {
-			in.files = append(in.files, s.Name)
+		if !validName(s.Name) {
+			continue
 		}
+		entry := treeEntry{Size: s.Size, BlobID: s.BlobID}
+		if s.LFS != nil {
+			entry.SHA256, entry.LFSSize = s.LFS.SHA256, s.LFS.Size
+		}
+		in.files[s.Name] = entry
 	}
 	return in, nil
 }
@@ -53,7 +65,7 @@ func validName(name string) bool {
 // choose returns the files of a model that are no weights, and the file that is
 // or names the weights. The error says what makes the repository unfit.
 func (in info) choose() (small []string, weights string, err error) {
-	has := func(name string) bool { return slices.Contains(in.files, name) }
+	has := func(name string) bool { _, ok := in.files[name]; return ok }
 	switch {
 	case !has(configFile) && has("adapter_config.json"):
 		return nil, "", errors.New("the repository is a PEFT adapter and no model: download its files into a directory, " +
@@ -68,7 +80,7 @@ func (in info) choose() (small []string, weights string, err error) {
 	case has(indexFile):
 		weights = indexFile
 	default:
-		found := slices.DeleteFunc(slices.Clone(in.files), func(name string) bool {
+		found := slices.DeleteFunc(slices.Sorted(maps.Keys(in.files)), func(name string) bool {
 			return !slices.Contains([]string{"pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"}, name)
 		})
 		return nil, "", fmt.Errorf("the repository has no %s (found %s): convert it in Python with "+

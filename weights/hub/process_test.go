@@ -132,7 +132,7 @@ func TestWaitsForLock(t *testing.T) {
 	case <-time.After(200 * time.Millisecond):
 	}
 	// The other removes the lock's file, as `model remove` does, and ends.
-	if err := errors.Join(os.Remove(other.Name()), other.Close(), <-done); err != nil {
+	if err := errors.Join(os.Remove(c.lockPath(model, weightsTag())), other.Close(), <-done); err != nil {
 		t.Fatal(err)
 	}
 	mustPull(t, s, c, model)

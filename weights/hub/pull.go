@@ -2,6 +2,7 @@ package hub
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -19,6 +20,9 @@ type PullOptions struct {
 	// Progress, if set, is told how far the download is, by one goroutine at a
 	// time.
 	Progress func(Progress)
+	// Warn, if set, is given what the user should know although the download
+	// goes on, by any goroutine.
+	Warn func(text string)
 	// Check, if set, is given the model's config.json before the weights are
 	// downloaded. Its error ends the download.
 	Check func(config []byte) error
@@ -57,7 +61,7 @@ type pull struct {
 	opts   PullOptions
 	meter  *meter
 	commit string
-	listed []string // files of the repository
+	listed tree // files of the repository
 }
 
 func (p *pull) run(ctx context.Context) error {
@@ -96,7 +100,7 @@ func (p *pull) run(ctx context.Context) error {
 
 // describe asks the hub for the commit and the files of a model.
 func (c *Client) describe(ctx context.Context, ref Ref) (info, error) {
-	address := c.endpoint.String() + "/api/models/" + ref.Model + "/revision/" + url.PathEscape(ref.Revision)
+	address := c.endpoint.String() + "/api/models/" + ref.Model + "/revision/" + url.PathEscape(ref.Revision) + "?blobs=true"
 	data, err := c.get(ctx, address, maxInfo)
 	if err != nil {
 		return info{}, err
@@ -162,15 +166,17 @@ func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
 	}
 	b := &blob{
 		c: p.c, model: p.ref.Model, name: name, address: address, size: length,
-		etag: cleanETag(or(header.Get("X-Linked-Etag"), header.Get("ETag"))),
+		listed: p.listed[name].hash(), placed: filepath.Join(p.c.snapshotDir(p.ref.Model, p.commit), name), warn: p.warn,
 	}
+	tag := or(header.Get("X-Linked-Etag"), header.Get("ETag"))
+	b.etag = p.blobName(name, cleanETag(tag), b.listed)
 	if linked := header.Get("X-Linked-Size"); linked != "" {
 		if b.size, err = strconv.ParseInt(linked, 10, 64); err != nil {
 			b.size = -1
 		}
 	}
-	if !checkable(b.etag) {
-		return nil, fmt.Errorf("%s: the hub names it by ETag %q, expected a SHA-256 or a git blob id, by which it could be checked", name, p.c.clean(b.etag))
+	if b.etag == "" {
+		return nil, fmt.Errorf("%s: the hub gives it the ETag %q, expected a hash, or else a name that a file can have", name, p.c.clean(tag))
 	}
 	if b.size < 0 {
 		return nil, fmt.Errorf("%s: the hub does not say how large it is", name)
@@ -181,6 +187,21 @@ func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
 	b.path = filepath.Join(p.c.repo(p.ref.Model), "blobs", b.etag)
 	b.gauge = p.meter.gauge(name, b.size)
 	return b, nil
+}
+
+// blobName names the blob of a file: by its ETag, as huggingface_hub does, if that
+// can be a hash of the bytes. Another, such as one of time and size, may be that
+// of another file too: then the hash by which the hub lists the file is taken, or
+// else the ETag with something of the file's own.
+func (p *pull) blobName(file, etag, listed string) string {
+	switch {
+	case isHash(etag):
+		return etag
+	case listed != "" || etag == "":
+		return listed
+	}
+	own := sha256.Sum256([]byte(p.commit + "/" + file))
+	return fmt.Sprintf("%.80s.%x", etag, own[:8])
 }
 
 func isWeights(name string) bool { return filepath.Ext(name) == ".safetensors" }
@@ -205,7 +226,7 @@ func (p *pull) check(config *blob) error {
 	if p.opts.Check == nil {
 		return nil
 	}
-	data, err := readBounded(config.path, maxSmall)
+	data, err := readBounded(config.content(), maxSmall)
 	if err != nil {
 		return err
 	}
@@ -217,7 +238,7 @@ func (p *pull) check(config *blob) error {
 
 // shards downloads the files that an index of weights names.
 func (p *pull) shards(ctx context.Context, index *blob) ([]*blob, error) {
-	data, err := readBounded(index.path, maxIndex)
+	data, err := readBounded(index.content(), maxIndex)
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +247,7 @@ func (p *pull) shards(ctx context.Context, index *blob) ([]*blob, error) {
 		return nil, err
 	}
 	for _, name := range names {
-		if !slices.Contains(p.listed, name) {
+		if _, ok := p.listed[name]; !ok {
 			return nil, fmt.Errorf("%s names %s, which the repository does not have", indexFile, name)
 		}
 	}
@@ -237,15 +258,32 @@ func (p *pull) shards(ctx context.Context, index *blob) ([]*blob, error) {
 	return blobs, p.download(ctx, blobs)
 }
 
-// publish makes the snapshot visible: the links, of which config.json's comes
+// publish makes the snapshot visible: the files, of which config.json comes
 // last, and then the ref.
 func (p *pull) publish(ctx context.Context, blobs []*blob) error {
-	dir := p.c.snapshotDir(p.ref.Model, p.commit)
-	if err := os.MkdirAll(dir, 0o777); err != nil {
+	if err := os.MkdirAll(p.c.snapshotDir(p.ref.Model, p.commit), 0o777); err != nil {
 		return err
 	}
-	for _, b := range slices.Backward(blobs) {
-		if err := link(filepath.Join("..", "..", "blobs", b.etag), filepath.Join(dir, b.name)); err != nil {
+	var missing []*blob
+	copies := false
+	for _, b := range blobs {
+		placed, own := b.isPlaced()
+		if !placed {
+			missing = append(missing, b)
+		}
+		copies = copies || own
+	}
+	if len(missing) > 0 {
+		links := p.canLink()
+		for _, b := range slices.Backward(missing) {
+			if err := b.place(links); err != nil {
+				return err
+			}
+		}
+		copies = copies || !links
+	}
+	if copies {
+		if err := p.c.writeTree(p.ref.Model, p.commit, p.listed); err != nil {
 			return err
 		}
 	}
@@ -255,20 +293,20 @@ func (p *pull) publish(ctx context.Context, blobs []*blob) error {
 	return p.writeRef(ctx)
 }
 
-// link makes path a symbolic link to target. It appears at once, without a
-// temporary one beside it that a killed process would leave in the snapshot.
-func link(target, path string) error {
-	for {
-		err := os.Symlink(target, path)
-		if !errors.Is(err, os.ErrExist) {
-			return err
-		}
-		if at, err := os.Readlink(path); err == nil && at == target {
-			return nil
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
+// canLink reports whether the snapshot is to be made of links. Where they cannot
+// be made, it warns.
+func (p *pull) canLink() bool {
+	err := canLink(p.c.repo(p.ref.Model))
+	if err != nil && !errors.Is(err, errLinksDisabled) && !isTrue(os.Getenv("HF_HUB_DISABLE_SYMLINKS_WARNING")) {
+		p.warn(fmt.Sprintf("symbolic links cannot be made in %s (%v): files that versions of a model share are kept once for each; "+
+			"HF_HUB_DISABLE_SYMLINKS_WARNING=1 silences this", p.c.cache, err))
+	}
+	return err == nil
+}
+
+func (p *pull) warn(text string) {
+	if p.opts.Warn != nil {
+		p.opts.Warn(text)
 	}
 }
 

@@ -248,9 +248,9 @@ func TestBadMetadata(t *testing.T) {
 		name, key, value string
 		words            []string
 	}{
-		{"no ETag", "X-Linked-Etag", "", []string{`ETag "of-the-redirect"`}},
-		{"path as an ETag", "X-Linked-Etag", `"../../../../etc/passwd"`, []string{"ETag", "expected a SHA-256"}},
-		{"short ETag", "X-Linked-Etag", `"abc"`, []string{`"abc"`}},
+		{"no ETag", "ETag", "", []string{`the ETag ""`}},
+		{"path as an ETag", "X-Linked-Etag", `"../../../../etc/passwd"`, []string{"ETag", "a name that a file can have"}},
+		{"part of a blob as an ETag", "X-Linked-Etag", `"abc.incomplete"`, []string{"ETag"}},
 		{"no size", "X-Linked-Size", "many", []string{"how large"}},
 		{"negative size", "X-Linked-Size", "-5", []string{"how large"}},
 		{"larger than the disk", "X-Linked-Size", strconv.Itoa(1 << 60), []string{"full", "HF_HUB_CACHE", "are free"}},
@@ -258,6 +258,7 @@ func TestBadMetadata(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, c := start(t)
+			s.Bare = true
 			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Method != http.MethodHead || !strings.HasSuffix(r.URL.Path, ".safetensors") {
 					return false
@@ -267,6 +268,7 @@ func TestBadMetadata(t *testing.T) {
 					w.Header().Set(key, value)
 				}
 				if test.value == "" {
+					w.Header().Del("X-Linked-Etag")
 					w.WriteHeader(http.StatusOK)
 				} else {
 					w.WriteHeader(http.StatusFound)

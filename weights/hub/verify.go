@@ -8,13 +8,19 @@ import (
 	"path/filepath"
 )
 
-// VerifyFile compares a file of a snapshot with the hash that names its blob.
-// The error says what is off.
+// ErrNoHash says that nothing on this machine tells what the hash of a file is.
+var ErrNoHash = errors.New("its hash is not known here")
+
+// VerifyFile compares a file of a snapshot with its hash: that by which a list
+// of the commit's files has it, or that which names its blob. A file that is a
+// copy and no link, as cp -rL makes it, is compared with the blobs beside it. The
+// error says what is off, or is ErrNoHash.
 func (c *Client) VerifyFile(ctx context.Context, s Snapshot, f File) error {
-	if f.Blob == "" {
-		return errors.New("it is a file of its own and no link to a blob, so that its hash is not known")
-	}
 	path := filepath.Join(s.Dir, filepath.FromSlash(f.Name))
+	listed := c.readTree(s.Model, s.Commit)[f.Name].hash()
+	if f.Blob == "" {
+		return c.verifyCopy(ctx, s, path, listed)
+	}
 	target, err := os.Readlink(path)
 	if err != nil {
 		return err
@@ -22,9 +28,6 @@ func (c *Client) VerifyFile(ctx context.Context, s Snapshot, f File) error {
 	blob := filepath.Join(c.repo(s.Model), "blobs", f.Blob)
 	if filepath.Join(filepath.Dir(path), target) != blob {
 		return fmt.Errorf("it links to %s, expected %s", target, blob)
-	}
-	if !checkable(f.Blob) {
-		return fmt.Errorf("its blob is named %q, expected a SHA-256 or a git blob id", f.Blob)
 	}
 	info, err := os.Stat(blob)
 	if errors.Is(err, os.ErrNotExist) {
@@ -36,5 +39,45 @@ func (c *Client) VerifyFile(ctx context.Context, s Snapshot, f File) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("its blob %s is not a regular file", f.Blob)
 	}
-	return checkBlob(ctx, blob, f.Blob)
+	err = checkBlob(ctx, blob, or(listed, f.Blob))
+	if errors.Is(err, errNoHash) {
+		return fmt.Errorf("%w: the hub, or a mirror of it, named it %q", ErrNoHash, f.Blob)
+	}
+	return err
+}
+
+// verifyCopy checks a file that is no link.
+func (c *Client) verifyCopy(ctx context.Context, s Snapshot, path, listed string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return errors.New("it is not a regular file")
+	}
+	if listed != "" {
+		return checkBlob(ctx, path, listed)
+	}
+	names, err := hashFile(ctx, path, sha256Kind, gitKind, sha1Kind, md5Kind)
+	if err != nil {
+		return err
+	}
+	blobs := filepath.Join(c.repo(s.Model), "blobs")
+	for _, name := range names {
+		if at, err := os.Stat(filepath.Join(blobs, name)); err == nil && at.Size() == info.Size() {
+			return nil
+		}
+	}
+	entries, err := os.ReadDir(blobs)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, entry := range entries {
+		at, err := os.Stat(filepath.Join(blobs, entry.Name()))
+		hashed := sha256Pattern.MatchString(entry.Name()) || sha1Pattern.MatchString(entry.Name())
+		if err == nil && hashed && at.Size() == info.Size() {
+			return fmt.Errorf("it is a copy and no link, and its bytes are not those of %s, which has its size", entry.Name())
+		}
+	}
+	return fmt.Errorf("%w: it is a copy and no link, and no list of the commit's files is kept", ErrNoHash)
 }

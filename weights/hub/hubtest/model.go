@@ -35,6 +35,7 @@ func (s *Server) Use(t *testing.T) (cache string) {
 	for _, name := range []string{
 		"HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH",
 		"HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE",
+		"SENTENCE_TRANSFORMERS_HOME", "HF_HUB_DISABLE_SYMLINKS", "HF_HUB_DISABLE_SYMLINKS_WARNING",
 	} {
 		t.Setenv(name, "")
 	}

@@ -52,6 +52,7 @@ type Server struct {
 	URL     string
 	Repos   map[string]*Repo  // by ORG/NAME
 	Renamed map[string]string // from the old ORG/NAME to the new
+	Bare    bool              // files are listed without hashes, as by some mirrors
 
 	contentURL string
 	mu         sync.Mutex
@@ -235,7 +236,14 @@ func (s *Server) describe(w http.ResponseWriter, r *http.Request, id, revision s
 	}
 	siblings := []any{}
 	for _, name := range sortedKeys(repo.Files) {
-		siblings = append(siblings, map[string]any{"rfilename": name})
+		sibling := map[string]any{"rfilename": name}
+		if data := repo.Files[name]; r.URL.Query().Get("blobs") == "true" && !s.Bare {
+			sibling["size"], sibling["blobId"] = len(data), ETag("git", data)
+			if large(name) {
+				sibling["lfs"] = map[string]any{"sha256": ETag(name, data), "size": len(data), "pointerSize": 134}
+			}
+		}
+		siblings = append(siblings, sibling)
 	}
 	respond(w, map[string]any{"_id": "621ffdc036468d709f174338", "id": id, "modelId": id, "private": false,
 		"gated": false, "sha": repo.Commit, "tags": []string{"bert"}, "siblings": siblings})

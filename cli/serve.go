@@ -32,19 +32,21 @@ func serveCommand(s Streams) *cli.Command {
 		Name:      "serve",
 		Usage:     "answer rerank requests over HTTP",
 		UsageText: "mlxrank serve [flags]",
-		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina\n" +
-			"and POST /v2/rerank as Cohere; GET /info, /health, /ready, /metrics (Prometheus),\n" +
-			"/openapi.json, /docs and a live /dashboard. Scores are 0 to 1, whatever --activation says, unless a call\n" +
-			"asks for raw scores.\n\n" +
+		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina and\n" +
+			"version 1 of Cohere, POST /v2/rerank as Cohere, POST /score as vLLM; GET /info, /v1/models,\n" +
+			"/health, /ready, /ping, /metrics (Prometheus), /openapi.json, /docs and a live /dashboard, to\n" +
+			"which / leads a browser. Scores are 0 to 1, whatever --activation says, unless a call asks\n" +
+			"for raw scores.\n\n" +
 			"Without a key anybody who reaches the address may call. A key is the content of the\n" +
 			"file of --api-key-file, or the value of " + keyEnv + "; calls bring it as a bearer\n" +
-			"token. Pages of other sites are refused unless --cors-origin names them, and so are\n" +
-			"calls under a name that is not this machine's, but for those of --allowed-host.\n\n" +
+			"token. Pages of other sites are refused unless --cors-origin names them. Without a key,\n" +
+			"calls under a name that is not this machine's are refused unless --allowed-host gives it.\n\n" +
 			"SIGTERM or SIGINT ends the server: calls at work are finished, no more are taken in,\n" +
 			"and the exit status is 0. A second signal ends it at once.\n\n" +
 			examples(
 				[2]string{"Serve the default model to this machine", "mlxrank serve"},
-				[2]string{"Serve to the network, to those who have the key", "mlxrank serve --listen :8437 --allowed-host rerank.example.org --api-key-file /etc/mlxrank/key"},
+				[2]string{"Serve to the network, to those who have the key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
+				[2]string{"Let the pages of a site call, and calls in under a name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
 				[2]string{"Ask it", `curl -s http://127.0.0.1:8437/rerank -H 'Content-Type: application/json' \` + "\n    " +
 					`-d '{"query": "resize photos", "texts": ["An image editor.", "A mail reader."]}'`},
 			),
@@ -60,8 +62,8 @@ func serveFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "answer at `ADDRESS:PORT`; :PORT is all addresses, port 0 any that is free"},
 		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "ask for the key in `FILE`; " + keyEnv + " holds one too"},
-		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "allow calls of pages of `ORIGIN`, such as https://example.org, or * for all; may be repeated"},
-		&cli.StringSliceFlag{Name: "allowed-host", DefaultText: "addresses and localhost", Usage: "allow calls under the name `HOST`, or * for all; may be repeated"},
+		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "allow calls of pages of `ORIGIN`, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
+		&cli.StringSliceFlag{Name: "allowed-host", DefaultText: "addresses and this machine's names", Usage: "allow calls under the name `HOST`, or * for all; may be repeated"},
 		&cli.IntFlag{Name: "max-documents", Value: d.Documents, DefaultText: fmt.Sprint(d.Documents), Usage: "take at most `N` documents a call"},
 		&cli.IntFlag{Name: "max-characters", Value: d.Characters, DefaultText: fmt.Sprint(d.Characters), Usage: "take at most `N` characters a call"},
 		&cli.Int64Flag{Name: "max-body", Value: d.BodyBytes, DefaultText: fmt.Sprint(d.BodyBytes), Usage: "take at most `N` bytes a call"},
@@ -120,8 +122,9 @@ func serve(c *cli.Context, s Streams) (err error) {
 		return err
 	}
 	info := e.Info()
-	log.Info().Str("address", "http://"+listener.Addr().String()).Str("model", info.Model).
-		Str("device", info.Device).Str("dtype", info.DType).Bool("key", settings.Key != "").Msg("listening")
+	page := pageAddress(listener.Addr().String())
+	log.Info().Str("address", "http://"+listener.Addr().String()).Str("dashboard", page+"/dashboard").Str("docs", page+"/docs").
+		Str("model", info.Model).Str("device", info.Device).Str("dtype", info.DType).Bool("key", settings.Key != "").Msg("listening")
 	if at, perr := netip.ParseAddrPort(listener.Addr().String()); perr == nil && !at.Addr().IsLoopback() && settings.Key == "" {
 		log.Warn().Msg("anybody who reaches this address may call: --api-key-file asks for a key")
 	}
@@ -130,6 +133,14 @@ func serve(c *cli.Context, s Streams) (err error) {
 	}
 	log.Info().Msg("stopped")
 	return nil
+}
+
+// pageAddress is where a browser on this machine finds the server.
+func pageAddress(listening string) string {
+	if at, err := netip.ParseAddrPort(listening); err == nil && at.Addr().IsUnspecified() {
+		return fmt.Sprintf("http://localhost:%d", at.Port())
+	}
+	return "http://" + listening
 }
 
 // runBoard has the dashboard sample the engine until the returned function is

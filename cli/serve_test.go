@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -74,6 +75,12 @@ func TestServeEnds(t *testing.T) {
 		}
 		if strings.Contains(r.errOut, "anybody") != warns {
 			t.Errorf("%s: %s", address, r.errOut)
+		}
+		host := map[bool]string{false: "127.0.0.1", true: "localhost"}[warns] // no browser gets to 0.0.0.0 everywhere
+		for _, page := range []string{"dashboard", "docs"} {
+			if !regexp.MustCompile(page + `=?\S*http://` + host + `:[0-9]+/` + page).MatchString(r.errOut) {
+				t.Errorf("%s: no address of %s: %s", address, page, r.errOut)
+			}
 		}
 	}
 }

@@ -45,7 +45,9 @@ func (s *Server) describe(api *huma.OpenAPI) {
 	s.describePage(api, "/metrics", "metrics", "Metrics for Prometheus", "text/plain", s.Key != "")
 	s.describePage(api, "/docs", "docs", "This page", "text/html", false)
 	s.describePage(api, "/openapi.json", "openapi", "The description of this API", "application/json", false)
+	api.Info.Description += " Each route has examples to try. The [metrics](/metrics) are for Prometheus."
 	if s.Dashboard != nil {
+		api.Info.Description += " The [dashboard](/dashboard) shows the server live."
 		s.describePage(api, "/dashboard", "dashboard", "The live dashboard, a page", "text/html", false)
 		s.describePage(api, "/dashboard/api/export.json", "export", "The dashboard's last ten minutes", "application/json", s.Key != "")
 	}

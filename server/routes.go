@@ -93,7 +93,7 @@ func (s *Server) makeRoutes() error {
 			OpenAPI: "3.1.0",
 			Info: &huma.Info{
 				Title: "mlxrank", Version: s.Version,
-				Description: "Reranks passages with a cross-encoder, in the formats of text-embeddings-inference, Jina and Cohere.",
+				Description: "Reranks passages with a cross-encoder, in the formats of text-embeddings-inference, Jina, Cohere and vLLM.",
 			},
 		},
 		// "json" is what is left of application/problem+json, which huma has for errors.

@@ -12,8 +12,8 @@ const charts = [
   { key: "inference_ms", title: "Inference", unit: "ms", tone: "inference", top: 1 },
   { key: "device_busy_pct", title: "Device busy", unit: "%", tone: "busy", top: 100 },
   { key: "cpu_usage_pct", title: "CPU", unit: "%", tone: "cpu", top: 100 },
-  { key: "gpu_memory_mb", title: "GPU memory", unit: "MB", tone: "memory", top: 10 },
-  { key: "gpu_utilization_pct", title: "GPU utilization", unit: "%", tone: "gpu", top: 100, absent: "Only macOS tells this figure, while the engine works" },
+  { key: "gpu_memory_mb", title: "MLX memory", unit: "MB", tone: "memory", top: 10 },
+  { key: "gpu_utilization_pct", title: "GPU utilization", unit: "%", tone: "gpu", top: 100, absent: "Measured on macOS only, while the engine works" },
   { key: "padding_waste_pct", title: "Padding", unit: "%", tone: "padding", top: 10 },
 ];
 

@@ -126,13 +126,21 @@ function showStages(summary) {
   byId("stage-bar").ariaLabel = "Share of latency: " + stages.map((stage, i) => `${stage.title} ${rounded[i].toFixed(1)} %`).join(", ");
 }
 
+// The titles of the table's columns, which a phone shows beside each value.
+const titles = () => [...byId("lanes").closest("table").querySelectorAll("th")].map((th) => th.textContent);
+
 function showLanes(lanes) {
   if (lanes.length === 0) {
-    byId("lanes").replaceChildren(make("tr", {}, make("td", { colSpan: 8, className: "none" }, "No shard has been computed yet")));
+    byId("lanes").replaceChildren(make("tr", {}, make("td", { colSpan: 8, className: "none" }, "No pair has been scored yet")));
     return;
   }
+  const columns = titles();
   byId("lanes").replaceChildren(...lanes.map((lane) => make("tr", {}, ...[
-    String(lane.id), withUnit(lane.busy_pct, "%"), withUnit(lane.shard_ms, "ms"), number(lane.pairs_s), withUnit(lane.padding_waste_pct, "%"),
-    count(lane.shards), count(lane.pairs), short(lane.tokens),
-  ].map((text) => make("td", {}, text)))));
+    String(lane.id), withUnit(lane.busy_pct, "%"), number(lane.pairs_s), withUnit(lane.padding_waste_pct, "%"),
+    number(lane.shard_ms), count(lane.shards), count(lane.pairs), short(lane.tokens),
+  ].map((text, i) => {
+    const td = make("td", {}, text);
+    td.dataset.title = columns[i];
+    return td;
+  }))));
 }

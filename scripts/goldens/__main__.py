@@ -1,4 +1,4 @@
-"""Makes the golden files of engine/testdata, weights/testdata and bench/stats/testdata.
+"""Makes the golden files of engine/testdata, weights/testdata, bench/stats/testdata and cli/records/testdata.
 
     python3 -m venv /tmp/goldens
     /tmp/goldens/bin/pip install -r scripts/goldens-requirements.txt
@@ -32,6 +32,7 @@ GOLDENS = {
     "randomhead": ("builtin", "make_head", "engine/testdata/randomhead.json.gz", True, False),
     "peft": ("adapters", "make", "weights/testdata/peft", False, False),
     "statistics": ("statistics", "make", "bench/stats/testdata/numpy.json.gz", False, False),
+    "trec": ("trec", "make", "cli/records/testdata/trec.json.gz", False, False),
     "merged": ("adapters", "make_builtin", "weights/testdata/builtin_merged.json.gz", True, False),
 }
 

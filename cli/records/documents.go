@@ -85,6 +85,8 @@ func detectDocuments(name string, text []byte) (_ Format, basis string, err erro
 		return JSONL, "by its name", nil
 	case ".tsv":
 		return TSV, "by its name", nil
+	case ".csv":
+		return "", "", errCSV(name)
 	}
 	if startsArray(text) {
 		return JSON, "since it begins as an array does", nil

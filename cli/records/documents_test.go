@@ -79,6 +79,7 @@ func TestReadDocumentsErrors(t *testing.T) {
 	}{
 		{"f", "", Auto, 0, []string{"f: no documents"}},
 		{"f", "\n \n\ufeff\n", Auto, 0, []string{"f: no documents"}},
+		{"f.CSV.gz", "id,text\n1,a\n", Auto, 0, []string{"f.CSV.gz: CSV is not read"}},
 		{"f", "[]", Auto, 0, []string{"f: no documents"}},
 		{"f", "a\n{\"text\":\"b\"}\n", Auto, 0, []string{"cannot tell the format", "line 2 begins as a JSON object does", "--format lines"}},
 		{"f", "a\n {\"text\":\"b\n", Auto, 0, []string{"cannot tell the format", "line 2 begins as a JSON object does"}},

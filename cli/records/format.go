@@ -39,6 +39,8 @@ func detect(name string, line []byte, whole bool, o Options) (Format, error) {
 		return JSONL, nil
 	case ext == ".trec", ext == ".run":
 		return TREC, nil
+	case ext == ".csv":
+		return "", errCSV(name)
 	}
 	n := bytes.Count(line, []byte("\t")) + 1
 	byColumns, hint := formatOfColumns(n, o.Score != RefuseScore)
@@ -67,6 +69,11 @@ func detect(name string, line []byte, whole bool, o Options) (Format, error) {
 	return "", fmt.Errorf("%s: cannot tell the format: the first line has %s and begins with %q; "+
 		"give --format jsonl (objects), tsv (query, document), msmarco (qid, pid, query, passage) or trec (a run)%s",
 		name, plural(n, "column"), Abridge(line), hint)
+}
+
+// errCSV refuses a file by its name: its quotes and commas would be scored.
+func errCSV(name string) error {
+	return fmt.Errorf("%s: CSV is not read: write tab-separated columns or one JSON object a line, or give --format if it is something else", name)
 }
 
 // formatOfColumns is the format that has n columns, of which one may be a score

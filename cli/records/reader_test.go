@@ -97,10 +97,10 @@ func TestReader(t *testing.T) {
 		{"TSV", "\ufeffq\td\r\r\n\n\t\n a \tb\u2028\f\r c\n\r\nq", Options{Format: TSV},
 			"1 ||q|d\n3 |||\n4 || a |b\u2028\f\r c\n6 error 1 column, where 2 are needed (query, document)\n",
 			"q\td\t0.5\r\r\n\t\t1.5\n a \tb\u2028\f\r c\t2.5\n\t\terror: line 6: 1 column, where 2 are needed (query, document)\n"},
-		{"TSV that is no text", "q\td\nq\t\xe9t\xe9\nq\ta\x00b\nq\t\u00e9\x80\n", Options{Format: TSV},
+		{"TSV that is no text", "q\td\nq\t\xe9t\xe9\nq\ta\x00b\nq\tsome \u00e9\x80\n", Options{Format: TSV},
 			"1 ||q|d\n2 error not UTF-8 (byte 0xE9 at column 3; Latin-1?): convert it with iconv -f ISO-8859-1 -t UTF-8\n" +
 				"3 error NUL byte at column 4: binary data or UTF-16, not text\n" +
-				"4 error not UTF-8 (byte 0x80 at column 4; Windows-1252?): convert it with iconv -f WINDOWS-1252 -t UTF-8\n", ""},
+				"4 error not UTF-8 (byte 0x80 at column 9; Windows-1252?): convert it with iconv -f WINDOWS-1252 -t UTF-8\n", ""},
 		{"joined files", "\ufeffq\td\n\ufeffa\tb\n\ufeff\n", Options{Format: TSV}, "1 ||q|d\n2 ||a|b\n", "q\td\t0.5\na\tb\t1.5\n"},
 		{"JSONL of joined files", "{\"query\":\"q\",\"document\":\"d\"}\n\ufeff{\"query\":\"q\",\"document\":\"d\"}", Options{Format: JSONL},
 			"1 ||q|d\n2 ||q|d\n", ""},
@@ -184,6 +184,7 @@ func TestDetect(t *testing.T) {
 		{"texts given", "q p x", false, "", []string{"1 column"}},
 		{"f", "q\tp\t1", false, "", []string{"3 columns", "--overwrite-score", "a run (qid pid rank) needs --queries and --documents"}},
 		{"f", "1\t0\td\t1", false, "", []string{"qrels", "not pairs"}},
+		{"f.csv", "a\tb", false, "", []string{"CSV is not read"}},
 		{"f", "1 0 d 1", false, "", []string{"qrels"}},
 		{"f", "[{\"query\":\"q\"}]", false, "", []string{"JSON array", "jq -c '.[]'"}},
 		{"f", "", false, JSONL, nil},

@@ -11,11 +11,14 @@ import (
 // NUL. Every other character is text; line separators other than a newline
 // (U+2028, form feed, a carriage return inside a line) do not end a line.
 func CheckText(text []byte) error {
+	if utf8.Valid(text) && bytes.IndexByte(text, 0) < 0 {
+		return nil
+	}
 	for at := 0; at < len(text); {
 		r, size := utf8.DecodeRune(text[at:])
 		switch {
 		case r == utf8.RuneError && size == 1:
-			return notUTF8(text[at], utf8.RuneCount(text[:at])+1)
+			return notUTF8(text, at)
 		case r == 0:
 			return fmt.Errorf("NUL byte at column %d: binary data or UTF-16, not text", utf8.RuneCount(text[:at])+1)
 		}
@@ -24,14 +27,27 @@ func CheckText(text []byte) error {
 	return nil
 }
 
-// notUTF8 guesses at the encoding: in Windows-1252 the bytes from 0x80 to 0x9F
-// are letters and quotation marks, in Latin-1 nobody uses them.
-func notUTF8(b byte, column int) error {
-	name, encoding := "Latin-1", "ISO-8859-1"
-	if b < 0xa0 {
-		name, encoding = "Windows-1252", "WINDOWS-1252"
+// notUTF8 is the error of a line with a byte that is not UTF-8. It guesses at the
+// encoding if the line is mostly ASCII, as Western languages are: in Windows-1252
+// the bytes from 0x80 to 0x9F are letters and quotation marks, in Latin-1 nobody
+// uses them.
+func notUTF8(line []byte, at int) error {
+	guess, encoding, high := "; Latin-1?", "ISO-8859-1", 0
+	for rest := line; len(rest) > 0; {
+		r, size := utf8.DecodeRune(rest)
+		if r == utf8.RuneError && size == 1 {
+			high++
+			if rest[0] < 0xa0 {
+				guess, encoding = "; Windows-1252?", "WINDOWS-1252"
+			}
+		}
+		rest = rest[size:]
 	}
-	return fmt.Errorf("not UTF-8 (byte 0x%02X at column %d; %s?): convert it with iconv -f %s -t UTF-8", b, column, name, encoding)
+	if 2*high > len(line) {
+		guess, encoding = "", "ENCODING"
+	}
+	return fmt.Errorf("not UTF-8 (byte 0x%02X at column %d%s): convert it with iconv -f %s -t UTF-8",
+		line[at], utf8.RuneCount(line[:at])+1, guess, encoding)
 }
 
 // trimEnd drops the carriage returns at the end of a line.
@@ -49,7 +65,7 @@ type kind struct {
 const (
 	exportText = "export its text first"
 	giveText   = "give a text file"
-	toJSONL    = "convert it to one JSON object per line"
+	toJSONL    = "convert it to JSON lines, for example with DuckDB or pandas"
 )
 
 // kinds are the files that people give by mistake. A kind without plain counts
@@ -117,7 +133,7 @@ func sniff(head []byte) error {
 	plain := isPlain(head)
 	for _, k := range kinds {
 		if (k.plain || !plain) && len(head) > k.at && bytes.HasPrefix(head[k.at:], []byte(k.magic)) {
-			return fmt.Errorf("looks like %s, not plain text: %s", k.name, k.advice)
+			return fmt.Errorf("looks like %s, not UTF-8 text: %s", k.name, k.advice)
 		}
 	}
 	if plain {
@@ -133,7 +149,7 @@ func sniff(head []byte) error {
 		}
 	}
 	if controls > 3 && 10*controls > len(head) {
-		return fmt.Errorf("looks like binary data, not text: %d of its first %d bytes are control characters", controls, len(head))
+		return fmt.Errorf("looks like binary data, not UTF-8 text: %d of its first %d bytes are control characters", controls, len(head))
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func notText(t testing.TB) map[string][]string {
 		"BZh91AY&SY\x4e\xece\x8c":                                  {"a bzip2 file", "bzip2 -d"},
 		"PK\x03\x04\x14\x00\x06\x00\x08\x00":                       {"a ZIP file or an Office document"},
 		"\x04\"M\x18d@\xa7":                                        {"an lz4 file", "lz4 -d"},
-		"PAR1\x15\x04\x15\x1e\x15\"L\x15\x02":                      {"a Parquet file", "JSON object per line"},
+		"PAR1\x15\x04\x15\x1e\x15\"L\x15\x02":                      {"a Parquet file", "JSON lines"},
 		"ARROW1\x00\x00\xff\xff\xff\xff":                           {"an Arrow file"},
 		"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n1 0 obj":                     {"a PDF file", "pdftotext"},
 		"%PDF-1.3\n1 0 obj\n":                                      {"a PDF file"},
@@ -127,15 +127,16 @@ func TestSniffWaits(t *testing.T) {
 
 func TestCheckText(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                 "",
-		"é\u2028\ufeff😀\r": "",
-		"\x1b[1m\x07":      "",
-		"caf\xe9":          "byte 0xE9 at column 4; Latin-1?",
-		"é\x93quoted\x94":  "byte 0x93 at column 2; Windows-1252?",
-		"\xed\xa0\x80":     "byte 0xED at column 1", // a surrogate
-		"\xc0\x80":         "byte 0xC0 at column 1", // an overlong NUL
-		"\xe6\x97":         "byte 0xE6 at column 1", // cut short
-		"ab\x00":           "NUL byte at column 3",
+		"":                         "",
+		"é\u2028\ufeff😀\r":         "",
+		"\x1b[1m\x07":              "",
+		"caf\xe9":                  "byte 0xE9 at column 4; Latin-1?",
+		"é\x93quoted\x94":          "byte 0x93 at column 2; Windows-1252?",
+		"\xcf\xf0\xe8\xe2\xe5\xf2": "byte 0xCF at column 1): convert it with iconv -f ENCODING -t UTF-8", // Cyrillic
+		"\xed\xa0\x80":             "byte 0xED at column 1",                                              // a surrogate
+		"\xc0\x80":                 "byte 0xC0 at column 1",                                              // an overlong NUL
+		"\xe6\x97":                 "byte 0xE6 at column 1",                                              // cut short
+		"ab\x00":                   "NUL byte at column 3",
 	} {
 		err := CheckText([]byte(text))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

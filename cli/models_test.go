@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/weights"
@@ -136,4 +137,31 @@ func TestLibraryFromEnvironment(t *testing.T) {
 	t.Setenv("MLXRANK_LIBRARY", none)
 	r := run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
 	checkFailure(t, r, exitFailure, none, "no such file", "make build")
+}
+
+// A damaged tokenizer is refused with the same message by every command: what
+// model verify and doctor pass, rerank loads.
+func TestDamagedTokenizer(t *testing.T) {
+	for name, test := range map[string]struct{ file, from, to, want string }{
+		"two ids":        {"tokenizer.json", `"ids":[101]`, `"ids":[101,102]`, `post_processor: special_tokens: "[CLS]": 2 ids and 1 tokens`},
+		"lone surrogate": {"tokenizer.json", `"prefix":"##"`, `"prefix":"\ud800"`, "tokenizer.json: not valid JSON near byte"},
+		"twice":          {"tokenizer.json", `"[CLS]":101`, `"[CLS]":101,"[CLS]":101`, `model: vocab: key "[CLS]" occurs twice`},
+		"no room":        {"tokenizer_config.json", `"model_max_length":`, `"model_max_length":2,"was":`, "a maximum length of 2 tokens"},
+	} {
+		model := tinyModel(t)
+		edit(t, filepath.Join(model, test.file), func(data []byte) []byte {
+			if !bytes.Contains(data, []byte(test.from)) {
+				t.Fatalf("%s: no %s in %s", name, test.from, data)
+			}
+			return bytes.Replace(data, []byte(test.from), []byte(test.to), 1)
+		})
+		for _, command := range [][]string{
+			{"rerank", "--model", model, "--query", "q", "d"}, {"model", "verify", model}, {"model", "show", model}, {"doctor", "--model", model},
+		} {
+			r := run(t, "", command...)
+			if said := r.out + r.errOut; !strings.Contains(said, test.want) || r.status != exitFailure && command[1] != "show" {
+				t.Errorf("%s: %v: status %d, lacks %q:\n%s", name, command, r.status, test.want, said)
+			}
+		}
+	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/mlxrank/mlxrank/mlx"
@@ -14,7 +15,8 @@ type batch struct {
 	requests  []*request
 	shards    []shard
 	predicted time.Duration
-	probe     bool // of nothing but a probe
+	work      float64 // by the cost model
+	probe     bool    // of nothing but a probe
 
 	ticket    mlx.Ticket
 	submitted time.Time
@@ -77,6 +79,7 @@ func (p *pipeline) sleep(wait time.Duration) {
 // nextBatch takes a batch from the queue if it is time for one; else it says
 // how long that may be away, 0 if not known.
 func (p *pipeline) nextBatch(at time.Time) (*batch, time.Duration) {
+	p.dropHopeless(at)
 	if !p.usable() || len(p.jobs) > 0 || p.inFlight >= maxInFlight || len(p.queue.waiting) == 0 {
 		return nil, 0
 	}
@@ -92,6 +95,7 @@ func (p *pipeline) nextBatch(at time.Time) (*batch, time.Duration) {
 		return nil, 0
 	}
 	p.inFlight++
+	p.flying = append(p.flying, b)
 	for _, it := range b.items {
 		p.takeItem(it, at)
 	}
@@ -107,7 +111,8 @@ func (p *pipeline) takeBatch() (b *batch, err error) {
 	}()
 	b = new(batch)
 	b.items, b.shards = p.queue.take()
-	b.predicted = time.Duration(p.drift * p.queue.planner.costs.batch(b.shards, p.layout().lanes))
+	b.work = p.queue.planner.costs.batch(b.shards, p.layout().lanes)
+	b.predicted = time.Duration(p.drift * b.work)
 	return b, nil
 }
 
@@ -115,6 +120,8 @@ func (p *pipeline) takeItem(it *item, at time.Time) {
 	r := it.request
 	throttled := r.next < len(r.pairs) && !p.workable(r)
 	r.taken++
+	r.todo.remove(it.width)
+	r.waiting -= it.width
 	p.traced(r, traceTaken, 1, at)
 	if throttled && p.workable(r) {
 		p.work.Broadcast()
@@ -211,6 +218,7 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 	at := time.Now()
 	p.inFlight--
 	p.executing--
+	p.flying = slices.DeleteFunc(p.flying, func(other *batch) bool { return other == b })
 	p.stats.busy(p.executing, at)
 	b.alone = b.submitted
 	if p.lastCollected.After(b.alone) {
@@ -221,6 +229,7 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 		p.scatter(b)
 		p.stats.batch(b, p.layout(), stats, at)
 		p.learn(b, stats.Shard)
+		p.measure(b, at.Sub(b.alone), at)
 	}
 	for _, r := range b.requests {
 		r.running--

@@ -161,6 +161,7 @@ func (p *pipeline) calibrate(b backend) error {
 	c.Took = time.Since(start)
 	p.mu.Lock()
 	p.calibration, p.queue.planner.costs, p.drift = c, c.Costs, 1
+	p.pace, p.measured, p.warm = ratio{over: 1e9, under: 1e9}, time.Now(), true
 	p.mu.Unlock()
 	if p.calibrationFile != "" {
 		if err := c.write(p.calibrationFile); err != nil {

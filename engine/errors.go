@@ -1,16 +1,21 @@
 package engine
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
 
 // Errors that callers may want to tell apart, by errors.Is.
 var (
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("engine: closed")
-	// ErrOverloaded says that the queue has no room for the request now. Nothing
-	// of it was executed; it can be tried again later.
+	// ErrOverloaded says that the queue has no room for the request now, or that
+	// it cannot be answered before its context's deadline for the work ahead of
+	// it. It can be tried again later; an OverloadedError says when.
 	ErrOverloaded = errors.New("engine: overloaded")
-	// ErrTooLarge says that the request is larger than the whole queue. It never
-	// fits: split it.
+	// ErrTooLarge says that the request is larger than the whole queue, or takes
+	// longer than its context's deadline allows even alone. Split it.
 	ErrTooLarge = errors.New("engine: request is too large")
 	// ErrTooLong is of a pair of more tokens than the model takes, where
 	// ScoreOptions forbid to truncate it. Nothing of the request was executed.
@@ -23,3 +28,19 @@ var (
 	// opened anew. Healthy tries it once more.
 	ErrUnhealthy = errors.New("engine: unhealthy")
 )
+
+// An OverloadedError is an ErrOverloaded that predicts when the request can be
+// taken in.
+type OverloadedError struct {
+	RetryAfter time.Duration
+	reason     string
+}
+
+func (e *OverloadedError) Error() string { return ErrOverloaded.Error() + ": " + e.reason }
+
+// Unwrap returns ErrOverloaded.
+func (e *OverloadedError) Unwrap() error { return ErrOverloaded }
+
+func overloaded(retryAfter time.Duration, format string, args ...any) error {
+	return &OverloadedError{RetryAfter: retryAfter, reason: fmt.Sprintf(format, args...) + "; try again later"}
+}

@@ -78,13 +78,6 @@ func (f *fakeBackend) Submit(b mlx.Batch) (mlx.Ticket, error) {
 	return f.last, nil
 }
 
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}
-
 func (f *fakeBackend) count(id int32) {
 	if f.seen == nil {
 		f.seen = make(map[int32]int)

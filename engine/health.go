@@ -77,7 +77,7 @@ func (p *pipeline) reopenSession() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if session != nil {
-		p.session = session
+		p.session, p.warm = session, false
 	}
 	p.device.reopened++
 	if err != nil {

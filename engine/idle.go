@@ -60,6 +60,9 @@ func (p *pipeline) mustLoad() bool {
 // and the next request tries anew.
 func (p *pipeline) load() {
 	start := time.Now()
+	p.mu.Lock()
+	p.loadingSince = start
+	p.mu.Unlock()
 	var session backend
 	err := guard(func() (err error) {
 		session, err = p.reopen()
@@ -67,8 +70,10 @@ func (p *pipeline) load() {
 	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.loadingSince = time.Time{}
 	if err == nil {
-		p.session = session
+		p.warm = false
+		p.session, p.loading = session, time.Since(start)
 		p.log.Info().Float64("took_ms", milliseconds(time.Since(start))).Msg("loaded again")
 		return
 	}

@@ -36,6 +36,7 @@ type settings struct {
 	calibration     Calibration // changes under the lock
 	calibrationFile string      // "" for none
 
+	loading time.Duration // that opening the session took
 	idle    time.Duration // after which the session is closed; 0 never
 	trim    func() error  // gives back what a closed session leaves
 	reopen  func() (backend, error)
@@ -73,6 +74,9 @@ type pipeline struct {
 	tokenizing []*request            // with pairs no worker has taken, in turns
 	live       map[*request]struct{} // not ended
 	reserved   int                   // tokens of all live requests
+	admitted   int64                 // requests so far
+	timed      int                   // live requests with a deadline
+	flying     []*batch              // taken from the queue and not collected, in order
 	inFlight   int                   // batches submitted, or on their way to it
 	executing  int                   // batches submitted
 	closed     bool
@@ -80,12 +84,20 @@ type pipeline struct {
 	stats      counters
 	watching   bool // active seconds are logged
 
-	drift       float64 // of measured times against the cost model
-	calibrating bool    // before costly work: once
+	drift       float64   // of measured times against the cost model
+	pace        ratio     // of batches' times to the cost model's, for forecasts
+	padding     ratio     // of full batches: their cost to that of their pairs
+	density     ratio     // tokens of a byte
+	measured    time.Time // when the pace last was
+	batches     int       // that it was measured by
+	warm        bool      // the session has executed a batch
+	calibrating bool      // before costly work: once
 	jobs        []job
 
-	session       backend   // nil while unloaded
-	resting       time.Time // since when there is no request
+	session       backend       // nil while unloaded
+	loading       time.Duration // that it took the last time
+	loadingSince  time.Time     // zero while it is not loading
+	resting       time.Time     // since when there is no request
 	device        deviceState
 	lastCollected time.Time
 
@@ -101,13 +113,21 @@ func newPipeline(s settings, session backend) *pipeline {
 		queue:      queue{planner: s.planner, limits: s.limits},
 		live:       make(map[*request]struct{}),
 		drift:      1,
+		pace:       ratio{},
+		padding:    ratio{over: 1, under: 1},
+		density:    ratio{over: firstDensity, under: 1},
+		loading:    s.loading,
 		session:    session,
 		wake:       make(chan struct{}, 1),
 		collecting: make(chan *batch, maxInFlight),
 		stopped:    make(chan struct{}),
 	}
 	p.work.L, p.drained.L = &p.mu, &p.mu
+	if s.calibration.Source == "cached" {
+		p.pace.add(1e9, 1e9, 0)
+	}
 	p.stats.start = time.Now()
+	p.measured = p.stats.start
 	p.resting = p.stats.start
 	for range s.workers {
 		p.ended.Go(p.tokenize)
@@ -126,12 +146,16 @@ func (p *pipeline) admit(r *request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := time.Now()
-	if err := p.refuse(r, need); err != nil {
+	n := len(r.pairs)
+	r.items = make([]item, n)
+	if !r.keep {
+		p.estimate(r)
+	}
+	if err := p.refuse(r, need, at); err != nil {
 		return err
 	}
-	n := len(r.pairs)
 	r.begin(n, at)
-	p.live[r] = struct{}{}
+	p.enlist(r)
 	p.traced(r, traceAccepted, n, at)
 	if n == 0 {
 		p.end(r, nil, at)
@@ -152,6 +176,16 @@ func (p *pipeline) admit(r *request) error {
 	return nil
 }
 
+// enlist adds a request to the live ones.
+func (p *pipeline) enlist(r *request) {
+	p.live[r] = struct{}{}
+	p.admitted++
+	r.number = p.admitted
+	if !r.deadline.IsZero() {
+		p.timed++
+	}
+}
+
 // probe takes in a pair of nothing but [CLS] and [SEP], which goes first.
 func (p *pipeline) probe(r *request) error {
 	p.mu.Lock()
@@ -161,10 +195,10 @@ func (p *pipeline) probe(r *request) error {
 	}
 	at := time.Now()
 	r.begin(1, at)
-	p.live[r] = struct{}{}
+	p.enlist(r)
 	r.logits = make([]float32, p.labels)
 	ids := []int32{p.special.cls, p.special.sep, p.special.sep}
-	r.items[0] = item{request: r, ids: ids, second: 2, length: len(ids)}
+	r.items = []item{{request: r, ids: ids, second: 2, length: len(ids)}}
 	p.queue.push(r, r.items, at)
 	r.queued = 1
 	p.changed(r, at)
@@ -173,7 +207,7 @@ func (p *pipeline) probe(r *request) error {
 }
 
 // refuse says why a request that needs so many tokens cannot be taken in.
-func (p *pipeline) refuse(r *request, need int) error {
+func (p *pipeline) refuse(r *request, need int, at time.Time) error {
 	switch {
 	case p.closed:
 		return ErrClosed
@@ -188,7 +222,7 @@ func (p *pipeline) refuse(r *request, need int) error {
 		p.stats.Overloaded++
 		return fmt.Errorf("%w: %d of the queue's %d tokens are taken, the request may need %d; try again later", ErrOverloaded, p.reserved, p.capacity, need)
 	}
-	return nil
+	return p.refuseLate(r, at)
 }
 
 // wait waits for the request or for the caller's context, which frees the
@@ -236,6 +270,9 @@ func (p *pipeline) end(r *request, err error, at time.Time) {
 	r.cancel()
 	close(r.done)
 	delete(p.live, r)
+	if !r.deadline.IsZero() {
+		p.timed--
+	}
 	if len(p.live) == 0 {
 		p.resting = at
 		p.drained.Broadcast()

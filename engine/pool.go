@@ -236,7 +236,18 @@ func (p *pipeline) tokenized(r *request, it *item) {
 		r.truncated++
 	}
 	if !r.keep {
+		p.learnWidth(r, it)
 		p.refund(r, p.reserve(r.pairs[it.place])-it.length)
+	}
+}
+
+// learnWidth replaces the estimate of a pair's width.
+func (p *pipeline) learnWidth(r *request, it *item) {
+	r.todo.remove(it.width)
+	it.width = p.queue.width(it)
+	r.todo.add(it.width)
+	if bytes := float64(len(r.pairs[it.place].Query) + len(r.pairs[it.place].Document)); !it.cut {
+		p.density.add(float64(it.length-minLength), bytes, bytes/densityMemory)
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -58,6 +59,7 @@ func (q *queue) push(r *request, items []item, at time.Time) {
 			r.turn, r.used = q.now, 0
 		}
 		r.used += q.width(it)
+		r.waiting += q.width(it)
 		q.tokens += q.width(it)
 		it.turn, it.arrival, it.since = r.turn, q.arrivals, at
 		q.arrivals++
@@ -100,6 +102,19 @@ func (q *queue) remove(gone func(*item) bool) {
 			return true
 		}
 		return false
+	})
+}
+
+// hurry puts the waiting pairs of a request ahead of all others.
+func (q *queue) hurry(r *request) {
+	r.turn, r.used = q.now-1, r.waiting
+	for _, it := range q.waiting {
+		if it.request == r {
+			it.turn = r.turn
+		}
+	}
+	slices.SortStableFunc(q.waiting, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(a.turn, b.turn), cmp.Compare(a.arrival, b.arrival))
 	})
 }
 

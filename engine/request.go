@@ -31,6 +31,11 @@ type request struct {
 	running  int       // batches executing
 	left     int       // pairs whose logits are not there yet
 
+	deadline time.Time // of the caller's context, zero if it has none; set once
+	number   int64     // counts the requests that were taken in
+	todo     load      // of the pairs not taken into batches
+	waiting  int       // tokens computed for the pairs in the queue
+
 	reserved int   // tokens held of the admission's capacity
 	turn     int64 // its turn in the queue
 	used     int   // tokens of that turn that its pairs have taken up
@@ -53,6 +58,7 @@ type item struct {
 	ids     []int32
 	second  int // where type id 1 begins
 	length  int // of ids, which are let go once they are submitted
+	width   int // tokens computed for it, estimated until it is tokenised
 	cut     bool
 	arrival int64
 	turn    int64 // the queue's order is by this, then by arrival
@@ -104,7 +110,6 @@ func (r *request) begin(n int, at time.Time) {
 	if r.options.Progress != nil {
 		r.advanced = make(chan struct{}, 1)
 	}
-	r.items = make([]item, n)
 	r.left = n
 }
 

@@ -75,7 +75,11 @@ func (s *schedule) request(e *Engine, r *rand.Rand) {
 	result, request, err := e.score(ctx, pairs, ScoreOptions{}, nil)
 	took := time.Since(start)
 	if err != nil {
-		if !errors.Is(err, context.DeadlineExceeded) {
+		if errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge) {
+			if ctx == context.Background() {
+				s.t.Errorf("refused without a deadline: %v", err)
+			}
+		} else if !errors.Is(err, context.DeadlineExceeded) {
 			s.t.Error(err)
 		} else if deadline, _ := ctx.Deadline(); time.Now().After(deadline) {
 			s.t.Errorf("freed %v after the deadline", time.Since(deadline))

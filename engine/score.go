@@ -53,6 +53,9 @@ func (p *pipeline) run(ctx context.Context, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if !r.keep {
+		r.deadline, _ = ctx.Deadline()
+	}
 	if err := p.admit(r); err != nil {
 		return err
 	}
@@ -121,6 +124,7 @@ func (p *pipeline) record(r *request, result *Result, err error) {
 		p.stats.request(r, t)
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		p.stats.Cancelled++
+	case errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge): // counted when it was given up
 	default:
 		p.stats.Failed++
 	}

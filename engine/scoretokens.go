@@ -15,6 +15,7 @@ func (e *Engine) ScoreTokens(ctx context.Context, pairs []Tokens) (*Result, erro
 	}
 	start := time.Now()
 	r := &request{pairs: make([]Pair, len(pairs))}
+	r.deadline, _ = ctx.Deadline()
 	if err := e.pipeline.admitTokens(r, pairs); err != nil {
 		return nil, err
 	}
@@ -47,18 +48,23 @@ func (p *pipeline) admitTokens(r *request, pairs []Tokens) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := time.Now()
-	if err := p.refuse(r, need); err != nil {
+	n := len(items)
+	r.items = items
+	for i := range items {
+		items[i].width = p.queue.width(&items[i])
+		r.todo.add(items[i].width)
+	}
+	if err := p.refuse(r, need, at); err != nil {
 		return err
 	}
-	n := len(items)
 	r.begin(n, at)
-	p.live[r] = struct{}{}
+	p.enlist(r)
 	p.traced(r, traceAccepted, n, at)
 	if n == 0 {
 		p.end(r, nil, at)
 		return nil
 	}
-	r.items, r.logits = items, make([]float32, n*p.labels)
+	r.logits = make([]float32, n*p.labels)
 	r.reserved = need
 	p.reserved += need
 	for _, it := range items {

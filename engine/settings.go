@@ -45,6 +45,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 		},
 		limits:    limitsOf(device),
 		window:    cfg.Timeout,
+		loading:   e.info.Startup.Weights + e.info.Startup.Session,
 		idle:      cfg.IdleUnload,
 		trim:      e.Trim,
 		capacity:  orElse(cfg.QueueTokens, defaultQueueTokens),

@@ -15,8 +15,12 @@ type Stats struct {
 	Requests   int64 // answered with scores
 	Failed     int64 // answered with an error of the engine's
 	Cancelled  int64 // given up by their callers
-	Overloaded int64 // refused with ErrOverloaded
+	Overloaded int64 // refused with ErrOverloaded for lack of room
+	Late       int64 // refused with ErrOverloaded for their deadline
 	TooLarge   int64 // refused with ErrTooLarge
+
+	Dropped      int64 // taken in and given up, since their deadline could not be met
+	DroppedPairs int64 // of these, not executed
 
 	Pairs      int64 // executed; identical ones of a request are executed once
 	Duplicates int64 // answered without being executed

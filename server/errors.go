@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -68,7 +69,12 @@ func (s *Server) failureOf(ctx context.Context, err error) *failure {
 	case errors.Is(err, engine.ErrClosed):
 		return failStopping()
 	case errors.Is(err, engine.ErrOverloaded):
-		return failOverloaded("%s", plain(err))
+		f := failOverloaded("%s", plain(err))
+		var refused *engine.OverloadedError
+		if errors.As(err, &refused) {
+			f.retryAfter = max(f.retryAfter, int(math.Ceil(refused.RetryAfter.Seconds())))
+		}
+		return f
 	case errors.Is(err, engine.ErrTooLarge):
 		return failf(http.StatusRequestEntityTooLarge, kindValidation, "%s", plain(err))
 	case errors.Is(err, engine.ErrTooLong):

@@ -128,9 +128,11 @@ func collectRequests(out emitter, s *engine.Stats) {
 	for _, r := range []struct {
 		reason string
 		n      int64
-	}{{"overloaded", s.Overloaded}, {"too_large", s.TooLarge}} {
+	}{{"overloaded", s.Overloaded}, {"late", s.Late}, {"too_large", s.TooLarge}} {
 		out.counter("mlxrank_admissions_refused_total", "Requests the engine did not take in.", float64(r.n), labels{"reason", r.reason})
 	}
+	out.counter("mlxrank_requests_dropped_total", "Requests the engine took in and gave up, since their deadline could not be met.", float64(s.Dropped))
+	out.counter("mlxrank_pairs_dropped_total", "Pairs of requests given up that were not executed.", float64(s.DroppedPairs))
 	out.histogram("mlxrank_request_duration_seconds", "Time from an accepted request to its scores.", &s.Latency, 1e-3, timeBuckets)
 	for _, stage := range []struct {
 		name string

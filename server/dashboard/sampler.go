@@ -87,7 +87,7 @@ func (s *sampler) sample(ctx context.Context) entry {
 	return e
 }
 
-func refused(s *engine.Stats) int64 { return s.Overloaded + s.TooLarge }
+func refused(s *engine.Stats) int64 { return s.Overloaded + s.Late + s.TooLarge + s.Dropped }
 
 // machineFigures are read after the engine's, since they take longer.
 func (s *sampler) machineFigures(ctx context.Context, r *Row, active bool) {

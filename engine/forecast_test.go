@@ -1,0 +1,350 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mlxrank/mlxrank/mlx"
+)
+
+// The work ahead of a request is about what a queue executes before its last
+// pair: the queue has the oldest pair in each batch, whatever its turn.
+func TestWorkAheadIsTheQueuesOrder(t *testing.T) {
+	r := rand.New(rand.NewPCG(30, 1))
+	const turn = turnBatches * 40 // tokens
+	off, total := 0.0, 0.0
+	for range 300 {
+		q := queue{planner: planner{layout: layout{packed: true, maxWidth: 64, lanes: 1, tokens: 40}}, limits: limits{pairs: 10, tokens: 40}}
+		var all []standing
+		var requests []*request
+		for range 1 + r.IntN(8) {
+			one := &request{items: make([]item, 1+r.IntN(3)*r.IntN(90))}
+			for k := range one.items {
+				one.items[k] = item{request: one, length: 4, width: 4}
+				one.todo.add(4)
+			}
+			q.push(one, one.items, time.Time{})
+			requests = append(requests, one)
+			for range r.IntN(3) * r.IntN(10) { // some are executed before the next comes
+				takeSome(&q)
+			}
+		}
+		for _, one := range requests {
+			if one.todo.tokens > 0 {
+				all = append(all, standing{request: one, turn: one.nextTurn(q.now, turn), tokens: one.todo.tokens, work: float64(one.todo.tokens)})
+			}
+		}
+		ahead := workAhead(all, turn)
+		done := make([]bool, len(all))
+		for executed := 0; len(q.waiting) > 0; {
+			executed += takeSome(&q)
+			for i, s := range all {
+				if !done[i] && s.request.todo.tokens == 0 {
+					done[i] = true
+					off += math.Abs(float64(executed) - s.work - ahead[i])
+					total += float64(executed)
+				}
+			}
+		}
+	}
+	if off > 0.1*total {
+		t.Errorf("forecasts are off by %.1f %%", 100*off/total)
+	}
+	t.Logf("off by %.1f %%", 100*off/total)
+}
+
+// takeSome takes a batch and returns its tokens.
+func takeSome(q *queue) (tokens int) {
+	if len(q.waiting) == 0 {
+		return 0
+	}
+	items, _ := q.take()
+	for _, it := range items {
+		it.request.todo.remove(it.width)
+		it.request.waiting -= it.width
+		tokens += it.width
+	}
+	return tokens
+}
+
+// Requests of one turn go in the order of their arrival: of these the forecast
+// is exact.
+func TestWorkAheadOfSmallRequests(t *testing.T) {
+	all := []standing{{tokens: 10, work: 1}, {tokens: 100, work: 10}, {tokens: 10, work: 2}, {tokens: 10, work: 3, turn: -5}, {tokens: 1000, work: 100}}
+	got := workAhead(all, 100)
+	for i, want := range []float64{3, 1 + 3, 1 + 10 + 3, 0, 1 + 10 + 2 + 3} {
+		if math.Abs(got[i]-want) > 1e-9 {
+			t.Errorf("request %d has %v ahead, want %v", i, got[i], want)
+		}
+	}
+}
+
+// overload is open-loop traffic with a deadline, in virtual time.
+type overload struct {
+	limit     time.Duration
+	pairs     func(r *rand.Rand) []Pair
+	hidden    bool // the deadline, from the engine
+	useful    int  // pairs answered in time
+	refused   int
+	dropped   int
+	missed    int // requests
+	waited    time.Duration
+	unneeded  int // pairs executed for nobody
+	perSecond float64
+}
+
+// run offers pairs at the given rate for so long. It returns the useful ones a
+// second.
+func (o *overload) run(t *testing.T, s settings, b *fakeBackend, rate float64, during time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeEngine(s, b)
+		r := rand.New(rand.NewPCG(30, 2))
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		start := time.Now()
+		for time.Since(start) < during {
+			pairs := o.pairs(r)
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(context.Background(), o.limit)
+				defer cancel()
+				from := time.Now()
+				if o.hidden {
+					ctx = withoutDeadline{ctx}
+				}
+				_, err := e.Score(ctx, pairs)
+				mu.Lock()
+				defer mu.Unlock()
+				o.waited = max(o.waited, time.Since(from))
+				switch {
+				case err == nil:
+					o.useful += len(pairs)
+				case errors.Is(err, context.DeadlineExceeded):
+					o.missed++
+				case errors.Is(err, ErrOverloaded):
+					o.refused++
+				default:
+					t.Error(err)
+				}
+			})
+			time.Sleep(time.Duration(r.ExpFloat64() * float64(len(pairs)) / rate * float64(time.Second)))
+		}
+		wg.Wait()
+		o.perSecond = float64(o.useful) / time.Since(start).Seconds()
+		stats := e.Stats()
+		o.unneeded = int(stats.Pairs) - o.useful
+		o.dropped = int(stats.Dropped)
+		o.refused -= o.dropped
+		if stats.Late != int64(o.refused) || stats.Overloaded != 0 {
+			t.Errorf("%d refused for time by the figures, %d for room, want %d and none", stats.Late, stats.Overloaded, o.refused)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// withoutDeadline is a context that ends at a time that it does not tell.
+type withoutDeadline struct{ context.Context }
+
+func (withoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+// capacity is how many such pairs the backend executes a second when it has
+// always enough.
+func (o overload) capacity(t *testing.T, s settings, b *fakeBackend) (pairs float64) {
+	synctest.Test(t, func(t *testing.T) {
+		e := fakeEngine(s, b)
+		r := rand.New(rand.NewPCG(30, 3))
+		var all []Pair
+		for len(all) < 3000 {
+			all = append(all, o.pairs(r)...)
+		}
+		start := time.Now()
+		mustScore(t, e, all)
+		pairs = float64(len(all)) / time.Since(start).Seconds()
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return pairs
+}
+
+// At four times what the device can do, what is answered in time is nine tenths
+// of that, hardly anything else is executed, and nobody waits past the deadline.
+func TestOverload(t *testing.T) {
+	sized := func(most int) func(*rand.Rand) []Pair {
+		return func(r *rand.Rand) []Pair { return fakePairs(r, 1+r.IntN(most), 0) }
+	}
+	fast := func(b mlx.Batch) time.Duration {
+		return 100*time.Microsecond + 10*time.Microsecond*time.Duration(len(b.IDs))
+	}
+	slow := func(b mlx.Batch) time.Duration { return 20 * fast(b) }
+	packed := func(s *settings) { s.planner.layout.packed = true }
+	for name, test := range map[string]struct {
+		takes   func(mlx.Batch) time.Duration
+		limit   time.Duration
+		pairs   func(*rand.Rand) []Pair
+		change  func(*settings)
+		control bool // the engine is not told of the deadlines
+	}{
+		"as assumed":           {takes: fast, limit: 300 * time.Millisecond, pairs: sized(20)},
+		"slower than assumed":  {takes: slow, limit: 2 * time.Second, pairs: sized(20)},
+		"faster than assumed":  {takes: func(b mlx.Batch) time.Duration { return fast(b) / 20 }, limit: 15 * time.Millisecond, pairs: sized(20)},
+		"single pairs":         {takes: slow, limit: time.Second, pairs: sized(1)},
+		"large requests":       {takes: slow, limit: 15 * time.Second, pairs: sized(600), change: packed},
+		"small and large ones": {takes: slow, limit: 8 * time.Second, pairs: func(r *rand.Rand) []Pair { return sized([]int{1, 1, 1, 5, 500}[r.IntN(5)])(r) }},
+		"policy window":        {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.window = 200 * time.Millisecond }},
+		"without padding":      {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: packed},
+		"in order of arrival":  {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.planner.lengthAware = false }},
+		"changing speed":       {takes: changing(slow), limit: 2 * time.Second, pairs: sized(20), change: packed},
+		"without any forecast": {takes: slow, limit: 2 * time.Second, pairs: sized(20), control: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := fakeSettings()
+			s.capacity = 1 << 30
+			if test.change != nil {
+				test.change(&s)
+			}
+			o := overload{limit: test.limit, pairs: test.pairs, hidden: test.control}
+			capacity := o.capacity(t, s, &fakeBackend{takes: test.takes})
+			o.run(t, s, &fakeBackend{takes: test.takes}, 4*capacity, 8*test.limit)
+			t.Logf("%.1f of %.1f pairs/s useful, %d requests refused, %d dropped, %d missed; %d pairs executed for nobody, longest wait %v",
+				o.perSecond, capacity, o.refused, o.dropped, o.missed, o.unneeded, o.waited)
+			good := o.perSecond >= 0.9*capacity && float64(o.unneeded) < 0.05*float64(o.useful)
+			if good == test.control || o.waited > o.limit {
+				t.Error("not as wanted")
+			}
+		})
+	}
+}
+
+// changing is a device whose speed changes by a quarter every two seconds.
+func changing(takes func(mlx.Batch) time.Duration) func(mlx.Batch) time.Duration {
+	var busy time.Duration
+	return func(b mlx.Batch) time.Duration {
+		d := takes(b)
+		if int(busy.Seconds()/2)%2 == 1 {
+			d = d * 5 / 4
+		}
+		busy += d
+		return d
+	}
+}
+
+// A request that takes longer than its deadline allows even alone is refused at
+// once, with how many of its pairs would fit; without a measurement it is taken
+// in, and given up after the first batch.
+func TestNeverInTime(t *testing.T) {
+	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		pairs := make([]Pair, 1000)
+		for i := range pairs {
+			pairs[i] = Pair{fakeText(0, 1, 2), fakeText(0, 100+i, 27)} // 32 tokens
+		}
+		for _, within := range []time.Duration{2 * time.Second, 0} {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			start := time.Now()
+			_, err := e.Score(ctx, pairs)
+			cancel()
+			if !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), "such pairs fit") || time.Since(start) > within {
+				t.Errorf("after %v: %v, want ErrTooLarge within %v", time.Since(start), err, within)
+			}
+			t.Log(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		time.Sleep(2 * time.Second) // until what was executing is done
+		if _, err := e.Score(ctx, pairs[:500]); err != nil {
+			t.Errorf("500 of them: %v", err)
+		}
+		if _, err := e.Score(context.Background(), pairs); err != nil {
+			t.Errorf("without a deadline: %v", err)
+		}
+	})
+}
+
+// A refusal says when to come again, and then the request is taken in.
+func TestRetryAfter(t *testing.T) {
+	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
+	s := fakeSettings()
+	s.planner.layout.packed = true
+	bubble(t, s, b, func(t *testing.T, e *Engine) {
+		mustScore(t, e, somePairs(60))
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() { mustScore(t, e, somePairs(8)) })
+		}
+		time.Sleep(time.Millisecond)
+		ask := func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			defer cancel()
+			_, err := e.Score(ctx, somePairs(16))
+			return err
+		}
+		var refused *OverloadedError
+		if err := ask(); !errors.As(err, &refused) || !errors.Is(err, ErrOverloaded) || refused.RetryAfter <= 0 {
+			t.Fatalf("%v, want an OverloadedError", err)
+		}
+		time.Sleep(refused.RetryAfter)
+		if err := ask(); err != nil {
+			t.Errorf("after %v: %v", refused.RetryAfter, err)
+		}
+		wg.Wait()
+	})
+}
+
+// The loading of an unloaded session counts as a wait once it has begun; the
+// request that begins it is not refused, or it would never be loaded.
+func TestForecastWhileLoading(t *testing.T) {
+	s := idling(func() (backend, error) { time.Sleep(10 * time.Second); return batchesOf(10 * time.Millisecond), nil })
+	s.loading = 10 * time.Second
+	bubble(t, s, batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
+		for range 5 {
+			mustScore(t, e, somePairs(4))
+		}
+		time.Sleep(2 * time.Minute)
+		ask := func(limit time.Duration) error {
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			defer cancel()
+			_, err := e.Score(ctx, somePairs(4))
+			return err
+		}
+		if err := ask(time.Second); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v, want the deadline exceeded", err)
+		}
+		if err := ask(5 * time.Second); !errors.Is(err, ErrOverloaded) {
+			t.Errorf("%v, want ErrOverloaded", err)
+		}
+		if err := ask(20 * time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// One slow batch refuses nobody for good.
+func TestForecastForgetsASlowBatch(t *testing.T) {
+	n := 0
+	b := &fakeBackend{takes: func(mlx.Batch) time.Duration {
+		if n++; n == 6 {
+			return time.Hour
+		}
+		return 10 * time.Millisecond
+	}}
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		for range 6 {
+			mustScore(t, e, somePairs(4))
+		}
+		time.Sleep(5 * time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		if _, err := e.Score(ctx, somePairs(4)); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/host"
+	hostload "github.com/shirou/gopsutil/v4/load"
 	"github.com/shirou/gopsutil/v4/mem"
 
 	"github.com/mlxrank/mlxrank/bench/results"
@@ -41,6 +42,17 @@ func environment(program string, log zerolog.Logger) results.Environment {
 		log.Debug().Err(err).Msg("figures of the machine")
 	}
 	return e
+}
+
+// loadAverage returns the system's load average of one minute, nil if the
+// system has none.
+func loadAverage(log zerolog.Logger) *float64 {
+	average, err := hostload.Avg()
+	if err != nil {
+		log.Debug().Err(err).Msg("load average")
+		return nil
+	}
+	return &average.Load1
 }
 
 // weightsHash is of the names and bytes of a model's weights and its adapter's.

@@ -311,7 +311,7 @@ func (s *session) runOnce(ctx context.Context, t target, p *results.Point) (*res
 	if err != nil {
 		return nil, err
 	}
-	run := &results.Run{Started: time.Now()}
+	run := &results.Run{Started: time.Now(), LoadBefore: loadAverage(s.Log)}
 	watcher := startSampler(t.read)
 	l.start = watcher.start // one clock for both
 	s.progress.begin(p, len(p.Runs), l)
@@ -323,6 +323,7 @@ func (s *session) runOnce(ctx context.Context, t target, p *results.Point) (*res
 		return nil, err
 	}
 	run.WallMS = milliseconds(wall)
+	run.LoadAfter = loadAverage(s.Log)
 	run.Requests = l.requests
 	if l.refused > 0 {
 		run.Refused, run.Refusal = l.refused, l.refusal.Error()

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mlxrank/mlxrank/bench/results"
@@ -97,12 +98,44 @@ func (s *sampler) finish(requests []results.Request) []results.Sample {
 	if end := s.ticks[len(s.ticks)-1]; len(s.ticks) > 2 && end.at-last.at < s.every/2 {
 		s.ticks = append(s.ticks[:len(s.ticks)-2], end)
 	}
+	s.ticks = withRequests(s.ticks, requests)
 	rows := make([]results.Sample, len(s.ticks)-1)
 	for i := range rows {
 		rows[i] = between(s.ticks[i], s.ticks[i+1])
 	}
 	fillRows(rows, requests)
 	return rows
+}
+
+// withRequests drops ticks until a request ends between any two that follow each
+// other: a row without one has a throughput of 0, and a series of such rows a
+// comb that says nothing of the speed. Without requests all ticks stay.
+func withRequests(ticks []tick, requests []results.Request) []tick {
+	if len(requests) == 0 {
+		return ticks
+	}
+	ends := make([]float64, len(requests))
+	for i, r := range requests {
+		ends[i] = r.EndMS()
+	}
+	slices.Sort(ends)
+	kept := ticks[:1:1]
+	next := 0 // the first request that ended behind the last tick kept
+	for _, t := range ticks[1:] {
+		if next == len(ends) || ends[next] > milliseconds(t.at) {
+			continue
+		}
+		kept = append(kept, t)
+		for next < len(ends) && ends[next] <= milliseconds(t.at) {
+			next++
+		}
+	}
+	end := ticks[len(ticks)-1]
+	if len(kept) == 1 || next < len(ends) { // what ended after the last tick belongs to the last row
+		return append(kept, end)
+	}
+	kept[len(kept)-1] = end
+	return kept
 }
 
 // between is the row from one tick to the next.

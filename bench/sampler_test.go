@@ -2,6 +2,7 @@ package bench
 
 import (
 	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -64,6 +65,40 @@ func TestClockSlowsDown(t *testing.T) {
 		if tick.at != time.Duration(i)*sampleEvery {
 			t.Errorf("tick %d at %v", i, tick.at)
 		}
+	}
+}
+
+// Ticks every 100 ms and a request every 250: each row has one, and the last
+// reaches the end.
+func TestEachRowHasARequest(t *testing.T) {
+	var ticks []tick
+	for k := range 21 {
+		ticks = append(ticks, tick{k: k, at: time.Duration(k) * 100 * time.Millisecond})
+	}
+	var requests []results.Request
+	for i := range 7 {
+		requests = append(requests, results.Request{StartMS: 250 * float64(i), LatencyMS: 250, Pairs: 1})
+	}
+	at := func(ticks []tick) (ms []float64) {
+		for _, t := range ticks {
+			ms = append(ms, milliseconds(t.at))
+		}
+		return ms
+	}
+	for name, test := range map[string]struct {
+		requests []results.Request
+		want     []float64
+	}{
+		"even":            {requests, []float64{0, 300, 500, 800, 1000, 1300, 1500, 2000}},
+		"one":             {requests[2:3], []float64{0, 2000}},
+		"after the clock": {[]results.Request{{LatencyMS: 150}, {LatencyMS: 2100}}, []float64{0, 200, 2000}},
+	} {
+		if got := at(withRequests(slices.Clone(ticks), test.requests)); !slices.Equal(got, test.want) {
+			t.Errorf("%s: ticks at %v, want %v", name, got, test.want)
+		}
+	}
+	if got := withRequests(ticks, nil); len(got) != len(ticks) {
+		t.Errorf("without requests %d ticks are left of %d", len(got), len(ticks))
 	}
 }
 

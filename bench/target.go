@@ -90,7 +90,7 @@ func (t *engineTarget) describe() (err error) {
 	t.facts = results.Engine{
 		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, Kernels: info.Kernels, MaxLength: info.MaxLength,
 		MLX: info.Library.MLXFound, MLXC: info.Library.MLXC, Shim: info.Library.ABI, BLAS: info.Library.BLAS,
-		StartupMS: milliseconds(info.Startup.Total), MaxBatch: info.MaxBatch,
+		StartupMS: milliseconds(info.Startup.Total), MaxBatch: info.MaxBatch, Packed: info.Packed,
 		Workload: t.workload.Name, WorkloadPairs: len(t.tokens), WorkloadSHA256: t.workload.SHA256,
 	}
 	for _, tokens := range t.tokens {

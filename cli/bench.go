@@ -203,10 +203,10 @@ func (b *benchRun) end(err error, all ...*results.Result) error {
 }
 
 // every is how often progress is told: on a terminal as often as one can read
-// it, else once a second, since each makes a line.
+// it, else every ten seconds, since each makes a line of the log.
 func (p *benchProgress) every() time.Duration {
 	if p.bar != nil {
 		return 250 * time.Millisecond
 	}
-	return time.Second
+	return 10 * time.Second
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,7 +55,8 @@ func compareBench(c *cli.Context, s Streams) error {
 		return err
 	}
 	if c.NArg() != 2 {
-		return usagef("bench compare takes two files, found %d (see mlxrank bench compare --help)", c.NArg())
+		return usagef("bench compare takes two files, found %d: give two results, %s, or with --run two experiments, %s (see mlxrank bench compare --help)",
+			c.NArg(), "results/OLD_results.json results/NEW_results.json", "A.yaml B.yaml")
 	}
 	if c.Int("rounds") < 1 {
 		return usagef("--rounds %d is not a positive number", c.Int("rounds"))
@@ -91,6 +93,15 @@ func slowerLimit(c *cli.Context) (float64, error) {
 
 // toCompare reads or measures the two.
 func toCompare(c *cli.Context, s Streams) (both [2]*results.Result, err error) {
+	for _, file := range c.Args().Slice() {
+		ext := strings.ToLower(filepath.Ext(file))
+		switch {
+		case (ext == ".yaml" || ext == ".yml") && !c.Bool("run"):
+			return both, usagef("%s is an experiment: add --run to measure both, or give the results that mlxrank bench wrote of it, NAME_results.json", file)
+		case ext == ".json" && c.Bool("run"):
+			return both, usagef("%s is a result, and --run measures experiments: give two YAML files, or leave --run out", file)
+		}
+	}
 	if !c.Bool("run") {
 		for i := range both {
 			if both[i], err = results.Read(c.Args().Get(i)); err != nil {

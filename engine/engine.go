@@ -95,6 +95,7 @@ type Info struct {
 	DType      string
 	Kernels    string // "MLX", or the instruction set of our own kernels
 	Threads    int    // that compute on the CPU; 0 on a GPU
+	Packed     bool   // tokens are computed without padding, and LengthAware changes nothing
 	MaxLength  int
 	Activation string // "raw" or "sigmoid"
 	Label      string // scored by, "" where the model has but one

@@ -33,7 +33,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	if err != nil {
 		return settings{}, err
 	}
-	e.info.Kernels = laid.Kernels
+	e.info.Kernels, e.info.Packed = laid.Kernels, laid.Packed
 	if device == mlx.CPU {
 		e.info.Threads = laid.Lanes
 	}

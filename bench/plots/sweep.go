@@ -1,6 +1,8 @@
 package plots
 
 import (
+	"image/color"
+	"math"
 	"slices"
 	"strconv"
 
@@ -46,10 +48,10 @@ func sweeps(r *results.Result) ([]picture, error) {
 			if i >= len(palette) {
 				dashes = []vg.Length{vg.Points(5), vg.Points(3)}
 			}
-			if err := rate.line(group.name, group.rates, c, dashes, true); err != nil {
+			if err := group.rates.curve(rate, group.name, c, dashes); err != nil {
 				return nil, err
 			}
-			if err := tail.line(group.name, group.tails, c, dashes, true); err != nil {
+			if err := group.tails.curve(tail, group.name, c, dashes); err != nil {
 				return nil, err
 			}
 		}
@@ -90,7 +92,39 @@ func (a axis) scale(p *panel, r *results.Result) {
 // A group is points that differ in the axis alone.
 type group struct {
 	name         string
-	rates, tails plotter.XYs
+	rates, tails spreads
+}
+
+// spreads are the points of a curve, each the mean or the typical one of its
+// runs, and how far below and above it the runs reach.
+type spreads struct {
+	plotter.XYs
+	plotter.YErrors
+}
+
+// add adds a point of several runs.
+func (s *spreads) add(x, y float64, runs []float64) {
+	s.XYs = append(s.XYs, plotter.XY{X: x, Y: y})
+	s.YErrors = append(s.YErrors, struct{ Low, High float64 }{y - min(y, slices.Min(runs)), max(y, slices.Max(runs)) - y})
+}
+
+// apart reports whether any point has runs that differ.
+func (s *spreads) apart() bool {
+	return slices.ContainsFunc(s.YErrors, func(e struct{ Low, High float64 }) bool { return e.Low > 0 || e.High > 0 })
+}
+
+// curve adds a group's curve to a panel, with a bar from the least to the
+// greatest of each point's runs.
+func (s *spreads) curve(p *panel, name string, c color.RGBA, dashes []vg.Length) error {
+	if s.apart() {
+		bars, err := plotter.NewYErrorBars(s)
+		if err != nil {
+			return err
+		}
+		bars.Color, bars.Width = c, vg.Points(1)
+		p.Add(bars)
+	}
+	return p.line(name, s.XYs, c, dashes, true)
 }
 
 func (a axis) groups(r *results.Result) []*group {
@@ -98,8 +132,8 @@ func (a axis) groups(r *results.Result) []*group {
 	var groups []*group
 	for i := range r.Points {
 		p := &r.Points[i]
-		run := p.Typical()
-		if p.Error != "" || run == nil || len(run.Requests) == 0 {
+		rate, tail, tails := ratesOf(p)
+		if p.Error != "" || math.IsNaN(tail) {
 			continue
 		}
 		name := ""
@@ -115,8 +149,26 @@ func (a axis) groups(r *results.Result) []*group {
 			groups = append(groups, &group{name: name})
 		}
 		x := a.of(p.Settings)
-		groups[at].rates = append(groups[at].rates, plotter.XY{X: x, Y: run.Throughput()})
-		groups[at].tails = append(groups[at].tails, plotter.XY{X: x, Y: stats.Percentile(run.Latencies(), 95)})
+		groups[at].rates.add(x, rate, p.Rates())
+		groups[at].tails.add(x, tail, tails)
 	}
 	return groups
+}
+
+// ratesOf returns the throughput and the P95 of the latency that the report
+// shows of a point, and the P95 of each of its runs. They are NaN if a run has
+// no request.
+func ratesOf(p *results.Point) (rate, tail float64, tails []float64) {
+	shown := p.Shown()
+	if len(shown) == 0 {
+		return math.NaN(), math.NaN(), nil
+	}
+	for _, run := range shown {
+		rate += run.Throughput() / float64(len(shown))
+		tail += stats.Percentile(run.Latencies(), 95) / float64(len(shown))
+	}
+	for i := range p.Runs {
+		tails = append(tails, stats.Percentile(p.Runs[i].Latencies(), 95))
+	}
+	return rate, tail, tails
 }

@@ -27,7 +27,7 @@ func timeline(run *results.Run) ([]*panel, error) {
 			{"GPU utilization", green, func(s results.Sample) *float64 { return s.GPUUtilizationPct }},
 		}},
 		{"Memory", "MB", []curve{
-			{"MLX (gpu_memory_mb)", blue, func(s results.Sample) *float64 { return s.GPUMemoryMB }},
+			{"MLX", blue, func(s results.Sample) *float64 { return s.GPUMemoryMB }},
 			{"process", orange, func(s results.Sample) *float64 { return s.ProcessMemoryMB }},
 		}},
 	} {

@@ -17,7 +17,7 @@ func Dashboard(title, model, device string, at time.Time, samples []results.Samp
 	if n := len(samples); n > 0 {
 		run.WallMS = samples[n-1].ToMS - samples[0].FromMS
 	}
-	d := &document{result: &results.Result{Points: []results.Point{{Runs: []results.Run{*run}}}}}
+	d := &document{result: &results.Result{Points: []results.Point{{Engine: &results.Engine{Device: device}, Runs: []results.Run{*run}}}}}
 	d.paragraph("# %s", title)
 	d.paragraph("**Timestamp:** %s", at.Local().Format("2006-01-02 15:04:05"))
 	d.paragraph("**Model:** `%s`", model)
@@ -27,12 +27,19 @@ func Dashboard(title, model, device string, at time.Time, samples []results.Samp
 	return []byte(strings.TrimRight(d.text.String(), "\n") + "\n")
 }
 
+// MLX's memory is a GPU's only where it computes on one. On the CPU the rows
+// that the seed report has for the GPU's memory are named after MLX.
+const (
+	gpuMemory = "GPU Memory (MB)"
+	mlxMemory = "MLX Memory (MB)"
+)
+
 // dashboardRows are the summary's rows, in its order.
 var dashboardRows = []struct {
 	name string
 	of   func(results.Sample) *float64
 }{
-	{"GPU Memory (MB)", func(s results.Sample) *float64 { return s.GPUMemoryMB }},
+	{gpuMemory, func(s results.Sample) *float64 { return s.GPUMemoryMB }},
 	{"GPU Utilization (%)", func(s results.Sample) *float64 { return s.GPUUtilizationPct }},
 	{"CPU Usage (%)", func(s results.Sample) *float64 { return s.CPUUsagePct }},
 	{"Tokenization (ms)", func(s results.Sample) *float64 { return s.TokenizationMS }},
@@ -43,12 +50,18 @@ var dashboardRows = []struct {
 
 func (d *document) dashboard() {
 	d.paragraph("## Dashboard Metrics Summary")
-	d.perConfig(func(_ *results.Point, run *results.Run) { d.table(dashboardTable(run.Samples)) })
+	d.perConfig(func(p *results.Point, run *results.Run) { d.table(dashboardTable(run.Samples, onCPU(*p))) })
 }
 
-func dashboardTable(samples []results.Sample) *table {
+// onCPU reports whether a point is known to have run on the CPU.
+func onCPU(p results.Point) bool { return p.Engine != nil && p.Engine.Device == "cpu" }
+
+func dashboardTable(samples []results.Sample, cpu bool) *table {
 	t := &table{header: []string{"Metric", "Avg", "Min", "Max", "P50", "P95"}}
 	for _, row := range dashboardRows {
+		if cpu && row.name == gpuMemory {
+			row.name = mlxMemory
+		}
 		var values []float64
 		for _, s := range samples {
 			if v := row.of(s); v != nil {
@@ -63,15 +76,18 @@ func dashboardTable(samples []results.Sample) *table {
 
 func (d *document) timeSeries() {
 	d.paragraph("## Dashboard Time-Series Data")
-	d.perConfig(func(_ *results.Point, run *results.Run) {
-		d.table(seriesTable(run.Samples))
+	d.perConfig(func(p *results.Point, run *results.Run) {
+		d.table(seriesTable(run.Samples, onCPU(*p)))
 		d.paragraph("_%s_", clockNote(run))
 	})
 }
 
-func seriesTable(samples []results.Sample) *table {
+func seriesTable(samples []results.Sample, cpu bool) *table {
 	t := &table{dashes: 5, header: []string{"Index", "GPU Mem (MB)", "GPU Util (%)", "CPU (%)", "Latency (ms)",
 		"Throughput", "Tokenize (ms)", "Inference (ms)", "Queue (ms)", "Padding (%)"}}
+	if cpu {
+		t.header[1] = "MLX Mem (MB)"
+	}
 	for i, s := range samples {
 		one := func(v *float64) string { return decimals(value(v), 1) }
 		t.add(fmt.Sprint(i), one(s.GPUMemoryMB), one(s.GPUUtilizationPct), one(s.CPUUsagePct), one(s.LatencyMS),
@@ -85,11 +101,15 @@ func clockNote(run *results.Run) string {
 	if len(run.Samples) == 0 {
 		return "The run was too short for a single row."
 	}
-	interval := run.Samples[0].ToMS - run.Samples[0].FromMS
-	note := fmt.Sprintf("A row for every %.0f ms of the clock; means over the requests that ended in it, - if none did. Throughput in pairs/s.", interval)
-	if interval < 499 {
-		note = fmt.Sprintf("The run was short, so a row for every %.1f ms instead of 500; means over the requests that ended in it, - if none did. Throughput in pairs/s.", interval)
+	interval := math.Inf(1) // rows in which no request ended were joined with the next
+	for _, s := range run.Samples {
+		interval = min(interval, s.ToMS-s.FromMS)
 	}
+	note := fmt.Sprintf("A row for every %.0f ms of the clock", interval)
+	if interval < 499 {
+		note = fmt.Sprintf("The run was short, so a row for every %.1f ms instead of 500", interval)
+	}
+	note += ", or longer until a request ended; means over the requests that ended in it. Throughput in pairs/s."
 	if len(run.Samples) < 10 {
 		note += fmt.Sprintf(" The whole run took %.1f ms: too short for ten rows.", run.WallMS)
 	}
@@ -176,7 +196,10 @@ func (d *document) repeatability() {
 		}
 		d.table(&t)
 		d.paragraph("%s", spread(rates))
-		if len(rates) > 1 {
+		switch {
+		case len(rates) == 2:
+			d.paragraph("_Results Summary, Detailed Metrics and Overall Summary show the mean of both runs, the other sections run %d, the slower one._", shown)
+		case len(rates) > 2:
 			d.paragraph("_The sections above show run %d, that of the median throughput._", shown)
 		}
 	})
@@ -185,9 +208,9 @@ func (d *document) repeatability() {
 // spread describes the throughputs of the runs.
 func spread(rates []float64) string {
 	s := stats.Summarize(rates)
-	share, deviation := math.NaN(), math.NaN()
+	share, deviation := 100*spreadOf(rates), math.NaN()
 	if s.N > 1 {
-		share, deviation = 100*(s.Max-s.Min)/s.P50, 100*s.StdDev/s.Mean
+		deviation = 100 * s.StdDev / s.Mean
 	}
 	ci := stats.MeanInterval(rates)
 	return fmt.Sprintf("**Throughput:** %s, median %s pairs/s, spread %s (from least to most, of the median), deviation %s; 95 %% confidence interval of the mean %s (bootstrap over runs)",

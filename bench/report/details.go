@@ -3,24 +3,37 @@ package report
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/stats"
 )
 
-// figures are a run's latencies in milliseconds, and the rates of its single
-// requests in pairs per second.
+// figures are what the report says of a point: the means over the runs that it
+// shows. Latencies are in milliseconds, rates of single requests in pairs per
+// second; the lists hold those of all these runs.
 type figures struct {
 	latencies, rates []float64
 	latency, rate    stats.Summary
+	pairs, wallMS    float64
+	throughput       float64
 }
 
-func figuresOf(run *results.Run) figures {
-	f := figures{latencies: run.Latencies()}
-	for _, r := range run.Requests {
-		f.rates = append(f.rates, float64(r.Pairs)/(r.LatencyMS/1000))
+func figuresOf(runs []*results.Run) figures {
+	var f figures
+	var latency, rate []stats.Summary
+	for _, run := range runs {
+		latencies, rates := run.Latencies(), []float64(nil)
+		for _, r := range run.Requests {
+			rates = append(rates, float64(r.Pairs)/(r.LatencyMS/1000))
+		}
+		latency, rate = append(latency, stats.Summarize(latencies)), append(rate, stats.Summarize(rates))
+		f.latencies, f.rates = append(f.latencies, latencies...), append(f.rates, rates...)
+		f.pairs += float64(run.Pairs()) / float64(len(runs))
+		f.wallMS += run.WallMS / float64(len(runs))
+		f.throughput += run.Throughput() / float64(len(runs))
 	}
-	f.latency, f.rate = stats.Summarize(f.latencies), stats.Summarize(f.rates)
+	f.latency, f.rate = stats.Mean(latency), stats.Mean(rate)
 	return f
 }
 
@@ -29,17 +42,20 @@ func (d *document) summary() {
 	t := table{header: []string{"Batch", "Conc", "Pairs", "Time(s)", "Lat Avg", "Lat P95", "Lat P99", "TP Avg", "TP P95"}}
 	for _, p := range d.result.Points {
 		s := p.Settings
-		run := p.Typical()
-		if p.Error != "" || run == nil {
+		runs := p.Shown()
+		if p.Error != "" || len(runs) == 0 {
 			t.add(fmt.Sprint(s.Batch), concurrency(s), "ERROR", "-", "-", "-", "-", "-", "-")
 			continue
 		}
-		f := figuresOf(run)
+		f := figuresOf(runs)
 		ms := func(x float64) string { return with(decimals(x, 1), "ms") }
-		t.add(fmt.Sprint(s.Batch), concurrency(s), fmt.Sprint(run.Pairs()), decimals(run.WallMS/1000, 2),
-			ms(f.latency.Mean), ms(f.latency.P95), ms(f.latency.P99), decimals(run.Throughput(), 1), decimals(f.rate.P95, 1))
+		t.add(fmt.Sprint(s.Batch), concurrency(s), decimals(f.pairs, 0), decimals(f.wallMS/1000, 2),
+			ms(f.latency.Mean), ms(f.latency.P95), ms(f.latency.P99), decimals(f.throughput, 1), decimals(f.rate.P95, 1))
 	}
 	d.table(&t)
+	if slices.ContainsFunc(d.result.Points, func(p results.Point) bool { return len(p.Runs) == 2 }) {
+		d.paragraph("_Of two runs, the mean._")
+	}
 	if len(d.others()) == 0 {
 		return
 	}
@@ -55,15 +71,15 @@ func (d *document) details() {
 	d.paragraph("## Detailed Metrics")
 	for i := range d.result.Points {
 		p := &d.result.Points[i]
-		run := p.Typical()
-		if p.Error != "" || run == nil {
+		runs := p.Shown()
+		if p.Error != "" || len(runs) == 0 {
 			d.paragraph("### Config %d: **ERROR**", i+1)
 			d.paragraph("Settings: %s", p.Settings.Label(d.result.Swept))
 			d.paragraph("Error: %s", orUnknown(p.Error))
 			continue
 		}
 		d.paragraph("%s", d.heading(i))
-		d.detail(run)
+		d.detail(runs)
 	}
 }
 
@@ -74,19 +90,21 @@ func orUnknown(s string) string {
 	return s
 }
 
-func (d *document) detail(run *results.Run) {
-	f := figuresOf(run)
-	d.paragraph("**Total:** %d pairs in %ss", run.Pairs(), decimals(run.WallMS/1000, 2))
-	if run.Refused > 0 {
-		d.paragraph("**Refused:** %d of %d requests (%s)", run.Refused, run.Failed+run.Refused+len(run.Requests), run.Refusal)
-	}
-	if run.Failed > 0 {
-		d.paragraph("**Failed:** %d of %d requests (%s)", run.Failed, run.Failed+run.Refused+len(run.Requests), run.Failure)
+func (d *document) detail(runs []*results.Run) {
+	f := figuresOf(runs)
+	d.paragraph("**Total:** %s pairs in %ss", decimals(f.pairs, 0), decimals(f.wallMS/1000, 2))
+	for _, run := range runs {
+		if run.Refused > 0 {
+			d.paragraph("**Refused:** %d of %d requests (%s)", run.Refused, run.Failed+run.Refused+len(run.Requests), run.Refusal)
+		}
+		if run.Failed > 0 {
+			d.paragraph("**Failed:** %d of %d requests (%s)", run.Failed, run.Failed+run.Refused+len(run.Requests), run.Failure)
+		}
 	}
 	d.line("#### Latency (ms)")
 	d.table(summaryTable(f.latency.Mean, f.latency))
 	d.line("#### Throughput (pairs/s)")
-	d.table(summaryTable(run.Throughput(), f.rate))
+	d.table(summaryTable(f.throughput, f.rate))
 	d.paragraph("_Average: all pairs over wall time. The others: rates of single requests, pairs over latency._")
 	d.bands(f)
 }
@@ -133,11 +151,12 @@ func (d *document) overall() {
 	best, least := math.NaN(), math.NaN()
 	for i := range d.result.Points {
 		p := &d.result.Points[i]
-		run := p.Typical()
-		if p.Error != "" || run == nil {
+		runs := p.Shown()
+		if p.Error != "" || len(runs) == 0 {
 			continue
 		}
-		rate, latency := run.Throughput(), figuresOf(run).latency.Mean
+		f := figuresOf(runs)
+		rate, latency := f.throughput, f.latency.Mean
 		rates, latencies = append(rates, rate), append(latencies, latency)
 		if !(rate <= best) {
 			best, fastest = rate, d.config(p.Settings)

@@ -65,6 +65,7 @@ func (d *document) header() {
 	if r.Description != "" {
 		d.paragraph("_%s_", r.Description)
 	}
+	d.verdict()
 	end := r.Started
 	if r.Finished != nil {
 		end = *r.Finished
@@ -79,7 +80,7 @@ func (d *document) header() {
 	d.paragraph("**Dynamic Batching:** enabled (max_batch=%s, timeout=%s)", d.each(maxBatch), d.each(timeout))
 	d.paragraph("**Policy:** %s | **Length-Aware:** %s | **Mode:** %s | **Load:** %s",
 		d.each(func(p results.Point) string { return p.Settings.Policy }),
-		d.each(func(p results.Point) string { return map[bool]string{true: "on", false: "off"}[p.Settings.LengthAware] }),
+		d.each(lengthAware),
 		d.each(func(p results.Point) string { return p.Settings.Mode }),
 		d.each(load))
 }
@@ -113,6 +114,15 @@ func maxBatch(p results.Point) string {
 		return fmt.Sprint(p.Settings.MaxBatch)
 	}
 	return "-"
+}
+
+// lengthAware marks a setting that changes nothing.
+func lengthAware(p results.Point) string {
+	text := map[bool]string{true: "on", false: "off"}[p.Settings.LengthAware]
+	if p.Engine != nil && p.Engine.Packed {
+		text += " (no effect: tokens are computed without padding)"
+	}
+	return text
 }
 
 func timeout(p results.Point) string {

@@ -68,7 +68,7 @@ func TestSeedSummary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, table := range map[string]*table{"summary": dashboardTable(rows), "series": seriesTable(rows)} {
+	for name, table := range map[string]*table{"summary": dashboardTable(rows, false), "series": seriesTable(rows, false)} {
 		if !strings.Contains(string(data), "\n"+table.String()) {
 			t.Errorf("%s: the seed report does not hold\n%s", name, table)
 		}
@@ -120,7 +120,7 @@ func result(points int) *results.Result {
 }
 
 // Additions of ours to sections that the seed report has.
-var addedFields = []string{"Policy", "Length-Aware", "Mode", "Load"}
+var addedFields = []string{"Verdict", "Policy", "Length-Aware", "Mode", "Load"}
 
 // TestStructure reads the seed report and one of ours: same sections in the same
 // order, same fields, tables, rows and decimals.
@@ -195,7 +195,7 @@ func TestShape(t *testing.T) {
 func TestFigures(t *testing.T) {
 	r := result(1)
 	run := &r.Points[0].Runs[0]
-	f := figuresOf(run)
+	f := figuresOf([]*results.Run{run})
 	if got, want := f.rate.Max, 32/(f.latency.Min/1000); math.Abs(got-want) > 1e-9 {
 		t.Errorf("most %v, want %v", got, want)
 	}

@@ -63,6 +63,7 @@ type Engine struct {
 	ModelSHA256 string  `json:"model_sha256"` // of its files of weights
 	StartupMS   float64 `json:"startup_ms"`
 	MaxBatch    int     `json:"max_batch"`
+	Packed      bool    `json:"packed"` // tokens without padding: lengths play no part in making batches
 
 	Workload       string `json:"workload"`
 	WorkloadPairs  int    `json:"workload_pairs"`
@@ -77,7 +78,9 @@ type Run struct {
 	Started       time.Time `json:"started"`
 	WallMS        float64   `json:"wall_ms"` // from before the first request to after the last
 	DeviceBusyPct *float64  `json:"device_busy_pct"`
-	Refused       int       `json:"refused"` // requests that the engine had no room for
+	LoadBefore    *float64  `json:"load_before"` // the system's load average of one minute, when the run began
+	LoadAfter     *float64  `json:"load_after"`  // and when it ended
+	Refused       int       `json:"refused"`     // requests that the engine had no room for
 	Refusal       string    `json:"refusal,omitempty"`
 	Failed        int       `json:"failed,omitempty"`  // requests that a server did not answer with scores
 	Failure       string    `json:"failure,omitempty"` // the first
@@ -161,6 +164,27 @@ func (r *Run) Latencies() []float64 {
 		out[i] = request.LatencyMS
 	}
 	return out
+}
+
+// Rates returns the throughputs of the runs.
+func (p *Point) Rates() []float64 {
+	rates := make([]float64, len(p.Runs))
+	for i := range p.Runs {
+		rates[i] = p.Runs[i].Throughput()
+	}
+	return rates
+}
+
+// Shown returns the runs that a report shows: the typical one, or both where
+// there are two, whose mean it shows then. It is empty for a point without runs.
+func (p *Point) Shown() []*Run {
+	if len(p.Runs) == 2 {
+		return []*Run{&p.Runs[0], &p.Runs[1]}
+	}
+	if run := p.Typical(); run != nil {
+		return []*Run{run}
+	}
+	return nil
 }
 
 // Typical is the run whose throughput is the median, the lower of two: the one

@@ -34,6 +34,28 @@ func Summarize(values []float64) Summary {
 	}
 }
 
+// Mean returns the mean of each figure of some summaries; its N is their sum.
+func Mean(of []Summary) Summary {
+	if len(of) == 0 {
+		return Summarize(nil)
+	}
+	var m Summary
+	n := float64(len(of))
+	for _, s := range of {
+		m.N += s.N
+		for _, f := range []struct {
+			to    *float64
+			value float64
+		}{
+			{&m.Mean, s.Mean}, {&m.Min, s.Min}, {&m.Max, s.Max}, {&m.StdDev, s.StdDev},
+			{&m.P50, s.P50}, {&m.P75, s.P75}, {&m.P90, s.P90}, {&m.P95, s.P95}, {&m.P99, s.P99},
+		} {
+			*f.to += f.value / n
+		}
+	}
+	return m
+}
+
 // Percentile is the value below which p percent of the values are, NaN if there
 // are none.
 func Percentile(values []float64, p float64) float64 {

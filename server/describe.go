@@ -71,7 +71,7 @@ func addJinas(op, jina *huma.Operation) {
 
 func (s *Server) describePage(api *huma.OpenAPI, path, id, summary, media string, keyed bool) {
 	op := &huma.Operation{
-		OperationID: id, Method: http.MethodGet, Path: path, Summary: summary,
+		OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"pages and metrics"},
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{media: {}}}},
 	}
 	if keyed {

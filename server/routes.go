@@ -274,7 +274,7 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, held *heldAnswer) 
 // operation describes a scoring route to huma, with the errors it can answer.
 func (s *Server) operation(api huma.API, path, id, summary string, shape any) huma.Operation {
 	op := huma.Operation{
-		OperationID: id, Method: http.MethodPost, Path: path, Summary: summary,
+		OperationID: id, Method: http.MethodPost, Path: path, Summary: summary, Tags: []string{"scoring"},
 		// The body has been read within the limits.
 		MaxBodyBytes: -1, BodyReadTimeout: -1,
 	}

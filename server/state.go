@@ -70,7 +70,7 @@ type modelInfoOutput struct{ Body modelInfo }
 
 func (s *Server) registerState(api huma.API) {
 	get := func(path, id, summary string, statuses ...int) huma.Operation {
-		op := huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary}
+		op := huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"state"}}
 		if s.Key != "" && !isOpen(http.MethodGet, path) {
 			op.Security = []map[string][]string{{"key": {}}}
 			statuses = append(statuses, http.StatusUnauthorized)

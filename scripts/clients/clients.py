@@ -1,5 +1,8 @@
 """Each client asks for a ranking its own way and gives [(index, score)], best first."""
 
+import gzip
+import json
+
 import cohere
 import huggingface_hub
 import langchain_cohere
@@ -72,6 +75,33 @@ def requests_tei(address, key, query, documents):
     return pairs(answer.json(), "score")
 
 
+def requests_jina_on_rerank(address, key, query, documents):
+    """Jina's format where vLLM and infinity have it, under a base URL with a slash, compressed."""
+    body = gzip.compress(json.dumps({"model": MODEL, "query": query, "documents": documents, "top_n": 0}).encode())
+    headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json", "Content-Encoding": "gzip"}
+    answer = requests.post(address + "//rerank", data=body, headers=headers, timeout=60)
+    answer.raise_for_status()
+    return pairs(answer.json()["results"])
+
+
+def requests_vllm_score(address, key, query, documents):
+    answer = requests.post(
+        address + "/score", json={"model": MODEL, "text_1": query, "text_2": documents}, headers={"Authorization": "Bearer " + key}, timeout=60
+    )
+    answer.raise_for_status()
+    return sorted(pairs(answer.json()["data"], "score"), key=lambda item: (-item[1], item[0]))
+
+
+def cohere_v1_rank_fields(address, key, query, documents):
+    """One field of objects, which the answer returns with all others."""
+    objects = [{"body": text, "text": "", "number": str(i)} for i, text in enumerate(documents)]
+    client = cohere.Client(key, base_url=address)
+    found = client.rerank(model=MODEL, query=query, documents=objects, rank_fields=["body"], return_documents=True).results
+    if [r.document.dict()["number"] for r in found] != [str(r.index) for r in found]:
+        raise SystemExit("clients: cohere's version 1 got other objects")
+    return [(r.index, r.relevance_score) for r in found]
+
+
 def huggingface_hub_session(address, key, query, documents):
     """huggingface_hub's InferenceClient has no rerank task; its HTTP session is what its users have."""
     answer = huggingface_hub.get_session().post(
@@ -91,7 +121,10 @@ CLIENTS = [
     ("llama-index-postprocessor-cohere-rerank", llama_index_cohere, 7),
     ("llama-index-postprocessor-jinaai-rerank", llama_index_jina, 7),
     ("llama-index-postprocessor-tei-rerank", llama_index_tei, 7),
+    ("cohere", cohere_v1_rank_fields, ALL),
     ("requests", requests_tei, ALL),
+    ("requests", requests_jina_on_rerank, ALL),
+    ("requests", requests_vllm_score, ALL),
     ("huggingface_hub", huggingface_hub_session, ALL),
 ]
 

@@ -127,7 +127,7 @@ func flagNames(command *cli.Command) []string {
 // Flags of one name may have others in another command.
 func valuesOf(command *cli.Command, flag string) []string {
 	name := strings.TrimLeft(flag, "-")
-	own := []choice{longChoice, formatChoice, outputFormatChoice, onErrorChoice, benchFormatChoice, compareFormatChoice}
+	own := []choice{longChoice, documentFormatChoice, formatChoice, outputFormatChoice, onErrorChoice, benchFormatChoice, compareFormatChoice}
 	for _, ch := range append(own, choices...) {
 		if ch.name == name && slices.ContainsFunc(command.Flags, ch.is) {
 			return ch.values

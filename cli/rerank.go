@@ -39,8 +39,8 @@ func rerankCommand(s Streams) *cli.Command {
 			"         with \"title\" before it\n" +
 			"  json   an array of such objects, or of strings\n" +
 			"  tsv    id<TAB>text, or id<TAB>url<TAB>title<TAB>body\n" +
-			"auto goes by the name of the file and its contents, and refuses a file of which it\n" +
-			"cannot be sure. Blank lines are passed over and counted. " + formatsPage + "\n\n" +
+			"auto goes by the name of the file and its first line, says by what, and refuses or\n" +
+			"warns of a file that may be another. Blank lines are passed over and counted. " + formatsPage + "\n\n" +
 			"The table goes to standard output, the facts of the run to standard error; --json\n" +
 			"prints both as one object, in which index counts from 0, start and end are bytes, and\n" +
 			"fields are those of the document's object that are not its id or text. An empty\n" +
@@ -81,6 +81,9 @@ func rerank(c *cli.Context, s Streams) (err error) {
 	defer func() { err = errors.Join(err, closeEngine(c.Context, e, config.Logger)) }()
 	if docs.HeaderLike {
 		config.Logger.Warn().Msg(headerWarning)
+	}
+	if docs.ObjectLine > 0 {
+		config.Logger.Warn().Int("line", docs.ObjectLine).Msg("a line that begins as a JSON object does is ranked as it stands, since the first line is text: --format lines or jsonl says which it is")
 	}
 	texts := docs.texts()
 	notices := newNotices(c, s.Err, config.Logger)

@@ -162,7 +162,7 @@ func TestRerankDocumentErrors(t *testing.T) {
 		{"empty", "", []string{"no documents"}},
 		{"blank", "\n \n", []string{"no documents"}},
 		{"malformed object", "{\"text\": \"a\"}\n\n{\"text\": \"b\n", []string{"line 3", "malformed JSON at byte 11", "--format chooses another"}},
-		{"text and objects", "a\n\n{\"text\": \"b\"}\n", []string{"line 3", "cannot tell the format", "--format lines"}},
+		{"text and objects", "a\n\n{\"text\": \"b\"}\n{\"text\": \"c\"}\n", []string{"line 3", "cannot tell the format", "--format lines"}},
 		{"UTF-16", "\xff\xfea\x00\n\x00", []string{"looks like UTF-16", "iconv"}},
 		{"Latin-1", "a\ncaf\xe9\n", []string{"line 2", "not UTF-8", "ISO-8859-1"}},
 		{"neither field", "{\"body\": \"b\"}", []string{"line 1", `"document"`, `"text"`}},
@@ -396,8 +396,16 @@ func TestRerankFormats(t *testing.T) {
 			t.Errorf("%s of %q: got %q, want %q", test.format, test.text, documents, test.want)
 		}
 	}
+	about := "JSON objects\nbegin so:\n{\"text\": \"a\"}\n"
+	args := []string{"rerank", "--model", model, "--query", "q", "--documents", "-"}
+	if r := mustRun(t, about, args...); !strings.Contains(r.errOut, "line=3") || !strings.Contains(r.errOut, "--format lines or jsonl") {
+		t.Errorf("no warning of an object among lines:\n%s", r.errOut)
+	}
+	if r := mustRun(t, about, append(args, "--format", "lines")...); strings.Contains(r.errOut, "line=3") {
+		t.Errorf("a warning against --format lines:\n%s", r.errOut)
+	}
 	header := "id\ttext\n2\tb\n"
-	args := []string{"rerank", "--model", model, "--query", "q", "--documents", "-", "--format", "tsv"}
+	args = append(args, "--format", "tsv")
 	if r := mustRun(t, header, args...); !strings.Contains(r.errOut, "looks like the names of columns") {
 		t.Errorf("no warning of a header:\n%s", r.errOut)
 	}

@@ -28,6 +28,10 @@ type Documents struct {
 	// like the names of columns. It is set by GuessHeader only.
 	HeaderLike bool
 
+	// ObjectLine is the first line that begins as a JSON object does and is read
+	// as text, since the file is guessed to be lines; 0 if none is.
+	ObjectLine int
+
 	sources map[string]bool
 }
 
@@ -48,7 +52,7 @@ func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy)
 	}
 	d := &Documents{Format: format, Basis: "by --format", sources: make(map[string]bool)}
 	if format == Auto {
-		if d.Format, d.Basis, err = detectDocuments(name, text); err != nil {
+		if err = d.detect(name, text); err != nil {
 			return nil, err
 		}
 	}
@@ -77,34 +81,47 @@ func (d *Documents) explain(err error) error {
 	return fmt.Errorf("%w (read as %s %s; --format chooses another format)", err, d.Format, d.Basis)
 }
 
-// detectDocuments finds the format of a file of documents and says what it is
-// found by.
-func detectDocuments(name string, text []byte) (_ Format, basis string, err error) {
+// detect finds the format of a file of documents and what it is found by.
+func (d *Documents) detect(name string, text []byte) error {
 	switch extension(name) {
 	case ".jsonl", ".ndjson":
-		return JSONL, "by its name", nil
+		d.Format, d.Basis = JSONL, "by its name"
+		return nil
 	case ".tsv":
-		return TSV, "by its name", nil
+		d.Format, d.Basis = TSV, "by its name"
+		return nil
 	case ".csv":
-		return "", "", errCSV(name)
-	}
-	if startsArray(text) {
-		return JSON, "since it begins as an array does", nil
+		return errCSV(name)
 	}
 	first, rest := firstLine(text)
-	if !bytes.HasPrefix(bytes.TrimSpace(first), []byte("{")) {
-		return LinesOf, "since its first line is no JSON object", checkNoObjects(name, text)
+	switch {
+	case startsArray(text):
+		d.Format, d.Basis = JSON, "since it begins as an array does"
+	case !bytes.HasPrefix(bytes.TrimSpace(first), []byte("{")):
+		d.Format, d.Basis = LinesOf, "since its first line is no JSON object"
+		return d.checkLines(name, text)
+	case isObject(first):
+		d.Format, d.Basis = JSONL, "since its first line is a JSON object"
+	case len(bytes.TrimSpace(rest)) > 0 && isStream(text):
+		return fmt.Errorf("%s: the file is JSON with objects over several lines: print one object a line, for example with jq -c", name)
+	default:
+		_, err := ParseObject(first)
+		return fmt.Errorf("%s: cannot tell the format: the first line begins with { and is not a JSON object: %w; "+
+			"give --format lines to rank the lines as they stand, or jsonl", name, err)
 	}
-	if isObject(first) {
-		return JSONL, "since its first line is a JSON object", nil
+	return nil
+}
+
+// checkLines refuses a file of text lines most of which are JSON objects: they
+// would be ranked with their braces. A few are those of a text about JSON.
+func (d *Documents) checkLines(name string, text []byte) error {
+	lines, objects, first := countObjects(text)
+	if 2*objects > lines {
+		return fmt.Errorf("%s: cannot tell the format: the first line is text and %d of %d lines begin as JSON objects do, line %d first; "+
+			"give --format lines to rank the lines as they stand, or write every line as an object", name, objects, lines, first)
 	}
-	_, err = ParseObject(first)
-	err = fmt.Errorf("%s: cannot tell the format: the first line begins with { and is not a JSON object: %w; "+
-		"give --format lines to rank the lines as they stand, or jsonl", name, err)
-	if len(bytes.TrimSpace(rest)) > 0 && isStream(text) {
-		err = fmt.Errorf("%s: the file is JSON with objects over several lines: print one object a line, for example with jq -c", name)
-	}
-	return "", "", err
+	d.ObjectLine = first
+	return nil
 }
 
 // firstLine is the first line that is not blank, and what follows.
@@ -133,19 +150,25 @@ func isStream(text []byte) bool {
 	}
 }
 
-// checkNoObjects refuses a file of text lines among which are JSON objects: they
-// would be ranked with their braces.
-func checkNoObjects(name string, text []byte) error {
+// countObjects counts the lines that are not blank, and those of them that begin
+// as JSON objects do.
+func countObjects(text []byte) (lines, objects, first int) {
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
 		trimmed := bytes.TrimSpace(bytes.TrimPrefix(line, utf8BOM))
-		if bytes.HasPrefix(trimmed, []byte(`{"`)) || bytes.HasPrefix(trimmed, []byte("{")) && isObject(trimmed) {
-			return fmt.Errorf("%s: cannot tell the format: the first line is text and line %d begins as a JSON object does; "+
-				"give --format lines to rank the lines as they stand, or write every line as an object", name, number)
+		if len(trimmed) == 0 {
+			continue
+		}
+		lines++
+		if bytes.HasPrefix(trimmed, []byte(`{"`)) || trimmed[0] == '{' && isObject(trimmed) {
+			objects++
+			if first == 0 {
+				first = number
+			}
 		}
 	}
-	return nil
+	return lines, objects, first
 }
 
 // startsArray reports whether the text begins as a JSON array of texts or

@@ -70,6 +70,21 @@ func TestReadDocumentsCountsBlankLines(t *testing.T) {
 	}
 }
 
+// TestReadDocumentsAboutJSON reads a text with a few JSON objects as text, and
+// tells where the first is.
+func TestReadDocumentsAboutJSON(t *testing.T) {
+	for text, want := range map[string]int{"a\n{b}\n{\n": 0, "a\n\n  {\"b\": 1}\nc\n{}\n": 3, "a\n{\"b\n": 2} {
+		d, err := ReadDocuments("f", strings.NewReader(text), Auto, GuessHeader)
+		if err != nil || d.Format != LinesOf || d.ObjectLine != want {
+			t.Errorf("%q: %+v, %v, want line %d", text, d, err, want)
+		}
+		d, err = ReadDocuments("f", strings.NewReader(text), LinesOf, GuessHeader)
+		if err != nil || d.ObjectLine != 0 {
+			t.Errorf("%q by --format lines: %+v, %v", text, d, err)
+		}
+	}
+}
+
 func TestReadDocumentsErrors(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
@@ -81,8 +96,7 @@ func TestReadDocumentsErrors(t *testing.T) {
 		{"f", "\n \n\ufeff\n", Auto, 0, []string{"f: no documents"}},
 		{"f.CSV.gz", "id,text\n1,a\n", Auto, 0, []string{"f.CSV.gz: CSV is not read"}},
 		{"f", "[]", Auto, 0, []string{"f: no documents"}},
-		{"f", "a\n{\"text\":\"b\"}\n", Auto, 0, []string{"cannot tell the format", "line 2 begins as a JSON object does", "--format lines"}},
-		{"f", "a\n {\"text\":\"b\n", Auto, 0, []string{"cannot tell the format", "line 2 begins as a JSON object does"}},
+		{"f", "a\n\n{\"text\":\"b\"}\n {\"text\":\"c\n", Auto, 0, []string{"cannot tell the format", "2 of 3 lines begin as JSON objects do, line 3 first", "--format lines"}},
 		{"f", "{\"text\":\"a\"}\nb\n", Auto, 0, []string{"f: line 2: neither a string nor an object: b", "read as jsonl since its first line is a JSON object; --format"}},
 		{"f", "{hello}\n", Auto, 0, []string{"cannot tell the format", "malformed JSON at byte 2", "--format lines"}},
 		{"f", "{\n  \"text\": \"a\"\n}\n{\n  \"text\": \"b\"\n}\n", Auto, 0, []string{"over several lines", "jq -c"}},

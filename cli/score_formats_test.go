@@ -191,7 +191,7 @@ func TestScoreOverwrites(t *testing.T) {
 
 func TestScoreSkips(t *testing.T) {
 	model := tinyModel(t)
-	long := strings.Repeat("x", 2<<20) // one word, which the engine refuses
+	long := strings.Repeat("█", 1<<20) // no place to cut it, which the engine refuses
 	for _, test := range []struct {
 		name, text string
 		flags      []string
@@ -231,7 +231,7 @@ func TestScoreSkips(t *testing.T) {
 
 // TestScoreNamesLine names the line of a pair that the engine refuses.
 func TestScoreNamesLine(t *testing.T) {
-	text := pairLines(2) + `{"query":"q","document":"` + strings.Repeat("x", 2<<20) + `"}`
+	text := pairLines(2) + `{"query":"q","document":"` + strings.Repeat("█", 1<<20) + `"}`
 	r := run(t, text, "score", "--model", tinyModel(t), "--input", "-", "--output", filepath.Join(t.TempDir(), "out"))
 	checkFailure(t, r, exitFailure, "standard input: line 3: ", "bytes")
 	if len(r.errOut) > 500 {

@@ -54,6 +54,7 @@ func scoreCommand(s Streams) *cli.Command {
 				[2]string{"As part of a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
 				[2]string{"A TREC run of MS MARCO's top 1000", "mlxrank score --input top1000.dev.tsv.gz --output dev.run --output-format trec"},
 				[2]string{"Rerank a TREC run", "mlxrank score --input bm25.run --queries queries.tsv --documents collection.tsv --output reranked.run"},
+				[2]string{"Rerank a run on a BEIR collection", "mlxrank score --input bm25.run --queries queries.jsonl --documents corpus.jsonl --output reranked.run --run-tag minilm"},
 			),
 		Flags:  append(flags, engineFlags(weights.Default)...),
 		Action: func(c *cli.Context) error { return score(c, s) },

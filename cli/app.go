@@ -49,7 +49,8 @@ func newApp(s Streams) *cli.App {
 		UsageText: "mlxrank COMMAND [flags]",
 		Description: "Flags follow the command. Those that choose the model, the device and the like can\n" +
 			"also be set by environment variables, such as MLXRANK_MODEL or MLXRANK_MAX_LENGTH,\n" +
-			"and by a config file: YAML with their names as keys, such as \"max-length: 256\". It is\n" +
+			"and by a config file: YAML with their names as keys, such as \"max-length: 256\", in\n" +
+			"which _ may stand for -. Other variables that begin with MLXRANK_ are warned of. It is\n" +
 			"mlxrank/config.yaml in the user's configuration folder, or the one that --config or\n" +
 			"MLXRANK_CONFIG names. The command line comes first, then the environment, then the\n" +
 			"file. NO_COLOR keeps colours out of the log.",

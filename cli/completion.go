@@ -7,6 +7,9 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/weights"
+	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
 // completeCommand is what the shells' scripts call, with the words of the
@@ -72,7 +75,18 @@ func candidates(commands []*cli.Command, words []string) []string {
 	if len(words) > 0 {
 		last, words = words[len(words)-1], words[:len(words)-1]
 	}
+	words = slices.DeleteFunc(words, func(word string) bool { return word == "=" }) // as bash splits --flag=value
+	if last == "=" {
+		last = ""
+	}
 	command, ahead := descend(commands, words)
+	if flag, value, ok := strings.Cut(last, "="); ok && command != nil && takesNext(command, flag) { // as zsh and fish do not
+		var whole []string
+		for _, found := range beginning(value, valuesOf(command, flag)) {
+			whole = append(whole, flag+"="+found)
+		}
+		return whole
+	}
 	switch {
 	case command == nil && len(ahead) > 0:
 		return nil // an unknown command
@@ -82,6 +96,8 @@ func candidates(commands []*cli.Command, words []string) []string {
 		return beginning(last, valuesOf(command, ahead[len(ahead)-1]))
 	case strings.HasPrefix(last, "-"):
 		return beginning(last, flagNames(command))
+	case takesModel(command):
+		return beginning(last, modelNames())
 	case command.Name == "completion":
 		return beginning(last, []string{"bash", "fish", "zsh"})
 	case len(ahead) == 0:
@@ -127,6 +143,9 @@ func flagNames(command *cli.Command) []string {
 // Flags of one name may have others in another command.
 func valuesOf(command *cli.Command, flag string) []string {
 	name := strings.TrimLeft(flag, "-")
+	if name == "model" {
+		return modelNames()
+	}
 	own := []choice{longChoice, documentFormatChoice, formatChoice, outputFormatChoice, onErrorChoice, benchFormatChoice, compareFormatChoice}
 	for _, ch := range append(own, choices...) {
 		if ch.name == name && slices.ContainsFunc(command.Flags, ch.is) {
@@ -134,6 +153,25 @@ func valuesOf(command *cli.Command, flag string) []string {
 		}
 	}
 	return nil
+}
+
+// takesModel reports whether the command's argument is a model.
+func takesModel(command *cli.Command) bool { return strings.HasSuffix(command.UsageText, " REF") }
+
+// modelNames lists the models that need no download: builtin, and those of the
+// cache. Directories are left to the shell, which offers them where no name
+// begins like the word.
+func modelNames() []string {
+	found := []string{weights.Builtin}
+	client, err := hub.FromEnvironment()
+	if err != nil {
+		return found
+	}
+	models, err := client.Models()
+	if err != nil {
+		return found
+	}
+	return append(found, models...)
 }
 
 func beginning(prefix string, list []string) []string {

@@ -41,6 +41,33 @@ func TestCompletionCandidates(t *testing.T) {
 	}
 }
 
+// TestModelCompletion offers builtin and what is in the cache.
+func TestModelCompletion(t *testing.T) {
+	startHub(t)
+	mustRun(t, "", "model", "pull", hubModel)
+	for _, test := range []struct {
+		words []string
+		want  []string
+	}{
+		{[]string{"rerank", "--model", ""}, []string{"builtin", hubModel}},
+		{[]string{"serve", "--model", "org/"}, []string{hubModel}},
+		{[]string{"rerank", "--model", "=", "b"}, []string{"builtin"}}, // as bash splits it
+		{[]string{"rerank", "--model", "="}, []string{"builtin", hubModel}},
+		{[]string{"rerank", "--model=org"}, []string{"--model=" + hubModel}},
+		{[]string{"rerank", "--device=c"}, []string{"--device=cpu"}},
+		{[]string{"rerank", "--model", "./"}, nil}, // directories
+		{[]string{"model", "remove", "o"}, []string{hubModel}},
+		{[]string{"model", "verify", ""}, []string{"builtin", hubModel}},
+		{[]string{"model", "show", "--json", "b"}, []string{"builtin"}},
+		{[]string{"model", "remove", "--y"}, []string{"--yes"}},
+	} {
+		r := mustRun(t, "", append([]string{completeCommand}, test.words...)...)
+		if got := strings.Fields(r.out); !slices.Equal(got, test.want) {
+			t.Errorf("%q: got %q, want %q", test.words, got, test.want)
+		}
+	}
+}
+
 // The script is run by bash, with a stand-in for the program that shows how it
 // was called.
 func TestBashCompletion(t *testing.T) {

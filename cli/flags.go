@@ -129,6 +129,7 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	if err != nil {
 		return engine.Config{}, err
 	}
+	warnOfVariables(c, logger)
 	return engine.Config{
 		Model:      c.String("model"),
 		Adapter:    c.String("adapter"),

@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/internal/spelling"
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // foreignFlags are flags of other programs, under the names of ours that do the
@@ -35,18 +39,35 @@ var foreignFlags = map[string][]string{
 	"config":       {"config-file", "c"},
 }
 
+// nativeName returns the one of our flags that does the same as another program's,
+// "" if there is none among own.
+func nativeName(foreign string, own []string) string {
+	plain := strings.ToLower(strings.ReplaceAll(foreign, "_", "-"))
+	for _, name := range own {
+		if slices.Contains(foreignFlags[name], plain) {
+			return name
+		}
+	}
+	return ""
+}
+
+// settingHint says which of the known settings an unknown one may be meant as.
+func settingHint(unknown string, known []string) string {
+	if name := nativeName(unknown, known); name != "" {
+		return "; use " + name
+	}
+	return spelling.Hint(unknown, known, `"%s"`)
+}
+
 // flagHint says which flag of the command an unknown one may be meant as, with
 // the placeholder of its value; "" if none is near.
 func flagHint(command *cli.Command, unknown string) string {
-	plain := strings.ToLower(strings.ReplaceAll(unknown, "_", "-"))
 	var own []string
 	for _, flag := range command.Flags {
 		own = append(own, flag.Names()[0])
 	}
-	for _, name := range own {
-		if slices.Contains(foreignFlags[name], plain) {
-			return "; use --" + name + placeholder(command, name)
-		}
+	if name := nativeName(unknown, own); name != "" {
+		return "; use --" + name + placeholder(command, name)
 	}
 	return spelling.Hint(unknown, own, "--%s")
 }
@@ -71,4 +92,44 @@ func placeholder(command *cli.Command, name string) string {
 // commandHint says which command an unknown one may be meant as.
 func commandHint(unknown string, commands []*cli.Command) string {
 	return spelling.Hint(unknown, names(commands), `"%s"`)
+}
+
+// variables are those that mlxrank reads beside the ones of knownSettings.
+var variables = []string{configEnv, keyEnv, mlx.LibraryEnv, weights.BuiltinEnv, "MLXRANK_PLAIN_GRAPH"}
+
+// orchestrated matches what Kubernetes sets in a pod for a service of our name.
+var orchestrated = regexp.MustCompile(`^MLXRANK_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP)(_[A-Z]+)?)$`)
+
+// warnOfVariables warns of variables that look as if they were read and are not.
+func warnOfVariables(c *cli.Context, log zerolog.Logger) {
+	known := slices.Clone(variables)
+	for _, name := range knownSettings() {
+		known = append(known, envOf(name))
+	}
+	for _, entry := range os.Environ() {
+		name, value, _ := strings.Cut(entry, "=")
+		if !strings.HasPrefix(name, "MLXRANK_") || slices.Contains(known, name) ||
+			orchestrated.MatchString(name) || strings.Contains(value, "://") && strings.HasSuffix(name, "_PORT") {
+			continue
+		}
+		log.Warn().Str("variable", name).Msg("unknown environment variable" + variableHint(c, name, known))
+	}
+}
+
+// variableHint says which variable, or which flag, may be meant.
+func variableHint(c *cli.Context, unknown string, known []string) string {
+	setting := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(unknown, "MLXRANK_"), "_", "-"))
+	if name := nativeName(setting, knownSettings()); name != "" {
+		return "; use " + envOf(name)
+	}
+	for _, command := range c.App.Commands {
+		if findFlag(command, setting) != nil {
+			return "; --" + setting + " can be set on the command line only"
+		}
+	}
+	var names []string
+	for _, k := range known {
+		names = append(names, strings.TrimPrefix(k, "MLXRANK_"))
+	}
+	return spelling.Hint(strings.TrimPrefix(unknown, "MLXRANK_"), names, "MLXRANK_%s")
 }

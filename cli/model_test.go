@@ -187,11 +187,11 @@ func TestDownloadInterrupted(t *testing.T) {
 
 func TestModelList(t *testing.T) {
 	s, dir := startHub(t)
-	if r := mustRun(t, "", "model", "list"); r.out != "" || !strings.Contains(r.errOut, "mlxrank model pull "+weights.Default) {
+	if r := mustRun(t, "", "model", "list"); !strings.HasSuffix(r.out, "-  builtin\n") || strings.Count(r.out, "\n") != 2 || !strings.Contains(r.errOut, "mlxrank model pull "+weights.Default) {
 		t.Errorf("an empty cache: %q\n%s", r.out, r.errOut)
 	}
-	if r := mustRun(t, "", "model", "list", "--json"); r.out != "[]\n" {
-		t.Errorf("an empty cache: %q", r.out)
+	if r := mustRun(t, "", "model", "list", "--json"); strings.Count(r.out, `"model"`) != 1 || !strings.Contains(r.out, `"model": "builtin"`) || r.errOut != "" {
+		t.Errorf("an empty cache: %q\n%s", r.out, r.errOut)
 	}
 	mustRun(t, "", "model", "pull", hubModel)
 	mustRun(t, "", "model", "pull", hubModel+"@v1")
@@ -204,7 +204,7 @@ func TestModelList(t *testing.T) {
 	}
 	r := mustRun(t, "", "model", "list")
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")
-	if len(lines) != 2 || !strings.HasSuffix(lines[1], s.Repos[hubModel].Commit[:12]+"  org/name (main, v1)") || !strings.Contains(lines[1], "kB") {
+	if len(lines) != 3 || !strings.HasSuffix(lines[1], "-  builtin") || !strings.HasSuffix(lines[2], s.Repos[hubModel].Commit[:12]+"  org/name (main, v1)") || !strings.Contains(lines[2], "kB") {
 		t.Errorf("got\n%s", r.out)
 	}
 	if !strings.Contains(r.errOut, "not listed: 1 model of another kind") {
@@ -218,7 +218,10 @@ func TestModelList(t *testing.T) {
 	for _, data := range s.Repos[hubModel].Files {
 		size += int64(len(data))
 	}
-	if len(listed) != 1 || listed[0].Dir != dir || listed[0].Bytes != size || listed[0].Modified.IsZero() || strings.Join(listed[0].Revisions, " ") != "main v1" {
+	if len(listed) != 2 || listed[0].Model != weights.Builtin || listed[0].Bytes == 0 || listed[0].Modified.IsZero() {
+		t.Fatalf("got %+v", listed)
+	}
+	if listed = listed[1:]; listed[0].Dir != dir || listed[0].Bytes != size || listed[0].Modified.IsZero() || strings.Join(listed[0].Revisions, " ") != "main v1" {
 		t.Errorf("got %+v", listed)
 	}
 }

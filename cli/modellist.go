@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -18,7 +21,7 @@ func modelListCommand(s Streams) *cli.Command {
 		Usage:     "list the models in the cache",
 		UsageText: "mlxrank model list [--json]",
 		Description: "Lists the models that are complete and of a kind that mlxrank runs, with the time\n" +
-			"at which their newest file was written.\n\n" +
+			"at which their newest file was written, and builtin, which has no commit.\n\n" +
 			examples(
 				[2]string{"What is there", "mlxrank model list"},
 				[2]string{"Only their names", "mlxrank model list --json | jq -r '.[].model'"},
@@ -56,6 +59,10 @@ func modelList(c *cli.Context, s Streams) error {
 		return err
 	}
 	listed, others := []listedJSON{}, 0
+	if b, err := listBuiltin(); err == nil { // else doctor says why
+		listed = append(listed, b)
+	}
+	builtin := len(listed)
 	for _, snapshot := range all {
 		if weights.CheckDir(snapshot.Dir) != nil {
 			others++
@@ -68,13 +75,37 @@ func modelList(c *cli.Context, s Streams) error {
 		err = printJSON(s, listed)
 	case len(listed) > 0:
 		err = printList(s, listed)
-	default:
-		_, err = fmt.Fprintf(s.Err, "no model that mlxrank runs is in %s; get one with mlxrank model pull %s\n", client.Cache(), weights.Default)
+	}
+	if err == nil && len(listed) == builtin && !c.Bool("json") {
+		_, err = fmt.Fprintf(s.Err, "no model that mlxrank runs is in %s; %s\n", client.Cache(), pullAdvice(weights.Default))
 	}
 	if err == nil && others > 0 {
 		_, err = fmt.Fprintf(s.Err, "not listed: %s of another kind (mlxrank model show REF says why)\n", count(others, "model", "models"))
 	}
 	return err
+}
+
+// listBuiltin describes the builtin model.
+func listBuiltin() (listedJSON, error) {
+	dir, err := weights.BuiltinDir()
+	if err != nil {
+		return listedJSON{}, err
+	}
+	m := &shownJSON{Dir: dir}
+	if err := m.listDir(); err != nil {
+		return listedJSON{}, err
+	}
+	l := listedJSON{Model: weights.Builtin, Revisions: []string{}, Dir: m.Dir, Bytes: m.Bytes}
+	for _, f := range m.Files {
+		info, err := os.Stat(filepath.Join(m.Dir, f.Name))
+		if err != nil {
+			return l, err
+		}
+		if at := info.ModTime().UTC().Truncate(time.Second); at.After(l.Modified) {
+			l.Modified = at
+		}
+	}
+	return l, nil
 }
 
 func printList(s Streams, listed []listedJSON) error {
@@ -84,7 +115,7 @@ func printList(s Streams, listed []listedJSON) error {
 		if len(l.Revisions) > 0 {
 			name += " (" + strings.Join(l.Revisions, ", ") + ")"
 		}
-		t.add(bytesText(l.Bytes), l.Modified.Local().Format("2006-01-02 15:04"), l.Commit[:12], name)
+		t.add(bytesText(l.Bytes), l.Modified.Local().Format("2006-01-02 15:04"), cmp.Or(fmt.Sprintf("%.12s", l.Commit), "-"), name)
 	}
 	return t.write(s.Out, widthOf(s.Out))
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,14 +127,19 @@ func parseSettings(data []byte) (map[string]string, error) {
 		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
 	}
 	known := knownSettings()
-	values := make(map[string]string, len(raw))
-	for key, value := range raw {
-		if !slices.Contains(known, key) {
-			return nil, fmt.Errorf("key %q is not known; there are %s", key, strings.Join(known, ", "))
+	values, spelt := make(map[string]string, len(raw)), map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(raw)) {
+		name, value := strings.ReplaceAll(key, "_", "-"), raw[key] // experiments have max_length
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("key %q is not known%s; there are %s", key, settingHint(name, known), strings.Join(known, ", "))
 		}
+		if other, ok := spelt[name]; ok {
+			return nil, fmt.Errorf("keys %q and %q are the same; give one", other, key)
+		}
+		spelt[name] = key
 		switch value.(type) {
 		case string, bool, int, int64, uint64, float64:
-			values[key] = fmt.Sprint(value)
+			values[name] = fmt.Sprint(value)
 		default:
 			return nil, fmt.Errorf("key %q is %v, expected a single value", key, value)
 		}

@@ -51,6 +51,9 @@ func TestSettingsErrors(t *testing.T) {
 		{"not YAML", file("model: [1"), exitFailure, []string{"c.yaml"}},
 		{"a list", file("- model\n"), exitFailure, []string{"c.yaml"}},
 		{"unknown key", file("modell: builtin\n"), exitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, threads, device"}},
+		{"misspelt key", file("max_lenght: 8\n"), exitFailure, []string{`key "max_lenght" is not known; did you mean "max-length"?`}},
+		{"key of other programs", file("port: 80\n"), exitFailure, []string{`key "port" is not known; use listen`}},
+		{"key in two spellings", file("max-length: 8\nmax_length: 9\n"), exitFailure, []string{`keys "max-length" and "max_length" are the same`}},
 		{"key twice", file("device: cpu\ndevice: gpu\n"), exitFailure, []string{"c.yaml", "device"}},
 		{"nested", file("model: {dir: x}\n"), exitFailure, []string{"c.yaml", `"model"`, "single value"}},
 		{"value", file("device: tpu\n"), exitUsage, []string{"c.yaml: device", `"tpu"`, "auto, gpu, cpu"}},
@@ -63,6 +66,43 @@ func TestSettingsErrors(t *testing.T) {
 	}
 	t.Setenv("MLXRANK_DTYPE", "int8")
 	checkFailure(t, run(t, "", "rerank", "--query", "q", "d"), exitUsage, "MLXRANK_DTYPE", `"int8"`, "float32")
+}
+
+// Keys may be spelt as in experiments.
+func TestSettingsSpelling(t *testing.T) {
+	config := writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "max_length: 21\nlog_level: error\n")
+	r := rerankJSON(t, "", "--config", config, "--model", tinyModel(t), "--query", "city", "london is a city")
+	if r.Run.MaxLength != 21 {
+		t.Errorf("maximum length %d, want 21", r.Run.MaxLength)
+	}
+}
+
+func TestUnknownVariables(t *testing.T) {
+	model := tinyModel(t)
+	for name, want := range map[string]string{
+		"MLXRANK_MODLE":     "; did you mean MLXRANK_MODEL?",
+		"MLXRANK_MAX_LEN":   "; did you mean MLXRANK_MAX_LENGTH?",
+		"MLXRANK_PORT":      "; use MLXRANK_LISTEN",
+		"MLXRANK_TOP_N":     "; --top-n can be set on the command line only",
+		"MLXRANK_MAX_BATCH": "; --max-batch can be set on the command line only",
+		"MLXRANK_FROBNIFY":  "variable",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, "8")
+			r := mustRun(t, "", "rerank", "--model", model, "--query", "q", "d")
+			if !strings.Contains(r.errOut, "unknown environment variable") || !strings.Contains(r.errOut, want) || !strings.Contains(r.errOut, name) {
+				t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
+			}
+			rerankJSON(t, "", "--log-level", "error", "--model", model, "--query", "q", "d") // without a word
+		})
+	}
+	for name, value := range map[string]string{
+		"MLXRANK_PORT": "tcp://10.0.0.1:8437", "MLXRANK_SERVICE_HOST": "10.0.0.1", "MLXRANK_SERVICE_PORT_HTTP": "8437", "MLXRANK_PORT_8437_TCP_ADDR": "10.0.0.1",
+		"MLXRANK_LISTEN": ":8437", "MLXRANK_DEVICE": "cpu", "MLXRANK_PLAIN_GRAPH": "", "MLXRANK_API_KEY": "k",
+	} {
+		t.Setenv(name, value)
+	}
+	rerankJSON(t, "", "--model", model, "--query", "q", "d")
 }
 
 // An empty file and empty variables set nothing.

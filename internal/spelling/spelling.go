@@ -11,9 +11,12 @@ import (
 // maxWord bounds the words that are compared, in bytes; names are shorter.
 const maxWord = 128
 
+// minPrefix is how many characters say what a word abbreviates.
+const minPrefix = 4
+
 // Nearest returns the known word with the fewest edits to word, if it takes no
-// more than one and one for every four characters. Case, and - or _, make no
-// difference.
+// more than one and one for every four characters, or if it is one that word
+// abbreviates. Case, and - or _, make no difference.
 func Nearest(word string, known []string) (nearest string, ok bool) {
 	plain := fold(word)
 	if plain == "" || len(word) > maxWord {
@@ -21,7 +24,11 @@ func Nearest(word string, known []string) (nearest string, ok bool) {
 	}
 	best := 2 + len(plain)/4
 	for _, k := range known {
-		if edits := smetrics.WagnerFischer(plain, fold(k), 1, 1, 1); edits < best && edits < len(plain) {
+		edits := smetrics.WagnerFischer(plain, fold(k), 1, 1, 1)
+		if len(plain) >= minPrefix && strings.HasPrefix(fold(k), plain) {
+			edits = min(edits, best-1)
+		}
+		if edits < best && edits < len(plain) {
 			nearest, best, ok = k, edits, true
 		}
 	}

@@ -15,6 +15,8 @@ func TestNearest(t *testing.T) {
 		"Score":                         "score",
 		"max_length":                    "max-length",
 		"MaxLenght":                     "max-length",
+		"max_len":                       "max-length",
+		"max":                           "",
 		"MLXRANK_MODLE":                 "MLXRANK_MODEL",
 		"top":                           "", // two edits of three characters
 		"x":                             "",

@@ -97,7 +97,7 @@ func TestMisspeltModel(t *testing.T) {
 		"bultin":                              "builtin",
 		"Builtin":                             "builtin",
 		"name":                                hubModel,
-		"org/nmae":                            hubModel,
+		"org/nam":                             hubModel,
 		"ms-marco-MiniLM-L-6-v2":              weights.Default,
 		"cross-encoder/ms-marco-MiniLM-L6-v2": weights.Default,
 	} {
@@ -144,7 +144,7 @@ func TestDownloadWhenNeeded(t *testing.T) {
 		if again.out != first.out || strings.Contains(again.errOut, "downloaded") || len(s.Requests()) > 0 {
 			t.Errorf("%s: offline it prints %q, want %q\n%s", command[0], again.out, first.out, again.errOut)
 		}
-		mustRun(t, "", "model", "remove", hubModel)
+		mustRun(t, "", "model", "remove", "--yes", hubModel)
 		t.Setenv("HF_HUB_OFFLINE", "")
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("it is still there: %v", err)

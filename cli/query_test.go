@@ -17,7 +17,7 @@ func TestQueryFromStandardInput(t *testing.T) {
 	}
 	for stdin, words := range map[string][]string{
 		"":                              {"no query"},
-		" \n":                           {"no query"},
+		"\t":                            {"no query"},
 		"a\nb\n":                        {"2 lines", "one line", "mlxrank score"},
 		"caf\xe9\n":                     {"not UTF-8"},
 		strings.Repeat("a", maxQuery+1): {"more than 1048576 bytes"},

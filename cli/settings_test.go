@@ -51,7 +51,7 @@ func TestSettingsErrors(t *testing.T) {
 		{"not YAML", file("model: [1"), exitFailure, []string{"c.yaml"}},
 		{"a list", file("- model\n"), exitFailure, []string{"c.yaml"}},
 		{"unknown key", file("modell: builtin\n"), exitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, threads, device"}},
-		{"misspelt key", file("max_lenght: 8\n"), exitFailure, []string{`key "max_lenght" is not known; did you mean "max-length"?`}},
+		{"misspelt key", file("max_lengt: 8\n"), exitFailure, []string{`key "max_lengt" is not known; did you mean "max-length"?`}},
 		{"key of other programs", file("port: 80\n"), exitFailure, []string{`key "port" is not known; use listen`}},
 		{"key in two spellings", file("max-length: 8\nmax_length: 9\n"), exitFailure, []string{`keys "max-length" and "max_length" are the same`}},
 		{"key twice", file("device: cpu\ndevice: gpu\n"), exitFailure, []string{"c.yaml", "device"}},
@@ -80,7 +80,7 @@ func TestSettingsSpelling(t *testing.T) {
 func TestUnknownVariables(t *testing.T) {
 	model := tinyModel(t)
 	for name, want := range map[string]string{
-		"MLXRANK_MODLE":     "; did you mean MLXRANK_MODEL?",
+		"MLXRANK_MODELL":    "; did you mean MLXRANK_MODEL?",
 		"MLXRANK_MAX_LEN":   "; did you mean MLXRANK_MAX_LENGTH?",
 		"MLXRANK_PORT":      "; use MLXRANK_LISTEN",
 		"MLXRANK_TOP_N":     "; --top-n can be set on the command line only",

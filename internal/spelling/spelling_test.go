@@ -17,7 +17,7 @@ func TestNearest(t *testing.T) {
 		"MaxLenght":                     "max-length",
 		"max_len":                       "max-length",
 		"max":                           "",
-		"MLXRANK_MODLE":                 "MLXRANK_MODEL",
+		"MLXRANK_MDEL":                  "MLXRANK_MODEL",
 		"top":                           "", // two edits of three characters
 		"x":                             "",
 		"":                              "",
@@ -34,7 +34,7 @@ func TestNearest(t *testing.T) {
 }
 
 func TestHint(t *testing.T) {
-	if got := Hint("modle", []string{"model"}, "--%s"); got != "; did you mean --model?" {
+	if got := Hint("modell", []string{"model"}, "--%s"); got != "; did you mean --model?" {
 		t.Errorf("got %q", got)
 	}
 	if got := Hint("frob", []string{"model"}, "--%s"); got != "" {

@@ -125,7 +125,7 @@ func TestLinksNoMore(t *testing.T) {
 // TestCopiedCache verifies and uses what cp -rL makes of a cache.
 func TestCopiedCache(t *testing.T) {
 	s, c := start(t)
-	snapshot := mustPull(t, s, c, model)
+	mustPull(t, s, c, model)
 	copied := filepath.Join(t.TempDir(), "copied")
 	if out, err := exec.Command("cp", "-rL", c.Cache(), copied).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

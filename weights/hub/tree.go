@@ -2,6 +2,7 @@ package hub
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 )
@@ -89,7 +90,7 @@ func writeAtOnce(path string, data []byte) error {
 		err = os.Rename(temp.Name(), path)
 	}
 	if err != nil {
-		_ = os.Remove(temp.Name())
+		err = errors.Join(err, os.Remove(temp.Name()))
 	}
 	return err
 }

@@ -61,6 +61,7 @@ func (s *Server) cohereRerank(ctx context.Context, in *struct{ Body cohereRerank
 	if err != nil {
 		return nil, err
 	}
+	opts.ScoreOptions = s.byLabel(opts.ScoreOptions, nil)
 	items, stages, err := s.rank(ctx, b.Query, documents, opts)
 	if err != nil {
 		return nil, err

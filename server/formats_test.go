@@ -134,7 +134,7 @@ func TestWhatCallsCanAskFor(t *testing.T) {
 		{"/rerank", `{"query": "q", "texts": ["d"], "truncate": null, "truncation_direction": null, "raw_scores": null, "return_text": null}`, `[`, engine.ScoreOptions{}},
 		{"/rerank", `{"query": "q", "texts": ["d"], "truncate": false}`, `[`, engine.ScoreOptions{Truncation: engine.TruncateNot}},
 		{"/rerank", `{"query": "q", "texts": ["d"], "truncate": true, "truncation_direction": "Left"}`, `[`, engine.ScoreOptions{Truncation: engine.TruncateLeft}},
-		{"/rerank", `{"query": "q", "texts": ["d"], "truncation_direction": "right"}`, `[`, engine.ScoreOptions{}},
+		{"/rerank", `{"query": "q", "texts": ["d"], "truncation_direction": "right"}`, `[`, engine.ScoreOptions{Truncation: engine.TruncateRight}},
 		{"/predict", `{"inputs": [["q", "d"]], "truncation_direction": "left"}`, `[[{"score":`, engine.ScoreOptions{Truncation: engine.TruncateLeft}},
 		{"/predict", `{"inputs": [["q", "d"]], "truncate": false}`, `[[{"score":`, engine.ScoreOptions{Truncation: engine.TruncateNot}},
 		{"/v1/rerank", `{"model": "m", "query": "q", "documents": ["d", {"text": "e", "id": 1}]}`, `"document":{"text":"e","id":1}`, engine.ScoreOptions{}},

@@ -57,7 +57,7 @@ func (s *Server) jinaRerank(ctx context.Context, in *struct{ Body jinaRerank }) 
 	if err != nil {
 		return nil, err
 	}
-	items, stages, err := s.rank(ctx, b.Query, documents, engine.RerankOptions{TopN: int(deref(b.TopN, 0))})
+	items, stages, err := s.rank(ctx, b.Query, documents, engine.RerankOptions{TopN: int(deref(b.TopN, 0)), ScoreOptions: s.byLabel(engine.ScoreOptions{}, b.RawScores)})
 	if err != nil {
 		return nil, err
 	}

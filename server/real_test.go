@@ -2,8 +2,11 @@ package server
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,5 +120,79 @@ func TestQueueLimits(t *testing.T) {
 	}
 	if executed := e.Stats().Pairs; executed != 0 {
 		t.Errorf("%d pairs were executed", executed)
+	}
+}
+
+// Of several labels every API answers a probability, the softmax over the labels,
+// and ranks by it; /predict answers all labels, the best first. raw_scores asks for
+// logits.
+func TestSeveralLabels(t *testing.T) {
+	dir := t.TempDir()
+	config := weightstest.Tiny(32, 2, 1)
+	config["id2label"] = map[string]any{"0": "no", "1": "yes", "2": "maybe"}
+	weightstest.Write(t, dir, weightstest.Spec{Config: config, Seed: 7})
+	e := open(t, engine.Config{Model: dir, Label: "yes"})
+	s := newServer(t, Config{Engine: e})
+	r := rand.New(rand.NewPCG(3, 4))
+	documents := make([]string, 40)
+	pairs := make([]engine.Pair, len(documents))
+	for i := range documents {
+		documents[i] = randomText(r, 30)
+		pairs[i] = engine.Pair{Query: "the city", Document: documents[i]}
+	}
+	logits, err := e.ScoreWith(t.Context(), pairs, engine.ScoreOptions{Activation: "raw", AllLabels: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	softmax := func(i, label int) float64 {
+		sum := 0.0
+		for _, l := range logits.ByLabel[i] {
+			sum += math.Exp(float64(l.Logit))
+		}
+		return math.Exp(float64(logits.ByLabel[i][label].Logit)) / sum
+	}
+	byLogit := 0
+	for _, a := range apis {
+		got := answers(t, a.path, post(s, a.path, a.body("the city", documents...)))
+		for i, item := range got {
+			if a.path == "/predict" { // its first label is the best, not the one asked for
+				continue
+			}
+			if want := softmax(item.index, 1); math.Abs(item.score-want) > 1e-6 {
+				t.Errorf("%s: %+v, want %v", a.path, item, want)
+			}
+			if i > 0 && !a.keepsOrder() && got[i-1].score < item.score {
+				t.Errorf("%s: %v is ranked ahead of %v", a.path, got[i-1], item)
+			}
+			if i > 0 && logits.Logits[got[i-1].index] < logits.Logits[item.index] {
+				byLogit++
+			}
+		}
+	}
+	if byLogit == 0 {
+		t.Error("the order by the label's logit is the same: nothing is shown")
+	}
+	var predictions [][]teiPrediction
+	for _, raw := range []bool{false, true} {
+		body := fmt.Sprintf(`{"inputs": [["the city", %s], ["the city", %s]], "raw_scores": %t}`, quoted(documents[0]), quoted(documents[1]), raw)
+		answer := post(s, "/predict", body)
+		if err := json.Unmarshal(answer.Body.Bytes(), &predictions); err != nil {
+			t.Fatalf("%s: %v", answer.Body, err)
+		}
+		for i, list := range predictions {
+			if len(list) != 3 || list[0].Score < list[1].Score || list[1].Score < list[2].Score {
+				t.Fatalf("labels %+v, want three, the best first", list)
+			}
+			for _, p := range list {
+				label := slices.Index([]string{"no", "yes", "maybe"}, p.Label)
+				want := softmax(i, label)
+				if raw {
+					want = float64(logits.ByLabel[i][label].Logit)
+				}
+				if math.Abs(p.Score-want) > 1e-6 {
+					t.Errorf("raw %v: %+v, want %v", raw, p, want)
+				}
+			}
+		}
 	}
 }

@@ -127,6 +127,20 @@ func countCharacters(texts []string) int {
 	return n
 }
 
+// byLabel chooses what the logits of several labels are, so that scoreOf makes
+// of them what clients expect: log-odds, whose sigmoid is the softmax over the
+// labels, or the classifier's logits for a call that asks for these.
+func (s *Server) byLabel(opts engine.ScoreOptions, raw *bool) engine.ScoreOptions {
+	if len(s.Engine.Info().Labels) < 2 {
+		return opts
+	}
+	opts.Activation = "softmax"
+	if deref(raw, false) {
+		opts.Activation = "raw"
+	}
+	return opts
+}
+
 // scoreOf is a logit as every API's clients expect it: 0 to 1, whatever the
 // engine's activation is, unless the call asks for logits. It is computed in
 // float64, in which scores keep the order of the logits up to 36; in float32 they

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -20,7 +22,7 @@ type teiRerank struct {
 	Query               string   `json:"query" doc:"What the texts are ranked for"`
 	Texts               teiTexts `json:"texts" nullable:"false" doc:"The texts to rank"`
 	Truncate            *bool    `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
-	TruncationDirection *teiSide `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; right by default"`
+	TruncationDirection *teiSide `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; by default those that the model's files name, most often right"`
 	RawScores           *bool    `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
 	ReturnText          *bool    `json:"return_text,omitempty" nullable:"true" doc:"Answer the texts too"`
 }
@@ -63,7 +65,7 @@ type teiPredict struct {
 	_                   struct{}  `additionalProperties:"true"`
 	Inputs              teiInputs `json:"inputs"`
 	Truncate            *bool     `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
-	TruncationDirection *teiSide  `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; right by default"`
+	TruncationDirection *teiSide  `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; by default those that the model's files name, most often right"`
 	RawScores           *bool     `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
 }
 
@@ -157,7 +159,7 @@ func (s *Server) teiRerank(ctx context.Context, in *struct{ Body teiRerank }) (*
 	if len(b.Texts) == 0 {
 		return nil, failf(http.StatusBadRequest, kindEmpty, "texts is empty")
 	}
-	items, stages, err := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{ScoreOptions: teiOptions(b.Truncate, b.TruncationDirection)})
+	items, stages, err := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{ScoreOptions: s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)})
 	if err != nil {
 		return nil, err
 	}
@@ -176,26 +178,44 @@ func (s *Server) teiPredict(ctx context.Context, in *struct{ Body teiPredict }) 
 	if len(pairs) == 0 {
 		return nil, failf(http.StatusBadRequest, kindEmpty, "inputs is empty")
 	}
-	result, stages, err := s.scorePairs(ctx, pairs, teiOptions(b.Truncate, b.TruncationDirection))
+	labels := s.Engine.Info().Labels
+	opts := s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)
+	opts.AllLabels = len(labels) > 1
+	result, stages, err := s.scorePairs(ctx, pairs, opts)
 	if err != nil {
 		return nil, err
 	}
-	label := orElse(s.Engine.Info().Label, "LABEL_0")
 	out := &teiPredictions{Stages: stages}
 	out.Body.one = b.Inputs.one
 	for i, logit := range result.Logits {
-		p := teiPrediction{Score: scoreOf(logit, b.RawScores), Label: label, Empty: engine.IsEmpty(pairs[i].Document)}
-		out.Body.list = append(out.Body.list, []teiPrediction{p})
+		empty := engine.IsEmpty(pairs[i].Document)
+		list := []teiPrediction{{scoreOf(logit, b.RawScores), "LABEL_0", empty}}
+		if opts.AllLabels {
+			list = teiLabels(labels, result.ByLabel[i], b.RawScores, empty)
+		}
+		out.Body.list = append(out.Body.list, list)
 	}
 	return out, nil
+}
+
+// teiLabels lists a pair's score by every label, the best first.
+func teiLabels(names []string, scores []engine.LabelScore, raw *bool, empty bool) []teiPrediction {
+	list := make([]teiPrediction, len(names))
+	for i, name := range names {
+		list[i] = teiPrediction{scoreOf(scores[i].Logit, raw), name, empty}
+	}
+	slices.SortStableFunc(list, func(a, b teiPrediction) int { return cmp.Compare(b.Score, a.Score) })
+	return list
 }
 
 func teiOptions(truncate *bool, side *teiSide) engine.ScoreOptions {
 	switch {
 	case !deref(truncate, true):
 		return engine.ScoreOptions{Truncation: engine.TruncateNot}
-	case strings.EqualFold(string(deref(side, "right")), "left"):
+	case side == nil: // the model's own
+		return engine.ScoreOptions{}
+	case strings.EqualFold(string(*side), "left"):
 		return engine.ScoreOptions{Truncation: engine.TruncateLeft}
 	}
-	return engine.ScoreOptions{}
+	return engine.ScoreOptions{Truncation: engine.TruncateRight}
 }

@@ -106,11 +106,11 @@ func (s *Server) vllmScore(ctx context.Context, in *struct{ Body vllmScore }) (*
 	if f != nil {
 		return nil, f
 	}
-	result, stages, err := s.scorePairs(ctx, pairs, engine.ScoreOptions{})
+	raw := !deref(in.Body.UseActivation, true)
+	result, stages, err := s.scorePairs(ctx, pairs, s.byLabel(engine.ScoreOptions{}, &raw))
 	if err != nil {
 		return nil, err
 	}
-	raw := !deref(in.Body.UseActivation, true)
 	out := &vllmScores{Stages: stages}
 	out.Body.ID, out.Body.Object, out.Body.Created, out.Body.Model = uuid.NewString(), "list", time.Now().Unix(), s.Engine.Info().Model
 	out.Body.Usage = jinaUsage{stages.ComputeTokens, stages.ComputeTokens}

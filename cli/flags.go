@@ -23,7 +23,7 @@ type choice struct {
 var choices = []choice{
 	{"device", "compute on `DEVICE`", "auto", []string{"auto", "gpu", "cpu"}},
 	{"dtype", "compute in `DTYPE`", "auto", []string{"auto", "float32", "float16", "bfloat16"}},
-	{"activation", "turn logits into scores by `NAME`", "auto", []string{"auto", "raw", "sigmoid"}},
+	{"activation", "turn logits into scores by `NAME`; auto is the model's, softmax is for several labels", "auto", []string{"auto", "raw", "sigmoid", "softmax"}},
 	{"log-level", "log from `LEVEL` on", "warn", []string{"trace", "debug", "info", "warn", "error"}},
 	{"log-format", "log as `FORMAT`", "console", []string{"console", "json"}},
 }

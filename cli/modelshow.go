@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -24,6 +25,7 @@ func modelShowCommand(s Streams) *cli.Command {
 			"supported is shown with the reason.\n\n" +
 			examples(
 				[2]string{"A model of the cache", "mlxrank model show " + weights.Default},
+				[2]string{"The settings that were read from a model's files", "mlxrank model show ./my-model"},
 				[2]string{"The longest input it takes, in tokens", "mlxrank model show --json builtin | jq .max_length"},
 			),
 		Flags: []cli.Flag{jsonFlag()},
@@ -57,13 +59,21 @@ type shownJSON struct {
 	Shape     *shapeJSON `json:"config,omitempty"`
 	Labels    []string   `json:"labels,omitempty"`
 	MaxLength int        `json:"max_length,omitempty"`
-	// Activation makes scores of logits unless --activation says otherwise.
-	Activation string     `json:"activation,omitempty"`
-	Files      []fileJSON `json:"files"`
-	Bytes      int64      `json:"bytes"`
+	// MaxLengthFile is the file that says so.
+	MaxLengthFile  string `json:"max_length_file,omitempty"`
+	TruncationSide string `json:"truncation_side,omitempty"`
+	Prompt         string `json:"prompt,omitempty"` // ahead of every query
+	// Activation makes scores of logits unless --activation says otherwise. It is
+	// empty if ActivationFile names one that is not supported.
+	Activation     string     `json:"activation,omitempty"`
+	ActivationFile string     `json:"activation_file,omitempty"`
+	Warnings       []string   `json:"warnings,omitempty"`
+	Files          []fileJSON `json:"files"`
+	Bytes          int64      `json:"bytes"`
 
-	snapshot   *hub.Snapshot // nil for a directory
-	incomplete bool          // the snapshot lacks files
+	activationName string        // in Python
+	snapshot       *hub.Snapshot // nil for a directory
+	incomplete     bool          // the snapshot lacks files
 }
 
 type shapeJSON struct {
@@ -156,10 +166,20 @@ func (m *shownJSON) fill(model *weights.Model) {
 	c := model.Config
 	m.Supported, m.Dir, m.Adapter = true, model.Dir, model.Adapter
 	m.Shape = &shapeJSON{c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, string(c.Activation), c.VocabSize, c.MaxPositions, c.TypeVocabSize, c.LayerNormEps}
-	m.Labels, m.MaxLength, m.Activation = model.LabelNames, model.MaxLength, "raw"
-	if model.Sigmoid {
-		m.Activation = "sigmoid"
+	m.Labels, m.MaxLength, m.MaxLengthFile = model.LabelNames, model.MaxLength, model.MaxLengthFile
+	m.TruncationSide, m.Prompt, m.Warnings = string(model.Tokenizer.TruncationSide), model.Prompt, model.Warnings
+	m.Activation, m.ActivationFile, m.activationName = string(model.Scoring), model.ScoringFile, model.ScoringName
+}
+
+// activation says what makes scores, and which file says so.
+func (m *shownJSON) activation() string {
+	switch {
+	case m.Activation == "":
+		return fmt.Sprintf("%s is not supported (%s): give --activation", m.activationName, m.ActivationFile)
+	case m.ActivationFile == "":
+		return m.Activation
 	}
+	return m.Activation + ", by " + m.ActivationFile
 }
 
 func (m *shownJSON) write(w io.Writer) error {
@@ -181,8 +201,15 @@ func (m *shownJSON) write(w io.Writer) error {
 		add("config", fmt.Sprintf("%d layers of %d, %d heads, intermediate size %d, %s, vocabulary of %d, %d positions",
 			c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, c.HiddenAct, c.VocabSize, c.MaxPositions))
 		add("labels", fmt.Sprintf("%d: %s", len(m.Labels), strings.Join(m.Labels, ", ")))
-		add("max length", fmt.Sprintf("%d tokens", m.MaxLength))
-		add("activation", m.Activation)
+		add("max length", fmt.Sprintf("%d tokens, by %s", m.MaxLength, m.MaxLengthFile))
+		add("truncation", m.TruncationSide)
+		if m.Prompt != "" {
+			add("prompt", strconv.Quote(m.Prompt)+" ahead of every query")
+		}
+		add("activation", m.activation())
+		for _, warning := range m.Warnings {
+			add("warning", warning)
+		}
 	} else {
 		add("supported", "no: "+m.Reason)
 	}

@@ -174,9 +174,9 @@ func (b *batch) fill(labels int) mlx.Batch {
 	b.probe = true
 	for i, it := range b.items {
 		input.IDs = append(input.IDs, it.ids...)
-		input.TypeIDs = typeIDs(input.TypeIDs, it.length, it.second)
+		input.TypeIDs = append(input.TypeIDs, it.types...)
 		input.Lengths[i] = int32(it.length)
-		it.ids = nil
+		it.ids, it.types = nil, nil
 		b.probe = b.probe && it.request.probe
 		if !seen[it.request] {
 			seen[it.request] = true

@@ -144,7 +144,7 @@ func (p *pipeline) costly() bool {
 // calibrate measures shards, fits the costs and keeps them.
 func (p *pipeline) calibrate(b backend) error {
 	start := time.Now()
-	points, err := p.layout().measurePoints(b, p.special, p.labels)
+	points, err := p.layout().measurePoints(b, p.frame, p.labels)
 	if err != nil {
 		return fmt.Errorf("engine: calibration: %w", err)
 	}
@@ -192,9 +192,9 @@ func (l layout) shapes() []CalibrationPoint {
 
 // measurePoints measures as many shapes as there is time for, and then again;
 // the median counts.
-func (l layout) measurePoints(b backend, s special, labels int) ([]CalibrationPoint, error) {
+func (l layout) measurePoints(b backend, f frame, labels int) ([]CalibrationPoint, error) {
 	shapes := l.shapes()
-	if _, err := l.measure(b, shapes[0], s, labels); err != nil { // the first is never like the others
+	if _, err := l.measure(b, shapes[0], f, labels); err != nil { // the first is never like the others
 		return nil, err
 	}
 	times := make([][]time.Duration, len(shapes))
@@ -203,7 +203,7 @@ func (l layout) measurePoints(b backend, s special, labels int) ([]CalibrationPo
 			if i > 3 && time.Since(start) > calibrationTime {
 				break
 			}
-			took, err := l.measure(b, shape, s, labels)
+			took, err := l.measure(b, shape, f, labels)
 			if err != nil {
 				return nil, err
 			}
@@ -225,12 +225,13 @@ func (l layout) measurePoints(b backend, s special, labels int) ([]CalibrationPo
 }
 
 // measure runs a shard of the shape on every lane at once, as in ordinary work.
-func (l layout) measure(b backend, shape CalibrationPoint, s special, labels int) ([]time.Duration, error) {
+func (l layout) measure(b backend, shape CalibrationPoint, f frame, labels int) ([]time.Duration, error) {
 	var input mlx.Batch
+	some := f.join(encoded{}, encoded{}, f.special, TruncateRight).IDs[0]
 	for range l.lanes {
 		for range shape.Pairs {
 			for range shape.Width {
-				input.IDs = append(input.IDs, s.sep)
+				input.IDs = append(input.IDs, some)
 			}
 			input.Lengths = append(input.Lengths, int32(shape.Width))
 		}

@@ -20,7 +20,7 @@ type Config struct {
 	Device     string // "auto", "gpu" or "cpu"
 	DType      string // "auto", "float32", "float16" or "bfloat16"
 	MaxLength  int    // tokens of a pair, at least 3; 0 is the model's own
-	Activation string // "auto", "raw" or "sigmoid"
+	Activation string // "auto", "raw", "sigmoid", or "softmax" over several labels
 	Label      string // of several, by name or number: the one whose logit makes the score
 	BuiltinDir string // directory of the encoder of "builtin"; "" searches
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
@@ -75,8 +75,12 @@ type Pair struct {
 
 // A Result holds the scores of one request.
 type Result struct {
-	Scores         []float32 // after the activation, in the order of the pairs; 0 to 1 if that is sigmoid
-	Logits         []float32 // as the classifier gave them, in the same order
+	Scores []float32 // after the activation, in the order of the pairs; 0 to 1 if that is sigmoid or softmax
+	// Logits are the label's, in the same order, as the classifier gave them. With
+	// softmax they are the label's log-odds, whose sigmoid is its probability: the
+	// order by them is that of the scores, before these are rounded.
+	Logits         []float32
+	ByLabel        [][]LabelScore // of every pair, by every label in the order of Info.Labels, where ScoreOptions.AllLabels asks for it
 	Timings        Timings
 	Truncated      int // pairs that were longer than the maximum length
 	Distinct       int // pairs executed: identical ones are executed once
@@ -85,22 +89,32 @@ type Result struct {
 	Batches        int
 }
 
+// A LabelScore is a pair's score by one label, and the logit it is made of, as
+// Result.Scores and Result.Logits have them.
+type LabelScore struct {
+	Score float32
+	Logit float32
+}
+
 // Info says what an engine runs.
 type Info struct {
-	Model      string // as given
-	Dir        string // where its files are
-	Adapter    string // merged into it, "" if none
-	Device     string // "gpu" or "cpu"
-	DeviceName string
-	DType      string
-	Kernels    string // "MLX", or the instruction set of our own kernels
-	Threads    int    // that compute on the CPU; 0 on a GPU
-	Packed     bool   // tokens are computed without padding, and LengthAware changes nothing
-	MaxLength  int
-	Activation string // "raw" or "sigmoid"
-	Label      string // scored by, "" where the model has but one
-	Library    mlx.Info
-	Startup    Startup
+	Model          string // as given
+	Dir            string // where its files are
+	Adapter        string // merged into it, "" if none
+	Device         string // "gpu" or "cpu"
+	DeviceName     string
+	DType          string
+	Kernels        string // "MLX", or the instruction set of our own kernels
+	Threads        int    // that compute on the CPU; 0 on a GPU
+	Packed         bool   // tokens are computed without padding, and LengthAware changes nothing
+	MaxLength      int
+	Activation     string     // what makes the scores: "raw", "sigmoid", "softmax", or what else the model's files name
+	Label          string     // scored by, "" where the model has but one
+	Labels         []string   // all of them, nil where the model has but one
+	Prompt         string     // of the model's files, put ahead of every query
+	TruncationSide Truncation // where long pairs are cut unless a request says otherwise
+	Library        mlx.Info
+	Startup        Startup
 
 	MaxBatch       int
 	MaxBatchTokens int
@@ -123,8 +137,7 @@ type Startup struct {
 // An Engine holds one model on one device.
 type Engine struct {
 	info      Info
-	label     int // whose logit makes the score
-	sigmoid   bool
+	scorer    scorer
 	profiled  bool
 	log       zerolog.Logger
 	library   *mlx.Library

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // A fakeBackend takes as long for a batch as it is told, one batch after
@@ -164,7 +165,7 @@ func fakeText(pause time.Duration, first, n int) string {
 	return b.String()
 }
 
-var fakeSpecial = special{cls: 1, sep: 2}
+var fakeFrame = bertFrame(1, 2)
 
 // fakeEncode takes a text as one part.
 func fakeEncode(ctx context.Context, text string, _ bool) ([]uint32, string, error) {
@@ -202,7 +203,7 @@ func fakePairLogit(t testing.TB, p Pair, maxLength int) float32 {
 		}
 		return encoded{}.add(ids, "", len(ids), TruncateRight)
 	}
-	tokens := assemble(part(p.Query), part(p.Document), fakeSpecial, maxLength)
+	tokens := fakeFrame.join(part(p.Query), part(p.Document), maxLength, TruncateRight)
 	return fakeLogit(tokens.IDs, tokens.TypeIDs)
 }
 
@@ -218,7 +219,7 @@ func fakeSettings() settings {
 		limits:    limits{pairs: 16, tokens: 512},
 		capacity:  1 << 20,
 		maxLength: fakeMaxLength,
-		special:   fakeSpecial,
+		frame:     fakeFrame,
 		labels:    1,
 		workers:   2,
 		encode:    fakeEncode,
@@ -228,7 +229,7 @@ func fakeSettings() settings {
 
 // fakeEngine must be closed by the test, inside its bubble.
 func fakeEngine(s settings, b backend) *Engine {
-	e := &Engine{tokenizer: &tokenizer{}, log: s.log, pipeline: newPipeline(s, b)}
+	e := &Engine{tokenizer: &tokenizer{}, scorer: scorer{function: weights.ScoringRaw}, log: s.log, pipeline: newPipeline(s, b)}
 	e.close = e.closeOnce()
 	return e
 }

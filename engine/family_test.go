@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // Every shape of the ms-marco cross-encoders, with made-up weights: logits are
@@ -20,8 +22,8 @@ func TestFamilyMatchesPyTorch(t *testing.T) {
 		t.Run(g.Name, func(t *testing.T) {
 			model := openTiny(t, g)
 			checkFloat32(t, g, model)
-			if model.Sigmoid || model.MaxLength != 512 {
-				t.Errorf("sigmoid %v, at most %d tokens; want raw logits and 512", model.Sigmoid, model.MaxLength)
+			if model.Scoring != weights.ScoringRaw || model.MaxLength != 512 {
+				t.Errorf("scoring %q, at most %d tokens; want raw logits and 512", model.Scoring, model.MaxLength)
 			}
 			want := g.Logits["float32"]
 			checkControls(t, model, g.tokens(), want, exactness*deviation(want))

@@ -66,7 +66,7 @@ func BenchmarkHostTime(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			s := fakeSettings()
-			s.encode, s.special, s.maxLength = encode, tok.special, 512
+			s.encode, s.frame, s.maxLength = encode, tok.frame, 512
 			s.planner.layout, s.limits = layoutOf(mlx.Layout{Grid: 16, Lanes: 1, ShardTokens: 16384}, 512), limitsOf(mlx.GPU)
 			s.workers = runtime.GOMAXPROCS(0)
 			e := fakeEngine(s, new(instantBackend))
@@ -133,7 +133,7 @@ func BenchmarkTraffic(b *testing.B) {
 func BenchmarkTokenizeBesideHuggingFace(b *testing.B) {
 	pairs := realPairs(b, 2000, 20)
 	tok := openTokenizer(b, 512)
-	p := newPipeline(settings{maxLength: 512, special: tok.special, workers: 1, encode: tok.encodePart}, noBackend{})
+	p := newPipeline(settings{maxLength: 512, frame: tok.frame, workers: 1, encode: tok.encodePart}, noBackend{})
 	speed := 0.0
 	for b.Loop() {
 		before := cpuTime(b)

@@ -77,7 +77,7 @@ func (p *pipeline) estimate(r *request) {
 		if n := r.options.DocumentTokens; n > 0 {
 			document = min(document, n)
 		}
-		length := minLength + int(p.density.of(float64(len(pair.Query)))) + document
+		length := p.frame.special + int(p.density.of(float64(len(p.prompt)+len(pair.Query)))) + document
 		r.items[i].width = p.layout().width(min(length, p.maxLength))
 		r.todo.add(r.items[i].width)
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // A nativeBatch is a batch that the library cuts into shards itself.
@@ -33,12 +34,19 @@ func makeBatches(tokens []Tokens, l limits) []nativeBatch {
 	return batches
 }
 
+// bertFrame is [CLS] A [SEP] B [SEP].
+func bertFrame(cls, sep int) frame {
+	return newFrame([]weights.Piece{
+		{ID: cls}, {Sequence: weights.SequenceA}, {ID: sep}, {Sequence: weights.SequenceB, TypeID: 1}, {ID: sep, TypeID: 1},
+	})
+}
+
 // pairs tokenises as an engine does, in a pipeline without a session.
 func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) (tokens []Tokens, err error) {
 	p := newPipeline(settings{
 		maxLength: t.maxLength,
-		special:   t.special,
 		beyond:    t.beyond,
+		frame:     t.frame,
 		workers:   2,
 		encode:    t.encodePart,
 		log:       zerolog.Nop(),
@@ -53,7 +61,7 @@ func (t *tokenizer) tokenise(pair Pair, opts ScoreOptions) (item, error) {
 }
 
 func (t *tokenizer) tokeniseWith(pair Pair, opts ScoreOptions, encode func(context.Context, string, bool) ([]uint32, string, error)) (it item, err error) {
-	p := newPipeline(settings{maxLength: t.maxLength, special: t.special, workers: 1, encode: encode, log: zerolog.Nop()}, noBackend{})
+	p := newPipeline(settings{maxLength: t.maxLength, frame: t.frame, workers: 1, encode: encode, log: zerolog.Nop()}, noBackend{})
 	defer func() { err = errors.Join(err, p.close()) }()
 	r := newRequest([]Pair{pair})
 	r.keep, r.options = true, opts

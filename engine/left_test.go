@@ -46,13 +46,13 @@ func TestTokensCutOnTheLeftEqualHuggingFaces(t *testing.T) {
 		tok := tokenizers[g.MaxLength]
 		for _, side := range []Truncation{TruncateLeft, TruncateRight} { // the second is the control
 			query, document := encodeFrom(t, tok, pairs[i].Query, side), encodeFrom(t, tok, pairs[i].Document, side)
-			ids, second, cut := join(query, document, tok.special, g.MaxLength, side)
-			if !cut {
+			got := tok.frame.join(query, document, g.MaxLength, side)
+			if !got.Truncated {
 				t.Errorf("%s at %d: not truncated", g.Name, g.MaxLength)
 			}
-			if !slices.Equal(ids, g.IDs) || !slices.Equal(typeIDs(nil, len(ids), second), g.TypeIDs) {
+			if !slices.Equal(got.IDs, g.IDs) || !slices.Equal(got.TypeIDs, g.TypeIDs) {
 				if off[side]++; side == TruncateLeft {
-					t.Errorf("%s at %d: %.80v, want %.80v", g.Name, g.MaxLength, ids, g.IDs)
+					t.Errorf("%s at %d: %.80v, want %.80v", g.Name, g.MaxLength, got.IDs, g.IDs)
 				}
 			}
 		}

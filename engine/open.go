@@ -52,7 +52,7 @@ func (cfg *Config) check() error {
 	}{
 		{"device", cfg.Device, []string{"", "auto", "gpu", "cpu"}},
 		{"dtype", cfg.DType, []string{"", "auto", "float32", "float16", "bfloat16"}},
-		{"activation", cfg.Activation, []string{"", "auto", "raw", "sigmoid"}},
+		{"activation", cfg.Activation, append([]string{"", "auto"}, activations...)},
 		{"policy", cfg.Policy, []string{"", continuous, window}},
 		{"length-aware", cfg.LengthAware, []string{"", "on", "off"}},
 	} {
@@ -137,12 +137,18 @@ func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
 // build makes the tokenizer and the session, side by side.
 func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 	var err error
-	if e.label, err = resolveLabel(cfg.Label, model); err != nil {
+	if e.scorer.label, err = resolveLabel(cfg.Label, model); err != nil {
+		return nil, err
+	}
+	if e.scorer.function, err = resolveScoring(cfg.Activation, model); err != nil {
 		return nil, err
 	}
 	maxLength, err := resolveMaxLength(cfg.MaxLength, model)
 	if err != nil {
 		return nil, err
+	}
+	if special := newFrame(model.Tokenizer.Pair).special; maxLength < special {
+		return nil, fmt.Errorf("engine: a maximum length of %d holds no pair: the model's special tokens are %d", maxLength, special)
 	}
 	tokenized := make(chan error, 1)
 	go func() {
@@ -152,6 +158,9 @@ func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 		e.info.Startup.Tokenizer = time.Since(start)
 		tokenized <- err
 	}()
+	for _, warning := range model.Warnings {
+		e.log.Warn().Str("model", model.Ref).Msg(warning)
+	}
 	start := time.Now()
 	session, err := e.openSession(cfg, model)
 	e.info.Startup.Session = time.Since(start)
@@ -207,17 +216,14 @@ func (cfg *Config) limits(gpus int) (cache, memory int64) {
 
 // describe fills Info, and what scoring needs of it.
 func (e *Engine) describe(cfg Config, model *weights.Model, session *mlx.Session, maxLength int) {
-	e.sigmoid = cfg.Activation == "sigmoid" || cfg.Activation != "raw" && model.Sigmoid
 	e.info.Model, e.info.Dir, e.info.Adapter = model.Ref, model.Dir, model.Adapter
 	e.info.Device, e.info.DType = string(session.Device()), string(session.DType())
-	e.info.MaxLength = maxLength
+	e.info.MaxLength, e.info.Prompt = maxLength, model.Prompt
+	e.info.TruncationSide = Truncation(model.Tokenizer.TruncationSide)
 	if len(model.LabelNames) > 1 {
-		e.info.Label = model.LabelNames[e.label]
+		e.info.Labels, e.info.Label = model.LabelNames, model.LabelNames[e.scorer.label]
 	}
-	e.info.Activation = "raw"
-	if e.sigmoid {
-		e.info.Activation = "sigmoid"
-	}
+	e.info.Activation = string(e.scorer.function)
 	e.info.Library = e.library.Info()
 }
 

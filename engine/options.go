@@ -9,7 +9,7 @@ import (
 // length.
 type Truncation string
 
-// TruncateRight is the default. It and TruncateLeft count tokens "longest first": the longer
+// TruncateRight and TruncateLeft count tokens "longest first": the longer
 // text gives way until both are as long, then both do.
 const (
 	TruncateRight Truncation = "right" // the ends are cut off
@@ -19,7 +19,12 @@ const (
 
 // ScoreOptions choose how pairs are made to fit.
 type ScoreOptions struct {
-	Truncation Truncation // "" is TruncateRight
+	Truncation Truncation // "" is the side that the model's files name, most often TruncateRight
+	// Activation makes the scores of this request: "raw", "sigmoid" or "softmax";
+	// "" is the engine's.
+	Activation string
+	// AllLabels asks for the scores by every label, in Result.ByLabel.
+	AllLabels bool
 	// DocumentTokens is how many tokens of a document count, from its beginning,
 	// before it meets the query; 0 is all.
 	DocumentTokens int

@@ -1,37 +1,77 @@
 package engine
 
-import "slices"
+import (
+	"slices"
 
-// minLength is [CLS], [SEP] and [SEP]: a pair with nothing between.
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// minLength is what BERT's template takes: [CLS] and twice [SEP].
 const minLength = 3
 
 // Tokens are what the model sees of a pair.
 type Tokens struct {
 	IDs       []int32
-	TypeIDs   []int32 // 0 up to and with the first [SEP], 1 behind it
+	TypeIDs   []int32 // most often 0 up to and with the first [SEP], 1 behind it
 	Truncated bool
 }
 
-// A special holds the ids that frame a pair.
-type special struct{ cls, sep int32 }
-
-// assemble makes [CLS] query [SEP] document [SEP] of at most maxLength tokens,
-// which is at least minLength.
-func assemble(query, document encoded, s special, maxLength int) Tokens {
-	ids, second, truncated := join(query, document, s, maxLength, TruncateRight)
-	return Tokens{IDs: ids, TypeIDs: typeIDs(nil, len(ids), second), Truncated: truncated}
+// A frame puts the texts of a pair among special tokens, as the model's
+// post-processor does: most often [CLS] query [SEP] document [SEP].
+type frame struct {
+	pieces  []weights.Piece
+	special int // tokens that are not of the texts
 }
 
-// join makes a pair's ids; those from second on are the document's.
-func join(query, document encoded, s special, maxLength int, side Truncation) (ids []int32, second int, truncated bool) {
-	kq, kd := truncate(query.total, document.total, maxLength-minLength)
-	ids = make([]int32, 0, kq+kd+minLength)
-	ids = append(ids, s.cls)
-	ids = append(ids, query.kept(kq, side)...)
-	ids = append(ids, s.sep)
-	ids = append(ids, document.kept(kd, side)...)
-	ids = append(ids, s.sep)
-	return ids, kq + 2, kq < query.total || kd < document.total
+func newFrame(pieces []weights.Piece) frame {
+	f := frame{pieces: pieces}
+	for _, p := range pieces {
+		if p.Sequence == "" {
+			f.special++
+		}
+	}
+	return f
+}
+
+// allows reports whether type ids are some that the frame has: the last one shows
+// whether they were left at 0.
+func (f frame) allows(types []int32) bool {
+	if last := f.pieces[len(f.pieces)-1]; last.Sequence == "" && int(types[len(types)-1]) != last.TypeID {
+		return false
+	}
+	return !slices.ContainsFunc(types, func(id int32) bool {
+		return !slices.ContainsFunc(f.pieces, func(p weights.Piece) bool { return p.TypeID == int(id) })
+	})
+}
+
+// join makes a pair of at most maxLength tokens, which is at least f.special.
+func (f frame) join(query, document encoded, maxLength int, side Truncation) Tokens {
+	kq, kd := truncate(query.total, document.total, maxLength-f.special)
+	n := kq + kd + f.special
+	both := make([]int32, 0, 2*n)
+	for _, p := range f.pieces {
+		switch p.Sequence {
+		case weights.SequenceA:
+			both = append(both, query.kept(kq, side)...)
+		case weights.SequenceB:
+			both = append(both, document.kept(kd, side)...)
+		default:
+			both = append(both, int32(p.ID))
+		}
+	}
+	for _, p := range f.pieces {
+		length := 1
+		switch p.Sequence {
+		case weights.SequenceA:
+			length = kq
+		case weights.SequenceB:
+			length = kd
+		}
+		for range length {
+			both = append(both, int32(p.TypeID))
+		}
+	}
+	return Tokens{IDs: both[:n:n], TypeIDs: both[n:], Truncated: kq < query.total || kd < document.total}
 }
 
 // An encoded text may be tokenised in part only: from its beginning, or from its
@@ -95,7 +135,7 @@ const (
 // whose document the first documentTokens count, if that is not 0. More than
 // maxLength tokens of either are enough, unless both have more and the room
 // between the special tokens is odd: the odd token is the longer text's.
-func findMissing(query, document encoded, maxLength, documentTokens int) missing {
+func (f frame) findMissing(query, document encoded, maxLength, documentTokens int) missing {
 	enough := maxLength
 	if documentTokens > 0 {
 		enough = min(enough, documentTokens)
@@ -105,7 +145,7 @@ func findMissing(query, document encoded, maxLength, documentTokens int) missing
 		return missesQuery
 	case !document.whole() && document.total <= enough:
 		return missesDocument
-	case (maxLength-minLength)%2 == 0:
+	case (maxLength-f.special)%2 == 0:
 		return missesNothing
 	}
 	if documentTokens > 0 {
@@ -118,18 +158,6 @@ func findMissing(query, document encoded, maxLength, documentTokens int) missing
 		return missesDocument
 	}
 	return missesNothing
-}
-
-// typeIDs appends a pair's: by place, since a text may spell [SEP] itself.
-func typeIDs(to []int32, n, second int) []int32 {
-	for i := range n {
-		if i < second {
-			to = append(to, 0)
-		} else {
-			to = append(to, 1)
-		}
-	}
-	return to
 }
 
 // truncate gives how many tokens of a first text of n and a second of m fit

@@ -26,8 +26,10 @@ type settings struct {
 	window    time.Duration // a batch waits so long for company; 0 never
 	capacity  int           // tokens of all requests at once
 	maxLength int
-	special   special
 	beyond    beyond
+	frame     frame
+	prompt    string     // ahead of every query
+	side      Truncation // of requests that name none
 	labels    int
 	workers   int // tokenizer workers
 
@@ -139,6 +141,9 @@ func newPipeline(s settings, session backend) *pipeline {
 
 // admit takes a request in, the whole of it or nothing.
 func (p *pipeline) admit(r *request) error {
+	if r.options.Truncation == "" && r.options.DocumentTokens == 0 {
+		r.options.Truncation = p.side
+	}
 	need := 0
 	for _, pair := range r.pairs {
 		need += p.reserve(pair)
@@ -186,7 +191,7 @@ func (p *pipeline) enlist(r *request) {
 	}
 }
 
-// probe takes in a pair of nothing but [CLS] and [SEP], which goes first.
+// probe takes in a pair of nothing but special tokens, which goes first.
 func (p *pipeline) probe(r *request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -197,8 +202,8 @@ func (p *pipeline) probe(r *request) error {
 	r.begin(1, at)
 	p.enlist(r)
 	r.logits = make([]float32, p.labels)
-	ids := []int32{p.special.cls, p.special.sep, p.special.sep}
-	r.items = []item{{request: r, ids: ids, second: 2, length: len(ids)}}
+	tokens := p.frame.join(encoded{}, encoded{}, p.maxLength, TruncateRight)
+	r.items = []item{{request: r, ids: tokens.IDs, types: tokens.TypeIDs, length: len(tokens.IDs)}}
 	p.queue.push(r, r.items, at)
 	r.queued = 1
 	p.changed(r, at)

@@ -131,14 +131,14 @@ func (p *pipeline) encodePair(r *request, c *chunk) (bytes int, err error) {
 	if n := r.options.DocumentTokens; n > 0 {
 		document = document.first(n)
 	}
-	if n := query.total + document.total + minLength; n > p.maxLength && r.whole() {
+	if n := query.total + document.total + p.frame.special; n > p.maxLength && r.whole() {
 		least := "at least "
 		if query.whole() && document.whole() {
 			least = ""
 		}
 		return 0, fmt.Errorf("%w: pair %d has %s%d tokens, the model takes %d; shorten it, or let it be truncated", ErrTooLong, r.given(c.at), least, n, p.maxLength)
 	}
-	switch findMissing(*query, c.document, p.maxLength, r.options.DocumentTokens) {
+	switch p.frame.findMissing(*query, c.document, p.maxLength, r.options.DocumentTokens) {
 	case missesQuery:
 		bytes, err = p.encodeMore(r, query)
 		if err != nil {
@@ -153,8 +153,9 @@ func (p *pipeline) encodePair(r *request, c *chunk) (bytes int, err error) {
 	default:
 		it := &r.items[c.at]
 		it.request, it.place = r, c.at
-		it.ids, it.second, it.cut = join(*query, document, p.special, p.maxLength, r.options.Truncation)
-		it.cut = it.cut || document.total < c.document.total
+		tokens := p.frame.join(*query, document, p.maxLength, r.options.Truncation)
+		it.ids, it.types = tokens.IDs, tokens.TypeIDs
+		it.cut = tokens.Truncated || document.total < c.document.total
 		if err := p.beyond.check(it.ids); err != nil {
 			return 0, fmt.Errorf("%w: pair %d: %w", ErrText, r.given(c.at), err)
 		}
@@ -185,7 +186,7 @@ func (p *pipeline) knownQuery(r *request, text string) encoded {
 	if query, ok := r.queries[text]; ok {
 		return query
 	}
-	return untokenised(text)
+	return untokenised(p.prompt + text)
 }
 
 func (p *pipeline) keepQuery(r *request, text string, query encoded) {
@@ -246,14 +247,14 @@ func (p *pipeline) learnWidth(r *request, it *item) {
 	r.todo.remove(it.width)
 	it.width = p.queue.width(it)
 	r.todo.add(it.width)
-	if bytes := float64(len(r.pairs[it.place].Query) + len(r.pairs[it.place].Document)); !it.cut {
-		p.density.add(float64(it.length-minLength), bytes, bytes/densityMemory)
+	if bytes := float64(len(p.prompt) + len(r.pairs[it.place].Query) + len(r.pairs[it.place].Document)); !it.cut {
+		p.density.add(float64(it.length-p.frame.special), bytes, bytes/densityMemory)
 	}
 }
 
 // reserve is how many tokens a pair may have, before they are known.
 func (p *pipeline) reserve(pair Pair) int {
-	return min(p.maxLength, len(pair.Query)+len(pair.Document)+minLength)
+	return min(p.maxLength, len(p.prompt)+len(pair.Query)+len(pair.Document)+p.frame.special)
 }
 
 func (p *pipeline) refund(r *request, tokens int) {

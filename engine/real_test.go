@@ -202,7 +202,7 @@ func TestPredictedTokensAreThoseComputed(t *testing.T) {
 		p := e.pipeline.queue.planner.plan(lengths, limits{pairs: 256, tokens: 1 << 20})
 		b := batch{shards: p.shards}
 		for _, at := range p.order {
-			b.items = append(b.items, &item{request: new(request), ids: tokens[at].IDs, second: 2, length: lengths[at]})
+			b.items = append(b.items, &item{request: new(request), ids: tokens[at].IDs, types: tokens[at].TypeIDs, length: lengths[at]})
 		}
 		ticket, err := e.pipeline.session.Submit(b.fill(1))
 		if err != nil {

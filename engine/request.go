@@ -56,8 +56,8 @@ type item struct {
 	request *request
 	place   int // of the pair in the request
 	ids     []int32
-	second  int // where type id 1 begins
-	length  int // of ids, which are let go once they are submitted
+	types   []int32
+	length  int // of ids and types, which are let go once they are submitted
 	width   int // tokens computed for it, estimated until it is tokenised
 	cut     bool
 	arrival int64

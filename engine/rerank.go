@@ -67,7 +67,7 @@ func (e *Engine) Rerank(ctx context.Context, query string, documents []string, o
 	if opts.Long != "" && opts.Long != Truncate && opts.Long != Window {
 		return nil, fmt.Errorf("engine: long documents %q is none of %s, %s", opts.Long, Truncate, Window)
 	}
-	if err := opts.check(); err != nil {
+	if err := e.checkOptions(opts.ScoreOptions); err != nil {
 		return nil, err
 	}
 	parts, cutting, err := e.cutDocuments(ctx, query, documents, opts.Long)
@@ -82,7 +82,7 @@ func (e *Engine) Rerank(ctx context.Context, query string, documents []string, o
 	ranking.Timings.Latency += cutting
 	ranking.Items = opts.choose(ranking.Items)
 	if opts.Explain {
-		err = e.explain(ctx, query, documents, ranking)
+		err = e.explain(ctx, query, documents, ranking, opts.Activation)
 	}
 	return ranking, err
 }
@@ -98,7 +98,7 @@ func (e *Engine) cutDocuments(ctx context.Context, query string, documents []str
 		return parts, 0, nil
 	}
 	return timed(func() ([][]Span, error) {
-		encoded, err := e.tokenizer.encodeUntil(ctx, query, e.tokenizer.maxLength)
+		encoded, err := e.tokenizer.encodeUntil(ctx, e.info.Prompt+query, e.tokenizer.maxLength)
 		if err != nil {
 			return nil, fmt.Errorf("engine: a query of %d bytes: %w", len(query), err)
 		}
@@ -154,7 +154,7 @@ func (e *Engine) rank(ctx context.Context, query string, documents []string, par
 			ranking.Items[i].Window = part
 		}
 	}
-	// By logit: sigmoid rounds far-off logits to the same score.
+	// By logit: activations round far-off logits to the same score.
 	sort.SliceStable(ranking.Items, func(a, b int) bool { return ranking.Items[a].Logit > ranking.Items[b].Logit })
 	return ranking, nil
 }
@@ -209,14 +209,14 @@ func reaches(score float32, threshold float64) bool {
 }
 
 // explain finds the best sentence of each item.
-func (e *Engine) explain(ctx context.Context, query string, documents []string, ranking *Ranking) error {
+func (e *Engine) explain(ctx context.Context, query string, documents []string, ranking *Ranking, activation string) error {
 	texts := make([]string, len(ranking.Items))
 	parts := make([][]Span, len(ranking.Items))
 	for i, item := range ranking.Items {
 		texts[i] = documents[item.Index]
 		parts[i] = sentencesOf(texts[i])
 	}
-	result, best, err := e.scoreParts(ctx, query, texts, parts, ScoreOptions{})
+	result, best, err := e.scoreParts(ctx, query, texts, parts, ScoreOptions{Activation: activation})
 	if err != nil {
 		return err
 	}

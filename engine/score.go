@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"slices"
 	"time"
 )
 
@@ -17,7 +17,7 @@ func (e *Engine) Score(ctx context.Context, pairs []Pair) (*Result, error) {
 
 // ScoreWith is Score with a choice of how pairs are made to fit.
 func (e *Engine) ScoreWith(ctx context.Context, pairs []Pair, opts ScoreOptions) (*Result, error) {
-	if err := opts.check(); err != nil {
+	if err := e.checkOptions(opts); err != nil {
 		return nil, err
 	}
 	result, _, err := e.score(ctx, pairs, opts, nil)
@@ -39,11 +39,10 @@ func (p *pipeline) tokens(ctx context.Context, pairs []Pair) ([]Tokens, error) {
 	tokens := make([]Tokens, len(pairs))
 	for i := range tokens {
 		it := &r.items[r.distinct(i)]
-		ids := it.ids
-		if r.places != nil {
-			ids = append([]int32(nil), ids...) // each pair its own
+		tokens[i] = Tokens{IDs: it.ids, TypeIDs: it.types, Truncated: it.cut}
+		if r.places != nil { // each pair its own
+			tokens[i].IDs, tokens[i].TypeIDs = slices.Clone(it.ids), slices.Clone(it.types)
 		}
-		tokens[i] = Tokens{IDs: ids, TypeIDs: typeIDs(nil, len(ids), it.second), Truncated: it.cut}
 	}
 	return tokens, nil
 }
@@ -90,6 +89,10 @@ func (e *Engine) score(ctx context.Context, pairs []Pair, opts ScoreOptions, fin
 
 // result makes scores of the logits, for the pairs as they were given.
 func (e *Engine) result(r *request) (*Result, error) {
+	s, err := e.scorerFor(r.options)
+	if err != nil {
+		return nil, err
+	}
 	n := r.givenPairs()
 	result := &Result{
 		Logits:         make([]float32, n),
@@ -101,12 +104,19 @@ func (e *Engine) result(r *request) (*Result, error) {
 	}
 	for i := range n {
 		at := r.distinct(i)
-		logit := r.logits[at*e.pipeline.labels+e.label]
+		logits := r.logits[at*e.pipeline.labels : (at+1)*e.pipeline.labels]
+		score, logit := s.score(logits)
 		if !finite(logit) {
 			return nil, fmt.Errorf("%w: pair %d has %v in %s", ErrNotFinite, i, logit, e.info.DType)
 		}
-		result.Logits[i] = logit
-		result.Scores[i] = e.activate(logit)
+		result.Scores[i], result.Logits[i] = score, logit
+		if r.options.AllLabels {
+			all, err := s.scoreAll(logits)
+			if err != nil {
+				return nil, fmt.Errorf("%w: pair %d in %s", err, i, e.info.DType)
+			}
+			result.ByLabel = append(result.ByLabel, all)
+		}
 		if r.items[at].cut {
 			result.Truncated++
 		}
@@ -130,21 +140,4 @@ func (p *pipeline) record(r *request, result *Result, err error) {
 	}
 	p.mu.Unlock()
 	p.logRequest(r, t, err)
-}
-
-func (e *Engine) activate(logit float32) float32 {
-	if !e.sigmoid {
-		return logit
-	}
-	return Sigmoid(logit)
-}
-
-// Sigmoid makes a probability of a logit. It never takes the exponential of a
-// positive number, which could overflow.
-func Sigmoid(x float32) float32 {
-	if x >= 0 {
-		return float32(1 / (1 + math.Exp(-float64(x))))
-	}
-	z := math.Exp(float64(x))
-	return float32(z / (1 + z))
 }

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -38,11 +37,10 @@ func (p *pipeline) admitTokens(r *request, pairs []Tokens) error {
 	items := make([]item, len(pairs))
 	need := 0
 	for i, t := range pairs {
-		second := slices.Index(t.TypeIDs, 1)
-		if len(t.IDs) < minLength || len(t.IDs) > p.maxLength || len(t.TypeIDs) != len(t.IDs) || second < 0 {
+		if len(t.IDs) < p.frame.special || len(t.IDs) > p.maxLength || len(t.TypeIDs) != len(t.IDs) || !p.frame.allows(t.TypeIDs) {
 			return fmt.Errorf("engine: pair %d of %d ids and %d type ids is not as Tokenize gives it for a maximum length of %d", i, len(t.IDs), len(t.TypeIDs), p.maxLength)
 		}
-		items[i] = item{request: r, place: i, ids: t.IDs, second: second, length: len(t.IDs), cut: t.Truncated}
+		items[i] = item{request: r, place: i, ids: t.IDs, types: t.TypeIDs, length: len(t.IDs), cut: t.Truncated}
 		need += len(t.IDs)
 	}
 	p.mu.Lock()

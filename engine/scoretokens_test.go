@@ -52,6 +52,7 @@ func TestScoreTokensRefuses(t *testing.T) {
 		{},
 		{IDs: []int32{101, 102, 102}},
 		{IDs: []int32{101, 102, 102}, TypeIDs: []int32{0, 0, 0}},
+		{IDs: []int32{101, 102, 102}, TypeIDs: []int32{0, 2, 1}},
 		{IDs: make([]int32, 513), TypeIDs: append(make([]int32, 512), 1)},
 	} {
 		if _, err := e.ScoreTokens(t.Context(), []Tokens{wrong}); err == nil || !strings.Contains(err.Error(), "pair 0") {

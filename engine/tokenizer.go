@@ -17,7 +17,7 @@ import (
 // any number of goroutines.
 type tokenizer struct {
 	maxLength int
-	special   special
+	frame     frame
 	beyond    beyond
 	cuts      cuts
 	words     longWords
@@ -28,13 +28,9 @@ type tokenizer struct {
 
 // newTokenizer makes a tokenizer of what a model's files say.
 func newTokenizer(file weights.Tokenizer, maxLength int) (*tokenizer, error) {
-	t := &tokenizer{maxLength: maxLength, cuts: makeCuts(file), beyond: makeBeyond(file), words: makeLongWords(file.MaxWordChars(), file.AddedTokens)}
-	cls, sep, err := file.Frame()
-	if err == nil {
-		t.special = special{cls: int32(cls), sep: int32(sep)}
-		t.native, err = tokenizers.FromBytes(file.JSON())
-	}
-	if err != nil {
+	t := &tokenizer{maxLength: maxLength, frame: newFrame(file.Pair), cuts: makeCuts(file), beyond: makeBeyond(file), words: makeLongWords(file.MaxWordChars(), file.AddedTokens)}
+	var err error
+	if t.native, err = tokenizers.FromBytes(file.JSON()); err != nil {
 		return nil, fmt.Errorf("engine: tokenizer.json: %w", err)
 	}
 	return t, nil

@@ -134,7 +134,7 @@ func TestTokensEqualHuggingFaces(t *testing.T) {
 
 // What each control gets wrong must show in some cases, and far from all.
 func TestTokenControlsDiffer(t *testing.T) {
-	sep := builtin(t).tokenizer.special.sep
+	sep := int32(builtin(t).tokenizer.frame.pieces[2].ID)
 	cases := tokensGoldens(t)
 	for name, control := range map[string]func(Tokens) Tokens{
 		"type ids by counting [SEP]": func(t Tokens) Tokens {
@@ -260,8 +260,8 @@ func checkPart(t *testing.T, tok *tokenizer, pair Pair, opts ScoreOptions) {
 	if opts.DocumentTokens > 0 {
 		d = d.first(opts.DocumentTokens)
 	}
-	want, second, cut := join(q, d, tok.special, tok.maxLength, opts.Truncation)
-	cut = cut || d.total < total
+	want := tok.frame.join(q, d, tok.maxLength, opts.Truncation)
+	want.Truncated = want.Truncated || d.total < total
 	it, err := tok.tokenise(pair, opts)
 	if opts.Truncation == TruncateNot && q.total+d.total+minLength > tok.maxLength {
 		if !errors.Is(err, ErrTooLong) {
@@ -272,8 +272,8 @@ func checkPart(t *testing.T, tok *tokenizer, pair Pair, opts ScoreOptions) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(it.ids, want) || it.second != second || it.cut != cut {
-		t.Fatalf("%d and %d tokens at %d, %+v: %d ids, second %d, cut %v; want %d, %d, %v", q.total, d.total, tok.maxLength, opts, len(it.ids), it.second, it.cut, len(want), second, cut)
+	if !slices.Equal(it.ids, want.IDs) || !slices.Equal(it.types, want.TypeIDs) || it.cut != want.Truncated {
+		t.Fatalf("%d and %d tokens at %d, %+v: ids %v, types %v, cut %v; want %+v", q.total, d.total, tok.maxLength, opts, it.ids, it.types, it.cut, want)
 	}
 }
 
@@ -355,8 +355,8 @@ func FuzzTokenise(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := assemble(q, d, tok.special, maxLength)
-		checkTokens(t, got, q, d, tok.special, maxLength)
+		got := tok.frame.join(q, d, maxLength, TruncateRight)
+		checkTokens(t, got, q, d, tok.frame, maxLength)
 		if cleaned := clean(query); !utf8.ValidString(cleaned) || strings.Contains(cleaned, "\x00") {
 			t.Errorf("clean(%q) = %q", query, cleaned)
 		}
@@ -364,17 +364,17 @@ func FuzzTokenise(f *testing.F) {
 }
 
 // checkTokens holds a pair against what every pair must be.
-func checkTokens(t *testing.T, got Tokens, q, d encoded, s special, maxLength int) {
+func checkTokens(t *testing.T, got Tokens, q, d encoded, f frame, maxLength int) {
 	t.Helper()
 	n := len(got.IDs)
 	if n > maxLength || n < minLength || len(got.TypeIDs) != n {
 		t.Fatalf("%d ids and %d type ids, at most %d allowed", n, len(got.TypeIDs), maxLength)
 	}
-	if got.IDs[0] != s.cls || got.IDs[n-1] != s.sep {
+	if cls, sep := int32(f.pieces[0].ID), int32(f.pieces[2].ID); got.IDs[0] != cls || got.IDs[n-1] != sep {
 		t.Errorf("framed by %d and %d", got.IDs[0], got.IDs[n-1])
 	}
 	second := slices.Index(got.TypeIDs, 1)
-	if second < 2 || got.IDs[second-1] != s.sep || slices.Contains(got.TypeIDs[second:], 0) {
+	if second < 2 || got.IDs[second-1] != int32(f.pieces[2].ID) || slices.Contains(got.TypeIDs[second:], 0) {
 		t.Errorf("type ids %v", got.TypeIDs)
 	}
 	kq, kd := second-2, n-second-1

@@ -20,7 +20,7 @@ type segment struct {
 // into the maximum length. A document that fits whole is one window.
 func (t *tokenizer) windows(ctx context.Context, query encoded, document string) ([]Span, error) {
 	whole := []Span{{0, len(document)}}
-	budget := t.maxLength - minLength
+	budget := t.maxLength - t.frame.special
 	// A query of more than half the budget gives way down to that half, as it
 	// does when a pair is truncated.
 	room := max(budget-query.total, budget/2)

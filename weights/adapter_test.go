@@ -194,8 +194,8 @@ func TestAdapterLabels(t *testing.T) {
 	adapter := filepath.Join(t.TempDir(), "adapter")
 	weightstest.WriteAdapter(t, adapter, weightstest.AdapterConfig(3, 6), weightstest.LoRA(three, 3, 11))
 	m := openModel(t, tinyDir(t), Options{Adapter: adapter})
-	if last := m.Tensors[len(m.Tensors)-2]; m.Config.Labels != 3 || m.Sigmoid || !slices.Equal(last.Shape, []int{3, 8}) {
-		t.Errorf("%d labels, sigmoid %v, classifier %v", m.Config.Labels, m.Sigmoid, last.Shape)
+	if last := m.Tensors[len(m.Tensors)-2]; m.Config.Labels != 3 || m.Scoring != ScoringRaw || !slices.Equal(last.Shape, []int{3, 8}) {
+		t.Errorf("%d labels, scoring %q, classifier %v", m.Config.Labels, m.Scoring, last.Shape)
 	}
 }
 

@@ -27,7 +27,7 @@ func BenchmarkOpenBuiltin(b *testing.B) {
 	b.Run("tokenizer", func(b *testing.B) {
 		best(b, func() {
 			m := &Model{Ref: Builtin, Dir: dir}
-			if err := m.loadTokenizer(Config{VocabSize: 30522, MaxPositions: 512}); err != nil {
+			if err := m.loadTokenizer(modelConfig{Config: Config{VocabSize: 30522, MaxPositions: 512, TypeVocabSize: 2}}, sentenceSettings{}); err != nil {
 				b.Fatal(err)
 			}
 		})

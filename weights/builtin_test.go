@@ -20,8 +20,8 @@ func TestOpenBuiltin(t *testing.T) {
 	if m.Config != want {
 		t.Errorf("config %+v, want %+v", m.Config, want)
 	}
-	if m.Ref != Builtin || m.Adapter != Builtin || m.MaxLength != 512 || !m.Sigmoid || len(m.Tensors) != 105 {
-		t.Errorf("got ref %q, adapter %q, length %d, sigmoid %v, %d tensors", m.Ref, m.Adapter, m.MaxLength, m.Sigmoid, len(m.Tensors))
+	if m.Ref != Builtin || m.Adapter != Builtin || m.MaxLength != 512 || m.Scoring != ScoringSigmoid || len(m.Tensors) != 105 {
+		t.Errorf("got ref %q, adapter %q, length %d, scoring %q, %d tensors", m.Ref, m.Adapter, m.MaxLength, m.Scoring, len(m.Tensors))
 	}
 }
 
@@ -41,7 +41,7 @@ func TestBuiltinLengthIgnoresItsFiles(t *testing.T) {
 	dir := tinyDir(t)
 	weightstest.WriteFile(t, filepath.Join(dir, tokenizerConfigFile), []byte(`{"model_max_length":64}`))
 	m := &Model{Ref: Builtin, Dir: dir}
-	if err := m.loadTokenizer(Config{VocabSize: 1000, MaxPositions: 512}); err != nil || m.MaxLength != 512 {
+	if err := m.loadTokenizer(modelConfig{Config: Config{VocabSize: 1000, MaxPositions: 512, TypeVocabSize: 2}}, sentenceSettings{}); err != nil || m.MaxLength != 512 {
 		t.Errorf("length %d, %v, want 512", m.MaxLength, err)
 	}
 }

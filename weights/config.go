@@ -2,9 +2,7 @@ package weights
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -15,7 +13,6 @@ import (
 const (
 	configFile          = "config.json"
 	weightsFile         = "model.safetensors"
-	sentenceConfigFile  = "config_sentence_transformers.json"
 	maxConfig           = 4 << 20 // bytes; id2label may be long
 	maxLabels           = 1 << 12
 	classifierArch      = "BertForSequenceClassification"
@@ -80,15 +77,17 @@ type configJSON struct {
 	ID2Label              map[string]any `json:"id2label"`
 	Sentence              map[string]any `json:"sentence_transformers"`
 	LegacyActivation      *string        `json:"sbert_ce_default_activation_function"`
+	TokenizerClass        *string        `json:"tokenizer_class"`
 	Quantization          map[string]any `json:"quantization_config"`
 }
 
-// A modelConfig is a Config together with the scoring activation that
-// config.json names, "" for none, and the names it gives labels.
+// A modelConfig is a Config together with the scoring activation, the names of
+// labels and the class of the tokenizer that config.json names.
 type modelConfig struct {
 	Config
-	scoring  string
-	id2label map[string]any
+	scoring        namedScoring
+	id2label       map[string]any
+	tokenizerClass string // "" for none
 }
 
 // labelNames names every logit.
@@ -131,7 +130,9 @@ func parseConfig(data []byte) (modelConfig, error) {
 		return modelConfig{}, err
 	}
 	scoring, err := c.scoring()
-	return modelConfig{Config: cfg, scoring: scoring, id2label: c.ID2Label}, err
+	return modelConfig{
+		Config: cfg, scoring: namedScoring{configFile, scoring}, id2label: c.ID2Label, tokenizerClass: *orElse(c.TokenizerClass, ""),
+	}, err
 }
 
 // checkArchitecture refuses every model that is not a plain BERT encoder.
@@ -217,76 +218,20 @@ func (c *configJSON) labels() *int {
 	return &n
 }
 
-// scoring is the activation that config.json names for scores, "" for none:
+// scoring is the activation that config.json names for scores, nil for none:
 // sentence_transformers.activation_fn, or the key that stood for it before
 // sentence-transformers 4.
-func (c *configJSON) scoring() (string, error) {
+func (c *configJSON) scoring() (*string, error) {
 	value, ok := c.Sentence["activation_fn"]
 	if !ok {
-		return *orElse(c.LegacyActivation, ""), nil
+		return c.LegacyActivation, nil
 	}
-	return activationName("sentence_transformers.activation_fn", value)
-}
-
-// sigmoid says whether scores are sigmoid(logit) by default. The file that
-// sentence-transformers writes since version 5 comes before config.json.
-func (c modelConfig) sigmoid(dir string) (bool, error) {
-	path := filepath.Join(dir, sentenceConfigFile)
-	name := c.scoring
-	data, err := readSmall(path, maxConfig)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, err
-	}
-	if err == nil {
-		own, err := parseSentenceConfig(data)
-		if err != nil {
-			return false, fmt.Errorf("%s: %w", path, err)
-		}
-		if own != "" {
-			name = own
-		}
-	} else {
-		path = filepath.Join(dir, configFile)
-	}
-	yes, err := sigmoidFor(name, c.Labels)
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", path, err)
-	}
-	return yes, nil
-}
-
-// parseSentenceConfig returns the activation that
-// config_sentence_transformers.json names, "" for none.
-func parseSentenceConfig(data []byte) (string, error) {
-	var c map[string]any
-	if err := json.Unmarshal(data, &c); err != nil {
-		return "", jsonError(err)
-	}
-	return activationName("activation_fn", c["activation_fn"])
-}
-
-// activationName returns the value of an activation_fn field: a string or null.
-func activationName(field string, value any) (string, error) {
 	if value == nil {
-		return "", nil
+		return nil, nil
 	}
 	name, ok := value.(string)
 	if !ok {
-		return "", fmt.Errorf("%s is %v, expected a string", field, value)
+		return nil, fmt.Errorf("sentence_transformers.activation_fn is %v, expected a string", value)
 	}
-	return name, nil
-}
-
-// sigmoidFor resolves an activation by its Python name; "" stands for the
-// default of sentence-transformers, sigmoid for a single label.
-func sigmoidFor(name string, labels int) (bool, error) {
-	switch name {
-	case "":
-		return labels == 1, nil
-	case "torch.nn.modules.activation.Sigmoid", "torch.nn.Sigmoid":
-		return true, nil
-	case "torch.nn.modules.linear.Identity", "torch.nn.Identity":
-		return false, nil
-	}
-	return false, fmt.Errorf("activation function %q is not supported, expected torch.nn.modules.linear.Identity or torch.nn.modules.activation.Sigmoid", name)
+	return &name, nil
 }

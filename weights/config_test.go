@@ -2,7 +2,6 @@ package weights
 
 import (
 	"maps"
-	"path/filepath"
 	"testing"
 
 	"encoding/json"
@@ -103,54 +102,25 @@ func TestParseConfigBad(t *testing.T) {
 	wantError(t, err, "array")
 }
 
-// TestSigmoid follows the rule of sentence-transformers through its files.
-func TestSigmoid(t *testing.T) {
-	const identity, sigmoid = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
-	st := func(v any) map[string]any {
-		return map[string]any{"sentence_transformers": map[string]any{"activation_fn": v}}
-	}
-	old := func(v any) map[string]any { return map[string]any{"sbert_ce_default_activation_function": v} }
-	three := map[string]any{"id2label": map[string]string{"0": "a", "1": "b", "2": "c"}}
-	both := st(sigmoid)
-	maps.Copy(both, old(identity))
-	silent := st(nil)
-	maps.Copy(silent, old(identity))
-	tests := []struct {
-		name    string
-		changes map[string]any
-		own     string // config_sentence_transformers.json, "" for none
-		want    bool
-	}{
-		{"one label", nil, "", true},
-		{"three labels", three, "", false},
-		{"version 4", st(identity), "", false},
-		{"before version 4", old(identity), "", false},
-		{"version 4 before the old key", both, "", true},
-		{"version 4 says null", silent, "", true},
-		{"version 4 without activation", map[string]any{"sentence_transformers": map[string]any{"version": "4.0.1"}}, "", true},
-		{"own file", nil, `{"activation_fn":"` + identity + `"}`, false},
-		{"own file before config.json", st(identity), `{"activation_fn":"` + sigmoid + `"}`, true},
-		{"own file says null", st(identity), `{"activation_fn":null}`, false},
-		{"own file of an encoder", nil, `{"__version__":{"sentence_transformers":"2.0.0"}}`, true},
-	}
-	for _, test := range tests {
-		dir := tinyDir(t)
-		weightstest.WriteFile(t, filepath.Join(dir, configFile), configWith(t, test.changes))
-		if test.own != "" {
-			weightstest.WriteFile(t, filepath.Join(dir, sentenceConfigFile), []byte(test.own))
-		}
-		cfg, err := readConfig(dir)
-		if err != nil {
-			t.Errorf("%s: %v", test.name, err)
-			continue
-		}
-		got, err := cfg.sigmoid(dir)
-		if err != nil || got != test.want {
-			t.Errorf("%s: got %v, %v, want %v", test.name, got, err, test.want)
+// TestTorchScoring: a class of torch is known by each name that it can be
+// imported by, and by no other.
+func TestTorchScoring(t *testing.T) {
+	for name, want := range map[string]Scoring{
+		"torch.nn.modules.linear.Identity":     ScoringRaw,
+		"torch.nn.Identity":                    ScoringRaw,
+		"torch.nn.modules.activation.Sigmoid":  ScoringSigmoid,
+		"torch.nn.modules.Tanh":                ScoringTanh,
+		"torch.nn.ReLU":                        ScoringReLU,
+		"torch.nn.modules.activation.Softmax":  ScoringSoftmax,
+		"torch.nn.modules.linear.Sigmoid":      "",
+		"torch.nn.modules.activation.Identity": "",
+		"torch.nn.modules.activation.GELU":     "",
+		"torch.sigmoid":                        "",
+		"torch.":                               "",
+		"torch.nn.":                            "",
+	} {
+		if got := torchScoring(name); got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
 		}
 	}
-	dir := tinyDir(t)
-	weightstest.WriteFile(t, filepath.Join(dir, configFile), configWith(t, old("torch.nn.modules.activation.Tanh")))
-	_, err := Open(t.Context(), dir, Options{})
-	wantError(t, err, configFile, `"torch.nn.modules.activation.Tanh" is not supported`, "Identity")
 }

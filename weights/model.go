@@ -79,19 +79,29 @@ type Model struct {
 	// Ignored names the tensors of the file that the graph has no use for.
 	Ignored []string
 
-	// Tokenizer is tokenizer.json, with the normalizer's switches as
-	// TokenizerConfig sets them. The ids of its vocabulary are below
-	// Config.VocabSize, those of AddedTokens need not be.
-	Tokenizer       Tokenizer
-	TokenizerConfig TokenizerConfig
+	// Tokenizer makes the ids, as AutoTokenizer of transformers reads it from
+	// the model's files. The ids of its vocabulary are below Config.VocabSize,
+	// those of AddedTokens need not be.
+	Tokenizer Tokenizer
 
-	// MaxLength is the longest input in tokens, special tokens included.
-	MaxLength int
+	// Prompt is put ahead of every query: that which
+	// config_sentence_transformers.json has as the default, "" for none.
+	Prompt string
 
-	// Sigmoid says whether scores are sigmoid(logit) by default, by the rule
-	// of sentence-transformers: yes for a single label, unless the model's
-	// files name an activation.
-	Sigmoid bool
+	// MaxLength is the longest input in tokens, special tokens included, and
+	// MaxLengthFile the file of the model that says so.
+	MaxLength     int
+	MaxLengthFile string
+
+	// Scoring makes a score of a label's logit by default, by the rule of
+	// sentence-transformers: what the model's files name, else sigmoid for one
+	// label and raw for several. It is "" if what they name is not supported.
+	Scoring Scoring
+	// ScoringName is the Python name that ScoringFile gives, "" for the default.
+	ScoringName, ScoringFile string
+
+	// Warnings name settings of the model's files that are not used.
+	Warnings []string
 
 	mu    sync.Mutex
 	owned []*mapping
@@ -147,7 +157,11 @@ func (m *Model) load() error {
 	if err != nil {
 		return err
 	}
-	if err := m.loadTokenizer(cfg.Config); err != nil {
+	sentence, err := m.readSentence()
+	if err != nil {
+		return err
+	}
+	if err := m.loadTokenizer(cfg, sentence); err != nil {
 		return err
 	}
 	base, name, err := m.mapWeights()
@@ -165,8 +179,8 @@ func (m *Model) load() error {
 	}
 	m.Config = cfg.Config
 	m.LabelNames = cfg.labelNames()
-	m.Sigmoid, err = cfg.sigmoid(m.Dir)
-	return err
+	m.resolveScoring(sentence.scoring, cfg.scoring)
+	return nil
 }
 
 // assemble puts the tensors of base and ad together under their canonical

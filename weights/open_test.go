@@ -25,8 +25,8 @@ func TestOpenDirectory(t *testing.T) {
 	if m.Config != want {
 		t.Errorf("config %+v, want %+v", m.Config, want)
 	}
-	if m.Ref != dir || m.Dir != dir || m.Adapter != "" || !m.Sigmoid || m.MaxLength != 128 {
-		t.Errorf("got ref %q, dir %q, adapter %q, sigmoid %v, length %d", m.Ref, m.Dir, m.Adapter, m.Sigmoid, m.MaxLength)
+	if m.Ref != dir || m.Dir != dir || m.Adapter != "" || m.Scoring != ScoringSigmoid || m.MaxLength != 128 {
+		t.Errorf("got ref %q, dir %q, adapter %q, scoring %q, length %d", m.Ref, m.Dir, m.Adapter, m.Scoring, m.MaxLength)
 	}
 	tensors := weightstest.Tensors(tinySpec())
 	if len(m.Tensors) != len(tensors) {
@@ -190,8 +190,7 @@ func TestOpenBadDirectory(t *testing.T) {
 			weightstest.WriteJSON(t, filepath.Join(dir, tokenizerFile), weightstest.Tokenizer(1001))
 		}, []string{"tokenizer.json", "token id 1000", "vocab_size 1000"}},
 		{"tokenizer config not JSON", write(tokenizerConfigFile, `{"model_max_length":`), []string{"tokenizer_config.json", "not valid JSON"}},
-		{"sentence config not JSON", write(sentenceConfigFile, `[`), []string{"config_sentence_transformers.json", "not valid JSON"}},
-		{"sentence config activation", write(sentenceConfigFile, `{"activation_fn":"torch.nn.modules.activation.Tanh"}`), []string{"config_sentence_transformers.json", "Tanh", "not supported"}},
+		{"sentence config not JSON", write(sentenceConfigFile, `{"`), []string{"config_sentence_transformers.json", "not valid JSON"}},
 		{"weights missing", remove(weightsFile), []string{"model.safetensors is missing"}},
 		{"weights pickled", instead("pytorch_model.bin"), []string{"model.safetensors is missing", "pytorch_model.bin", "convert"}},
 		{"weights empty", cut(weightsFile, 0), []string{"model.safetensors", "truncated", "0 bytes"}},

@@ -89,8 +89,8 @@ func TestLabelNames(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "nli")
 	weightstest.Write(t, dir, spec)
 	m := openModel(t, dir, Options{})
-	if got := m.LabelNames; len(got) != 3 || got[0] != "contradiction" || got[2] != "neutral" || m.Sigmoid {
-		t.Errorf("labels %q, sigmoid %v; want the names of config.json and raw logits", got, m.Sigmoid)
+	if got := m.LabelNames; len(got) != 3 || got[0] != "contradiction" || got[2] != "neutral" || m.Scoring != ScoringRaw {
+		t.Errorf("labels %q, scoring %q; want the names of config.json and raw logits", got, m.Scoring)
 	}
 	if got := openModel(t, tinyDir(t), Options{}).LabelNames; len(got) != 1 || got[0] != "LABEL_0" {
 		t.Errorf("labels %q, want LABEL_0", got)

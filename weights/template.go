@@ -8,21 +8,22 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Frame returns the ids of the special tokens that frame a pair, which must be
-// as BERT has it: [CLS] A [SEP] B [SEP].
-func (t *Tokenizer) Frame() (cls, sep int, err error) {
-	if len(t.Pair) == 5 {
-		first, middle := t.Pair[0], t.Pair[2]
-		cls, sep = first.ID, middle.ID
-		want := []Piece{
-			{Token: first.Token, ID: cls}, {Sequence: SequenceA}, {Token: middle.Token, ID: sep},
-			{Sequence: SequenceB, TypeID: 1}, {Token: middle.Token, ID: sep, TypeID: 1},
+// checkFrame checks that pairs are framed by special tokens, and that their type
+// ids are below the number of token types of the model.
+func (t *Tokenizer) checkFrame(types int) error {
+	special := 0
+	for _, p := range t.Pair {
+		if p.Sequence == "" {
+			special++
 		}
-		if slices.Equal(t.Pair, want) && first.Sequence == "" && middle.Sequence == "" {
-			return cls, sep, nil
+		if p.TypeID >= types {
+			return fmt.Errorf("post_processor: type id %d, expected less than the type_vocab_size %d of %s", p.TypeID, types, configFile)
 		}
 	}
-	return 0, 0, errors.New("post_processor: it does not frame a pair as [CLS] A [SEP] B [SEP], with type ids 0 up to the first [SEP] and 1 behind it, the only way supported")
+	if special == 0 {
+		return errors.New("post_processor: pairs without special tokens are not supported, expected a template such as [CLS] A [SEP] B [SEP]")
+	}
+	return nil
 }
 
 // parsePostProcessor parses how texts are framed by special tokens.

@@ -2,52 +2,117 @@ package weights
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-func TestTokenizerConfig(t *testing.T) {
-	yes, no := true, false
-	tests := []struct {
-		text   string
-		want   TokenizerConfig
+// TestMaxLength: the file that limits the length is named.
+func TestMaxLength(t *testing.T) {
+	for text, want := range map[string]struct {
 		length int // of the model, which has 128 positions
+		file   string
 	}{
-		{`{}`, TokenizerConfig{}, 128},
-		{`{"model_max_length":64,"do_lower_case":false,"strip_accents":null}`, TokenizerConfig{DoLowerCase: &no, ModelMaxLength: 64}, 64},
-		{`{"model_max_length":512,"strip_accents":true}`, TokenizerConfig{StripAccents: &yes, ModelMaxLength: 512}, 128},
-		{`{"model_max_length":1000000000000000019884624838656,"tokenize_chinese_chars":false}`, TokenizerConfig{TokenizeChineseChars: &no}, 128},
-		{`{"model_max_length":1e30}`, TokenizerConfig{}, 128},
-		{`{"model_max_length":null}`, TokenizerConfig{}, 128},
+		`{}`:                        {128, configFile},
+		`{"model_max_length":64}`:   {64, tokenizerConfigFile},
+		`{"model_max_length":512}`:  {128, configFile},
+		`{"model_max_length":1e30}`: {128, configFile},
+		`{"model_max_length":1000000000000000019884624838656}`: {128, configFile},
+		`{"model_max_length":null}`:                            {128, configFile},
+		`{"max_len":64}`:                                       {64, tokenizerConfigFile},
+	} {
+		dir := tinyDir(t)
+		weightstest.WriteFile(t, filepath.Join(dir, tokenizerConfigFile), []byte(text))
+		m := openModel(t, dir, Options{})
+		if m.MaxLength != want.length || m.MaxLengthFile != want.file {
+			t.Errorf("%s: %d tokens by %s, want %d by %s", text, m.MaxLength, m.MaxLengthFile, want.length, want.file)
+		}
 	}
-	same := func(a, b *bool) bool { return (a == nil) == (b == nil) && (a == nil || *a == *b) }
+}
+
+// What is wrong in a settings file is refused by name, and so is what would
+// change ids or scores and is not supported.
+func TestSettingsRefused(t *testing.T) {
+	modules := `[{"idx":0,"name":"0","path":"","type":"sentence_transformers.base.modules.transformer.Transformer"}]`
+	saved := func(config, bert string) map[string]string {
+		return map[string]string{modulesFile: modules, sentenceConfigFile: config, sentenceBertFile: bert}
+	}
+	const cross, task = `{"model_type":"CrossEncoder"}`, `"transformer_task":"sequence-classification"`
+	tests := []struct {
+		files map[string]string
+		want  []string
+	}{
+		{map[string]string{tokenizerConfigFile: `{"model_max_length":0}`}, []string{tokenizerConfigFile, "model_max_length is 0"}},
+		{map[string]string{tokenizerConfigFile: `{"model_max_length":2}`}, []string{"a maximum length of 2 tokens", "special tokens are 3"}},
+		{map[string]string{tokenizerConfigFile: `{"model_max_length":-1}`}, []string{"model_max_length is -1"}},
+		{map[string]string{tokenizerConfigFile: `{"do_lower_case":"yes"}`}, []string{"do_lower_case", "a string"}},
+		{map[string]string{tokenizerConfigFile: `{"do_lower_case":null}`}, []string{"do_lower_case is null", "expected true or false"}},
+		{map[string]string{tokenizerConfigFile: `{"tokenize_chinese_chars":null}`}, []string{"tokenize_chinese_chars is null"}},
+		{map[string]string{tokenizerConfigFile: `{"truncation_side":"up"}`}, []string{`truncation_side is "up"`}},
+		{map[string]string{tokenizerConfigFile: `{"tokenizer_class":"RobertaTokenizer"}`}, []string{`"RobertaTokenizer" is not supported`}},
+		{map[string]string{tokenizerConfigFile: `{"split_special_tokens":true}`}, []string{"split_special_tokens"}},
+		{map[string]string{tokenizerConfigFile: `{"fast_tokenizer_files":["tokenizer.4.0.json"]}`}, []string{"fast_tokenizer_files"}},
+		{map[string]string{tokenizerConfigFile: `{"chat_template":"{{ x }}"}`}, []string{"chat_template"}},
+		{map[string]string{chatTemplateFile: `{{ x }}`}, []string{chatTemplateFile}},
+		{map[string]string{tokenizerConfigFile: `{"cls_token":null}`}, []string{"cls_token is null"}},
+		{map[string]string{tokenizerConfigFile: `{"unk_token":"[NONE]"}`}, []string{`"[NONE]"`, "not in the vocabulary"}},
+		{map[string]string{tokenizerConfigFile: `{"do_lower_case":true,"do_lower_case":false}`}, []string{"occurs twice"}},
+		{map[string]string{tokenizerConfigFile: `{"added_tokens_decoder":{"-1":{"content":"x"}}}`}, []string{"added_tokens_decoder", "-1"}},
+		{map[string]string{tokenizerConfigFile: `{"added_tokens_decoder":{"1":{"content":"x","colour":1}}}`}, []string{"colour"}},
+		{map[string]string{addedTokensFile: `{"x":-1}`}, []string{addedTokensFile, "-1"}},
+		{map[string]string{specialTokensFile: `{"cls_token":3}`}, []string{specialTokensFile, "cls_token"}},
+		{saved(`{"model_type":"CrossEncoder","default_prompt_name":"q","prompts":{"a":"b"}}`, `{`+task+`}`), []string{sentenceConfigFile, `default_prompt_name is "q"`, "a"}},
+		{saved(cross, `{`+task+`,"pooling":"mean"}`), []string{sentenceBertFile, `"pooling" is not known`}},
+		{saved(cross, `{}`), []string{sentenceBertFile, "missing"}},
+		{saved(cross, `{"max_seq_length":8}`), []string{"transformer_task"}},
+		{saved(cross, `{`+task+`,"max_seq_length":0}`), []string{"max_seq_length is 0"}},
+		{saved(cross, `{`+task+`,"tokenizer_name_or_path":"other"}`), []string{"tokenizer_name_or_path"}},
+		{saved(cross, `{`+task+`,"config_kwargs":{"hidden_act":"relu"}}`), []string{"config_kwargs", "hidden_act"}},
+		{saved(cross, `{`+task+`,"processing_kwargs":{"text":{"truncation":"only_second"}}}`), []string{"processing_kwargs", "only_second"}},
+		{saved(cross, `{`+task+`,"modality_config":{"message":{"method":"forward","method_output_name":"logits"}}}`), []string{"modality_config"}},
+		{map[string]string{modulesFile: `[]`, sentenceConfigFile: cross}, []string{modulesFile, "0 modules"}},
+		{map[string]string{modulesFile: strings.Replace(modules, `"path":""`, `"path":"0_T"`, 1), sentenceConfigFile: cross}, []string{`"0_T"`}},
+		{map[string]string{modulesFile: strings.Replace(modules, "sentence_transformers.", "mine.", 1), sentenceConfigFile: cross}, []string{"mine."}},
+	}
 	for _, test := range tests {
 		dir := tinyDir(t)
-		weightstest.WriteFile(t, filepath.Join(dir, tokenizerConfigFile), []byte(test.text))
-		m := openModel(t, dir, Options{})
-		g, w := m.TokenizerConfig, test.want
-		if !same(g.DoLowerCase, w.DoLowerCase) || !same(g.StripAccents, w.StripAccents) ||
-			!same(g.TokenizeChineseChars, w.TokenizeChineseChars) || g.ModelMaxLength != w.ModelMaxLength {
-			t.Errorf("%s: got %+v, want %+v", test.text, g, w)
+		for name, text := range test.files {
+			weightstest.WriteFile(t, filepath.Join(dir, name), []byte(text))
 		}
-		if m.MaxLength != test.length {
-			t.Errorf("%s: maximum length %d, want %d", test.text, m.MaxLength, test.length)
+		m, err := Open(t.Context(), dir, Options{})
+		if err == nil {
+			closeModel(t, m)
+			t.Errorf("%v: no error", test.files)
+			continue
 		}
+		wantError(t, err, test.want...)
 	}
-	for _, length := range []string{"1", "2"} {
+}
+
+// Settings that are there and not used are named.
+func TestSettingsWarned(t *testing.T) {
+	tests := []struct {
+		file, text string
+		want       []string // nil: no warning
+	}{
+		{tokenizerConfigFile, `{"tokenizer_class":"BertTokenizer","do_basic_tokenize":true,"never_split":null,"padding_side":"left"}`, nil},
+		{tokenizerConfigFile, `{"do_basic_tokenize":false,"wordsplitting":3}`, []string{tokenizerConfigFile, "do_basic_tokenize", "wordsplitting"}},
+		{sentenceConfigFile, `{"model_type":"CrossEncoder","prompts":{"a":"b"},"default_prompt_name":"a"}`, []string{sentenceConfigFile, modulesFile, "missing"}},
+		{sentenceConfigFile, `{"__version__":{"sentence_transformers":"2.0.0"}}`, nil},
+	}
+	for _, test := range tests {
 		dir := tinyDir(t)
-		weightstest.WriteFile(t, filepath.Join(dir, tokenizerConfigFile), []byte(`{"model_max_length":`+length+`}`))
-		_, err := Open(t.Context(), dir, Options{})
-		wantError(t, err, "a maximum length of "+length+" tokens", "special tokens are 3")
-	}
-	for text, want := range map[string]string{
-		`{"model_max_length":0}`:     "model_max_length is 0",
-		`{"model_max_length":-1}`:    "model_max_length is -1",
-		`{"do_lower_case":"yes"}`:    "do_lower_case",
-		`{"model_max_length":1e999}`: "model_max_length",
-	} {
-		_, err := parseTokenizerConfig([]byte(text))
-		wantError(t, err, want)
+		weightstest.WriteFile(t, filepath.Join(dir, test.file), []byte(test.text))
+		m := openModel(t, dir, Options{})
+		got := strings.Join(m.Warnings, "\n")
+		for _, want := range test.want {
+			if !strings.Contains(got, want) {
+				t.Errorf("%s: warnings %q lack %q", test.text, got, want)
+			}
+		}
+		if test.want == nil && got != "" {
+			t.Errorf("%s: warnings %q", test.text, got)
+		}
 	}
 }

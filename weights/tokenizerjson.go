@@ -25,18 +25,18 @@ const (
 	newestTokenizer = "1.0" // the only version of the format there has been
 )
 
-// A Tokenizer is what tokenizer.json says about making ids of texts. Every
-// value has been checked.
+// A Tokenizer is how ids are made of texts. Every value has been checked.
+// ParseTokenizer returns what tokenizer.json says of it, Model has what
+// AutoTokenizer of transformers makes of that with the files beside it.
 type Tokenizer struct {
-	// Normalizer is tokenizer.json's, which tokenizer_config.json may override.
 	Normalizer Normalizer
 
 	// Single and Pair frame one text and two. They are nil if tokenizer.json
 	// has no post-processor.
 	Single, Pair []Piece
 
-	// TruncationSide is the end at which tokenizer.json has long texts cut,
-	// "" if it does not say.
+	// TruncationSide is the end at which long texts are cut: that of
+	// tokenizer_config.json, else of tokenizer.json, "" if neither says.
 	TruncationSide Side
 
 	// AddedTokens are found in a text before it is split into words.
@@ -101,6 +101,12 @@ type AddedToken struct {
 // ParseTokenizer parses and checks tokenizer.json, for a model whose word
 // embeddings have vocabSize rows.
 func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
+	return parseTokenizer(data, vocabSize, nil)
+}
+
+// parseTokenizer is ParseTokenizer for a tokenizer to which tokens of the names
+// given are going to be added.
+func parseTokenizer(data []byte, vocabSize int, names []string) (Tokenizer, error) {
 	fields, model, err := splitTokenizer(data)
 	if err != nil {
 		return Tokenizer{}, err
@@ -127,7 +133,7 @@ func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
 			return Tokenizer{}, fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
-	if err := t.parseWordPiece(model, vocabSize); err != nil {
+	if err := t.parseWordPiece(model, vocabSize, names); err != nil {
 		return Tokenizer{}, fmt.Errorf("model: %w", err)
 	}
 	return t, t.checkIDs(vocabSize)

@@ -51,7 +51,7 @@ func modelType(fields object) string {
 	return ""
 }
 
-func (t *Tokenizer) parseWordPiece(fields object, vocabSize int) error {
+func (t *Tokenizer) parseWordPiece(fields object, vocabSize int, names []string) error {
 	w := wordPiece{}
 	for _, f := range []struct {
 		name string
@@ -82,7 +82,7 @@ func (t *Tokenizer) parseWordPiece(fields object, vocabSize int) error {
 			return fmt.Errorf("continuing_subword_prefix: %w", err)
 		}
 	}
-	w.wanted = t.named()
+	w.wanted = t.named(names)
 	if err := w.parseVocab(fields["vocab"], vocabSize); err != nil {
 		return fmt.Errorf("vocab: %w", err)
 	}
@@ -90,9 +90,13 @@ func (t *Tokenizer) parseWordPiece(fields object, vocabSize int) error {
 	return nil
 }
 
-// named holds the tokens that are named outside the vocabulary.
-func (t *Tokenizer) named() map[string]int {
+// named holds the tokens that are named outside the vocabulary: those of more,
+// and tokenizer.json's.
+func (t *Tokenizer) named(more []string) map[string]int {
 	names := map[string]int{t.Unknown: -1}
+	for _, name := range more {
+		names[name] = -1
+	}
 	for _, a := range t.AddedTokens {
 		names[a.Content] = -1
 	}

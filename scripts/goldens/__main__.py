@@ -23,6 +23,7 @@ import common
 # name -> (module, function, what it writes, needs --base, takes --texts)
 GOLDENS = {
     "tokens": ("tokens", "make", "engine/testdata/tokens.jsonl.gz", True, True),
+    "settings": ("settings", "make", "engine/testdata/settings.json.gz", False, False),
     "left": ("left", "make", "engine/testdata/left.json.gz", True, False),
     "longwords": ("longwords", "make", "engine/testdata/longwords.json.gz", True, False),
     "tiny": ("tiny", "make", "engine/testdata/tiny.json.gz", False, False),

@@ -21,7 +21,10 @@ const (
 
 // optionalFiles are taken where a repository has them.
 var optionalFiles = []string{
-	"tokenizer_config.json", "special_tokens_map.json", "vocab.txt", "config_sentence_transformers.json",
+	"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.txt",
+	"modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "sentence_roberta_config.json",
+	"sentence_distilbert_config.json", "sentence_camembert_config.json", "sentence_albert_config.json",
+	"sentence_xlm-roberta_config.json", "sentence_xlnet_config.json",
 }
 
 // ErrNotCached says that the cache does not hold a model, or not all of it. It

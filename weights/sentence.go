@@ -1,0 +1,310 @@
+package weights
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Files that sentence-transformers writes beside a model of transformers.
+const (
+	modulesFile        = "modules.json"
+	sentenceConfigFile = "config_sentence_transformers.json"
+	sentenceBertFile   = "sentence_bert_config.json"
+)
+
+// sentenceBertFiles are the names that sentence_bert_config.json has had; the
+// first that holds something counts.
+var sentenceBertFiles = []string{
+	sentenceBertFile, "sentence_roberta_config.json", "sentence_distilbert_config.json", "sentence_camembert_config.json",
+	"sentence_albert_config.json", "sentence_xlm-roberta_config.json", "sentence_xlnet_config.json",
+}
+
+// sentenceSettings are what the files of sentence-transformers say. CrossEncoder
+// reads them only where modules.json is there and config_sentence_transformers.json
+// says that the model is a CrossEncoder.
+type sentenceSettings struct {
+	scoring namedScoring
+	prompt  string // put ahead of every query
+
+	lengthFile string
+	maxLength  int // in tokens, 0: not said
+	lowercase  bool
+	// tokenizer overrides tokenizer_config.json, member by member.
+	tokenizer map[string]jsontext.Value
+	saved     bool // by CrossEncoder
+}
+
+// readSentence reads the files of sentence-transformers in the model's directory.
+func (m *Model) readSentence() (sentenceSettings, error) {
+	var s sentenceSettings
+	config, err := m.readFields(sentenceConfigFile)
+	if err != nil {
+		return s, err
+	}
+	modules, err := readSmall(filepath.Join(m.Dir, modulesFile), maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		m.warnOfUnused(config)
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	var kind string
+	if err := decodeField(config, "model_type", &kind); err != nil {
+		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, sentenceConfigFile), err)
+	}
+	if kind != "CrossEncoder" { // an encoder of texts, whose settings are for single texts
+		return s, nil
+	}
+	s.saved = true
+	if err := checkModules(modules); err != nil {
+		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, modulesFile), err)
+	}
+	if err := s.parseConfig(config); err != nil {
+		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, sentenceConfigFile), err)
+	}
+	return s, m.readSentenceBert(&s)
+}
+
+// warnOfUnused warns of settings of a CrossEncoder that CrossEncoder does not
+// read where modules.json is missing: that is a copy with a file too few.
+func (m *Model) warnOfUnused(config map[string]jsontext.Value) {
+	var kind string
+	if decodeField(config, "model_type", &kind) != nil || kind != "CrossEncoder" {
+		return
+	}
+	m.warn("%s: not read, since %s is missing beside it, as CrossEncoder does; copy or pull the model again if it should be", sentenceConfigFile, modulesFile)
+}
+
+// checkModules checks that a model is one Transformer in the model's directory
+// and nothing behind it.
+func checkModules(data []byte) error {
+	var modules []struct {
+		Path string `json:"path"`
+		Type string `json:"type"`
+	}
+	if err := decodeKnown(data, &modules); err != nil {
+		return err
+	}
+	if len(modules) != 1 {
+		return fmt.Errorf("%d modules are not supported, expected one Transformer", len(modules))
+	}
+	if t := modules[0].Type; !strings.HasPrefix(t, "sentence_transformers.") || !strings.HasSuffix(t, ".Transformer") {
+		return fmt.Errorf("module %q is not supported, expected a Transformer of sentence_transformers", t)
+	}
+	if p := modules[0].Path; p != "" && p != "." {
+		return fmt.Errorf("a module in the folder %q is not supported, expected the model's own", p)
+	}
+	return nil
+}
+
+// sentenceKeys are the members of config_sentence_transformers.json that are
+// understood, or have no effect on a CrossEncoder's scores.
+var sentenceKeys = []string{
+	"__version__", "model_type", "prompts", "default_prompt_name", "activation_fn", "keep_in_fp32_modules",
+	"similarity_fn_name", "requirements", "truncate_dim",
+}
+
+func (s *sentenceSettings) parseConfig(config map[string]jsontext.Value) error {
+	var prompts map[string]*string
+	var name *string
+	s.scoring.file = sentenceConfigFile
+	for _, field := range []struct {
+		name string
+		to   any
+	}{{"prompts", &prompts}, {"default_prompt_name", &name}, {"activation_fn", &s.scoring.name}} {
+		if err := decodeField(config, field.name, field.to); err != nil {
+			return err
+		}
+	}
+	if name == nil {
+		return nil
+	}
+	prompt, ok := prompts[*name]
+	if !ok {
+		return fmt.Errorf("default_prompt_name is %q, which is not one of the prompts: %s", *name, strings.Join(sortedKeys(prompts), ", "))
+	}
+	s.prompt = *orElse(prompt, "")
+	return nil
+}
+
+// sentenceBertKeys are the members of sentence_bert_config.json that have no
+// effect on a CrossEncoder's scores. Any other that is not understood is refused,
+// as CrossEncoder does.
+var sentenceBertKeys = []string{
+	"backend", "model_args", "model_kwargs", "unpad_inputs", "query_length", "document_length", "query_expansion",
+	// Understood:
+	"max_seq_length", "do_lower_case", "tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs",
+	"transformer_task", "modality_config", "module_output_name", "tokenizer_name_or_path",
+}
+
+// readSentenceBert reads how the Transformer of a saved CrossEncoder is made.
+func (m *Model) readSentenceBert(s *sentenceSettings) error {
+	for _, name := range sentenceBertFiles {
+		fields, err := m.readFields(name)
+		if err != nil {
+			return err
+		}
+		if len(fields) == 0 {
+			continue
+		}
+		s.lengthFile = name
+		if err := s.parseBert(fields); err != nil {
+			return fmt.Errorf("%s: %w", filepath.Join(m.Dir, name), err)
+		}
+		return nil
+	}
+	return fmt.Errorf("%s is missing, which a saved CrossEncoder needs: pull or copy the model again", filepath.Join(m.Dir, sentenceBertFile))
+}
+
+func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
+	for _, name := range sortedKeys(fields) {
+		if !slices.Contains(sentenceBertKeys, name) {
+			return fmt.Errorf("field %.40q is not known and may change scores", name)
+		}
+	}
+	var task, output, other *string
+	var modality map[string]map[string]jsontext.Value
+	var length *int
+	for _, f := range []struct {
+		name string
+		to   any
+	}{
+		{"transformer_task", &task}, {"module_output_name", &output}, {"tokenizer_name_or_path", &other},
+		{"modality_config", &modality}, {"max_seq_length", &length}, {"do_lower_case", &s.lowercase},
+		{"tokenizer_args", &s.tokenizer}, {"processor_kwargs", &s.tokenizer},
+	} {
+		if err := decodeField(fields, f.name, f.to); err != nil {
+			return err
+		}
+	}
+	switch {
+	case *orElse(task, "feature-extraction") != "sequence-classification":
+		return fmt.Errorf("transformer_task is %q, expected \"sequence-classification\"", *orElse(task, "feature-extraction"))
+	case *orElse(output, "scores") != "scores":
+		return fmt.Errorf("module_output_name is %q, expected \"scores\"", *output)
+	case other != nil:
+		return fmt.Errorf("tokenizer_name_or_path %q is not supported: the tokenizer must be the model's own", *other)
+	case length != nil && *length < 1:
+		return fmt.Errorf("max_seq_length is %d, expected at least 1", *length)
+	}
+	if err := checkModality(modality); err != nil {
+		return err
+	}
+	for _, name := range []string{"config_args", "config_kwargs"} {
+		var args map[string]jsontext.Value
+		if err := decodeField(fields, name, &args); err != nil {
+			return err
+		}
+		if len(args) > 0 {
+			return fmt.Errorf("%s is not supported: write %s into %s instead", name, strings.Join(sortedKeys(args), ", "), configFile)
+		}
+	}
+	if s.tokenizer["model_max_length"] == nil {
+		s.maxLength = *orElse(length, 0)
+	}
+	return s.parseProcessing(fields["processing_kwargs"])
+}
+
+// checkModality checks that texts go to the model as pairs, and not as chat
+// messages.
+func checkModality(modality map[string]map[string]jsontext.Value) error {
+	for _, name := range sortedKeys(modality) {
+		text := modality[name]
+		if name != "text" || unquote(text["method"]) != "forward" || unquote(text["method_output_name"]) != "logits" {
+			return fmt.Errorf("modality_config of %q is not supported, expected the logits of forward for \"text\"", name)
+		}
+	}
+	return nil
+}
+
+// parseProcessing parses the arguments of every call of the tokenizer.
+func (s *sentenceSettings) parseProcessing(raw jsontext.Value) error {
+	var kwargs map[string]map[string]jsontext.Value
+	if err := decodeKnown(raw, &kwargs); err != nil {
+		return fmt.Errorf("processing_kwargs: %w", err)
+	}
+	for _, kind := range []string{"text", "common"} {
+		for _, name := range sortedKeys(kwargs[kind]) {
+			value := kwargs[kind][name]
+			switch {
+			case name == "max_length":
+				if err := decode(value, &s.maxLength); err != nil || s.maxLength < 1 {
+					return fmt.Errorf("processing_kwargs: max_length is %s, expected a number of tokens", value)
+				}
+			case name == "padding" || name == "pad_to_multiple_of" || name == "return_tensors":
+			case name == "truncation" && (unquote(value) == "longest_first" || value.Kind() == 't'):
+			default:
+				return fmt.Errorf("processing_kwargs: %s %s is not supported", name, value)
+			}
+		}
+	}
+	return nil
+}
+
+// readFields returns the members of a JSON file of the model's directory, nil if
+// it is not there.
+func (m *Model) readFields(name string) (map[string]jsontext.Value, error) {
+	path := filepath.Join(m.Dir, name)
+	data, err := readSmall(path, maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	fields, err := splitFields(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return fields, nil
+}
+
+// splitFields returns the fields of a JSON object that is all of data and, at any
+// depth, has no key twice.
+func splitFields(data []byte) (map[string]jsontext.Value, error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
+	fields, _, err := readObject(dec, "")
+	if err != nil {
+		return nil, badJSON(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
+	}
+	return fields, nil
+}
+
+// decodeField decodes a member that may be absent.
+func decodeField(fields map[string]jsontext.Value, name string, to any) error {
+	if err := decodeKnown(fields[name], to); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// decodeKnown decodes a JSON value that may be absent, and passes over members
+// that to has no place for.
+func decodeKnown(raw jsontext.Value, to any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	return plainJSON(json.Unmarshal(raw, to))
+}
+
+// unquote returns the string that a JSON value is, "" for any other.
+func unquote(raw jsontext.Value) string {
+	var s string
+	if raw.Kind() == '"' && decode(raw, &s) == nil {
+		return s
+	}
+	return ""
+}

@@ -1,0 +1,609 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const (
+	tokenizerConfigFile = "tokenizer_config.json"
+	specialTokensFile   = "special_tokens_map.json"
+	addedTokensFile     = "added_tokens.json"
+	chatTemplateFile    = "chat_template.jinja"
+	// absurdLength is where model_max_length stops being a limit: Hugging Face
+	// writes 1e30 for "none".
+	absurdLength = 1 << 24
+)
+
+// A tokenizerClass tells how AutoTokenizer of transformers reads a tokenizer.
+type tokenizerClass struct {
+	// generic takes tokenizer.json as it is. Otherwise the class is BertTokenizer,
+	// which takes the vocabulary and the added tokens and makes the rest itself.
+	generic bool
+	typeIDs bool // passes type ids to the model unless model_input_names lacks them
+}
+
+var (
+	bertClass    = tokenizerClass{typeIDs: true}
+	genericClass = tokenizerClass{generic: true}
+)
+
+// tokenizerClasses are the supported classes, without "Fast" at their end.
+var tokenizerClasses = map[string]tokenizerClass{
+	"":                     bertClass, // config.json's model_type decides, which is bert
+	"BertTokenizer":        bertClass,
+	"ElectraTokenizer":     bertClass,
+	"LayoutLMTokenizer":    bertClass,
+	"LxmertTokenizer":      bertClass,
+	"MobileBertTokenizer":  bertClass,
+	"SqueezeBertTokenizer": bertClass,
+	"DistilBertTokenizer":  {},
+	"PreTrainedTokenizer":  genericClass,
+	"TokenizersBackend":    genericClass,
+}
+
+// namedTokens are the special tokens by their names in tokenizer_config.json, in
+// the order in which transformers adds them.
+var namedTokens = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
+
+// bertTokens are those that BertTokenizer has without being told.
+var bertTokens = map[string]string{
+	"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
+}
+
+// tokenizerSettings are what the files beside tokenizer.json say of it, after
+// AutoTokenizer of transformers 5.
+type tokenizerSettings struct {
+	class tokenizerClass
+
+	lowercase, chineseChars bool
+	stripAccents            *bool
+	side                    Side // "": tokenizer.json's
+	maxLength               int  // in tokens, 0: no limit
+	typeIDs                 bool
+
+	named   []namedToken // in the order they are added in
+	extra   []AddedToken // added behind the named ones
+	decoder map[int]AddedToken
+	whole   bool // decoder holds all added tokens: those of tokenizer.json do not count
+	unused  []string
+}
+
+type namedToken struct {
+	name  string
+	token AddedToken
+}
+
+// readTokenizerSettings reads the files beside tokenizer.json. configClass is
+// the class that config.json names.
+func (m *Model) readTokenizerSettings(configClass string, sentence sentenceSettings) (tokenizerSettings, error) {
+	fields, err := m.readFields(tokenizerConfigFile)
+	if err != nil {
+		return tokenizerSettings{}, err
+	}
+	all := map[string]jsontext.Value{}
+	maps.Copy(all, fields)
+	maps.Copy(all, sentence.tokenizer)
+	s, err := parseTokenizerConfig(all, configClass)
+	if err == nil && !sentence.saved && unquote(all["chat_template"]) != "" {
+		err = errors.New("a chat_template is not supported: CrossEncoder would put pairs through it")
+	}
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, tokenizerConfigFile), err)
+	}
+	if !sentence.saved && exists(m.Dir, chatTemplateFile) {
+		return s, fmt.Errorf("%s is not supported: CrossEncoder would put pairs through it", filepath.Join(m.Dir, chatTemplateFile))
+	}
+	if len(s.unused) > 0 {
+		m.warn("%s: not known and not used: %s", tokenizerConfigFile, strings.Join(s.unused, ", "))
+	}
+	if s.whole {
+		return s, nil
+	}
+	return s, m.readLegacyTokens(&s)
+}
+
+// parseTokenizerConfig parses the members of tokenizer_config.json.
+func parseTokenizerConfig(fields map[string]jsontext.Value, configClass string) (tokenizerSettings, error) {
+	s := tokenizerSettings{lowercase: true, chineseChars: true}
+	if err := s.parseClass(fields, configClass); err != nil {
+		return s, err
+	}
+	for _, step := range []func(map[string]jsontext.Value) error{
+		s.parseSwitches, s.parseLength, s.parseSide, s.parseInputNames, s.parseTokens, s.parseDecoder, s.checkRest,
+	} {
+		if err := step(fields); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+func (s *tokenizerSettings) parseClass(fields map[string]jsontext.Value, configClass string) error {
+	var name *string
+	if err := decodeField(fields, "tokenizer_class", &name); err != nil {
+		return err
+	}
+	class := *orElse(name, "")
+	if class == "" {
+		class = configClass
+	}
+	var ok bool
+	if s.class, ok = tokenizerClasses[strings.TrimSuffix(class, "Fast")]; !ok {
+		return fmt.Errorf("tokenizer_class %q is not supported, expected BertTokenizer or PreTrainedTokenizerFast", class)
+	}
+	return nil
+}
+
+// parseSwitches parses what BertTokenizer makes its normalizer of.
+func (s *tokenizerSettings) parseSwitches(fields map[string]jsontext.Value) error {
+	if s.class.generic {
+		return nil
+	}
+	for _, f := range []struct {
+		name string
+		to   *bool
+	}{{"do_lower_case", &s.lowercase}, {"tokenize_chinese_chars", &s.chineseChars}} {
+		if raw, ok := fields[f.name]; ok && raw.Kind() == 'n' {
+			return fmt.Errorf("%s is null, expected true or false; without it, it is true", f.name)
+		}
+		if err := decodeField(fields, f.name, f.to); err != nil {
+			return err
+		}
+	}
+	return decodeField(fields, "strip_accents", &s.stripAccents)
+}
+
+func (s *tokenizerSettings) parseLength(fields map[string]jsontext.Value) error {
+	name := "model_max_length"
+	if _, ok := fields[name]; !ok {
+		name = "max_len"
+	}
+	var value *float64
+	if err := decodeField(fields, name, &value); err != nil {
+		return err
+	}
+	length := *orElse(value, absurdLength)
+	if length < 1 {
+		return fmt.Errorf("%s is %v, expected at least 1", name, length)
+	}
+	if length < absurdLength {
+		s.maxLength = int(length)
+	}
+	return nil
+}
+
+func (s *tokenizerSettings) parseSide(fields map[string]jsontext.Value) error {
+	raw, ok := fields["truncation_side"]
+	if !ok {
+		return nil
+	}
+	if s.side = Side(unquote(raw)); s.side != Left && s.side != Right {
+		return fmt.Errorf("truncation_side is %s, expected \"left\" or \"right\"", raw)
+	}
+	return nil
+}
+
+func (s *tokenizerSettings) parseInputNames(fields map[string]jsontext.Value) error {
+	s.typeIDs = s.class.typeIDs
+	if _, ok := fields["model_input_names"]; !ok {
+		return nil
+	}
+	var names []string
+	if err := decodeField(fields, "model_input_names", &names); err != nil {
+		return err
+	}
+	s.typeIDs = slices.Contains(names, "token_type_ids")
+	return nil
+}
+
+// parseTokens parses special tokens: the named ones, those with names of the
+// model's own, and those without.
+func (s *tokenizerSettings) parseTokens(fields map[string]jsontext.Value) error {
+	names := slices.Clone(namedTokens)
+	for _, name := range sortedKeys(fields) {
+		if strings.HasSuffix(name, "_token") && !slices.Contains(names, name) && (fields[name].Kind() == '"' || fields[name].Kind() == '{') {
+			names = append(names, name)
+		}
+	}
+	for _, name := range names {
+		if err := s.parseNamed(name, fields[name]); err != nil {
+			return err
+		}
+	}
+	extra := fields["extra_special_tokens"]
+	if isNull(extra) || string(extra) == "[]" || string(extra) == "{}" {
+		extra = fields["additional_special_tokens"]
+	}
+	return s.parseExtra(extra)
+}
+
+// parseNamed sets a named token. A token that is null is none, but for those
+// that BertTokenizer needs.
+func (s *tokenizerSettings) parseNamed(name string, raw jsontext.Value) error {
+	spelled, own := bertTokens[name]
+	own = own && !s.class.generic
+	switch {
+	case len(raw) == 0 && own:
+		s.setNamed(name, specialToken(spelled))
+	case isNull(raw) && own && (name == "unk_token" || name == "cls_token" || name == "sep_token"):
+		return fmt.Errorf("%s is null, expected a token", name)
+	case isNull(raw):
+	default:
+		token, err := parseTokenValue(raw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		s.setNamed(name, token)
+	}
+	return nil
+}
+
+func (s *tokenizerSettings) setNamed(name string, token AddedToken) {
+	if i := slices.IndexFunc(s.named, func(n namedToken) bool { return n.name == name }); i >= 0 {
+		s.named[i].token = token
+		return
+	}
+	s.named = append(s.named, namedToken{name, token})
+}
+
+// spelling returns the text of a named token.
+func (s *tokenizerSettings) spelling(name string) string {
+	for _, n := range s.named {
+		if n.name == name {
+			return n.token.Content
+		}
+	}
+	return ""
+}
+
+func (s *tokenizerSettings) parseExtra(raw jsontext.Value) error {
+	if isNull(raw) {
+		return nil
+	}
+	if raw.Kind() == '{' { // by names
+		var named map[string]jsontext.Value
+		if err := decode(raw, &named); err != nil {
+			return err
+		}
+		for _, name := range sortedKeys(named) {
+			if err := s.parseNamed(name, named[name]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var list []jsontext.Value
+	if err := decode(raw, &list); err != nil {
+		return fmt.Errorf("extra_special_tokens: %w", err)
+	}
+	for _, item := range list {
+		token, err := parseTokenValue(item)
+		if err != nil {
+			return fmt.Errorf("extra_special_tokens: %w", err)
+		}
+		s.extra = append(s.extra, token)
+	}
+	return nil
+}
+
+func specialToken(content string) AddedToken { return AddedToken{Content: content, Special: true} }
+
+// parseTokenValue parses a token that is a string or an object.
+func parseTokenValue(raw jsontext.Value) (AddedToken, error) {
+	if raw.Kind() == '"' {
+		token := specialToken(unquote(raw))
+		return token, checkToken(token.Content)
+	}
+	var v struct {
+		Content    string `json:"content"`
+		SingleWord bool   `json:"single_word"`
+		LStrip     bool   `json:"lstrip"`
+		RStrip     bool   `json:"rstrip"`
+		Normalized *bool  `json:"normalized"`
+		Special    bool   `json:"special"`
+		Type       string `json:"__type"`
+	}
+	if err := decode(raw, &v); err != nil {
+		return AddedToken{}, err
+	}
+	return AddedToken{
+		Content: v.Content, SingleWord: v.SingleWord, LStrip: v.LStrip, RStrip: v.RStrip,
+		Normalized: *orElse(v.Normalized, !v.Special), Special: v.Special,
+	}, checkToken(v.Content)
+}
+
+// parseDecoder parses added_tokens_decoder. Where it is there, the older files
+// and the added tokens of tokenizer.json do not count for BertTokenizer.
+func (s *tokenizerSettings) parseDecoder(fields map[string]jsontext.Value) error {
+	const name = "added_tokens_decoder"
+	raw, ok := fields[name]
+	s.decoder = map[int]AddedToken{}
+	if !ok {
+		return nil
+	}
+	s.whole = true
+	var tokens map[string]jsontext.Value
+	if err := decode(raw, &tokens); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if len(tokens) > maxAddedTokens {
+		return fmt.Errorf("%s: %d tokens (limit %d)", name, len(tokens), maxAddedTokens)
+	}
+	for key, raw := range tokens {
+		id, err := strconv.Atoi(key)
+		if err != nil || id < 0 || id > maxTokenID {
+			return fmt.Errorf("%s: id %.40q, expected 0 to %d", name, key, maxTokenID)
+		}
+		token, err := parseTokenValue(raw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		s.decoder[id] = token
+	}
+	return nil
+}
+
+// readLegacyTokens reads the files that stand for added_tokens_decoder where
+// tokenizer_config.json has none.
+func (m *Model) readLegacyTokens(s *tokenizerSettings) error {
+	special, err := m.readFields(specialTokensFile)
+	if err != nil {
+		return err
+	}
+	if err := s.parseSpecialTokens(special); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(m.Dir, specialTokensFile), err)
+	}
+	added, err := m.readFields(addedTokensFile)
+	if err != nil {
+		return err
+	}
+	if err := s.parseAdded(added); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(m.Dir, addedTokensFile), err)
+	}
+	return nil
+}
+
+// parseSpecialTokens parses special_tokens_map.json, which comes before
+// tokenizer_config.json.
+func (s *tokenizerSettings) parseSpecialTokens(fields map[string]jsontext.Value) error {
+	for _, name := range sortedKeys(fields) {
+		raw := fields[name]
+		if name == "additional_special_tokens" || name == "extra_special_tokens" {
+			if err := s.parseExtra(raw); err != nil {
+				return err
+			}
+			continue
+		}
+		if isNull(raw) {
+			continue
+		}
+		token, err := parseTokenValue(raw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		token.Special = true
+		s.setNamed(name, token)
+	}
+	return nil
+}
+
+// parseAdded parses added_tokens.json: ids by spelling.
+func (s *tokenizerSettings) parseAdded(fields map[string]jsontext.Value) error {
+	if len(fields) > maxAddedTokens {
+		return fmt.Errorf("%d tokens (limit %d)", len(fields), maxAddedTokens)
+	}
+	for _, content := range sortedKeys(fields) {
+		var id int
+		if err := decode(fields[content], &id); err != nil || id < 0 || id > maxTokenID {
+			return fmt.Errorf("token %.40q has the id %.40s, expected 0 to %d", content, fields[content], maxTokenID)
+		}
+		if err := checkToken(content); err != nil {
+			return err
+		}
+		token := AddedToken{Content: content, Special: s.isNamed(content)}
+		token.Normalized = !token.Special
+		s.decoder[id] = token
+	}
+	return nil
+}
+
+func (s *tokenizerSettings) isNamed(content string) bool {
+	return slices.ContainsFunc(s.named, func(n namedToken) bool { return n.token.Content == content }) ||
+		slices.ContainsFunc(s.extra, func(t AddedToken) bool { return t.Content == content })
+}
+
+// tokenizerKeys are the members of tokenizer_config.json that are understood, or
+// have no effect on the ids of a WordPiece tokenizer.
+var tokenizerKeys = []string{
+	"tokenizer_class", "do_lower_case", "strip_accents", "tokenize_chinese_chars", "model_max_length", "max_len", "truncation_side",
+	"model_input_names", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "chat_template",
+	"split_special_tokens", "fast_tokenizer_files", "do_basic_tokenize", "never_split", "clean_text", "wordpieces_prefix", "auto_map",
+
+	"_commit_hash", "add_bos_token", "add_eos_token", "add_prefix_space", "backend", "clean_up_tokenization_spaces", "device_map", "errors", "from_slow",
+	"full_tokenizer_file", "init_inputs", "is_local", "legacy", "local_files_only", "max_length", "model_type", "name_or_path", "pad_to_multiple_of",
+	"pad_token_type_id", "padding", "padding_side", "processor_class", "return_tensors", "special_tokens_map_file", "stride", "tokenizer_file",
+	"tokenizer_version", "transformers_version", "trust_remote_code", "truncation", "truncation_strategy", "unk_id", "use_fast", "verbose", "vocab_file", "vocab_size",
+}
+
+// plainValues are members that change nothing as long as they have the value
+// given; AutoTokenizer of transformers 5 has no other.
+var plainValues = map[string][]string{
+	"do_basic_tokenize": {"true"}, "never_split": {"null", "[]"}, "clean_text": {"true"}, "wordpieces_prefix": {`"##"`}, "auto_map": {"null", "{}"},
+}
+
+// checkRest refuses what would change ids and is not supported, and notes what
+// is not known.
+func (s *tokenizerSettings) checkRest(fields map[string]jsontext.Value) error {
+	var split bool
+	var files []string
+	if err := decodeField(fields, "split_special_tokens", &split); err != nil {
+		return err
+	}
+	if split {
+		return errors.New("split_special_tokens is not supported, expected false")
+	}
+	if err := decodeField(fields, "fast_tokenizer_files", &files); err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(files, func(name string) bool { return name != tokenizerFile }); i >= 0 {
+		return fmt.Errorf("fast_tokenizer_files names %.40q, expected %s alone", files[i], tokenizerFile)
+	}
+	for _, name := range sortedKeys(fields) {
+		value := fields[name]
+		if plain, ok := plainValues[name]; ok && !slices.Contains(plain, string(value)) || !slices.Contains(tokenizerKeys, name) && !strings.HasSuffix(name, "_token") {
+			s.unused = append(s.unused, name)
+		}
+	}
+	return nil
+}
+
+// names returns every token that the settings name: their ids are looked up in
+// the vocabulary.
+func (s *tokenizerSettings) names() []string {
+	var names []string
+	for _, n := range s.named {
+		names = append(names, n.token.Content)
+	}
+	for _, t := range s.extra {
+		names = append(names, t.Content)
+	}
+	for _, t := range s.decoder {
+		names = append(names, t.Content)
+	}
+	return names
+}
+
+// apply makes of tokenizer.json's Tokenizer the one that AutoTokenizer makes of
+// it with s.
+func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int) error {
+	if s.side != "" {
+		t.TruncationSide = s.side
+	}
+	if t.TruncationSide == "" {
+		t.TruncationSide = Right
+	}
+	s.addTokens(t)
+	if err := checkAddedSize(t.AddedTokens); err != nil {
+		return err
+	}
+	if !s.class.generic {
+		if err := s.rebuild(t); err != nil {
+			return err
+		}
+	}
+	if !s.typeIDs {
+		t.Pair = slices.Clone(t.Pair)
+		for i := range t.Pair {
+			t.Pair[i].TypeID = 0
+		}
+	}
+	return t.checkIDs(vocabSize)
+}
+
+// rebuild replaces what BertTokenizer takes from no file but its settings.
+func (s *tokenizerSettings) rebuild(t *Tokenizer) error {
+	t.Normalizer = Normalizer{CleanText: true, HandleChineseChars: s.chineseChars, StripAccents: s.stripAccents, Lowercase: s.lowercase}
+	t.model.prefix, t.model.maxChars, t.Unknown = "##", 100, s.spelling("unk_token")
+	cls, err := t.special(s.spelling("cls_token"))
+	if err != nil {
+		return err
+	}
+	sep, err := t.special(s.spelling("sep_token"))
+	if err != nil {
+		return err
+	}
+	end := sep
+	end.TypeID = 1
+	t.Single = []Piece{cls, {Sequence: SequenceA}, sep}
+	t.Pair = []Piece{cls, {Sequence: SequenceA}, sep, {Sequence: SequenceB, TypeID: 1}, end}
+	return nil
+}
+
+// special returns the piece of a template that is a token.
+func (t *Tokenizer) special(token string) (Piece, error) {
+	for _, a := range t.AddedTokens {
+		if a.Content == token {
+			return Piece{Token: token, ID: a.ID}, nil
+		}
+	}
+	if id, ok := t.model.wanted[token]; ok && id >= 0 {
+		return Piece{Token: token, ID: id}, nil
+	}
+	return Piece{}, fmt.Errorf("special token %q is not a token", token)
+}
+
+// addTokens adds tokens as transformers does: by id those of the decoder, which
+// holds tokenizer.json's own unless tokenizer_config.json has one; then the
+// named special tokens that are not there yet, then the others.
+func (s *tokenizerSettings) addTokens(t *Tokenizer) {
+	decoder := s.decoder
+	if !s.whole {
+		for _, token := range t.AddedTokens {
+			decoder[token.ID] = token
+		}
+	}
+	list := tokenList{model: &t.model, index: map[string]int{}, next: t.model.tokens}
+	if s.class.generic {
+		for _, token := range t.AddedTokens {
+			list.add(token)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(decoder)) {
+		token := decoder[id]
+		token.Special = token.Special || slices.ContainsFunc(s.named, func(n namedToken) bool { return n.token.Content == token.Content })
+		list.add(token)
+	}
+	for _, n := range s.named {
+		if _, ok := list.index[n.token.Content]; !ok {
+			n.token.Special = true
+			list.add(n.token)
+		}
+	}
+	for _, token := range s.extra {
+		if _, ok := list.index[token.Content]; !ok {
+			list.add(token)
+		}
+	}
+	t.AddedTokens = list.tokens
+}
+
+// A tokenList gives added tokens the ids that the tokenizer library gives them.
+type tokenList struct {
+	model  *wordPiece
+	tokens []AddedToken
+	index  map[string]int
+	next   int
+}
+
+func (l *tokenList) add(token AddedToken) {
+	if i, ok := l.index[token.Content]; ok {
+		token.ID = l.tokens[i].ID
+		l.tokens[i] = token
+		return
+	}
+	if token.ID = l.model.wanted[token.Content]; token.ID < 0 {
+		token.ID = l.next
+		l.next++
+	}
+	l.index[token.Content] = len(l.tokens)
+	l.tokens = append(l.tokens, token)
+}
+
+func checkAddedSize(tokens []AddedToken) error {
+	size := 0
+	for _, token := range tokens {
+		size += len(token.Content)
+	}
+	if len(tokens) > maxAddedTokens || size > maxAddedBytes {
+		return fmt.Errorf("%d added tokens of %d bytes (limit %d tokens, %d bytes)", len(tokens), size, maxAddedTokens, maxAddedBytes)
+	}
+	return nil
+}

@@ -41,8 +41,9 @@ func serveCommand(s Streams) *cli.Command {
 			"file of --api-key-file, or the value of " + keyEnv + "; calls bring it as a bearer\n" +
 			"token. Pages of other sites are refused unless --cors-origin names them. Without a key,\n" +
 			"calls under a name that is not this machine's are refused unless --allowed-host gives it.\n\n" +
-			"SIGTERM or SIGINT ends the server: calls at work are finished, no more are taken in,\n" +
-			"and the exit status is 0. A second signal ends it at once.\n\n" +
+			"SIGTERM, SIGINT or SIGHUP ends the server: calls at work are finished, no more are\n" +
+			"taken in, and the exit status is 0. A second SIGTERM or SIGINT ends it at once. Under\n" +
+			"nohup SIGHUP is ignored.\n\n" +
 			examples(
 				[2]string{"Serve the default model to this machine", "mlxrank serve"},
 				[2]string{"Serve to the network, to those who have the key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},

@@ -167,6 +167,46 @@ func checkRanking(t *testing.T, model string, body []byte) {
 	}
 }
 
+// A terminal that is closed sends SIGHUP, often twice: the call at work is
+// answered. Under nohup the server goes on.
+func TestServeHangup(t *testing.T) {
+	model := tinyModel(t)
+	s := startServing(t, "--model", model, "--listen", "127.0.0.1:0")
+	documents, answered := largeCall(t, 1000), make(chan int, 1)
+	go func() {
+		status, _, err := askFor(s.address, documents)
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- status
+	}()
+	waitForAnswer(t, s.address+"/metrics", 200, "\nmlxrank_requests_live 1\n")
+	s.signal(t, syscall.SIGHUP)
+	s.signal(t, syscall.SIGHUP)
+	if status := <-answered; status != 200 {
+		t.Errorf("the call at work: status %d", status)
+	}
+	if status := s.end(t); status != 0 {
+		t.Errorf("status %d: %s", status, s.log.String())
+	}
+
+	plain := program
+	program = filepath.Join(t.TempDir(), "ignoring")
+	defer func() { program = plain }()
+	weightstest.WriteFile(t, program, []byte("#!/bin/sh\ntrap '' HUP\nexec '"+plain+"' \"$@\"\n"))
+	if err := os.Chmod(program, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s = startServing(t, "--model", model, "--listen", "127.0.0.1:0")
+	s.signal(t, syscall.SIGHUP)
+	time.Sleep(100 * time.Millisecond)
+	waitForAnswer(t, s.address+"/ready", 200, "ready")
+	s.signal(t, syscall.SIGTERM)
+	if status := s.end(t); status != 0 {
+		t.Errorf("status %d: %s", status, s.log.String())
+	}
+}
+
 // TestServeSecondSignal has a call at work: the first signal waits for it, the
 // second does not.
 func TestServeSecondSignal(t *testing.T) {

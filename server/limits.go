@@ -121,9 +121,19 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *fail
 			return body, failf(http.StatusBadRequest, kindValidation, "the body broke off after %d bytes", len(body))
 		}
 		if len(body) == cap(body) {
-			body = append(body, 0)[:len(body)]
+			body = growBody(body, r.ContentLength)
 		}
 	}
+}
+
+// growBody doubles the room for a body, up to its announced length. append's
+// smaller steps would leave several times a large body as garbage.
+func growBody(body []byte, announced int64) []byte {
+	room := 2 * int64(cap(body))
+	if announced > int64(len(body)) {
+		room = min(room, announced+1)
+	}
+	return append(make([]byte, 0, room), body...)
 }
 
 // setDeadline sets one where there is a connection; a recorder of tests has none.

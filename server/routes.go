@@ -205,6 +205,7 @@ func (s *Server) admitted(choose func(body []byte) http.Handler) http.HandlerFun
 		}
 		body, f := s.readJSON(w, r)
 		callOf(r.Context()).bytesIn = len(body)
+		s.received.Add(int64(len(body)))
 		if f == nil {
 			f = s.Limits.checkBody(body)
 		}

@@ -7,6 +7,7 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -32,6 +33,11 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		// What net/http says of broken connections is of no use to anybody.
 		ErrorLog: stdlog.New(io.Discard, "", 0),
 	}
+	var resting sync.WaitGroup
+	defer resting.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resting.Go(func() { s.returnMemory(ctx) })
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(lingering) }()
 	select {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,6 +49,7 @@ type Server struct {
 	handler  http.Handler
 	routes   routes
 	bodies   budget
+	received atomic.Int64  // bytes of bodies, since the start
 	answers  budget        // that wait for their clients to take them
 	decoders chan struct{} // a place for each compressed body that is decoded
 	registry *prometheus.Registry

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -273,5 +275,59 @@ func TestUnloadingWhileCallersComeAndGo(t *testing.T) {
 				t.Errorf("seed %d: session %d of %d: closed %d times, %d batches running", seed, i, len(opened), b.closed, len(b.running))
 			}
 		}
+	}
+}
+
+// A model whose files change while it is unloaded is refused, whichever file it
+// is: the tokenizer in memory would not fit. The same files again are loaded.
+func TestUnloadedModelIsNotReplaced(t *testing.T) {
+	dir := tinyDir(t, nil)
+	e, err := Open(t.Context(), Config{Model: dir, Device: "cpu", IdleUnload: 30 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	pairs := []Pair{{"a query", "a document"}}
+	want := mustScore(t, e, pairs)
+	unloaded := func() {
+		t.Helper()
+		for start := time.Now(); e.Stats().Loaded; time.Sleep(5 * time.Millisecond) {
+			if time.Since(start) > 20*time.Second {
+				t.Fatal("not unloaded in 20 s")
+			}
+		}
+	}
+	for _, name := range []string{"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"} {
+		path := filepath.Join(dir, name)
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unloaded()
+		aside := path + ".aside"
+		if err := errors.Join(os.Rename(path, aside), os.WriteFile(path, append(data, ' '), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := e.Score(t.Context(), pairs); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("with another %s: %v", name, err)
+		}
+		if err := os.Rename(aside, path); err != nil {
+			t.Fatal(err)
+		}
+		if r := mustScore(t, e, pairs); !slices.Equal(r.Logits, want.Logits) {
+			t.Errorf("with the same %s again: %v, want %v", name, r.Logits, want.Logits)
+		}
+	}
+	// One that was not there is a change too.
+	unloaded()
+	if err := os.WriteFile(filepath.Join(dir, "added_tokens.json"), []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Score(t.Context(), pairs); err == nil || !strings.Contains(err.Error(), "added_tokens.json has changed") {
+		t.Errorf("with one more file: %v", err)
 	}
 }

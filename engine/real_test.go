@@ -179,7 +179,7 @@ func TestReopenedSessionScoresTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.reopen(Config{Model: dir}, model.Config); err == nil {
+	if _, err := e.reopen(Config{Model: dir}, model.Files); err == nil {
 		t.Error("another model was taken")
 	}
 	if err := model.Close(); err != nil {

@@ -64,8 +64,8 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	if widest := s.planner.layout.width(s.maxLength); s.limits.tokens < widest {
 		return s, fmt.Errorf("engine: a batch of at most %d tokens has no room for a pair of the maximum length, which takes %d", s.limits.tokens, widest)
 	}
-	config := model.Config
-	s.reopen = func() (backend, error) { return e.reopen(cfg, config) }
+	files := model.Files
+	s.reopen = func() (backend, error) { return e.reopen(cfg, files) }
 	s.calibration = Calibration{
 		Source: "assumed", Model: e.info.Model, Device: e.info.Device + " " + e.info.DeviceName, DType: e.info.DType,
 		Library: fmt.Sprintf("MLX %s, ABI %d, kernels %s", e.info.Library.MLXFound, e.info.Library.ABI, laid.Kernels), Lanes: s.planner.layout.lanes,
@@ -121,16 +121,17 @@ func (e *Engine) describeBatching(cfg Config, s settings) {
 	}
 }
 
-// reopen opens a session of the same model again. The weights are read anew:
-// keeping them would take the memory of a second model all the time.
-func (e *Engine) reopen(cfg Config, config weights.Config) (_ backend, err error) {
+// reopen opens a session of the same model again. It reads the weights again, since
+// keeping them would take the memory of a second model all the time. The tokenizer
+// stays, so a model whose files have changed is refused.
+func (e *Engine) reopen(cfg Config, files weights.Fingerprint) (_ backend, err error) {
 	model, err := openWeights(context.Background(), cfg)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
-	if model.Config != config {
-		return nil, fmt.Errorf("the model in %s is another one now: open the engine again", model.Dir)
+	if path := files.Difference(model.Files); path != "" {
+		return nil, fmt.Errorf("%s has changed since the model was opened; restart, or open the engine again, to use the new model", path)
 	}
 	cfg.Device, cfg.DType = e.info.Device, e.info.DType
 	session, err := e.openSession(cfg, model)

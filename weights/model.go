@@ -12,6 +12,7 @@
 package weights
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -103,6 +104,9 @@ type Model struct {
 	// Warnings name settings of the model's files that are not used.
 	Warnings []string
 
+	// Files identifies what the model was read from.
+	Files Fingerprint
+
 	mu    sync.Mutex
 	owned []*mapping
 }
@@ -128,7 +132,11 @@ func Open(ctx context.Context, ref string, opts Options) (*Model, error) {
 	if ref == Builtin {
 		m.Adapter = Builtin
 	}
-	if err := m.load(); err != nil {
+	// Before the files are read: one that is replaced meanwhile is another one.
+	files, unlisted := m.fingerprint()
+	m.Files = files
+	if err := m.load(); err != nil || unlisted != nil {
+		err = cmp.Or(err, unlisted)
 		err = fmt.Errorf("model %q: %w", dir, err)
 		if ref != dir {
 			err = fmt.Errorf("model %q: %w", ref, err)

@@ -1,0 +1,80 @@
+package weights
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// A Fingerprint identifies the files that a model consists of, by their paths: the
+// content of JSON files, and size, time and inode of the large files of tensors.
+type Fingerprint map[string]string
+
+// Difference names a file that is not the same in both, "" if there is none.
+func (f Fingerprint) Difference(other Fingerprint) string {
+	for _, path := range sortedKeys(f) {
+		if other[path] != f[path] {
+			return path
+		}
+	}
+	for _, path := range sortedKeys(other) {
+		if _, ok := f[path]; !ok {
+			return path
+		}
+	}
+	return ""
+}
+
+// fingerprint looks at the directories of the model and of its adapter.
+func (m *Model) fingerprint() (Fingerprint, error) {
+	f := Fingerprint{}
+	dirs := []string{m.Dir}
+	if m.Adapter != "" && m.Adapter != Builtin {
+		dirs = append(dirs, m.Adapter)
+	}
+	for _, dir := range dirs {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, entry := range entries {
+			if isModelFile(entry.Name()) {
+				path := filepath.Join(dir, entry.Name())
+				f[path] = identify(path)
+			}
+		}
+	}
+	return f, nil
+}
+
+func isModelFile(name string) bool {
+	switch filepath.Ext(name) {
+	case ".safetensors":
+		return true
+	case ".json":
+		return name == indexFile || strings.Contains(name, "config") || strings.Contains(name, "token") || strings.Contains(name, "modules")
+	}
+	return false
+}
+
+// identify takes what cannot be read for a file of tensors: Open says what is
+// wrong with it, if it needs it.
+func identify(path string) string {
+	if filepath.Ext(path) == ".json" {
+		if data, err := readSmall(path, maxTokenizer); err == nil {
+			return fmt.Sprintf("%x", sha256.Sum256(data))
+		}
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err.Error()
+	}
+	id := fmt.Sprintf("%d bytes of %d", info.Size(), info.ModTime().UnixNano())
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		id += fmt.Sprintf(", inode %d", stat.Ino)
+	}
+	return id
+}

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "error.h"
+#include "exit.h"
 #include "info.h"
 #include "lanes.h"
 #include "model.h"
@@ -146,6 +147,7 @@ EXPORT int32_t mlxrank_handshake(int32_t abi, mlxrank_info *info, char *err, int
                                             ", the caller wants " + std::to_string(abi));
     }
     check_struct(info, "mlxrank_info");
+    const Busy busy;
     install_error_handler();
     fill_info(info);
     keep_blas_single_threaded();
@@ -156,6 +158,7 @@ EXPORT int32_t mlxrank_device_info(int32_t device, mlxrank_device *out, char *er
                                    int32_t err_len) {
   return guard(err, err_len, [&] {
     check_struct(out, "mlxrank_device");
+    const Busy busy;
     install_error_handler();
     fill_device(device, out);
   });
@@ -168,6 +171,7 @@ EXPORT int32_t mlxrank_memory_info(mlxrank_memory *out, char *err, int32_t err_l
     out->models = models().count();
     out->sessions = sessions().count();
     out->lanes = lanes_made();
+    const Busy busy;
     out->active = figure(mlx_get_active_memory, "active memory");
     out->cache = figure(mlx_get_cache_memory, "cache memory");
     out->peak = figure(mlx_get_peak_memory, "peak memory");
@@ -177,6 +181,7 @@ EXPORT int32_t mlxrank_memory_info(mlxrank_memory *out, char *err, int32_t err_l
 
 EXPORT int32_t mlxrank_set_limits(int64_t cache, int64_t memory, char *err, int32_t err_len) {
   return guard(err, err_len, [&] {
+    const Busy busy;
     install_error_handler();
     set_limit(mlx_set_cache_limit, cache, "set cache limit");
     set_limit(mlx_set_memory_limit, memory, "set memory limit");
@@ -185,6 +190,7 @@ EXPORT int32_t mlxrank_set_limits(int64_t cache, int64_t memory, char *err, int3
 
 EXPORT int32_t mlxrank_trim(char *err, int32_t err_len) {
   return guard(err, err_len, [&] {
+    const Busy busy;
     install_error_handler();
     check(mlx_clear_cache(), "clear cache");
     check(mlx_reset_peak_memory(), "reset peak memory");

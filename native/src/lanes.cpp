@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "error.h"
+#include "exit.h"
 #include "info.h"
 #include "mlxrank.h"
 
@@ -55,6 +56,7 @@ class Lane {
   }
 
   void make_stream() {
+    const Busy busy;
     mlx_device handle = mlx_device_new_type(device == MLXRANK_GPU ? MLX_GPU : MLX_CPU, 0);
     try {
       stream_ = mlx_stream_new_device(handle);
@@ -132,6 +134,7 @@ void run_on_device(int32_t device, const LaneJob &job) {
   std::vector<Lane *> lanes = acquire_lanes(device, 1);
   std::exception_ptr thrown;
   lanes[0]->start([&](mlx_stream stream) {
+    const Busy busy;
     try {
       job(stream);
     } catch (...) {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <string>
 
+#include "exit.h"
 #include "graph.h"
 #include "info.h"
 #ifdef MLXRANK_CPU_KERNELS
@@ -217,9 +219,13 @@ void Session::collect(int64_t id, float *out, int64_t out_len, mlxrank_stats *st
 // graph is built and queued while the device still runs the one before.
 void Session::serve(int32_t lane, mlx_stream stream) {
   std::deque<Running> in_flight;
+  std::optional<Busy> busy; // while there is one in flight
   for (;;) {
     Running next;
     if (in_flight.size() < depth_ && take(&next, in_flight.empty())) {
+      if (!busy) {
+        busy.emplace();
+      }
       mlxrank_shard &figures = next.ticket->figures[next.shard];
       figures.lane = lane;
       figures.start_ns = nanoseconds(Clock::now() - next.ticket->submitted);
@@ -229,6 +235,7 @@ void Session::serve(int32_t lane, mlx_stream stream) {
       } catch (const std::exception &e) {
         settle(next, e.what());
       }
+      next = Running();
     } else if (!in_flight.empty()) {
       Running &oldest = in_flight.front();
       try {
@@ -240,6 +247,9 @@ void Session::serve(int32_t lane, mlx_stream stream) {
       in_flight.pop_front();
     } else {
       return; // closing
+    }
+    if (in_flight.empty()) {
+      busy.reset();
     }
   }
 }

@@ -1,0 +1,17 @@
+// exit() runs the destructors of MLX's objects while lanes still compute. Work
+// that uses MLX is therefore marked, and exit() waits for what runs.
+#pragma once
+
+namespace mlxrank {
+
+// Marks work that uses MLX, on the thread that does it. It must not wait for
+// other marked work. Once exit() has begun, the constructor does not return.
+class Busy {
+ public:
+  Busy();
+  ~Busy();
+  Busy(const Busy &) = delete;
+  Busy &operator=(const Busy &) = delete;
+};
+
+} // namespace mlxrank

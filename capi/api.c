@@ -19,7 +19,8 @@ static _Thread_local struct {
   char text[MLXR_MESSAGE];
 } last;
 
-static _Thread_local int callbacks;
+// Callbacks that the thread is in.
+static _Thread_local int callbacks, logs;
 
 // Keeps what Go wrote to text, if it is a failure's. Go may have called back,
 // and the host made calls of its own from there, so text is not last's.
@@ -103,9 +104,9 @@ API int32_t mlxr_cancellation_free(mlxr_cancellation cancellation) {
 }
 
 void mlxrgo_call_log(mlxr_log log, void *context, int32_t level, const char *json, int64_t bytes) {
-  callbacks++;
+  callbacks++, logs++;
   log(context, level, json, bytes);
-  callbacks--;
+  callbacks--, logs--;
 }
 
 void mlxrgo_call_progress(mlxr_progress progress, void *context, int64_t done, int64_t total) {
@@ -115,6 +116,8 @@ void mlxrgo_call_progress(mlxr_progress progress, void *context, int64_t done, i
 }
 
 int mlxrgo_in_callback(void) { return callbacks > 0; }
+
+int mlxrgo_in_log(void) { return logs > 0; }
 
 void mlxrgo_own_file(char *path, int64_t room) {
   Dl_info found;

@@ -19,6 +19,9 @@ func mlxrgo_open(options *C.mlxr_options, call *C.mlxr_call, handle *C.mlxr_rank
 			return invalid("there is no place for the ranker: it is NULL")
 		}
 		*handle = 0
+		if err := refuseInLog(); err != nil {
+			return err
+		}
 		cfg, err := config(options)
 		if err != nil {
 			return err
@@ -95,6 +98,9 @@ func checkCall(c *C.mlxr_call, figures *C.mlxr_figures) (context.Context, error)
 	if c.top_n < 0 {
 		return nil, invalid("call: top_n is %d", int64(c.top_n))
 	}
+	if c.reserved != 0 {
+		return nil, invalid("call: reserved is %d, expected 0", int32(c.reserved))
+	}
 	if c.long_documents < 0 || c.long_documents > C.MLXR_LONG_WINDOW {
 		return nil, invalid("call: long_documents is %d, expected 0 or 1", int32(c.long_documents))
 	}
@@ -126,11 +132,12 @@ func mlxrgo_score(handle C.mlxr_ranker, queries, documents *C.mlxr_text, pairs C
 		if err != nil {
 			return err
 		}
-		q, err := texts(queries, pairs, "query")
+		left := int64(maxCallBytes)
+		q, err := texts(queries, pairs, "query", &left)
 		if err != nil {
 			return err
 		}
-		d, err := texts(documents, pairs, "document")
+		d, err := texts(documents, pairs, "document", &left)
 		if err != nil {
 			return err
 		}
@@ -159,11 +166,12 @@ func mlxrgo_rerank(handle C.mlxr_ranker, query, documents *C.mlxr_text, count C.
 		if err != nil {
 			return err
 		}
-		q, err := text(query, place{"query", -1})
+		left := int64(maxCallBytes)
+		q, err := text(query, place{"query", -1}, &left)
 		if err != nil {
 			return err
 		}
-		d, err := texts(documents, count, "document")
+		d, err := texts(documents, count, "document", &left)
 		if err != nil {
 			return err
 		}

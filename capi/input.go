@@ -6,6 +6,7 @@ import "C"
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,9 +19,17 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A count beyond maxTexts is a mistake of the host's, such as a length that was
-// never set.
-const maxTexts = 1 << 28
+// Counts and lengths beyond these are mistakes of the host's, such as a length
+// that was never set. Go would end the host if there were no memory for them.
+const (
+	maxTexts     = 1 << 24
+	maxTextBytes = 1 << 28
+	maxCallBytes = 1 << 30
+
+	maxOptionBytes = 1 << 16
+	maxThreads     = 1024 // as libmlxrank has it
+	maxIdleUnload  = math.MaxInt64 / int64(time.Millisecond)
+)
 
 // checkSize tells a caller that was compiled with another header.
 func checkSize(name string, size C.int64_t, want int64) error {
@@ -44,13 +53,19 @@ func (p place) String() string {
 }
 
 // text copies a text: a call that was cancelled returns while the library may
-// still be reading it.
-func text(t *C.mlxr_text, of place) (string, error) {
+// still be reading it. left is what the texts of the call may still have in bytes.
+func text(t *C.mlxr_text, of place, left *int64) (string, error) {
 	if t == nil {
 		return "", invalid("%s is NULL", of)
 	}
 	if t.bytes < 0 || t.data == nil && t.bytes > 0 {
 		return "", invalid("%s has data %p and %d bytes", of, t.data, int64(t.bytes))
+	}
+	if t.bytes > maxTextBytes {
+		return "", failf(C.MLXR_TOO_LARGE, "%s has %d bytes (limit %d)", of, int64(t.bytes), maxTextBytes)
+	}
+	if *left -= int64(t.bytes); *left < 0 {
+		return "", failf(C.MLXR_TOO_LARGE, "with %s the texts of the call have %d bytes (limit %d): split it", of, maxCallBytes-*left, maxCallBytes)
 	}
 	s := strings.Clone(unsafe.String((*byte)(unsafe.Pointer(t.data)), int(t.bytes)))
 	if !utf8.ValidString(s) {
@@ -73,9 +88,9 @@ func validPrefixCut(s string) string {
 }
 
 // texts copies an array of texts.
-func texts(first *C.mlxr_text, count C.int64_t, name string) ([]string, error) {
+func texts(first *C.mlxr_text, count C.int64_t, name string, left *int64) ([]string, error) {
 	if count < 0 || count > maxTexts {
-		return nil, invalid("there cannot be %d texts (%s)", int64(count), name)
+		return nil, invalid("there cannot be %d texts (%s), expected 0 to %d", int64(count), name, maxTexts)
 	}
 	if first == nil && count > 0 {
 		return nil, invalid("%d texts (%s) at NULL", int64(count), name)
@@ -84,7 +99,7 @@ func texts(first *C.mlxr_text, count C.int64_t, name string) ([]string, error) {
 	list := make([]string, count)
 	for i := range given {
 		var err error
-		if list[i], err = text(&given[i], place{name, i}); err != nil {
+		if list[i], err = text(&given[i], place{name, i}, left); err != nil {
 			return nil, err
 		}
 	}
@@ -114,8 +129,12 @@ func config(o *C.mlxr_options) (engine.Config, error) {
 		{"model", &o.model, &cfg.Model}, {"adapter", &o.adapter, &cfg.Adapter},
 		{"label", &o.label, &cfg.Label}, {"library", &o.library, &cfg.Library},
 	} {
+		left := int64(maxOptionBytes)
+		if field.from.bytes > maxOptionBytes {
+			return cfg, failf(C.MLXR_TOO_LARGE, "options: %s has %d bytes (limit %d)", field.name, int64(field.from.bytes), maxOptionBytes)
+		}
 		var err error
-		if *field.to, err = text(field.from, place{field.name, -1}); err != nil {
+		if *field.to, err = text(field.from, place{field.name, -1}, &left); err != nil {
 			return cfg, err
 		}
 	}
@@ -137,6 +156,12 @@ func config(o *C.mlxr_options) (engine.Config, error) {
 	if o.max_length != 0 && o.max_length < 3 || min(o.max_length, o.threads) < 0 || min(o.memory_limit, o.idle_unload_ms) < 0 {
 		return cfg, invalid("options: max_length is %d (0, or at least 3), threads %d, memory_limit %d, idle_unload_ms %d (none negative)",
 			int32(o.max_length), int32(o.threads), int64(o.memory_limit), int64(o.idle_unload_ms))
+	}
+	if o.threads > maxThreads {
+		return cfg, invalid("options: threads is %d (limit %d)", int32(o.threads), maxThreads)
+	}
+	if int64(o.idle_unload_ms) > maxIdleUnload {
+		return cfg, invalid("options: idle_unload_ms is %d (limit %d)", int64(o.idle_unload_ms), maxIdleUnload)
 	}
 	cfg.Model = cmp.Or(cfg.Model, weights.Default)
 	findBeside(&cfg)

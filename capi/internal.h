@@ -15,6 +15,9 @@ void mlxrgo_call_progress(mlxr_progress progress, void *context, int64_t done, i
 // Whether the thread is in such a call.
 int mlxrgo_in_callback(void);
 
+// Whether the thread is in a log callback.
+int mlxrgo_in_log(void);
+
 // The file that this code was loaded from, to room bytes; "" if not known.
 void mlxrgo_own_file(char *path, int64_t room);
 

@@ -24,15 +24,28 @@
  * was written.
  *
  * Texts are UTF-8 with a length in bytes; they may hold NULs and need not end in
- * one. Texts that are not UTF-8 are refused.
+ * one. Texts that are not UTF-8 are refused. A text has at most 2^28 bytes, all
+ * texts of a call at most 2^30, an option at most 2^16; a call has at most 2^24
+ * texts.
  *
  * Structs begin with their size, which the caller sets to sizeof the struct; all
  * other fields may be zero, which is their default.
  *
  * Threads. Any thread may make any call at any time. Calls on one ranker that
  * come at once share batches, so that one ranker serves a whole app. Calls wait
- * for their result: keep them off a thread that must not wait. Callbacks may
- * call the library, but must not close a ranker.
+ * for their result: keep them off a thread that must not wait.
+ *
+ * Callbacks. A progress callback may call the library, but must not close a
+ * ranker. A log callback may call mlxr_last_error and what concerns
+ * cancellations; every other call returns MLXR_INVALID, since the ranker waits
+ * for the callback. For the same reason a log callback must not wait for another
+ * thread that calls the ranker. A callback must return: longjmp, C++ and
+ * Objective-C exceptions and pthread_exit must not leave it, for the frames
+ * below are Go's, which nothing can unwind.
+ *
+ * Exit. exit() and a return from main are safe at any time, from any thread:
+ * exit() waits for the computation under way, calls of other threads do not
+ * return any more.
  *
  * Processes. The library holds a Go runtime, which does not survive fork without
  * exec. It adds handlers for signals such as SIGSEGV that call the handlers
@@ -67,7 +80,7 @@ enum {
   MLXR_LIBRARY = 6,    /* libmlxrank or MLX is not there, or does not fit */
   MLXR_DEVICE = 7,     /* the device asked for is not there, or has failed */
   MLXR_OVERLOADED = 8, /* too much is waiting now; try again later */
-  MLXR_TOO_LARGE = 9,  /* the call is larger than the queue: split it */
+  MLXR_TOO_LARGE = 9,  /* a text or the call is larger than the limit: split it */
   MLXR_CANCELLED = 10, /* by mlxr_cancel */
   MLXR_FAILED = 11     /* anything else; see the message */
 };
@@ -108,7 +121,8 @@ typedef struct mlxr_text {
 } mlxr_text;
 
 /* An event of the log: one JSON object, without a line end. Called from threads
- * of the library, by several at once. Texts that are ranked are never logged. */
+ * of the library, by several at once. It must not call a ranker. Texts that are
+ * ranked are never logged. */
 typedef void (*mlxr_log)(void *context, int32_t level, const char *json, int64_t bytes);
 
 /* How far a call is: bytes of the file that mlxr_open is downloading, else pairs,

@@ -84,9 +84,21 @@ func contextOf(handle C.mlxr_cancellation) (context.Context, error) {
 	return c.ctx, nil
 }
 
+// refuseInLog refuses calls from a log callback. The engine may hold a lock while
+// it logs, or be about to run the very batch that the call would wait for.
+func refuseInLog() error {
+	if C.mlxrgo_in_log() != 0 {
+		return invalid("a log callback cannot call a ranker: the ranker waits for the callback; make the call from another thread, after the callback has returned")
+	}
+	return nil
+}
+
 // on calls f with the ranker, and keeps the message of a failure.
 func on(handle C.mlxr_ranker, message *C.char, f func(*ranker) error) C.int32_t {
 	return guard(message, func() error {
+		if err := refuseInLog(); err != nil {
+			return err
+		}
 		r, ok := rankers.get(int64(handle))
 		if !ok {
 			return failf(C.MLXR_CLOSED, "ranker %d is not open", int64(handle))

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -160,6 +161,27 @@ func TestHeaderStandsAlone(t *testing.T) {
 
 func TestThreads(t *testing.T) {
 	silent(t, exec.Command(compile(t, built(t), []string{"cc"}, "programs/threads.c"), tinyModel(t), "30"))
+}
+
+// A host may call exit() while calls run, from any thread and callback, with our
+// kernels and with MLX's operations: nothing that still computes meets a
+// destructor.
+func TestExitInTheMiddle(t *testing.T) {
+	program := compile(t, built(t), []string{"cc"}, "programs/exit.c")
+	for _, plain := range []bool{false, true} {
+		for i := range 26 {
+			who := []string{"main", "thread", "log", "progress"}[i%4]
+			c := exec.Command(program, "builtin", who, strconv.Itoa(37*i%400))
+			c.Env = os.Environ()
+			if plain {
+				c.Env = append(c.Env, "MLXRANK_PLAIN_GRAPH=1")
+			}
+			out, err := c.CombinedOutput()
+			if c.ProcessState == nil || c.ProcessState.ExitCode() != 7 || len(out) > 0 {
+				t.Errorf("exit by %s after %d ms, plain graph %v: %v: %s", who, 37*i%400, plain, err, out)
+			}
+		}
+	}
 }
 
 func TestOpenAndCloseLeavesNothingBehind(t *testing.T) {

@@ -139,6 +139,10 @@ static void refuses_to_open(const char *model) {
   WITH(log_level, 9, MLXR_INVALID, "log_level");
   WITH(max_length, 2, MLXR_INVALID, "max_length is 2");
   WITH(threads, -1, MLXR_INVALID, "threads -1");
+  WITH(threads, INT32_MAX, MLXR_INVALID, "threads is 2147483647 (limit 1024)");
+  WITH(max_length, INT32_MAX, MLXR_MODEL, "maximum length 2147483647");
+  WITH(idle_unload_ms, INT64_MAX, MLXR_INVALID, "idle_unload_ms is 9223372036854775807 (limit");
+  WITH(memory_limit, INT64_MIN, MLXR_INVALID, "memory_limit -9223372036854775808");
   WITH(idle_unload_ms, -1, MLXR_INVALID, "idle_unload_ms -1");
   WITH(model, broken, MLXR_NOT_UTF8, "model is not UTF-8");
   WITH(model, mlxr_string("./not/there"), MLXR_MODEL, "./not/there");
@@ -271,6 +275,121 @@ static void keep_log(void *context, int32_t level, const char *json, int64_t byt
   CHECK(pthread_mutex_unlock(&l->mutex) == 0);
 }
 
+// Lengths that no host means are refused before anything is read or allocated.
+static void refuses_absurd_sizes(mlxr_ranker ranker, const char *model) {
+  static const int64_t large[] = {((int64_t)1 << 28) + 1, (int64_t)1 << 36, (int64_t)1 << 47, INT64_MAX};
+  static const int64_t negative[] = {-1, -((int64_t)1 << 36), INT64_MIN};
+  const mlxr_text text = mlxr_string("text");
+  mlxr_ranked ranked[4];
+  float scores[4];
+  mlxr_options options;
+  mlxr_ranker none = 5;
+  for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+    const mlxr_text absurd[2] = {text, {"x", large[i]}};
+    REFUSED(MLXR_TOO_LARGE, ranker, "(limit 268435456)",
+            mlxr_rerank(ranker, &absurd[1], &text, 1, NULL, ranked, 4, NULL, NULL));
+    REFUSED(MLXR_TOO_LARGE, ranker, "document 1 has", mlxr_rerank(ranker, &text, absurd, 2, NULL, ranked, 4, NULL, NULL));
+    REFUSED(MLXR_TOO_LARGE, ranker, "query 1 has", mlxr_score(ranker, absurd, absurd, 2, NULL, scores, 4, NULL, NULL));
+    REFUSED(MLXR_INVALID, ranker, "texts", mlxr_rerank(ranker, &text, &text, large[i], NULL, ranked, 4, NULL, NULL));
+    REFUSED(MLXR_INVALID, ranker, "texts", mlxr_score(ranker, &text, &text, large[i], NULL, scores, 4, NULL, NULL));
+    options = options_for(model);
+    options.model.bytes = large[i];
+    REFUSED(MLXR_TOO_LARGE, 0, "model has", mlxr_open(&options, NULL, &none));
+    options = options_for(model);
+    options.label = (mlxr_text){"x", large[i]};
+    REFUSED(MLXR_TOO_LARGE, 0, "label has", mlxr_open(&options, NULL, &none));
+    options = options_for(model);
+    options.size = large[i];
+    REFUSED(MLXR_INVALID, 0, "mlxr_options has size", mlxr_open(&options, NULL, &none));
+  }
+  for (size_t i = 0; i < sizeof negative / sizeof *negative; i++) {
+    const mlxr_text absurd = {"x", negative[i]};
+    mlxr_figures figures = {.size = negative[i]};
+    mlxr_call call = a_call();
+    char byte = 'x';
+    REFUSED(MLXR_INVALID, ranker, "bytes", mlxr_rerank(ranker, &text, &absurd, 1, NULL, ranked, 4, NULL, NULL));
+    REFUSED(MLXR_INVALID, ranker, "texts", mlxr_rerank(ranker, &text, &text, negative[i], NULL, ranked, 4, NULL, NULL));
+    REFUSED(MLXR_INVALID, ranker, "room", mlxr_rerank(ranker, &text, &text, 1, NULL, ranked, negative[i], NULL, NULL));
+    REFUSED(MLXR_INVALID, ranker, "size", mlxr_rerank(ranker, &text, &text, 1, NULL, ranked, 4, NULL, &figures));
+    REFUSED(MLXR_INVALID, ranker, "room", mlxr_info(ranker, &byte, negative[i], NULL));
+    REFUSED(MLXR_CLOSED, negative[i], "not open", mlxr_trim(negative[i]));
+    REFUSED(MLXR_CLOSED, negative[i], "never", mlxr_close(negative[i]));
+    REFUSED(MLXR_CLOSED, 0, "never", mlxr_cancellation_free(negative[i]));
+    REFUSED(MLXR_CLOSED, 0, "not open", mlxr_cancel(negative[i]));
+    call.top_n = negative[i];
+    REFUSED(MLXR_INVALID, ranker, "top_n", mlxr_rerank(ranker, &text, &text, 1, &call, ranked, 4, NULL, NULL));
+    CHECK(byte == 'x');
+  }
+  // Each text is within the limit, all of them together are not.
+  char *long_text = calloc(1, (size_t)1 << 28);
+  CHECK(long_text != NULL);
+  mlxr_text many[5];
+  for (int i = 0; i < 5; i++) many[i] = (mlxr_text){long_text, i < 4 ? 1 << 28 : 1};
+  REFUSED(MLXR_TOO_LARGE, ranker, "(limit 1073741824): split it",
+          mlxr_rerank(ranker, &text, many, 5, NULL, ranked, 4, NULL, NULL));
+  free(long_text);
+  mlxr_call call = a_call();
+  call.reserved = 1;
+  REFUSED(MLXR_INVALID, ranker, "reserved is 1", mlxr_rerank(ranker, &text, &text, 1, &call, ranked, 4, NULL, NULL));
+  call = a_call();
+  call.top_n = INT64_MAX;
+  int64_t needed = 0;
+  EXPECT(MLXR_OK, ranker, mlxr_rerank(ranker, &text, &text, 1, &call, ranked, INT64_MAX, &needed, NULL));
+  CHECK(needed == 1);
+}
+
+// What a log callback's own calls returned.
+struct reentry {
+  _Atomic int64_t ranker;
+  _Atomic int calls, refused;
+};
+
+static void call_back(void *context, int32_t level, const char *json, int64_t bytes) {
+  struct reentry *r = context;
+  (void)level, (void)json, (void)bytes;
+  const mlxr_ranker ranker = r->ranker;
+  if (ranker == 0) return;
+  const mlxr_text text = mlxr_string("text");
+  const mlxr_options options = options_for("builtin");
+  mlxr_ranked ranked;
+  float score;
+  char json_room[8192];
+  mlxr_ranker other;
+  mlxr_cancellation cancellation;
+  r->calls++;
+  r->refused += mlxr_rerank(ranker, &text, &text, 1, NULL, &ranked, 1, NULL, NULL) == MLXR_INVALID &&
+                mlxr_score(ranker, &text, &text, 1, NULL, &score, 1, NULL, NULL) == MLXR_INVALID &&
+                mlxr_info(ranker, json_room, sizeof json_room, NULL) == MLXR_INVALID &&
+                mlxr_stats(ranker, json_room, sizeof json_room, NULL) == MLXR_INVALID &&
+                mlxr_trim(ranker) == MLXR_INVALID && mlxr_close(ranker) == MLXR_INVALID &&
+                mlxr_open(&options, NULL, &other) == MLXR_INVALID &&
+                mlxr_last_error(0, json_room, sizeof json_room, NULL) == MLXR_OK &&
+                strstr(json_room, "a log callback cannot call a ranker") != NULL &&
+                mlxr_cancellation_new(&cancellation) == MLXR_OK && mlxr_cancel(cancellation) == MLXR_OK &&
+                mlxr_cancellation_free(cancellation) == MLXR_OK;
+}
+
+// A call that would wait for its own callback is refused, at every level.
+static void refuses_calls_from_logs(const char *model) {
+  const mlxr_text text = mlxr_string("text");
+  struct reentry r = {0};
+  mlxr_options options = options_for(model);
+  mlxr_ranker ranker;
+  mlxr_ranked ranked;
+  options.log = call_back;
+  options.log_context = &r;
+  options.log_level = MLXR_LOG_TRACE;
+  options.idle_unload_ms = 20;
+  EXPECT(MLXR_OK, 0, mlxr_open(&options, NULL, &ranker));
+  r.ranker = ranker;
+  for (int i = 0; i < 3; i++) {
+    EXPECT(MLXR_OK, ranker, mlxr_rerank(ranker, &text, &text, 1, NULL, &ranked, 1, NULL, NULL));
+    rest(60); // unloaded, and loaded again
+  }
+  EXPECT(MLXR_OK, ranker, mlxr_close(ranker));
+  CHECK(r.calls >= 6 && r.refused == r.calls);
+}
+
 static void logs_when_asked(const char *model) {
   const mlxr_text text = mlxr_string("a secret text");
   struct logged l = {.mutex = PTHREAD_MUTEX_INITIALIZER};
@@ -354,11 +473,13 @@ int main(int argc, char **argv) {
   refuses_bad_arguments(ranker);
   tells_progress_and_cancels(ranker);
   keeps_messages_apart(ranker);
+  refuses_absurd_sizes(ranker, argv[1]);
   EXPECT(MLXR_OK, ranker, mlxr_close(ranker));
   refuses_to_open(argv[1]);
   a_cancelled_open_is_no_ranker(argv[1]);
   knows_its_handles(argv[1]);
   logs_when_asked(argv[1]);
+  refuses_calls_from_logs(argv[1]);
   gives_memory_back(argv[1]);
 
   for (int i = 0; i < variables; i++) {

@@ -19,8 +19,9 @@ const (
 	maxTokenBytes   = 1 << 10   // of one token
 	maxAddedTokens  = 1 << 16
 	maxAddedBytes   = 1 << 20 // of all added tokens together
-	maxWordChars    = 256     // the cost of a word grows with their square
-	maxPieces       = 64      // of a template
+	maxAddedJSON    = 24 << 20
+	maxWordChars    = 256 // the cost of a word grows with their square
+	maxPieces       = 64  // of a template
 	maxTypeID       = 1<<10 - 1
 	newestTokenizer = "1.0" // the only version of the format there has been
 )
@@ -306,6 +307,9 @@ func (t *Tokenizer) parseAddedTokens(raw jsontext.Value) error {
 		RStrip     *bool   `json:"rstrip"`
 		Normalized *bool   `json:"normalized"`
 		Special    *bool   `json:"special"`
+	}
+	if len(raw) > maxAddedJSON {
+		return fmt.Errorf("%d bytes (limit %d)", len(raw), maxAddedJSON)
 	}
 	if err := decode(raw, &list); err != nil {
 		return err

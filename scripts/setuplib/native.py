@@ -16,7 +16,8 @@ CRATES = "the Rust crates of scripts/tokenizers/Cargo.lock, from the crate regis
 def crate_inputs(project):
     """What the crates depend on: a manifest, a lock, and a Go module by hash."""
     folder = project.root / "scripts" / "tokenizers"
-    files = [folder / "Cargo.toml", folder / "Cargo.lock", folder / "src" / "lib.rs"]
+    sources = sorted((folder / "src").glob("*.rs"))
+    files = [folder / "Cargo.toml", folder / "Cargo.lock", *sources]
     sums = (project.root / "go.sum").read_text(encoding="utf-8").splitlines()
     sums = [line for line in sums if line.startswith(TOKENIZERS + " ")]
     wanted = re.findall(rf"{TOKENIZERS} (v\S+)", (project.root / "go.mod").read_text("utf-8"))

@@ -83,7 +83,7 @@ func spreadOf(h *engine.Histogram) spread {
 func statsOf(s engine.Stats, m mlx.Memory) stats {
 	return stats{
 		ElapsedS: s.Elapsed.Seconds(), Loaded: s.Loaded, Unloads: s.Unloads,
-		Requests: s.Requests, Failed: s.Failed, Cancelled: s.Cancelled, Overloaded: s.Overloaded, TooLarge: s.TooLarge,
+		Requests: s.Requests, Failed: s.Failed, Cancelled: s.Cancelled, Overloaded: s.Overloaded + s.Late + s.Dropped, TooLarge: s.TooLarge,
 		Pairs: s.Pairs, Truncated: s.Truncated, Batches: s.Batches, Tokens: s.Tokens, ComputedTokens: s.ComputedTokens,
 		Latency: spreadOf(&s.Latency), Inference: spreadOf(&s.Inference), Tokenization: spreadOf(&s.Tokenization),
 		QueueWait: spreadOf(&s.QueueWait), Other: spreadOf(&s.Other),

@@ -328,9 +328,35 @@ func (p *pipeline) refuseLate(r *request, at time.Time) error {
 	return nil
 }
 
+// checkWindows refuses documents whose windows would take longer than the
+// context allows, before they are tokenised whole to be cut into windows.
+func (p *pipeline) checkWindows(ctx context.Context, query string, documents []string) error {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := &request{deadline: deadline}
+	budget := float64(p.maxLength - minLength)
+	room := max(budget-p.density.of(float64(len(query))), budget/2, 1)
+	for _, document := range documents {
+		tokens := p.density.of(float64(len(document)))
+		windows := 1
+		if tokens > room {
+			windows = int(math.Ceil(tokens / (room - float64(overlapOf(int(room))))))
+		}
+		for range windows {
+			r.todo.add(p.layout().width(minLength + int(min(tokens, budget))))
+		}
+		r.windows += windows
+	}
+	return p.refuseLate(r, time.Now())
+}
+
 // neverInTime is the error of a request that takes more time than it has.
 func (p *pipeline) neverInTime(r *request, own, left time.Duration) error {
-	n := len(r.pairs)
+	n := max(len(r.pairs), r.windows)
 	fit := int(float64(n) * max(0, left.Seconds()) / own.Seconds())
 	advice := "allow more time"
 	if fit > 0 {

@@ -269,6 +269,29 @@ func TestNeverInTime(t *testing.T) {
 	})
 }
 
+// Documents that are to be scored in windows are refused before they are
+// tokenised whole.
+func TestNeverInTimeOfWindows(t *testing.T) {
+	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
+	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
+		for range 4 {
+			mustScore(t, e, somePairs(10))
+		}
+		long := fakeText(0, 1, 100000)
+		for limit, refused := range map[time.Duration]bool{10 * time.Second: true, time.Hour: false} {
+			ctx, cancel := context.WithTimeout(context.Background(), limit)
+			err := e.pipeline.checkWindows(ctx, "0s 7", []string{"0s 5", long})
+			cancel()
+			if errors.Is(err, ErrTooLarge) != refused || !refused && err != nil {
+				t.Errorf("within %v: %v", limit, err)
+			}
+		}
+		if err := e.pipeline.checkWindows(context.Background(), "0s 7", []string{long}); err != nil {
+			t.Errorf("without a deadline: %v", err)
+		}
+	})
+}
+
 // A refusal says when to come again, and then the request is taken in.
 func TestRetryAfter(t *testing.T) {
 	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}

@@ -34,6 +34,7 @@ type request struct {
 	deadline time.Time // of the caller's context, zero if it has none; set once
 	number   int64     // counts the requests that were taken in
 	todo     load      // of the pairs not taken into batches
+	windows  int       // of documents yet to be cut; 0 otherwise
 	waiting  int       // tokens computed for the pairs in the queue
 
 	reserved int   // tokens held of the admission's capacity

@@ -98,6 +98,9 @@ func (e *Engine) cutDocuments(ctx context.Context, query string, documents []str
 		return parts, 0, nil
 	}
 	return timed(func() ([][]Span, error) {
+		if err := e.pipeline.checkWindows(ctx, e.info.Prompt+query, documents); err != nil {
+			return nil, err
+		}
 		encoded, err := e.tokenizer.encodeUntil(ctx, e.info.Prompt+query, e.tokenizer.maxLength)
 		if err != nil {
 			return nil, fmt.Errorf("engine: a query of %d bytes: %w", len(query), err)

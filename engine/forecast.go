@@ -203,6 +203,24 @@ func (p *pipeline) forecast(next *request, at time.Time) forecast {
 	return f
 }
 
+// forecastOf is of one request alone, behind the others.
+func (p *pipeline) forecastOf(r *request, at time.Time) forecast {
+	s := p.standing(r)
+	ahead, total := 0.0, s.work
+	for other := range p.live {
+		if other.todo.tokens > 0 {
+			o := p.standing(other)
+			ahead += o.share(s.last(p.turnTokens()), p.turnTokens(), true)
+			total += o.work
+		}
+	}
+	first := p.untilFree(at)
+	return forecast{
+		at: at, all: []standing{s}, batch: p.took(p.cost(load{tokens: p.limits.tokens}), at),
+		ahead: []time.Duration{first + p.took(ahead, at)}, own: []time.Duration{p.took(s.work, at)}, total: first + p.took(total, at),
+	}
+}
+
 // took is how long work takes, as it did of late. The longer ago that is the
 // less, so that one slow measurement does not refuse all that could correct it.
 func (p *pipeline) took(work float64, at time.Time) time.Duration {
@@ -287,33 +305,36 @@ func (p *pipeline) isHopeless(f *forecast, i int) bool {
 // refuseLate says why a request is not taken in that would be late, or would
 // make another one late.
 func (p *pipeline) refuseLate(r *request, at time.Time) error {
-	if !p.pace.known() || p.timed == 0 && r.deadline.IsZero() {
+	if r.deadline.IsZero() || !p.pace.known() {
 		return nil
 	}
-	if !r.deadline.IsZero() && !at.Before(r.deadline) {
+	if !at.Before(r.deadline) {
 		return context.DeadlineExceeded
 	}
-	f := p.forecast(r, at)
-	last := len(f.all) - 1
-	alone := f
-	alone.ahead = make([]time.Duration, len(f.all))
-	if p.isHopeless(&alone, last) {
+	f := p.forecastOf(r, at)
+	own, ahead, left := f.own[0], f.ahead[0], r.deadline.Sub(at)
+	f.ahead[0] = 0
+	if p.isHopeless(&f, 0) {
 		p.stats.TooLarge++
-		return p.neverInTime(r, f.own[last], r.deadline.Sub(at))
+		return p.neverInTime(r, own, left)
 	}
-	if f.ahead[last] == 0 { // nothing is gained by refusing it
+	if ahead == 0 { // nothing is gained by refusing it
 		return nil
 	}
-	if excess := f.late(last); excess > 0 {
+	f.ahead[0] = ahead
+	if excess := f.late(0); excess > 0 {
 		p.stats.Late++
-		return overloaded(excess, "the request would take about %v with the work ahead of it, its deadline is in %v",
-			round(f.ahead[last]+f.own[last]), round(r.deadline.Sub(at)))
+		return overloaded(excess, "the request would take about %v with the work ahead of it, its deadline is in %v", round(ahead+own), round(left))
 	}
-	if r.deadline.IsZero() {
-		return nil
-	}
+	return p.refuseDelaying(r, at)
+}
+
+// refuseDelaying says why a request is not taken in that would make another one
+// late.
+func (p *pipeline) refuseDelaying(r *request, at time.Time) error {
+	f := p.forecast(r, at)
 	var before forecast
-	for i := range f.all[:last] {
+	for i := range f.all[:len(f.all)-1] {
 		if f.late(i) <= 0 {
 			continue
 		}

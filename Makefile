@@ -132,7 +132,7 @@ check-arm64: build ## build for Linux on arm64 and test kernels and tiny models,
 
 goldens: build ## make the golden files again, with PyTorch (several GB to fetch)
 	$(PYTHON) -m venv build/goldens
-	build/goldens/bin/pip install --quiet --requirement scripts/goldens-requirements.txt
+	build/goldens/bin/pip install --quiet --requirement scripts/requirements/goldens.txt
 	build/goldens/bin/python scripts/goldens all
 
 # PEERS: options of scripts/peers, such as --rounds 9.

@@ -1,7 +1,7 @@
 """Makes the golden files of engine/testdata, weights/testdata, bench/stats/testdata and cli/records/testdata.
 
     python3 -m venv /tmp/goldens
-    /tmp/goldens/bin/pip install -r scripts/goldens-requirements.txt
+    /tmp/goldens/bin/pip install -r scripts/requirements/goldens.txt
     /tmp/goldens/bin/python scripts/goldens all
 
 A second run writes the same bytes and says "unchanged" of every file; with

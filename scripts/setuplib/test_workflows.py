@@ -37,6 +37,35 @@ class Workflows(unittest.TestCase):
             jobs = re.findall(r"^    (runs-on|timeout-minutes):", text, re.MULTILINE)
             self.assertEqual(jobs.count("runs-on"), jobs.count("timeout-minutes"), name)
 
+    def test_no_script_is_piped_to_a_shell(self):
+        action = ROOT / ".github" / "actions" / "tools" / "action.yml"
+        for text in [*self.texts.values(), action.read_text(encoding="utf-8")]:
+            self.assertNotRegex(text, r"\|\s*(ba)?sh\b")
+
+
+class Requirements(unittest.TestCase):
+    """zizmor holds that actions are named by commits; pip checks hashes that are there."""
+
+    def test_every_package_has_a_hash(self):
+        folder = ROOT / "scripts" / "requirements"
+        wanted = sorted(path.stem for path in folder.glob("*.in"))
+        self.assertEqual(wanted, sorted(path.stem for path in folder.glob("*.txt")))
+        for name in wanted:
+            text = (folder / f"{name}.txt").read_text(encoding="utf-8")
+            packages = re.findall(r"(?m)^([\w.-]+)(\[[\w,]+\])?==\S+.*(?:\n    --hash=sha256:[0-9a-f]{64}.*)+", text)
+            lines = re.findall(r"(?m)^[^\s#].*", text)
+            self.assertEqual(len(packages), len(lines), name)
+            for line in (folder / f"{name}.in").read_text(encoding="utf-8").splitlines():
+                if line and not line.startswith("#"):
+                    pinned = line.lower().replace("_", "-") + " "
+                    self.assertTrue(f"\n{pinned}" in f"\n{text}", f"{name}: {line}")
+
+    def test_make_takes_only_these(self):
+        makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+        for path in re.findall(r"--requirement (\S+)", makefile):
+            self.assertRegex(path, r"^scripts/requirements/\w+\.txt$")
+            self.assertTrue((ROOT / path).exists(), path)
+
 
 if __name__ == "__main__":
     unittest.main()

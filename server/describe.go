@@ -29,7 +29,8 @@ func jsonValue(text string) any {
 	return v
 }
 
-func (s *Server) describe(api *huma.OpenAPI) {
+func (s *Server) describe(h huma.API) {
+	api := h.OpenAPI()
 	documents := map[string]*huma.Example{"texts": example("Texts", exampleDocuments), "fields": example("Objects with fields to rank", exampleFields)}
 	setExamples(api, "/predict", map[string]*huma.Example{"pairs": example("Pairs", examplePredict), "pair": example("One pair", `{"inputs": ["resize photos", "An image editor."]}`)})
 	setExamples(api, "/v1/rerank", documents)
@@ -42,14 +43,14 @@ func (s *Server) describe(api *huma.OpenAPI) {
 		addJinas(api.Paths[path].Post, api.Paths["/v1/rerank"].Post)
 	}
 	api.Paths["/"].Get.Responses["302"] = &huma.Response{Description: "A browser is sent to the dashboard"}
-	s.describePage(api, "/metrics", "metrics", "Metrics for Prometheus", "text/plain", s.Key != "")
-	s.describePage(api, "/docs", "docs", "This page", "text/html", false)
-	s.describePage(api, "/openapi.json", "openapi", "The description of this API", "application/json", false)
+	s.describePage(h, "/metrics", "metrics", "Metrics for Prometheus", "text/plain", s.Key != "")
+	s.describePage(h, "/docs", "docs", "This page", "text/html", false)
+	s.describePage(h, "/openapi.json", "openapi", "The description of this API", "application/json", false)
 	api.Info.Description += " Each route has examples to try. The [metrics](/metrics) are for Prometheus."
 	if s.Dashboard != nil {
 		api.Info.Description += " The [dashboard](/dashboard) shows the server live."
-		s.describePage(api, "/dashboard", "dashboard", "The live dashboard, a page", "text/html", false)
-		s.describePage(api, "/dashboard/api/export.json", "export", "The dashboard's last ten minutes", "application/json", s.Key != "")
+		s.describePage(h, "/dashboard", "dashboard", "The live dashboard, a page", "text/html", false)
+		s.describePage(h, "/dashboard/api/export.json", "export", "The dashboard's last ten minutes", "application/json", s.Key != "")
 	}
 }
 
@@ -69,13 +70,16 @@ func addJinas(op, jina *huma.Operation) {
 	}
 }
 
-func (s *Server) describePage(api *huma.OpenAPI, path, id, summary, media string, keyed bool) {
+func (s *Server) describePage(h huma.API, path, id, summary, media string, keyed bool) {
 	op := &huma.Operation{
 		OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"pages and metrics"},
 		Responses: map[string]*huma.Response{"200": {Description: "OK", Content: map[string]*huma.MediaType{media: {}}}},
 	}
+	statuses := []int{http.StatusForbidden}
 	if keyed {
 		op.Security = []map[string][]string{{"key": {}}}
+		statuses = append(statuses, http.StatusUnauthorized)
 	}
-	api.AddOperation(op)
+	s.describeErrors(h, op, errorOf(path), statuses)
+	h.OpenAPI().AddOperation(op)
 }

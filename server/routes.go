@@ -109,7 +109,7 @@ func (s *Server) makeRoutes() error {
 	s.registerCohere(api)
 	s.registerVLLM(api)
 	s.registerState(api)
-	s.describe(api.OpenAPI())
+	s.describe(api)
 	var err error
 	if s.openAPI, err = json.Marshal(api.OpenAPI()); err != nil {
 		return err
@@ -120,10 +120,8 @@ func (s *Server) makeRoutes() error {
 	s.routes.handle(http.MethodGet, "/docs", ownPage(docs))
 	s.routes.handle(http.MethodGet, "/docs/", ownPage(docs))
 	if s.Dashboard != nil {
-		for _, path := range []string{"/dashboard", "/dashboard/"} {
-			s.routes.handle(http.MethodGet, path, s.Dashboard)
-			s.routes.handle(http.MethodPost, path, s.Dashboard)
-		}
+		s.routes.handle(http.MethodGet, "/dashboard", s.Dashboard)
+		s.routes.handle(http.MethodGet, "/dashboard/", s.Dashboard)
 	}
 	return nil
 }

@@ -26,12 +26,11 @@ type vllmScore struct {
 // A textOrSet is a text, or a list of texts.
 type textOrSet []string
 
-// Schema is either.
+// Schema is either, or null for one that is left out.
 func (textOrSet) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{
-		OneOf:    []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}}},
-		Nullable: true,
-	}
+	null := &huma.Schema{Enum: []any{nil}}
+	null.PrecomputeMessages()
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}}, null}}
 }
 
 // UnmarshalJSON reads either.

@@ -23,6 +23,7 @@ sys.dont_write_bytecode = True
 import clients
 
 DOCUMENTS = pathlib.Path(__file__).resolve().parents[1] / "demo" / "documents.jsonl"
+SCHEMATHESIS = pathlib.Path(__file__).with_name("schemathesis.toml")
 QUERY = "monitor changes to configuration files"
 KEY = "a-key-for-clients"
 TOLERANCE = 1e-6  # batches of other shapes differ in the last digits
@@ -69,7 +70,7 @@ def check(name, got, want):
 
 def schemathesis(address):
     command = [
-        sys.executable, "-m", "schemathesis.cli", "run", address + "/openapi.json", "--seed", "1", "--max-examples", "50",
+        sys.executable, "-m", "schemathesis.cli", "--config-file", SCHEMATHESIS, "run", address + "/openapi.json", "--seed", "1", "--max-examples", "50",
         "--header", "Authorization: Bearer " + KEY, "--generation-database", "none",
     ]
     ran = subprocess.run(command, capture_output=True, text=True)

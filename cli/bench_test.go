@@ -172,7 +172,7 @@ func TestBenchLogLine(t *testing.T) {
 	var out bytes.Buffer
 	p := newBenchProgress(&out)
 	p.log = zerolog.New(&out)
-	if p.bar != nil || p.every() != time.Second || p.above() != io.Writer(&out) {
+	if p.bar != nil || p.every() != 10*time.Second || p.above() != io.Writer(&out) {
 		t.Error("a bar without a terminal")
 	}
 	p.tell(bench.Progress{Step: 2, Steps: 9, Label: "x", Done: 3, Total: 100, PairsPerS: 113.94, P50: math.NaN(), P95: math.NaN(), Left: -1})
@@ -202,5 +202,22 @@ func TestBenchProfile(t *testing.T) {
 	r = mustRun(t, "", append(args, "--format", "benchstat")...)
 	if strings.Contains(r.out, "Profile") || !strings.Contains(r.errOut, "## Profile\n") {
 		t.Errorf("standard output: %q, standard error: %q", r.out, r.errOut)
+	}
+}
+
+// compare says what to give it.
+func TestBenchCompareArguments(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "give two results, results/OLD_results.json results/NEW_results.json, or with --run two experiments, A.yaml B.yaml"},
+		{[]string{"a.yaml", "b.yaml"}, "a.yaml is an experiment: add --run to measure both"},
+		{[]string{"--run", "a_results.json", "b_results.json"}, "a_results.json is a result, and --run measures experiments"},
+	} {
+		r := run(t, "", append([]string{"bench", "compare"}, test.args...)...)
+		if r.status != 2 || !strings.Contains(r.errOut, test.want) {
+			t.Errorf("%v: status %d, %q lacks %q", test.args, r.status, r.errOut, test.want)
+		}
 	}
 }

@@ -92,8 +92,10 @@ enum { MLXR_DEVICE_AUTO = 0, MLXR_DEVICE_GPU = 1, MLXR_DEVICE_CPU = 2 };
 enum { MLXR_DTYPE_AUTO = 0, MLXR_DTYPE_FLOAT32 = 1, MLXR_DTYPE_FLOAT16 = 2, MLXR_DTYPE_BFLOAT16 = 3 };
 
 /* Scores. Auto is what the model's configuration names, as sentence-transformers
- * does; raw are logits; sigmoid makes numbers from 0 to 1 of them. */
-enum { MLXR_SCORES_AUTO = 0, MLXR_SCORES_RAW = 1, MLXR_SCORES_SIGMOID = 2 };
+ * does, else sigmoid for one label and raw for several; raw are logits; sigmoid
+ * makes numbers from 0 to 1 of them; softmax, for several labels only, makes the
+ * probability of the label. */
+enum { MLXR_SCORES_AUTO = 0, MLXR_SCORES_RAW = 1, MLXR_SCORES_SIGMOID = 2, MLXR_SCORES_SOFTMAX = 3 };
 
 /* Levels of the log: each includes those before it. */
 enum {
@@ -168,7 +170,7 @@ typedef struct mlxr_call {
 typedef struct mlxr_ranked {
   int64_t index; /* in the documents as given, from 0 */
   float score;
-  float logit; /* as the classifier gave it */
+  float logit; /* as the classifier gave it; with MLXR_SCORES_SOFTMAX the log-odds of the label */
 } mlxr_ranked;
 
 /* Figures of a call. The four stages add up to latency_ms. */

@@ -19,7 +19,7 @@ const (
 
 // ScoreOptions choose how pairs are made to fit.
 type ScoreOptions struct {
-	Truncation Truncation // "" is the side that the model's files name, most often TruncateRight
+	Truncation Truncation // "" is the side that the model's files name, most often TruncateRight; with DocumentTokens it is TruncateRight
 	// Activation makes the scores of this request: "raw", "sigmoid" or "softmax";
 	// "" is the engine's.
 	Activation string

@@ -21,12 +21,15 @@ extension Ranker {
 
     /// What a score is.
     public enum Activation: Int32, Sendable, CaseIterable {
-        /// What the model's configuration names, as sentence-transformers does.
+        /// What the model's configuration names, as sentence-transformers does, else `sigmoid` for
+        /// one label and `raw` for several.
         case auto = 0
         /// The logit of the classifier.
         case raw = 1
         /// A number from 0 to 1.
         case sigmoid = 2
+        /// The probability of the label, of a model with several.
+        case softmax = 3
     }
 
     /// What becomes of a document too long for the model.

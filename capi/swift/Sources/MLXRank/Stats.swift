@@ -63,7 +63,7 @@ extension Ranker {
         public let dtype, kernels: String
         /// Tokens of a query and a document together.
         public let maxLength: Int
-        /// `raw` or `sigmoid`.
+        /// `raw`, `sigmoid`, `softmax`, or another function that the model's files name.
         public let activation: String
         /// The label scored by, empty where the model has but one.
         public let label: String

@@ -375,3 +375,30 @@ func TestModelHelp(t *testing.T) {
 		t.Errorf("got %s", r.out)
 	}
 }
+
+// What was read from a model's settings files is shown, with the file that says so.
+func TestModelShowSettings(t *testing.T) {
+	dir := t.TempDir()
+	config := weightstest.Tiny(32, 2, 1)
+	config["id2label"] = map[string]any{"0": "no", "1": "yes"}
+	weightstest.Write(t, dir, weightstest.Spec{Config: config, Seed: 1})
+	weightstest.WriteJSON(t, filepath.Join(dir, "tokenizer_config.json"), map[string]any{"truncation_side": "left", "wordsplitting": 1})
+	weightstest.WriteJSON(t, filepath.Join(dir, "modules.json"), []any{map[string]any{"path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"}})
+	weightstest.WriteJSON(t, filepath.Join(dir, "sentence_bert_config.json"), map[string]any{"transformer_task": "sequence-classification", "max_seq_length": 40})
+	weightstest.WriteJSON(t, filepath.Join(dir, "config_sentence_transformers.json"), map[string]any{
+		"model_type": "CrossEncoder", "prompts": map[string]any{"q": "find: "}, "default_prompt_name": "q", "activation_fn": "torch.nn.modules.activation.Softmax",
+	})
+	shown := mustRun(t, "", "model", "show", dir).out
+	for _, want := range []string{
+		"max length  40 tokens, by sentence_bert_config.json", "truncation  left", `prompt      "find: " ahead of every query`,
+		"activation  softmax, by config_sentence_transformers.json", "labels      2: no, yes", "warning     tokenizer_config.json", "wordsplitting",
+	} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%s\nlacks %q", shown, want)
+		}
+	}
+	r := mustRun(t, "", "rerank", "--model", dir, "--label", "yes", "--query", "city", "the city", "a river")
+	if !strings.Contains(r.errOut, "activation softmax") || !strings.Contains(r.errOut, "wordsplitting") {
+		t.Errorf("the run says %s", r.errOut)
+	}
+}

@@ -77,13 +77,13 @@ func ExampleEngine_Rerank() {
 // best of which counts. Explain finds its best sentence.
 func ExampleEngine_Rerank_long() {
 	ctx := context.Background()
-	e, err := engine.Open(ctx, engine.Config{Model: "builtin"})
+	e, err := engine.Open(ctx, engine.Config{Model: "builtin", MaxLength: 64})
 	if err != nil {
 		log.Fatal(err)
 	}
-	manual := strings.Repeat("The calculator works with numbers of any size. ", 100) +
+	manual := strings.Repeat("The calculator works with numbers of any size. ", 10) +
 		"Its plug-in for the image editor retouches photographs. " +
-		strings.Repeat("Results can be printed. ", 100)
+		strings.Repeat("It runs on every computer. ", 10)
 	ranking, err := e.Rerank(ctx, "edit photos", []string{manual}, engine.RerankOptions{Long: engine.Window, Explain: true})
 	if err != nil {
 		log.Fatal(err)

@@ -351,7 +351,8 @@ func (p *pipeline) refuseDelaying(r *request, at time.Time) error {
 
 // checkWindows refuses documents whose windows would take longer than the
 // context allows, before they are tokenised whole to be cut into windows.
-func (p *pipeline) checkWindows(ctx context.Context, query string, documents []string) error {
+// most is how many tokens of a document count, 0 for all.
+func (p *pipeline) checkWindows(ctx context.Context, pairs []Pair, most int) error {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return nil
@@ -360,9 +361,12 @@ func (p *pipeline) checkWindows(ctx context.Context, query string, documents []s
 	defer p.mu.Unlock()
 	r := &request{deadline: deadline}
 	budget := float64(p.maxLength - minLength)
-	room := max(budget-p.density.of(float64(len(query))), budget/2, 1)
-	for _, document := range documents {
-		tokens := p.density.of(float64(len(document)))
+	for _, pair := range pairs {
+		room := max(budget-p.density.of(float64(len(pair.Query))), budget/2, 1)
+		tokens := p.density.of(float64(len(pair.Document)))
+		if most > 0 {
+			tokens = min(tokens, float64(most))
+		}
 		windows := 1
 		if tokens > room {
 			windows = int(math.Ceil(tokens / (room - float64(overlapOf(int(room))))))

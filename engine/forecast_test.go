@@ -280,13 +280,13 @@ func TestNeverInTimeOfWindows(t *testing.T) {
 		long := fakeText(0, 1, 100000)
 		for limit, refused := range map[time.Duration]bool{10 * time.Second: true, time.Hour: false} {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
-			err := e.pipeline.checkWindows(ctx, "0s 7", []string{"0s 5", long})
+			err := e.pipeline.checkWindows(ctx, []Pair{{"0s 7", "0s 5"}, {"0s 7", long}}, 0)
 			cancel()
 			if errors.Is(err, ErrTooLarge) != refused || !refused && err != nil {
 				t.Errorf("within %v: %v", limit, err)
 			}
 		}
-		if err := e.pipeline.checkWindows(context.Background(), "0s 7", []string{long}); err != nil {
+		if err := e.pipeline.checkWindows(context.Background(), []Pair{{"0s 7", long}}, 0); err != nil {
 			t.Errorf("without a deadline: %v", err)
 		}
 	})

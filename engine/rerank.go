@@ -1,18 +1,15 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
 	"sort"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode"
-
-	"github.com/clipperhouse/uax29/v2/sentences"
 )
 
 // Long says what becomes of a document that does not fit, with its query, into
@@ -70,49 +67,93 @@ func (e *Engine) Rerank(ctx context.Context, query string, documents []string, o
 	if err := e.checkOptions(opts.ScoreOptions); err != nil {
 		return nil, err
 	}
-	parts, cutting, err := e.cutDocuments(ctx, query, documents, opts.Long)
+	pairs := make([]Pair, len(documents))
+	for i, document := range documents {
+		pairs[i] = Pair{Query: query, Document: document}
+	}
+	ranking, err := e.rank(ctx, pairs, opts.Long, opts.ScoreOptions)
 	if err != nil {
 		return nil, err
 	}
-	ranking, err := e.rank(ctx, query, documents, parts, opts.ScoreOptions)
-	if err != nil {
-		return nil, err
-	}
-	ranking.Timings.Tokenization += cutting
-	ranking.Timings.Latency += cutting
 	ranking.Items = opts.choose(ranking.Items)
 	if opts.Explain {
-		err = e.explain(ctx, query, documents, ranking, opts.Activation)
+		err = e.explain(ctx, pairs, ranking, opts.ScoreOptions)
 	}
 	return ranking, err
 }
 
-// cutDocuments gives the parts that each document is scored by, and how long
-// that took.
-func (e *Engine) cutDocuments(ctx context.Context, query string, documents []string, long Long) ([][]Span, time.Duration, error) {
-	parts := make([][]Span, len(documents))
+// ScoreWindows is ScoreWith by the windows of documents that do not fit, as Rerank
+// scores them with Window: of each pair the best window counts. Figures of the
+// result, and Progress, count windows.
+func (e *Engine) ScoreWindows(ctx context.Context, pairs []Pair, opts ScoreOptions) (*Result, error) {
+	if err := e.checkOptions(opts); err != nil {
+		return nil, err
+	}
+	result, _, err := e.scoreLong(ctx, pairs, Window, opts)
+	return result, err
+}
+
+// scoreLong scores pairs by their best parts, which it returns too.
+func (e *Engine) scoreLong(ctx context.Context, pairs []Pair, long Long, opts ScoreOptions) (*Result, []*Part, error) {
+	parts, cutting, err := e.cutDocuments(ctx, pairs, long, opts.DocumentTokens)
+	if err != nil {
+		return nil, nil, err
+	}
+	result, best, err := e.scoreParts(ctx, pairs, parts, opts)
+	if err != nil {
+		return nil, nil, err
+	}
+	result.Timings.Tokenization += cutting
+	result.Timings.Latency += cutting
+	result.Scores, result.Logits = make([]float32, len(pairs)), make([]float32, len(pairs))
+	for i, part := range best {
+		result.Scores[i], result.Logits[i] = part.Score, part.Logit
+	}
+	return result, best, nil
+}
+
+// cutDocuments gives the parts that each document, or its first so many tokens,
+// is scored by, and how long that took.
+func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, tokens int) ([][]Span, time.Duration, error) {
+	parts := make([][]Span, len(pairs))
 	if long != Window {
-		for i, document := range documents {
-			parts[i] = []Span{{0, len(document)}}
+		for i, pair := range pairs {
+			parts[i] = []Span{{0, len(pair.Document)}}
 		}
 		return parts, 0, nil
 	}
 	return timed(func() ([][]Span, error) {
-		if err := e.pipeline.checkWindows(ctx, e.info.Prompt+query, documents); err != nil {
+		if err := e.pipeline.checkWindows(ctx, pairs, tokens); err != nil {
 			return nil, err
 		}
-		encoded, err := e.tokenizer.encodeUntil(ctx, e.info.Prompt+query, e.tokenizer.maxLength)
+		queries, err := e.encodeQueries(ctx, pairs)
 		if err != nil {
-			return nil, fmt.Errorf("engine: a query of %d bytes: %w", len(query), err)
+			return nil, err
 		}
-		err = parallel(ctx, len(documents), func(i int) (err error) {
-			if parts[i], err = e.tokenizer.windows(ctx, encoded, documents[i]); err != nil {
-				return fmt.Errorf("engine: document %d of %d bytes: %w", i, len(documents[i]), err)
+		err = parallel(ctx, len(pairs), func(i int) (err error) {
+			if parts[i], err = e.tokenizer.windows(ctx, queries[pairs[i].Query], pairs[i].Document, tokens); err != nil {
+				return fmt.Errorf("engine: document %d of %d bytes: %w", i, len(pairs[i].Document), err)
 			}
 			return nil
 		})
 		return parts, err
 	})
+}
+
+// encodeQueries tokenises each query of the pairs once.
+func (e *Engine) encodeQueries(ctx context.Context, pairs []Pair) (map[string]encoded, error) {
+	queries := make(map[string]encoded)
+	for _, pair := range pairs {
+		if _, ok := queries[pair.Query]; ok {
+			continue
+		}
+		query, err := e.tokenizer.encodeUntil(ctx, e.info.Prompt+pair.Query, e.tokenizer.maxLength)
+		if err != nil {
+			return nil, fmt.Errorf("engine: a query of %d bytes: %w", len(pair.Query), err)
+		}
+		queries[pair.Query] = query
+	}
+	return queries, nil
 }
 
 // parallel calls f(0) to f(n-1) on all processors until one fails or ctx ends.
@@ -142,17 +183,16 @@ func timed[T any](f func() (T, error)) (T, time.Duration, error) {
 	return value, time.Since(start), err
 }
 
-// rank scores the parts and sorts the documents by their best ones.
-func (e *Engine) rank(ctx context.Context, query string, documents []string, parts [][]Span, opts ScoreOptions) (*Ranking, error) {
-	result, best, err := e.scoreParts(ctx, query, documents, parts, opts)
+// rank scores the documents and sorts them.
+func (e *Engine) rank(ctx context.Context, pairs []Pair, long Long, opts ScoreOptions) (*Ranking, error) {
+	result, best, err := e.scoreLong(ctx, pairs, long, opts)
 	if err != nil {
 		return nil, err
 	}
-	ranking := &Ranking{Items: make([]Ranked, len(documents)), Pairs: len(result.Scores), Result: *result}
-	ranking.Scores, ranking.Logits = make([]float32, len(documents)), make([]float32, len(documents))
+	ranking := &Ranking{Items: make([]Ranked, len(pairs)), Result: *result}
 	for i, part := range best {
-		ranking.Scores[i], ranking.Logits[i] = part.Score, part.Logit
 		ranking.Items[i] = Ranked{Index: i, Score: part.Score, Logit: part.Logit}
+		ranking.Pairs += part.Count
 		if part.Count > 1 {
 			ranking.Items[i].Window = part
 		}
@@ -162,16 +202,16 @@ func (e *Engine) rank(ctx context.Context, query string, documents []string, par
 	return ranking, nil
 }
 
-// scoreParts scores all parts of all texts in one request and gives the best
-// part of each text, nil for a text that has none.
-func (e *Engine) scoreParts(ctx context.Context, query string, texts []string, parts [][]Span, opts ScoreOptions) (*Result, []*Part, error) {
-	var pairs []Pair
+// scoreParts scores all parts of all documents in one request and gives the best
+// part of each document, nil for one that has none.
+func (e *Engine) scoreParts(ctx context.Context, pairs []Pair, parts [][]Span, opts ScoreOptions) (*Result, []*Part, error) {
+	var cut []Pair
 	for i, spans := range parts {
 		for _, s := range spans {
-			pairs = append(pairs, Pair{Query: query, Document: texts[i][s.Start:s.End]})
+			cut = append(cut, Pair{Query: pairs[i].Query, Document: pairs[i].Document[s.Start:s.End]})
 		}
 	}
-	result, err := e.ScoreWith(ctx, pairs, opts)
+	result, err := e.ScoreWith(ctx, cut, opts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -211,15 +251,18 @@ func reaches(score float32, threshold float64) bool {
 	return err == nil && printed >= threshold
 }
 
-// explain finds the best sentence of each item.
-func (e *Engine) explain(ctx context.Context, query string, documents []string, ranking *Ranking, activation string) error {
-	texts := make([]string, len(ranking.Items))
-	parts := make([][]Span, len(ranking.Items))
+// explain finds the best sentence of each item, among those that the model has
+// seen: of its best window, and of what was not cut off.
+func (e *Engine) explain(ctx context.Context, pairs []Pair, ranking *Ranking, opts ScoreOptions) error {
+	chosen := make([]Pair, len(ranking.Items))
 	for i, item := range ranking.Items {
-		texts[i] = documents[item.Index]
-		parts[i] = sentencesOf(texts[i])
+		chosen[i] = pairs[item.Index]
 	}
-	result, best, err := e.scoreParts(ctx, query, texts, parts, ScoreOptions{Activation: activation})
+	parts, cutting, err := timed(func() ([][]Span, error) { return e.seenSentences(ctx, chosen, ranking.Items, opts) })
+	if err != nil {
+		return err
+	}
+	result, best, err := e.scoreParts(ctx, chosen, parts, ScoreOptions{Activation: opts.Activation, Progress: opts.Progress})
 	if err != nil {
 		return err
 	}
@@ -227,8 +270,35 @@ func (e *Engine) explain(ctx context.Context, query string, documents []string, 
 		ranking.Items[i].Best = best[i]
 	}
 	ranking.Pairs += len(result.Scores)
+	result.Timings.Tokenization += cutting
+	result.Timings.Latency += cutting
 	ranking.add(result)
 	return nil
+}
+
+// seenSentences lists the sentences of each pair's document that the model has
+// seen.
+func (e *Engine) seenSentences(ctx context.Context, pairs []Pair, items []Ranked, opts ScoreOptions) ([][]Span, error) {
+	queries, err := e.encodeQueries(ctx, pairs)
+	if err != nil {
+		return nil, err
+	}
+	opts.Truncation = cmp.Or(opts.Truncation, e.info.TruncationSide)
+	parts := make([][]Span, len(pairs))
+	err = parallel(ctx, len(pairs), func(i int) error {
+		document := pairs[i].Document
+		within := Span{0, len(document)}
+		if items[i].Window != nil {
+			within = items[i].Window.Span
+		}
+		seen, err := e.tokenizer.seen(ctx, queries[pairs[i].Query], document[within.Start:within.End], opts)
+		if err != nil {
+			return fmt.Errorf("engine: document %d of %d bytes: %w", items[i].Index, len(document), err)
+		}
+		parts[i] = sentencesWithin(document, Span{within.Start + seen.Start, within.Start + seen.End})
+		return nil
+	})
+	return parts, err
 }
 
 // add counts the work of another request in, but for its scores.
@@ -242,18 +312,4 @@ func (r *Result) add(other *Result) {
 	r.Timings.Tokenization += other.Timings.Tokenization
 	r.Timings.QueueWait += other.Timings.QueueWait
 	r.Timings.Other += other.Timings.Other
-}
-
-// sentencesOf gives the sentences of a text by Unicode's rules (UAX 29),
-// without the white space around them. A blank text has none.
-func sentencesOf(text string) []Span {
-	var out []Span
-	for tokens := sentences.FromString(text); tokens.Next(); {
-		sentence := strings.TrimLeftFunc(tokens.Value(), unicode.IsSpace)
-		start := tokens.End() - len(sentence)
-		if trimmed := strings.TrimRightFunc(sentence, unicode.IsSpace); trimmed != "" {
-			out = append(out, Span{start, start + len(trimmed)})
-		}
-	}
-	return out
 }

@@ -27,7 +27,7 @@ func TestWindows(t *testing.T) {
 		"invalid":    strings.Repeat("caf\xc3 \xff\xff bar\x00baz ", 80),
 		"lines":      strings.Repeat("one\r\ntwo\r\n", 100),
 	} {
-		windows, err := tok.windows(context.Background(), query, document)
+		windows, err := tok.windows(context.Background(), query, document, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func TestWindows(t *testing.T) {
 func TestShortDocumentIsOneWindow(t *testing.T) {
 	tok := openTokenizer(t, 64)
 	for _, document := range []string{"", " ", "a cat", strings.Repeat("a ", 50), strings.Repeat("international ", 50)} {
-		windows, err := tok.windows(context.Background(), encoded{}, document)
+		windows, err := tok.windows(context.Background(), encoded{}, document, 0)
 		if err != nil || !slices.Equal(windows, []Span{{0, len(document)}}) {
 			t.Errorf("%.20q: windows %v, %v; want the whole", document, windows, err)
 		}
@@ -174,23 +174,6 @@ func TestRerankChooses(t *testing.T) {
 	}
 }
 
-func TestSentencesOf(t *testing.T) {
-	text := "  First one.\tSecond (with e.g. dots) — and more!  三番目です。\n\nLast \xff"
-	var got []string
-	for _, s := range sentencesOf(text) {
-		got = append(got, text[s.Start:s.End])
-	}
-	want := []string{"First one.", "Second (with e.g. dots) — and more!", "三番目です。", "Last \xff"}
-	if !slices.Equal(got, want) {
-		t.Errorf("sentences %q, want %q", got, want)
-	}
-	for _, blank := range []string{"", " \n\t"} {
-		if got := sentencesOf(blank); len(got) != 0 {
-			t.Errorf("%q has sentences %v", blank, got)
-		}
-	}
-}
-
 // TestReaches compares a float32 score with a float64 threshold.
 func TestReaches(t *testing.T) {
 	almost := math.Nextafter32(1, 0)
@@ -213,5 +196,83 @@ func TestReaches(t *testing.T) {
 		if got := reaches(test.score, test.threshold); got != test.want {
 			t.Errorf("%v reaches %v: %v, want %v", test.score, test.threshold, got, test.want)
 		}
+	}
+}
+
+// TestExplainSeen explains a document of which the model has seen a part: only
+// sentences of it are scored, and with windows only those of the best one.
+func TestExplainSeen(t *testing.T) {
+	e := openTinyEngine(t, Config{MaxLength: 32})
+	document := strings.Repeat("The cat runs. ", 100)
+	total := len(splitSentences(document))
+	tokens := func(text string) int {
+		encoded, err := e.tokenizer.encode(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return encoded.total
+	}
+	for _, test := range []struct {
+		options  RerankOptions
+		from, to int // of the sentences that may be chosen
+	}{
+		{RerankOptions{}, 0, 8},
+		{RerankOptions{Long: Window}, 0, total},
+		{RerankOptions{ScoreOptions: ScoreOptions{Truncation: TruncateLeft}}, total - 8, total},
+		{RerankOptions{ScoreOptions: ScoreOptions{DocumentTokens: 8}}, 0, 2},
+	} {
+		test.options.Explain = true
+		ranking, err := e.Rerank(t.Context(), "cat", []string{document}, test.options)
+		if err != nil {
+			t.Fatal(err)
+		}
+		windows := 1
+		if w := ranking.Items[0].Window; w != nil {
+			windows = w.Count
+		}
+		// 28 tokens of the document fit, and a sentence has four.
+		if scored := ranking.Pairs - windows; scored < 1 || scored > 28/tokens("The cat runs.")+1 {
+			t.Errorf("%+v: %d sentences were scored", test.options, scored)
+		}
+		best := ranking.Items[0].Best
+		if at := strings.Count(document[:best.Start], "."); at < test.from || at >= test.to {
+			t.Errorf("%+v: sentence %d of %d, want one of %d to %d", test.options, at, total, test.from, test.to-1)
+		}
+		if w := ranking.Items[0].Window; w != nil && (best.Start < w.Start || best.End > w.End) {
+			t.Errorf("the sentence %+v is not in the window %+v", best.Span, w.Span)
+		}
+	}
+}
+
+// TestScoreWindows scores pairs by their best windows, as Rerank does.
+func TestScoreWindows(t *testing.T) {
+	e := openTinyEngine(t, Config{MaxLength: 32})
+	long := strings.Repeat("a red hill. ", 30) + "the cat runs. " + strings.Repeat("no bird in june. ", 30)
+	pairs := []Pair{{"cat", long}, {"dog sees", "the dog"}, {"dog", long}, {"cat", ""}}
+	result, err := e.ScoreWindows(t.Context(), pairs, ScoreOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	truncated := mustScore(t, e, pairs)
+	if result.Logits[0] == truncated.Logits[0] || result.Logits[1] != truncated.Logits[1] {
+		t.Errorf("logits %v, truncated %v: want others for long documents only", result.Logits, truncated.Logits)
+	}
+	for i, pair := range pairs {
+		ranking, err := e.Rerank(t.Context(), pair.Query, []string{pair.Document}, RerankOptions{Long: Window})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := result.Logits[i]; math.Abs(float64(got-ranking.Logits[0])) > 1e-5 || len(result.Scores) != len(pairs) {
+			t.Errorf("pair %d: logit %v, Rerank has %v", i, got, ranking.Logits[0])
+		}
+	}
+	// The first tokens of the document count, and windows are made of those.
+	few, err := e.ScoreWindows(t.Context(), pairs[:1], ScoreOptions{DocumentTokens: 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := mustScore(t, e, []Pair{{"cat", strings.Repeat("a red hill. ", 15)}})
+	if few.Distinct < 2 || few.Distinct >= result.Distinct || few.Logits[0] < cut.Logits[0]-1 {
+		t.Errorf("of 60 tokens %d windows, of all pairs %d", few.Distinct, result.Distinct)
 	}
 }

@@ -1,6 +1,9 @@
 package engine
 
-import "context"
+import (
+	"context"
+	"math"
+)
 
 // A Span is a part of a text, in bytes: text[Start:End].
 type Span struct{ Start, End int }
@@ -16,30 +19,72 @@ type segment struct {
 	tokens int
 }
 
-// windows cuts a document into overlapping parts that each fit with the query
-// into the maximum length. A document that fits whole is one window.
-func (t *tokenizer) windows(ctx context.Context, query encoded, document string) ([]Span, error) {
-	whole := []Span{{0, len(document)}}
+// room is how many tokens of a document fit beside the query. A query of more
+// than half the maximum length gives way down to that half, as it does when a
+// pair is truncated.
+func (t *tokenizer) room(query encoded) int {
 	budget := t.maxLength - t.frame.special
-	// A query of more than half the budget gives way down to that half, as it
-	// does when a pair is truncated.
-	room := max(budget-query.total, budget/2)
-	if len(document) <= room { // a token is at least a byte
+	return max(budget-query.total, budget/2)
+}
+
+// windows cuts a document, or its first so many tokens if most is not 0, into
+// overlapping parts that each fit with the query into the maximum length. What
+// fits whole is one window. A word that the end of those tokens cuts is left out.
+func (t *tokenizer) windows(ctx context.Context, query encoded, document string, most int) ([]Span, error) {
+	whole := []Span{{0, len(document)}}
+	room := t.room(query)
+	if len(document) <= room || most > 0 && most <= room { // a token is at least a byte
 		return whole, nil
 	}
-	segments, err := t.segments(ctx, document)
+	if most == 0 {
+		most = math.MaxInt
+	}
+	segments, err := t.segments(ctx, document, most)
 	if err != nil {
 		return nil, err
 	}
-	if total := countTokens(segments); total <= room {
+	total := countTokens(segments)
+	if total <= room {
 		return whole, nil
+	}
+	if total > most {
+		segments = segments[:len(segments)-1]
 	}
 	return slide(segments, room, overlapOf(room)), nil
 }
 
-func (t *tokenizer) segments(ctx context.Context, text string) ([]segment, error) {
+// seen is the part of a document that the model sees of it beside the query.
+func (t *tokenizer) seen(ctx context.Context, query encoded, document string, opts ScoreOptions) (Span, error) {
+	room := t.room(query)
+	if opts.DocumentTokens > 0 {
+		room = min(room, opts.DocumentTokens)
+	}
+	if len(document) <= room {
+		return Span{0, len(document)}, nil
+	}
+	stop := room - 1 // with the segment that has token number room
+	if opts.Truncation == TruncateLeft {
+		stop = math.MaxInt
+	}
+	segments, err := t.segments(ctx, document, stop)
+	if err != nil || len(segments) == 0 {
+		return Span{}, err
+	}
+	first, last := 0, len(segments)-1
+	if opts.Truncation == TruncateLeft {
+		first = last
+		for tokens := segments[last].tokens; first > 0 && tokens < room; tokens += segments[first].tokens {
+			first--
+		}
+	}
+	return Span{segments[first].Start, segments[last].End}, nil
+}
+
+// segments lists the segments of a text, up to and with the one by which they
+// have more than most tokens.
+func (t *tokenizer) segments(ctx context.Context, text string, most int) ([]segment, error) {
 	var out []segment
-	for from := 0; from < len(text); {
+	for from, total := 0, 0; from < len(text) && total <= most; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
@@ -49,7 +94,7 @@ func (t *tokenizer) segments(ctx context.Context, text string) ([]segment, error
 			return nil, err
 		}
 		out = append(out, segment{Span{from, to}, tokens.total})
-		from = to
+		from, total = to, total+tokens.total
 	}
 	return out, nil
 }

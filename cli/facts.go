@@ -111,6 +111,9 @@ func (f *facts) text() string {
 	if f.Blank > 0 {
 		rows = append(rows, [2]string{"blank", count(f.Blank, "line was", "lines were") + " passed over"})
 	}
+	if f.Distinct > f.Pairs {
+		rows = append(rows, [2]string{"windows", fmt.Sprintf("%d scored: documents that do not fit have several", f.Distinct)})
+	}
 	if f.Skipped > 0 {
 		rows = append(rows, [2]string{"skipped", count(f.Skipped, "line", "lines") + " that could not be scored"})
 	}

@@ -26,6 +26,7 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"format", string(s.reader.Format)},
 		{"--output-format", c.String("output-format")},
 		{"--run-tag", c.String("run-tag")},
+		{"--long", string(s.long)},
 		{"--header", strconv.FormatBool(c.Bool("header"))},
 		{"--overwrite-score", strconv.FormatBool(c.Bool("overwrite-score"))},
 		{"--queries", s.pairs.options.Queries.Identity()},

@@ -49,6 +49,8 @@ func rerankCommand(s Streams) *cli.Command {
 			"what the files hold.\n\n" +
 			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
 			"scored in parts that overlap by a quarter; the best part counts and is shown.\n\n" +
+			"With --explain, the sentences are those of the document that the model has seen whole:\n" +
+			"of its best part, or of what was not cut off.\n\n" +
 			summaryHelp +
 			examples(
 				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},

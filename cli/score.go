@@ -21,6 +21,7 @@ func scoreCommand(s Streams) *cli.Command {
 		runTagFlag,
 		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace the scores that lines have already", DisableDefaultText: true},
 		onErrorChoice.flag(),
+		longChoice.flag(),
 		&cli.BoolFlag{Name: "resume", Usage: "go on where an earlier run of the same command ended", DisableDefaultText: true},
 		quietFlag(),
 	)
@@ -36,6 +37,8 @@ func scoreCommand(s Streams) *cli.Command {
 			"\"query_id\" and \"document_id\": queries in the order they come in, of each the best\n" +
 			"documents first, each once, with logits as scores, since scores of good documents\n" +
 			"round to the same number.\n\n" +
+			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
+			"scored in parts that overlap by a quarter; the best part counts.\n\n" +
 			"With --on-error skip, {\"error\": ..., \"line\": ...} stands in the place of a line that\n" +
 			"cannot be scored, or empty columns and, for the score, \"error: line N: ...\"; a TREC\n" +
 			"run leaves it out.\n\n" +
@@ -80,7 +83,7 @@ func score(c *cli.Context, s Streams) (err error) {
 	if err := checkScoreFlags(c); err != nil {
 		return err
 	}
-	run := &scoring{log: config.Logger, notices: newNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip"}
+	run := &scoring{log: config.Logger, notices: newNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip", long: engine.Long(c.String("long"))}
 	if run.pairs, err = openPairs(c, s.In, scoreOptions(c)); err != nil {
 		return err
 	}
@@ -118,7 +121,7 @@ func checkScoreFlags(c *cli.Context) error {
 	if err := requireFlags(c, "input", "output"); err != nil {
 		return err
 	}
-	for _, ch := range []choice{outputFormatChoice, onErrorChoice} {
+	for _, ch := range []choice{outputFormatChoice, onErrorChoice, longChoice} {
 		if err := ch.check(c, "--"+ch.name); err != nil {
 			return err
 		}

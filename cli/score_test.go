@@ -249,3 +249,36 @@ func TestWriteErrors(t *testing.T) {
 		})
 	}
 }
+
+// TestScoreLong scores long documents by their best windows, as rerank does.
+func TestScoreLong(t *testing.T) {
+	model := tinyModel(t)
+	dir := t.TempDir()
+	document := strings.Repeat("river water ", 200) + "the city "
+	writeFile(t, filepath.Join(dir, "in.tsv"), "city\t"+document+"\ncity\tpage\n")
+	scores := map[string]string{}
+	for _, long := range []string{"truncate", "window"} {
+		r := mustRun(t, "", "score", "--model", model, "--max-length", "32", "--long", long, "--input", filepath.Join(dir, "in.tsv"), "--output", "-")
+		scores[long], _, _ = strings.Cut(r.out, "\n")
+		if several := strings.Contains(r.errOut, "\nwindows   "); several != (long == "window") {
+			t.Errorf("--long %s: summary\n%s", long, r.errOut)
+		}
+	}
+	if scores["truncate"] == scores["window"] {
+		t.Errorf("the windows change nothing: %.300s", scores["window"])
+	}
+	writeFile(t, filepath.Join(dir, "doc.json"), `["`+document+`"]`)
+	r := mustRun(t, "", "rerank", "--model", model, "--max-length", "32", "--long", "window", "--query", "city", "--documents", filepath.Join(dir, "doc.json"), "--json", "--quiet")
+	score := scores["window"][strings.LastIndex(scores["window"], "\t")+1:]
+	if !strings.Contains(r.out, `"score": `+score) {
+		t.Errorf("score has %s, rerank says\n%.800s", score, r.out)
+	}
+	checkFailure(t, run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), exitUsage, `--long "fold"`, "truncate, window")
+}
+
+// TestScoreLongResumed does not go on with the other choice.
+func TestScoreLongResumed(t *testing.T) {
+	model := tinyModel(t)
+	_, _, args := interruptedRun(t, t.TempDir(), model)
+	checkFailure(t, run(t, pairLines(2*windowRecords+5), append(args, "--long", "window")...), exitFailure, "cannot be resumed", "--long was truncate and is window")
+}

@@ -22,6 +22,7 @@ type scoring struct {
 	log     zerolog.Logger
 	notices notices
 	skip    bool // lines that cannot be scored
+	long    engine.Long
 	pairs   *pairSource
 	out     output
 	engine  *engine.Engine
@@ -114,7 +115,7 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 	bar := s.notices.progress("scoring", "pairs", s.todo)
 	defer bar.end()
 	s.windows = newWindows(s.reader)
-	s.windows.workFor(s.engine.Info(), engine.Truncate)
+	s.windows.workFor(s.engine.Info(), s.long)
 	if s.answers() {
 		s.windows.readAhead()
 		defer s.windows.close()
@@ -154,14 +155,19 @@ func (s *scoring) scoreWindow(ctx context.Context, w window, bar *progress) ([]b
 		return nil, err
 	}
 	before := s.done.Records - s.resumed.Records
-	options := engine.ScoreOptions{Progress: func(done, _ int) { bar.set(before+done, s.todo) }}
+	// Progress counts windows of documents where those are scored.
+	options := engine.ScoreOptions{Progress: func(done, of int) { bar.set(before+len(w)*done/of, s.todo) }}
+	score := s.engine.ScoreWith
+	if s.long == engine.Window {
+		score = s.engine.ScoreWindows
+	}
 	start := time.Now()
-	result, err := s.engine.ScoreWith(ctx, w.pairs(), options)
+	result, err := score(ctx, w.pairs(), options)
 	if err != nil && ctx.Err() == nil && s.blame(ctx, w) {
 		if err := w.check(s.reader); !s.skip {
 			return nil, err
 		}
-		result, err = s.engine.ScoreWith(ctx, w.pairs(), options)
+		result, err = score(ctx, w.pairs(), options)
 	}
 	if err != nil {
 		return nil, err

@@ -106,8 +106,16 @@ func (e *Engine) scoreLong(ctx context.Context, pairs []Pair, long Long, opts Sc
 	result.Timings.Tokenization += cutting
 	result.Timings.Latency += cutting
 	result.Scores, result.Logits = make([]float32, len(pairs)), make([]float32, len(pairs))
+	byLabel, first := result.ByLabel, 0
+	if byLabel != nil {
+		result.ByLabel = make([][]LabelScore, len(pairs))
+	}
 	for i, part := range best {
 		result.Scores[i], result.Logits[i] = part.Score, part.Logit
+		if byLabel != nil {
+			result.ByLabel[i] = byLabel[first+part.Index]
+		}
+		first += part.Count
 	}
 	return result, best, nil
 }
@@ -303,6 +311,7 @@ func (e *Engine) seenSentences(ctx context.Context, pairs []Pair, items []Ranked
 
 // add counts the work of another request in, but for its scores.
 func (r *Result) add(other *Result) {
+	r.Distinct += other.Distinct
 	r.Truncated += other.Truncated
 	r.Tokens += other.Tokens
 	r.ComputedTokens += other.ComputedTokens

@@ -46,12 +46,12 @@ func TestSplitSentences(t *testing.T) {
 			"First one.", "Second (with e.g. dots) — and more!", "三番目です。", "四番目です。", "Last \xff",
 		},
 		"One.\r\nTwo goes\r\non.\r\n\r\nThree": {"One.", "Two goes\r\non.", "Three"},
-		"1. First. 2. Second.":               {"First.", "2. Second."},
-		"Plan B. Then C.": {"Plan B. Then C."}, // as with initials; a letter is hard to tell from one
-		"":                nil,
-		" \n\t":           nil,
-		"```\ncode":       {"code"},
-		"...":             {"..."},
+		"1. First. 2. Second.":                 {"First.", "2. Second."},
+		"Plan B. Then C.":                      {"Plan B. Then C."}, // as with initials; a letter is hard to tell from one
+		"":                                     nil,
+		" \n\t":                                nil,
+		"```\ncode":                            {"code"},
+		"...":                                  {"..."},
 	} {
 		var got []string
 		for _, s := range splitSentences(text) {

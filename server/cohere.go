@@ -15,14 +15,15 @@ import (
 const cohereTokens = 4096
 
 type cohereRerank struct {
-	_               struct{}   `additionalProperties:"true"`
-	Model           *string    `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model"`
-	Query           string     `json:"query" doc:"What the documents are ranked for"`
-	Documents       []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	TopN            *count     `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default, and for 0"`
-	ReturnDocuments *bool      `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too, as version 1 does; false by default"`
-	RankFields      []string   `json:"rank_fields,omitempty" nullable:"true" doc:"Fields of documents that are objects to rank, in this order, as in version 1; text by default"`
-	MaxTokensPerDoc *positive  `json:"max_tokens_per_doc,omitempty" nullable:"true" doc:"Of longer documents only so many first tokens count; 4096 by default"`
+	_               struct{}       `additionalProperties:"true"`
+	Model           *string        `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model"`
+	Query           string         `json:"query" doc:"What the documents are ranked for"`
+	Documents       []document     `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
+	Long            *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
+	TopN            *count         `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default, and for 0"`
+	ReturnDocuments *bool          `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too, as version 1 does; false by default"`
+	RankFields      []string       `json:"rank_fields,omitempty" nullable:"true" doc:"Fields of documents that are objects to rank, in this order, as in version 1; text by default"`
+	MaxTokensPerDoc *positive      `json:"max_tokens_per_doc,omitempty" nullable:"true" doc:"Of longer documents only so many first tokens count; 4096 by default"`
 }
 
 type cohereResult struct {
@@ -56,7 +57,7 @@ func (s *Server) registerCohere(api huma.API) {
 
 func (s *Server) cohereRerank(ctx context.Context, in *struct{ Body cohereRerank }) (*cohereRanking, error) {
 	b := &in.Body
-	opts := engine.RerankOptions{TopN: int(deref(b.TopN, 0)), ScoreOptions: engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))}}
+	opts := engine.RerankOptions{Long: b.Long.choice(), TopN: int(deref(b.TopN, 0)), ScoreOptions: engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))}}
 	documents, err := texts(b.Documents, b.RankFields)
 	if err != nil {
 		return nil, err

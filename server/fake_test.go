@@ -49,6 +49,11 @@ func (f *fakeEngine) ScoreWith(ctx context.Context, pairs []engine.Pair, opts en
 	return r, nil
 }
 
+// ScoreWindows is of an engine into which every document fits.
+func (f *fakeEngine) ScoreWindows(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error) {
+	return f.ScoreWith(ctx, pairs, opts)
+}
+
 func (f *fakeEngine) Rerank(ctx context.Context, query string, documents []string, opts engine.RerankOptions) (*engine.Ranking, error) {
 	pairs := make([]engine.Pair, len(documents))
 	for i, d := range documents {

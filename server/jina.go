@@ -14,14 +14,15 @@ import (
 // the answer.
 
 type jinaRerank struct {
-	_               struct{}   `additionalProperties:"true"`
-	Model           *string    `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model, and the answer names it"`
-	Query           string     `json:"query" doc:"What the documents are ranked for"`
-	Documents       []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	TopN            *count     `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default, and for 0"`
-	ReturnDocuments *bool      `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too; true by default"`
-	RankFields      []string   `json:"rank_fields,omitempty" nullable:"true" doc:"Fields of documents that are objects to rank, in this order; text by default"`
-	RawScores       *bool      `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
+	_               struct{}       `additionalProperties:"true"`
+	Model           *string        `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model, and the answer names it"`
+	Query           string         `json:"query" doc:"What the documents are ranked for"`
+	Documents       []document     `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
+	Long            *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
+	TopN            *count         `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default, and for 0"`
+	ReturnDocuments *bool          `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too; true by default"`
+	RankFields      []string       `json:"rank_fields,omitempty" nullable:"true" doc:"Fields of documents that are objects to rank, in this order; text by default"`
+	RawScores       *bool          `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
 }
 
 type jinaResult struct {
@@ -57,7 +58,7 @@ func (s *Server) jinaRerank(ctx context.Context, in *struct{ Body jinaRerank }) 
 	if err != nil {
 		return nil, err
 	}
-	items, stages, err := s.rank(ctx, b.Query, documents, engine.RerankOptions{TopN: int(deref(b.TopN, 0)), ScoreOptions: s.byLabel(engine.ScoreOptions{}, b.RawScores)})
+	items, stages, err := s.rank(ctx, b.Query, documents, engine.RerankOptions{Long: b.Long.choice(), TopN: int(deref(b.TopN, 0)), ScoreOptions: s.byLabel(engine.ScoreOptions{}, b.RawScores)})
 	if err != nil {
 		return nil, err
 	}

@@ -75,6 +75,44 @@ func TestScoresAreTheEngines(t *testing.T) {
 	}
 }
 
+// Every API scores long documents by their best windows if a call asks for it,
+// refuses other words, and cuts them otherwise.
+func TestLongWindow(t *testing.T) {
+	e := openTiny(t, engine.Config{MaxLength: 32})
+	s := newServer(t, Config{Engine: e})
+	r := rand.New(rand.NewPCG(3, 4))
+	documents := []string{randomText(r, 400), "water", randomText(r, 300)}
+	for _, long := range []engine.Long{"", engine.Truncate, engine.Window} {
+		ranking, err := e.Rerank(t.Context(), "the city", documents, engine.RerankOptions{Long: long})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range apis {
+			for _, item := range answers(t, a.path, post(s, a.path, withLong(a.body("the city", documents...), string(long)))) {
+				if want := engine.Sigmoid(ranking.Logits[item.index]); math.Abs(item.score-float64(want)) > 1e-6 {
+					t.Errorf("%s, long %q: %+v, want %v", a.path, long, item, want)
+				}
+			}
+			if long == "" {
+				if got := post(s, a.path, withLong(a.body("the city", documents...), "fold")); got.Code != 422 {
+					t.Errorf("%s: an unknown choice is answered %d: %s", a.path, got.Code, got.Body)
+				}
+			}
+		}
+		if cut := ranking.Truncated > 0; cut == (long == engine.Window) {
+			t.Errorf("long %q: %d pairs are cut", long, ranking.Truncated)
+		}
+	}
+}
+
+// withLong adds the field to a body, unless it is empty.
+func withLong(body, long string) string {
+	if long == "" {
+		return body
+	}
+	return strings.Replace(body, "{", `{"long": "`+long+`", `, 1)
+}
+
 // Which end is cut decides what a long document says.
 func TestTruncationDirections(t *testing.T) {
 	e := openTiny(t, engine.Config{})

@@ -76,7 +76,7 @@ func (s *Server) rank(ctx context.Context, query string, documents []string, opt
 }
 
 // scorePairs scores pairs in the order given.
-func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, Stages, error) {
+func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, long *longDocuments, opts engine.ScoreOptions) (*engine.Result, Stages, error) {
 	c := callOf(ctx)
 	c.documents = len(pairs)
 	documents, characters := make([]string, len(pairs)), 0
@@ -88,7 +88,11 @@ func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, opts engin
 	if f := s.Limits.check(len(pairs), characters); f != nil {
 		return nil, Stages{}, f
 	}
-	result, err := s.Engine.ScoreWith(ctx, pairs, opts)
+	score := s.Engine.ScoreWith
+	if long.choice() == engine.Window {
+		score = s.Engine.ScoreWindows
+	}
+	result, err := score(ctx, pairs, opts)
 	if err != nil {
 		return nil, Stages{}, s.failureOf(ctx, err)
 	}
@@ -100,6 +104,18 @@ func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, opts engin
 	}
 	return result, s.stages(c, characters, result), nil
 }
+
+// longDocuments is what a call asks for documents that do not fit.
+type longDocuments string
+
+// Schema lists the choices; null is the default.
+func (longDocuments) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{string(engine.Truncate), string(engine.Window), nil}}
+	s.PrecomputeMessages()
+	return s
+}
+
+func (l *longDocuments) choice() engine.Long { return engine.Long(deref(l, "")) }
 
 // finite is the last place where a score that is no number stops.
 func finite(document int, logit float32) error {

@@ -18,13 +18,14 @@ import (
 // does not know, and so do we.
 
 type teiRerank struct {
-	_                   struct{} `additionalProperties:"true"`
-	Query               string   `json:"query" doc:"What the texts are ranked for"`
-	Texts               teiTexts `json:"texts" nullable:"false" doc:"The texts to rank"`
-	Truncate            *bool    `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
-	TruncationDirection *teiSide `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; by default those that the model's files name, most often right"`
-	RawScores           *bool    `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
-	ReturnText          *bool    `json:"return_text,omitempty" nullable:"true" doc:"Answer the texts too"`
+	_                   struct{}       `additionalProperties:"true"`
+	Query               string         `json:"query" doc:"What the texts are ranked for"`
+	Texts               teiTexts       `json:"texts" nullable:"false" doc:"The texts to rank"`
+	Truncate            *bool          `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
+	TruncationDirection *teiSide       `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; by default those that the model's files name, most often right"`
+	Long                *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
+	RawScores           *bool          `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
+	ReturnText          *bool          `json:"return_text,omitempty" nullable:"true" doc:"Answer the texts too"`
 }
 
 type teiTexts []string
@@ -62,11 +63,12 @@ type teiRanks struct {
 }
 
 type teiPredict struct {
-	_                   struct{}  `additionalProperties:"true"`
-	Inputs              teiInputs `json:"inputs"`
-	Truncate            *bool     `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
-	TruncationDirection *teiSide  `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; by default those that the model's files name, most often right"`
-	RawScores           *bool     `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
+	_                   struct{}       `additionalProperties:"true"`
+	Inputs              teiInputs      `json:"inputs"`
+	Truncate            *bool          `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
+	TruncationDirection *teiSide       `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; by default those that the model's files name, most often right"`
+	Long                *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
+	RawScores           *bool          `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
 }
 
 // teiInputs is one pair or several, as JSON tells them apart.
@@ -159,7 +161,7 @@ func (s *Server) teiRerank(ctx context.Context, in *struct{ Body teiRerank }) (*
 	if len(b.Texts) == 0 {
 		return nil, failf(http.StatusBadRequest, kindEmpty, "texts is empty")
 	}
-	items, stages, err := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{ScoreOptions: s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)})
+	items, stages, err := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{Long: b.Long.choice(), ScoreOptions: s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)})
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +183,7 @@ func (s *Server) teiPredict(ctx context.Context, in *struct{ Body teiPredict }) 
 	labels := s.Engine.Info().Labels
 	opts := s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)
 	opts.AllLabels = len(labels) > 1
-	result, stages, err := s.scorePairs(ctx, pairs, opts)
+	result, stages, err := s.scorePairs(ctx, pairs, b.Long, opts)
 	if err != nil {
 		return nil, err
 	}

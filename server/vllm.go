@@ -14,13 +14,14 @@ import (
 // What vLLM's score API takes and gives, and OpenAI's list of models.
 
 type vllmScore struct {
-	_             struct{}   `additionalProperties:"true"`
-	Model         *string    `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model"`
-	Text1         *textOrSet `json:"text_1,omitempty" doc:"The query, or one for each of text_2"`
-	Text2         *textOrSet `json:"text_2,omitempty" doc:"The texts to score"`
-	Queries       *textOrSet `json:"queries,omitempty" doc:"Another name of text_1"`
-	Documents     *textOrSet `json:"documents,omitempty" doc:"Another name of text_2"`
-	UseActivation *bool      `json:"use_activation,omitempty" nullable:"true" doc:"Answer scores of 0 to 1, not logits; true by default"`
+	_             struct{}       `additionalProperties:"true"`
+	Model         *string        `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model"`
+	Text1         *textOrSet     `json:"text_1,omitempty" doc:"The query, or one for each of text_2"`
+	Text2         *textOrSet     `json:"text_2,omitempty" doc:"The texts to score"`
+	Queries       *textOrSet     `json:"queries,omitempty" doc:"Another name of text_1"`
+	Documents     *textOrSet     `json:"documents,omitempty" doc:"Another name of text_2"`
+	Long          *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
+	UseActivation *bool          `json:"use_activation,omitempty" nullable:"true" doc:"Answer scores of 0 to 1, not logits; true by default"`
 }
 
 // A textOrSet is a text, or a list of texts.
@@ -106,7 +107,7 @@ func (s *Server) vllmScore(ctx context.Context, in *struct{ Body vllmScore }) (*
 		return nil, f
 	}
 	raw := !deref(in.Body.UseActivation, true)
-	result, stages, err := s.scorePairs(ctx, pairs, s.byLabel(engine.ScoreOptions{}, &raw))
+	result, stages, err := s.scorePairs(ctx, pairs, in.Body.Long, s.byLabel(engine.ScoreOptions{}, &raw))
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,7 +42,7 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLXFound, info.Library.MLXC, info.Library.BLAS)},
 	}
 	if !exactAlone(info) {
-		list = append(list, batchSettings(c)...)
+		list = append(list, batchSettings(c, info)...)
 	}
 	for _, dir := range []string{info.Dir, c.String("adapter")} {
 		if dir == "" {
@@ -64,11 +63,11 @@ func exactAlone(info engine.Info) bool { return info.Kernels != "MLX" }
 
 // batchSettings lists what batches and the order of sums depend on, which
 // matters to the last bits of MLX's operations.
-func batchSettings(c *cli.Context) []setting {
+func batchSettings(c *cli.Context, info engine.Info) []setting {
 	list := []setting{
 		{"--max-batch", strconv.Itoa(c.Int("max-batch"))},
 		{"--max-batch-tokens", strconv.Itoa(c.Int("max-batch-tokens"))},
-		{"threads", strconv.Itoa(runtime.GOMAXPROCS(0))},
+		{"threads", strconv.Itoa(info.Threads)},
 	}
 	environ := os.Environ()
 	slices.Sort(environ)

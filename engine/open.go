@@ -170,7 +170,7 @@ func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 	if err = errors.Join(err, <-tokenized); err != nil {
 		return session, err
 	}
-	e.describe(cfg, model, session, maxLength)
+	e.describe(model, session, maxLength)
 	return session, e.nameDevice()
 }
 
@@ -215,7 +215,7 @@ func (cfg *Config) limits(gpus int) (cache, memory int64) {
 }
 
 // describe fills Info, and what scoring needs of it.
-func (e *Engine) describe(cfg Config, model *weights.Model, session *mlx.Session, maxLength int) {
+func (e *Engine) describe(model *weights.Model, session *mlx.Session, maxLength int) {
 	e.info.Model, e.info.Dir, e.info.Adapter = model.Ref, model.Dir, model.Adapter
 	e.info.Device, e.info.DType = string(session.Device()), string(session.DType())
 	e.info.MaxLength, e.info.Prompt = maxLength, model.Prompt

@@ -224,7 +224,11 @@ func runTokenizerChild(t *testing.T, from, to int) (tokenizerReport, int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer place.Close()
+	defer func() {
+		if err := place.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	var out, errs bytes.Buffer
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), fmt.Sprintf("%s=%d,%d", tokenizerChild, from, to))
@@ -264,8 +268,7 @@ func watchTokenizerChild(child *exec.Cmd, place *os.File, done <-chan error) err
 			if err := child.Process.Kill(); err != nil {
 				return err
 			}
-			<-done
-			return fmt.Errorf("no progress in %v", mostSilent)
+			return fmt.Errorf("no progress in %v: %w", mostSilent, <-done)
 		}
 	}
 }

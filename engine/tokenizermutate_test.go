@@ -109,7 +109,7 @@ func (m mutator) breakTree(tree *any) {
 				continue
 			case m.IntN(3) == 0:
 				delete(node, key)
-			case m.IntN(3) == 0:
+			case m.IntN(2) == 0:
 				other := m.pick("type", "id", "ids", "tokens", "content", "vocab", "merges", "novel", "single", m.text())
 				node[other] = node[key]
 			default:

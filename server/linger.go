@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -133,7 +134,7 @@ func settleBody(w http.ResponseWriter, r *http.Request, b *watchedBody) {
 	if r.Header.Get("Expect") == "" && r.ContentLength <= settleBytes {
 		control := http.NewResponseController(w)
 		setDeadline(control.SetReadDeadline, time.Now().Add(settleTime))
-		if _, err := io.CopyN(io.Discard, b, settleBytes+1); err == io.EOF {
+		if _, err := io.CopyN(io.Discard, b, settleBytes+1); errors.Is(err, io.EOF) {
 			setDeadline(control.SetReadDeadline, time.Time{})
 			return
 		}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -74,6 +75,9 @@ func TestUnreadBodies(t *testing.T) {
 			continue
 		}
 		if _, err := io.Copy(io.Discard, answer.Body); err != nil {
+			t.Errorf("%s: %v", w.name, err)
+		}
+		if err := answer.Body.Close(); err != nil {
 			t.Errorf("%s: %v", w.name, err)
 		}
 		closed(t, r)
@@ -161,10 +165,10 @@ func sendThenRead(c net.Conn, headers []string, piece []byte, size, status int) 
 		return err
 	}
 	if answer.StatusCode != status {
-		return fmt.Errorf("status %d, want %d", answer.StatusCode, status)
+		return errors.Join(fmt.Errorf("status %d, want %d", answer.StatusCode, status), answer.Body.Close())
 	}
 	_, err = io.Copy(io.Discard, answer.Body)
-	return err
+	return errors.Join(err, answer.Body.Close())
 }
 
 // Clients that do not read their answers hold no place and no bytes of bodies:

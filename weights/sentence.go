@@ -72,7 +72,16 @@ func (m *Model) readSentence() (sentenceSettings, error) {
 	if err := s.parseConfig(config); err != nil {
 		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, sentenceConfigFile), err)
 	}
+	m.warnOfUnknown(config)
 	return s, m.readSentenceBert(&s)
+}
+
+// warnOfUnknown warns by name of settings that are not understood.
+func (m *Model) warnOfUnknown(config map[string]jsontext.Value) {
+	unknown := slices.DeleteFunc(sortedKeys(config), func(name string) bool { return slices.Contains(sentenceKeys, name) })
+	if len(unknown) > 0 {
+		m.warn("%s: not known and not used: %s", sentenceConfigFile, strings.Join(unknown, ", "))
+	}
 }
 
 // warnOfUnused warns of settings of a CrossEncoder that CrossEncoder does not

@@ -116,3 +116,23 @@ func TestSettingsWarned(t *testing.T) {
 		}
 	}
 }
+
+// A setting of a saved CrossEncoder that is not understood is named.
+func TestUnknownSentenceSettingWarned(t *testing.T) {
+	for config, want := range map[string]string{
+		`{"model_type":"CrossEncoder","novelty":1}`: sentenceConfigFile + ": not known and not used: novelty",
+		`{"model_type":"CrossEncoder"}`:             "",
+	} {
+		dir := tinyDir(t)
+		for name, text := range map[string]string{
+			modulesFile:        `[{"idx":0,"name":"0","path":"","type":"sentence_transformers.base.modules.transformer.Transformer"}]`,
+			sentenceBertFile:   `{"max_seq_length":32,"transformer_task":"sequence-classification"}`,
+			sentenceConfigFile: config,
+		} {
+			weightstest.WriteFile(t, filepath.Join(dir, name), []byte(text))
+		}
+		if got := strings.Join(openModel(t, dir, Options{}).Warnings, "\n"); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: warnings %q, want %q", config, got, want)
+		}
+	}
+}

@@ -38,11 +38,12 @@ type absentValue struct{}
 func setPath(at any, path []string, value any) {
 	switch node := at.(type) {
 	case map[string]any:
-		if len(path) > 1 {
+		switch {
+		case len(path) > 1:
 			setPath(node[path[0]], path[1:], value)
-		} else if value == (absentValue{}) {
+		case value == (absentValue{}):
 			delete(node, path[0])
-		} else {
+		default:
 			node[path[0]] = value
 		}
 	case []any:

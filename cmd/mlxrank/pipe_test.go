@@ -57,7 +57,9 @@ func TestCoProcess(t *testing.T) {
 			}
 			var pairs, batches int
 			if _, after, found := strings.Cut(stderr.String(), "pairs     "); found {
-				fmt.Sscanf(after, "%d (0 truncated) in %d batches", &pairs, &batches)
+				if _, err := fmt.Sscanf(after, "%d (0 truncated) in %d batches", &pairs, &batches); err != nil {
+					t.Errorf("summary %q: %v", after, err)
+				}
 			}
 			if pairs != many+20 || batches > many/4 {
 				t.Errorf("%d pairs in %d batches: what came at once was not scored together\n%s", pairs, batches, stderr)

@@ -272,6 +272,9 @@ func TestHeadOfTheStream(t *testing.T) {
 		if err != nil || answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "text/event-stream" {
 			t.Fatalf("%v: %v", answer, err)
 		}
+		if err := answer.Body.Close(); err != nil {
+			t.Error(err)
+		}
 		if n := s.watching(); n != 0 {
 			t.Errorf("%d watch", n)
 		}

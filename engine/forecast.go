@@ -24,6 +24,15 @@ const (
 	hopeless      = 0.8
 	hopelessFirst = 0.5
 	firstBatches  = 4
+	// A request that is refused for good, before any of it was executed, must be
+	// predicted to take half as much again as it has: it is told so only once, and nothing of it
+	// corrects the prediction. One that is taken in is given up as soon as its own
+	// batches show that it is hopeless.
+	tooLarge = 0.65
+
+	// A batch teaches the pace if it is at least this share of a full one. What a
+	// small batch takes is mostly what any batch takes, however small.
+	leastBatch = 0.25
 
 	paceMemory    = 10e9             // nanoseconds of batches that count
 	paceAge       = 10 * time.Second // after which a device at rest may have become faster
@@ -240,14 +249,18 @@ func (p *pipeline) measure(b *batch, took time.Duration, at time.Time) {
 		return
 	case b.probe || b.work == 0:
 		return
-	case p.pace.known():
-		took = min(took, time.Duration(outlier*p.pace.of(b.work)))
 	}
-	p.pace.add(float64(took), b.work, float64(took)/paceMemory)
 	var l load
 	for _, it := range b.items {
 		l.add(it.width)
 	}
+	if float64(l.tokens) < leastBatch*float64(p.limits.tokens) && float64(len(b.items)) < leastBatch*float64(p.limits.pairs) {
+		return
+	}
+	if p.pace.known() {
+		took = min(took, time.Duration(outlier*p.pace.of(b.work)))
+	}
+	p.pace.add(float64(took), b.work, float64(took)/paceMemory)
 	if len(b.items) > p.limits.pairs/2 || l.tokens > p.limits.tokens/2 {
 		p.padding.add(b.work, p.cost(l), float64(took)/paceMemory)
 	}
@@ -313,18 +326,16 @@ func (p *pipeline) refuseLate(r *request, at time.Time) error {
 	}
 	f := p.forecastOf(r, at)
 	own, ahead, left := f.own[0], f.ahead[0], r.deadline.Sub(at)
-	f.ahead[0] = 0
-	if p.isHopeless(&f, 0) {
+	if time.Duration(tooLarge*float64(own)) > left {
 		p.stats.TooLarge++
 		return p.neverInTime(r, own, left)
 	}
 	if ahead == 0 { // nothing is gained by refusing it
 		return nil
 	}
-	f.ahead[0] = ahead
 	if excess := f.late(0); excess > 0 {
 		p.stats.Late++
-		return overloaded(excess, "the request would take about %v with the work ahead of it, its deadline is in %v", round(ahead+own), round(left))
+		return overloaded(excess, "with the work ahead of it the request may take %v, its deadline is in %v", round(left+excess), round(left))
 	}
 	return p.refuseDelaying(r, at)
 }
@@ -381,13 +392,16 @@ func (p *pipeline) checkWindows(ctx context.Context, pairs []Pair, most int) err
 
 // neverInTime is the error of a request that takes more time than it has.
 func (p *pipeline) neverInTime(r *request, own, left time.Duration) error {
-	n := max(len(r.pairs), r.windows)
+	n, pairs := len(r.pairs), "pairs"
+	if r.windows > 0 {
+		n, pairs = r.windows, "windows (an estimate)"
+	}
 	fit := int(float64(n) * max(0, left.Seconds()) / own.Seconds())
 	advice := "allow more time"
 	if fit > 0 {
-		advice = fmt.Sprintf("about %d such pairs fit: split it, or allow more time", fit)
+		advice = fmt.Sprintf("about %d of them fit: split it, or allow more time", fit)
 	}
-	return fmt.Errorf("%w: its %d pairs take about %v, the deadline is in %v; %s", ErrTooLarge, n, round(own), round(left), advice)
+	return fmt.Errorf("%w: its %d %s take about %v, the deadline is in %v; %s", ErrTooLarge, n, pairs, round(own), round(left), advice)
 }
 
 func round(d time.Duration) time.Duration {

@@ -252,7 +252,7 @@ func TestNeverInTime(t *testing.T) {
 			start := time.Now()
 			_, err := e.Score(ctx, pairs)
 			cancel()
-			if !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), "such pairs fit") || time.Since(start) > within {
+			if !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), "of them fit") || time.Since(start) > within {
 				t.Errorf("after %v: %v, want ErrTooLarge within %v", time.Since(start), err, within)
 			}
 			t.Log(err)
@@ -370,4 +370,27 @@ func TestForecastForgetsASlowBatch(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// Small batches, whose time is mostly the same however small they are, do not
+// make the engine refuse a long request that it has the time for.
+func TestSmallBatchesRefuseNothing(t *testing.T) {
+	p := &pipeline{settings: fakeSettings(), warm: true}
+	p.queue = queue{planner: p.planner, limits: p.limits}
+	at := time.Now()
+	small := load{tokens: p.limits.tokens / 100}
+	batch := func(l load) *batch {
+		return &batch{work: p.cost(l), items: []*item{{width: l.tokens}}}
+	}
+	for range 10 {
+		p.measure(batch(small), 10*time.Second, at)
+	}
+	if p.pace.known() {
+		t.Error("small batches taught the pace")
+	}
+	full := load{tokens: p.limits.tokens}
+	p.measure(batch(full), time.Second, at) // the control
+	if !p.pace.known() {
+		t.Error("a full batch taught nothing")
+	}
 }

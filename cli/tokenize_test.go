@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -51,8 +52,23 @@ func TestTokenize(t *testing.T) {
 
 func TestTokenizeBadInput(t *testing.T) {
 	model := tinyModel(t)
-	r := run(t, pairLines(1)+"{}", "tokenize", "--model", model, "--input", "-")
-	checkFailure(t, r, exitFailure, "standard input", "line 2", `"query" is missing`)
+	file := filepath.Join(t.TempDir(), "pairs.jsonl")
+	if err := os.WriteFile(file, []byte(pairLines(1)+"{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, "", "tokenize", "--model", model, "--input", file)
+	checkFailure(t, r, exitFailure, file, "line 2", `"query" is missing`)
+	// What comes through a pipe is answered as it comes: the line before the bad
+	// one perhaps, as they may have come together.
+	r = run(t, pairLines(1)+"{}", "tokenize", "--model", model, "--input", "-")
+	if r.status != exitFailure || r.out != "" && !strings.HasPrefix(r.out, `{"input_ids":[101,`) || strings.Count(r.out, "\n") > 1 {
+		t.Errorf("status %d, standard output %q", r.status, r.out)
+	}
+	for _, want := range []string{"standard input", "line 2", `"query" is missing`} {
+		if !strings.Contains(r.errOut, want) {
+			t.Errorf("standard error %q lacks %q", r.errOut, want)
+		}
+	}
 	r = run(t, "", "tokenize", "--model", model, "--input", model+"/none")
 	checkFailure(t, r, exitFailure, model+"/none", "no such file")
 	r = run(t, pairLines(1), "tokenize", "--model", model, "--input", "-", "--max-length", "6")

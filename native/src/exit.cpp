@@ -30,9 +30,15 @@ Gate &gate() {
 
 void wait_for_busy() {
   Gate &g = gate();
-  std::unique_lock<std::mutex> lock(g.mutex);
-  g.exiting = true;
-  g.changed.wait_for(lock, patience, [&g] { return g.busy == 0; });
+  {
+    std::unique_lock<std::mutex> lock(g.mutex);
+    g.exiting = true;
+    g.changed.wait_for(lock, patience, [&g] { return g.busy == 0; });
+  }
+  // Keeps the unlocking from being a tail call, which would seem to come from
+  // libc: ThreadSanitizer, told to pass over this library, would see an unlock
+  // without its lock.
+  asm volatile("" ::: "memory");
 }
 
 // exit() calls handlers and destructors in the reverse order in which they were

@@ -8,6 +8,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // output takes the lines of scored records, a window at a time.
@@ -26,11 +30,11 @@ type output interface {
 }
 
 // createOutput starts an output to path, or to stdout for "-". A file appears
-// when it is complete, standard output, devices and pipes are written as it
-// comes. Waiting for the reader of a pipe ends when ctx does.
+// when it is complete; standard output, other descriptors, devices and pipes are
+// written as it comes. Waiting for the reader of a pipe ends when ctx does.
 func createOutput(ctx context.Context, path string, stdout io.Writer, resume bool) (output, error) {
-	if path == "-" {
-		return newStream(ctx, stdout, nil), nil
+	if fd, ok := descriptor(path); ok {
+		return openDescriptor(ctx, path, fd, stdout, resume)
 	}
 	path, special, err := place(path)
 	if err != nil {
@@ -46,6 +50,70 @@ func createOutput(ctx context.Context, path string, stdout io.Writer, resume boo
 	if err != nil {
 		return nil, fmt.Errorf("create output: %w", err)
 	}
+	return newStream(ctx, file, file), nil
+}
+
+// maxLinks bounds the symbolic links that lead to a descriptor.
+const maxLinks = 40
+
+// descriptor returns the descriptor of this process that path names: 1 for "-",
+// N for /dev/fd/N, /proc/self/fd/N and links such as /dev/stdout. What it leads
+// to may be a regular file that the shell writes to as well.
+func descriptor(path string) (fd int, ok bool) {
+	if path == "-" {
+		return 1, true
+	}
+	for range maxLinks {
+		dir, name := filepath.Dir(path), filepath.Base(path)
+		if n, err := strconv.Atoi(name); err == nil && n >= 0 && holdsDescriptors(dir) {
+			return n, true
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			return 0, false
+		}
+		if !filepath.IsAbs(target) {
+			if dir, err = filepath.EvalSymlinks(dir); err != nil {
+				return 0, false
+			}
+			target = filepath.Join(dir, target)
+		}
+		path = target
+	}
+	return 0, false
+}
+
+// holdsDescriptors reports whether a folder lists the descriptors of this
+// process: /dev/fd, or on Linux /proc/PID/fd or /proc/PID/task/TID/fd.
+func holdsDescriptors(dir string) bool {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return false
+	}
+	own := fmt.Sprintf("/proc/%d/", os.Getpid())
+	return dir == "/dev/fd" || strings.HasPrefix(dir, own) && filepath.Base(dir) == "fd"
+}
+
+// openDescriptor starts an output to a descriptor. It is not opened by its name:
+// on Linux that would write over a regular file from its beginning.
+func openDescriptor(ctx context.Context, path string, fd int, stdout io.Writer, resume bool) (output, error) {
+	if resume {
+		return nil, usagef("--resume needs an output file: nothing is kept of what is written to %s", path)
+	}
+	if fd == 1 {
+		return newStream(ctx, stdout, nil), nil
+	}
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_ACCMODE == unix.O_RDONLY {
+		return nil, fmt.Errorf("create output: %s is open for reading only", path)
+	}
+	if err == nil {
+		fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create output: %s: %w", path, err)
+	}
+	file := os.NewFile(uintptr(fd), path)
 	return newStream(ctx, file, file), nil
 }
 

@@ -3,8 +3,10 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -100,4 +102,65 @@ func TestCreateOutputErrors(t *testing.T) {
 		}
 	}
 	checkDir(t, dir, map[string]string{"file": ""})
+}
+
+// A descriptor is written to where it stands, whatever its name: a regular file
+// behind it keeps what others have written.
+func TestOutputToDescriptor(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	file, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := filepath.Join(dir, "link")
+	names := []string{fmt.Sprintf("/dev/fd/%d", file.Fd()), link}
+	if err := os.Symlink(names[0], link); err != nil {
+		t.Fatal(err)
+	}
+	if runtime.GOOS == "linux" {
+		names = append(names, fmt.Sprintf("/proc/self/fd/%d", file.Fd()), fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()))
+	}
+	want := ""
+	for _, name := range names {
+		if _, err := file.WriteString("before\n"); err != nil {
+			t.Fatal(err)
+		}
+		o, err := createOutput(t.Context(), name, nil, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(o.write([]byte("new\n"), position{}, tally{}), o.commit(), o.close(nil)); err != nil {
+			t.Error(err)
+		}
+		want += "before\nnew\n"
+		if _, err := createOutput(t.Context(), name, nil, true); err == nil || !strings.Contains(err.Error(), "--resume needs an output file") {
+			t.Errorf("%s, resumed: %v", name, err)
+		}
+	}
+	if err := errors.Join(file.Close(), os.Remove(link)); err != nil {
+		t.Fatal(err)
+	}
+	checkDir(t, dir, map[string]string{"out": want})
+	if _, err := createOutput(t.Context(), "/dev/fd/987", nil, false); !errors.Is(err, syscall.EBADF) || !strings.Contains(err.Error(), "/dev/fd/987") {
+		t.Errorf("a descriptor that is not open: %v", err)
+	}
+	// A file of a number's name is a file.
+	if fd, ok := descriptor(filepath.Join(dir, "1")); ok {
+		t.Errorf("a file is the descriptor %d", fd)
+	}
+}
+
+func TestOutputToReadOnlyDescriptor(t *testing.T) {
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("/dev/fd/%d", file.Fd())
+	if _, err := createOutput(t.Context(), name, nil, false); err == nil || !strings.Contains(err.Error(), name+" is open for reading only") {
+		t.Errorf("got error %v", err)
+	}
+	if err := file.Close(); err != nil {
+		t.Error(err)
+	}
 }

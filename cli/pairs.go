@@ -111,7 +111,7 @@ func (p *pairSource) indexTexts(ctx context.Context, path string, queries bool) 
 // apartFrom refuses an output that is one of the files that are read, or would
 // replace one by what it leaves beside itself.
 func (p *pairSource) apartFrom(output string) error {
-	if output == "-" {
+	if _, ok := descriptor(output); ok {
 		return nil
 	}
 	target, _, err := place(output)

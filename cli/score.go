@@ -47,7 +47,8 @@ func scoreCommand(s Streams) *cli.Command {
 			"interrupted or killed leaves FILE.mlxrank-partial and FILE.mlxrank-state: the same\n" +
 			"command with --resume goes on from there, and makes what one run would have made.\n" +
 			"Without anything to go on with, --resume starts from the beginning.\n" +
-			"Standard output is written as scores are ready. What comes through a pipe is answered\n" +
+			"Standard output, by - or by /dev/stdout, other descriptors, devices and pipes are\n" +
+			"written as scores are ready. What comes through a pipe is answered\n" +
 			"line by line as it comes, so that another program can write a pair and wait for its\n" +
 			"score; what came meanwhile is scored together.\n\n" +
 			summaryHelp +
@@ -126,9 +127,10 @@ func checkScoreFlags(c *cli.Context) error {
 			return err
 		}
 	}
+	_, toDescriptor := descriptor(c.String("output"))
 	switch {
-	case c.Bool("resume") && c.String("output") == "-":
-		return usagef("--resume needs an output file: nothing is kept of standard output")
+	case c.Bool("resume") && toDescriptor:
+		return usagef("--resume needs an output file: nothing is kept of what is written to %s", c.String("output"))
 	case checkRunTag(c.String("run-tag")) != nil:
 		return checkRunTag(c.String("run-tag"))
 	case c.String("format") == "tsv" && c.String("output-format") == "trec":

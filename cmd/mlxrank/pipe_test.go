@@ -2,8 +2,10 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -174,4 +176,38 @@ func TestSignalAtPipes(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestRedirectedOutput writes into a file that the caller writes to as well, by
+// each name of standard output.
+func TestRedirectedOutput(t *testing.T) {
+	model, dir := tinyModel(t), t.TempDir()
+	input := filepath.Join(dir, "in.tsv")
+	writeRows(t, input, 3)
+	for _, name := range []string{"-", "/dev/stdout", "/dev/fd/1"} {
+		path := filepath.Join(dir, "out.txt")
+		file, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd, stderr := command(t, "score", "--model", model, "--input", input, "--output", name)
+		cmd.Stdout = file
+		_, before := file.WriteString("before\n")
+		if err := errors.Join(before, cmd.Run()); err != nil {
+			t.Fatalf("%s: %v\n%s", name, err, stderr)
+		}
+		_, after := file.WriteString("after\n")
+		if err := errors.Join(after, file.Close()); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSuffix(string(got), "\n"), "\n")
+		if len(lines) != 5 || lines[0] != "before" || lines[4] != "after" {
+			t.Errorf("%s: got %q, want three lines between before and after", name, got)
+		}
+	}
+	waitForFiles(t, dir, 2)
 }

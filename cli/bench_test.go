@@ -73,6 +73,7 @@ func TestBenchRefuses(t *testing.T) {
 	dir := t.TempDir()
 	file := func(text string) string { return writeFile(t, filepath.Join(t.TempDir(), "x.yaml"), text) }
 	broken := writeFile(t, filepath.Join(dir, "top1000.dev.tsv"), "1\t2\tquery\tpassage\n1\t2\tquery\n")
+	report := writeFile(t, filepath.Join(dir, "x_results.md"), "# x\n")
 	other := writeFile(t, filepath.Join(dir, "other.json"), `{"schema_version": 7}`)
 	for _, test := range []struct {
 		args  []string
@@ -92,7 +93,9 @@ func TestBenchRefuses(t *testing.T) {
 		{[]string{"bench", "compare", "a"}, []string{"takes two files, found 1"}},
 		{[]string{"bench", "compare", "a", "b"}, []string{"results", "no such file"}},
 		{[]string{"bench", "compare", other, other}, []string{"schema version 7, expected 1"}},
-		{[]string{"bench", "compare", broken, broken}, []string{"results " + broken}},
+		{[]string{"bench", "compare", broken, broken}, []string{"results " + broken, "NAME_results.json"}},
+		{[]string{"bench", "compare", report, report}, []string{report + ": it is no results file", "NAME_results.json"}},
+		{[]string{"bench", "compare", filepath.Dir(report), report}, []string{filepath.Dir(report) + ": it is a folder", "NAME_results.json"}},
 		{[]string{"bench", "compare", "--fail-if-slower", "much", "a", "b"}, []string{`"much"`, "5%"}},
 		{[]string{"bench", "compare", "--run", "--rounds", "0", "a", "b"}, []string{"--rounds 0"}},
 		{[]string{"bench", "compare", "--run", file("batch: 2"), file("batch: 4")}, []string{"both experiments are named x"}},

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/stats"
@@ -61,6 +62,8 @@ func Results(a, b *results.Result, interleaved bool) (*Comparison, error) {
 		return nil, err
 	}
 	c := &Comparison{A: a.Name, B: b.Name, Interleaved: interleaved, Warnings: warnings(a, b, interleaved)}
+	c.warnOfUnmatched(a, b, pairs)
+	c.warnOfUnmatched(b, a, pairs)
 	for _, pair := range pairs {
 		p := Point{A: pair[0].Settings.Label(a.Swept), B: pair[1].Settings.Label(b.Swept), RunsA: len(pair[0].Runs), RunsB: len(pair[1].Runs)}
 		if min(p.RunsA, p.RunsB) < 2 {
@@ -119,6 +122,15 @@ func match(a, b *results.Result) ([][2]*results.Point, error) {
 		return nil, fmt.Errorf("no point of %s has a counterpart of the same batch, concurrency and swept settings in %s", a.Name, b.Name)
 	}
 	return pairs, nil
+}
+
+// warnOfUnmatched names the points of a result that are not among the pairs.
+func (c *Comparison) warnOfUnmatched(r, other *results.Result, pairs [][2]*results.Point) {
+	for _, p := range measured(r) {
+		if !slices.ContainsFunc(pairs, func(pair [2]*results.Point) bool { return pair[0] == p || pair[1] == p }) {
+			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: %s is left out: %s has no such point that was measured", r.Name, p.Settings.Label(r.Swept), other.Name))
+		}
+	}
 }
 
 func measured(r *results.Result) []*results.Point {

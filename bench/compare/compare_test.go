@@ -92,6 +92,11 @@ func TestMatch(t *testing.T) {
 	if len(c.Points) != 2 || c.Points[0].A != "batch=16, concurrency=1" {
 		t.Errorf("%+v", c.Points)
 	}
+	for _, want := range []string{"a: batch=8, concurrency=1 is left out: b has no such point", "b: batch=64, concurrency=1 is left out: a has no such point"} {
+		if text := strings.Join(c.Warnings, "\n"); strings.Count(text, want) != 1 || strings.Count(text, "left out") != 2 {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
 	if _, err := Results(made("a", []int{8, 16}, 100), made("b", []int{32, 64}, 100), false); err == nil {
 		t.Error("points without counterparts are compared")
 	}

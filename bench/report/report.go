@@ -79,7 +79,7 @@ func (d *document) header() {
 	d.paragraph("**Backend:** `mlx` | **Device:** `%s`", d.each(device))
 	d.paragraph("**Dynamic Batching:** enabled (max_batch=%s, timeout=%s)", d.each(maxBatch), d.each(timeout))
 	d.paragraph("**Policy:** %s | **Length-Aware:** %s | **Mode:** %s | **Load:** %s",
-		d.each(func(p results.Point) string { return p.Settings.Policy }),
+		d.each(policy),
 		d.each(lengthAware),
 		d.each(func(p results.Point) string { return p.Settings.Mode }),
 		d.each(load))
@@ -121,6 +121,16 @@ func lengthAware(p results.Point) string {
 	text := map[bool]string{true: "on", false: "off"}[p.Settings.LengthAware]
 	if p.Engine != nil && p.Engine.Packed {
 		text += " (no effect: tokens are computed without padding)"
+	}
+	return text
+}
+
+// policy marks a timeout that changes nothing. The line that has the timeout
+// keeps the form of the seed's report.
+func policy(p results.Point) string {
+	text := p.Settings.Policy
+	if text == experiment.Continuous && p.Settings.Timeout > 0 {
+		text += " (timeout has no effect: batches do not wait to fill)"
 	}
 	return text
 }

@@ -247,6 +247,9 @@ func TestOtherSettings(t *testing.T) {
 	r := result(2)
 	r.Swept = []string{"policy", "batch"}
 	r.Points[1].Settings.Policy = "window"
+	if text := string(Markdown(r, nil)); !strings.Contains(text, "**Policy:** continuous (timeout has no effect: batches do not wait to fill), window | ") {
+		t.Errorf("the timeout has an effect under policy window alone: %.1000s", text)
+	}
 	ours := parse(t, string(Markdown(r, nil)))
 	if rows := ours[1].Tables[1].Rows; len(rows) != 2 || rows[1][1] != "batch=64, concurrency=1, policy=window" {
 		t.Errorf("%q", rows)

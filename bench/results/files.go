@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -130,9 +131,15 @@ func WriteFile(path string, data []byte) (err error) {
 	return os.Rename(temp.Name(), path)
 }
 
+// giveResults is the remedy for a file that holds no results.
+const giveResults = "give NAME_results.json, which mlxrank bench writes beside its report"
+
 // Read reads results and refuses those of another layout.
 func Read(path string) (*Result, error) {
 	data, err := os.ReadFile(path)
+	if errors.Is(err, syscall.EISDIR) {
+		return nil, fmt.Errorf("results %s: it is a folder: %s", path, giveResults)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("results: %w", err)
 	}
@@ -140,10 +147,10 @@ func Read(path string) (*Result, error) {
 		Schema *int `json:"schema_version"`
 	}
 	if err := json.Unmarshal(data, &version); err != nil {
-		return nil, fmt.Errorf("results %s: %w", path, err)
+		return nil, fmt.Errorf("results %s: it is no results file of mlxrank bench: %w: %s", path, err, giveResults)
 	}
 	if version.Schema == nil {
-		return nil, fmt.Errorf("results %s: it has no schema_version: it is no results file of mlxrank bench", path)
+		return nil, fmt.Errorf("results %s: it has no schema_version: it is no results file of mlxrank bench: %s", path, giveResults)
 	}
 	if *version.Schema != Schema {
 		return nil, fmt.Errorf("results %s: found schema version %d, expected %d: measure again with this version of mlxrank", path, *version.Schema, Schema)

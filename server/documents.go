@@ -17,13 +17,15 @@ type document struct {
 	fields map[string]jsontext.Value
 }
 
-// defaultField is ranked of an object when a call names none.
+// defaultField is ranked of an object when a call names none. It has to be a
+// string then.
 const defaultField = "text"
 
 func objectSchema() *huma.Schema {
 	s := &huma.Schema{
 		Type: huma.TypeObject, AdditionalProperties: true,
-		Properties: map[string]*huma.Schema{defaultField: {Type: huma.TypeString}},
+		// Of any type, since rank_fields may leave it out.
+		Properties: map[string]*huma.Schema{defaultField: {Description: "What is ranked, a string, unless rank_fields names other fields"}},
 	}
 	s.PrecomputeMessages()
 	return s
@@ -47,8 +49,12 @@ func (d *document) UnmarshalJSON(data []byte) error {
 func texts(documents []document, fields []string) ([]string, error) {
 	list := make([]string, len(documents))
 	for i := range documents {
+		d := &documents[i]
+		if value, ok := d.fields[defaultField]; ok && len(fields) == 0 && value.Kind() != '"' {
+			return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d: field %q is %s, expected a string; rank_fields names the fields to rank", i, defaultField, kindName(value.Kind()))
+		}
 		var ok bool
-		if list[i], ok = documents[i].ranked(fields); ok {
+		if list[i], ok = d.ranked(fields); ok {
 			continue
 		}
 		if len(fields) == 0 {
@@ -57,6 +63,21 @@ func texts(documents []document, fields []string) ([]string, error) {
 		return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d has none of the fields of rank_fields: %s", i, strings.Join(fields, ", "))
 	}
 	return list, nil
+}
+
+// kindName names a JSON value that is not a string.
+func kindName(kind jsontext.Kind) string {
+	switch kind {
+	case 'n':
+		return "null"
+	case '0':
+		return "a number"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	}
+	return "a boolean"
 }
 
 // ranked is a text itself. Of an object it is the value of the one field, or

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"mime"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,20 +55,56 @@ func newCORS(origins []string) (*cors.Cors, error) {
 	if len(origins) == 0 {
 		return nil, nil
 	}
+	var patterns []*regexp.Regexp
 	for _, origin := range origins {
-		// The pattern's "*" stands for a part of a name, or for a port.
-		sample := strings.Replace(origin, "*", "1", 1)
-		if err := http.NewCrossOriginProtection().AddTrustedOrigin(sample); origin != "*" && err != nil || strings.Contains(sample, "*") {
-			return nil, fmt.Errorf("server: origin %q that may call from a browser: expected one like https://example.org or https://*.example.org", origin)
+		pattern, ok := newOriginPattern(origin)
+		if !ok {
+			return nil, fmt.Errorf("server: origin %q that may call from a browser: expected one like https://example.org, https://*.example.org or http://localhost:*", origin)
 		}
+		patterns = append(patterns, pattern)
+	}
+	allows := func(origin string) bool {
+		return slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(origin) })
+	}
+	if slices.Contains(origins, "*") {
+		allows = nil // AllowedOrigins has it
 	}
 	return cors.New(cors.Options{
 		AllowedOrigins:      origins,
+		AllowOriginFunc:     allows, // cors's own patterns match any characters, "/" and "#" too
 		AllowedMethods:      []string{http.MethodGet, http.MethodHead, http.MethodPost},
 		AllowedHeaders:      []string{"*"}, // SDKs send headers of their own
 		ExposedHeaders:      exposedHeaders(),
 		AllowPrivateNetwork: true, // a public page asks before it calls this machine
 	}), nil
+}
+
+// newOriginPattern returns what matches the origins that a pattern allows. Its
+// "*", one at most, stands for labels of the host or for the digits of the port.
+func newOriginPattern(origin string) (_ *regexp.Regexp, ok bool) {
+	if origin == "*" {
+		return regexp.MustCompile(``), true
+	}
+	before, after, wild := strings.Cut(origin, "*")
+	sample := before + after
+	if wild {
+		sample = before + "1" + after
+	}
+	if http.NewCrossOriginProtection().AddTrustedOrigin(sample) != nil || strings.Contains(sample, "*") {
+		return nil, false
+	}
+	part := ""
+	if wild {
+		_, host, found := strings.Cut(before, "://")
+		if !found {
+			return nil, false // in the scheme
+		}
+		part = `[a-z0-9_-]+(\.[a-z0-9_-]+)*`
+		if strings.Contains(host, ":") {
+			part = `[0-9]+`
+		}
+	}
+	return regexp.MustCompile(`(?i)^` + regexp.QuoteMeta(before) + part + regexp.QuoteMeta(after) + `$`), true
 }
 
 // isOpen says what is had without the key: what a prober asks and what the

@@ -42,9 +42,29 @@ func TestOrigins(t *testing.T) {
 	if w := post(all, "/rerank", call, "Origin", "https://any.example.org", "Sec-Fetch-Site", "cross-site"); w.Code != 200 || w.Header().Get("Access-Control-Allow-Origin") != "*" {
 		t.Errorf("all origins: %d %v", w.Code, w.Header())
 	}
-	for _, origin := range []string{"example.org/path", "https://*.*.example.org", "https://example.org/", "", "*.example.org"} {
+	for _, origin := range []string{"example.org/path", "http*://example.org", "*://example.org", "https://*.*.example.org", "https://example.org/", "", "*.example.org"} {
 		if _, err := New(Config{Engine: &fakeEngine{}, CORSOrigins: []string{origin}}); err == nil || !strings.Contains(err.Error(), "https://example.org") {
 			t.Errorf("origin %q: %v", origin, err)
+		}
+	}
+}
+
+// The * of a pattern matches labels of a host or a port, and no delimiter.
+func TestOriginPatterns(t *testing.T) {
+	s := newServer(t, Config{CORSOrigins: []string{"https://*.example.org", "http://localhost:*", "https://pr-*.preview.example.net:8443"}})
+	for origin, want := range map[string]bool{
+		"https://a.example.org": true, "https://a.b-c.example.org": true, "HTTPS://A.Example.ORG": true, "https://xn--bcher-kva.example.org": true,
+		"http://localhost:3000": true, "http://localhost:1": true, "https://pr-12.preview.example.net:8443": true,
+		"https://example.org": false, "https://.example.org": false, "https://..example.org": false, "http://a.example.org": false,
+		"https://evil.com/.example.org": false, "https://evil.com#.example.org": false, "https://evil.com?.example.org": false,
+		"https://evil.com:1.example.org": false, "https://me@a.example.org": false, "https://a.example.org.evil.com": false,
+		"https://a.example.org:8443": false, "https://evil.com\\.example.org": false, "https://a.exampleXorg": false,
+		"http://localhost:3000.evil.com": false, "http://localhost:": false, "http://localhost:3000/": false, "http://localhost:@evil.com": false,
+		"http://localhost.evil.com:3000": false, "https://pr-.preview.example.net:8443": false, "https://pr-1.preview.example.net": false,
+	} {
+		w := post(s, "/rerank", smallCall, "Origin", origin, "Sec-Fetch-Site", "cross-site")
+		if allowed := w.Header().Get("Access-Control-Allow-Origin"); (w.Code == 200) != want || (allowed == origin) != want || !want && w.Code != 403 {
+			t.Errorf("%s: status %d, Access-Control-Allow-Origin %q; allowed should be %v", origin, w.Code, allowed, want)
 		}
 	}
 }

@@ -178,12 +178,25 @@ func TestRankFields(t *testing.T) {
 			}
 		}
 	}
+	// Fields that are not named may be anything; values that are no strings are
+	// ranked as their JSON.
+	for fields, want := range map[string]string{`["title"]`: "An image editor.", `["text"]`: "5", `["text", "title"]`: "text: 5\ntitle: An image editor."} {
+		for _, path := range []string{"/v1/rerank", "/v2/rerank", "/rerank"} {
+			seen.Store(nil)
+			ranksOf(t, v, path, `{"query": "q", "documents": [{"title": "An image editor.", "text": 5}], "return_documents": false, "rank_fields": `+fields+`}`)
+			if got := (*seen.Load())[0].Document; got != want {
+				t.Errorf("%s by %s: %q is ranked, want %q", path, fields, got, want)
+			}
+		}
+	}
 	for _, test := range []struct{ body, want string }{
 		{`{"query": "q", "documents": ["a", {"title": "b"}]}`, `document 1 has no field \"text\"`},
 		{`{"query": "q", "documents": ["a", {"text": "b"}, {"title": "c"}], "rank_fields": ["text", "Title"]}`, `document 2 has none of the fields of rank_fields: text, Title`},
 		{`{"query": "q", "documents": [{"text": null, "title": null}], "rank_fields": ["title"]}`, `0`},
 		{`{"query": "q", "documents": [{"image": "x"}]}`, `document 0 has no field \"text\"`},
-		{`{"query": "q", "documents": [{"text": 5}]}`, `documents[0]`},
+		{`{"query": "q", "documents": ["a", {"text": 5, "title": "b"}]}`, `document 1: field \"text\" is a number, expected a string`},
+		{`{"query": "q", "documents": [{"text": null}], "rank_fields": []}`, `document 0: field \"text\" is null, expected a string`},
+		{`{"query": "q", "documents": [{"text": ["a"]}], "rank_fields": null}`, `document 0: field \"text\" is an array, expected a string`},
 		{`{"query": "q", "documents": [5]}`, `documents[0]`},
 		{`{"query": "q", "documents": ["a"], "rank_fields": "text"}`, `rank_fields`},
 		{`{"query": "q", "documents": ["a"], "rank_fields": [1]}`, `rank_fields[0]`},

@@ -192,11 +192,12 @@ func (g registrar) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.routes.
 // bounds its time.
 func (s *Server) admitted(choose func(body []byte) http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if s.isDraining() {
+		if f := s.arrive(); f != nil {
 			w.Header().Set("Connection", "close")
-			fail(w, r, failStopping())
+			fail(w, r, f)
 			return
 		}
+		defer s.depart()
 		if !isJSON(r) {
 			fail(w, r, failf(http.StatusUnsupportedMediaType, kindValidation, "the content type must be application/json"))
 			return
@@ -219,7 +220,6 @@ func (s *Server) admitted(choose func(body []byte) http.Handler) http.HandlerFun
 			fail(w, r, f)
 			return
 		}
-		defer s.answered()
 		// Nor does a client that is slow to take its answer.
 		s.send(w, r, s.execute(choose(body), r, body))
 	}

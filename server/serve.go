@@ -18,7 +18,9 @@ const (
 
 // Serve answers calls that come to the listener, until ctx ends. Then /ready
 // turns 503 and no more scoring calls are taken in; those at work are finished,
-// for up to the drain timeout, and answered with 503 beyond it.
+// for up to the drain timeout, and answered with 503 beyond it. Calls whose
+// bodies are still coming are answered with 503 once they have come, within the
+// same time.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	lingering := &lingeringListener{Listener: listener}
 	srv := &http.Server{

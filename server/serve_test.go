@@ -276,6 +276,30 @@ func TestOrderlyEnd(t *testing.T) {
 	}
 }
 
+// A call whose body is still coming when the server is told to stop is answered
+// too, though nothing else is at work.
+func TestOrderlyEndOfAnUpload(t *testing.T) {
+	v := serveOn(t, Config{})
+	c := v.dial(t)
+	call := rawCall(smallCall)
+	send(t, c, call[:len(call)-5])
+	waitFor(t, "an upload", func() bool {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return v.present == 1
+	})
+	v.stop()
+	waitFor(t, "draining", v.isDraining)
+	time.Sleep(closeTime + 200*time.Millisecond) // connections without work are closed by then
+	send(t, c, call[len(call)-5:])
+	if status, body := readAnswer(t, bufio.NewReader(c)); status != 503 || !strings.Contains(body, `"error":"the server is stopping"`) {
+		t.Errorf("the upload: %d %s", status, body)
+	}
+	if err := v.end(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What is not finished by the deadline is given up and told so.
 func TestEndWithDeadline(t *testing.T) {
 	v := serveOn(t, Config{Engine: &fakeEngine{before: waits}, Limits: Limits{DrainTimeout: 100 * time.Millisecond}})

@@ -60,11 +60,11 @@ type Server struct {
 	jina     http.Handler // ranks a body that has been read
 	started  time.Time
 
-	mu        sync.Mutex
-	running   int           // scoring calls
-	answering int           // scored calls whose answers are being written
-	draining  bool          // no more of them are taken in
-	idle      chan struct{} // closed once draining and none of either is left
+	mu       sync.Mutex
+	present  int           // scoring calls from the first byte of the body to the answer
+	running  int           // those that are scored
+	draining bool          // no more of them are taken in
+	idle     chan struct{} // closed once draining and none is present
 
 	base   context.Context // of every request
 	cancel context.CancelCauseFunc
@@ -105,8 +105,29 @@ func New(cfg Config) (*Server, error) {
 // connections and an orderly end too.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// enter takes a scoring call in, if it may come in. Those that did leave when
-// they are scored, and are answered when their clients have the answer.
+// arrive registers a scoring call whose body is about to be read, so that a
+// server that stops waits to answer it. Each that arrived departs.
+func (s *Server) arrive() *failure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return failStopping()
+	}
+	s.present++
+	return nil
+}
+
+func (s *Server) depart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.present--
+	if s.draining && s.present == 0 {
+		close(s.idle)
+	}
+}
+
+// enter takes a scoring call in that has arrived, if it may come in. Those that
+// did leave when they are scored.
 func (s *Server) enter() *failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -124,16 +145,6 @@ func (s *Server) leave() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.running--
-	s.answering++
-}
-
-func (s *Server) answered() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.answering--
-	if s.draining && s.running+s.answering == 0 {
-		close(s.idle)
-	}
 }
 
 // drain takes no more calls in. The channel is closed when the last is done.
@@ -142,7 +153,7 @@ func (s *Server) drain() <-chan struct{} {
 	defer s.mu.Unlock()
 	if !s.draining {
 		s.draining = true
-		if s.running+s.answering == 0 {
+		if s.present == 0 {
 			close(s.idle)
 		}
 	}

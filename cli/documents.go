@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"unicode/utf8"
 
@@ -18,6 +19,23 @@ var documentFormatChoice = choice{"format", "read --documents as `FORMAT`", "aut
 type documents struct {
 	*records.Documents
 	kind string // of the places: "line", "item" (of a JSON array) or "arg"
+	name string // of the file, "" for arguments
+}
+
+// locate names the flag, or the place of the document, whose text an engine's
+// error is about.
+func (d documents) locate(err error) error {
+	var text *engine.TextError
+	if !errors.As(err, &text) {
+		return err
+	}
+	where := "--query"
+	if place := d.List[text.Index].Place; !text.Query && d.kind == "arg" {
+		where = fmt.Sprintf("argument %d", place)
+	} else if !text.Query {
+		where = fmt.Sprintf("%s: %s %d", d.name, d.kind, place)
+	}
+	return fmt.Errorf("%s: %w: %w", where, text.Kind, text.Err)
 }
 
 // texts are those of the passages.
@@ -87,12 +105,12 @@ func readDocuments(ctx context.Context, path string, stdin io.Reader, format rec
 	if docs.Format == records.JSON {
 		kind = "item"
 	}
-	return documents{docs, kind}, nil
+	return documents{docs, kind, in.name}, nil
 }
 
 // arguments are the documents given on the command line.
 func arguments(args []string) (documents, error) {
-	docs := documents{&records.Documents{}, "arg"}
+	docs := documents{&records.Documents{}, "arg", ""}
 	for i, text := range args {
 		if text == "-" {
 			return documents{}, usagef("to read documents from standard input, give --documents -")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
@@ -94,7 +95,7 @@ func rerank(c *cli.Context, s Streams) (err error) {
 	options.Progress = bar.set
 	ranking, err := e.Rerank(c.Context, query, texts, options)
 	if err != nil {
-		return err
+		return docs.locate(err)
 	}
 	bar.end()
 	run := newFacts(e.Info())
@@ -154,7 +155,7 @@ func rerankDocuments(c *cli.Context, s Streams) (documents, error) {
 	switch {
 	case !c.IsSet("query"):
 		return documents{}, usagef("--query is missing (see mlxrank rerank --help)")
-	case c.String("query") == "":
+	case strings.TrimSpace(c.String("query")) == "":
 		return documents{}, usagef("--query is empty")
 	case c.IsSet("documents") && len(args) > 0:
 		return documents{}, usagef("documents are given both with --documents and as arguments (%q); choose one", args[0])

@@ -189,7 +189,7 @@ func (s *scoring) blame(ctx context.Context, w window) bool {
 		}
 		_, err := s.engine.Tokenize(ctx, []engine.Pair{{Query: r.Query, Document: r.Document}})
 		if err != nil && ctx.Err() == nil {
-			r.Err, found = err, true
+			r.Err, found = textReason(err), true
 		}
 	}
 	return found

@@ -76,7 +76,7 @@ func tokenize(c *cli.Context, s Streams) (err error) {
 		}
 		tokens, err := e.Tokenize(c.Context, w.pairs())
 		if err != nil {
-			return err
+			return w.locate(r, err)
 		}
 		for _, t := range tokens {
 			if err := encoder.Encode(tokensJSON{t.IDs, t.TypeIDs, t.Truncated}); err != nil {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"time"
@@ -175,6 +176,39 @@ func (w window) pairs() []engine.Pair {
 		}
 	}
 	return pairs
+}
+
+// locate names the line of the record whose text an engine's error about the
+// window's pairs is about.
+func (w window) locate(r *records.Reader, err error) error {
+	var text *engine.TextError
+	if !errors.As(err, &text) {
+		return err
+	}
+	at := text.Index
+	for i := range w {
+		if w[i].Err != nil || w[i].Header {
+			continue
+		}
+		if at == 0 {
+			return r.Errorf(&w[i], "%w", textReason(err))
+		}
+		at--
+	}
+	return err
+}
+
+// textReason is an engine's error about a text, without the index of its pair:
+// that is the engine's, and whoever reads the error is told the line.
+func textReason(err error) error {
+	var text *engine.TextError
+	switch {
+	case !errors.As(err, &text):
+		return err
+	case text.Query:
+		return fmt.Errorf("the query: %w: %w", text.Kind, text.Err)
+	}
+	return fmt.Errorf("%w: %w", text.Kind, text.Err)
 }
 
 // check returns the first record's error, if any has one.

@@ -38,4 +38,26 @@ func TestTokenBeyondTheEmbeddings(t *testing.T) {
 	if _, err := score(strings.Repeat("a program ", 100) + "[QRY]"); err != nil {
 		t.Errorf("the token is cut off, but: %v", err)
 	}
+	// The error carries the index as given, beyond pairs that are equal and of
+	// documents that are scored in parts, and whose text is at fault.
+	fault := func(err error) (int, bool) {
+		t.Helper()
+		var text *TextError
+		if !errors.As(err, &text) || !errors.Is(err, ErrText) || strings.Contains(text.Err.Error(), "pair") {
+			t.Fatalf("got %v, want a TextError whose reason has no index", err)
+		}
+		return text.Index, text.Query
+	}
+	long := strings.Repeat("a program. ", 100)
+	documents := []string{"a", "a", long, "a [QRY] program"}
+	for _, how := range []Long{Truncate, Window} {
+		_, err := e.Rerank(context.Background(), "what is new", documents, RerankOptions{Long: how})
+		if i, query := fault(err); i != 3 || query {
+			t.Errorf("%s: document %d (query: %v), want document 3", how, i, query)
+		}
+	}
+	_, err = e.Score(context.Background(), []Pair{{"a", "b"}, {"a [QRY]", "b"}})
+	if i, query := fault(err); i != 1 || !query {
+		t.Errorf("pair %d (query: %v), want the query of pair 1", i, query)
+	}
 }

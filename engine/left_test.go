@@ -131,7 +131,7 @@ func TestTooLongExecutesNothing(t *testing.T) {
 	checkFakeScores(t, pairs, result)
 	before := backend.pairs
 	pairs[len(pairs)-1].Document = fakeText(0, 1, fakeMaxLength)
-	if _, err := e.ScoreWith(context.Background(), pairs, strict); !errors.Is(err, ErrTooLong) || !strings.Contains(err.Error(), "pair 2999 has 68 tokens, the model takes 64") {
+	if _, err := e.ScoreWith(context.Background(), pairs, strict); !errors.Is(err, ErrTooLong) || !strings.Contains(err.Error(), "pair 2999: 68 tokens, the model takes 64") {
 		t.Errorf("got %v", err)
 	}
 	if backend.pairs != before {

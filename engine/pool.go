@@ -136,19 +136,19 @@ func (p *pipeline) encodePair(r *request, c *chunk) (bytes int, err error) {
 		if query.whole() && document.whole() {
 			least = ""
 		}
-		return 0, fmt.Errorf("%w: pair %d has %s%d tokens, the model takes %d; shorten it, or let it be truncated", ErrTooLong, r.given(c.at), least, n, p.maxLength)
+		return 0, &TextError{r.given(c.at), false, ErrTooLong, fmt.Errorf("%s%d tokens, the model takes %d; shorten it, or let it be truncated", least, n, p.maxLength)}
 	}
 	switch p.frame.findMissing(*query, c.document, p.maxLength, r.options.DocumentTokens) {
 	case missesQuery:
 		bytes, err = p.encodeMore(r, query)
 		if err != nil {
-			return 0, fmt.Errorf("%w: a query of %d bytes: %w", ErrText, len(pair.Query), err)
+			return 0, &TextError{r.given(c.at), true, ErrText, fmt.Errorf("%d bytes: %w", len(pair.Query), err)}
 		}
 		p.keepQuery(r, pair.Query, *query)
 	case missesDocument:
 		bytes, err = p.encodeMore(r, &c.document)
 		if err != nil {
-			return 0, fmt.Errorf("%w: document %d of %d bytes: %w", ErrText, r.given(c.at), len(pair.Document), err)
+			return 0, &TextError{r.given(c.at), false, ErrText, fmt.Errorf("%d bytes: %w", len(pair.Document), err)}
 		}
 	default:
 		it := &r.items[c.at]
@@ -157,7 +157,7 @@ func (p *pipeline) encodePair(r *request, c *chunk) (bytes int, err error) {
 		it.ids, it.types = tokens.IDs, tokens.TypeIDs
 		it.cut = tokens.Truncated || document.total < c.document.total
 		if err := p.beyond.check(it.ids); err != nil {
-			return 0, fmt.Errorf("%w: pair %d: %w", ErrText, r.given(c.at), err)
+			return 0, &TextError{r.given(c.at), p.beyond.check(query.ids) != nil, ErrText, err}
 		}
 		it.length = len(it.ids)
 		c.at++

@@ -140,7 +140,7 @@ func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, toke
 		}
 		err = parallel(ctx, len(pairs), func(i int) (err error) {
 			if parts[i], err = e.tokenizer.windows(ctx, queries[pairs[i].Query], pairs[i].Document, tokens); err != nil {
-				return fmt.Errorf("engine: document %d of %d bytes: %w", i, len(pairs[i].Document), err)
+				return &TextError{i, false, ErrText, fmt.Errorf("%d bytes: %w", len(pairs[i].Document), err)}
 			}
 			return nil
 		})
@@ -151,13 +151,13 @@ func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, toke
 // encodeQueries tokenises each query of the pairs once.
 func (e *Engine) encodeQueries(ctx context.Context, pairs []Pair) (map[string]encoded, error) {
 	queries := make(map[string]encoded)
-	for _, pair := range pairs {
+	for i, pair := range pairs {
 		if _, ok := queries[pair.Query]; ok {
 			continue
 		}
 		query, err := e.tokenizer.encodeUntil(ctx, e.info.Prompt+pair.Query, e.tokenizer.maxLength)
 		if err != nil {
-			return nil, fmt.Errorf("engine: a query of %d bytes: %w", len(pair.Query), err)
+			return nil, &TextError{i, true, ErrText, fmt.Errorf("%d bytes: %w", len(pair.Query), err)}
 		}
 		queries[pair.Query] = query
 	}
@@ -214,14 +214,16 @@ func (e *Engine) rank(ctx context.Context, pairs []Pair, long Long, opts ScoreOp
 // part of each document, nil for one that has none.
 func (e *Engine) scoreParts(ctx context.Context, pairs []Pair, parts [][]Span, opts ScoreOptions) (*Result, []*Part, error) {
 	var cut []Pair
+	var owners []int // of each part, in pairs
 	for i, spans := range parts {
 		for _, s := range spans {
+			owners = append(owners, i)
 			cut = append(cut, Pair{Query: pairs[i].Query, Document: pairs[i].Document[s.Start:s.End]})
 		}
 	}
 	result, err := e.ScoreWith(ctx, cut, opts)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, reindexed(err, func(part int) int { return owners[part] })
 	}
 	best := make([]*Part, len(parts))
 	at := 0
@@ -267,12 +269,13 @@ func (e *Engine) explain(ctx context.Context, pairs []Pair, ranking *Ranking, op
 		chosen[i] = pairs[item.Index]
 	}
 	parts, cutting, err := timed(func() ([][]Span, error) { return e.seenSentences(ctx, chosen, ranking.Items, opts) })
-	if err != nil {
-		return err
+	var result *Result
+	var best []*Part
+	if err == nil {
+		result, best, err = e.scoreParts(ctx, chosen, parts, ScoreOptions{Activation: opts.Activation, Progress: opts.Progress})
 	}
-	result, best, err := e.scoreParts(ctx, chosen, parts, ScoreOptions{Activation: opts.Activation, Progress: opts.Progress})
 	if err != nil {
-		return err
+		return reindexed(err, func(i int) int { return ranking.Items[i].Index })
 	}
 	for i := range ranking.Items {
 		ranking.Items[i].Best = best[i]
@@ -301,7 +304,7 @@ func (e *Engine) seenSentences(ctx context.Context, pairs []Pair, items []Ranked
 		}
 		seen, err := e.tokenizer.seen(ctx, queries[pairs[i].Query], document[within.Start:within.End], opts)
 		if err != nil {
-			return fmt.Errorf("engine: document %d of %d bytes: %w", items[i].Index, len(document), err)
+			return &TextError{i, false, ErrText, fmt.Errorf("%d bytes: %w", len(document), err)}
 		}
 		parts[i] = sentencesWithin(document, Span{within.Start + seen.Start, within.Start + seen.End})
 		return nil

@@ -217,7 +217,7 @@ func TestEndlessText(t *testing.T) {
 		t.Errorf("ids %v, want %v", got.IDs, want.IDs)
 	}
 	_, err := tok.pairs(context.Background(), []Pair{{"q", "short"}, {"q", strings.Repeat("\u2588", mostBytes)}})
-	if err == nil || !strings.Contains(err.Error(), "document 1 of 3145728 bytes") || !errors.Is(err, ErrText) {
+	if err == nil || !strings.Contains(err.Error(), "pair 1: 3145728 bytes") || !errors.Is(err, ErrText) {
 		t.Errorf("got %v, want the document named", err)
 	}
 }

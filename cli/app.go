@@ -29,7 +29,9 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	if _, file := s.Err.(*os.File); !file { // the engine logs from goroutines of its own
 		s.Err = zerolog.SyncWriter(s.Err)
 	}
+	help := &failingWriter{w: s.Out}
 	app := newApp(s)
+	app.Writer = help
 	if len(args) > 1 && args[1] == completeCommand {
 		return report(ctx, s.Err, printCandidates(s.Out, app.Commands, args[2:]))
 	}
@@ -38,8 +40,26 @@ func Run(ctx context.Context, args []string, s Streams) int {
 	if err == nil {
 		err = app.RunContext(ctx, args)
 	}
+	if err == nil && help.err != nil {
+		err = fmt.Errorf("write standard output: %w", help.err)
+	}
 	downloadsOf(app).end()
 	return report(ctx, s.Err, err)
+}
+
+// A failingWriter keeps the first error of its writes, which the flag package
+// drops when it prints help.
+type failingWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (f *failingWriter) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if f.err == nil {
+		f.err = err
+	}
+	return n, err
 }
 
 func newApp(s Streams) *cli.App {

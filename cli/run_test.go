@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/weights/weightstest"
@@ -158,6 +159,28 @@ func TestUsage(t *testing.T) {
 		})
 	}
 }
+
+func TestBlankQuery(t *testing.T) {
+	for _, query := range []string{" ", " \t\n ", "\u2003"} {
+		checkFailure(t, run(t, "", "rerank", "--query", query, "d"), exitUsage, "--query is empty")
+	}
+}
+
+// Help that cannot be written is a failure.
+func TestHelpWriteError(t *testing.T) {
+	for _, args := range [][]string{{"rerank", "--help"}, {"help", "score"}, {"--help"}, {"model", "--help"}, {"--version"}} {
+		var errOut bytes.Buffer
+		status := Run(t.Context(), append([]string{"mlxrank"}, args...), Streams{In: strings.NewReader(""), Out: fullWriter{}, Err: &errOut})
+		if status != exitFailure || !strings.Contains(errOut.String(), "no space left on device") {
+			t.Errorf("%q: status %d, %q", args, status, errOut.String())
+		}
+	}
+}
+
+// A fullWriter is a full device.
+type fullWriter struct{}
+
+func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestHelp(t *testing.T) {
 	for _, command := range []string{"rerank", "score", "tokenize", "doctor"} {

@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -123,8 +125,12 @@ func parseSettingsFile(path string) (map[string]string, error) {
 // parseSettings reads YAML whose keys are names of such flags.
 func parseSettings(data []byte) (map[string]string, error) {
 	var raw map[string]any
-	if err := yaml.Unmarshal(data, &raw); err != nil {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	if err := decoder.Decode(&raw); err != nil && !errors.Is(err, io.EOF) {
 		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
+	}
+	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {
+		return nil, errors.New("it has a second YAML document, after a line \"---\"; put all keys into one")
 	}
 	known := knownSettings()
 	values, spelt := make(map[string]string, len(raw)), map[string]string{}

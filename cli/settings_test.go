@@ -57,6 +57,8 @@ func TestSettingsErrors(t *testing.T) {
 		{"key twice", file("device: cpu\ndevice: gpu\n"), exitFailure, []string{"c.yaml", "device"}},
 		{"nested", file("model: {dir: x}\n"), exitFailure, []string{"c.yaml", `"model"`, "single value"}},
 		{"value", file("device: tpu\n"), exitUsage, []string{"c.yaml: device", `"tpu"`, "auto, gpu, cpu"}},
+		{"second document", file("max-length: 128\n---\nmodel: builtin\n"), exitFailure, []string{"c.yaml: it has a second YAML document"}},
+		{"second document that is broken", file("max-length: 128\n---\n[\n"), exitFailure, []string{"c.yaml: "}},
 		{"number", file("max-length: long\n"), exitUsage, []string{"c.yaml: max-length", `"long"`}},
 		{"too small", file("max-length: 2\n"), exitUsage, []string{"c.yaml: max-length 2", "3 tokens"}},
 	} {
@@ -109,6 +111,8 @@ func TestUnknownVariables(t *testing.T) {
 func TestEmptySettings(t *testing.T) {
 	t.Setenv("MLXRANK_DEVICE", "")
 	config := writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "\n# nothing\n")
+	mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
+	config = writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "---\nmax-length: 128\n")
 	mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
 }
 

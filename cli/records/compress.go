@@ -68,10 +68,15 @@ func (d *decompressor) open() error {
 		d.text, err = raw, nil
 	}
 	if err != nil {
-		d.text = failed{d.explain(err)}
+		d.text = failed{err}
 	}
 	return nil
 }
+
+// gzipMagic begins every member of a gzip file.
+var gzipMagic = []byte{0x1f, 0x8b}
+
+var errNotGzip = errors.New("something that is not gzip follows the compressed data; gzip -dc leaves it out")
 
 // members reads the members of a gzip file one after another. As in gzip and
 // Python, zeros behind a member are padding, which tapes and block devices leave.
@@ -118,6 +123,14 @@ func (m *members) next() error {
 	if err := m.raw.UnreadByte(); err != nil {
 		return err
 	}
+	// Without a whole magic number, Reset reports that the data is cut short.
+	magic, err := m.raw.Peek(len(gzipMagic))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if !bytes.HasPrefix(gzipMagic, magic) {
+		return errNotGzip
+	}
 	if err := m.member.Reset(m.raw); err != nil {
 		return err
 	}
@@ -129,7 +142,7 @@ func (m *members) next() error {
 // if it has them, is one that Decompress unpacks.
 func Compressed(magic []byte) bool { return isGzip(magic) || isZstd(magic) }
 
-func isGzip(magic []byte) bool { return bytes.HasPrefix(magic, []byte{0x1f, 0x8b}) }
+func isGzip(magic []byte) bool { return bytes.HasPrefix(magic, gzipMagic) }
 
 // isZstd knows the magic numbers of a frame and of a skippable frame, with which
 // parallel compressors begin.
@@ -145,6 +158,8 @@ func (d *decompressor) explain(err error) error {
 		return err
 	case d.raw.err != nil:
 		return d.raw.err
+	case errors.Is(err, errNotGzip):
+		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("the %s data is cut short: %w", d.kind, err)
 	}

@@ -121,10 +121,10 @@ func TestDecompressBroken(t *testing.T) {
 				t.Errorf("%s broken at byte %d: %v", kind, i, err)
 			}
 		}
-		_, err := io.ReadAll(Decompress(bytes.NewReader(append(file, "garbage garbage"...))))
-		if err == nil || !strings.Contains(err.Error(), "the "+kind+" data is broken") {
-			t.Errorf("%s with garbage behind it: %v", kind, err)
-		}
+	}
+	file := append(compress(t, "f.zst", text), "garbage garbage"...)
+	if _, err := io.ReadAll(Decompress(bytes.NewReader(file))); err == nil || !strings.Contains(err.Error(), "the zstd data is broken") {
+		t.Errorf("zstd with garbage behind it: %v", err)
 	}
 }
 
@@ -162,6 +162,7 @@ func TestSkippableFrameIsZstd(t *testing.T) {
 // Python do.
 func TestGzipMembers(t *testing.T) {
 	a, b, zeros := string(compress(t, "f.gz", "a\n", "b\n")), string(compress(t, "f.gz", "c\n")), strings.Repeat("\x00", 100_000)
+	text := strings.Repeat("text", 100)
 	for file, want := range map[string]string{
 		a + zeros:              "a\nb\n",
 		a + b:                  "a\nb\nc\n",
@@ -173,9 +174,25 @@ func TestGzipMembers(t *testing.T) {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
 	}
-	for _, file := range []string{a + zeros + "x", a + zeros + strings.Repeat("x", 100)} {
-		if _, err := io.ReadAll(Decompress(strings.NewReader(file))); err == nil || !strings.Contains(err.Error(), "the gzip data is") {
-			t.Errorf("garbage behind zeros: %v", err)
+	const notGzip = "something that is not gzip follows the compressed data; gzip -dc leaves it out"
+	const cutShort = "the gzip data is cut short: unexpected EOF"
+	for file, want := range map[string]string{
+		a + "x":               notGzip,
+		a + "text\n":          notGzip,
+		a + "\x1fx":           notGzip,
+		a + b + "text\n":      notGzip,
+		a + zeros + "x":       notGzip,
+		a + zeros + text:      notGzip,
+		a + "\x1f":            cutShort,
+		a + b[:2]:             cutShort,
+		a + zeros + b[:9]:     cutShort,
+		a[:2]:                 cutShort,
+		a[:9]:                 cutShort,
+		"\x1f\x8bx" + text:    "the gzip data is broken: gzip: invalid header",
+		a + "\x1f\x8b" + text: "the gzip data is broken: gzip: invalid header",
+	} {
+		if _, err := io.ReadAll(Decompress(strings.NewReader(file))); err == nil || err.Error() != want {
+			t.Errorf("%.100q: got %v, want %s", file, err, want)
 		}
 	}
 }

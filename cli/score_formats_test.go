@@ -126,15 +126,7 @@ func TestScoreFormats(t *testing.T) {
 			t.Errorf("%s from standard input: got %s", name, r.out)
 		}
 		// Name or not, gzip is known by its first bytes.
-		var packed bytes.Buffer
-		w := gzip.NewWriter(&packed)
-		if _, err := io.WriteString(w, text); err != nil {
-			t.Fatal(err)
-		}
-		if err := w.Close(); err != nil {
-			t.Fatal(err)
-		}
-		if got := mustRun(t, packed.String(), "score", "--model", model, "--input", "-", "--output", "-"); got.out != r.out {
+		if got := mustRun(t, gzipped(text), "score", "--model", model, "--input", "-", "--output", "-"); got.out != r.out {
 			t.Errorf("%s unpacked from standard input: got %s, want %s", name, got.out, r.out)
 		}
 	}
@@ -203,6 +195,7 @@ func TestScoreSkips(t *testing.T) {
 		{"TSV", "q\td\nq\nq\td\n", []string{"--format", "tsv"}, `^q\td\t0\.\d+\n\t\terror: line 2: 1 column, [^\t\n]*\nq\td\t0\.\d+\n$`, 1},
 		{"MS MARCO", "1\t2\tq\td\n1\t2\tq\n", nil, `^1\t2\tq\td\t0\.\d+\n\t\t\t\terror: line 2: 3 columns, [^\t\n]*\n$`, 1},
 		{"MS MARCO to a run", "1\t2\tq\td\n1\t2\tq\n1\t \tq\td\n", []string{"--output-format", "trec"}, `^1 Q0 2 1 -?\d+\.\d+ mlxrank\n$`, 2},
+		{"ids of other texts to a run", "1\t2\tq\td\n1\t3\tother\td\n1\t2\tq\tother\n1\t2\tq\td\n", []string{"--output-format", "trec"}, `^1 Q0 2 1 -?\d+\.\d+ mlxrank\n$`, 2},
 		{"not UTF-8", "q\td\nq\tcaf\xe9\nq\ta\x00b\n", []string{"--format", "tsv"}, `^q\td\t0\.\d+\n\t\terror: line 2: not UTF-8 \(byte 0xE9 at column 6; Latin-1\?\)[^\t\n]*\n\t\terror: line 3: NUL byte at column 4[^\t\n]*\n$`, 2},
 		{"all", "{}\n[]\n", nil, `^\{"error":.*,"line":1\}\n\{"error":.*,"line":2\}\n$`, 2},
 	} {
@@ -305,6 +298,13 @@ func TestScoreTREC(t *testing.T) {
 		if short.out != r.out {
 			t.Errorf("of a run as MS MARCO writes it:\n%s", short.out)
 		}
+		tsv := filepath.Join(dir, "run.dev.tsv"+kind)
+		for _, text := range []string{testShortRun, strings.ReplaceAll(strings.ReplaceAll(testRun, "\n\n", "\n"), " ", "\t")} {
+			named := mustRun(t, "", "score", "--model", model, "--input", writePacked(t, tsv, text), "--queries", queries, "--documents", documents, "--output", "-")
+			if named.out != r.out {
+				t.Errorf("of a run named .tsv:\n%s", named.out)
+			}
+		}
 		tagged := mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-", "--run-tag", "mine")
 		if tagged.out != strings.ReplaceAll(r.out, " mlxrank\n", " mine\n") {
 			t.Errorf("with a tag:\n%s", tagged.out)
@@ -325,6 +325,19 @@ func TestScoreTREC(t *testing.T) {
 		r := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--output-format", "trec")
 		checkRun(t, e, r.out, texts)
 	}
+}
+
+// gzipped is a text in a gzip file.
+func gzipped(text string) string {
+	var b strings.Builder
+	w := gzip.NewWriter(&b)
+	if _, err := io.WriteString(w, text); err != nil {
+		panic(err)
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return b.String()
 }
 
 func TestScoreBadFormats(t *testing.T) {
@@ -360,6 +373,12 @@ func TestScoreBadFormats(t *testing.T) {
 		{"an id twice", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "twice"), testDocuments+"d2\tother\n")}, exitFailure, []string{"line 5: ", `"d2" has different texts in lines 2 and 4 of ` + dir + "/twice"}},
 		{"qrels", "1\t0\td1\t1\n", nil, exitFailure, []string{"looks like TREC qrels"}},
 		{"run of MS MARCO without texts", testShortRun, nil, exitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
+		{"whole numbers to be overwritten", "7\t1\t1\n", []string{"--overwrite-score"}, exitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
+		{"short line in a TREC run", "q1 Q0 d1 1 3 bm25\nq1 d1 1\n", texts, exitFailure, []string{"line 2: 3 columns, where a TREC run has 6"}},
+		{"two queries of an id", "1\t2\tedit photos\tx\n1\t3\tbread\tx\n", []string{"--output-format", "trec"}, exitFailure, []string{"line 2: query id \"1\" has a different query in line 1"}},
+		{"two passages of a pair of ids", "1\t2\tbread\tx\n1\t2\tbread\ty\n", []string{"--output-format", "trec"}, exitFailure, []string{"line 2: document id \"2\" of query id \"1\" has a different text in line 1"}},
+		{"text behind gzip", gzipped("a\tb\n") + "c\td\n", nil, exitFailure, []string{": something that is not gzip follows the compressed data"}},
+		{"two bytes of gzip", "\x1f\x8b", nil, exitFailure, []string{"line 1: the gzip data is cut short: unexpected EOF\n"}},
 		{"header of JSONL", pairLines(1), []string{"--header"}, exitUsage, []string{"--header", "is jsonl"}},
 		{"broken gzip", "\x1f\x8b\x08\x00garbage", nil, exitFailure, []string{"the gzip data is cut short"}},
 		{"broken zstd", "\x28\xb5\x2f\xfdgarbage garbage", nil, exitFailure, []string{"the zstd data is"}},

@@ -39,9 +39,15 @@ func interruptAt(t *testing.T, text string, n int, args ...string) result {
 func msmarcoLines(n int) string {
 	var b strings.Builder
 	for i, p := range testPairs(n) {
-		fmt.Fprintf(&b, "%d\t%d\t%s\t%s\n", i%7, i, p.Query, p.Document)
+		fmt.Fprintf(&b, "%d\t%d\t%s\t%s\n", i%3, i, p.Query, p.Document)
 	}
 	return b.String()
+}
+
+// otherQueries gives the id 2 another query in the second half of the lines.
+func otherQueries(lines string) string {
+	half := len(lines) / 2
+	return lines[:half] + strings.ReplaceAll(lines[half:], "\tdata\t", "\tother\t")
 }
 
 // TestScoreResumes interrupts runs again and again: what they make together is
@@ -62,6 +68,7 @@ func TestScoreResumes(t *testing.T) {
 		{"with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*windowRecords+4), "out", []string{"--header"}},
 		{"to a run with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*windowRecords+4), "out", []string{"--header", "--output-format", "trec", "--run-tag", "mine"}},
 		{"to a run", msmarcoLines(3*windowRecords + 5), "out", []string{"--output-format", "trec"}},
+		{"to a run without other queries of an id", otherQueries(msmarcoLines(3*windowRecords + 5)), "out", []string{"--output-format", "trec", "--on-error", "skip"}},
 		{"to a packed run", msmarcoLines(3*windowRecords + 5), "out.gz", []string{"--output-format", "trec"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -44,23 +44,21 @@ func detect(name string, line []byte, whole bool, o Options) (Format, error) {
 	}
 	n := bytes.Count(line, []byte("\t")) + 1
 	byColumns, hint := formatOfColumns(n, o.Score != RefuseScore)
+	texts := o.Queries != nil || o.Documents != nil // only a run needs them
 	trimmed := bytes.TrimSpace(line)
 	switch {
-	case ext == ".tsv":
-	case bytes.HasPrefix(trimmed, []byte("{")):
+	case bytes.HasPrefix(trimmed, []byte("{")) && ext != ".tsv":
 		if byColumns != "" && whole && !json.Valid(line) {
 			return byColumns, nil // text that begins with a brace
 		}
 		return JSONL, nil
 	case bytes.HasPrefix(trimmed, []byte("[")) && byColumns == "":
 		hint = "; of a JSON array, print one object a line, for example with jq -c '.[]'"
-	case isRun(line):
+	case isRun(line) && (texts || ext != ".tsv" || byColumns == ""), isShortRun(line) && texts:
 		return TREC, nil
-	case isShortRun(line) && o.Queries != nil:
-		return TREC, nil
-	case isShortRun(line):
-		hint += "; a run (qid pid rank) needs --queries and --documents"
-	case isQrels(line):
+	case isShortRun(line) && (byColumns == "" || n == len(shortRunColumns) && areIDs(line)):
+		byColumns, hint = "", "; a run (qid pid rank) needs --queries and --documents"
+	case isQrels(line) && (byColumns == "" || byColumns == MSMARCO):
 		return "", fmt.Errorf("%s: the first line, %q, looks like TREC qrels, which are judgements and not pairs; give --format if it is a pair", name, Abridge(line))
 	}
 	if byColumns != "" {
@@ -102,6 +100,12 @@ func isRun(line []byte) bool {
 func isShortRun(line []byte) bool {
 	fields := bytes.Fields(line)
 	return len(fields) == len(shortRunColumns) && isInteger(fields[2])
+}
+
+// areIDs reports whether a line holds whole numbers alone, which are ids and no
+// texts.
+func areIDs(line []byte) bool {
+	return !slices.ContainsFunc(bytes.Fields(line), func(field []byte) bool { return !isInteger(field) })
 }
 
 // isQrels reports whether a line is one of TREC qrels: qid 0 docid relevance.

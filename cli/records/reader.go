@@ -1,6 +1,7 @@
 package records
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +41,8 @@ type Reader struct {
 	lines *Lines
 	parser
 	ids     bool
-	header  bool // the next record is the header row
+	check   *idCheck // nil where an id names one text anyway
+	header  bool     // the next record is the header row
 	sources map[string]bool
 }
 
@@ -68,7 +70,7 @@ func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 		if o.Queries == nil || o.Documents == nil {
 			return nil, fmt.Errorf("%s: %w", name, ErrNoTexts)
 		}
-		reader.parser = trec{queries: o.Queries, documents: o.Documents}
+		reader.parser = newTREC(head, o.Queries, o.Documents)
 	default:
 		return nil, fmt.Errorf("%s: no format %q", name, reader.Format)
 	}
@@ -77,6 +79,9 @@ func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 	}
 	if o.IDs && reader.Format == TSV {
 		return nil, fmt.Errorf("%s: a TREC run needs ids, and tsv has none; the columns qid, pid, query, passage are --format msmarco", name)
+	}
+	if o.IDs && reader.Format != TREC {
+		reader.check = newIDCheck()
 	}
 	return reader, nil
 }
@@ -133,7 +138,12 @@ func (r *Reader) fill(record *Record) error {
 	}
 	r.sources[record.Source] = true
 	if r.ids {
-		return checkIDs(record)
+		if err := checkIDs(record); err != nil {
+			return err
+		}
+	}
+	if r.check != nil {
+		return r.check.check(record)
 	}
 	return nil
 }
@@ -157,6 +167,28 @@ func (r *Reader) Position() Position { return r.lines.position() }
 // Next. It returns changed if what stands before the position is not what stood
 // there then.
 func (r *Reader) Skip(to Position, changed error) error {
+	if r.check != nil {
+		return r.skipRecords(to, changed)
+	}
 	r.header = r.header && to.Offset == 0
 	return r.lines.skip(to, changed)
+}
+
+// skipRecords is Skip for a Reader that compares the texts of ids: it parses the
+// records before the position, since later ones are compared with them.
+func (r *Reader) skipRecords(to Position, changed error) error {
+	for r.lines.offset < to.Offset {
+		_, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if at := r.lines.position(); at.Offset != to.Offset || !bytes.Equal(at.Sum, to.Sum) {
+		return changed
+	}
+	r.Blank, r.sources = 0, make(map[string]bool)
+	return nil
 }

@@ -70,6 +70,8 @@ func show(r Record) string {
 	return fmt.Sprintf("%d %s|%s|%s|%s", r.Line, r.QueryID, r.DocumentID, r.Query, r.Document)
 }
 
+const otherQuery = `query id "1" has a different query in line 1; give each query its own id`
+
 func TestReader(t *testing.T) {
 	queries, documents := newTexts(t, "q1\tcity\nq2\twater"), newTexts(t, "d1\tlondon\nd2\triver\r\n")
 	for _, test := range []struct {
@@ -133,6 +135,18 @@ func TestReader(t *testing.T) {
 			"1 q1|d2|city|river\n2 q2|d1|water|london\n", "q1 d2 -0.5 1\nq2 d1 0.5 2\n"},
 		{"run of MS MARCO", "q1\td2\t1\nq2 d1 2\nq1\td2\tx\n", Options{Format: TREC, Queries: queries, Documents: documents},
 			"1 q1|d2|city|river\n2 q2|d1|water|london\n3 error 3 columns, where a run qid pid rank has a number last, not \"x\"\n", "q1 d2 -0.5 1\nq2 d1 0.5 2\n"},
+		{"TREC with short lines", "q1 Q0 d2 1 3.5 bm25\nq1 d1 1\nq1 Q0 1\n", Options{Format: TREC, Queries: queries, Documents: documents},
+			"1 q1|d2|city|river\n2 error 3 columns, where a TREC run has 6 (qid Q0 docid rank score tag)\n3 error 3 columns, where a TREC run has 6 (qid Q0 docid rank score tag)\n", "q1 d2 -0.5 1\n"},
+		{"run of MS MARCO with long lines", "\n\ufeffq1\td2\t1\nq1 Q0 d2 1 3.5 bm25\nq2\td1\t1\n", Options{Format: TREC, Queries: queries, Documents: documents},
+			"2 q1|d2|city|river\n3 error 6 columns, where a run qid pid rank has 3, as the first line does\n4 q2|d1|water|london\n", ""},
+		{"ids of equal texts", "1\t2\ta\tx\n1\t2\ta\tx\n1\t3\ta\ty\n2\t2\tb\tz\n", Options{Format: MSMARCO, IDs: true},
+			"1 1|2|a|x\n2 1|2|a|x\n3 1|3|a|y\n4 2|2|b|z\n", ""},
+		{"ids of different texts", "1\t2\ta\tx\n1\t2\tb\tx\n1\t3\tb\tx\n1\t2\ta\ty\n1\t3\ta\ty\n", Options{Format: MSMARCO, IDs: true},
+			"1 1|2|a|x\n2 error " + otherQuery + "\n3 error " + otherQuery + "\n" +
+				"4 error document id \"2\" of query id \"1\" has a different text in line 1; give each document its own id\n5 1|3|a|y\n", ""},
+		{"ids of different texts in JSONL", `{"query":"a","document":"x","query_id":1,"document_id":2}` + "\n" + `{"query":"b","document":"x","query_id":"1","document_id":3}`, Options{Format: JSONL, IDs: true},
+			"1 1|2|a|x\n2 error " + otherQuery + "\n", ""},
+		{"ids that no run merges", "1\t2\ta\tx\n1\t2\tb\ty\n", Options{Format: MSMARCO}, "1 1|2|a|x\n2 1|2|b|y\n", ""},
 		{"TREC with errors", "q1 Q0 d9 1 3.5 bm25\nq9 Q0 d1 1 3 bm25\nq1 Q0 d1 1 3\nq1 Q0 d1 1 3 bm25", Options{Format: TREC, Queries: queries, Documents: documents},
 			"1 error id \"d9\" is not in texts.tsv\n2 error id \"q9\" is not in texts.tsv\n3 error 5 columns, where a TREC run has 6 (qid Q0 docid rank score tag)\n4 q1|d1|city|london\n", "q1 d1 2.5 4\n"},
 	} {
@@ -152,6 +166,48 @@ func TestReader(t *testing.T) {
 				t.Errorf("scored\n%q\nwant\n%q", scored, test.scored)
 			}
 		})
+	}
+}
+
+// TestReaderSkipKeepsIDs compares texts with those of the lines before a position
+// that it goes on from.
+func TestReaderSkipKeepsIDs(t *testing.T) {
+	const text = "qid\tpid\tquery\tpassage\n\n1\t2\ta\tx\nbad\n1\t3\tb\ty\n1\t3\ta\ty\n"
+	o := Options{Format: MSMARCO, IDs: true, Header: SkipHeader}
+	_, want, err := readAll("f", text, o)
+	if err != nil || len(want) != 5 || want[3].Err == nil {
+		t.Fatalf("%v, %v", want, err)
+	}
+	first, err := NewReader("f", strings.NewReader(text), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := errors.New("changed")
+	for i := range want {
+		if _, err := first.Next(); err != nil {
+			t.Fatal(err)
+		}
+		second, err := NewReader("f", strings.NewReader(text), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := second.Skip(first.Position(), changed); err != nil {
+			t.Fatal(err)
+		}
+		for _, record := range want[i+1:] {
+			if got, err := second.Next(); err != nil || show(got) != show(record) {
+				t.Errorf("behind record %d: got %s, %v, want %s", i, show(got), err, show(record))
+			}
+		}
+		for _, other := range []string{strings.Replace(text, "x", "z", 1), text[:i]} {
+			third, err := NewReader("f", strings.NewReader(other), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := third.Skip(first.Position(), changed); i > 0 && !errors.Is(err, changed) {
+				t.Errorf("behind record %d of another file: %v", i, err)
+			}
+		}
 	}
 }
 
@@ -182,7 +238,21 @@ func TestDetect(t *testing.T) {
 		{"texts given", "q\tp\t1", false, TREC, nil},
 		{"texts given", "q p 12", false, TREC, nil},
 		{"texts given", "q p x", false, "", []string{"1 column"}},
-		{"f", "q\tp\t1", false, "", []string{"3 columns", "--overwrite-score", "a run (qid pid rank) needs --queries and --documents"}},
+		{"texts given.tsv", "7\t1\t1", false, TREC, nil},
+		{"texts given.tsv", "q\tp\t1\r", true, TREC, nil},
+		{"texts given.tsv", "q\tQ0\tp\t1\t0.5\tx", false, TREC, nil},
+		{"texts given.tsv", "q\tp", false, TSV, nil}, // which the caller refuses
+		{"f.tsv", "q\tQ0\tp\t1\t0.5\tx", false, TREC, nil},
+		{"f.tsv", "grade 0 a b\tc d", false, TSV, nil},
+		{"f.tsv", "grade 0\ta 1", false, TSV, nil},
+		{"f", "grade 0\ta 1", false, TSV, nil},
+		{"f", "1 2\t3", false, TSV, nil},
+		{"f.tsv", "1\t0\td\t1", false, "", []string{"qrels"}},
+		{"f.tsv", "7\t1\t1", false, "", []string{"3 columns", "a run (qid pid rank) needs --queries and --documents"}},
+		{"f.tsv", "7\t1\t1", true, "", []string{"a run (qid pid rank) needs --queries and --documents"}},
+		{"f", "7\t1\t1", true, "", []string{"a run (qid pid rank) needs --queries and --documents"}},
+		{"f.tsv", "two words\tb\t1", false, "", []string{"3 columns", "--overwrite-score"}},
+		{"f", "q\tp\t1", false, "", []string{"3 columns", "a run (qid pid rank) needs --queries and --documents"}},
 		{"f", "1\t0\td\t1", false, "", []string{"qrels", "not pairs"}},
 		{"f.csv", "a\tb", false, "", []string{"CSV is not read"}},
 		{"f", "1 0 d 1", false, "", []string{"qrels"}},
@@ -202,21 +272,24 @@ func TestDetect(t *testing.T) {
 		{"f", "1\t0\t2\t1\t0.5\tx\r", false, TREC, nil},
 		{"f.run", "a\tb", false, TREC, nil},
 		{"f.trec.zst", "a\tb", false, TREC, nil},
-		{"f", "a\tb\t1", false, "", []string{"f: cannot tell", "3 columns", `"a\tb\t1"`, "--format"}},
+		{"f", "a b\tb\t1", false, "", []string{"f: cannot tell", "3 columns", `"a b\tb\t1"`, "--format", "--overwrite-score"}},
 		{"f", "hello", false, "", []string{"1 column", `"hello"`}},
-		{"f.tsv", "1 Q0 2 1 0.5 x", false, "", []string{"1 column"}},
+		{"f.tsv", "1 Q0 2 1 0.5 x", false, TREC, nil},
 		{"f", strings.Repeat("long ", 1000), false, "", []string{"..."}},
 	} {
 		o := Options{}
 		if test.scored {
 			o.Score = ReplaceScore
 		}
-		if test.name == "texts given" {
+		if strings.HasPrefix(test.name, "texts given") {
 			o.Queries, o.Documents = texts, texts
 		}
 		got, err := detect(test.name, []byte(test.line), true, o)
 		if got != test.want || (err == nil) != (test.err == nil) {
 			t.Errorf("%s with %.40q: got %q, %v, want %q", test.name, test.line, got, err, test.want)
+		}
+		if message := fmt.Sprint(err); strings.Contains(message, "--overwrite-score") && strings.Contains(message, "a run (qid") {
+			t.Errorf("%s with %.40q: ids are to be scored as texts: %v", test.name, test.line, err)
 		}
 		for _, word := range test.err {
 			if !strings.Contains(fmt.Sprint(err), word) || len(err.Error()) > 450 {

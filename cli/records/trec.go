@@ -17,6 +17,13 @@ var (
 // trec reads a TREC run, whose texts stand elsewhere.
 type trec struct {
 	queries, documents *Texts
+	short              bool // the lines are qid pid rank
+}
+
+// newTREC reads a run that has the form of its first line.
+func newTREC(first []byte, queries, documents *Texts) trec {
+	short := len(bytes.Fields(first)) == len(shortRunColumns)
+	return trec{queries: queries, documents: documents, short: short}
 }
 
 func (trec) blank(line []byte) bool { return isBlank(line) }
@@ -25,10 +32,12 @@ func (t trec) parse(r *Record) error {
 	fields := bytes.Fields(r.Text)
 	document := 2
 	switch {
-	case len(fields) == len(shortRunColumns) && isInteger(fields[2]):
-		document = 1
-	case len(fields) == len(shortRunColumns):
+	case t.short && len(fields) != len(shortRunColumns):
+		return fmt.Errorf("%s, where a run qid pid rank has %d, as the first line does", plural(len(fields), "column"), len(shortRunColumns))
+	case t.short && !isInteger(fields[2]):
 		return fmt.Errorf("%s, where a run qid pid rank has a number last, not %q", plural(len(fields), "column"), Abridge(fields[2]))
+	case t.short:
+		document = 1
 	case len(fields) != len(runColumns):
 		return fmt.Errorf("%s, where a TREC run has %d (%s)", plural(len(fields), "column"), len(runColumns), strings.Join(runColumns, " "))
 	}

@@ -253,6 +253,9 @@ func checkForward(ctx context.Context, config engine.Config, calibrate bool) []c
 		if config.Device != string(mlx.CPU) || config.DType != string(mlx.Float32) {
 			remedy += "; try --device cpu --dtype float32"
 		}
+		if errors.Is(err, engine.ErrActivation) {
+			remedy = "give --activation raw, sigmoid or softmax"
+		}
 		return []check{{name: "forward", text: err.Error(), remedy: remedy}}
 	}
 	e, err := engine.Open(ctx, config)

@@ -105,6 +105,15 @@ func TestDoctor(t *testing.T) {
 func TestDoctorAdvice(t *testing.T) {
 	hubtest.New(t).Use(t)
 	tiny := tinyModel(t)
+	odd := tinyModel(t)
+	data, err := os.ReadFile(filepath.Join(odd, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := strings.Replace(string(data), "{", `{"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.GELU"},`, 1)
+	if err := os.WriteFile(filepath.Join(odd, "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Remove(filepath.Join(tiny, "tokenizer.json")); err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +125,7 @@ func TestDoctorAdvice(t *testing.T) {
 		}
 	}
 	check("-> correct what is said of the files in "+tiny, "give --model a directory", "--model", tiny)
+	check("-> give --activation raw, sigmoid or softmax", "run `make build`, then", "--model", odd)
 	check("-> give --model a directory", "correct", "--model", tiny+"/none")
 	check("-> name another file with --library", "or name the file with", "--library", tiny+"/none.so")
 	t.Setenv("HF_HUB_OFFLINE", "1")

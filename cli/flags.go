@@ -107,6 +107,9 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	if err != nil {
 		return engine.Config{}, err
 	}
+	if err := checkPlainGraph(); err != nil {
+		return engine.Config{}, err
+	}
 	for _, ch := range choices {
 		if err := ch.check(c, set.source(ch.name)); err != nil {
 			return engine.Config{}, err

@@ -95,7 +95,18 @@ func commandHint(unknown string, commands []*cli.Command) string {
 }
 
 // variables are those that mlxrank reads beside the ones of knownSettings.
-var variables = []string{configEnv, keyEnv, mlx.LibraryEnv, weights.BuiltinEnv, "MLXRANK_PLAIN_GRAPH"}
+var variables = []string{configEnv, keyEnv, mlx.LibraryEnv, weights.BuiltinEnv, plainGraphEnv}
+
+// plainGraphEnv has MLX's own operations compute everything. libmlxrank reads it.
+const plainGraphEnv = "MLXRANK_PLAIN_GRAPH"
+
+// checkPlainGraph refuses values that would be passed over.
+func checkPlainGraph() error {
+	if value := os.Getenv(plainGraphEnv); !slices.Contains([]string{"", "0", "1"}, value) {
+		return usagef("%s cannot be %q; it is 1 or 0", plainGraphEnv, value)
+	}
+	return nil
+}
 
 // orchestrated matches what Kubernetes sets in a pod for a service of our name.
 var orchestrated = regexp.MustCompile(`^MLXRANK_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP)(_[A-Z]+)?)$`)

@@ -79,6 +79,15 @@ func TestSettingsSpelling(t *testing.T) {
 	}
 }
 
+// A value that the native library would pass over is refused.
+func TestPlainGraphValue(t *testing.T) {
+	t.Setenv(plainGraphEnv, "true")
+	r := run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
+	if r.status != exitUsage || !strings.Contains(r.errOut, plainGraphEnv+` cannot be "true"; it is 1 or 0`) {
+		t.Errorf("status %d: %s", r.status, r.errOut)
+	}
+}
+
 func TestUnknownVariables(t *testing.T) {
 	model := tinyModel(t)
 	for name, want := range map[string]string{

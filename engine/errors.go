@@ -23,6 +23,9 @@ var (
 	ErrTooLong = errors.New("engine: pair is too long")
 	// ErrText is of a text that cannot be tokenised. A TextError says which.
 	ErrText = errors.New("engine: text cannot be tokenised")
+	// ErrActivation reports that the model's files name an activation that is not
+	// supported; Config.Activation can name another one.
+	ErrActivation = errors.New("engine: activation is not supported")
 	// ErrNotFinite is of logits that are no numbers to rank by.
 	ErrNotFinite = errors.New("engine: logit is not finite")
 	// ErrUnhealthy says that the device has failed again after its session was

@@ -102,8 +102,8 @@ func resolveScoring(asked string, model *weights.Model) (weights.Scoring, error)
 	function := weights.Scoring(asked)
 	if asked == "" || asked == "auto" {
 		if function = model.Scoring; function == "" {
-			return "", fmt.Errorf("engine: model %q: %s: the activation %q is not supported; choose another: activation raw (--activation raw), sigmoid or softmax",
-				model.Ref, model.ScoringFile, model.ScoringName)
+			return "", fmt.Errorf("%w: model %q: %s: %q; choose another: activation raw (--activation raw), sigmoid or softmax",
+				ErrActivation, model.Ref, model.ScoringFile, model.ScoringName)
 		}
 	}
 	return function, checkScoring(function, model.Config.Labels)

@@ -79,6 +79,7 @@ type configJSON struct {
 	LegacyActivation      *string        `json:"sbert_ce_default_activation_function"`
 	TokenizerClass        *string        `json:"tokenizer_class"`
 	Quantization          map[string]any `json:"quantization_config"`
+	PrunedHeads           map[string]any `json:"pruned_heads"`
 }
 
 // A modelConfig is a Config together with the scoring activation, the names of
@@ -150,6 +151,9 @@ func (c *configJSON) checkArchitecture() error {
 	}
 	if c.IsDecoder || c.AddCrossAttention {
 		return fmt.Errorf("is_decoder and add_cross_attention are not supported: expected an encoder")
+	}
+	if len(c.PrunedHeads) > 0 {
+		return fmt.Errorf("pruned_heads is not supported: expected all attention heads")
 	}
 	if len(c.Quantization) > 0 {
 		return fmt.Errorf("quantization_config is not supported: expected float weights")

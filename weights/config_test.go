@@ -75,6 +75,7 @@ func TestParseConfigBad(t *testing.T) {
 		{"other architecture", map[string]any{"architectures": []string{"BertForTokenClassification"}}, []string{`"BertForTokenClassification" is not supported`, classifierArch}},
 		{"relative positions", map[string]any{"position_embedding_type": "relative_key"}, []string{`position_embedding_type "relative_key" is not supported`}},
 		{"decoder", map[string]any{"is_decoder": true}, []string{"is_decoder"}},
+		{"pruned", map[string]any{"pruned_heads": map[string]any{"0": []int{0}}}, []string{"pruned_heads"}},
 		{"quantized", map[string]any{"quantization_config": map[string]any{"bits": 4}}, []string{"quantization_config"}},
 		{"activation", map[string]any{"hidden_act": "silu"}, []string{`hidden_act "silu" is not supported`, "gelu_pytorch_tanh"}},
 		{"size missing", map[string]any{"hidden_size": nil}, []string{`"hidden_size" is missing`}},

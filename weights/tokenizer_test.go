@@ -96,8 +96,8 @@ func TestSettingsWarned(t *testing.T) {
 		file, text string
 		want       []string // nil: no warning
 	}{
-		{tokenizerConfigFile, `{"tokenizer_class":"BertTokenizer","do_basic_tokenize":true,"never_split":null,"padding_side":"left"}`, nil},
-		{tokenizerConfigFile, `{"do_basic_tokenize":false,"wordsplitting":3}`, []string{tokenizerConfigFile, "do_basic_tokenize", "wordsplitting"}},
+		{tokenizerConfigFile, `{"tokenizer_class":"BertTokenizer","do_basic_tokenize":true,"never_split":null,"padding_side":"right"}`, nil},
+		{tokenizerConfigFile, `{"do_basic_tokenize":false,"wordsplitting":3,"padding_side":"left"}`, []string{tokenizerConfigFile, "do_basic_tokenize", "wordsplitting", "padding_side"}},
 		{sentenceConfigFile, `{"model_type":"CrossEncoder","prompts":{"a":"b"},"default_prompt_name":"a"}`, []string{sentenceConfigFile, modulesFile, "missing"}},
 		{sentenceConfigFile, `{"__version__":{"sentence_transformers":"2.0.0"}}`, nil},
 	}

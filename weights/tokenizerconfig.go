@@ -437,6 +437,9 @@ var tokenizerKeys = []string{
 // given; AutoTokenizer of transformers 5 has no other.
 var plainValues = map[string][]string{
 	"do_basic_tokenize": {"true"}, "never_split": {"null", "[]"}, "clean_text": {"true"}, "wordpieces_prefix": {`"##"`}, "auto_map": {"null", "{}"},
+	// Padding on the left would move the positions of the shorter pairs of a
+	// batch. Pairs are scored as they are alone, without padding.
+	"padding_side": {"null", `"right"`},
 }
 
 // checkRest refuses what would change ids and is not supported, and notes what
@@ -479,131 +482,4 @@ func (s *tokenizerSettings) names() []string {
 		names = append(names, t.Content)
 	}
 	return names
-}
-
-// apply makes of tokenizer.json's Tokenizer the one that AutoTokenizer makes of
-// it with s.
-func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int) error {
-	if s.side != "" {
-		t.TruncationSide = s.side
-	}
-	if t.TruncationSide == "" {
-		t.TruncationSide = Right
-	}
-	s.addTokens(t)
-	if err := checkAddedSize(t.AddedTokens); err != nil {
-		return err
-	}
-	if !s.class.generic {
-		if err := s.rebuild(t); err != nil {
-			return err
-		}
-	}
-	if !s.typeIDs {
-		t.Pair = slices.Clone(t.Pair)
-		for i := range t.Pair {
-			t.Pair[i].TypeID = 0
-		}
-	}
-	return t.checkIDs(vocabSize)
-}
-
-// rebuild replaces what BertTokenizer takes from no file but its settings.
-func (s *tokenizerSettings) rebuild(t *Tokenizer) error {
-	t.Normalizer = Normalizer{CleanText: true, HandleChineseChars: s.chineseChars, StripAccents: s.stripAccents, Lowercase: s.lowercase}
-	t.model.prefix, t.model.maxChars, t.Unknown = "##", 100, s.spelling("unk_token")
-	cls, err := t.special(s.spelling("cls_token"))
-	if err != nil {
-		return err
-	}
-	sep, err := t.special(s.spelling("sep_token"))
-	if err != nil {
-		return err
-	}
-	end := sep
-	end.TypeID = 1
-	t.Single = []Piece{cls, {Sequence: SequenceA}, sep}
-	t.Pair = []Piece{cls, {Sequence: SequenceA}, sep, {Sequence: SequenceB, TypeID: 1}, end}
-	return nil
-}
-
-// special returns the piece of a template that is a token.
-func (t *Tokenizer) special(token string) (Piece, error) {
-	for _, a := range t.AddedTokens {
-		if a.Content == token {
-			return Piece{Token: token, ID: a.ID}, nil
-		}
-	}
-	if id, ok := t.model.wanted[token]; ok && id >= 0 {
-		return Piece{Token: token, ID: id}, nil
-	}
-	return Piece{}, fmt.Errorf("special token %q is not a token", token)
-}
-
-// addTokens adds tokens as transformers does: by id those of the decoder, which
-// holds tokenizer.json's own unless tokenizer_config.json has one; then the
-// named special tokens that are not there yet, then the others.
-func (s *tokenizerSettings) addTokens(t *Tokenizer) {
-	decoder := s.decoder
-	if !s.whole {
-		for _, token := range t.AddedTokens {
-			decoder[token.ID] = token
-		}
-	}
-	list := tokenList{model: &t.model, index: map[string]int{}, next: t.model.tokens}
-	if s.class.generic {
-		for _, token := range t.AddedTokens {
-			list.add(token)
-		}
-	}
-	for _, id := range slices.Sorted(maps.Keys(decoder)) {
-		token := decoder[id]
-		token.Special = token.Special || slices.ContainsFunc(s.named, func(n namedToken) bool { return n.token.Content == token.Content })
-		list.add(token)
-	}
-	for _, n := range s.named {
-		if _, ok := list.index[n.token.Content]; !ok {
-			n.token.Special = true
-			list.add(n.token)
-		}
-	}
-	for _, token := range s.extra {
-		if _, ok := list.index[token.Content]; !ok {
-			list.add(token)
-		}
-	}
-	t.AddedTokens = list.tokens
-}
-
-// A tokenList gives added tokens the ids that the tokenizer library gives them.
-type tokenList struct {
-	model  *wordPiece
-	tokens []AddedToken
-	index  map[string]int
-	next   int
-}
-
-func (l *tokenList) add(token AddedToken) {
-	if i, ok := l.index[token.Content]; ok {
-		token.ID = l.tokens[i].ID
-		l.tokens[i] = token
-		return
-	}
-	if token.ID = l.model.wanted[token.Content]; token.ID < 0 {
-		token.ID = l.next
-		l.next++
-	}
-	l.index[token.Content] = len(l.tokens)
-	l.tokens = append(l.tokens, token)
-}
-
-func checkAddedSize(tokens []AddedToken) error {
-	size := 0
-	for _, token := range tokens {
-		size += len(token.Content)
-	}
-	if len(tokens) > maxAddedTokens || size > maxAddedBytes {
-		return fmt.Errorf("%d added tokens of %d bytes (limit %d tokens, %d bytes)", len(tokens), size, maxAddedTokens, maxAddedBytes)
-	}
-	return nil
 }

@@ -1,0 +1,144 @@
+package weights
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// An object holds the fields of a JSON object.
+type object map[string]jsontext.Value
+
+// readObject returns the fields of an object, and those of the object that
+// one of them, nested, is.
+func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err error) {
+	if kind := dec.PeekKind(); kind != '{' && kind != 0 {
+		return nil, nil, fmt.Errorf("found %s, expected an object", kindName(kind))
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, nil, err
+	}
+	fields = object{}
+	for dec.PeekKind() != '}' {
+		token, err := dec.ReadToken()
+		if err != nil {
+			return nil, nil, err
+		}
+		name := token.String()
+		if _, ok := fields[name]; ok {
+			return nil, nil, fmt.Errorf("key %.40q occurs twice", name)
+		}
+		if nested != "" && name == nested && dec.PeekKind() == '{' {
+			if inner, _, err = readObject(dec, ""); err != nil {
+				return nil, nil, err
+			}
+			fields[name] = nil
+			continue
+		}
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, nil, err
+		}
+		fields[name] = value.Clone()
+	}
+	_, err = dec.ReadToken()
+	return fields, inner, err
+}
+
+// badJSON describes a text that is not JSON.
+func badJSON(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("not valid JSON: it is empty")
+	}
+	var syntax *jsontext.SyntacticError
+	if !errors.As(err, &syntax) {
+		return err
+	}
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		return fmt.Errorf("key %.200q occurs twice", strings.TrimPrefix(string(syntax.JSONPointer), "/"))
+	}
+	return fmt.Errorf("not valid JSON near byte %d: %w", syntax.ByteOffset, syntax.Err)
+}
+
+func isNull(raw jsontext.Value) bool { return len(raw) == 0 || raw.Kind() == 'n' }
+
+// checkObject passes what scoring has no use for.
+func checkObject(raw jsontext.Value) error {
+	var v map[string]any
+	return decode(raw, &v)
+}
+
+// decode decodes a JSON value that may be absent. An unknown field is an error.
+func decode(raw jsontext.Value, to any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	return plainJSON(json.Unmarshal(raw, to, json.RejectUnknownMembers(true)))
+}
+
+// plainJSON puts an error of the JSON library into terms of the file.
+func plainJSON(err error) error {
+	var semantic *json.SemanticError
+	if !errors.As(err, &semantic) {
+		return badJSON(err)
+	}
+	where := ""
+	if p := string(semantic.JSONPointer); p != "" {
+		where = fmt.Sprintf("field %.200q: ", strings.TrimPrefix(p, "/"))
+	}
+	if errors.Is(err, json.ErrUnknownName) {
+		return fmt.Errorf("%snot known; it may change token ids", where)
+	}
+	if semantic.Err != nil {
+		return fmt.Errorf("%s%w", where, semantic.Err)
+	}
+	return fmt.Errorf("%sfound %s, expected %s", where, kindName(semantic.JSONKind), jsonKind(semantic.GoType))
+}
+
+// kindName names the sort of a JSON value.
+func kindName(kind jsontext.Kind) string {
+	switch kind {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "a boolean"
+	case '"':
+		return "a string"
+	case '0':
+		return "a number"
+	case '[':
+		return "an array"
+	}
+	return "an object"
+}
+
+// typeOf is the field "type" of a JSON object, "" if there is none.
+func typeOf(raw jsontext.Value) string {
+	var v struct {
+		Type string `json:"type"`
+	}
+	if isNull(raw) || json.Unmarshal(raw, &v) != nil {
+		return ""
+	}
+	return v.Type
+}
+
+func orNone(kind string) string {
+	if kind == "" {
+		return "none"
+	}
+	return fmt.Sprintf("%.40q", kind)
+}
+
+// quote writes a string as JSON.
+func quote(s string) []byte {
+	out, err := jsontext.AppendQuote(nil, s)
+	if err != nil { // not UTF-8, which the parser refused
+		panic(err)
+	}
+	return out
+}

@@ -282,13 +282,13 @@ func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
 		return fakeEncode(ctx, text, last)
 	}
 	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
-		for document, want := range map[string]string{"0s x": "document 1 of 4 bytes", "0s 666": "panic while tokenising: tokenizer"} {
+		for document, want := range map[string]string{"0s x": "pair 1: 4 bytes", "0s 666": "panic while tokenising: tokenizer"} {
 			_, err := e.Score(context.Background(), []Pair{{"0s 1", "0s 2"}, {"0s 1", document}})
 			if err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("%q: %v", document, err)
 			}
 		}
-		if _, err := e.Score(context.Background(), []Pair{{"0s x", "0s 2"}}); err == nil || !strings.Contains(err.Error(), "a query of 4 bytes") {
+		if _, err := e.Score(context.Background(), []Pair{{"0s x", "0s 2"}}); err == nil || !strings.Contains(err.Error(), "the query of pair 0: 4 bytes") {
 			t.Errorf("query: %v", err)
 		}
 		mustScore(t, e, somePairs(3))

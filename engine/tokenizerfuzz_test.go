@@ -413,9 +413,24 @@ func usage() used {
 	}
 	memory := u.Maxrss
 	if runtime.GOOS == "linux" {
-		memory <<= 10
+		memory = peakMemory()
 	}
 	return used{time.Duration(u.Utime.Nano() + u.Stime.Nano()), memory}
+}
+
+// peakMemory returns the most memory that the process had since it was started.
+// Linux's Maxrss counts that of the process it was forked from, too.
+func peakMemory() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		panic(err)
+	}
+	_, line, _ := strings.Cut(string(status), "VmHWM:")
+	var kib int64
+	if _, err := fmt.Sscan(line, &kib); err != nil {
+		panic(err)
+	}
+	return kib << 10
 }
 
 // FuzzTokenizerFile loads a file and encodes a text with it.

@@ -174,7 +174,7 @@ func sendThenRead(c net.Conn, headers []string, piece []byte, size, status int) 
 // Clients that do not read their answers hold no place and no bytes of bodies:
 // others are answered meanwhile. Of long answers only so many wait at once.
 func TestSlowReadersHoldNothing(t *testing.T) {
-	v := serveOn(t, Config{Limits: Limits{Requests: 1, BodyBytesAtOnce: 17 << 20, WriteTimeout: 2 * time.Second}})
+	v := serveOn(t, Config{Limits: Limits{Requests: 1, BodyBytesAtOnce: 17 << 20, WriteTimeout: 6 * time.Second}})
 	long := rawCall(`{"query": "q", "texts": ["` + strings.Repeat("d", 7_900_000) + `"], "return_text": true}`)
 	slow := func() *net.TCPConn {
 		c := v.dial(t)

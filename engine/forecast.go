@@ -318,7 +318,9 @@ func (p *pipeline) isHopeless(f *forecast, i int) bool {
 // refuseLate says why a request is not taken in that would be late, or would
 // make another one late.
 func (p *pipeline) refuseLate(r *request, at time.Time) error {
-	if r.deadline.IsZero() || !p.pace.known() {
+	// The first batches may be slow for reasons of their own, such as pages that
+	// are touched for the first time: one alone refuses nobody.
+	if r.deadline.IsZero() || p.batches < firstBatches {
 		return nil
 	}
 	if !at.Before(r.deadline) {

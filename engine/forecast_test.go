@@ -274,7 +274,7 @@ func TestNeverInTime(t *testing.T) {
 func TestNeverInTimeOfWindows(t *testing.T) {
 	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
-		for range 4 {
+		for range 2 + firstBatches {
 			mustScore(t, e, somePairs(10))
 		}
 		long := fakeText(0, 1, 100000)

@@ -105,7 +105,7 @@ func (p *benchProgress) clear() {
 		return
 	}
 	if err := p.bar.Clear(); err != nil {
-		p.bar = nil // nobody can be shown anything
+		p.bar = nil // the terminal is gone
 	}
 }
 

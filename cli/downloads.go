@@ -47,7 +47,7 @@ func (d *downloads) report(p weights.Progress) {
 	case p.Done == p.Total:
 		_, err = fmt.Fprintf(d.w, "downloaded %s of %s, %s\n", p.File, p.Model, bytesText(p.Total))
 	}
-	d.over = err != nil // nobody can be shown anything, and the download goes on
+	d.over = err != nil // the terminal is gone, and the download goes on
 }
 
 // draw brings the bar, which stands for all files together, up to date.

@@ -376,7 +376,7 @@ func TestModelHelp(t *testing.T) {
 	}
 }
 
-// What was read from a model's settings files is shown, with the file that says so.
+// What was read from a model's settings files is shown, with the name of the file.
 func TestModelShowSettings(t *testing.T) {
 	dir := t.TempDir()
 	config := weightstest.Tiny(32, 2, 1)

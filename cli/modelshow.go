@@ -59,7 +59,7 @@ type shownJSON struct {
 	Shape     *shapeJSON `json:"config,omitempty"`
 	Labels    []string   `json:"labels,omitempty"`
 	MaxLength int        `json:"max_length,omitempty"`
-	// MaxLengthFile is the file that says so.
+	// MaxLengthFile is the file that sets it.
 	MaxLengthFile  string `json:"max_length_file,omitempty"`
 	TruncationSide string `json:"truncation_side,omitempty"`
 	Prompt         string `json:"prompt,omitempty"` // ahead of every query
@@ -171,7 +171,7 @@ func (m *shownJSON) fill(model *weights.Model) {
 	m.Activation, m.ActivationFile, m.activationName = string(model.Scoring), model.ScoringFile, model.ScoringName
 }
 
-// activation says what makes scores, and which file says so.
+// activation describes the function that makes scores, and the file that names it.
 func (m *shownJSON) activation() string {
 	switch {
 	case m.Activation == "":

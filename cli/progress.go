@@ -67,7 +67,7 @@ func (p *progress) draw() {
 		return
 	}
 	if err := p.bar.Set(p.done); err != nil {
-		p.bar = nil // nobody can be shown anything
+		p.bar = nil // the terminal is gone
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 
 // figures are what the report says of a point: the means over the runs that it
 // shows. Latencies are in milliseconds, rates of single requests in pairs per
-// second; the lists hold those of all these runs.
+// second; the lists hold the values of all these runs.
 type figures struct {
 	latencies, rates []float64
 	latency, rate    stats.Summary

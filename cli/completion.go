@@ -158,8 +158,8 @@ func valuesOf(command *cli.Command, flag string) []string {
 // takesModel reports whether the command's argument is a model.
 func takesModel(command *cli.Command) bool { return strings.HasSuffix(command.UsageText, " REF") }
 
-// modelNames lists the models that need no download: builtin, and those of the
-// cache. Directories are left to the shell, which offers them where no name
+// modelNames lists the models that need no download: builtin, and the models in
+// the cache. Directories are left to the shell, which offers them where no name
 // begins like the word.
 func modelNames() []string {
 	found := []string{weights.Builtin}

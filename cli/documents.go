@@ -38,7 +38,7 @@ func (d documents) locate(err error) error {
 	return fmt.Errorf("%s: %w: %w", where, text.Kind, text.Err)
 }
 
-// texts are those of the passages.
+// texts returns the texts of the documents, in their order.
 func (d documents) texts() []string {
 	texts := make([]string, len(d.List))
 	for i, document := range d.List {

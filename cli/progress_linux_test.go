@@ -83,8 +83,8 @@ func TestProgressInPipe(t *testing.T) {
 	}
 }
 
-// TestProgressOnClosedTerminal draws where nobody looks any more: the bar ends,
-// and what it stood for does not.
+// TestProgressOnClosedTerminal draws on a terminal that was closed: the bar
+// ends, and the work goes on.
 func TestProgressOnClosedTerminal(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	user, program := openTerminal(t, 100)

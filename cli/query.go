@@ -40,9 +40,9 @@ func readQuery(ctx context.Context, stdin io.Reader) (_ string, err error) {
 	return query, nil
 }
 
-// refuseFileNames returns an error if all document arguments name files, as
-// those of `rerank --query Q notes/*` do: their contents are meant, most likely,
-// and the names would be ranked.
+// refuseFileNames returns an error if all document arguments name files, as in
+// `rerank --query Q notes/*`: the user most likely means their contents, and the
+// names would be ranked.
 func refuseFileNames(args []string) error {
 	files := 0
 	for _, arg := range args {

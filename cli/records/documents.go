@@ -113,7 +113,7 @@ func (d *Documents) detect(name string, text []byte) error {
 }
 
 // checkLines refuses a file of text lines most of which are JSON objects: they
-// would be ranked with their braces. A few are those of a text about JSON.
+// would be ranked with their braces. A text about JSON has only a few.
 func (d *Documents) checkLines(name string, text []byte) error {
 	lines, objects, first := countObjects(text)
 	if 2*objects > lines {
@@ -150,7 +150,7 @@ func isStream(text []byte) bool {
 	}
 }
 
-// countObjects counts the lines that are not blank, and those of them that begin
+// countObjects counts the lines that are not blank, and how many of these begin
 // as JSON objects do.
 func countObjects(text []byte) (lines, objects, first int) {
 	number := 0

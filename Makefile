@@ -7,22 +7,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 SETUP := $(PYTHON) scripts/setup.py
 
-# Set-up writes where the tokenizer library is: CGO_LDFLAGS.
--include build/env.mk
-
 .PHONY: help build capi demo bench test fuzz soak lint install uninstall goldens peers check-dashboard check-darwin test-swift check-clients check-arm64 check-install check-release release verify-mac clean
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## fetch and build what is missing, then build/bin/mlxrank
 	@$(SETUP)
-	@$(MAKE) --no-print-directory binary
-	@$(SETUP) notices
-
-# A make of its own, since build/env.mk is read when make starts.
-.PHONY: binary
-binary:
 	@go build -trimpath -o build/bin/mlxrank ./cmd/mlxrank
+	@$(SETUP) notices
 
 demo: build ## rerank some package descriptions with the builtin model
 	build/bin/mlxrank rerank --model builtin --top-n 10 --documents scripts/demo/documents.jsonl \
@@ -141,7 +133,7 @@ peers: build ## compare with other ways to run the model: docs/peers.md (several
 	$(PYTHON) -m venv build/peers/venv
 	build/peers/venv/bin/pip install --quiet --requirement scripts/requirements/peers.txt
 	go build -trimpath -o build/peers/mlxrank ./scripts/peers/mlxrank
-	go -C scripts/peers/hugot build -trimpath -tags ORT -o $(CURDIR)/build/peers/hugot .
+	CGO_LDFLAGS='"-L$(CURDIR)/build/tokenizers"' go -C scripts/peers/hugot build -trimpath -tags ORT -o $(CURDIR)/build/peers/hugot .
 	build/peers/venv/bin/python scripts/peers/prepare.py build/models/all-MiniLM-L6-v2 build/peers
 	build/peers/venv/bin/python scripts/peers $(PEERS)
 

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,22 +91,18 @@ func findArchive(library string) (string, error) {
 		return "", err
 	}
 	lib, prefix := filepath.Dir(library), filepath.Dir(filepath.Dir(exe))
-	const inTree = "tokenizers/*/" + archiveFile // * is a hash of it
+	const inTree = "tokenizers/" + archiveFile
 	var tried []string
-	for _, place := range []struct{ dir, pattern string }{
-		{lib, archiveFile},
-		{filepath.Dir(lib), inTree},
-		{prefix, "lib/mlxrank/" + archiveFile},
-		{prefix, inTree},
+	for _, file := range []string{
+		filepath.Join(lib, archiveFile),
+		filepath.Join(filepath.Dir(lib), inTree),
+		filepath.Join(prefix, "lib", "mlxrank", archiveFile),
+		filepath.Join(prefix, inTree),
 	} {
-		found, err := fs.Glob(os.DirFS(place.dir), place.pattern)
-		if err != nil {
-			return "", err
+		if _, err := os.Stat(file); err == nil {
+			return file, nil
 		}
-		if len(found) > 0 {
-			return filepath.Join(place.dir, filepath.FromSlash(found[0])), nil
-		}
-		tried = append(tried, "\n  "+filepath.Join(place.dir, filepath.FromSlash(place.pattern)))
+		tried = append(tried, "\n  "+file)
 	}
 	return "", fmt.Errorf("%s, which go build links, was not found; run `make build` in a checkout of mlxrank, or install it "+
 		"with its lib folder; tried:%s", archiveFile, strings.Join(tried, ""))

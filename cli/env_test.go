@@ -50,9 +50,9 @@ func evaluated(t *testing.T, r result) map[string]string {
 func TestEnv(t *testing.T) {
 	for _, test := range []struct{ name, folder, archive, flags string }{
 		{"an installation", "prefix", "lib/libtokenizers.a", ""},
-		{"a build tree", "build", "tokenizers/229f2997eff3e5d5/libtokenizers.a", ""},
+		{"a build tree", "build", "tokenizers/libtokenizers.a", ""},
 		{"quotes, spaces and more", "it's $HOME; `x` * [a] é", "lib/libtokenizers.a", ""},
-		{"a build tree of such a name", "[a]* it's", "tokenizers/0/libtokenizers.a", ""},
+		{"a build tree of such a name", "[a]* it's", "tokenizers/libtokenizers.a", ""},
 		{"flags that are set stay", "prefix", "lib/libtokenizers.a", `-O2 '-L/it is' -Wl,-z,now`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestEnvErrors(t *testing.T) {
 	}{
 		{"no library", "prefix", "lib/libtokenizers.a", "/none.so", []string{"/none.so: no such file", "make build", mlx.LibraryEnv}},
 		{"no archive", "prefix", "", "", []string{"libtokenizers.a", "make build", filepath.Join("prefix", "lib", archiveFile),
-			filepath.Join("prefix", "tokenizers", "*", archiveFile)}},
+			filepath.Join("prefix", "tokenizers", archiveFile)}},
 		{"double quote", `say "hi"`, "lib/libtokenizers.a", "", []string{`\"hi\"`, "double quote", "rename"}},
 		{"backslash", `back\slash`, "lib/libtokenizers.a", "", []string{"backslash", "rename"}},
 		{"line break", "two\nlines", "lib/libtokenizers.a", "", []string{`two\nlines`, "control character"}},

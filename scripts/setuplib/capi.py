@@ -46,7 +46,7 @@ def build(project):
     for name, libs in (("mlxr", SHARED), ("mlxr-static", STATIC.format(more=more))):
         text = PKG_CONFIG.format(name=name, version=version, libs=libs)
         write_atomic(tree / "lib" / "pkgconfig" / f"{name}.pc", text.encode())
-    parts = [*project.lib.iterdir(), *project.build.glob("tokenizers/*/libtokenizers.a")]
+    parts = [*project.lib.iterdir(), project.build / "tokenizers" / "libtokenizers.a"]
     for part in parts:
         link(part, tree / "lib" / "mlxrank" / part.name)
     for model in (project.build / "models").iterdir():
@@ -64,8 +64,7 @@ def go_build(project, mode, output, env=None):
     """Builds package capi, with no symbols shown but the API's."""
     command = ["go", "build", "-trimpath", f"-buildmode={mode}", "-o", output]
     command += [f"-ldflags={link_flags(project, mode)}", "./capi"]
-    search = {"CGO_LDFLAGS": f'"-L{tokenizer(project)}"'} if env is None else env
-    run(command, f"building {output}", cwd=project.root, env={"CGO_ENABLED": "1", **search})
+    run(command, f"building {output}", cwd=project.root, env={"CGO_ENABLED": "1", **(env or {})})
     output.with_suffix(".h").unlink()  # of cgo's making: ours is mlxr.h
 
 
@@ -80,11 +79,6 @@ def link_flags(project, mode):
         names = f"-Wl,-exported_symbols_list,{exports / 'exports.txt'}"
         names += " -Wl,-install_name,@rpath/libmlxr.dylib"
     return f"{flags} -extldflags '{names}'"
-
-
-def tokenizer(project):
-    """The folder of the tokenizer's archive."""
-    return next(project.build.glob("tokenizers/*/libtokenizers.a")).parent
 
 
 def version_of(project):

@@ -51,14 +51,9 @@ def mlx_c(project):
 
 
 def tokenizers(project):
-    """build/tokenizers/HASH/libtokenizers.a, and build/env.mk that names it.
-
-    The hash of the archive is in its path because go build does not link
-    again when only a file behind the same -L path has changed.
-    """
-    folder = project.build / "tokenizers"
+    """build/tokenizers/libtokenizers.a, where engine/link.go has the linker look."""
+    archive = project.build / "tokenizers" / "libtokenizers.a"
     target = project.build / "cargo"
-    env_mk = project.build / "env.mk"
 
     def build_tokenizers():
         module = json.loads(
@@ -78,20 +73,20 @@ def tokenizers(project):
             env={"CARGO_TARGET_DIR": str(target), "MLXRANK_TOKENIZERS_MODULE": module["Dir"]},
         )
         built = target / "release" / "libtokenizers.a"
-        name = sha256(built)[:16]
-        for old in folder.glob("*"):
-            if old.name != name:
-                shutil.rmtree(old)
-        archive = folder / name / built.name
         copy_atomic(built, archive)
-        flags = f'CGO_LDFLAGS := "-L$(CURDIR)/build/tokenizers/{name}"\nexport CGO_LDFLAGS\n'
-        write_atomic(env_mk, flags.encode())
         shutil.rmtree(target)
-        return [archive, env_mk]
+        link_again(project)
+        return [archive]
 
-    inputs = [crate_inputs(project), str(folder)]
+    inputs = [crate_inputs(project), str(archive)]
     title = "building the tokenizer library (about a minute)"
     project.steps.do("tokenizers", title, inputs, build_tokenizers)
+
+
+def link_again(project):
+    """Go looks at the names of the libraries it links, not at what is in them."""
+    (project.build / "bin" / "mlxrank").unlink(missing_ok=True)
+    run(["go", "clean", "-testcache"], "go clean", cwd=project.root)
 
 
 def shim(project, folder, lib, target="all", defines=(), env=None):

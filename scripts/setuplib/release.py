@@ -1,6 +1,5 @@
 """The release archive of this platform, by GoReleaser, and the check that it works alone."""
 
-import os
 import shutil
 import subprocess
 import tempfile
@@ -46,7 +45,7 @@ def build(project, name, options):
     stage = project.build / "release"
     shutil.rmtree(stage, ignore_errors=True)
     place(project, stage)
-    env = {"MLXRANK_VERSION": name, "CGO_LDFLAGS": linker_flags(project)}
+    env = {"MLXRANK_VERSION": name}
     run([goreleaser, "check"], "checking .goreleaser.yaml", cwd=project.root, env=env)
     project.steps.always(
         f"archiving {name}",
@@ -61,14 +60,6 @@ def build(project, name, options):
     size = archive.stat().st_size / 1e6
     project.steps.out.write(f"{archive}: {size:.0f} MB, SHA-256 {sha256(archive)}\n")
     return archive
-
-
-def linker_flags(project):
-    """What links the tokenizer library, as build/env.mk has it for make."""
-    flags = os.environ.get("CGO_LDFLAGS")
-    if not flags:
-        raise SetupError("CGO_LDFLAGS is not set", advice="run `make check-release`, which sets it")
-    return flags
 
 
 def summed(checksums, archive):

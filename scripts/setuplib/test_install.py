@@ -27,7 +27,7 @@ BUILT = [
     "lib/macos26/libmlx.dylib",
     "lib/libblas.so.3",
     "lib/.libmlx.dylib.123",
-    "tokenizers/0123/libtokenizers.a",
+    "tokenizers/libtokenizers.a",
     "models/all-MiniLM-L6-v2/model.safetensors",
     "models/all-MiniLM-L6-v2/1_Pooling/config.json",
     "THIRD_PARTY_NOTICES.txt",
@@ -65,7 +65,7 @@ class Install(unittest.TestCase):
             "lib/pkgconfig/mlxr.pc": "capi/lib/pkgconfig/mlxr.pc",
             "lib/mlxrank/libmlxrank.dylib": "lib/libmlxrank.dylib",
             "lib/mlxrank/macos26/libmlx.dylib": "lib/macos26/libmlx.dylib",
-            "lib/mlxrank/libtokenizers.a": "tokenizers/0123/libtokenizers.a",
+            "lib/mlxrank/libtokenizers.a": "tokenizers/libtokenizers.a",
             "share/mlxrank/models/all-MiniLM-L6-v2/1_Pooling/config.json": "models/all-MiniLM-L6-v2/1_Pooling/config.json",
         }.items():
             self.assertEqual((self.prefix / path).read_text(encoding="utf-8"), name)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -112,6 +113,13 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 			t.Fatalf("%s does not come about", what)
 		}
 	}
+}
+
+// openConnections counts the connections that all servers of this process serve.
+func openConnections() int {
+	stacks := make([]byte, 4<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	return bytes.Count(stacks, []byte("\nnet/http.(*conn).serve("))
 }
 
 // Slow senders of headers are cut off, slow senders of bodies are told so, and

@@ -18,12 +18,6 @@ def layout(project):
     """
     build, capi = project.build, project.build / "capi"
     library = "libmlxr.so" if project.host == LINUX else "libmlxr.dylib"
-    archives = sorted((build / "tokenizers").glob("*/libtokenizers.a"))
-    if len(archives) != 1:
-        raise SetupError(
-            f"{build / 'tokenizers'} has {len(archives)} of libtokenizers.a, expected one",
-            advice="run `make build`",
-        )
     return [
         ("bin/mlxrank", build / "bin" / "mlxrank"),
         ("include/mlxr.h", capi / "include" / "mlxr.h"),
@@ -32,7 +26,7 @@ def layout(project):
         ("lib/pkgconfig/mlxr.pc", capi / "lib/pkgconfig/mlxr.pc"),
         ("lib/pkgconfig/mlxr-static.pc", capi / "lib/pkgconfig/mlxr-static.pc"),
         *tree("lib/mlxrank", project.lib),
-        ("lib/mlxrank/libtokenizers.a", archives[0]),
+        ("lib/mlxrank/libtokenizers.a", build / "tokenizers" / "libtokenizers.a"),
         *tree(f"share/mlxrank/models/{BUILTIN}", build / "models" / BUILTIN),
         ("share/mlxrank/THIRD_PARTY_NOTICES.txt", build / "THIRD_PARTY_NOTICES.txt"),
         ("share/mlxrank/LICENSE", project.root / "LICENSE"),

@@ -90,7 +90,7 @@ check-install: capi ## install into a temporary folder and rank from it, with no
 check-release: capi ## a trial of the release archive: build/dist, unpacked and tried
 	@$(SETUP) check-release
 
-release: capi ## the release archive of the tag that is checked out: docs/releasing.md
+release: capi ## the release archive of the tag that is checked out: docs/dev/releasing.md
 	@$(SETUP) release
 
 # VERIFY: options of scripts/verifymac, such as --device cpu.
@@ -129,7 +129,7 @@ goldens: build ## make the golden files again, with PyTorch (several GB to fetch
 
 # PEERS: options of scripts/peers, such as --rounds 9.
 PEERS ?=
-peers: build ## compare with other ways to run the model: docs/peers.md (several GB to fetch)
+peers: build ## compare with other ways to run the model: docs/history/peers.md (several GB to fetch)
 	$(PYTHON) -m venv build/peers/venv
 	build/peers/venv/bin/pip install --quiet --requirement scripts/requirements/peers.txt
 	go build -trimpath -o build/peers/mlxrank ./scripts/peers/mlxrank

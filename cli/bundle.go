@@ -23,7 +23,7 @@ func bundleCommand(s Streams) *cli.Command {
 			"from macOS 26.2 on the one with kernels for the matrix units of M5. Nothing is changed\n" +
 			"unless all fits, and running it again changes nothing more, signatures included.\n" +
 			"It runs on any system. It does not sign: it prints the codesign commands that are\n" +
-			"left to run, and nothing else, on standard output. See docs/bundling.md.\n\n" +
+			"left to run, and nothing else, on standard output. See docs/user/bundling.md.\n\n" +
 			examples(
 				[2]string{"See what would be done", "mlxrank bundle --app Foo.app --dry-run"},
 				[2]string{"Do it, and sign", "mlxrank bundle --app Foo.app >sign.sh && IDENTITY=\"Developer ID Application: ...\" sh -e sign.sh"},

@@ -15,7 +15,7 @@ import (
 var formatChoice = choice{"format", "take the input for `FORMAT`", "auto", []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
 
 // formatsPage says where the formats are described.
-const formatsPage = "docs/formats.md has every rule."
+const formatsPage = "docs/user/formats.md has every rule."
 
 const formatsHelp = "A line of the input is, by --format:\n" +
 	"  jsonl    a JSON object with \"query\" and \"document\", or \"text\" with \"title\" before it\n" +

@@ -17,7 +17,7 @@
 // [Engine.Healthy].
 //
 // A program that uses this package is linked with a tokenizer library and loads
-// libmlxrank; the command "mlxrank env" prints the environment for both, and docs/go.md
+// libmlxrank; the command "mlxrank env" prints the environment for both, and docs/user/go.md
 // shows a whole program and how to ship one. It needs cgo.
 //
 // The package never writes to the standard streams and never logs a text. Its
@@ -30,5 +30,5 @@
 // breaks: more fields in structs, so that composite literals are to name theirs
 // and structs are not to be compared; more constants; other texts of errors,
 // which errors.Is tells apart by the variables below. Scores may differ in the
-// last bits between versions and devices; docs/go.md has the rest.
+// last bits between versions and devices; docs/user/go.md has the rest.
 package engine

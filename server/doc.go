@@ -9,6 +9,6 @@
 //
 // A program of one's own mounts [Server.Handler], or calls [Server.Serve]. The Go
 // API may change with a minor version, which CHANGELOG.md says. The HTTP API is
-// what docs/server.md and the OpenAPI document at /openapi.json describe; it
+// what docs/user/server.md and the OpenAPI document at /openapi.json describe; it
 // breaks with a major version alone, before v1.0.0 with a minor one.
 package server

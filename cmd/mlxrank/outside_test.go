@@ -12,7 +12,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// TestOutsideModule builds and runs the program of docs/go.md in a module of its
+// TestOutsideModule builds and runs the program of docs/user/go.md in a module of its
 // own, with nothing of mlxrank in the environment but what mlxrank env prints;
 // then from the folders it would be shipped in, with nothing at all.
 func TestOutsideModule(t *testing.T) {
@@ -93,18 +93,18 @@ func check(t *testing.T, errs ...error) {
 	}
 }
 
-// outsideModule makes a module with the program of docs/go.md, which uses this
+// outsideModule makes a module with the program of docs/user/go.md, which uses this
 // checkout in the place of a release.
 func outsideModule(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
 	check(t, err)
-	guide, err := os.ReadFile(filepath.Join(root, "docs", "go.md"))
+	guide, err := os.ReadFile(filepath.Join(root, "docs", "user", "go.md"))
 	check(t, err)
 	_, text, found := strings.Cut(string(guide), "```go\n")
 	source, _, ended := strings.Cut(text, "```\n")
 	if !found || !ended || !strings.HasPrefix(source, "package main\n") {
-		t.Fatal("docs/go.md does not begin with a program")
+		t.Fatal("docs/user/go.md does not begin with a program")
 	}
 	dir := t.TempDir()
 	module := "module example.com/outside\n\ngo 1.25.0\n\nrequire github.com/mlxrank/mlxrank v0.0.0\n\n" +

@@ -1,4 +1,4 @@
-// Package api holds the exported API of the packages that docs/go.md promises to
+// Package api holds the exported API of the packages that docs/user/go.md promises to
 // keep, one declaration a line, in the manner of Go's own api folder.
 package api
 
@@ -46,7 +46,7 @@ func TestAPI(t *testing.T) {
 				t.Errorf("new:  %s", line)
 			}
 			if t.Failed() {
-				t.Log("if that is meant, say so in CHANGELOG.md, see docs/go.md for what a version may change, and run: go test ./scripts/api -update")
+				t.Log("if that is meant, say so in CHANGELOG.md, see docs/user/go.md for what a version may change, and run: go test ./scripts/api -update")
 			}
 		})
 	}

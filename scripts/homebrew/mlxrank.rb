@@ -1,7 +1,7 @@
 # The formula of mlxrank's own tap. It installs the release archive: Homebrew
 # builds without a network, and what mlxrank is built from comes from three
 # package registries. A release writes it with its own version and sha256; here
-# they are those of no release. docs/releasing.md
+# they are those of no release. docs/dev/releasing.md
 class Mlxrank < Formula
   desc "Rank passages by how well they answer a query, on Apple MLX"
   homepage "https://github.com/mlxrank/mlxrank"

@@ -20,7 +20,7 @@ import subjects
 def arguments():
     parser = argparse.ArgumentParser(prog="peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=pathlib.Path, default=subjects.ROOT / "build" / "peers", metavar="DIR", help="models and programs of the peers (default: %(default)s)")
-    parser.add_argument("--out", type=pathlib.Path, default=subjects.ROOT / "docs", metavar="DIR", help="where peers.json, peers.md and peers.png go (default: %(default)s)")
+    parser.add_argument("--out", type=pathlib.Path, default=subjects.ROOT / "docs" / "history", metavar="DIR", help="where peers.json, peers.md and peers.png go (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=512, help="pairs of a round (default: %(default)s)")
     parser.add_argument("--agree", type=int, default=3200, help="pairs that scores are compared on (default: %(default)s)")

@@ -1,4 +1,4 @@
-"""docs/peers.md, of docs/peers.json and nothing else."""
+"""docs/history/peers.md, of docs/history/peers.json and nothing else."""
 
 import statistics
 

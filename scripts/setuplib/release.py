@@ -25,7 +25,7 @@ def release(project):
     if wanted not in tags:
         raise SetupError(
             f"engine/version.go says {wanted[1:]}, and HEAD has the tags {' '.join(tags) or '(none)'}",
-            advice=f"tag the commit {wanted}, or correct the version: docs/releasing.md",
+            advice=f"tag the commit {wanted}, or correct the version: docs/dev/releasing.md",
         )
     archive = build(project, version_of(project), ["--skip=publish,announce"])
     if project.host == MACOS:

@@ -2,7 +2,7 @@
 
 Exit status: 0 when every suite passed, 1 when one failed, 3 when MLX finds no
 GPU it can use, so that nothing was verified; a report is written each time.
-docs/verify-on-a-mac.md says what the suites are.
+docs/dev/verify-on-a-mac.md says what the suites are.
 """
 
 import argparse

@@ -32,10 +32,10 @@ func (t *engineTarget) profile(before, after reading) *results.Profile {
 	}
 	a, b := after.profile, before.profile
 	p := &results.Profile{
-		Lanes: a.Lanes, Pairs: a.Pairs - b.Pairs,
+		Lanes: a.Workers, Pairs: a.Pairs - b.Pairs,
 		BusyMS: milliseconds(a.Busy - b.Busy), PassMS: milliseconds(a.Pass - b.Pass), HelpedMS: milliseconds(a.Helped - b.Helped),
 		TokenizingMS: milliseconds(after.stats.Tokenizing - before.stats.Tokenizing),
-		Product:      results.Work{Needed: a.ProductFLOPsNeeded - b.ProductFLOPsNeeded},
+		Product:      results.Work{Needed: a.MatmulFLOPsNeeded - b.MatmulFLOPsNeeded},
 		Attend:       results.Work{Needed: a.AttentionFLOPsNeeded - b.AttentionFLOPsNeeded},
 	}
 	fused := t.facts.Kernels != results.PlainGraph
@@ -43,7 +43,7 @@ func (t *engineTarget) profile(before, after reading) *results.Profile {
 		flops := phase.FLOPs - b.Phases[i].FLOPs
 		name := phase.Name
 		switch {
-		case name == mlx.Products:
+		case name == mlx.Matmuls:
 			p.Product.FLOPs = flops
 			if fused {
 				name = "products with bias and activation"

@@ -184,7 +184,7 @@ func (b *batch) fill(labels int) mlx.Batch {
 		}
 	}
 	for _, s := range b.shards {
-		input.Shards = append(input.Shards, int32(s.pairs))
+		input.Microbatches = append(input.Microbatches, int32(s.pairs))
 	}
 	b.logits = make([]float32, len(b.items)*labels)
 	return input
@@ -228,7 +228,7 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 	if err == nil {
 		p.scatter(b)
 		p.stats.batch(b, p.layout(), stats, at)
-		p.learn(b, stats.Shard)
+		p.learn(b, stats.Microbatches)
 		p.measure(b, at.Sub(b.alone), at)
 	}
 	for _, r := range b.requests {
@@ -256,14 +256,14 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 // learn keeps predictions right when the machine is slower or faster than it
 // was in calibration. Plans stay as they are: only how the costs compare matters
 // to them.
-func (p *pipeline) learn(b *batch, shards []mlx.Shard) {
+func (p *pipeline) learn(b *batch, shards []mlx.Microbatch) {
 	if len(shards) != len(b.shards) {
 		return
 	}
 	free := make(map[int]int64) // by lane
 	for i, s := range shards {
-		took := s.FinishNs - max(s.StartNs, free[s.Lane])
-		free[s.Lane] = s.FinishNs
+		took := s.FinishNs - max(s.StartNs, free[s.Worker])
+		free[s.Worker] = s.FinishNs
 		if model := p.queue.planner.costs.of(b.shards[i]); model > 0 && took > 0 {
 			p.drift += driftRate * (min(max(float64(took)/model, 0.01), 100) - p.drift)
 		}

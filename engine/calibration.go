@@ -235,7 +235,7 @@ func (l layout) measure(b backend, shape CalibrationPoint, f frame, labels int) 
 			}
 			input.Lengths = append(input.Lengths, int32(shape.Width))
 		}
-		input.Shards = append(input.Shards, int32(shape.Pairs))
+		input.Microbatches = append(input.Microbatches, int32(shape.Pairs))
 	}
 	input.TypeIDs = make([]int32, len(input.IDs))
 	ticket, err := b.Submit(input)
@@ -248,9 +248,9 @@ func (l layout) measure(b backend, shape CalibrationPoint, f frame, labels int) 
 	}
 	free := make(map[int]int64)
 	var took []time.Duration
-	for _, shard := range stats.Shard {
-		took = append(took, time.Duration(shard.FinishNs-max(shard.StartNs, free[shard.Lane])))
-		free[shard.Lane] = shard.FinishNs
+	for _, shard := range stats.Microbatches {
+		took = append(took, time.Duration(shard.FinishNs-max(shard.StartNs, free[shard.Worker])))
+		free[shard.Worker] = shard.FinishNs
 	}
 	return took, nil
 }

@@ -358,7 +358,7 @@ func TestOpenAndCloseLeaveNothing(t *testing.T) {
 	}
 	before, goroutines := cycle(), runtime.NumGoroutine()
 	for range 20 {
-		if after := cycle(); after.Active != before.Active || after.Sessions != before.Sessions || after.Threads != before.Threads {
+		if after := cycle(); after.Active != before.Active || after.Sessions != before.Sessions || after.Workers != before.Workers {
 			t.Fatalf("before %+v, after %+v", before, after)
 		}
 	}

@@ -88,14 +88,14 @@ func (f *fakeBackend) count(id int32) {
 
 // execute is the batch's figures and when it ends, begun at from.
 func (f *fakeBackend) execute(b mlx.Batch, now, from time.Time) (mlx.Stats, time.Time) {
-	s := mlx.Stats{Shards: len(b.Shards), Tokens: len(b.IDs)}
+	s := mlx.Stats{Tokens: len(b.IDs)}
 	whole := time.Duration(0)
 	if f.takes != nil {
 		whole = f.takes(b)
 	}
 	at, until := 0, from
-	for i, n := range b.Shards {
-		shard := mlx.Shard{Pairs: int(n), StartNs: int64(until.Sub(now))}
+	for i, n := range b.Microbatches {
+		shard := mlx.Microbatch{Pairs: int(n), StartNs: int64(until.Sub(now))}
 		widest := int32(0)
 		for _, length := range b.Lengths[at : at+int(n)] {
 			widest = max(widest, length)
@@ -103,13 +103,13 @@ func (f *fakeBackend) execute(b mlx.Batch, now, from time.Time) (mlx.Stats, time
 		}
 		at += int(n)
 		shard.ComputedTokens = int(n) * int(widest)
-		until = from.Add(whole * time.Duration(i+1) / time.Duration(len(b.Shards)))
+		until = from.Add(whole * time.Duration(i+1) / time.Duration(len(b.Microbatches)))
 		if f.model != nil {
 			until = now.Add(time.Duration(shard.StartNs) + time.Duration(f.model.of(dense(int(n), int(widest)))))
 		}
 		shard.FinishNs = int64(until.Sub(now))
 		s.ComputedTokens += shard.ComputedTokens
-		s.Shard = append(s.Shard, shard)
+		s.Microbatches = append(s.Microbatches, shard)
 	}
 	s.ExecuteNs = int64(until.Sub(now))
 	return s, until

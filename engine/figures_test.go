@@ -67,7 +67,7 @@ func BenchmarkHostTime(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			s := fakeSettings()
 			s.encode, s.frame, s.maxLength = encode, tok.frame, 512
-			s.planner.layout, s.limits = layoutOf(mlx.Layout{Grid: 16, Lanes: 1, ShardTokens: 16384}, 512), limitsOf(mlx.GPU)
+			s.planner.layout, s.limits = layoutOf(mlx.Layout{Grid: 16, Workers: 1, MicrobatchTokens: 16384}, 512), limitsOf(mlx.GPU)
 			s.workers = runtime.GOMAXPROCS(0)
 			e := fakeEngine(s, new(instantBackend))
 			before := cpuTime(b)

@@ -33,7 +33,7 @@ type layout struct {
 
 // layoutOf is how a session lays out shards, for a model of maxWidth positions.
 func layoutOf(l mlx.Layout, maxWidth int) layout {
-	return layout{packed: l.Packed, grid: l.Grid, maxWidth: maxWidth, lanes: l.Lanes, tokens: l.ShardTokens}
+	return layout{packed: l.Unpadded, grid: l.Grid, maxWidth: maxWidth, lanes: l.Workers, tokens: l.MicrobatchTokens}
 }
 
 // width is how many tokens are computed for a pair alone in a shard.

@@ -41,8 +41,8 @@ func TestProfile(t *testing.T) {
 	if p.Pairs < stats.Pairs || stats.Pairs != 40 || stats.Tokenizing <= 0 || p.Busy <= 0 {
 		t.Errorf("%d pairs profiled of %d, tokenizing took %v, the session was busy for %v", p.Pairs, stats.Pairs, stats.Tokenizing, p.Busy)
 	}
-	if products := p.Phases[0]; products.Name != mlx.Products || products.FLOPs < p.ProductFLOPsNeeded || float64(products.FLOPs) > 1.2*float64(p.ProductFLOPsNeeded) {
-		t.Errorf("%+v, needed are %d FLOPs", products, p.ProductFLOPsNeeded)
+	if products := p.Phases[0]; products.Name != mlx.Matmuls || products.FLOPs < p.MatmulFLOPsNeeded || float64(products.FLOPs) > 1.2*float64(p.MatmulFLOPsNeeded) {
+		t.Errorf("%+v, needed are %d FLOPs", products, p.MatmulFLOPsNeeded)
 	}
 	if err := e.Close(); err != nil {
 		t.Error(err)

@@ -213,7 +213,7 @@ func TestPredictedTokensAreThoseComputed(t *testing.T) {
 			t.Fatal(err)
 		}
 		for i, s := range p.shards {
-			if got := stats.Shard[i]; got.ComputedTokens != s.computed || got.Pairs != s.pairs {
+			if got := stats.Microbatches[i]; got.ComputedTokens != s.computed || got.Pairs != s.pairs {
 				t.Fatalf("shard %d: predicted %+v, computed %+v", i, s, got)
 			}
 		}

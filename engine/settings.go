@@ -33,9 +33,9 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	if err != nil {
 		return settings{}, err
 	}
-	e.info.Kernels, e.info.Packed = laid.Kernels, laid.Packed
+	e.info.Kernels, e.info.Packed = laid.Kernels, laid.Unpadded
 	if device == mlx.CPU {
-		e.info.Threads = laid.Lanes
+		e.info.Threads = laid.Workers
 	}
 	s := settings{
 		planner: planner{

@@ -41,7 +41,7 @@ func takeFooting(t *testing.T, library *mlx.Library, sampler *system.Sampler) fo
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := footing{active: memory.Active, lanes: memory.Threads, goroutines: runtime.NumGoroutine(), footprint: *sample.FootprintMB}
+	f := footing{active: memory.Active, lanes: memory.Workers, goroutines: runtime.NumGoroutine(), footprint: *sample.FootprintMB}
 	if tasks, err := os.ReadDir("/proc/self/task"); err == nil {
 		f.threads = len(tasks)
 	}

@@ -118,16 +118,16 @@ func (c *counters) batch(b *batch, l layout, stats mlx.Stats, at time.Time) {
 	if took := at.Sub(b.alone); took > 0 && b.predicted > 0 {
 		c.PredictionError.add(100 * (b.predicted - took).Abs().Seconds() / took.Seconds())
 	}
-	for _, s := range stats.Shard {
+	for _, s := range stats.Microbatches {
 		c.lane(b, s)
 	}
 }
 
-func (c *counters) lane(b *batch, s mlx.Shard) {
-	for len(c.Lanes) <= s.Lane {
+func (c *counters) lane(b *batch, s mlx.Microbatch) {
+	for len(c.Lanes) <= s.Worker {
 		c.Lanes = append(c.Lanes, Lane{})
 	}
-	lane := &c.Lanes[s.Lane]
+	lane := &c.Lanes[s.Worker]
 	lane.Shards++
 	lane.Pairs += int64(s.Pairs)
 	lane.Tokens += int64(s.Tokens)

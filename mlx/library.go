@@ -223,7 +223,7 @@ type Memory struct {
 	Limit    int64 // over which evaluation waits
 	Models   int   // open
 	Sessions int   // open
-	Threads  int   // owner threads made so far
+	Workers  int   // made so far
 }
 
 // Memory reads the figures without waiting for inference.
@@ -242,7 +242,7 @@ func (l *Library) Memory() (Memory, error) {
 		Limit:    c.memoryLimit,
 		Models:   int(c.models),
 		Sessions: int(c.sessions),
-		Threads:  int(c.lanes),
+		Workers:  int(c.lanes),
 	}, nil
 }
 

@@ -4,14 +4,14 @@ import "time"
 
 // A Profile says where a session's time went, summed over its threads.
 type Profile struct {
-	Lanes         int
+	Workers       int
 	Pairs, Tokens int64
 	Busy          time.Duration // at least one shard was at work
 	Pass          time.Duration // of all shards, from taken to logits read
 	Helped        time.Duration // by threads that are no lane's, a part of the phases' time
 	Phases        []Phase
 
-	ProductFLOPsNeeded   int64 // by the real tokens
+	MatmulFLOPsNeeded    int64 // by the real tokens
 	AttentionFLOPsNeeded int64
 }
 
@@ -26,7 +26,7 @@ type Phase struct {
 // Names of phases. Our own kernels add bias and activation to a product's
 // results while they are in registers, so that there they are of its time.
 const (
-	Products      = "products"
+	Matmuls       = "matmul"
 	Attention     = "attention"
 	Activations   = "activation"
 	AddNorm       = "add + LayerNorm"
@@ -36,7 +36,7 @@ const (
 )
 
 // phaseNames are in the order of mlxrank.h.
-var phaseNames = [7]string{Products, Attention, Activations, AddNorm, Embeddings, GraphBuilding, Copies}
+var phaseNames = [7]string{Matmuls, Attention, Activations, AddNorm, Embeddings, GraphBuilding, Copies}
 
 // StartProfile begins figures at zero, of what is computed from now on. There
 // are none of a GPU.
@@ -61,9 +61,9 @@ func (s *Session) Profile() (Profile, error) {
 		return Profile{}, err
 	}
 	p := Profile{
-		Lanes: int(c.lanes), Pairs: c.pairs, Tokens: c.tokens,
+		Workers: int(c.lanes), Pairs: c.pairs, Tokens: c.tokens,
 		Busy: time.Duration(c.busyNs), Pass: time.Duration(c.passNs), Helped: time.Duration(c.helpedNs),
-		ProductFLOPsNeeded: c.productFlopsNeeded, AttentionFLOPsNeeded: c.attentionFlopsNeeded,
+		MatmulFLOPsNeeded: c.productFlopsNeeded, AttentionFLOPsNeeded: c.attentionFlopsNeeded,
 	}
 	for i, name := range phaseNames {
 		p.Phases = append(p.Phases, Phase{name, time.Duration(c.ns[i]), c.calls[i], c.flops[i]})

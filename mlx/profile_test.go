@@ -39,7 +39,7 @@ func checkNoProfile(t *testing.T, s *Session) {
 			t.Errorf("%s has figures, though nobody asked: %+v", phase.Name, phase)
 		}
 	}
-	if p.Pairs != 0 || p.Tokens != 0 || p.Busy != 0 || p.Pass != 0 || p.Helped != 0 || p.ProductFLOPsNeeded != 0 {
+	if p.Pairs != 0 || p.Tokens != 0 || p.Busy != 0 || p.Pass != 0 || p.Helped != 0 || p.MatmulFLOPsNeeded != 0 {
 		t.Errorf("figures though nobody asked: %+v", p)
 	}
 }
@@ -78,8 +78,8 @@ func TestProfileAddsUp(t *testing.T) {
 
 func checkProfile(t *testing.T, p Profile, phases map[string]Phase, pairs, tokens int64, elapsed time.Duration) {
 	t.Helper()
-	if p.Pairs != pairs || p.Tokens != tokens || p.Lanes != 2 {
-		t.Errorf("%d pairs of %d tokens on %d lanes, want %d of %d on 2", p.Pairs, p.Tokens, p.Lanes, pairs, tokens)
+	if p.Pairs != pairs || p.Tokens != tokens || p.Workers != 2 {
+		t.Errorf("%d pairs of %d tokens on %d lanes, want %d of %d on 2", p.Pairs, p.Tokens, p.Workers, pairs, tokens)
 	}
 	var sum time.Duration
 	for _, phase := range p.Phases {
@@ -88,7 +88,7 @@ func checkProfile(t *testing.T, p Profile, phases map[string]Phase, pairs, token
 		}
 		sum += phase.Time
 	}
-	lanes := time.Duration(p.Lanes)
+	lanes := time.Duration(p.Workers)
 	t.Logf("busy %v of %v, passes %v, helped %v, sum %v: %+v", p.Busy, elapsed, p.Pass, p.Helped, sum, p.Phases)
 	switch {
 	case p.Busy <= 0 || p.Busy > elapsed:
@@ -100,13 +100,13 @@ func checkProfile(t *testing.T, p Profile, phases map[string]Phase, pairs, token
 	case sum < p.Pass/10:
 		t.Errorf("phases took %v of the passes' %v: most of the work has no name", sum, p.Pass)
 	}
-	for _, name := range []string{Products, Attention, AddNorm, Embeddings, GraphBuilding, Copies} {
+	for _, name := range []string{Matmuls, Attention, AddNorm, Embeddings, GraphBuilding, Copies} {
 		if phases[name].Time <= 0 || phases[name].Calls < 1 {
 			t.Errorf("%s: %+v", name, phases[name])
 		}
 	}
-	if done := phases[Products].FLOPs; done < p.ProductFLOPsNeeded {
-		t.Errorf("products of %d FLOPs, needed are %d", done, p.ProductFLOPsNeeded)
+	if done := phases[Matmuls].FLOPs; done < p.MatmulFLOPsNeeded {
+		t.Errorf("products of %d FLOPs, needed are %d", done, p.MatmulFLOPsNeeded)
 	}
 	if done := phases[Attention].FLOPs; done < p.AttentionFLOPsNeeded {
 		t.Errorf("attention of %d FLOPs, needed are %d", done, p.AttentionFLOPsNeeded)
@@ -116,7 +116,7 @@ func checkProfile(t *testing.T, p Profile, phases map[string]Phase, pairs, token
 // The kernels compute no padding, and the activation in the products' registers.
 func checkPacked(t *testing.T, p Profile, phases map[string]Phase) {
 	t.Helper()
-	if done, needed := phases[Products].FLOPs, p.ProductFLOPsNeeded; float64(done) > 1.01*float64(needed) {
+	if done, needed := phases[Matmuls].FLOPs, p.MatmulFLOPsNeeded; float64(done) > 1.01*float64(needed) {
 		t.Errorf("products of %d FLOPs, more than 1 %% over the %d needed", done, needed)
 	}
 	if phases[Activations].Calls != 0 {
@@ -138,10 +138,10 @@ func TestProfileOfHelpers(t *testing.T) {
 		score(t, s, b)
 	}
 	p, phases := profileOf(t, s)
-	if p.Helped <= 0 || p.Helped > time.Duration(p.Lanes)*p.Busy {
+	if p.Helped <= 0 || p.Helped > time.Duration(p.Workers)*p.Busy {
 		t.Errorf("helped for %v of %v", p.Helped, p.Busy)
 	}
-	if done, needed := phases[Products].FLOPs, p.ProductFLOPsNeeded; done < needed || float64(done) > 1.02*float64(needed) {
+	if done, needed := phases[Matmuls].FLOPs, p.MatmulFLOPsNeeded; done < needed || float64(done) > 1.02*float64(needed) {
 		t.Errorf("products of %d FLOPs, needed are %d", done, needed)
 	}
 }

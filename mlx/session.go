@@ -69,9 +69,9 @@ type Options struct {
 	// Threads is how many shards of a batch the CPU works on at once; 0 is one
 	// per processor. A GPU ignores it.
 	Threads int
-	// ShardTokens is the most tokens, padding included, in one shard; 0 is what
+	// MicrobatchTokens is the most tokens, padding included, in one shard; 0 is what
 	// was measured best.
-	ShardTokens int
+	MicrobatchTokens int
 }
 
 // A Batch is ragged: the ids and token type ids of all its pairs one after
@@ -80,9 +80,9 @@ type Batch struct {
 	IDs     []int32 // [tokens]
 	TypeIDs []int32 // [tokens]
 	Lengths []int32 // [pairs], adding up to tokens
-	// Shards cuts the batch into what is computed together: how many pairs each
-	// shard takes, in the order of the batch. If empty the library cuts it.
-	Shards []int32
+	// Microbatches cuts the batch into what is computed together: how many pairs
+	// each microbatch takes, in the order of the batch. If empty the library cuts it.
+	Microbatches []int32
 }
 
 // A Ticket names a submitted batch until it is collected.
@@ -90,18 +90,17 @@ type Ticket int64
 
 // Stats are the figures of one batch.
 type Stats struct {
-	Shards         int
 	Tokens         int   // real
 	ComputedTokens int   // rows computed, padding included
 	ExecuteNs      int64 // from submit to the last logit
-	// Shard has the figures of each shard of a batch that came with its Shards,
-	// in their order.
-	Shard []Shard
+	// Microbatches holds the figures of each microbatch of a batch that came with
+	// its Microbatches, in their order.
+	Microbatches []Microbatch
 }
 
-// Shard is one shard's figures. Times count from the submit of its batch.
-type Shard struct {
-	Lane           int // the owner thread that ran it, from 0
+// Microbatch holds the figures of one microbatch. Times count from the submit of its batch.
+type Microbatch struct {
+	Worker         int // index of the worker that ran it
 	Pairs          int
 	Tokens         int // real
 	ComputedTokens int // rows computed, padding included
@@ -157,7 +156,7 @@ func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
 	if err != nil {
 		return err
 	}
-	options := cOptions{size: sizeOf[cOptions](), threads: int32(opts.Threads), shardTokens: int32(opts.ShardTokens)}
+	options := cOptions{size: sizeOf[cOptions](), threads: int32(opts.Threads), shardTokens: int32(opts.MicrobatchTokens)}
 	var handle int64
 	opened := callOn(s.thread, "session_open", func(err *byte, errLen int32) int32 {
 		return n.sessionOpen(model, &options, &handle, err, errLen)
@@ -174,11 +173,11 @@ func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
 
 // Layout is how a session lays out a shard, the pairs that one graph computes.
 type Layout struct {
-	Packed      bool   // tokens one after another; else rows as wide as the longest pair
-	Grid        int    // widths are multiples of it, up to the model's positions
-	Lanes       int    // shards at work at once
-	ShardTokens int    // most computed tokens in a shard, but for a longer pair
-	Kernels     string // what computes: "MLX", or the instruction set of our own kernels
+	Unpadded         bool   // tokens one after another; else rows as wide as the longest pair
+	Grid             int    // widths are multiples of it, up to the model's positions
+	Workers          int    // shards at work at once
+	MicrobatchTokens int    // most computed tokens in a shard, but for a longer pair
+	Kernels          string // what computes: "MLX", or the instruction set of our own kernels
 }
 
 // Layout is how the session lays out shards.
@@ -191,11 +190,11 @@ func (s *Session) Layout() (Layout, error) {
 		return Layout{}, err
 	}
 	return Layout{
-		Packed:      c.packed != 0,
-		Grid:        int(c.grid),
-		Lanes:       int(c.lanes),
-		ShardTokens: int(c.shardTokens),
-		Kernels:     text(c.kernels[:]),
+		Unpadded:         c.packed != 0,
+		Grid:             int(c.grid),
+		Workers:          int(c.lanes),
+		MicrobatchTokens: int(c.shardTokens),
+		Kernels:          text(c.kernels[:]),
 	}, nil
 }
 
@@ -219,16 +218,16 @@ func (s *Session) Submit(b Batch) (Ticket, error) {
 		typeIDs: first(b.TypeIDs),
 		lengths: first(b.Lengths),
 	}
-	if len(b.Shards) > 0 {
-		c.shards, c.shardCount = first(b.Shards), int32(len(b.Shards))
+	if len(b.Microbatches) > 0 {
+		c.shards, c.shardCount = first(b.Microbatches), int32(len(b.Microbatches))
 	}
 	var ticket int64
 	err := callOn(s.thread, "submit", func(err *byte, errLen int32) int32 {
 		return s.library.native.submit(s.handle.Load(), &c, &ticket, err, errLen)
 	})
-	if err == nil && len(b.Shards) > 0 {
+	if err == nil && len(b.Microbatches) > 0 {
 		s.mu.Lock()
-		s.shards[Ticket(ticket)] = len(b.Shards)
+		s.shards[Ticket(ticket)] = len(b.Microbatches)
 		s.mu.Unlock()
 	}
 	return Ticket(ticket), err
@@ -256,15 +255,14 @@ func (s *Session) Collect(t Ticket, out []float32) (Stats, error) {
 		return Stats{}, err
 	}
 	stats := Stats{
-		Shards:         int(c.shards),
 		Tokens:         int(c.tokens),
 		ComputedTokens: int(c.computedTokens),
 		ExecuteNs:      c.executeNs,
-		Shard:          make([]Shard, len(shards)),
+		Microbatches:   make([]Microbatch, len(shards)),
 	}
 	for i, shard := range shards {
-		stats.Shard[i] = Shard{
-			Lane:           int(shard.lane),
+		stats.Microbatches[i] = Microbatch{
+			Worker:         int(shard.lane),
 			Pairs:          int(shard.pairs),
 			Tokens:         int(shard.tokens),
 			ComputedTokens: int(shard.computedTokens),

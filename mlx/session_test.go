@@ -116,7 +116,7 @@ func score(t testing.TB, s *Session, b Batch) []float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stats.Tokens != len(b.IDs) || stats.ComputedTokens < stats.Tokens || stats.Shards < 1 || stats.ExecuteNs <= 0 {
+	if stats.Tokens != len(b.IDs) || stats.ComputedTokens < stats.Tokens || stats.ExecuteNs <= 0 {
 		t.Errorf("stats %+v of %d tokens", stats, len(b.IDs))
 	}
 	return out
@@ -135,7 +135,7 @@ func near(t *testing.T, what string, got, want float32) {
 
 func TestPairScoresTheSameInAnyCompany(t *testing.T) {
 	for _, threads := range []int{1, 2, 3} {
-		s := openSession(t, smallConfig, Options{Device: CPU, Threads: threads, ShardTokens: 150})
+		s := openSession(t, smallConfig, Options{Device: CPU, Threads: threads, MicrobatchTokens: 150})
 		b := randomBatch(rand.New(rand.NewPCG(3, 4)), 40)
 		together := score(t, s, b)
 		for i := range together {
@@ -222,12 +222,12 @@ func TestShardsAsTheCallerCutsThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if layout.Lanes != 2 || layout.Grid != 1 || layout.ShardTokens < 1 || layout.Kernels == "" {
+	if layout.Workers != 2 || layout.Grid != 1 || layout.MicrobatchTokens < 1 || layout.Kernels == "" {
 		t.Errorf("layout %+v, want two lanes", layout)
 	}
 	b := randomBatch(rand.New(rand.NewPCG(21, 22)), 11)
 	want := score(t, s, b)
-	b.Shards = []int32{3, 1, 7}
+	b.Microbatches = []int32{3, 1, 7}
 	ticket, err := s.Submit(b)
 	if err != nil {
 		t.Fatal(err)
@@ -244,8 +244,8 @@ func TestShardsAsTheCallerCutsThem(t *testing.T) {
 		near(t, fmt.Sprintf("pair %d", i), out[i], want[i])
 	}
 	computed, from := 0, 0
-	for i, shard := range stats.Shard {
-		pairs := int(b.Shards[i])
+	for i, shard := range stats.Microbatches {
+		pairs := int(b.Microbatches[i])
 		width, tokens := 0, 0
 		for _, n := range b.Lengths[from : from+pairs] {
 			width, tokens = max(width, int(n)), tokens+int(n)
@@ -253,20 +253,20 @@ func TestShardsAsTheCallerCutsThem(t *testing.T) {
 		from += pairs
 		computed += shard.ComputedTokens
 		rows := pairs * width
-		if layout.Packed {
+		if layout.Unpadded {
 			rows = tokens
 		}
-		if shard.Pairs != pairs || shard.Tokens != tokens || shard.ComputedTokens != rows || shard.Lane < 0 || shard.Lane > 1 {
+		if shard.Pairs != pairs || shard.Tokens != tokens || shard.ComputedTokens != rows || shard.Worker < 0 || shard.Worker > 1 {
 			t.Errorf("shard %d: %+v, want %d pairs, %d tokens, %d computed", i, shard, pairs, tokens, rows)
 		}
 		if shard.StartNs <= 0 || shard.FinishNs <= shard.StartNs || shard.FinishNs > stats.ExecuteNs {
 			t.Errorf("shard %d of a batch of %d ns: %+v", i, stats.ExecuteNs, shard)
 		}
 	}
-	if stats.Shards != 3 || len(stats.Shard) != 3 || computed != stats.ComputedTokens {
+	if len(stats.Microbatches) != 3 || computed != stats.ComputedTokens {
 		t.Errorf("stats %+v", stats)
 	}
-	b.Shards = []int32{3, 1}
+	b.Microbatches = []int32{3, 1}
 	if _, err := s.Submit(b); err == nil || !strings.Contains(err.Error(), "add up to 4 pairs, not 11") {
 		t.Errorf("shards of too few pairs: %v", err)
 	}

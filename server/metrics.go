@@ -159,11 +159,17 @@ func collectWork(out emitter, s *engine.Stats) {
 	out.histogram("mlxrank_batch_duration_seconds", "Time of a batch from its submission.", &s.BatchTime, 1e-3, timeBuckets)
 	out.histogram("mlxrank_batch_pairs", "Pairs of a batch.", &s.BatchPairs, 1, pairBuckets)
 	out.counter("mlxrank_device_busy_seconds_total", "Time in which at least one batch was executing.", s.Busy.Seconds())
-	for i, lane := range s.Lanes {
-		l := labels{"lane", strconv.Itoa(i)}
-		out.counter("mlxrank_lane_busy_seconds_total", "Time a CPU lane was at work on shards; the rates of all add up to the lanes busy.", lane.Busy.Seconds(), l)
-		out.counter("mlxrank_lane_shards_total", "Shards a CPU lane has worked on.", float64(lane.Shards), l)
-		out.counter("mlxrank_lane_tokens_total", "Tokens a CPU lane has computed, with padding.", float64(lane.ComputedTokens), l)
+	for i, w := range s.Lanes {
+		// The names with lane are deprecated; they stay for one release.
+		for _, name := range []string{"worker", "lane"} {
+			of, unit, note := labels{name, strconv.Itoa(i)}, "microbatches", ""
+			if name == "lane" {
+				unit, note = "shards", " Deprecated: use the mlxrank_worker_ metrics."
+			}
+			out.counter("mlxrank_"+name+"_busy_seconds_total", "Time a CPU worker computed microbatches; the sum of all rates is the number of busy workers."+note, w.Busy.Seconds(), of)
+			out.counter("mlxrank_"+name+"_"+unit+"_total", "Microbatches a CPU worker computed."+note, float64(w.Shards), of)
+			out.counter("mlxrank_"+name+"_tokens_total", "Tokens a CPU worker computed, padding included."+note, float64(w.ComputedTokens), of)
+		}
 	}
 }
 

@@ -62,7 +62,7 @@ func TestMetricsCount(t *testing.T) {
 			t.Errorf("no line %q", line)
 		}
 	}
-	for _, name := range []string{"mlxrank_mlx_memory_active_bytes", "mlxrank_mlx_memory_cache_bytes", "mlxrank_mlx_memory_peak_bytes", "mlxrank_lane_busy_seconds_total", "process_cpu_seconds_total", "mlxrank_device_busy_seconds_total"} {
+	for _, name := range []string{"mlxrank_mlx_memory_active_bytes", "mlxrank_mlx_memory_cache_bytes", "mlxrank_mlx_memory_peak_bytes", "mlxrank_worker_busy_seconds_total", "mlxrank_worker_microbatches_total", "mlxrank_worker_tokens_total", "mlxrank_lane_busy_seconds_total", "process_cpu_seconds_total", "mlxrank_device_busy_seconds_total"} {
 		if !strings.Contains(text, "\n# HELP "+name+" ") {
 			t.Errorf("no %s", name)
 		}

@@ -16,9 +16,11 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
 	"github.com/mlxrank/mlxrank/cli/records"
+	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
 // checkpointEvery is how much finished work a run that is killed can lose, beside
@@ -37,6 +39,7 @@ var checkpointEvery = "10s"
 type partial struct {
 	path       string // of the file to be
 	file       *os.File
+	lock       *flock.Flock // of file
 	compressor *records.Compressor
 	sum        hash.Hash // of the file
 
@@ -76,11 +79,11 @@ func openPartial(path string, resume bool) (_ *partial, err error) {
 	if p.compressor, err = records.NewCompressor(path); err != nil {
 		return nil, err
 	}
-	if err := p.lock(); err != nil {
+	if err := p.openLocked(); err != nil {
 		return nil, err
 	}
 	if err := p.look(resume); err != nil {
-		return nil, errors.Join(err, p.file.Close())
+		return nil, errors.Join(err, p.release())
 	}
 	return p, nil
 }
@@ -120,16 +123,8 @@ func openOwn(path string, flag int) (*os.File, error) {
 	return file, nil
 }
 
-// createOwn creates such a file in place of what an earlier run may have left.
-func createOwn(path string, mode os.FileMode) (*os.File, error) {
-	if err := remove(path); err != nil {
-		return nil, err
-	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, mode)
-}
-
-// lock opens the partial file for this process alone.
-func (p *partial) lock() error {
+// openLocked opens the partial file for this process alone.
+func (p *partial) openLocked() error {
 	for {
 		file, err := openOwn(p.dataPath(), os.O_RDWR|os.O_CREATE)
 		if errors.Is(err, fs.ErrExist) {
@@ -138,26 +133,57 @@ func (p *partial) lock() error {
 		if err != nil {
 			return fmt.Errorf("create output %s: %w", p.path, err)
 		}
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		lock := flock.New(p.dataPath(), flock.SetFlag(os.O_RDWR|unix.O_NOFOLLOW))
+		locked, err := lock.TryLock()
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errors.ErrUnsupported): // not every file system has locks
+		case err != nil:
+			return errors.Join(fmt.Errorf("lock %s: %w", p.dataPath(), err), file.Close())
+		case !locked:
 			return errors.Join(fmt.Errorf("create output %s: another mlxrank is writing it", p.path), file.Close())
 		}
-		if err != nil && !errors.Is(err, errors.ErrUnsupported) { // not every file system has locks
-			return errors.Join(fmt.Errorf("lock %s: %w", p.dataPath(), err), file.Close())
-		}
-		// A run that ended meanwhile may have moved or removed the file.
-		mine, err := file.Stat()
+		p.file, p.lock = file, lock
+		current, err := p.isCurrent()
 		if err != nil {
-			return errors.Join(err, file.Close())
+			return errors.Join(err, p.release())
 		}
-		if there, err := os.Lstat(p.dataPath()); err == nil && os.SameFile(mine, there) {
-			p.file = file
+		if current {
 			return nil
 		}
-		if err := file.Close(); err != nil {
+		if err := p.release(); err != nil {
 			return err
 		}
 	}
+}
+
+// isCurrent reports whether the open file, the locked file and the file at the
+// path are one. A run that ended meanwhile may have moved or removed the file.
+func (p *partial) isCurrent() (bool, error) {
+	mine, err := p.file.Stat()
+	if err != nil {
+		return false, err
+	}
+	held, err := p.lock.Stat()
+	if err != nil {
+		return false, ignoreMissing(err)
+	}
+	there, err := os.Lstat(p.dataPath())
+	if err != nil {
+		return false, ignoreMissing(err)
+	}
+	return os.SameFile(mine, held) && os.SameFile(mine, there), nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// release closes and unlocks the partial file.
+func (p *partial) release() error {
+	return errors.Join(p.file.Close(), p.lock.Close())
 }
 
 // look finds out what an earlier run left.
@@ -223,7 +249,7 @@ func (p *partial) clear() error {
 	if err := p.file.Truncate(0); err != nil {
 		return p.wrap(err)
 	}
-	if err := remove(p.statePath()); err != nil {
+	if err := atomicfile.Remove(p.statePath()); err != nil {
 		return p.wrap(err)
 	}
 	if old, err := os.Stat(p.path); err == nil {
@@ -271,7 +297,11 @@ func (p *partial) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(p.statePath(), append(data, '\n')); err != nil {
+	err = atomicfile.WriteVia(p.path+newSuffix, p.statePath(), 0o666, func(f *os.File) error {
+		_, err := f.Write(append(data, '\n'))
+		return err
+	})
+	if err != nil {
 		return p.wrap(err)
 	}
 	p.dirty, p.kept, p.when = false, p.state.Records, time.Now()
@@ -298,11 +328,11 @@ func (p *partial) commit() error {
 // finish ends the run of a file that is in its place, and removes what it has
 // left.
 func (p *partial) finish(leftovers ...string) error {
-	errs := []error{syncDir(p.path)}
+	errs := []error{atomicfile.SyncFolder(p.path)}
 	for _, path := range leftovers {
-		errs = append(errs, remove(path))
+		errs = append(errs, atomicfile.Remove(path))
 	}
-	errs = append(errs, p.file.Close())
+	errs = append(errs, p.release())
 	p.file = nil
 	return p.wrap(errors.Join(errs...))
 }
@@ -315,16 +345,16 @@ func (p *partial) close(err error) error {
 	}
 	switch {
 	case p.found && !p.grown && !errors.Is(err, context.Canceled):
-		return errors.Join(err, p.file.Close()) // it could not go on
+		return errors.Join(err, p.release()) // it could not go on
 	case errors.Is(err, errChanged):
 		p.kept = -1
 	case p.dirty:
 		err = errors.Join(err, p.checkpoint())
 	}
 	if p.kept < 0 {
-		return errors.Join(err, remove(p.dataPath()), remove(p.statePath()), p.file.Close())
+		return errors.Join(err, atomicfile.Remove(p.dataPath()), atomicfile.Remove(p.statePath()), p.release())
 	}
-	return &keptError{errors.Join(err, p.file.Close()), p.kept, p.dataPath()}
+	return &keptError{errors.Join(err, p.release()), p.kept, p.dataPath()}
 }
 
 func (p *partial) wrap(err error) error {
@@ -346,45 +376,4 @@ func (e *keptError) Unwrap() error { return e.err }
 
 func (e *keptError) advice() string {
 	return fmt.Sprintf("what was done, %s, is kept in %s: give the same command and --resume to go on", count(e.records, "line", "lines"), e.path)
-}
-
-// replaceFile gives a file other contents at once.
-func replaceFile(path string, data []byte) error {
-	temp := path + ".tmp"
-	file, err := createOwn(temp, 0o666)
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		return errors.Join(err, remove(temp))
-	}
-	return syncDir(path)
-}
-
-// syncDir makes the names in the directory of path outlive the machine.
-func syncDir(path string) error {
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	err = dir.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
-		err = nil // a file system that has no such thing
-	}
-	return errors.Join(err, dir.Close())
-}
-
-// remove removes a file if it is there.
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
 }

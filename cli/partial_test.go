@@ -40,7 +40,7 @@ func writeWindow(t *testing.T, p *partial, text string, n int) {
 // kill ends a run as kill -9 does.
 func kill(t *testing.T, p *partial) {
 	t.Helper()
-	if err := p.file.Close(); err != nil {
+	if err := p.release(); err != nil {
 		t.Fatal(err)
 	}
 }

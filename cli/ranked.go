@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/records"
+	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
 // runTagFlag names the system in a TREC run.
@@ -66,40 +67,32 @@ func (r *rankedFile) commit() error {
 	if _, err := r.file.Seek(0, io.SeekStart); err != nil {
 		return r.wrap(err)
 	}
-	temp := r.path + runSuffix
-	if err := r.rank(temp); err != nil {
-		return r.wrap(errors.Join(err, remove(temp)))
+	rows, err := r.file.Stat()
+	if err != nil {
+		return r.wrap(err)
 	}
-	if err := os.Rename(temp, r.path); err != nil {
-		return r.wrap(errors.Join(err, remove(temp)))
+	mode := rows.Mode().Perm()
+	err = atomicfile.WriteVia(r.path+runSuffix, r.path, mode, func(run *os.File) error {
+		if err := run.Chmod(mode); err != nil { // beyond the umask
+			return err
+		}
+		return r.rank(run)
+	})
+	if err != nil {
+		return r.wrap(err)
 	}
 	return r.finish(r.statePath(), r.dataPath())
 }
 
-// rank writes the run to a file at path.
-func (r *rankedFile) rank(path string) (err error) {
-	rows, err := r.file.Stat()
-	if err != nil {
-		return err
-	}
-	file, err := createOwn(path, rows.Mode().Perm())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	if err := file.Chmod(rows.Mode().Perm()); err != nil {
-		return err
-	}
+// rank writes the run to a file.
+func (r *rankedFile) rank(file *os.File) error {
 	packed := r.run.Writer(file)
-	duplicates, err := records.Rank(packed, &interruptible{ctx: r.ctx, r: r.file}, filepath.Dir(path), r.tag)
+	duplicates, err := records.Rank(packed, &interruptible{ctx: r.ctx, r: r.file}, filepath.Dir(file.Name()), r.tag)
 	if err != nil {
 		return err
 	}
 	warnDuplicates(r.log, duplicates)
-	if err := packed.Close(); err != nil {
-		return err
-	}
-	return file.Sync()
+	return packed.Close()
 }
 
 // rankedStream is a TREC run that is seen as it is written. The rows are in a

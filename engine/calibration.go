@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mlxrank/mlxrank/internal/atomicfile"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
@@ -297,16 +297,8 @@ func (c *Calibration) write(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "new-*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("engine: keep the calibration: %w", err), os.Remove(f.Name()))
+	if err := atomicfile.Write(path, append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("engine: keep the calibration: %w", err)
 	}
 	return nil
 }

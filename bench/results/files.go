@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
 // Files are where a benchmark's results go: NAME_results.md and .json, and the
@@ -113,22 +115,12 @@ func encode(r *Result) ([]byte, error) {
 	return []byte(text + "\n"), nil
 }
 
-// WriteFile writes under another name beside the path, then takes its place.
-func WriteFile(path string, data []byte) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
-	if err != nil {
+// WriteFile replaces the file at path in one step.
+func WriteFile(path string, data []byte) error {
+	if err := atomicfile.Write(path, data, 0o644); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("write %s: %w", path, err), os.Remove(temp.Name()))
-		}
-	}()
-	_, err = temp.Write(data)
-	if err = errors.Join(err, temp.Chmod(0o644), temp.Sync(), temp.Close()); err != nil {
-		return err
-	}
-	return os.Rename(temp.Name(), path)
+	return nil
 }
 
 // giveResults is the remedy for a file that holds no results.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 )
 
@@ -23,8 +24,8 @@ const (
 	markerAge = 10 * time.Minute
 )
 
-// flock is unix.Flock but in tests, where a file system refuses.
-var flock = unix.Flock
+// tryFlock is replaced by tests of file systems without locks.
+var tryFlock = (*flock.Flock).TryLock
 
 // lock waits for the lock of that name of a model. By that named by an ETag,
 // Python's huggingface_hub guards the making of the blob too: an flock of
@@ -67,25 +68,39 @@ func tryLock(path string) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	var held unix.Stat_t
-	err = flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil {
-		err = unix.Fstat(int(f.Fd()), &held)
-	}
+	lock := flock.New(path, flock.SetFlag(os.O_RDWR))
+	locked, err := tryFlock(lock)
 	switch {
-	case err == nil && held.Nlink > 0:
-		return f, nil
 	case hasNoFlock(err) && made:
 		return mark(f)
 	case hasNoFlock(err):
 		err = dropStale(f)
-	case errors.Is(err, unix.EWOULDBLOCK):
-		err = nil // as when the file was removed and whoever comes next locks another
+	case errors.Is(err, os.ErrNotExist):
+		err = nil
+	case locked:
+		var current bool
+		if current, err = isCurrent(lock); current {
+			return lock, f.Close()
+		}
 	}
 	if err != nil {
 		err = fmt.Errorf("lock %s: %w", path, err)
 	}
-	return nil, errors.Join(err, f.Close())
+	return nil, errors.Join(err, lock.Close(), f.Close())
+}
+
+// isCurrent reports whether the locked file is still at its path. If another
+// process removed it, the next process locks a new file.
+func isCurrent(lock *flock.Flock) (bool, error) {
+	held, err := lock.Stat()
+	if err != nil {
+		return false, err
+	}
+	at, err := os.Lstat(lock.Path())
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(held, at), err
 }
 
 // hasNoFlock reports whether an error of flock says that the file system has

@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
 // symlink is os.Symlink but in tests, where a file system refuses.
@@ -63,18 +65,10 @@ func (b *blob) copyTo(path string) (err error) {
 	}
 	defer func() { err = errors.Join(err, from.Close()) }()
 	temp := fmt.Sprintf("%s.copy%d%s", b.path, os.Getpid(), incomplete)
-	to, err := os.Create(temp)
-	if err != nil {
+	return atomicfile.WriteVia(temp, path, 0o666, func(to *os.File) error {
+		_, err := io.Copy(to, from)
 		return err
-	}
-	_, err = io.Copy(to, from)
-	if err = errors.Join(err, to.Sync(), to.Close()); err == nil {
-		err = os.Rename(temp, path)
-	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(temp))
-	}
-	return err
+	})
 }
 
 // link makes path a symbolic link to target. It appears at once, without a

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
@@ -155,8 +156,8 @@ func TestCopiedCache(t *testing.T) {
 
 func withoutFlock(t *testing.T, err error) {
 	t.Helper()
-	flock = func(int, int) error { return err }
-	t.Cleanup(func() { flock = unix.Flock })
+	tryFlock = func(*flock.Flock) (bool, error) { return false, err }
+	t.Cleanup(func() { tryFlock = (*flock.Flock).TryLock })
 }
 
 // TestWithoutFlock takes the existence of the lock's file for the lock, as the

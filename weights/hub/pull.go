@@ -13,6 +13,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
 // PullOptions are the choices of Pull.
@@ -324,10 +326,10 @@ func (p *pull) writeRef(ctx context.Context) (err error) {
 	if err := os.MkdirAll(filepath.Dir(ref), 0o777); err != nil {
 		return err
 	}
-	// Not among the refs, where a temporary file would be one more.
+	// Under refs, a temporary file would count as a revision.
 	temp := filepath.Join(p.c.repo(p.ref.Model), "ref.tmp")
-	if err := os.WriteFile(temp, []byte(p.commit), 0o666); err != nil {
+	return atomicfile.WriteVia(temp, ref, 0o666, func(f *os.File) error {
+		_, err := f.WriteString(p.commit)
 		return err
-	}
-	return os.Rename(temp, ref)
+	})
 }

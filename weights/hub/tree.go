@@ -2,9 +2,10 @@ package hub
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
+
+	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
 // A tree lists the files of a commit with their hashes. huggingface_hub keeps it
@@ -70,27 +71,5 @@ func (c *Client) writeTree(model, commit string, files tree) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
-	return writeAtOnce(path, data)
-}
-
-// writeAtOnce writes a file that appears when it is complete.
-func writeAtOnce(path string, data []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(data)
-	if cerr := temp.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Chmod(temp.Name(), 0o644)
-	}
-	if err == nil {
-		err = os.Rename(temp.Name(), path)
-	}
-	if err != nil {
-		err = errors.Join(err, os.Remove(temp.Name()))
-	}
-	return err
+	return atomicfile.Write(path, data, 0o644)
 }

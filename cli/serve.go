@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/engine"
@@ -72,6 +71,7 @@ func serveFlags() []cli.Flag {
 		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "have at most `N` tokens at work"},
 		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "give a call up after `TIME`"},
 		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "finish calls at work for at most `TIME` when told to stop"},
+		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
 	}
 }
 
@@ -106,7 +106,12 @@ func serve(c *cli.Context, s Streams) (err error) {
 		}
 	}()
 	log := config.Logger
-	config.Logger = log.Hook(zerolog.HookFunc(withoutRequests)) // the server logs them, with the same figures
+	config.OmitRequestEvents = true // the server logs them, with the same figures
+	stopPprof, err := startPprof(c.String("pprof"), log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopPprof()) }()
 	e, err := engine.Open(c.Context, config)
 	if err != nil {
 		return err
@@ -154,12 +159,6 @@ func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop
 	return func() {
 		cancel()
 		*err = errors.Join(*err, <-done)
-	}
-}
-
-func withoutRequests(event *zerolog.Event, _ zerolog.Level, message string) {
-	if message == "request" {
-		event.Discard()
 	}
 }
 

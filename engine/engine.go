@@ -26,6 +26,9 @@ type Config struct {
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
 	Threads    int    // CPU threads that compute; 0 is system.Processors(): the affinity, or the CPU quota if that is smaller
 	Logger     zerolog.Logger
+	// OmitRequestEvents leaves out the debug event of each request, for a caller
+	// that logs requests itself.
+	OmitRequestEvents bool
 
 	TokenizerWorkers int // 0 is as many as Threads
 	// MaxBatch and MaxBatchTokens bound a batch: its pairs, and the tokens

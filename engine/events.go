@@ -37,7 +37,7 @@ func (p *pipeline) logBatch(b *batch, stats mlx.Stats, at time.Time, err error) 
 // logRequest runs after the request has ended.
 func (p *pipeline) logRequest(r *request, t Timings, err error) {
 	event := p.log.Debug()
-	if !event.Enabled() {
+	if p.noRequestEvents || !event.Enabled() {
 		return
 	}
 	p.mu.Lock() // a batch of a request that was given up may still be executing

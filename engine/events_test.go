@@ -185,3 +185,16 @@ func TestSchemaRefuses(t *testing.T) {
 		}
 	}
 }
+
+// A caller that logs requests itself gets the other events alone.
+func TestOmitRequestEvents(t *testing.T) {
+	var log syncBuffer
+	e := openTinyEngine(t, Config{Logger: zerolog.New(&log).With().Timestamp().Logger(), OmitRequestEvents: true})
+	mustScore(t, e, []Pair{{"q", "d"}})
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if counts := checkEvents(t, log.lines()); counts["request"] != 0 || counts["batch"] != 1 {
+		t.Errorf("events: %v, want no request and one batch", counts)
+	}
+}

@@ -38,13 +38,14 @@ type settings struct {
 	calibration     Calibration // changes under the lock
 	calibrationFile string      // "" for none
 
-	loading time.Duration // that opening the session took
-	idle    time.Duration // after which the session is closed; 0 never
-	trim    func() error  // gives back what a closed session leaves
-	reopen  func() (backend, error)
-	log     zerolog.Logger
-	figures func() figures   // of the machine; nil logs no seconds
-	trace   func(traceEvent) // of tests; called under the lock
+	loading         time.Duration // that opening the session took
+	idle            time.Duration // after which the session is closed; 0 never
+	trim            func() error  // gives back what a closed session leaves
+	reopen          func() (backend, error)
+	log             zerolog.Logger
+	noRequestEvents bool             // Config.OmitRequestEvents
+	figures         func() figures   // of the machine; nil logs no seconds
+	trace           func(traceEvent) // of tests; called under the lock
 }
 
 const (

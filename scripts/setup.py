@@ -52,7 +52,7 @@ def build(project):
     parts.encoder(project)
     native.mlx_c(project)
     native.tokenizers(project)
-    native.shim(project, "native", project.lib)
+    native.library(project)
 
 
 COMMANDS = {

@@ -23,12 +23,15 @@ DEBS += ["libgcc-12-dev-arm64-cross", "libgcc-s1-arm64-cross"]
 DEBS += ["libstdc++-12-dev-arm64-cross", "libstdc++6-arm64-cross"]
 DEBS += ["linux-libc-dev-arm64-cross", "libc6-dev-arm64-cross", "libc6-arm64-cross"]
 LIBRARIES = ["libopenblas0-pthread:arm64", "libgfortran5:arm64", "libhwy1:arm64"]
+# Scripts in build/arm64/bin, which find build/arm64/root beside them.
 COMPILER = """#!/bin/sh
-export LD_LIBRARY_PATH="{root}/usr/lib/x86_64-linux-gnu"
-exec "{root}/usr/bin/aarch64-linux-gnu-{name}" --sysroot="{root}" "$@"
+root=$(cd "${{0%/*}}/../root" && pwd)
+export LD_LIBRARY_PATH="$root/usr/lib/x86_64-linux-gnu"
+exec "$root/usr/bin/aarch64-linux-gnu-{name}" --sysroot="$root" "$@"
 """
 EMULATE = """#!/bin/sh
-exec "{qemu}" -cpu {processor} -L "{root}/usr/aarch64-linux-gnu" "$@"
+here=$(cd "${{0%/*}}" && pwd)
+exec "$here/{qemu}" -cpu {processor} -L "$here/../root/usr/aarch64-linux-gnu" "$@"
 """
 STUB = """#include <stdio.h>
 #include <stdlib.h>
@@ -84,16 +87,16 @@ def toolchain(arm):
         # The package has emulators of every processor, of which one is wanted.
         unpack_member(packages[EMULATOR], f"./usr/bin/{qemu.name}", qemu)
         wrappers = {
-            "cc": COMPILER.format(root=root, name="gcc-12"),
-            "c++": COMPILER.format(root=root, name="g++-12"),
-            "emulate": EMULATE.format(qemu=qemu, processor=PROCESSOR, root=root),
+            "cc": COMPILER.format(name="gcc-12"),
+            "c++": COMPILER.format(name="g++-12"),
+            "emulate": EMULATE.format(qemu=qemu.name, processor=PROCESSOR),
         }
         for name, text in wrappers.items():
             write_atomic(tools / name, text.encode())
             (tools / name).chmod(0o755)
         return [*files_under(root), *files_under(tools)]
 
-    inputs = [[arm.pin("deb", name) for name in names], str(root), PROCESSOR, COMPILER, EMULATE]
+    inputs = [[arm.pin("deb", name) for name in names], PROCESSOR, COMPILER, EMULATE]
     arm.steps.do("toolchain", "unpacking the cross compiler and qemu", inputs, unpack_toolchain)
 
 
@@ -127,7 +130,7 @@ def libraries(arm):
             made.append(arm.lib / target)
         return made
 
-    inputs = [[arm.pin("deb", name) for name in LIBRARIES], blas, str(arm.lib)]
+    inputs = [[arm.pin("deb", name) for name in LIBRARIES], blas]
     arm.steps.do("system-libraries", "placing OpenBLAS and Highway", inputs, place_libraries)
 
 
@@ -185,7 +188,7 @@ def tokenizers(arm):
         run(["ar", "rcs", archive, compiled], "archiving a stub")
         return [archive]
 
-    arm.steps.do("stub", "stubbing the tokenizer library", [text, str(folder)], write_stub)
+    arm.steps.do("stub", "stubbing the tokenizer library", [text], write_stub)
 
 
 def go_tests(arm):

@@ -22,8 +22,9 @@ GO_FRAMEWORKS = ["CoreFoundation", "Security"]
 # What go asks of a compiler comes by standard input, which zig compiles to a
 # file "-.o" in the working folder, whatever -o says.
 WRAPPER = """#!/bin/sh
-case " $* " in *" - "*) cd "${{0%/*}}" ;; esac
-exec "{zig}" {mode} "$@"
+here=$(cd "${{0%/*}}" && pwd)
+case " $* " in *" - "*) cd "$here" ;; esac
+exec "$here/../zig/ziglang/zig" {mode} "$@"
 """
 LIBRARIES = {"resolv": "/usr/lib/libresolv.9.dylib"}
 # Of Apple's headers zig lacks one, which Prometheus's client includes.
@@ -94,12 +95,12 @@ def tools(mac):
         }
         for name, mode in modes.items():
             path = mac.build / "bin" / name
-            write_atomic(path, WRAPPER.format(zig=zig, mode=mode).encode())
+            write_atomic(path, WRAPPER.format(mode=mode).encode())
             path.chmod(0o755)
             made.append(path)
         return made
 
-    inputs = [pin, TARGET, str(zig), WRAPPER]
+    inputs = [pin, TARGET, WRAPPER]
     mac.steps.do("zig", f"unpacking zig {pin['version']}", inputs, unpack_zig)
 
 
@@ -126,7 +127,7 @@ def stubs(mac):
         run([mac.build / "bin/ar", "rcs", archive, compiled], "archiving a stub", env=env)
         return [*made, archive]
 
-    inputs = [SHIM_FRAMEWORKS, GO_FRAMEWORKS, LIBRARIES, HEADERS, str(folder)]
+    inputs = [SHIM_FRAMEWORKS, GO_FRAMEWORKS, LIBRARIES, HEADERS]
     mac.steps.do("stubs", "writing stubs of Apple's libraries", inputs, write_stubs)
 
 

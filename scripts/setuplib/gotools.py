@@ -35,5 +35,5 @@ def gotool(project, name):
         )
         return [tool]
 
-    project.steps.do(name, f"building {name} ({pin['takes']})", [pin, str(tool)], build_tool)
+    project.steps.do(name, f"building {name} ({pin['takes']})", pin, build_tool)
     return tool

@@ -42,7 +42,7 @@ def zizmor(project):
         tool.chmod(0o755)
         return made
 
-    project.steps.do("zizmor", "unpacking zizmor", [pin, str(tool)], unpack)
+    project.steps.do("zizmor", "unpacking zizmor", pin, unpack)
     return tool
 
 

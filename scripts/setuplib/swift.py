@@ -81,7 +81,7 @@ def grammar(project):
         def unpack(wheel=wheel):
             return unpack_wheel(wheel, lambda member: site / member)
 
-        project.steps.do(f"unpack-{name}", f"unpacking {name}", [pin, str(site)], unpack)
+        project.steps.do(f"unpack-{name}", f"unpacking {name}", pin, unpack)
     return site
 
 

@@ -17,7 +17,7 @@ build: ## fetch and build what is missing, then build/bin/mlxrank
 	@$(SETUP) notices
 
 demo: build ## rerank some package descriptions with the builtin model
-	build/bin/mlxrank rerank --model builtin --top-n 10 --documents scripts/demo/documents.jsonl \
+	build/bin/mlxrank rerank --model builtin --top-n 5 --documents scripts/demo/documents.jsonl \
 		--query "monitor changes to configuration files"
 
 capi: build ## the C API for other languages: build/capi

@@ -1,4 +1,4 @@
-"""Python MLX, the graph of native/src/dense_ops.cpp: peer_mlx.py FOLDER."""
+"""Python MLX, the graph of native/src/unfused_ops.cpp: peer_mlx.py FOLDER."""
 
 import json
 import pathlib
@@ -17,7 +17,7 @@ class Peer(protocol.Sorted):
         self.layers, self.heads = config["num_hidden_layers"], config["num_attention_heads"]
         self.hidden, self.eps = config["hidden_size"], config["layer_norm_eps"]
         self.w = mx.load(str(folder / "model.safetensors"))
-        for n in range(self.layers):  # one product for queries, keys and values
+        for n in range(self.layers):  # one matmul for queries, keys and values
             names = [f"bert.encoder.layer.{n}.attention.self.{part}" for part in ("query", "key", "value")]
             for end in ("weight", "bias"):
                 self.w[f"{n}.qkv.{end}"] = mx.concatenate([self.w[f"{name}.{end}"] for name in names])

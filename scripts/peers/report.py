@@ -1,11 +1,11 @@
-"""docs/history/peers.md, of docs/history/peers.json and nothing else."""
+"""Writes docs/history/peers.md from docs/history/peers.json alone."""
 
 import statistics
 
 import arithmetic
 
 OURS = "mlxrank"
-PLAIN = "mlxrank plain graph"
+UNFUSED = "mlxrank unfused graph"
 
 
 def write(results, folder):
@@ -14,7 +14,7 @@ def write(results, folder):
 
 def text(results):
     parts = [
-        "# mlxrank beside other ways to run the model", introduction(results), summary(results), "![pairs per second](peers.png)",
+        "# mlxrank compared with other ways to run the model", introduction(results), summary(results), "![pairs per second](peers.png)",
         "## Throughput, latency, memory, start", main_table(results), MAIN_NOTES, "## Other lengths", lengths(results),
         "## Agreement", AGREEMENT, agreement(results), "## Roofline", roofline(results), "## How each was set up", settings(results),
         "## Conditions", conditions(results),
@@ -22,15 +22,18 @@ def text(results):
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-MAIN_NOTES = """Pairs/s: the median of the rounds, least and most in brackets, of the mixed set. *ours/it*: mlxrank at the same precision
-(reduced precisions against mlxrank bfloat16) over this subject, the median of the ratios of rounds side by side. P50 and P95: one query with 20 documents, one request at a time.
-Memory: the most that was resident (VmHWM) by the end of the pass over the pairs of the agreement table. Start: from the start
-of a new process to its first score, median; for mlxrank `mlxrank rerank` of one document, for the peers a bare script that loads no more than it needs.
-Subjects marked * are slow: they score the first quarter of each set, and their rate is scaled by the arithmetic which those pairs need."""
+MAIN_NOTES = """Pairs/s is the median of the rounds on the mixed set, with the least and the most in brackets. *ours/it* divides mlxrank's rate at the
+same precision by the subject's: the median of the ratios of neighbouring rounds. Reduced precisions are compared with mlxrank bfloat16.
 
-AGREEMENT = """Differences of logits from mlxrank's in float32, in parts of the standard deviation of these. Kendall's tau and the
-share of the ten best that are the same ten, means over the queries. Nothing is printed unless every float32 peer is within 0.001 and
-every other has a tau of 0.8."""
+P50 and P95 are of one query with 20 documents, one request at a time. Memory is the most that was resident (VmHWM) by the end of
+the pass over the pairs of the agreement table. Start is the median time from the start of a new process to its first score:
+`mlxrank rerank` of one document for mlxrank, a bare script that loads no more than it needs for the peers.
+
+Subjects marked * are slow. They score the first quarter of each set, and their rate is scaled by the arithmetic that those pairs need."""
+
+AGREEMENT = """A difference is between a subject's logits and mlxrank's in float32, as a share of the latter's standard deviation. Kendall's tau, and
+the share of the ten best that are the same ten, are means over the queries. No report is printed unless every float32 peer is within
+0.001 and every other peer has a tau of at least 0.8."""
 
 
 def table(head, rows):
@@ -41,22 +44,22 @@ def table(head, rows):
 def introduction(results):
     e, mixed = results["environment"], results["sets"]["mixed"]
     return (
-        f"`make peers` wrote this page on {e['date']} ({e['processor']}, {e['cores']} cores). The builtin model, merged into one file, "
-        f"by every subject on the same texts, tokenising included: {mixed['pairs']} pairs of {mixed['least']} to {mixed['most']} tokens, "
-        f"mean {mixed['mean_tokens']:.0f}. Each subject is a process of its own; they take turns, one at work at a time, {results['rounds']} rounds after a warm-up. "
-        "These are figures of a CPU: they say nothing of Metal." + disturbed(e)
+        f"`make peers` wrote this page on {e['date']} ({e['processor']}, {e['cores']} cores). Every subject scores the same texts with the builtin model, "
+        f"merged into one file, tokenising included: {mixed['pairs']} pairs of {mixed['least']} to {mixed['most']} tokens, "
+        f"mean {mixed['mean_tokens']:.0f}. Each subject runs in its own process; they alternate, one at a time, for {results['rounds']} rounds after a warm-up. "
+        "These figures are from a CPU: they say nothing about Metal." + disturbed(e)
     )
 
 
 def disturbed(e):
-    """A warning where the machine did more than this: a subject at work makes a load of its threads."""
+    """Warns if the load exceeds the threads of one subject."""
     if e["load"][1] <= e["cores"] + 0.5:
         return ""
-    return f"\n\n**The machine was busy with other work (load {e['load'][1]:.1f} on {e['cores']} cores): these figures are not to be relied on.**"
+    return f"\n\n**The machine had other work (load {e['load'][1]:.1f} on {e['cores']} cores): do not rely on these figures.**"
 
 
 def rows(results):
-    """Subjects, by precision, then fastest first."""
+    """Sorts subjects by precision, then fastest first."""
     return sorted(results["subjects"].items(), key=lambda item: (item[1]["precision"] != "float32", -rate(item[1])["median"]))
 
 
@@ -66,7 +69,7 @@ def rate(subject, label="mixed"):
 
 
 def counterpart(results, subject):
-    """Ours at the precision of subject."""
+    """Returns our subject at the precision of subject."""
     return results["subjects"][OURS if subject["precision"] == "float32" else OURS + " bfloat16"]
 
 
@@ -75,13 +78,13 @@ def latencies(subject):
 
 
 def best_peer(results, reduced, figure, least=False):
-    """The peer at that precision whose figure is the best, None where no peer took part."""
+    """Returns the peer with the best figure at that precision, or None without peers."""
     peers = [(figure(s), name) for name, s in results["subjects"].items() if not s["ours"] and (s["precision"] != "float32") == reduced]
     return (min if least else max)(peers)[1] if peers else None
 
 
 def goals(results):
-    """Each goal: what, the figure, its bound, whether more is better."""
+    """Lists the goals: what, the figure, its bound, whether more is better."""
     found = []
     p50 = lambda s: arithmetic.percentile(latencies(s), 50)  # noqa: E731
     for reduced, bound in ((False, 1.5), (True, 1.2)):
@@ -103,8 +106,8 @@ def goals(results):
         found.append(("start to first score over ONNX Runtime's", start(ours) / start(others["ONNX Runtime"]), 1, False))
     found.append((f"peak resident memory on {ours['agreement']['pairs']:,} pairs, MB", ours["memory"] / 1e6, 350, False))
     for label in results["sets"]:
-        ratio = arithmetic.ratio(ours["rounds"][label], others[PLAIN]["rounds"][label])
-        found.append((f"float32, {label} set: pairs/s over the plain graph's", ratio, 1, True))
+        ratio = arithmetic.ratio(ours["rounds"][label], others[UNFUSED]["rounds"][label])
+        found.append((f"float32, {label} set: pairs/s over the unfused graph's", ratio, 1, True))
     return found
 
 
@@ -119,7 +122,7 @@ def summary(results):
         return [what, f"{figure:.3g}", ("at least " if more else "at most ") + f"{bound:g}", "met" if met else "**missed**"]
 
     lines = sorted((line(goal) for goal in goals(results)), key=lambda cells: cells[3] == "met")
-    return "## Goals, the missed first\n\n" + table(["goal", "measured", "bound", ""], lines)
+    return "## Goals, missed ones first\n\n" + table(["goal", "measured", "bound", ""], lines)
 
 
 def main_table(results):
@@ -159,17 +162,17 @@ def roofline(results):
             achieved = rate(s)["median"] * mixed["flops_per_pair"]
             reached.append([name, s["precision"], f"{achieved / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{100 * achieved / peak:.0f} %"])
     text = (
-        f"A pair of the mixed set needs {mixed['flops_per_pair'] / 1e9:.3f} GFLOP: the products and attention of its own tokens, in the last layer "
-        "what [CLS] needs, no padding. Achieved is that times pairs/s, tokenising and all in its time; a subject that computes more than is needed gets nothing for it. "
-        "The peak is the best of one large square product in the same rounds: "
+        f"A pair of the mixed set needs {mixed['flops_per_pair'] / 1e9:.3f} GFLOP: the matmuls and attention of its own tokens, in the last layer "
+        "only what [CLS] needs, without padding. The achieved rate is that times pairs/s, with tokenising in the time. A subject gets no credit for arithmetic that is not needed. "
+        "The peak is the best of one large square matmul in the same rounds: "
         + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
-        + " (OpenBLAS as mlxrank runs it, one thread per core). float32 is held against the larger of its two.\n\n"
+        + " (OpenBLAS as mlxrank runs it, one thread per core). The float32 rows use the larger of the two float32 peaks.\n\n"
     )
     return text + table(["subject", "precision", "GFLOP/s", "peak", "share of peak"], reached) + stages(results["profile"])
 
 
 def stages(profiles):
-    """Where mlxrank's threads are, as its own profile tells."""
+    """Reports where mlxrank's threads spend their time, from its own profile."""
     names = list(dict.fromkeys(p["name"] for profile in profiles.values() for p in profile["phases"]))
     body = [[name, *(cell for profile in profiles.values() for cell in stage(profile, name))] for name in names]
     rest = [[name, *(cell for profile in profiles.values() for cell in (percent(value(profile), profile), "-"))] for name, value in REST.items()]
@@ -178,7 +181,7 @@ def stages(profiles):
         f"{sum(p[k]['flops'] for k in WORK) / sum(p[k]['flops_needed'] for k in WORK):.3f} in {dtype}" for dtype, p in profiles.items()
     )
     return (
-        "\n\nBy stage, from `mlxrank bench --profile` after the rounds (a run of its own; bias and GELU are added to a product's results in registers):\n\n"
+        "\n\nBy stage, from a separate run of `mlxrank bench --profile` after the rounds. The kernels add bias and GELU to a GEMM's results in registers:\n\n"
         + table(head, body + rest)
         + f"\n\nFloating-point operations executed per one needed: {executed}."
     )
@@ -197,7 +200,7 @@ def percent(ms, profile):
 
 
 def stage(profile, name):
-    """A class of work's share of the threads' time and its rate."""
+    """Returns the share of the threads' time of a class of work, and its rate."""
     phase = next((p for p in profile["phases"] if p["name"] == name), None)
     if phase is None:
         return "-", "-"
@@ -208,7 +211,7 @@ def settings(results):
     return "\n".join(
         f"- {name}: {s['settings']}" + (f" ({s['batch']})" if s["batch"] else "") + "." for name, s in rows(results)
     ) + (
-        "\n\nhugot joins query, [SEP] and document into one text, cuts long ones at their end and scores one query at a time: its scores are compared on the pairs that fit."
+        "\n\nhugot joins query, [SEP] and document into one text, truncates long ones at their end and scores one query at a time. Its scores are compared on the pairs that fit."
         if "hugot" in results["subjects"] else ""
     )
 

@@ -42,11 +42,11 @@ def mlxrank(work):
         once = [ROOT / "build" / "bin" / "mlxrank", "rerank", "--model", work / "model", "--dtype", precision, "--query"]
         return Subject(name, precision, command, once, settings, tuned=False, env=env or {})
 
-    plain = {"MLXRANK_PLAIN_GRAPH": "1"}
+    unfused = {"MLXRANK_UNFUSED_GRAPH": "1"}
     return [
         subject(OURS, "float32", "defaults"),
         subject(OURS + " bfloat16", "bfloat16", "`--dtype bfloat16`"),
-        subject(OURS + " plain graph", "float32", "`MLXRANK_PLAIN_GRAPH=1`: MLX's own operations, as on Metal", plain),
+        subject(OURS + " unfused graph", "float32", "`MLXRANK_UNFUSED_GRAPH=1`: MLX's own operations, as on Metal", unfused),
     ]
 
 
@@ -68,7 +68,7 @@ def peers(work):
         python("ONNX Runtime int8", "int8", "the same, quantised dynamically, per channel", "peer_onnxruntime.py", model, work / "int8.onnx"),
         python("OpenVINO", "float32", f"inference precision f32, performance hint LATENCY, {threads}", "peer_openvino.py", model, xml, "f32"),
         python("OpenVINO bfloat16", "bfloat16", "the same with inference precision bf16", "peer_openvino.py", model, xml, "bf16"),
-        python("Python MLX", "float32", f"the graph of native/src/dense_ops.cpp, Debian's OpenBLAS under it with {CORES} threads as mlxrank has, batches sorted by length, the batch size that is fastest here",
+        python("Python MLX", "float32", f"the graph of native/src/unfused_ops.cpp on Debian's OpenBLAS with {CORES} threads, as in mlxrank, batches sorted by length, the batch size that is fastest here",
                "peer_mlx.py", model, env={"OPENBLAS_NUM_THREADS": str(CORES)}),
         Subject("hugot", "float32", hugot, [*hugot, "--once"],
                 f"its cross-encoder on the ONNX Runtime and the fused model of the rows above, {CORES} threads, the documents of a query sorted by length, the batch size that is fastest here",

@@ -15,8 +15,6 @@ import (
 	"strings"
 
 	"howett.net/plist"
-
-	"github.com/mlxrank/mlxrank/weights"
 )
 
 // Where things lie in an app.
@@ -38,7 +36,7 @@ const (
 	kernels       = "mlx.metallib"
 	noticesFile   = "THIRD_PARTY_NOTICES.txt"
 	licenseFile   = "LICENSE"
-	encoderName   = weights.BuiltinEncoder
+	encoderName   = "all-MiniLM-L6-v2"
 )
 
 // frameworksPath is how an app's executable finds its libraries.
@@ -205,7 +203,7 @@ func (a *App) metallib() (*Metallib, error) {
 	if err != nil {
 		return nil, err
 	}
-	return metallibOf(file, metallibFile)
+	return readMetallib(file, metallibFile)
 }
 
 // exists reports whether there is a file of a name, or a link that leads to one.

@@ -50,11 +50,11 @@ func ReadMetallib(path string) (*Metallib, error) {
 	if err != nil {
 		return nil, err
 	}
-	return metallibOf(file, path)
+	return readMetallib(file, path)
 }
 
-// metallibOf reads and closes the file.
-func metallibOf(file *os.File, name string) (m *Metallib, err error) {
+// readMetallib reads and closes the file.
+func readMetallib(file *os.File, name string) (m *Metallib, err error) {
 	defer func() { err = errors.Join(err, file.Close()) }()
 	info, err := file.Stat()
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/mlxrank/mlxrank/bundle/bundletest"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // put is mlxrank bundle of an app.
@@ -474,5 +475,13 @@ func TestQuoted(t *testing.T) {
 		if got := quoted(word); got != want {
 			t.Errorf("%q: %s, want %s", word, got, want)
 		}
+	}
+}
+
+// TestEncoderName checks that bundle copies the encoder that weights looks for.
+func TestEncoderName(t *testing.T) {
+	t.Parallel()
+	if encoderName != weights.BuiltinEncoder {
+		t.Errorf("the encoder is %q, package weights looks for %q", encoderName, weights.BuiltinEncoder)
 	}
 }

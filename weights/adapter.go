@@ -72,7 +72,7 @@ func newAdapter(c adapterConfig, file *tensorFile) (*adapter, error) {
 		if e.Name, ok = strings.CutPrefix(t.Name, peftPrefix); !ok {
 			return nil, e.errorf("expected a name that starts with %q, as PEFT saves them", peftPrefix)
 		}
-		if _, ok := lanes[t.DType]; !ok {
+		if _, ok := floatMasks[t.DType]; !ok {
 			return nil, e.errorf("dtype %s, expected F32, F16 or BF16", t.DType)
 		}
 		if !strings.Contains(e.Name, ".lora_") {

@@ -132,7 +132,7 @@ func parseConfig(data []byte) (modelConfig, error) {
 	}
 	scoring, err := c.scoring()
 	return modelConfig{
-		Config: cfg, scoring: namedScoring{configFile, scoring}, id2label: c.ID2Label, tokenizerClass: *orElse(c.TokenizerClass, ""),
+		Config: cfg, scoring: namedScoring{configFile, scoring}, id2label: c.ID2Label, tokenizerClass: valueOr(c.TokenizerClass, ""),
 	}, err
 }
 
@@ -164,6 +164,7 @@ func (c *configJSON) checkArchitecture() error {
 // sizes returns the validated Config.
 func (c *configJSON) sizes() (Config, error) {
 	var cfg Config
+	types := valueOr(c.TypeVocabSize, defaultTypeVocab)
 	fields := []struct {
 		name  string
 		value *int
@@ -176,7 +177,7 @@ func (c *configJSON) sizes() (Config, error) {
 		{"num_attention_heads", c.Heads, &cfg.Heads, 1 << 10},
 		{"intermediate_size", c.IntermediateSize, &cfg.IntermediateSize, 1 << 16},
 		{"max_position_embeddings", c.MaxPositions, &cfg.MaxPositions, 1 << 17},
-		{"type_vocab_size", orElse(c.TypeVocabSize, defaultTypeVocab), &cfg.TypeVocabSize, 1 << 10},
+		{"type_vocab_size", &types, &cfg.TypeVocabSize, 1 << 10},
 		{"num_labels", c.labels(), &cfg.Labels, maxLabels},
 	}
 	for _, f := range fields {
@@ -194,11 +195,11 @@ func (c *configJSON) sizes() (Config, error) {
 	if cfg.HiddenSize%cfg.Heads != 0 {
 		return cfg, fmt.Errorf("hidden_size %d is not a multiple of num_attention_heads %d", cfg.HiddenSize, cfg.Heads)
 	}
-	cfg.LayerNormEps = *orElse(c.LayerNormEps, defaultLayerNormEps)
+	cfg.LayerNormEps = valueOr(c.LayerNormEps, defaultLayerNormEps)
 	if !(cfg.LayerNormEps > 0 && cfg.LayerNormEps <= 1) {
 		return cfg, fmt.Errorf("layer_norm_eps is %v, expected more than 0 and at most 1", cfg.LayerNormEps)
 	}
-	act, ok := activations[*orElse(c.HiddenAct, "gelu")]
+	act, ok := activations[valueOr(c.HiddenAct, "gelu")]
 	if !ok {
 		return cfg, fmt.Errorf("hidden_act %q is not supported, expected one of %s", *c.HiddenAct, strings.Join(sortedKeys(activations), ", "))
 	}

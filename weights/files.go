@@ -1,15 +1,15 @@
 package weights
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"maps"
-	"reflect"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // readSmall reads a file of at most limit bytes.
@@ -29,117 +29,11 @@ func readSmall(path string, limit int64) (_ []byte, err error) {
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-// A member is one key and value of a JSON object.
-type member struct {
-	key   string
-	value json.RawMessage
-}
-
-// splitObject returns the members of a JSON object in the order they are
-// written. Unlike json.Unmarshal it refuses a key that occurs twice.
-func splitObject(data []byte) ([]member, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	open, err := dec.Token()
-	if err != nil {
-		return nil, notJSON(dec, err)
-	}
-	if open != json.Delim('{') {
-		return nil, fmt.Errorf("not a JSON object but %s", kind(open))
-	}
-	var members []member
-	seen := map[string]bool{}
-	for dec.More() {
-		token, err := dec.Token()
-		if err != nil {
-			return nil, notJSON(dec, err)
-		}
-		key, ok := token.(string)
-		if !ok {
-			return nil, fmt.Errorf("not valid JSON at byte %d: %s where a key belongs", dec.InputOffset(), kind(token))
-		}
-		if seen[key] {
-			return nil, fmt.Errorf("key %q occurs twice", key)
-		}
-		seen[key] = true
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return nil, notJSON(dec, err)
-		}
-		members = append(members, member{key, value})
-	}
-	if _, err := dec.Token(); err != nil { // the closing brace
-		return nil, notJSON(dec, err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
-	}
-	return members, nil
-}
-
-func notJSON(dec *json.Decoder, err error) error {
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return fmt.Errorf("not valid JSON near byte %d: %w", dec.InputOffset(), err)
-}
-
-// kind names the sort of a JSON token.
-func kind(t json.Token) string {
-	switch t := t.(type) {
-	case json.Delim:
-		if t == '[' {
-			return "an array"
-		}
-		return "an object"
-	case string:
-		return "a string"
-	case float64:
-		return "a number"
-	case bool:
-		return "a boolean"
-	}
-	return "null"
-}
-
-// jsonError describes a failed json.Unmarshal in terms of the file.
-func jsonError(err error) error {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		return fmt.Errorf("not valid JSON near byte %d: %w", syntax.Offset, err)
-	}
-	var found *json.UnmarshalTypeError
-	if !errors.As(err, &found) {
-		return err
-	}
-	if found.Field == "" {
-		return fmt.Errorf("found %s, expected %s", found.Value, jsonKind(found.Type))
-	}
-	return fmt.Errorf("field %q: found %s, expected %s", found.Field, found.Value, jsonKind(found.Type))
-}
-
-// jsonKind names the JSON value that a Go type is decoded from.
-func jsonKind(t reflect.Type) string {
-	switch t.Kind() {
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Int:
-		return "whole number"
-	case reflect.Uint64:
-		return "whole number, not negative"
-	case reflect.Float64:
-		return "number"
-	case reflect.String:
-		return "string"
-	case reflect.Slice:
-		return "array"
-	}
-	return "object"
-}
-
 // An absent error says in its own words that something does not exist.
 type absent string
 
-func (a absent) Error() string        { return string(a) }
+func (a absent) Error() string { return string(a) }
+
 func (a absent) Is(target error) bool { return target == fs.ErrNotExist }
 
 // missingFile adds to err, if it says that path does not exist, a hint.
@@ -150,13 +44,78 @@ func missingFile(path string, err error, hint string) error {
 	return err
 }
 
-func orElse[T any](p *T, value T) *T {
+// valueOr returns what p points to, or otherwise if p is nil.
+func valueOr[T any](p *T, otherwise T) T {
 	if p == nil {
-		return &value
+		return otherwise
 	}
-	return p
+	return *p
 }
 
 func sortedKeys[V any](m map[string]V) []string {
 	return slices.Sorted(maps.Keys(m))
+}
+
+// openRegular opens path if it is a regular file. Anything else is refused
+// unopened, because opening a named pipe would wait for a writer. So is what
+// stands in the place of the file.
+func openRegular(path string) (*os.File, int64, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, 0, &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("not a regular file: %s", info.Mode().Type())}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := refuseStandIn(f); err != nil {
+		return nil, 0, errors.Join(err, f.Close())
+	}
+	return f, info.Size(), nil
+}
+
+// lfsPointer is how a file begins that git has in the place of a large one.
+const lfsPointer = "version https://git-lfs.github.com/spec/"
+
+// refuseStandIn returns an error if the file is not the one that its name says
+// but a Git LFS pointer to it, or a web page in its place.
+func refuseStandIn(f *os.File) error {
+	start := make([]byte, len(lfsPointer))
+	n, err := f.ReadAt(start, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	text := strings.ToLower(strings.TrimSpace(string(start[:n])))
+	switch {
+	case text == lfsPointer:
+		dir := filepath.Dir(f.Name())
+		return fmt.Errorf("%s is a Git LFS pointer and not the file itself: run git lfs install and git lfs pull in %s", f.Name(), dir)
+	case strings.HasPrefix(text, "<!doctype html"), strings.HasPrefix(text, "<html"):
+		return fmt.Errorf("%s is a web page and not the file itself: download it again, from the address with /resolve/ in it", f.Name())
+	}
+	return nil
+}
+
+func exists(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return err == nil
+}
+
+// explainWeights says what to do when the weights are absent but kept in
+// another form beside the place where they were expected.
+func explainWeights(path string, err error) error {
+	has := func(name string) bool { return exists(filepath.Dir(path), name) }
+	hint := "every model directory needs one"
+	switch {
+	case filepath.Base(path) == adapterFile && has("adapter_model.bin"):
+		hint = "only adapter_model.bin is there: save the adapter again with save_pretrained(dir, safe_serialization=True)"
+	case filepath.Base(path) == adapterFile:
+		hint = "every PEFT adapter needs one"
+	case has("pytorch_model.bin"):
+		hint = "only pytorch_model.bin is there: convert it to safetensors, with save_pretrained(dir, safe_serialization=True)"
+	}
+	return missingFile(path, err, hint)
 }

@@ -11,7 +11,7 @@ import (
 func TestFiniteEveryPattern(t *testing.T) {
 	exponent := map[DType]uint32{F16: 0x7c00, BF16: 0x7f80, F32: 0x7f800000}
 	for dtype, mask := range exponent {
-		size := int(bitsOf[dtype] / 8)
+		size := int(elementBits[dtype] / 8)
 		for pattern := range uint32(1 << 16) {
 			bits := pattern
 			if dtype == F32 {
@@ -24,7 +24,7 @@ func TestFiniteEveryPattern(t *testing.T) {
 				for i := range size {
 					data[at+i] = byte(bits >> (8 * i))
 				}
-				if got := lanes[dtype].finite(data); got != want {
+				if got := floatMasks[dtype].finite(data); got != want {
 					t.Fatalf("%s %#x at byte %d: finite is %v, want %v", dtype, bits, at, got, want)
 				}
 			}

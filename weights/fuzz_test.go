@@ -187,7 +187,7 @@ func FuzzAdapter(f *testing.F) {
 			return
 		}
 		for i, e := range merged {
-			want := int(bitsOf[e.DType]) / 8
+			want := int(elementBits[e.DType]) / 8
 			for _, d := range slots[i].shape {
 				want *= d
 			}

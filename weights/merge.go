@@ -2,8 +2,11 @@ package weights
 
 import (
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // A job is one weight to merge: to = from + b@a, with the scale already in b.
@@ -41,8 +44,11 @@ func (ad *adapter) merge(picked []entry) ([]entry, *mapping, error) {
 		jobs[k].to = floats(e.Tensor)
 		merged[i], results[k] = e, e
 	}
-	runJobs(jobs)
-	if err := checkFinite(results); err != nil {
+	err = runJobs(jobs)
+	if err == nil {
+		err = checkFinite(results)
+	}
+	if err != nil {
 		return nil, nil, errors.Join(err, mem.close())
 	}
 	return merged, mem, nil
@@ -104,22 +110,22 @@ func (ad *adapter) job(e entry) job {
 }
 
 // runJobs computes all jobs in parallel, a few rows at a time.
-func runJobs(jobs []job) {
+func runJobs(jobs []job) error {
 	const rows = 32
-	type part struct{ job, row int }
-	var parts []part
-	for i, j := range jobs {
-		for row := 0; row*j.in < len(j.from); row += rows {
-			parts = append(parts, part{i, row})
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, j := range jobs {
+		for first := 0; first*j.in < len(j.from); first += rows {
+			group.Go(func() error {
+				for row := first; row < min(first+rows, len(j.from)/j.in); row++ {
+					lo, hi := row*j.in, (row+1)*j.in
+					mergeRow(j.to[lo:hi], j.from[lo:hi], j.a, j.b[row*j.rank:(row+1)*j.rank])
+				}
+				return nil
+			})
 		}
 	}
-	parallel(len(parts), func(i int) {
-		j := jobs[parts[i].job]
-		for row := parts[i].row; row < min(parts[i].row+rows, len(j.from)/j.in); row++ {
-			lo, hi := row*j.in, (row+1)*j.in
-			mergeRow(j.to[lo:hi], j.from[lo:hi], j.a, j.b[row*j.rank:(row+1)*j.rank])
-		}
-	})
+	return group.Wait()
 }
 
 // mergeRow sets to = from + b@a, where a has len(b) rows as long as to.

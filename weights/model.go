@@ -19,25 +19,6 @@ import (
 	"sync"
 )
 
-// DType is the element type of a tensor, in the spelling of safetensors.
-type DType string
-
-// The element types a model's tensors may have.
-const (
-	F32  DType = "F32"
-	F16  DType = "F16"
-	BF16 DType = "BF16"
-)
-
-// A Tensor is a named array, little-endian and row-major. Data may alias a
-// mapped file: it is read-only and valid until Model.Close.
-type Tensor struct {
-	Name  string
-	DType DType
-	Shape []int
-	Data  []byte
-}
-
 // Options are the choices of Open beside the model itself.
 type Options struct {
 	// Adapter is the directory of a PEFT LoRA adapter that is merged into the
@@ -76,9 +57,6 @@ type Model struct {
 	// prefix: embeddings, layers ascending, pooler, classifier. Shapes are
 	// those that Config implies. Every value is finite.
 	Tensors []Tensor
-
-	// Ignored names the tensors of the file that the graph has no use for.
-	Ignored []string
 
 	// Tokenizer makes the ids, as AutoTokenizer of transformers reads it from
 	// the model's files. The ids of its vocabulary are below Config.VocabSize,
@@ -209,7 +187,6 @@ func (m *Model) assemble(cfg *Config, base []*tensorFile, name string, ad *adapt
 	if err != nil {
 		return explainMissing(name, err, ad)
 	}
-	m.Ignored = unused(want, found)
 	if err := checkFinite(picked); err != nil {
 		return err
 	}

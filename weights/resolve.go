@@ -130,11 +130,6 @@ func refuseAdapter(dir string) error {
 	return fmt.Errorf("it is a PEFT adapter and no model: give the model that it was trained on, and this as its adapter (--model %s --adapter %s)", base, dir)
 }
 
-func exists(dir, name string) bool {
-	_, err := os.Stat(filepath.Join(dir, name))
-	return err == nil
-}
-
 // isPath reports whether ref cannot be meant as the id of a model on the hub.
 func isPath(ref string) bool {
 	return ref == "" || strings.HasPrefix(ref, ".") || strings.HasPrefix(ref, "~") || filepath.IsAbs(ref) || strings.Count(ref, "/") > 1
@@ -248,20 +243,4 @@ func builtinPlaces() ([]string, error) {
 			return dirs, nil
 		}
 	}
-}
-
-// explainWeights says what to do when the weights are absent but kept in
-// another form beside the place where they were expected.
-func explainWeights(path string, err error) error {
-	has := func(name string) bool { return exists(filepath.Dir(path), name) }
-	hint := "every model directory needs one"
-	switch {
-	case filepath.Base(path) == adapterFile && has("adapter_model.bin"):
-		hint = "only adapter_model.bin is there: save the adapter again with save_pretrained(dir, safe_serialization=True)"
-	case filepath.Base(path) == adapterFile:
-		hint = "every PEFT adapter needs one"
-	case has("pytorch_model.bin"):
-		hint = "only pytorch_model.bin is there: convert it to safetensors, with save_pretrained(dir, safe_serialization=True)"
-	}
-	return missingFile(path, err, hint)
 }

@@ -16,14 +16,6 @@ const (
 	maxDims   = 8
 )
 
-// bitsOf is the size of one element of every type that safetensors defines.
-var bitsOf = map[DType]uint64{
-	"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
-	F16: 16, BF16: 16, F32: 32, "F64": 64, "C64": 64,
-	"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
-	"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
-}
-
 // A span is where the data of a tensor lies, in bytes after the header.
 type span struct{ begin, end uint64 }
 
@@ -110,7 +102,7 @@ func parseEntry(m member) (Tensor, span, error) {
 
 // byteSize returns the number of bytes that a tensor's type and shape call for.
 func byteSize(t Tensor) (uint64, error) {
-	total, ok := bitsOf[t.DType]
+	total, ok := elementBits[t.DType]
 	if !ok {
 		return 0, fmt.Errorf("unknown dtype %q", t.DType)
 	}

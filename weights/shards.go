@@ -67,21 +67,6 @@ func (m *Model) mapShards(places map[string]string) ([]*tensorFile, error) {
 	return files, nil
 }
 
-// lacks returns those of the names that no tensor of f has.
-func (f *tensorFile) lacks(names []string) []string {
-	has := make(map[string]bool, len(f.tensors))
-	for _, t := range f.tensors {
-		has[t.Name] = true
-	}
-	var lacking []string
-	for _, name := range names {
-		if !has[name] {
-			lacking = append(lacking, name)
-		}
-	}
-	return lacking
-}
-
 // parseIndex returns the shard of every tensor that an index names. A shard is
 // a file beside the index.
 func parseIndex(data []byte) (map[string]string, error) {

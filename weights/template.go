@@ -28,7 +28,7 @@ func (t *Tokenizer) checkFrame(types int) error {
 
 // parsePostProcessor parses how texts are framed by special tokens.
 func (t *Tokenizer) parsePostProcessor(raw jsontext.Value) error {
-	switch kind := typeOf(raw); {
+	switch kind := readType(raw); {
 	case isNull(raw):
 		return nil
 	case kind == "TemplateProcessing":

@@ -24,10 +24,6 @@ type wordPiece struct {
 	wanted map[string]int
 }
 
-// MaxWordChars returns how many characters a word may have; a longer one is
-// unknown.
-func (t *Tokenizer) MaxWordChars() int { return t.model.maxChars }
-
 // modelType is the type that a model names. Files of tokenizers before 0.9 name
 // none: it shows by the other fields.
 func modelType(fields object) string {

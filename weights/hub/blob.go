@@ -131,7 +131,7 @@ func (b *blob) make(ctx context.Context) error {
 // file, or else with the blob's name. Where neither is a hash, their number has
 // to do.
 func (b *blob) check(ctx context.Context) error {
-	err := checkBlob(ctx, b.path+incomplete, or(b.listed, b.etag))
+	err := checkBlob(ctx, b.path+incomplete, cmp.Or(b.listed, b.etag))
 	if errors.Is(err, errNoHash) {
 		return nil
 	}

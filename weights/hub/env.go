@@ -1,55 +1,16 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 )
-
-const defaultEndpoint = "https://huggingface.co"
-
-// A Client works on one cache and talks to one hub.
-type Client struct {
-	cache    string
-	endpoint *url.URL
-	offline  string // the variable that forbids connections, "" if none does
-	limits   limits
-
-	token     string // sent to endpoint and nowhere else, shown nowhere
-	tokenFrom string // what it was read from
-
-	connecting sync.Mutex
-	reached    atomic.Bool   // the hub has answered
-	slots      chan struct{} // held while bytes of a file are fetched
-	metadata   *http.Client
-	content    *http.Client
-}
-
-// FromEnvironment returns the client that the variables of Python's
-// huggingface_hub describe: HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT,
-// HF_HUB_DISABLE_SYMLINKS, sentence-transformers' SENTENCE_TRANSFORMERS_HOME,
-// and, read when the hub is asked for the first time, HF_TOKEN, HF_TOKEN_PATH
-// and HF_HUB_DISABLE_IMPLICIT_TOKEN.
-func FromEnvironment() (*Client, error) {
-	cache, err := cacheFromEnvironment()
-	if err != nil {
-		return nil, err
-	}
-	endpoint, err := parseEndpoint(or(os.Getenv("HF_ENDPOINT"), defaultEndpoint))
-	if err != nil {
-		return nil, err
-	}
-	return &Client{cache: cache, endpoint: endpoint, limits: defaultLimits, offline: Offline()}, nil
-}
 
 // Offline names the variable that forbids connections, "" if none does.
 func Offline() string {
@@ -60,9 +21,6 @@ func Offline() string {
 	}
 	return ""
 }
-
-// Cache is the directory that the models are kept in.
-func (c *Client) Cache() string { return c.cache }
 
 func parseEndpoint(s string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimRight(s, "/"))
@@ -102,7 +60,7 @@ func homeFromEnvironment() (string, error) {
 	if dir := os.Getenv("HF_HOME"); dir != "" {
 		return expand(dir)
 	}
-	return expand(filepath.Join(or(os.Getenv("XDG_CACHE_HOME"), "~/.cache"), "huggingface"))
+	return expand(filepath.Join(cmp.Or(os.Getenv("XDG_CACHE_HOME"), "~/.cache"), "huggingface"))
 }
 
 // expand resolves a leading ~ and variables, as Python does; a variable that is
@@ -172,28 +130,7 @@ func checkToken(token, from string) error {
 	return nil
 }
 
-// readBounded reads a file of at most limit bytes.
-func readBounded(path string, limit int64) (_ []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: more than the %d bytes such a file may have", path, limit)
-	}
-	return data, err
-}
-
 // isTrue reads a switch as Python's huggingface_hub does.
 func isTrue(value string) bool {
 	return slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(value))
-}
-
-func or(value, otherwise string) string {
-	if value == "" {
-		return otherwise
-	}
-	return value
 }

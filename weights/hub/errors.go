@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -123,7 +124,7 @@ func diskError(dir string, err error) error {
 	for _, full := range []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG} {
 		if errors.Is(err, full) {
 			return fmt.Errorf("%w: the disk that holds %s is full; free some space and run it again, which goes on where it stopped, "+
-				"or set %s to a directory on another disk", err, dir, or(cacheVariable(), "HF_HUB_CACHE"))
+				"or set %s to a directory on another disk", err, dir, cmp.Or(cacheVariable(), "HF_HUB_CACHE"))
 		}
 	}
 	return err

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -20,70 +21,14 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// limits are the bounds of what a client does at once and how long it waits.
-type limits struct {
-	connect time.Duration // until a connection stands
-	answer  time.Duration // until the headers of an answer are there
-	idle    time.Duration // between bytes of an answer
-	tries   int           // failures in a row, without a byte of progress
-	backoff time.Duration // after the first failure; doubled by each further one
-	maxWait time.Duration // longest wait between two tries
-	part    int64         // bytes of a part that is fetched on its own
-	perFile int           // parts of a file fetched at once
-	inAll   int           // parts fetched at once
-}
-
-var defaultLimits = limits{
-	connect: 5 * time.Second, answer: 10 * time.Second, idle: 10 * time.Second,
-	tries: 5, backoff: time.Second, maxWait: time.Minute,
-	part: 32 << 20, perFile: 4, inAll: 8,
-}
-
-const (
-	userAgent    = "mlxrank (+https://github.com/mlxrank/mlxrank)"
-	maxRedirects = 10
-)
-
-// connect makes the client ready to talk to the hub.
-func (c *Client) connect() (err error) {
-	c.connecting.Lock()
-	defer c.connecting.Unlock()
-	if c.metadata != nil {
-		return nil
-	}
-	if c.token, c.tokenFrom, err = readToken(); err != nil {
-		return err
-	}
-	transport := &http.Transport{
-		Proxy:                 proxyFromEnvironment(),
-		DialContext:           (&net.Dialer{Timeout: c.limits.connect, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   c.limits.answer,
-		ResponseHeaderTimeout: c.limits.answer,
-		IdleConnTimeout:       30 * time.Second,
-		MaxIdleConnsPerHost:   c.limits.inAll,
-		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // sizes and ranges are those of the files
-	}
-	authorized := &bearer{transport, c.endpoint, c.token}
-	c.content = &http.Client{Transport: authorized, CheckRedirect: checkRedirect}
-	c.metadata = &http.Client{Transport: authorized, CheckRedirect: func(r *http.Request, via []*http.Request) error {
-		if h := r.Response.Header; h.Get("X-Linked-Etag") != "" && h.Get("X-Linked-Size") != "" {
-			return http.ErrUseLastResponse // the redirect itself says what there is to know
-		}
-		return checkRedirect(r, via)
-	}}
-	c.slots = make(chan struct{}, c.limits.inAll)
-	return nil
-}
-
 var errProxy = errors.New("a proxy of this kind is not supported, expected http, https, socks5 or socks5h")
 
 // proxyFromEnvironment is http.ProxyFromEnvironment with ALL_PROXY, which Go
 // leaves out: it counts where HTTP_PROXY or HTTPS_PROXY is not set.
 func proxyFromEnvironment() func(*http.Request) (*url.URL, error) {
 	config := httpproxy.FromEnvironment()
-	all := or(os.Getenv("all_proxy"), os.Getenv("ALL_PROXY"))
-	config.HTTPProxy, config.HTTPSProxy = or(config.HTTPProxy, all), or(config.HTTPSProxy, all)
+	all := cmp.Or(os.Getenv("all_proxy"), os.Getenv("ALL_PROXY"))
+	config.HTTPProxy, config.HTTPSProxy = cmp.Or(config.HTTPProxy, all), cmp.Or(config.HTTPSProxy, all)
 	choose := config.ProxyFunc()
 	return func(r *http.Request) (*url.URL, error) {
 		proxy, err := choose(r.URL)
@@ -148,6 +93,7 @@ type transient struct {
 }
 
 func (t *transient) Error() string { return t.err.Error() }
+
 func (t *transient) Unwrap() error { return t.err }
 
 // retry calls try until it succeeds, or fails for good, or too often in a row

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,7 +85,7 @@ func (in info) choose() (small []string, weights string, err error) {
 			return !slices.Contains([]string{"pytorch_model.bin", "tf_model.h5", "flax_model.msgpack"}, name)
 		})
 		return nil, "", fmt.Errorf("the repository has no %s (found %s): convert it in Python with "+
-			"save_pretrained(DIR, safe_serialization=True) and use --model DIR", weightsFile, or(strings.Join(found, ", "), "no weights"))
+			"save_pretrained(DIR, safe_serialization=True) and use --model DIR", weightsFile, cmp.Or(strings.Join(found, ", "), "no weights"))
 	}
 	small = []string{configFile, tokenizerFile}
 	for _, name := range optionalFiles {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -170,7 +171,7 @@ func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
 		c: p.c, model: p.ref.Model, name: name, address: address, size: length,
 		listed: p.listed[name].hash(), placed: filepath.Join(p.c.snapshotDir(p.ref.Model, p.commit), name), warn: p.warn,
 	}
-	tag := or(header.Get("X-Linked-Etag"), header.Get("ETag"))
+	tag := cmp.Or(header.Get("X-Linked-Etag"), header.Get("ETag"))
 	b.etag = p.blobName(name, cleanETag(tag), b.listed)
 	if linked := header.Get("X-Linked-Size"); linked != "" {
 		if b.size, err = strconv.ParseInt(linked, 10, 64); err != nil {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ func (c *Client) VerifyFile(ctx context.Context, s Snapshot, f File) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("its blob %s is not a regular file", f.Blob)
 	}
-	err = checkBlob(ctx, blob, or(listed, f.Blob))
+	err = checkBlob(ctx, blob, cmp.Or(listed, f.Blob))
 	if errors.Is(err, errNoHash) {
 		return fmt.Errorf("%w: the hub, or a mirror of it, named it %q", ErrNoHash, f.Blob)
 	}

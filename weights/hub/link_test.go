@@ -263,7 +263,7 @@ func mirror(s *hubtest.Server, etag func(data []byte) string, damage func([]byte
 	})
 }
 
-func hexOf(sum []byte) string { return hex.EncodeToString(sum) }
+func toHex(sum []byte) string { return hex.EncodeToString(sum) }
 
 func TestMirrorETags(t *testing.T) {
 	intact := func(data []byte) []byte { return data }
@@ -272,8 +272,8 @@ func TestMirrorETags(t *testing.T) {
 		data[0] ^= 1
 		return data
 	}
-	sha1Of := func(data []byte) string { sum := sha1.Sum(data); return hexOf(sum[:]) }
-	md5Of := func(data []byte) string { sum := md5.Sum(data); return hexOf(sum[:]) }
+	sha1Of := func(data []byte) string { sum := sha1.Sum(data); return toHex(sum[:]) }
+	md5Of := func(data []byte) string { sum := md5.Sum(data); return toHex(sum[:]) }
 	for _, test := range []struct {
 		name    string
 		etag    func([]byte) string

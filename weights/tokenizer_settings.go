@@ -6,6 +6,65 @@ import (
 	"slices"
 )
 
+// A tokenizerClass tells how AutoTokenizer of transformers reads a tokenizer.
+type tokenizerClass struct {
+	// generic takes tokenizer.json as it is. Otherwise the class is BertTokenizer,
+	// which takes the vocabulary and the added tokens and makes the rest itself.
+	generic bool
+	typeIDs bool // passes type ids to the model unless model_input_names lacks them
+}
+
+var (
+	bertClass    = tokenizerClass{typeIDs: true}
+	genericClass = tokenizerClass{generic: true}
+)
+
+// tokenizerClasses are the supported classes, without "Fast" at their end.
+var tokenizerClasses = map[string]tokenizerClass{
+	"":                     bertClass, // config.json's model_type decides, which is bert
+	"BertTokenizer":        bertClass,
+	"ElectraTokenizer":     bertClass,
+	"LayoutLMTokenizer":    bertClass,
+	"LxmertTokenizer":      bertClass,
+	"MobileBertTokenizer":  bertClass,
+	"SqueezeBertTokenizer": bertClass,
+	"DistilBertTokenizer":  {},
+	"PreTrainedTokenizer":  genericClass,
+	"TokenizersBackend":    genericClass,
+}
+
+// namedTokens are the special tokens by their names in tokenizer_config.json, in
+// the order in which transformers adds them.
+var namedTokens = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
+
+// bertTokens are those that BertTokenizer has without being told.
+var bertTokens = map[string]string{
+	"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
+}
+
+// tokenizerSettings are what the files beside tokenizer.json say of it, after
+// AutoTokenizer of transformers 5.
+type tokenizerSettings struct {
+	class tokenizerClass
+
+	lowercase, chineseChars bool
+	stripAccents            *bool
+	side                    Side // "": tokenizer.json's
+	maxLength               int  // in tokens, 0: no limit
+	typeIDs                 bool
+
+	named   []namedToken // in the order they are added in
+	extra   []AddedToken // added behind the named ones
+	decoder map[int]AddedToken
+	whole   bool // decoder holds all added tokens: those of tokenizer.json do not count
+	unused  []string
+}
+
+type namedToken struct {
+	name  string
+	token AddedToken
+}
+
 // apply makes of tokenizer.json's Tokenizer the one that AutoTokenizer makes of
 // it with s.
 func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int) error {
@@ -131,4 +190,43 @@ func checkAddedSize(tokens []AddedToken) error {
 		return fmt.Errorf("%d added tokens of %d bytes (limit %d tokens, %d bytes)", len(tokens), size, maxAddedTokens, maxAddedBytes)
 	}
 	return nil
+}
+
+func (s *tokenizerSettings) setNamed(name string, token AddedToken) {
+	if i := slices.IndexFunc(s.named, func(n namedToken) bool { return n.name == name }); i >= 0 {
+		s.named[i].token = token
+		return
+	}
+	s.named = append(s.named, namedToken{name, token})
+}
+
+// spelling returns the text of a named token.
+func (s *tokenizerSettings) spelling(name string) string {
+	for _, n := range s.named {
+		if n.name == name {
+			return n.token.Content
+		}
+	}
+	return ""
+}
+
+func (s *tokenizerSettings) isNamed(content string) bool {
+	return slices.ContainsFunc(s.named, func(n namedToken) bool { return n.token.Content == content }) ||
+		slices.ContainsFunc(s.extra, func(t AddedToken) bool { return t.Content == content })
+}
+
+// names returns every token that the settings name: their ids are looked up in
+// the vocabulary.
+func (s *tokenizerSettings) names() []string {
+	var names []string
+	for _, n := range s.named {
+		names = append(names, n.token.Content)
+	}
+	for _, t := range s.extra {
+		names = append(names, t.Content)
+	}
+	for _, t := range s.decoder {
+		names = append(names, t.Content)
+	}
+	return names
 }

@@ -1,16 +1,13 @@
 package weights
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -142,7 +139,7 @@ func (s *sentenceSettings) parseConfig(config map[string]jsontext.Value) error {
 	if !ok {
 		return fmt.Errorf("default_prompt_name is %q, which is not one of the prompts: %s", *name, strings.Join(sortedKeys(prompts), ", "))
 	}
-	s.prompt = *orElse(prompt, "")
+	s.prompt = valueOr(prompt, "")
 	return nil
 }
 
@@ -197,9 +194,9 @@ func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
 		}
 	}
 	switch {
-	case *orElse(task, "feature-extraction") != "sequence-classification":
-		return fmt.Errorf("transformer_task is %q, expected \"sequence-classification\"", *orElse(task, "feature-extraction"))
-	case *orElse(output, "scores") != "scores":
+	case valueOr(task, "feature-extraction") != "sequence-classification":
+		return fmt.Errorf("transformer_task is %q, expected \"sequence-classification\"", valueOr(task, "feature-extraction"))
+	case valueOr(output, "scores") != "scores":
 		return fmt.Errorf("module_output_name is %q, expected \"scores\"", *output)
 	case other != nil:
 		return fmt.Errorf("tokenizer_name_or_path %q is not supported: the tokenizer must be the model's own", *other)
@@ -219,7 +216,7 @@ func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
 		}
 	}
 	if s.tokenizer["model_max_length"] == nil {
-		s.maxLength = *orElse(length, 0)
+		s.maxLength = valueOr(length, 0)
 	}
 	return s.parseProcessing(fields["processing_kwargs"])
 }
@@ -276,44 +273,4 @@ func (m *Model) readFields(name string) (map[string]jsontext.Value, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return fields, nil
-}
-
-// splitFields returns the fields of a JSON object that is all of data and, at any
-// depth, has no key twice.
-func splitFields(data []byte) (map[string]jsontext.Value, error) {
-	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
-	fields, _, err := readObject(dec, "")
-	if err != nil {
-		return nil, badJSON(err)
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
-	}
-	return fields, nil
-}
-
-// decodeField decodes a member that may be absent.
-func decodeField(fields map[string]jsontext.Value, name string, to any) error {
-	if err := decodeKnown(fields[name], to); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
-}
-
-// decodeKnown decodes a JSON value that may be absent, and passes over members
-// that to has no place for.
-func decodeKnown(raw jsontext.Value, to any) error {
-	if len(raw) == 0 {
-		return nil
-	}
-	return plainJSON(json.Unmarshal(raw, to))
-}
-
-// unquote returns the string that a JSON value is, "" for any other.
-func unquote(raw jsontext.Value) string {
-	var s string
-	if raw.Kind() == '"' && decode(raw, &s) == nil {
-		return s
-	}
-	return ""
 }

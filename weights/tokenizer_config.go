@@ -22,65 +22,6 @@ const (
 	absurdLength = 1 << 24
 )
 
-// A tokenizerClass tells how AutoTokenizer of transformers reads a tokenizer.
-type tokenizerClass struct {
-	// generic takes tokenizer.json as it is. Otherwise the class is BertTokenizer,
-	// which takes the vocabulary and the added tokens and makes the rest itself.
-	generic bool
-	typeIDs bool // passes type ids to the model unless model_input_names lacks them
-}
-
-var (
-	bertClass    = tokenizerClass{typeIDs: true}
-	genericClass = tokenizerClass{generic: true}
-)
-
-// tokenizerClasses are the supported classes, without "Fast" at their end.
-var tokenizerClasses = map[string]tokenizerClass{
-	"":                     bertClass, // config.json's model_type decides, which is bert
-	"BertTokenizer":        bertClass,
-	"ElectraTokenizer":     bertClass,
-	"LayoutLMTokenizer":    bertClass,
-	"LxmertTokenizer":      bertClass,
-	"MobileBertTokenizer":  bertClass,
-	"SqueezeBertTokenizer": bertClass,
-	"DistilBertTokenizer":  {},
-	"PreTrainedTokenizer":  genericClass,
-	"TokenizersBackend":    genericClass,
-}
-
-// namedTokens are the special tokens by their names in tokenizer_config.json, in
-// the order in which transformers adds them.
-var namedTokens = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
-
-// bertTokens are those that BertTokenizer has without being told.
-var bertTokens = map[string]string{
-	"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
-}
-
-// tokenizerSettings are what the files beside tokenizer.json say of it, after
-// AutoTokenizer of transformers 5.
-type tokenizerSettings struct {
-	class tokenizerClass
-
-	lowercase, chineseChars bool
-	stripAccents            *bool
-	side                    Side // "": tokenizer.json's
-	maxLength               int  // in tokens, 0: no limit
-	typeIDs                 bool
-
-	named   []namedToken // in the order they are added in
-	extra   []AddedToken // added behind the named ones
-	decoder map[int]AddedToken
-	whole   bool // decoder holds all added tokens: those of tokenizer.json do not count
-	unused  []string
-}
-
-type namedToken struct {
-	name  string
-	token AddedToken
-}
-
 // readTokenizerSettings reads the files beside tokenizer.json. configClass is
 // the class that config.json names.
 func (m *Model) readTokenizerSettings(configClass string, sentence sentenceSettings) (tokenizerSettings, error) {
@@ -131,7 +72,7 @@ func (s *tokenizerSettings) parseClass(fields map[string]jsontext.Value, configC
 	if err := decodeField(fields, "tokenizer_class", &name); err != nil {
 		return err
 	}
-	class := *orElse(name, "")
+	class := valueOr(name, "")
 	if class == "" {
 		class = configClass
 	}
@@ -170,7 +111,7 @@ func (s *tokenizerSettings) parseLength(fields map[string]jsontext.Value) error 
 	if err := decodeField(fields, name, &value); err != nil {
 		return err
 	}
-	length := *orElse(value, absurdLength)
+	length := valueOr(value, absurdLength)
 	if length < 1 {
 		return fmt.Errorf("%s is %v, expected at least 1", name, length)
 	}
@@ -246,24 +187,6 @@ func (s *tokenizerSettings) parseNamed(name string, raw jsontext.Value) error {
 	return nil
 }
 
-func (s *tokenizerSettings) setNamed(name string, token AddedToken) {
-	if i := slices.IndexFunc(s.named, func(n namedToken) bool { return n.name == name }); i >= 0 {
-		s.named[i].token = token
-		return
-	}
-	s.named = append(s.named, namedToken{name, token})
-}
-
-// spelling returns the text of a named token.
-func (s *tokenizerSettings) spelling(name string) string {
-	for _, n := range s.named {
-		if n.name == name {
-			return n.token.Content
-		}
-	}
-	return ""
-}
-
 func (s *tokenizerSettings) parseExtra(raw jsontext.Value) error {
 	if isNull(raw) {
 		return nil
@@ -316,7 +239,7 @@ func parseTokenValue(raw jsontext.Value) (AddedToken, error) {
 	}
 	return AddedToken{
 		Content: v.Content, SingleWord: v.SingleWord, LStrip: v.LStrip, RStrip: v.RStrip,
-		Normalized: *orElse(v.Normalized, !v.Special), Special: v.Special,
+		Normalized: valueOr(v.Normalized, !v.Special), Special: v.Special,
 	}, checkToken(v.Content)
 }
 
@@ -415,11 +338,6 @@ func (s *tokenizerSettings) parseAdded(fields map[string]jsontext.Value) error {
 	return nil
 }
 
-func (s *tokenizerSettings) isNamed(content string) bool {
-	return slices.ContainsFunc(s.named, func(n namedToken) bool { return n.token.Content == content }) ||
-		slices.ContainsFunc(s.extra, func(t AddedToken) bool { return t.Content == content })
-}
-
 // tokenizerKeys are the members of tokenizer_config.json that are understood, or
 // have no effect on the ids of a WordPiece tokenizer.
 var tokenizerKeys = []string{
@@ -466,20 +384,4 @@ func (s *tokenizerSettings) checkRest(fields map[string]jsontext.Value) error {
 		}
 	}
 	return nil
-}
-
-// names returns every token that the settings name: their ids are looked up in
-// the vocabulary.
-func (s *tokenizerSettings) names() []string {
-	var names []string
-	for _, n := range s.named {
-		names = append(names, n.token.Content)
-	}
-	for _, t := range s.extra {
-		names = append(names, t.Content)
-	}
-	for _, t := range s.decoder {
-		names = append(names, t.Content)
-	}
-	return names
 }

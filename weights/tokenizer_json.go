@@ -25,120 +25,6 @@ const (
 	newestTokenizer = "1.0" // the only version of the format there has been
 )
 
-// A Tokenizer is how ids are made of texts. Every value has been checked.
-// ParseTokenizer returns what tokenizer.json says of it, Model has what
-// AutoTokenizer of transformers makes of that with the files beside it.
-type Tokenizer struct {
-	Normalizer Normalizer
-
-	// Single and Pair frame one text and two. They are nil if tokenizer.json
-	// has no post-processor.
-	Single, Pair []Piece
-
-	// TruncationSide is the end at which long texts are cut: that of
-	// tokenizer_config.json, else of tokenizer.json, "" if neither says.
-	TruncationSide Side
-
-	// AddedTokens are found in a text before it is split into words.
-	AddedTokens []AddedToken
-
-	// Unknown is the token that stands for a word outside the vocabulary.
-	Unknown   string
-	UnknownID int
-
-	model wordPiece
-}
-
-// A Side is an end of a text.
-type Side string
-
-// The ends of a text.
-const (
-	Left  Side = "left"
-	Right Side = "right"
-)
-
-// A Normalizer holds the switches of a BertNormalizer.
-type Normalizer struct {
-	CleanText          bool
-	HandleChineseChars bool
-	StripAccents       *bool // nil: as Lowercase
-	Lowercase          bool
-}
-
-// A Piece of a template is a special token or the place of a text.
-type Piece struct {
-	Sequence Sequence // "" for a special token
-	Token    string   // of a special token
-	ID       int      // of a special token
-	TypeID   int
-}
-
-// A Sequence names one of the texts that a template frames.
-type Sequence string
-
-// The texts of a template.
-const (
-	SequenceA Sequence = "A"
-	SequenceB Sequence = "B"
-)
-
-// An AddedToken is a spelling that always is one token.
-type AddedToken struct {
-	ID         int
-	Content    string
-	SingleWord bool // not within a word
-	LStrip     bool // together with the white space on its left
-	RStrip     bool
-	Normalized bool // looked for in the normalized text
-	Special    bool
-
-	// Beyond says that the model's word embeddings have no row for ID: a text
-	// with this token cannot be scored.
-	Beyond bool
-}
-
-// ParseTokenizer parses and checks tokenizer.json, for a model whose word
-// embeddings have vocabSize rows.
-func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
-	return parseTokenizer(data, vocabSize, nil)
-}
-
-// parseTokenizer is ParseTokenizer for a tokenizer to which tokens of the names
-// given are going to be added.
-func parseTokenizer(data []byte, vocabSize int, names []string) (Tokenizer, error) {
-	fields, model, err := splitTokenizer(data)
-	if err != nil {
-		return Tokenizer{}, err
-	}
-	// What else is unknown follows from the model's type.
-	if kind := modelType(model); kind != "WordPiece" {
-		return Tokenizer{}, fmt.Errorf("model: type %s is not supported, expected \"WordPiece\"", orNone(kind))
-	}
-	var t Tokenizer
-	for _, step := range []struct {
-		name  string
-		parse func(jsontext.Value) error
-	}{
-		{"version", checkVersion},
-		{"truncation", t.parseTruncation},
-		{"padding", checkObject},
-		{"decoder", checkObject},
-		{"normalizer", t.parseNormalizer},
-		{"pre_tokenizer", checkPreTokenizer},
-		{"added_tokens", t.parseAddedTokens},
-		{"post_processor", t.parsePostProcessor},
-	} {
-		if err := step.parse(fields[step.name]); err != nil {
-			return Tokenizer{}, fmt.Errorf("%s: %w", step.name, err)
-		}
-	}
-	if err := t.parseWordPiece(model, vocabSize, names); err != nil {
-		return Tokenizer{}, fmt.Errorf("model: %w", err)
-	}
-	return t, t.checkIDs(vocabSize)
-}
-
 // topFields are all fields that tokenizer.json may have.
 var topFields = []string{
 	"version", "truncation", "padding", "added_tokens", "normalizer",
@@ -201,7 +87,7 @@ func (t *Tokenizer) parseTruncation(raw jsontext.Value) error {
 }
 
 func (t *Tokenizer) parseNormalizer(raw jsontext.Value) error {
-	if kind := typeOf(raw); kind != "BertNormalizer" {
+	if kind := readType(raw); kind != "BertNormalizer" {
 		return fmt.Errorf("%s is not supported, expected BertNormalizer", orNone(kind))
 	}
 	var v struct {
@@ -227,7 +113,7 @@ func (t *Tokenizer) parseNormalizer(raw jsontext.Value) error {
 }
 
 func checkPreTokenizer(raw jsontext.Value) error {
-	if kind := typeOf(raw); kind != "BertPreTokenizer" {
+	if kind := readType(raw); kind != "BertPreTokenizer" {
 		return fmt.Errorf("%s is not supported, expected BertPreTokenizer", orNone(kind))
 	}
 	return decode(raw, new(struct {
@@ -271,7 +157,7 @@ func (t *Tokenizer) parseAddedTokens(raw jsontext.Value) error {
 		t.AddedTokens = append(t.AddedTokens, AddedToken{
 			ID: *a.ID, Content: *a.Content, SingleWord: *a.SingleWord, LStrip: *a.LStrip, RStrip: *a.RStrip,
 			// Files of tokenizers before 0.8 lack it.
-			Normalized: *orElse(a.Normalized, !*a.Special), Special: *a.Special,
+			Normalized: valueOr(a.Normalized, !*a.Special), Special: *a.Special,
 		})
 	}
 	return nil
@@ -288,38 +174,6 @@ func checkToken[T string | []byte](token T) error {
 		return fmt.Errorf("token %q contains NUL", token)
 	}
 	return nil
-}
-
-// HasID reports whether a token has an id.
-func (t *Tokenizer) HasID(id int) bool {
-	return t.model.has(id) || slices.ContainsFunc(t.AddedTokens, func(a AddedToken) bool { return a.ID == id })
-}
-
-// JSON returns a tokenizer.json for the tokenizer library. It holds nothing but
-// what Tokenizer says, so that no byte of a model's file reaches the library
-// unchecked. Its post-processor puts one token of id 0 at either end of a text,
-// whatever Single says: by them a caller tells an empty text from a failure.
-func (t *Tokenizer) JSON() []byte {
-	var b bytes.Buffer
-	b.Grow(len(t.model.vocab) + 256*len(t.AddedTokens) + 1024)
-	b.WriteString(`{"version":"1.0","truncation":null,"padding":null,"added_tokens":[`)
-	for i, a := range t.AddedTokens {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		fmt.Fprintf(&b, `{"id":%d,"content":%s,"single_word":%t,"lstrip":%t,"rstrip":%t,"normalized":%t,"special":%t}`,
-			a.ID, quote(a.Content), a.SingleWord, a.LStrip, a.RStrip, a.Normalized, a.Special)
-	}
-	strip := "null"
-	if s := t.Normalizer.StripAccents; s != nil {
-		strip = fmt.Sprint(*s)
-	}
-	fmt.Fprintf(&b, `],"normalizer":{"type":"BertNormalizer","clean_text":%t,"handle_chinese_chars":%t,"strip_accents":%s,"lowercase":%t},`,
-		t.Normalizer.CleanText, t.Normalizer.HandleChineseChars, strip, t.Normalizer.Lowercase)
-	b.WriteString(`"pre_tokenizer":{"type":"BertPreTokenizer"},"post_processor":{"type":"BertProcessing","sep":["",0],"cls":["",0]},"decoder":null,"model":`)
-	t.model.write(&b, t.Unknown)
-	b.WriteByte('}')
-	return b.Bytes()
 }
 
 // checkIDs checks that the parts of tokenizer.json agree about ids, and that

@@ -56,53 +56,6 @@ func canonical(name string) string {
 	return name
 }
 
-// An entry is a tensor under its canonical name and, for errors, where it was
-// found under which name.
-type entry struct {
-	Tensor
-	file, raw string
-}
-
-func (e entry) errorf(format string, args ...any) error {
-	return fmt.Errorf("%s: tensor %q: %w", e.file, e.raw, fmt.Errorf(format, args...))
-}
-
-// A tensorFile is the content of one safetensors file.
-type tensorFile struct {
-	name    string
-	tensors []Tensor
-}
-
-// mapFile maps and parses a safetensors file for the life of m.
-func (m *Model) mapFile(path string) (*tensorFile, error) {
-	mem, err := mapPath(path)
-	if err != nil {
-		return nil, explainWeights(path, err)
-	}
-	m.owned = append(m.owned, mem)
-	tensors, err := parseSafetensors(mem.data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return &tensorFile{name: path, tensors: tensors}, nil
-}
-
-// index returns the tensors of all files by canonical name.
-func index(files []*tensorFile) (map[string]entry, error) {
-	found := map[string]entry{}
-	for _, f := range files {
-		for _, t := range f.tensors {
-			e := entry{t, f.name, t.Name}
-			e.Name = canonical(t.Name)
-			if twin, ok := found[e.Name]; ok {
-				return nil, e.errorf("names the same tensor as %q of %s", twin.raw, twin.file)
-			}
-			found[e.Name] = e
-		}
-	}
-	return found, nil
-}
-
 // errMissing is wrapped by the error that lists missing tensors.
 var errMissing = errors.New("missing")
 
@@ -129,22 +82,6 @@ func pick(slots []slot, found map[string]entry) ([]entry, error) {
 		return nil, fmt.Errorf("%d of %d tensors %w: %s", len(missing), len(slots), errMissing, few(missing))
 	}
 	return picked, nil
-}
-
-// unused names what a file holds beside the graph, sorted.
-func unused(slots []slot, found map[string]entry) []string {
-	used := make(map[string]bool, len(slots))
-	for _, s := range slots {
-		used[s.name] = true
-	}
-	var names []string
-	for name, e := range found {
-		if !used[name] {
-			names = append(names, e.raw)
-		}
-	}
-	slices.Sort(names)
-	return names
 }
 
 // few joins the first names of a list that may be long.

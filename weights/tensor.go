@@ -6,6 +6,33 @@ import (
 	"unsafe"
 )
 
+// DType is the element type of a tensor, in the spelling of safetensors.
+type DType string
+
+// The element types a model's tensors may have.
+const (
+	F32  DType = "F32"
+	F16  DType = "F16"
+	BF16 DType = "BF16"
+)
+
+// A Tensor is a named array, little-endian and row-major. Data may alias a
+// mapped file: it is read-only and valid until Model.Close.
+type Tensor struct {
+	Name  string
+	DType DType
+	Shape []int
+	Data  []byte
+}
+
+// elementBits is the size of one element of every type that safetensors defines.
+var elementBits = map[DType]uint64{
+	"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
+	F16: 16, BF16: 16, F32: 32, "F64": 64, "C64": 64,
+	"F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+	"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}
+
 // floats returns the values of a tensor as float32. An aligned F32 tensor is
 // aliased, not copied: the hosts that MLX runs on are little-endian.
 func floats(t Tensor) []float32 {
@@ -14,7 +41,7 @@ func floats(t Tensor) []float32 {
 			return view
 		}
 	}
-	out := make([]float32, len(t.Data)*8/int(bitsOf[t.DType]))
+	out := make([]float32, len(t.Data)*8/int(elementBits[t.DType]))
 	for i := range out {
 		switch t.DType {
 		case F32:

@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -49,6 +50,54 @@ func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err
 	return fields, inner, err
 }
 
+// splitFields returns the fields of a JSON object that is all of data and, at any
+// depth, has no key twice.
+func splitFields(data []byte) (map[string]jsontext.Value, error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
+	fields, _, err := readObject(dec, "")
+	if err != nil {
+		return nil, badJSON(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
+	}
+	return fields, nil
+}
+
+// decodeField decodes a member that may be absent.
+func decodeField(fields map[string]jsontext.Value, name string, to any) error {
+	if err := decodeKnown(fields[name], to); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
+// decodeKnown decodes a JSON value that may be absent, and passes over members
+// that to has no place for.
+func decodeKnown(raw jsontext.Value, to any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	return plainJSON(json.Unmarshal(raw, to))
+}
+
+// decode decodes a JSON value that may be absent. An unknown field is an error.
+func decode(raw jsontext.Value, to any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	return plainJSON(json.Unmarshal(raw, to, json.RejectUnknownMembers(true)))
+}
+
+// unquote returns the string that a JSON value is, "" for any other.
+func unquote(raw jsontext.Value) string {
+	var s string
+	if raw.Kind() == '"' && decode(raw, &s) == nil {
+		return s
+	}
+	return ""
+}
+
 // badJSON describes a text that is not JSON.
 func badJSON(err error) error {
 	if errors.Is(err, io.EOF) {
@@ -70,14 +119,6 @@ func isNull(raw jsontext.Value) bool { return len(raw) == 0 || raw.Kind() == 'n'
 func checkObject(raw jsontext.Value) error {
 	var v map[string]any
 	return decode(raw, &v)
-}
-
-// decode decodes a JSON value that may be absent. An unknown field is an error.
-func decode(raw jsontext.Value, to any) error {
-	if len(raw) == 0 {
-		return nil
-	}
-	return plainJSON(json.Unmarshal(raw, to, json.RejectUnknownMembers(true)))
 }
 
 // plainJSON puts an error of the JSON library into terms of the file.
@@ -116,8 +157,8 @@ func kindName(kind jsontext.Kind) string {
 	return "an object"
 }
 
-// typeOf is the field "type" of a JSON object, "" if there is none.
-func typeOf(raw jsontext.Value) string {
+// readType is the field "type" of a JSON object, "" if there is none.
+func readType(raw jsontext.Value) string {
 	var v struct {
 		Type string `json:"type"`
 	}

@@ -1,0 +1,67 @@
+package weights
+
+import (
+	"fmt"
+)
+
+// A tensorFile is the content of one safetensors file.
+type tensorFile struct {
+	name    string
+	tensors []Tensor
+}
+
+// An entry is a tensor under its canonical name and, for errors, where it was
+// found under which name.
+type entry struct {
+	Tensor
+	file, raw string
+}
+
+func (e entry) errorf(format string, args ...any) error {
+	return fmt.Errorf("%s: tensor %q: %w", e.file, e.raw, fmt.Errorf(format, args...))
+}
+
+// mapFile maps and parses a safetensors file for the life of m.
+func (m *Model) mapFile(path string) (*tensorFile, error) {
+	mem, err := mapPath(path)
+	if err != nil {
+		return nil, explainWeights(path, err)
+	}
+	m.owned = append(m.owned, mem)
+	tensors, err := parseSafetensors(mem.data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &tensorFile{name: path, tensors: tensors}, nil
+}
+
+// index returns the tensors of all files by canonical name.
+func index(files []*tensorFile) (map[string]entry, error) {
+	found := map[string]entry{}
+	for _, f := range files {
+		for _, t := range f.tensors {
+			e := entry{t, f.name, t.Name}
+			e.Name = canonical(t.Name)
+			if twin, ok := found[e.Name]; ok {
+				return nil, e.errorf("names the same tensor as %q of %s", twin.raw, twin.file)
+			}
+			found[e.Name] = e
+		}
+	}
+	return found, nil
+}
+
+// lacks returns those of the names that no tensor of f has.
+func (f *tensorFile) lacks(names []string) []string {
+	has := make(map[string]bool, len(f.tensors))
+	for _, t := range f.tensors {
+		has[t.Name] = true
+	}
+	var lacking []string
+	for _, name := range names {
+		if !has[name] {
+			lacking = append(lacking, name)
+		}
+	}
+	return lacking
+}

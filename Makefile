@@ -39,7 +39,7 @@ test-go:
 	go mod tidy -diff
 	go vet ./...
 	$(PYTHON) -B -m unittest discover -s scripts/peers
-	$(PYTHON) -B -m unittest discover -s scripts/verifymac
+	$(PYTHON) -B -m unittest discover -s scripts/check/verifymac
 	$(PYTHON) -B -m unittest discover -s scripts
 	go test -race -timeout 30m ./...
 	@# A module of its own keeps its search library out of the program's.
@@ -93,11 +93,11 @@ check-release: capi ## a trial of the release archive: build/dist, unpacked and 
 release: capi ## the release archive of the tag that is checked out: docs/dev/releasing.md
 	@$(SETUP) release
 
-# VERIFY: options of scripts/verifymac, such as --device cpu.
+# VERIFY: options of scripts/check/verifymac, such as --device cpu.
 VERIFY ?=
 verify-mac: capi ## check everything on this Mac's GPU: build/verify-mac.md
 	@$(SETUP) clang
-	$(PYTHON) -B scripts/verifymac $(VERIFY)
+	$(PYTHON) -B scripts/check/verifymac $(VERIFY)
 
 # The pages in a real browser. It is not in make test, since set-up, which asks
 # for no root, cannot install one; the tests name what is missing.
@@ -117,7 +117,7 @@ test-swift: capi ## the Swift package's tests, where Swift is
 check-clients: build ## try real clients, and schemathesis, against the server (some 500 MB to fetch)
 	$(PYTHON) -m venv build/clients
 	build/clients/bin/pip install --quiet --requirement scripts/requirements/clients.txt
-	build/clients/bin/python scripts/clients build/bin/mlxrank
+	build/clients/bin/python scripts/check/clients build/bin/mlxrank
 
 check-arm64: build ## build for Linux on arm64 and test kernels and tiny models, emulated on x86_64
 	@$(SETUP) arm64

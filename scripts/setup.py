@@ -25,21 +25,11 @@ import os
 import sys
 from pathlib import Path
 
-from setuplib import (
-    arm64,
-    capi,
-    darwin,
-    install,
-    lint,
-    native,
-    notices,
-    parts,
-    prerequisites,
-    release,
-    swift,
-)
-from setuplib.project import LINUX, Project, host
-from setuplib.steps import SetupError, only_one
+from check import arm64, darwin, lint, swift
+from package import install, release
+from setup import capi, native, notices, parts, prerequisites
+from setup.project import LINUX, Project, host
+from setup.steps import SetupError, only_one
 
 
 def build(project):

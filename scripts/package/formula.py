@@ -1,8 +1,8 @@
-"""The Homebrew formula of a release, from scripts/homebrew/mlxrank.rb."""
+"""The Homebrew formula of a release, from scripts/package/homebrew/mlxrank.rb."""
 
 import re
 
-from .steps import SetupError, sha256, write_atomic
+from setup.steps import SetupError, sha256, write_atomic
 
 RELEASES = "https://github.com/mlxrank/mlxrank/releases/download"
 
@@ -12,7 +12,7 @@ def write(project, version, archive, trial=False):
 
     On trial the archive is taken from where it lies now.
     """
-    text = (project.root / "scripts" / "homebrew" / "mlxrank.rb").read_text(encoding="utf-8")
+    text = (project.root / "scripts/package/homebrew" / "mlxrank.rb").read_text(encoding="utf-8")
     url = RELEASES + f"/v{version}/mlxrank_{version}_darwin_arm64.tar.gz"
     text = filled(
         text, archive.as_uri() if trial else url, sha256(archive), version if trial else None
@@ -37,6 +37,6 @@ def filled(text, url, digest, version=None):
         text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
         if count != 1:
             raise SetupError(
-                f"scripts/homebrew/mlxrank.rb has {pattern} {count} times, expected once"
+                f"scripts/package/homebrew/mlxrank.rb has {pattern} {count} times, expected once"
             )
     return text

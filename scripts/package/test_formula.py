@@ -5,13 +5,13 @@ import re
 import unittest
 
 from . import formula, release
-from .capi import version_of
+from setup.capi import version_of
 from .install import layout
-from .project import MACOS
-from .steps import SetupError
+from setup.project import MACOS
+from setup.steps import SetupError
 from .test_install import ROOT, built
 
-TEXT = (ROOT / "scripts" / "homebrew" / "mlxrank.rb").read_text(encoding="utf-8")
+TEXT = (ROOT / "scripts/package/homebrew" / "mlxrank.rb").read_text(encoding="utf-8")
 MACOS_NAMES = {"sonoma": 14, "sequoia": 15, "tahoe": 26}
 
 

@@ -10,12 +10,13 @@ from .project import LINUX
 from .steps import copy_atomic, files_under, run, sha256, write_atomic
 
 TOKENIZERS = "github.com/daulet/tokenizers"
-CRATES = "the Rust crates of scripts/tokenizers/Cargo.lock, from the crate registry, through cargo"
+CRATE = "scripts/setup/tokenizers"
+CRATES = f"the Rust crates of {CRATE}/Cargo.lock, from the crate registry, through cargo"
 
 
 def crate_inputs(project):
     """What the crates depend on: a manifest, a lock, and a Go module by hash."""
-    folder = project.root / "scripts" / "tokenizers"
+    folder = project.root / CRATE
     sources = sorted((folder / "src").glob("*.rs"))
     files = [folder / "Cargo.toml", folder / "Cargo.lock", *sources]
     sums = (project.root / "go.sum").read_text(encoding="utf-8").splitlines()
@@ -27,7 +28,7 @@ def crate_inputs(project):
 def crate_metadata(project, *options):
     """cargo metadata of our crate, which has been fetched."""
     command = ["cargo", "metadata", "--locked", "--offline", "--format-version", "1", *options]
-    return json.loads(run(command, CRATES, cwd=project.root / "scripts" / "tokenizers"))
+    return json.loads(run(command, CRATES, cwd=project.root / CRATE))
 
 
 def mlx_c(project):
@@ -38,7 +39,7 @@ def mlx_c(project):
             ["cargo", "fetch", "--locked"],
             CRATES,
             "check the network and cargo's configuration, then run again",
-            cwd=project.root / "scripts" / "tokenizers",
+            cwd=project.root / CRATE,
         )
         crates = crate_metadata(project)["packages"]
         manifest = next(crate["manifest_path"] for crate in crates if crate["name"] == "mlx-sys")
@@ -68,9 +69,9 @@ def tokenizers(project):
         run(
             ["cargo", "build", "--release", "--locked", "--offline"],
             f"building the tokenizer library from {TOKENIZERS} {module['Version']}",
-            "see the compiler's message; scripts/tokenizers/Cargo.toml must name the dependencies "
+            "see the compiler's message; scripts/setup/tokenizers/Cargo.toml must name the dependencies "
             "that this version of the module's source uses",
-            cwd=project.root / "scripts" / "tokenizers",
+            cwd=project.root / CRATE,
             env={"CARGO_TARGET_DIR": str(target), "MLXRANK_TOKENIZERS_MODULE": module["Dir"]},
         )
         built = target / "release" / "libtokenizers.a"

@@ -1,4 +1,4 @@
-"""python3 -m unittest discover -s scripts/verifymac"""
+"""python3 -m unittest discover -s scripts/check/verifymac"""
 
 import importlib.util
 import io
@@ -14,7 +14,7 @@ import report
 import suites
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
+ROOT = HERE.parents[2]
 spec = importlib.util.spec_from_file_location("verify", HERE / "__main__.py")
 verify = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(verify)

@@ -3,7 +3,7 @@
 import re
 import unittest
 
-from .test_install import ROOT
+from package.test_install import ROOT
 
 
 class Workflows(unittest.TestCase):

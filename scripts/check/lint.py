@@ -3,11 +3,11 @@
 import shutil
 import subprocess
 
-from . import parts
-from .fetch import download, unpack_wheel
-from .gotools import gotool
-from .project import LINUX
-from .steps import SetupError
+from setup import parts
+from setup.fetch import download, unpack_wheel
+from setup.gotools import gotool
+from setup.project import LINUX
+from setup.steps import SetupError
 
 
 def lint(project):

@@ -6,9 +6,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from .parts import BUILTIN
-from .project import LINUX
-from .steps import SetupError, copy_atomic, files_under, run
+from setup.parts import BUILTIN
+from setup.project import LINUX
+from setup.steps import SetupError, copy_atomic, files_under, run
 
 
 def layout(project):

@@ -9,11 +9,12 @@ run.
 import os
 import re
 
-from . import capi, darwinapp, native, parts
-from .fetch import download, unpack_wheel
+from . import darwin_apps
+from setup import capi, native, parts
+from setup.fetch import download, unpack_wheel
 from .macho import ARM64, DYLIB, EXECUTABLE, MachO
-from .project import LINUX, MACOS, Project
-from .steps import expect, run, write_atomic
+from setup.project import LINUX, MACOS, Project
+from setup.steps import expect, run, write_atomic
 from .swift_contract import Header
 
 TARGET = "aarch64-macos.14.0"
@@ -49,7 +50,7 @@ def check(project):
     env = go_environment(mac)
     executable(mac, env)
     c_api(mac, env)
-    darwinapp.check(project, mac, env)
+    darwin_apps.check(project, mac, env)
     project.steps.out.write(f"check-darwin: linked for arm64, in {mac.build}\n")
 
 
@@ -145,7 +146,7 @@ def shim(mac):
     defines = {
         "CMAKE_SYSTEM_NAME": "Darwin",
         "CMAKE_SYSTEM_PROCESSOR": "arm64",
-        "CMAKE_USER_MAKE_RULES_OVERRIDE": mac.root / "scripts/darwin/rules.cmake",
+        "CMAKE_USER_MAKE_RULES_OVERRIDE": mac.root / "scripts/check/darwin_rules.cmake",
         "CMAKE_C_COMPILER": tool / "cc",
         "CMAKE_CXX_COMPILER": tool / "c++",
         "CMAKE_AR": tool / "ar",

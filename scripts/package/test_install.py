@@ -9,8 +9,8 @@ from pathlib import Path
 from unittest import mock
 
 from . import install
-from .project import LINUX, MACOS, Project
-from .steps import SetupError
+from setup.project import LINUX, MACOS, Project
+from setup.steps import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILT = [

@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 
 from . import formula
-from .capi import version_of
-from .gotools import gotool
+from setup.capi import version_of
+from setup.gotools import gotool
 from .install import layout, place, rank
-from .project import MACOS
-from .steps import SetupError, run, sha256
+from setup.project import MACOS
+from setup.steps import SetupError, run, sha256
 
 # As GoReleaser and .goreleaser.yaml name the platforms.
 NAMES = {"linux-x86_64": "linux_amd64", "macos-arm64": "darwin_arm64"}

@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from .native import crate_metadata
+from .native import CRATE, crate_metadata
 from .parts import DEBS, ENCODER
 from .project import LINUX
 from .steps import SetupError, run, sha256, write_atomic
@@ -25,7 +25,7 @@ def write(project):
         write_atomic(target, render(parts).encode())
         return [target]
 
-    lock = sha256(project.root / "scripts" / "tokenizers" / "Cargo.lock")
+    lock = sha256(project.root / CRATE / "Cargo.lock")
     pins = {name: dict(section) for name, section in project.pins.items()}
     project.steps.do("notices", "collecting license texts", [modules, lock, pins], collect_notices)
 

@@ -34,7 +34,7 @@ def main(arguments):
         "--only", metavar="SUITE", action="append", help="run this suite only; can be given again"
     )
     args = parser.parse_args(arguments)
-    root = Path(__file__).resolve().parent.parent.parent
+    root = Path(__file__).resolve().parents[3]
     every = suites.every(root, args.device, args.soak)
     unknown = set(args.only or []) - {suite.name for suite in every}
     if unknown:

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import hashlib
+import inspect
 import json
 import os
 import shlex
@@ -115,7 +116,7 @@ class Steps:
         Without a title, the action reports its own progress.
         """
         stamp = self.folder / f"{name}.json"
-        key = self._key(inputs)
+        key = self._key(inputs, action)
         if self._done(stamp, key):
             return
         with contextlib.suppress(FileNotFoundError):
@@ -136,9 +137,10 @@ class Steps:
         self.out.write(f"{time.monotonic() - start:.1f} s\n")
         return result
 
-    def _key(self, inputs):
-        """Hashes the inputs and the set-up itself: an action may call any helper in it."""
-        sources = [sha256(path) for path in sorted(self.sources.glob("*.py"))]
+    def _key(self, inputs, action):
+        """Hashes the inputs, this package and the action's: an action may call any helper there."""
+        folders = [self.sources, Path(inspect.getfile(action)).parent]
+        sources = [sha256(path) for folder in folders for path in sorted(folder.glob("*.py"))]
         text = json.dumps([inputs, sources], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 

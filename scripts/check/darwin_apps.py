@@ -8,9 +8,9 @@ import plistlib
 import shutil
 import subprocess
 
-from . import parts
+from setup import parts
 from .macho import ARM64, MachO
-from .steps import SetupError, copy_atomic, expect, run, write_atomic
+from setup.steps import SetupError, copy_atomic, expect, run, write_atomic
 
 MINIMUMS = {"14.0": "lib", "26.2": "lib/macos26"}  # and the MLX that goes with it
 RUN_PATH = "@executable_path/../Frameworks"

@@ -9,10 +9,10 @@ import json
 import re
 import subprocess
 
-from . import native, parts
-from .fetch import download
-from .project import LINUX, LINUX_ARM64, Project
-from .steps import SetupError, copy_atomic, files_under, run, write_atomic
+from setup import native, parts
+from setup.fetch import download
+from setup.project import LINUX, LINUX_ARM64, Project
+from setup.steps import SetupError, copy_atomic, files_under, run, write_atomic
 
 # A processor with NEON and AES and without SVE, as many servers have one.
 PROCESSOR = "neoverse-n1"

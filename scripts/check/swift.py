@@ -10,9 +10,9 @@ import os
 import sys
 
 from . import darwin
-from .fetch import download, unpack_wheel
-from .project import LINUX
-from .steps import SetupError, run, write_atomic
+from setup.fetch import download, unpack_wheel
+from setup.project import LINUX
+from setup.steps import SetupError, run, write_atomic
 from .swift_contract import Header
 
 PACKAGE = "capi/swift"

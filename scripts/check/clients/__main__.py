@@ -2,7 +2,7 @@
 
     python3 -m venv /tmp/clients
     /tmp/clients/bin/pip install -r scripts/requirements/clients.txt
-    /tmp/clients/bin/python scripts/clients build/bin/mlxrank
+    /tmp/clients/bin/python scripts/check/clients build/bin/mlxrank
 
 Starts the program with the builtin model on a free port and with a key, asks it
 through every client, and has schemathesis try the API's description against it.
@@ -22,7 +22,7 @@ sys.dont_write_bytecode = True
 
 import clients
 
-DOCUMENTS = pathlib.Path(__file__).resolve().parents[1] / "demo" / "documents.jsonl"
+DOCUMENTS = pathlib.Path(__file__).resolve().parents[2] / "demo" / "documents.jsonl"
 SCHEMATHESIS = pathlib.Path(__file__).with_name("schemathesis.toml")
 QUERY = "monitor changes to configuration files"
 KEY = "a-key-for-clients"

@@ -1,1 +1,0 @@
-"""What scripts/setup.py is made of. Python 3.9, standard library only."""

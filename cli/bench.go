@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -148,7 +147,7 @@ func newBenchRun(c *cli.Context, s Streams) (*benchRun, error) {
 	}
 	config.QueueTokens = 0 // the engine's own bound, as a server has it
 	b := &benchRun{progress: newBenchProgress(s.Err)}
-	if b.log, err = newLogger(c.String("log-level"), c.String("log-format"), b.progress.above()); err != nil {
+	if b.log, err = newLogger(c.String("log-level"), c.String("log-format"), b.progress.w); err != nil {
 		return nil, err
 	}
 	b.progress.log = b.log
@@ -167,7 +166,7 @@ func newBenchRun(c *cli.Context, s Streams) (*benchRun, error) {
 	}
 	b.options = bench.Options{
 		Folder: c.String("results"), Engine: config, Program: version, Log: b.log,
-		Progress: b.progress.tell, Every: b.progress.every(),
+		Progress: b.progress.show, Every: b.progress.every(),
 	}
 	return b, nil
 }
@@ -200,13 +199,4 @@ func (b *benchRun) end(err error, all ...*results.Result) error {
 		return usagef("%v", err)
 	}
 	return err
-}
-
-// every is how often progress is told: on a terminal as often as one can read
-// it, else every ten seconds, since each makes a line of the log.
-func (p *benchProgress) every() time.Duration {
-	if p.bar != nil {
-		return 250 * time.Millisecond
-	}
-	return 10 * time.Second
 }

@@ -175,11 +175,11 @@ func TestBenchLogLine(t *testing.T) {
 	var out bytes.Buffer
 	p := newBenchProgress(&out)
 	p.log = zerolog.New(&out)
-	if p.bar != nil || p.every() != 10*time.Second || p.above() != io.Writer(&out) {
+	if p.bar != nil || p.every() != 10*time.Second || p.w != io.Writer(&out) {
 		t.Error("a bar without a terminal")
 	}
-	p.tell(bench.Progress{Step: 2, Steps: 9, Label: "x", Done: 3, Total: 100, PairsPerS: 113.94, P50: math.NaN(), P95: math.NaN(), Left: -1})
-	p.tell(bench.Progress{Step: 2, Steps: 9, Label: "x", Done: 4, Total: 100, PairsPerS: 113.94, P50: 280.34, P95: 299.5, Left: 90 * time.Second})
+	p.show(bench.Progress{Step: 2, Steps: 9, Label: "x", Done: 3, Total: 100, PairsPerS: 113.94, P50: math.NaN(), P95: math.NaN(), Left: -1})
+	p.show(bench.Progress{Step: 2, Steps: 9, Label: "x", Done: 4, Total: 100, PairsPerS: 113.94, P50: 280.34, P95: 299.5, Left: 90 * time.Second})
 	p.end()
 	want := []string{
 		`{"level":"info","step":2,"steps":9,"point":"x","requests":3,"throughput_pairs_s":113.9,"message":"progress"}`,

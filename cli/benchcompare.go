@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -132,9 +131,7 @@ func printComparison(s Streams, format string, c *compare.Comparison, both [2]*r
 	}
 	switch format {
 	case "json":
-		encoder := json.NewEncoder(s.Out)
-		encoder.SetIndent("", "  ")
-		return encoder.Encode(c)
+		return printJSON(s.Out, c)
 	case "benchstat":
 		_, err := io.WriteString(s.Out, compare.Benchmarks(both[0])+compare.Benchmarks(both[1]))
 		return err

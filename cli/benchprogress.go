@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -14,49 +12,38 @@ import (
 	"github.com/mlxrank/mlxrank/bench"
 )
 
-// benchProgress shows how far a benchmark is: by a bar on a terminal, without
-// colours, else by lines in the log.
+// benchProgress shows the progress of a benchmark: a bar on a terminal, elsewhere
+// lines in the log.
 type benchProgress struct {
 	log zerolog.Logger
-
-	mu  sync.Mutex
-	w   io.Writer
-	bar *progressbar.ProgressBar // nil without a terminal
+	w   io.Writer // of the log: above the bar, if there is one
+	bar *bar      // nil without a terminal
 }
 
 func newBenchProgress(w io.Writer) *benchProgress {
-	p := &benchProgress{w: w}
-	if !isTerminal(w) || os.Getenv("TERM") == "dumb" {
-		return p
+	if !canDraw(w) {
+		return &benchProgress{w: w}
 	}
-	p.bar = progressbar.NewOptions64(1,
-		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetPredictTime(false), // it knows of one run only
-		progressbar.OptionUseANSICodes(false),
+	b := newBar(w, 1,
+		progressbar.OptionSetPredictTime(false), // the bar knows the current run only
 		progressbar.OptionSetWidth(12),
-		progressbar.OptionClearOnFinish(),
 	)
-	return p
+	return &benchProgress{w: b, bar: b}
 }
 
-// tell takes a report of package bench.
-func (p *benchProgress) tell(b bench.Progress) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// show takes a report of package bench.
+func (p *benchProgress) show(b bench.Progress) {
 	if p.bar == nil {
 		p.line(b)
 		return
 	}
-	done, total := int64(b.Done), int64(b.Total)
+	done, total := b.Done, b.Total
 	if b.Length > 0 {
-		done, total = b.Elapsed.Milliseconds(), b.Length.Milliseconds()
+		done, total = int(b.Elapsed.Milliseconds()), int(b.Length.Milliseconds())
 	}
-	p.bar.ChangeMax64(max(1, total))
-	p.bar.Describe(barText(b))
-	// The bar must not reach its end, or it would be gone for good.
-	if err := p.bar.Set64(max(0, min(done, total-1))); err != nil {
-		p.log.Debug().Err(err).Msg("progress bar")
-	}
+	p.bar.describe(barText(b))
+	p.bar.set(max(0, done), max(1, total))
+	p.bar.draw()
 }
 
 func barText(b bench.Progress) string {
@@ -78,7 +65,7 @@ func leftText(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// line is a line of the log.
+// line logs a line.
 func (p *benchProgress) line(b bench.Progress) {
 	event := p.log.Info().Int("step", b.Step).Int("steps", b.Steps).Str("point", b.Label).
 		Int("requests", b.Done).Float64("throughput_pairs_s", rounded(b.PairsPerS))
@@ -95,33 +82,16 @@ func rounded(x float64) float64 { return math.Round(x*10) / 10 }
 
 // end removes the bar.
 func (p *benchProgress) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.clear()
-}
-
-func (p *benchProgress) clear() {
-	if p.bar == nil {
-		return
-	}
-	if err := p.bar.Clear(); err != nil {
-		p.bar = nil // the terminal is gone
+	if p.bar != nil {
+		p.bar.end()
 	}
 }
 
-// above is where the log goes: to the same place as the bar, which gives way.
-func (p *benchProgress) above() io.Writer {
-	if p.bar == nil {
-		return p.w
+// every returns the time between two reports: short on a terminal, ten seconds
+// in the log, where each report adds a line.
+func (p *benchProgress) every() time.Duration {
+	if p.bar != nil {
+		return 250 * time.Millisecond
 	}
-	return aboveBar{p}
-}
-
-type aboveBar struct{ p *benchProgress }
-
-func (a aboveBar) Write(data []byte) (int, error) {
-	a.p.mu.Lock()
-	defer a.p.mu.Unlock()
-	a.p.clear()
-	return a.p.w.Write(data)
+	return 10 * time.Second
 }

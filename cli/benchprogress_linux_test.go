@@ -19,17 +19,17 @@ func TestBenchBar(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	user, program := openTerminal(t, 120)
 	p := newBenchProgress(program)
-	p.log = zerolog.New(p.above())
+	p.log = zerolog.New(p.w)
 	if p.bar == nil || p.every() >= time.Second {
 		t.Fatal("no bar on a terminal")
 	}
 	progress := bench.Progress{Step: 2, Steps: 9, Label: "batch=32", Done: 40, Total: 100, PairsPerS: 113.94, P50: 280.34, P95: 299.5, Left: 90 * time.Second}
-	p.tell(progress)
+	p.show(progress)
 	p.log.Error().Msg("point failed")
 	progress.Step, progress.Done = 3, 100
-	p.tell(progress)
+	p.show(progress)
 	progress.Step, progress.Done, progress.Total, progress.Length, progress.Elapsed = 4, 7, 0, 10*time.Second, 5*time.Second
-	p.tell(progress)
+	p.show(progress)
 	p.end()
 	if err := program.Close(); err != nil {
 		t.Fatal(err)

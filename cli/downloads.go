@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
@@ -13,19 +12,19 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// downloads shows how far the download of a model is: by a bar on a terminal,
-// and elsewhere by a line for each file that is complete. They have no colours.
+// downloads shows the progress of a model's download: a bar on a terminal,
+// elsewhere a line for each complete file.
 type downloads struct {
 	mu    sync.Mutex
 	w     io.Writer
-	bar   *progressbar.ProgressBar // nil when there is none to be seen
+	bar   *bar // nil between downloads
 	files map[string]weights.Progress
 	over  bool // after end, or when w cannot be written
 }
 
 const downloadsKey = "downloads"
 
-// downloadsOf returns those of a run, where any command finds them.
+// downloadsOf returns the downloads of a run, which every command shares.
 func downloadsOf(app *cli.App) *downloads { return app.Metadata[downloadsKey].(*downloads) }
 
 func newDownloads(w io.Writer) *downloads {
@@ -40,65 +39,57 @@ func (d *downloads) report(p weights.Progress) {
 		return
 	}
 	d.files[p.Model+"/"+p.File] = p
-	var err error
-	switch {
-	case isTerminal(d.w) && os.Getenv("TERM") != "dumb":
-		err = d.draw(p.Model)
-	case p.Done == p.Total:
-		_, err = fmt.Fprintf(d.w, "downloaded %s of %s, %s\n", p.File, p.Model, bytesText(p.Total))
+	if canDraw(d.w) {
+		d.draw(p.Model)
+	} else if p.Done == p.Total {
+		_, err := fmt.Fprintf(d.w, "downloaded %s of %s, %s\n", p.File, p.Model, bytesText(p.Total))
+		d.over = err != nil // the reader is gone, but the download continues
 	}
-	d.over = err != nil // the terminal is gone, and the download goes on
 }
 
-// draw brings the bar, which stands for all files together, up to date.
-func (d *downloads) draw(model string) error {
+// draw updates the bar, which counts the bytes of all files together.
+func (d *downloads) draw(model string) {
 	var done, total int64
 	for _, p := range d.files {
 		done, total = done+p.Done, total+p.Total
 	}
 	if d.bar == nil {
-		d.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(d.w), progressbar.OptionSetDescription(model),
-			progressbar.OptionShowBytes(true), progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true),
-			progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionUseANSICodes(true),
-			progressbar.OptionClearOnFinish())
+		d.bar = newBar(d.w, total,
+			progressbar.OptionSetDescription(model), progressbar.OptionShowBytes(true), progressbar.OptionShowCount(),
+			progressbar.OptionSetPredictTime(true), progressbar.OptionFullWidth(), progressbar.OptionThrottle(100*time.Millisecond))
 	}
-	if d.bar.GetMax64() != total {
-		d.bar.ChangeMax64(total)
-	}
-	err := d.bar.Set64(done)
+	d.bar.set(int(done), int(total))
+	d.bar.draw()
 	if done == total {
+		d.bar.end()
 		d.bar, d.files = nil, map[string]weights.Progress{}
 	}
-	return err
 }
 
-// warn shows what the user should know of a download that goes on.
+// warn prints a warning about a download that continues.
 func (d *downloads) warn(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.bar != nil && d.bar.Clear() != nil {
-		return
+	w := d.w
+	if d.bar != nil {
+		w = d.bar
 	}
-	_, err := fmt.Fprintf(d.w, "mlxrank: warning: %s\n", text)
+	_, err := fmt.Fprintf(w, "mlxrank: warning: %s\n", text)
 	d.over = d.over || err != nil
 }
 
-// end leaves the line to others.
+// end removes the bar. Later reports are ignored.
 func (d *downloads) end() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.over = true
-	if d.bar == nil {
-		return
+	if d.bar != nil {
+		d.bar.end()
+		d.bar = nil
 	}
-	if err := d.bar.Clear(); err != nil {
-		return // nor can the error be shown
-	}
-	d.bar = nil
 }
 
-// bytesText writes a number of bytes as people do, in powers of 1,000.
+// bytesText formats a number of bytes with a decimal unit.
 func bytesText(n int64) string {
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)

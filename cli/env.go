@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -129,10 +128,7 @@ func printEnvironment(w io.Writer, vars []variable, asJSON bool) error {
 		for _, v := range vars {
 			object[v.name] = v.value
 		}
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(object)
+		return printJSON(w, object)
 	}
 	for _, v := range vars {
 		if _, err := fmt.Fprintf(w, "export %s=%s\n", v.name, shellQuoted(v.value)); err != nil {

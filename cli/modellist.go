@@ -2,7 +2,6 @@ package cli
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -72,7 +71,7 @@ func modelList(c *cli.Context, s Streams) error {
 	}
 	switch {
 	case c.Bool("json"):
-		err = printJSON(s, listed)
+		err = printJSON(s.Out, listed)
 	case len(listed) > 0:
 		err = printList(s, listed)
 	}
@@ -118,12 +117,4 @@ func printList(s Streams, listed []listedJSON) error {
 		t.add(bytesText(l.Bytes), l.Modified.Local().Format("2006-01-02 15:04"), cmp.Or(fmt.Sprintf("%.12s", l.Commit), "-"), name)
 	}
 	return t.write(s.Out, widthOf(s.Out))
-}
-
-// printJSON prints a value, indented.
-func printJSON(s Streams, v any) error {
-	encoder := json.NewEncoder(s.Out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(v)
 }

@@ -39,7 +39,7 @@ func modelShowCommand(s Streams) *cli.Command {
 				return err
 			}
 			if c.Bool("json") {
-				return printJSON(s, m)
+				return printJSON(s.Out, m)
 			}
 			return m.write(s.Out)
 		},

@@ -9,45 +9,59 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// drawEvery is how often a bar is drawn, whether or not work got done: a time
-// that moves shows that the program does.
+// drawEvery is the time between two drawings of a bar that draws by itself. The
+// moving clock shows that the program runs, even while the count stands still.
 const drawEvery = time.Second
 
-// progress is a bar on a terminal, without colours: how far the work is, at
-// which rate, and when it will be done. Anywhere else it is nothing. A terminal
-// that is gone ends the bar and not the work.
-type progress struct {
+// A bar shows progress on a terminal, without colours. Elsewhere it does nothing.
+// When the terminal goes away, the bar ends and the work continues.
+type bar struct {
+	w    io.Writer
 	mu   sync.Mutex
-	bar  *progressbar.ProgressBar // nil for none
-	done int
-	stop chan struct{}
+	bar  *progressbar.ProgressBar // nil if there is nothing to draw on
+	done int64
+	stop chan struct{} // ends drawAll
 }
 
-// newProgress starts a bar over total things of a kind, -1 if nobody knows how
-// many there are.
-func newProgress(w io.Writer, what, kind string, total int) *progress {
-	if !isTerminal(w) || os.Getenv("TERM") == "dumb" {
-		return &progress{}
+// newBar returns a bar of total steps, or of an unknown number if total is -1.
+// It is drawn by draw only.
+func newBar(w io.Writer, total int64, options ...progressbar.Option) *bar {
+	b := &bar{w: w}
+	if !canDraw(w) {
+		return b
 	}
-	p := &progress{stop: make(chan struct{}), bar: progressbar.NewOptions(total,
+	b.bar = progressbar.NewOptions64(total, append([]progressbar.Option{
 		progressbar.OptionSetWriter(w),
+		progressbar.OptionUseANSICodes(true),
+		progressbar.OptionSetSpinnerChangeInterval(0), // the library must not draw on its own
+		progressbar.OptionClearOnFinish(),
+	}, options...)...)
+	b.bar.StartWithoutRender() // otherwise the clock starts with the first drawing
+	return b
+}
+
+// canDraw reports whether w is a terminal that can show a bar.
+func canDraw(w io.Writer) bool { return isTerminal(w) && os.Getenv("TERM") != "dumb" }
+
+// newTimedBar returns a bar that counts things of a kind, with rate and
+// remaining time, and draws itself every drawEvery.
+func newTimedBar(w io.Writer, what, kind string, total int) *bar {
+	b := newBar(w, int64(total),
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionSetItsString(kind),
 		progressbar.OptionShowIts(),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionSetElapsedTime(true),
-		progressbar.OptionUseANSICodes(false),
-		progressbar.OptionSetSpinnerChangeInterval(0), // nothing is drawn but by draw
-		progressbar.OptionClearOnFinish(),
-	)}
-	p.bar.StartWithoutRender() // or the clock would start with the first drawing
-	go p.drawAll(p.stop)
-	return p
+	)
+	if b.bar != nil {
+		b.stop = make(chan struct{})
+		go b.drawAll(b.stop)
+	}
+	return b
 }
 
-// drawAll draws until the bar ends.
-func (p *progress) drawAll(stop chan struct{}) {
+func (b *bar) drawAll(stop chan struct{}) {
 	ticker := time.NewTicker(drawEvery)
 	defer ticker.Stop()
 	for {
@@ -55,51 +69,75 @@ func (p *progress) drawAll(stop chan struct{}) {
 		case <-stop:
 			return
 		case <-ticker.C:
-			p.draw()
+			b.draw()
 		}
 	}
 }
 
-func (p *progress) draw() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.bar == nil || p.bar.GetMax() == 0 {
+func (b *bar) draw() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bar == nil || b.bar.GetMax64() == 0 {
 		return
 	}
-	if err := p.bar.Set(p.done); err != nil {
-		p.bar = nil // the terminal is gone
+	done := b.done
+	if total := b.bar.GetMax64(); total > 0 {
+		done = min(done, total-1) // a bar that reaches its end is never drawn again
+	}
+	if err := b.bar.Set64(done); err != nil {
+		b.bar = nil // the terminal is gone
 	}
 }
 
-// add says that n more are done.
-func (p *progress) add(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.done += n
+// add counts n more steps.
+func (b *bar) add(n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done += int64(n)
 }
 
-// set says how many of how many are done.
-func (p *progress) set(done, total int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.done = done
-	if p.bar != nil && p.bar.GetMax() != total {
-		p.bar.ChangeMax(total)
+// set sets how many of how many steps are done.
+func (b *bar) set(done, total int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.done = int64(done)
+	if b.bar != nil && b.bar.GetMax() != total {
+		b.bar.ChangeMax(total)
 	}
 }
 
-// end removes the bar.
-func (p *progress) end() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.stop != nil {
-		close(p.stop)
-		p.stop = nil
+// describe sets the text in front of the bar.
+func (b *bar) describe(text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bar != nil {
+		b.bar.Describe(text)
 	}
-	if p.bar == nil {
-		return
+}
+
+// Write removes the bar, so that data takes its line, and writes data to the
+// terminal. The next drawing shows the bar below.
+func (b *bar) Write(data []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.clear()
+	return b.w.Write(data)
+}
+
+// end removes the bar for good.
+func (b *bar) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.stop != nil {
+		close(b.stop)
+		b.stop = nil
 	}
-	if err := p.bar.Clear(); err != nil {
-		p.bar = nil // the terminal is gone, and the bar with it
+	b.clear()
+	b.bar = nil
+}
+
+func (b *bar) clear() {
+	if b.bar != nil && b.bar.Clear() != nil {
+		b.bar = nil // the terminal is gone
 	}
 }

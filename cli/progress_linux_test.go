@@ -15,7 +15,7 @@ import (
 func drawn(t *testing.T, total int) string {
 	t.Helper()
 	user, program := openTerminal(t, 100)
-	bar := newProgress(program, "scoring", "pairs", total)
+	bar := newTimedBar(program, "scoring", "pairs", total)
 	for range 2 {
 		bar.add(10)
 		time.Sleep(drawEvery + 100*time.Millisecond)
@@ -59,7 +59,7 @@ func TestProgress(t *testing.T) {
 
 func TestProgressInPipe(t *testing.T) {
 	var b bytes.Buffer
-	bar := newProgress(&b, "scoring", "pairs", 100)
+	bar := newTimedBar(&b, "scoring", "pairs", 100)
 	bar.add(10)
 	bar.end()
 	if b.Len() > 0 {
@@ -69,7 +69,7 @@ func TestProgressInPipe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bar = newProgress(w, "scoring", "pairs", 100)
+	bar = newTimedBar(w, "scoring", "pairs", 100)
 	bar.add(10)
 	bar.end()
 	if err := w.Close(); err != nil {
@@ -88,7 +88,7 @@ func TestProgressInPipe(t *testing.T) {
 func TestProgressOnClosedTerminal(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	user, program := openTerminal(t, 100)
-	bar := newProgress(program, "scoring", "pairs", 100)
+	bar := newTimedBar(program, "scoring", "pairs", 100)
 	if err := user.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -256,10 +255,7 @@ func printRankingJSON(s Streams, query string, items []engine.Ranked, docs docum
 			results[i].Line = document.Place
 		}
 	}
-	encoder := json.NewEncoder(s.Out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(struct {
+	return printJSON(s.Out, struct {
 		Query   string       `json:"query"`
 		Results []rankedJSON `json:"results"`
 		Run     *facts       `json:"run"`

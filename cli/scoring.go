@@ -150,7 +150,7 @@ func (s *scoring) answers() bool {
 }
 
 // scoreWindow returns the lines that a window becomes.
-func (s *scoring) scoreWindow(ctx context.Context, w window, bar *progress) ([]byte, error) {
+func (s *scoring) scoreWindow(ctx context.Context, w window, bar *bar) ([]byte, error) {
 	if err := w.check(s.reader); err != nil && !s.skip {
 		return nil, err
 	}

@@ -36,11 +36,11 @@ func newNotices(c *cli.Context, w io.Writer, log zerolog.Logger) notices {
 }
 
 // progress starts a bar, which is nothing where there is none to be seen.
-func (n *notices) progress(what, kind string, total int) *progress {
+func (n *notices) progress(what, kind string, total int) *bar {
 	if n.quiet || n.json {
-		return &progress{}
+		return &bar{}
 	}
-	return newProgress(n.w, what, kind, total)
+	return newTimedBar(n.w, what, kind, total)
 }
 
 // summary shows the facts of a run.

@@ -22,19 +22,24 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
-// Run executes the command line args, of which the first is the program's name,
-// and returns the exit status: 0, 1 for a failure, 2 for a wrong command line,
-// 130 when ctx was cancelled. Errors have been printed.
+// Run executes the command line args, whose first element is the program's name.
+// It prints errors and returns the exit status: 0, 1 for a failure, 2 for a wrong
+// command line, 130 when ctx was cancelled.
 func Run(ctx context.Context, args []string, s Streams) int {
+	if len(args) > 1 && args[1] == completeCommand {
+		return report(ctx, s.Err, printCandidates(s.Out, newApp(s).Commands, args[2:]))
+	}
+	return runApp(ctx, args, s, newApp)
+}
+
+// runApp executes a command line of the program that build returns.
+func runApp(ctx context.Context, args []string, s Streams, build func(Streams) *cli.App) int {
 	if _, file := s.Err.(*os.File); !file { // the engine logs from goroutines of its own
 		s.Err = zerolog.SyncWriter(s.Err)
 	}
 	help := &failingWriter{w: s.Out}
-	app := newApp(s)
+	app := build(s)
 	app.Writer = help
-	if len(args) > 1 && args[1] == completeCommand {
-		return report(ctx, s.Err, printCandidates(s.Out, app.Commands, args[2:]))
-	}
 	args = flagsFirst(args, app.Commands)
 	err := refuseRepeats(args, app.Commands)
 	if err == nil {
@@ -63,25 +68,30 @@ func (f *failingWriter) Write(p []byte) (int, error) {
 }
 
 func newApp(s Streams) *cli.App {
+	app := baseApp(s,
+		rerankCommand(s), scoreCommand(s), tokenizeCommand(s), modelCommand(s), benchCommand(s), serveCommand(s), doctorCommand(s), envCommand(s), bundleCommand(s),
+		completionCommand(s), manCommand(s), versionCommand(s))
+	app.Usage = "rank passages by how well they answer a query, with cross-encoders on MLX"
+	app.UsageText = "mlxrank COMMAND [flags]"
+	app.Description = "Flags follow the command. Those that choose the model, the device and the like can\n" +
+		"also be set by environment variables, such as MLXRANK_MODEL or MLXRANK_MAX_LENGTH,\n" +
+		"and by a config file: YAML with their names as keys, such as \"max-length: 256\", in\n" +
+		"which _ may stand for -. Other variables that begin with MLXRANK_ are warned of. It is\n" +
+		"mlxrank/config.yaml in the user's configuration folder, or the one that --config or\n" +
+		"MLXRANK_CONFIG names. The command line comes first, then the environment, then the\n" +
+		"file. NO_COLOR keeps colours out of the log."
+	app.Flags = []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}}
+	app.Action = func(c *cli.Context) error { return withoutCommand(c, s) }
+	return app
+}
+
+// baseApp returns a program with the given commands.
+func baseApp(s Streams, commands ...*cli.Command) *cli.App {
 	app := &cli.App{
-		Name:      "mlxrank",
-		Usage:     "rank passages by how well they answer a query, with cross-encoders on MLX",
-		UsageText: "mlxrank COMMAND [flags]",
-		Description: "Flags follow the command. Those that choose the model, the device and the like can\n" +
-			"also be set by environment variables, such as MLXRANK_MODEL or MLXRANK_MAX_LENGTH,\n" +
-			"and by a config file: YAML with their names as keys, such as \"max-length: 256\", in\n" +
-			"which _ may stand for -. Other variables that begin with MLXRANK_ are warned of. It is\n" +
-			"mlxrank/config.yaml in the user's configuration folder, or the one that --config or\n" +
-			"MLXRANK_CONFIG names. The command line comes first, then the environment, then the\n" +
-			"file. NO_COLOR keeps colours out of the log.",
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}},
-		Commands: []*cli.Command{
-			rerankCommand(s), scoreCommand(s), tokenizeCommand(s), modelCommand(s), benchCommand(s), serveCommand(s), doctorCommand(s), envCommand(s), bundleCommand(s),
-			completionCommand(s), manCommand(s), versionCommand(s),
-		},
-		Action:         func(c *cli.Context) error { return withoutCommand(c, s) },
+		Name:           "mlxrank",
+		Commands:       commands,
 		OnUsageError:   onUsageError,
-		ExitErrHandler: func(*cli.Context, error) {}, // Run reports and main exits
+		ExitErrHandler: func(*cli.Context, error) {}, // runApp reports and main exits
 		Reader:         s.In,
 		Writer:         s.Out,
 		ErrWriter:      s.Err,

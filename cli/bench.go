@@ -18,7 +18,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var benchFormatChoice = choice{"format", "print the summary as `FORMAT`", "text", []string{"text", "benchstat"}}
+var benchFormatChoice = choice{name: "format", usage: "print the summary as `FORMAT`", def: "text", values: []string{"text", "benchstat"}}
 
 func benchCommand(s Streams) *cli.Command {
 	flags := []cli.Flag{

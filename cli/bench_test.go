@@ -24,7 +24,7 @@ func TestBench(t *testing.T) {
 	dir := t.TempDir()
 	experiment := writeFile(t, filepath.Join(dir, "quick.yaml"), "description: A quick one\nbatch: [2, 4]\nrequests: 1000\nwarmup: 1\nmodel: none\n")
 	folder := filepath.Join(dir, "results")
-	r := mustRun(t, "", "bench", experiment, "--model", tinyModel(t), "--requests", "4", "--results", folder)
+	r := mlxrank.mustRun(t, "", "bench", experiment, "--model", tinyModel(t), "--requests", "4", "--results", folder)
 	if !strings.HasPrefix(r.out, "## Results Summary\n") || !strings.Contains(r.out, "| 2 | 1 | 8 |") || !strings.Contains(r.out, "| 4 | 1 | 16 |") {
 		t.Errorf("standard output: %q", r.out)
 	}
@@ -42,7 +42,7 @@ func TestBench(t *testing.T) {
 }
 
 func TestBenchstatLines(t *testing.T) {
-	r := mustRun(t, "", "bench", "--model", tinyModel(t), "--batch", "2", "--requests", "3", "--runs", "3", "--format", "benchstat", "--results", t.TempDir())
+	r := mlxrank.mustRun(t, "", "bench", "--model", tinyModel(t), "--batch", "2", "--requests", "3", "--runs", "3", "--format", "benchstat", "--results", t.TempDir())
 	if n := strings.Count(r.out, "\nBenchmarkScore/batch=2/concurrency=1 3 "); n != 3 {
 		t.Errorf("%d lines of three runs:\n%s", n, r.out)
 	}
@@ -54,16 +54,16 @@ func TestBenchPrecedence(t *testing.T) {
 	dir, tiny := t.TempDir(), tinyModel(t)
 	t.Setenv("MLXRANK_MODEL", "/none/environment")
 	with := writeFile(t, filepath.Join(dir, "with.yaml"), "model: "+tiny+"\nrequests: 2\nbatch: 2\n")
-	mustRun(t, "", "bench", with, "--results", dir)
+	mlxrank.mustRun(t, "", "bench", with, "--results", dir)
 	without := writeFile(t, filepath.Join(dir, "without.yaml"), "requests: 2\nbatch: 2\n")
 	for args, want := range map[string]string{without: "/none/environment", with + " --model /none/line": "/none/line"} {
-		r := run(t, "", append([]string{"bench", "--results", dir}, strings.Fields(args)...)...)
+		r := mlxrank.run(t, "", append([]string{"bench", "--results", dir}, strings.Fields(args)...)...)
 		if r.status != exitFailure || !strings.Contains(r.errOut, want) {
 			t.Errorf("%s: status %d, %s", args, r.status, r.errOut)
 		}
 	}
 	t.Setenv("MLXRANK_MAX_LENGTH", "64")
-	mustRun(t, "", "bench", with, "--results", dir)
+	mlxrank.mustRun(t, "", "bench", with, "--results", dir)
 	if stored, err := results.Read(filepath.Join(dir, "with_results.json")); err != nil || stored.Points[0].Engine.MaxLength != 64 {
 		t.Errorf("%+v, %v", stored, err)
 	}
@@ -100,7 +100,7 @@ func TestBenchRefuses(t *testing.T) {
 		{[]string{"bench", "compare", "--run", "--rounds", "0", "a", "b"}, []string{"--rounds 0"}},
 		{[]string{"bench", "compare", "--run", file("batch: 2"), file("batch: 4")}, []string{"both experiments are named x"}},
 	} {
-		checkFailure(t, run(t, "", test.args...), exitUsage, test.words...)
+		checkFailure(t, mlxrank.run(t, "", test.args...), exitUsage, test.words...)
 	}
 }
 
@@ -130,7 +130,7 @@ func TestBenchInterrupted(t *testing.T) {
 	var out bytes.Buffer
 	errOut := &watched{word: "progress", seen: cancel}
 	args := []string{"mlxrank", "bench", "--model", tinyModel(t), "--duration", "60s", "--batch", "2", "--results", folder}
-	status := Run(ctx, args, Streams{In: strings.NewReader(""), Out: &out, Err: errOut})
+	status := runProgram(ctx, args, Streams{In: strings.NewReader(""), Out: &out, Err: errOut})
 	r := result{status, out.String(), errOut.text.String()}
 	if r.status != exitInterrupted || !strings.HasSuffix(r.errOut, "mlxrank: interrupted\n") || !strings.Contains(r.errOut, "--resume") || r.out != "" {
 		t.Errorf("status %d, %q, %q", r.status, r.out, r.errOut)
@@ -147,12 +147,12 @@ func TestBenchCompare(t *testing.T) {
 	dir, tiny := t.TempDir(), tinyModel(t)
 	quick := writeFile(t, filepath.Join(dir, "quick.yaml"), "batch: 8\nrequests: 6\nmodel: "+tiny+"\n")
 	slow := writeFile(t, filepath.Join(dir, "slow.yaml"), "batch: 8\nrequests: 6\npolicy: window\ntimeout: 50ms\nmodel: "+tiny+"\n")
-	r := run(t, "", "bench", "compare", "--run", "--rounds", "3", "--fail-if-slower", "5%", "--results", dir, quick, slow)
+	r := mlxrank.run(t, "", "bench", "compare", "--run", "--rounds", "3", "--fail-if-slower", "5%", "--results", dir, quick, slow)
 	if r.status != exitFailure || !strings.Contains(r.out, "measured in turns") || !strings.Contains(r.out, "B is worse") || !strings.Contains(r.errOut, "throughput of slow is") {
 		t.Errorf("status %d\n%s\n%s", r.status, r.out, r.errOut)
 	}
 	a, b := filepath.Join(dir, "quick_results.json"), filepath.Join(dir, "slow_results.json")
-	r = mustRun(t, "", "bench", "compare", "--format", "json", b, a, "--fail-if-slower", "5")
+	r = mlxrank.mustRun(t, "", "bench", "compare", "--format", "json", b, a, "--fail-if-slower", "5")
 	var c struct {
 		Interleaved bool
 		Points      []struct {
@@ -165,7 +165,7 @@ func TestBenchCompare(t *testing.T) {
 	if !strings.Contains(r.errOut, "warning: the two were not interleaved") {
 		t.Errorf("warnings: %q", r.errOut)
 	}
-	r = mustRun(t, "", "bench", "compare", "--format", "benchstat", a, b)
+	r = mlxrank.mustRun(t, "", "bench", "compare", "--format", "benchstat", a, b)
 	if n := strings.Count(r.out, "\nBenchmarkScore/"); n != 6 || !strings.Contains(r.out, "\nexperiment: slow\n") {
 		t.Errorf("%d lines\n%s", n, r.out)
 	}
@@ -198,11 +198,11 @@ func TestBenchLogLine(t *testing.T) {
 // for it.
 func TestBenchProfile(t *testing.T) {
 	args := []string{"bench", "--profile", "--model", tinyModel(t), "--batch", "2", "--requests", "3", "--results", t.TempDir()}
-	r := mustRun(t, "", args...)
+	r := mlxrank.mustRun(t, "", args...)
 	if !strings.HasPrefix(r.out, "## Results Summary\n") || !strings.Contains(r.out, "\n\n## Profile\n") || !strings.Contains(r.out, "\n| tokenising |") {
 		t.Errorf("standard output: %q", r.out)
 	}
-	r = mustRun(t, "", append(args, "--format", "benchstat")...)
+	r = mlxrank.mustRun(t, "", append(args, "--format", "benchstat")...)
 	if strings.Contains(r.out, "Profile") || !strings.Contains(r.errOut, "## Profile\n") {
 		t.Errorf("standard output: %q, standard error: %q", r.out, r.errOut)
 	}
@@ -218,7 +218,7 @@ func TestBenchCompareArguments(t *testing.T) {
 		{[]string{"a.yaml", "b.yaml"}, "a.yaml is an experiment: add --run to measure both"},
 		{[]string{"--run", "a_results.json", "b_results.json"}, "a_results.json is a result, and --run measures experiments"},
 	} {
-		r := run(t, "", append([]string{"bench", "compare"}, test.args...)...)
+		r := mlxrank.run(t, "", append([]string{"bench", "compare"}, test.args...)...)
 		if r.status != 2 || !strings.Contains(r.errOut, test.want) {
 			t.Errorf("%v: status %d, %q lacks %q", test.args, r.status, r.errOut, test.want)
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 )
 
-var compareFormatChoice = choice{"format", "print the comparison as `FORMAT`", "text", []string{"text", "json", "benchstat"}}
+var compareFormatChoice = choice{name: "format", usage: "print the comparison as `FORMAT`", def: "text", values: []string{"text", "json", "benchstat"}}
 
 func compareCommand(s Streams) *cli.Command {
 	flags := []cli.Flag{

@@ -6,7 +6,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench"
 )
 
-var apiChoice = choice{"api", "call the server of --url as `API` has it", bench.APIs[0], bench.APIs}
+var apiChoice = choice{name: "api", usage: "call the server of --url as `API` has it", def: bench.APIs[0], values: bench.APIs}
 
 // urlFlags are those that measure a server.
 func urlFlags() []cli.Flag {

@@ -42,7 +42,7 @@ func TestBenchURL(t *testing.T) {
 	experiment := writeFile(t, filepath.Join(dir, "peer.yaml"), "batch: [2, 3]\nrequests: 4\npolicy: window\ntimeout: 200ms\nmodel: rerank-x\n")
 	t.Setenv(keyEnv, "of-the-environment")
 	args := []string{"bench", "--url", address, "--api", "cohere", "--results", dir, experiment}
-	r := mustRun(t, "", append(args, "--api-key-file", key)...)
+	r := mlxrank.mustRun(t, "", append(args, "--api-key-file", key)...)
 	if !strings.Contains(r.out, "| 2 | 1 | 8 |") || !strings.Contains(r.out, "| 3 | 1 | 12 |") {
 		t.Errorf("standard output: %q", r.out)
 	}
@@ -58,7 +58,7 @@ func TestBenchURL(t *testing.T) {
 		t.Errorf("%v, %s", err, report)
 	}
 	// Without the file the key is that of the environment, which is the wrong one.
-	if r := run(t, "", args...); r.status != exitFailure || !strings.Contains(r.errOut, "401") {
+	if r := mlxrank.run(t, "", args...); r.status != exitFailure || !strings.Contains(r.errOut, "401") {
 		t.Errorf("status %d, %s", r.status, r.errOut)
 	}
 }
@@ -77,6 +77,6 @@ func TestBenchURLRefuses(t *testing.T) {
 		{[]string{"--url", "http://127.0.0.1:1", "--api-key-file", none}, exitFailure, []string{none}},
 		{[]string{"--url", "http://127.0.0.1:1", "--max-batch", "8", "--device", "cpu", "--mode", "tokenization-only"}, exitUsage, []string{"mode", "full"}},
 	} {
-		checkFailure(t, run(t, "", append([]string{"bench", "--results", t.TempDir()}, test.args...)...), test.status, test.words...)
+		checkFailure(t, mlxrank.run(t, "", append([]string{"bench", "--results", t.TempDir()}, test.args...)...), test.status, test.words...)
 	}
 }

@@ -18,7 +18,7 @@ func TestBundle(t *testing.T) {
 	app, prefix := fixtures.App(t, "My Foo.app", "program/linked", "26.2"), fixtures.Prefix(t)
 	library := filepath.Join(app, "Contents", "Frameworks", "libmlx.dylib")
 
-	r := mustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin", "--dry-run")
+	r := mlxrank.mustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin", "--dry-run")
 	commands := strings.Split(strings.TrimSuffix(r.out, "\n"), "\n")
 	if len(commands) != 5 || commands[4] != `codesign --force --timestamp --options runtime --sign "$IDENTITY" '`+app+"'" {
 		t.Errorf("standard output %q", r.out)
@@ -32,15 +32,15 @@ func TestBundle(t *testing.T) {
 		t.Errorf("a dry run has written: %v", err)
 	}
 
-	done := mustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin")
+	done := mlxrank.mustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin")
 	if done.out != r.out || strings.Contains(done.errOut, "dry run") {
 		t.Errorf("got %q\n%s", done.out, done.errOut)
 	}
-	if again := mustRun(t, "", "bundle", "--app", app, "--from", prefix); again.out != r.out || !strings.Contains(again.errOut, "unchanged Contents/Frameworks/libmlx.dylib") || !strings.Contains(again.errOut, "nothing: all was there") {
+	if again := mlxrank.mustRun(t, "", "bundle", "--app", app, "--from", prefix); again.out != r.out || !strings.Contains(again.errOut, "unchanged Contents/Frameworks/libmlx.dylib") || !strings.Contains(again.errOut, "nothing: all was there") {
 		t.Errorf("a second time: %q\n%s", again.out, again.errOut)
 	}
 
-	checked := run(t, "", "doctor", "--app", app)
+	checked := mlxrank.run(t, "", "doctor", "--app", app)
 	got := states(t, checked)
 	for name, state := range got {
 		if (state == "FAIL") != (name == "seal") {
@@ -55,7 +55,7 @@ func TestBundle(t *testing.T) {
 // TestDoctorApp finds nothing wrong with an app that a team has signed.
 func TestDoctorApp(t *testing.T) {
 	app := filepath.Join(bundletest.Unpack(t, filepath.Join(bundleTestdata, "signed.zip")), "Signed.app")
-	r := mustRun(t, "", "doctor", "--app", app)
+	r := mlxrank.mustRun(t, "", "doctor", "--app", app)
 	for name, state := range states(t, r) {
 		if state != "OK" {
 			t.Errorf("%s: %s\n%s", name, state, r.out)
@@ -83,7 +83,7 @@ func TestBundleFails(t *testing.T) {
 		{"app is empty", []string{"doctor", "--app", t.TempDir()}, []string{"Contents/Info.plist is missing"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			checkFailure(t, run(t, "", test.args...), exitFailure, test.words...)
+			checkFailure(t, mlxrank.run(t, "", test.args...), exitFailure, test.words...)
 		})
 	}
 }
@@ -95,7 +95,7 @@ func TestBundleFromHere(t *testing.T) {
 	app := fixtures.App(t, "Foo.app", "program/linked", "14.0")
 	library := filepath.Join(t.TempDir(), "libmlxrank.so")
 	t.Setenv("MLXRANK_LIBRARY", library)
-	checkFailure(t, run(t, "", "bundle", "--app", app), exitFailure, "no libraries for macOS", filepath.Dir(library), "--from")
+	checkFailure(t, mlxrank.run(t, "", "bundle", "--app", app), exitFailure, "no libraries for macOS", filepath.Dir(library), "--from")
 	t.Setenv("MLXRANK_LIBRARY", filepath.Join(fixtures.Prefix(t), "lib", "mlxrank", "libmlxrank.dylib"))
-	mustRun(t, "", "bundle", "--app", app)
+	mlxrank.mustRun(t, "", "bundle", "--app", app)
 }

@@ -82,7 +82,7 @@ func candidates(commands []*cli.Command, words []string) []string {
 	command, ahead := descend(commands, words)
 	if flag, value, ok := strings.Cut(last, "="); ok && command != nil && takesNext(command, flag) { // as zsh and fish do not
 		var whole []string
-		for _, found := range beginning(value, valuesOf(command, flag)) {
+		for _, found := range beginning(value, flagValues(command, flag)) {
 			whole = append(whole, flag+"="+found)
 		}
 		return whole
@@ -93,7 +93,7 @@ func candidates(commands []*cli.Command, words []string) []string {
 	case command == nil:
 		return beginning(last, names(commands))
 	case len(ahead) > 0 && takesNext(command, ahead[len(ahead)-1]):
-		return beginning(last, valuesOf(command, ahead[len(ahead)-1]))
+		return beginning(last, flagValues(command, ahead[len(ahead)-1]))
 	case strings.HasPrefix(last, "-"):
 		return beginning(last, flagNames(command))
 	case takesModel(command):
@@ -139,18 +139,14 @@ func flagNames(command *cli.Command) []string {
 	return out
 }
 
-// valuesOf lists the values of a command's flag that has a fixed set of them.
-// Flags of one name may have others in another command.
-func valuesOf(command *cli.Command, flag string) []string {
+// flagValues lists the allowed values of a command's flag, if there are few.
+func flagValues(command *cli.Command, flag string) []string {
 	name := strings.TrimLeft(flag, "-")
 	if name == "model" {
 		return modelNames()
 	}
-	own := []choice{longChoice, documentFormatChoice, formatChoice, outputFormatChoice, onErrorChoice, benchFormatChoice, compareFormatChoice}
-	for _, ch := range append(own, choices...) {
-		if ch.name == name && slices.ContainsFunc(command.Flags, ch.is) {
-			return ch.values
-		}
+	if f, ok := findFlag(command, name).(*choiceFlag); ok {
+		return f.values
 	}
 	return nil
 }

@@ -27,16 +27,16 @@ func TestCompletionCandidates(t *testing.T) {
 		{[]string{"bench", "compare", "--rou"}, []string{"--rounds"}},
 		{[]string{"completion", ""}, []string{"bash", "fish", "zsh"}},
 	} {
-		r := mustRun(t, "", append([]string{completeCommand}, test.words...)...)
+		r := mlxrank.mustRun(t, "", append([]string{completeCommand}, test.words...)...)
 		if got := strings.Fields(r.out); !slices.Equal(got, test.want) {
 			t.Errorf("%q: got %q, want %q", test.words, got, test.want)
 		}
 	}
-	all := strings.Fields(mustRun(t, "", completeCommand, "").out)
+	all := strings.Fields(mlxrank.mustRun(t, "", completeCommand, "").out)
 	if !slices.Contains(all, "score") || slices.Contains(all, completeCommand) {
 		t.Errorf("commands %q", all)
 	}
-	if got := strings.Fields(mustRun(t, "", completeCommand).out); !slices.Equal(got, all) {
+	if got := strings.Fields(mlxrank.mustRun(t, "", completeCommand).out); !slices.Equal(got, all) {
 		t.Errorf("without a word: %q, want all commands", got)
 	}
 }
@@ -44,7 +44,7 @@ func TestCompletionCandidates(t *testing.T) {
 // TestModelCompletion offers builtin and what is in the cache.
 func TestModelCompletion(t *testing.T) {
 	startHub(t)
-	mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
 	for _, test := range []struct {
 		words []string
 		want  []string
@@ -61,7 +61,7 @@ func TestModelCompletion(t *testing.T) {
 		{[]string{"model", "show", "--json", "b"}, []string{"builtin"}},
 		{[]string{"model", "remove", "--y"}, []string{"--yes"}},
 	} {
-		r := mustRun(t, "", append([]string{completeCommand}, test.words...)...)
+		r := mlxrank.mustRun(t, "", append([]string{completeCommand}, test.words...)...)
 		if got := strings.Fields(r.out); !slices.Equal(got, test.want) {
 			t.Errorf("%q: got %q, want %q", test.words, got, test.want)
 		}
@@ -72,7 +72,7 @@ func TestModelCompletion(t *testing.T) {
 // was called.
 func TestBashCompletion(t *testing.T) {
 	dir := t.TempDir()
-	script := writeFile(t, filepath.Join(dir, "script"), mustRun(t, "", "completion", "bash").out)
+	script := writeFile(t, filepath.Join(dir, "script"), mlxrank.mustRun(t, "", "completion", "bash").out)
 	command := `mlxrank() { printf '%s|' "$@" >'` + dir + `/called'; printf 'auto\ngpu\ncpu\n'; }
 source '` + script + `'; COMP_WORDS=(mlxrank rerank "a passage" --device g); COMP_CWORD=4; _mlxrank; echo "${COMPREPLY[*]}"; cat '` + dir + `/called'`
 	out, err := exec.Command("bash", "-c", command).CombinedOutput()
@@ -83,18 +83,18 @@ source '` + script + `'; COMP_WORDS=(mlxrank rerank "a passage" --device g); COM
 
 func TestCompletionScripts(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if r := mustRun(t, "", "completion", shell); !strings.Contains(r.out, completeCommand) {
+		if r := mlxrank.mustRun(t, "", "completion", shell); !strings.Contains(r.out, completeCommand) {
 			t.Errorf("%s: %q", shell, r.out)
 		}
 	}
 	for _, args := range [][]string{{"completion"}, {"completion", "tcsh"}, {"completion", "bash", "zsh"}} {
-		checkFailure(t, run(t, "", args...), exitUsage, "bash, zsh, fish")
+		checkFailure(t, mlxrank.run(t, "", args...), exitUsage, "bash, zsh, fish")
 	}
 }
 
 // The manual has every command with its examples and every flag.
 func TestManual(t *testing.T) {
-	page := mustRun(t, "", "man").out
+	page := mlxrank.mustRun(t, "", "man").out
 	for _, want := range []string{".TH", "rerank", "score", "resize photos", "--max-length", "MLXRANK_CONFIG", "EXIT STATUS"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the manual lacks %q", want)

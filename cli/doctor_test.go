@@ -71,7 +71,7 @@ func TestDoctor(t *testing.T) {
 		{"no library", []string{"--library", none}, []string{"program", "processor", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := run(t, "", append([]string{"doctor"}, test.args...)...)
+			r := mlxrank.run(t, "", append([]string{"doctor"}, test.args...)...)
 			got := states(t, r)
 			want := map[string]string{}
 			for _, name := range test.checks {
@@ -119,7 +119,7 @@ func TestDoctorAdvice(t *testing.T) {
 	}
 	check := func(has, lacks string, args ...string) {
 		t.Helper()
-		r := run(t, "", append([]string{"doctor"}, args...)...)
+		r := mlxrank.run(t, "", append([]string{"doctor"}, args...)...)
 		if !strings.Contains(r.out, has) || strings.Contains(r.out, lacks) || r.status != exitFailure {
 			t.Errorf("%q: status %d, want %q and not %q\n%s", args, r.status, has, lacks, r.out)
 		}
@@ -137,11 +137,11 @@ func TestDoctorAdvice(t *testing.T) {
 // TestDoctorWithoutBuiltin still uses the model it was given.
 func TestDoctorWithoutBuiltin(t *testing.T) {
 	t.Setenv(weights.BuiltinEnv, filepath.Join(t.TempDir(), "none"))
-	r := run(t, "", "doctor")
+	r := mlxrank.run(t, "", "doctor")
 	if got := states(t, r); r.status != exitFailure || got["builtin"] != "FAIL" || got["forward"] != "FAIL" || got["library"] != "OK" {
 		t.Errorf("status %d\n%s", r.status, r.out)
 	}
-	r = run(t, "", "doctor", "--model", tinyModel(t))
+	r = mlxrank.run(t, "", "doctor", "--model", tinyModel(t))
 	if got := states(t, r); r.status != exitFailure || got["builtin"] != "FAIL" || got["forward"] != "OK" || got["model"] != "OK" {
 		t.Errorf("status %d\n%s", r.status, r.out)
 	}
@@ -150,7 +150,7 @@ func TestDoctorWithoutBuiltin(t *testing.T) {
 // TestDoctorDevice asks for a GPU: where there is none, that alone fails, and
 // the pair is scored on the CPU.
 func TestDoctorDevice(t *testing.T) {
-	r := run(t, "", "doctor", "--device", "gpu")
+	r := mlxrank.run(t, "", "doctor", "--device", "gpu")
 	got := states(t, r)
 	if strings.Contains(r.out, "GPUs that MLX can use: 0") {
 		if r.status != exitFailure || got["device"] != "FAIL" || got["forward"] != "OK" || !strings.Contains(r.out, "on cpu") {

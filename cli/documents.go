@@ -13,7 +13,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-var documentFormatChoice = choice{"format", "read --documents as `FORMAT`", "auto", []string{"auto", "lines", "jsonl", "json", "tsv"}}
+var documentFormatChoice = choice{name: "format", usage: "read --documents as `FORMAT`", def: "auto", values: []string{"auto", "lines", "jsonl", "json", "tsv"}}
 
 // documents are the passages to rank.
 type documents struct {

@@ -78,7 +78,7 @@ func TestBarGivesWay(t *testing.T) {
 	text := shown(t, func(w io.Writer) {
 		s, _ := startHub(t)
 		s.Repos[hubModel].Files["config.json"] = []byte(`{"model_type":"llama"}`)
-		if status := Run(t.Context(), []string{"mlxrank", "rerank", "--model", hubModel, "--query", "q", "d"}, Streams{Out: io.Discard, Err: w}); status != exitFailure {
+		if status := runProgram(t.Context(), []string{"mlxrank", "rerank", "--model", hubModel, "--query", "q", "d"}, Streams{Out: io.Discard, Err: w}); status != exitFailure {
 			t.Errorf("status %d", status)
 		}
 	})

@@ -65,7 +65,7 @@ func TestEnv(t *testing.T) {
 				weights.BuiltinEnv: filepath.Join(dir, "models"),
 			}
 			for range 2 { // the second time with what the first has set
-				got := evaluated(t, mustRun(t, "", "env"))
+				got := evaluated(t, mlxrank.mustRun(t, "", "env"))
 				for name, value := range want {
 					if got[name] != value {
 						t.Errorf("%s is %q, want %q", name, got[name], value)
@@ -74,7 +74,7 @@ func TestEnv(t *testing.T) {
 				}
 			}
 			var object map[string]string
-			if err := json.Unmarshal([]byte(mustRun(t, "", "env", "--json").out), &object); err != nil {
+			if err := json.Unmarshal([]byte(mlxrank.mustRun(t, "", "env", "--json").out), &object); err != nil {
 				t.Fatal(err)
 			}
 			for name, value := range want {
@@ -103,7 +103,7 @@ func TestEnvErrors(t *testing.T) {
 			if test.library != "" {
 				t.Setenv(mlx.LibraryEnv, test.library)
 			}
-			checkFailure(t, run(t, "", "env"), exitFailure, test.words...)
+			checkFailure(t, mlxrank.run(t, "", "env"), exitFailure, test.words...)
 		})
 	}
 }
@@ -112,7 +112,7 @@ func TestEnvErrors(t *testing.T) {
 func TestEnvWithoutBuiltin(t *testing.T) {
 	installed(t, t.TempDir(), "lib/libtokenizers.a")
 	t.Setenv(weights.BuiltinEnv, "/none")
-	r := mustRun(t, "", "env")
+	r := mlxrank.mustRun(t, "", "env")
 	if strings.Contains(r.out, weights.BuiltinEnv) || !strings.Contains(r.out, mlx.LibraryEnv) {
 		t.Errorf("got %q", r.out)
 	}

@@ -1,7 +1,10 @@
 package cli
 
 import (
+	"cmp"
+	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -12,40 +15,50 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// choice is a flag with a few allowed values, of which the first given is the
-// default.
+// A choice is a flag with a few allowed values.
 type choice struct {
 	name, usage string
 	def         string
 	values      []string
+	deprecated  map[string]string // old values, and the values that replace them
+}
+
+// A choiceFlag is a string flag that knows its allowed values.
+type choiceFlag struct {
+	*cli.StringFlag
+	values []string
 }
 
 var choices = []choice{
-	{"device", "compute on `DEVICE`", "auto", []string{"auto", "gpu", "cpu"}},
-	{"dtype", "compute in `DTYPE`", "auto", []string{"auto", "float32", "float16", "bfloat16"}},
-	{"activation", "turn logits into scores by `NAME`; auto is the model's, softmax is for several labels", "auto", []string{"auto", "raw", "sigmoid", "softmax"}},
-	{"log-level", "log from `LEVEL` on", "warn", []string{"trace", "debug", "info", "warn", "error"}},
-	{"log-format", "log as `FORMAT`", "console", []string{"console", "json"}},
+	{name: "device", usage: "compute on `DEVICE`", def: "auto", values: []string{"auto", "gpu", "cpu"}},
+	{name: "dtype", usage: "compute in `DTYPE`", def: "auto", values: []string{"auto", "float32", "float16", "bfloat16"}},
+	{name: "activation", usage: "turn logits into scores by `NAME`; auto is the model's, softmax is for several labels", def: "auto", values: []string{"auto", "raw", "sigmoid", "softmax"}},
+	{name: "log-level", usage: "log from `LEVEL` on", def: "warn", values: []string{"trace", "debug", "info", "warn", "error"}},
+	{name: "log-format", usage: "log as `FORMAT`", def: "console", values: []string{"console", "json"}},
 }
 
 func (ch choice) flag() cli.Flag {
-	return &cli.StringFlag{Name: ch.name, Value: ch.def, DefaultText: ch.def,
-		Usage: ch.usage + ": " + strings.Join(ch.values, ", ")}
+	usage := ch.usage + ": " + strings.Join(ch.values, ", ")
+	for _, old := range slices.Sorted(maps.Keys(ch.deprecated)) {
+		usage += fmt.Sprintf("; %s is deprecated: use %s", old, ch.deprecated[old])
+	}
+	return &choiceFlag{&cli.StringFlag{Name: ch.name, Value: ch.def, DefaultText: ch.def, Usage: usage}, ch.values}
 }
 
-// is reports whether a command's flag is this one.
-func (ch choice) is(flag cli.Flag) bool {
-	f, ok := flag.(*cli.StringFlag)
-	return ok && f.Name == ch.name && f.Usage == ch.flag().(*cli.StringFlag).Usage
-}
-
-// check refuses a value that is not among the choices; source is where it is
-// from.
+// check returns an error unless the flag has an allowed value. The error names
+// source as the origin of the value.
 func (ch choice) check(c *cli.Context, source string) error {
-	if value := c.String(ch.name); !slices.Contains(ch.values, value) {
+	if value := ch.value(c); !slices.Contains(ch.values, value) {
 		return usagef("%s %q is not one of %s", source, value, strings.Join(ch.values, ", "))
 	}
 	return nil
+}
+
+// value returns the value of the flag. A deprecated value counts as the one that
+// replaces it.
+func (ch choice) value(c *cli.Context) string {
+	given := c.String(ch.name)
+	return cmp.Or(ch.deprecated[given], given)
 }
 
 // sharedFlags names the flags that the environment and the config file can set
@@ -57,6 +70,10 @@ func sharedFlags() []string {
 	}
 	return names
 }
+
+// commandLineOnly names the engine's flags that neither the environment nor the
+// config file can set.
+var commandLineOnly = []string{"max-batch", "max-batch-tokens", "library", "config", "help"}
 
 // engineFlags are the flags of every command that opens a model.
 func engineFlags(model string) []cli.Flag {
@@ -82,7 +99,7 @@ func engineFlags(model string) []cli.Flag {
 // logFrom gives a command another default of --log-level.
 func logFrom(flags []cli.Flag, level string) {
 	for _, flag := range flags {
-		if f, ok := flag.(*cli.StringFlag); ok && f.Name == "log-level" {
+		if f, ok := flag.(*choiceFlag); ok && f.Name == "log-level" {
 			f.Value, f.DefaultText = level, level
 		}
 	}

@@ -114,7 +114,7 @@ var orchestrated = regexp.MustCompile(`^MLXRANK_([A-Z0-9_]+_)?(SERVICE_HOST|SERV
 // warnOfVariables warns of variables that look as if they were read and are not.
 func warnOfVariables(c *cli.Context, log zerolog.Logger) {
 	known := slices.Clone(variables)
-	for _, name := range knownSettings() {
+	for _, name := range knownSettings(c.App) {
 		known = append(known, envOf(name))
 	}
 	for _, entry := range os.Environ() {
@@ -130,7 +130,7 @@ func warnOfVariables(c *cli.Context, log zerolog.Logger) {
 // variableHint says which variable, or which flag, may be meant.
 func variableHint(c *cli.Context, unknown string, known []string) string {
 	setting := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(unknown, "MLXRANK_"), "_", "-"))
-	if name := nativeName(setting, knownSettings()); name != "" {
+	if name := nativeName(setting, knownSettings(c.App)); name != "" {
 		return "; use " + envOf(name)
 	}
 	for _, command := range c.App.Commands {

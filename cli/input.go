@@ -26,7 +26,7 @@ type input struct {
 // file is read up to where it ended when it was opened.
 func openInput(ctx context.Context, path string, stdin io.Reader) (*input, error) {
 	if path == "-" {
-		in := &input{name: "standard input", raw: &interruptible{ctx: ctx, r: stdin}, size: -1}
+		in := &input{name: "standard input", raw: newInterruptible(ctx, stdin), size: -1}
 		in.from, _ = stdin.(*os.File)
 		in.Reader = records.Decompress(in.raw)
 		return in, nil
@@ -42,7 +42,7 @@ func openInput(ctx context.Context, path string, stdin io.Reader) (*input, error
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	in := &input{name: path, raw: &interruptible{ctx: ctx, r: file}, file: file, from: file, size: -1}
+	in := &input{name: path, raw: newInterruptible(ctx, file), file: file, from: file, size: -1}
 	if info.Mode().IsRegular() {
 		in.size = info.Size()
 	}
@@ -111,6 +111,8 @@ type interruptible struct {
 	r   io.Reader
 }
 
+func newInterruptible(ctx context.Context, r io.Reader) io.Reader { return &interruptible{ctx, r} }
+
 func (i *interruptible) Read(p []byte) (int, error) {
 	type chunk struct {
 		data []byte
@@ -133,6 +135,10 @@ func (i *interruptible) Read(p []byte) (int, error) {
 type interruptibleWriter struct {
 	ctx context.Context
 	w   io.Writer
+}
+
+func newInterruptibleWriter(ctx context.Context, w io.Writer) io.Writer {
+	return &interruptibleWriter{ctx, w}
 }
 
 func (i *interruptibleWriter) Write(p []byte) (int, error) {

@@ -1,10 +1,19 @@
 package cli
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
+)
+
+var (
+	runProgram = Run
+	mlxrank    = program(func(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
+		return runProgram(ctx, args, Streams{In: in, Out: out, Err: errOut})
+	})
 )
 
 // TestMain keeps the settings of whoever runs the tests out of them.

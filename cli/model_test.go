@@ -32,7 +32,7 @@ func startHub(t *testing.T) (s *hubtest.Server, dir string) {
 
 func TestModelPull(t *testing.T) {
 	s, dir := startHub(t)
-	r := mustRun(t, "", "model", "pull", hubModel)
+	r := mlxrank.mustRun(t, "", "model", "pull", hubModel)
 	if r.out != dir+"\n" {
 		t.Errorf("standard output is %q, want %q", r.out, dir)
 	}
@@ -48,51 +48,51 @@ func TestModelPull(t *testing.T) {
 	if strings.Contains(r.errOut, "\r") || strings.Contains(r.errOut, "\x1b") {
 		t.Errorf("a bar without a terminal: %q", r.errOut)
 	}
-	if r := mustRun(t, "", "model", "pull", hubModel+"@v1"); r.out != dir+"\n" || strings.Contains(r.errOut, "downloaded") {
+	if r := mlxrank.mustRun(t, "", "model", "pull", hubModel+"@v1"); r.out != dir+"\n" || strings.Contains(r.errOut, "downloaded") {
 		t.Errorf("again: %q\n%s", r.out, r.errOut)
 	}
 	s.Repos["org/private"] = &hubtest.Repo{Token: "hf_other"}
 	t.Setenv("HF_TOKEN", "hf_s3cret")
-	r = run(t, "", "model", "pull", "org/private")
+	r = mlxrank.run(t, "", "model", "pull", "org/private")
 	checkFailure(t, r, exitFailure, "org/private", "private", "HF_TOKEN")
 	if strings.Contains(r.errOut, "hf_s3cret") {
 		t.Errorf("the token is shown: %s", r.errOut)
 	}
 	t.Setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-	checkFailure(t, run(t, "", "model", "pull", hubModel), exitFailure, "cannot reach the hub", "--model builtin", "--model DIR")
+	checkFailure(t, mlxrank.run(t, "", "model", "pull", hubModel), exitFailure, "cannot reach the hub", "--model builtin", "--model DIR")
 	t.Setenv("HF_HUB_OFFLINE", "1")
-	if r := mustRun(t, "", "model", "pull", hubModel); r.out != dir+"\n" {
+	if r := mlxrank.mustRun(t, "", "model", "pull", hubModel); r.out != dir+"\n" {
 		t.Errorf("offline: %q", r.out)
 	}
-	r = run(t, "", "model", "pull", "org/other")
+	r = mlxrank.run(t, "", "model", "pull", "org/other")
 	checkFailure(t, r, exitFailure, "org/other", "HF_HUB_OFFLINE")
 	if strings.Contains(r.errOut, "model pull") {
 		t.Errorf("a pull that failed advises a pull: %s", r.errOut)
 	}
-	checkFailure(t, run(t, "", "model", "show", "org/other"), exitFailure, "unset HF_HUB_OFFLINE, which forbids downloads, and get it with mlxrank model pull org/other")
+	checkFailure(t, mlxrank.run(t, "", "model", "show", "org/other"), exitFailure, "unset HF_HUB_OFFLINE, which forbids downloads, and get it with mlxrank model pull org/other")
 }
 
 // TestModelByAddress takes the address of a page for the model.
 func TestModelByAddress(t *testing.T) {
 	s, dir := startHub(t)
 	page := s.URL + "/" + hubModel
-	if r := mustRun(t, "", "model", "pull", page+"/tree/main"); r.out != dir+"\n" {
+	if r := mlxrank.mustRun(t, "", "model", "pull", page+"/tree/main"); r.out != dir+"\n" {
 		t.Errorf("got %q", r.out)
 	}
 	if got := rerankJSON(t, "", "--model", page, "--query", "q", "d").Run.Model; got != hubModel {
 		t.Errorf("the model is called %q, want %q", got, hubModel)
 	}
-	if r := mustRun(t, "", "model", "show", "https://hf.co/"+hubModel); !strings.HasPrefix(r.out, "model       org/name\n") {
+	if r := mlxrank.mustRun(t, "", "model", "show", "https://hf.co/"+hubModel); !strings.HasPrefix(r.out, "model       org/name\n") {
 		t.Errorf("got %q", r.out)
 	}
-	mustRun(t, "", "model", "verify", "huggingface.co/"+hubModel)
-	checkFailure(t, run(t, "", "rerank", "--model", "https://huggingface.co/datasets/org/name", "--query", "q", "d"), exitFailure, "a page of datasets")
-	checkFailure(t, run(t, "", "rerank", "--model", "https://example.org/org/name", "--query", "q", "d"), exitFailure, "is not a hub")
+	mlxrank.mustRun(t, "", "model", "verify", "huggingface.co/"+hubModel)
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--model", "https://huggingface.co/datasets/org/name", "--query", "q", "d"), exitFailure, "a page of datasets")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--model", "https://example.org/org/name", "--query", "q", "d"), exitFailure, "is not a hub")
 }
 
 func TestMisspeltModel(t *testing.T) {
 	startHub(t)
-	mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
 	for ref, want := range map[string]string{
 		"bultin":                              "builtin",
 		"Builtin":                             "builtin",
@@ -101,11 +101,11 @@ func TestMisspeltModel(t *testing.T) {
 		"ms-marco-MiniLM-L-6-v2":              weights.Default,
 		"cross-encoder/ms-marco-MiniLM-L6-v2": weights.Default,
 	} {
-		r := run(t, "", "rerank", "--model", ref, "--query", "q", "d")
+		r := mlxrank.run(t, "", "rerank", "--model", ref, "--query", "q", "d")
 		checkFailure(t, r, exitFailure, fmt.Sprintf("; did you mean %q?", want))
-		checkFailure(t, run(t, "", "model", "pull", ref), r.status+1-min(strings.Count(ref, "/"), 1), fmt.Sprintf("; did you mean %q?", want))
+		checkFailure(t, mlxrank.run(t, "", "model", "pull", ref), r.status+1-min(strings.Count(ref, "/"), 1), fmt.Sprintf("; did you mean %q?", want))
 	}
-	r := run(t, "", "rerank", "--model", "bert-base-uncased", "--query", "q", "d")
+	r := mlxrank.run(t, "", "rerank", "--model", "bert-base-uncased", "--query", "q", "d")
 	if strings.Contains(r.errOut, "did you mean") {
 		t.Errorf("got %q", r.errOut)
 	}
@@ -116,7 +116,7 @@ func TestModelPullUnsupported(t *testing.T) {
 	s, _ := startHub(t)
 	files := s.Repos[hubModel].Files
 	files["config.json"] = []byte(`{"model_type":"llama"}`)
-	r := run(t, "", "model", "pull", hubModel)
+	r := mlxrank.run(t, "", "model", "pull", hubModel)
 	if r.status != exitFailure || !strings.Contains(r.errOut, `mlxrank: model "org/name": config.json: model_type "llama" is not supported`) {
 		t.Errorf("status %d\n%s", r.status, r.errOut)
 	}
@@ -134,24 +134,24 @@ func TestDownloadWhenNeeded(t *testing.T) {
 	}
 	for _, command := range commands {
 		args := slices.Concat(command, []string{"--model", hubModel})
-		first := mustRun(t, pairLines(2), args...)
+		first := mlxrank.mustRun(t, pairLines(2), args...)
 		if !strings.Contains(first.errOut, "downloaded model.safetensors of org/name") {
 			t.Errorf("%s: nothing tells of the download:\n%s", command[0], first.errOut)
 		}
 		s.Forget()
 		t.Setenv("HF_HUB_OFFLINE", "1")
-		again := mustRun(t, pairLines(2), args...)
+		again := mlxrank.mustRun(t, pairLines(2), args...)
 		if again.out != first.out || strings.Contains(again.errOut, "downloaded") || len(s.Requests()) > 0 {
 			t.Errorf("%s: offline it prints %q, want %q\n%s", command[0], again.out, first.out, again.errOut)
 		}
-		mustRun(t, "", "model", "remove", "--yes", hubModel)
+		mlxrank.mustRun(t, "", "model", "remove", "--yes", hubModel)
 		t.Setenv("HF_HUB_OFFLINE", "")
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("it is still there: %v", err)
 		}
 	}
-	mustRun(t, "", "model", "pull", hubModel)
-	if r := mustRun(t, "", "doctor", "--model", hubModel); !strings.Contains(r.out, "by org/name") {
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	if r := mlxrank.mustRun(t, "", "doctor", "--model", hubModel); !strings.Contains(r.out, "by org/name") {
 		t.Errorf("doctor does not use it:\n%s", r.out)
 	}
 }
@@ -175,34 +175,34 @@ func TestDownloadInterrupted(t *testing.T) {
 			<-r.Context().Done()
 			panic(http.ErrAbortHandler)
 		})
-		r := runContext(ctx, t, strings.NewReader(""), command...)
+		r := mlxrank.runContext(ctx, t, strings.NewReader(""), command...)
 		lines := strings.Split(strings.TrimSpace(r.errOut), "\n")
 		if r.status != exitInterrupted || lines[len(lines)-1] != "mlxrank: interrupted" {
 			t.Errorf("%v: status %d\n%s", command, r.status, r.errOut)
 		}
 		s.SetContent(nil)
-		mustRun(t, "", command...)
+		mlxrank.mustRun(t, "", command...)
 	}
 }
 
 func TestModelList(t *testing.T) {
 	s, dir := startHub(t)
-	if r := mustRun(t, "", "model", "list"); !strings.HasSuffix(r.out, "-  builtin\n") || strings.Count(r.out, "\n") != 2 || !strings.Contains(r.errOut, "mlxrank model pull "+weights.Default) {
+	if r := mlxrank.mustRun(t, "", "model", "list"); !strings.HasSuffix(r.out, "-  builtin\n") || strings.Count(r.out, "\n") != 2 || !strings.Contains(r.errOut, "mlxrank model pull "+weights.Default) {
 		t.Errorf("an empty cache: %q\n%s", r.out, r.errOut)
 	}
-	if r := mustRun(t, "", "model", "list", "--json"); strings.Count(r.out, `"model"`) != 1 || !strings.Contains(r.out, `"model": "builtin"`) || r.errOut != "" {
+	if r := mlxrank.mustRun(t, "", "model", "list", "--json"); strings.Count(r.out, `"model"`) != 1 || !strings.Contains(r.out, `"model": "builtin"`) || r.errOut != "" {
 		t.Errorf("an empty cache: %q\n%s", r.out, r.errOut)
 	}
-	mustRun(t, "", "model", "pull", hubModel)
-	mustRun(t, "", "model", "pull", hubModel+"@v1")
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.mustRun(t, "", "model", "pull", hubModel+"@v1")
 	other := hubtest.Dir(t, tinyModel(t))
 	s.Add("org/other", other)
-	snapshot := strings.TrimSpace(mustRun(t, "", "model", "pull", "org/other").out)
+	snapshot := strings.TrimSpace(mlxrank.mustRun(t, "", "model", "pull", "org/other").out)
 	config := filepath.Join(snapshot, "config.json")
 	if err := errors.Join(os.Remove(config), os.WriteFile(config, []byte(`{"model_type":"llama"}`), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	r := mustRun(t, "", "model", "list")
+	r := mlxrank.mustRun(t, "", "model", "list")
 	lines := strings.Split(strings.TrimSpace(r.out), "\n")
 	if len(lines) != 3 || !strings.HasSuffix(lines[1], "-  builtin") || !strings.HasSuffix(lines[2], s.Repos[hubModel].Commit[:12]+"  org/name (main, v1)") || !strings.Contains(lines[2], "kB") {
 		t.Errorf("got\n%s", r.out)
@@ -211,7 +211,7 @@ func TestModelList(t *testing.T) {
 		t.Errorf("standard error: %s", r.errOut)
 	}
 	var listed []listedJSON
-	if err := json.Unmarshal([]byte(mustRun(t, "", "model", "list", "--json").out), &listed); err != nil {
+	if err := json.Unmarshal([]byte(mlxrank.mustRun(t, "", "model", "list", "--json").out), &listed); err != nil {
 		t.Fatal(err)
 	}
 	var size int64
@@ -228,12 +228,12 @@ func TestModelList(t *testing.T) {
 
 func TestModelShow(t *testing.T) {
 	s, dir := startHub(t)
-	checkFailure(t, run(t, "", "model", "show", hubModel), exitFailure, hubModel, "not downloaded yet", "mlxrank model pull "+hubModel)
-	checkFailure(t, run(t, "", "model", "show", "/no/such"), exitFailure, "/no/such", "no such directory")
+	checkFailure(t, mlxrank.run(t, "", "model", "show", hubModel), exitFailure, hubModel, "not downloaded yet", "mlxrank model pull "+hubModel)
+	checkFailure(t, mlxrank.run(t, "", "model", "show", "/no/such"), exitFailure, "/no/such", "no such directory")
 	if n := len(s.Requests()); n > 0 {
 		t.Errorf("%d requests", n)
 	}
-	mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
 	tiny := tinyModel(t)
 	for _, test := range []struct {
 		ref   string
@@ -243,14 +243,14 @@ func TestModelShow(t *testing.T) {
 		{tiny, []string{tiny, "supported   yes", "labels      1: LABEL_0", "tokenizer.json"}},
 		{"builtin", []string{"supported   yes", "6 layers of 384", "max length  512 tokens", "model.safetensors"}},
 	} {
-		r := mustRun(t, "", "model", "show", test.ref)
+		r := mlxrank.mustRun(t, "", "model", "show", test.ref)
 		for _, word := range test.words {
 			if !strings.Contains(r.out, word) {
 				t.Errorf("%s: lacks %q:\n%s", test.ref, word, r.out)
 			}
 		}
 		var m shownJSON
-		if err := json.Unmarshal([]byte(mustRun(t, "", "model", "show", test.ref, "--json").out), &m); err != nil {
+		if err := json.Unmarshal([]byte(mlxrank.mustRun(t, "", "model", "show", test.ref, "--json").out), &m); err != nil {
 			t.Fatal(err)
 		}
 		if !m.Supported || m.Model != test.ref || m.Shape == nil || m.MaxLength == 0 || len(m.Files) < 3 || m.Bytes == 0 {
@@ -258,7 +258,7 @@ func TestModelShow(t *testing.T) {
 		}
 	}
 	weightstest.WriteFile(t, filepath.Join(tiny, "config.json"), []byte(`{"model_type":"xlm-roberta"}`))
-	r := mustRun(t, "", "model", "show", tiny)
+	r := mlxrank.mustRun(t, "", "model", "show", tiny)
 	if !strings.Contains(r.out, `supported   no: `) || !strings.Contains(r.out, `model_type "xlm-roberta" is not supported`) {
 		t.Errorf("got\n%s", r.out)
 	}
@@ -266,18 +266,18 @@ func TestModelShow(t *testing.T) {
 
 func TestModelVerify(t *testing.T) {
 	s, dir := startHub(t)
-	mustRun(t, "", "model", "pull", hubModel)
-	r := mustRun(t, "", "model", "verify", hubModel)
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	r := mlxrank.mustRun(t, "", "model", "verify", hubModel)
 	if n := strings.Count(r.out, "OK    "); n != 5 || strings.Contains(r.out, "FAIL") {
 		t.Errorf("got\n%s", r.out)
 	}
-	mustRun(t, "", "model", "verify", "builtin")
+	mlxrank.mustRun(t, "", "model", "verify", "builtin")
 	weights := filepath.Join(dir, "model.safetensors")
 	data := s.Repos[hubModel].Files["model.safetensors"]
 	spoilt := append([]byte{}, data...)
 	spoilt[len(spoilt)-1] ^= 1 // a number that is as good as any other
 	weightstest.WriteFile(t, weights, spoilt)
-	r = run(t, "", "model", "verify", hubModel)
+	r = mlxrank.run(t, "", "model", "verify", hubModel)
 	for _, word := range []string{"FAIL  model.safetensors", "wrong SHA-256", hubtest.ETag("model.safetensors", data), "OK    config.json", "OK    tokenizer, shapes"} {
 		if !strings.Contains(r.out, word) {
 			t.Errorf("lacks %q:\n%s", word, r.out)
@@ -289,13 +289,13 @@ func TestModelVerify(t *testing.T) {
 	if err := os.Remove(weights); err != nil {
 		t.Fatal(err)
 	}
-	r = run(t, "", "model", "verify", hubModel)
+	r = mlxrank.run(t, "", "model", "verify", hubModel)
 	if r.status != exitFailure || !strings.Contains(r.out, "FAIL  ") || !strings.Contains(r.out, "lacks model.safetensors") || !strings.Contains(r.errOut, "not complete: get it with mlxrank model pull org/name") {
 		t.Errorf("status %d\n%s", r.status, r.out)
 	}
 	tiny := tinyModel(t)
 	edit(t, filepath.Join(tiny, "model.safetensors"), func(data []byte) []byte { return data[:len(data)-1] })
-	r = run(t, "", "model", "verify", tiny)
+	r = mlxrank.run(t, "", "model", "verify", tiny)
 	if r.status != exitFailure || !strings.Contains(r.out, "truncated") || !strings.Contains(r.errOut, "cannot be used") {
 		t.Errorf("status %d\n%s%s", r.status, r.out, r.errOut)
 	}
@@ -306,42 +306,42 @@ func TestModelVerify(t *testing.T) {
 func TestModelVerifyCopies(t *testing.T) {
 	_, dir := startHub(t)
 	t.Setenv("HF_HUB_DISABLE_SYMLINKS", "1")
-	mustRun(t, "", "model", "pull", hubModel)
-	if r := mustRun(t, "", "model", "verify", hubModel); strings.Count(r.out, "OK    ") != 5 || r.errOut != "" {
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	if r := mlxrank.mustRun(t, "", "model", "verify", hubModel); strings.Count(r.out, "OK    ") != 5 || r.errOut != "" {
 		t.Errorf("got\n%s%s", r.out, r.errOut)
 	}
 	trees := filepath.Join(filepath.Dir(filepath.Dir(dir)), "trees")
 	if err := os.RemoveAll(trees); err != nil {
 		t.Fatal(err)
 	}
-	r := mustRun(t, "", "model", "verify", hubModel)
+	r := mlxrank.mustRun(t, "", "model", "verify", hubModel)
 	if strings.Count(r.out, "not compared: its hash is not known here") != 4 || !strings.Contains(r.errOut, "4 files were not compared") || !strings.Contains(r.errOut, "mlxrank model pull org/name") {
 		t.Errorf("got\n%s%s", r.out, r.errOut)
 	}
-	mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
 	weights := filepath.Join(dir, "model.safetensors")
 	edit(t, weights, func(data []byte) []byte { data[len(data)-1] ^= 1; return data })
-	if r := run(t, "", "model", "verify", hubModel); r.status != exitFailure || !strings.Contains(r.out, "FAIL  model.safetensors") {
+	if r := mlxrank.run(t, "", "model", "verify", hubModel); r.status != exitFailure || !strings.Contains(r.out, "FAIL  model.safetensors") {
 		t.Errorf("status %d\n%s", r.status, r.out)
 	}
 }
 
 func TestModelRemove(t *testing.T) {
 	s, dir := startHub(t)
-	checkFailure(t, run(t, "", "model", "remove", hubModel), exitFailure, hubModel, "not downloaded yet")
-	mustRun(t, "", "model", "pull", hubModel)
+	checkFailure(t, mlxrank.run(t, "", "model", "remove", hubModel), exitFailure, hubModel, "not downloaded yet")
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
 	what := "org/name at commit " + s.Repos[hubModel].Commit + " (main): 4 files, "
 	for _, args := range [][]string{{}, {"--yes", "--dry-run"}} {
-		checkFailure(t, run(t, "y\n", append([]string{"model", "remove", hubModel}, args...)...), exitUsage, "--yes", "--dry-run")
+		checkFailure(t, mlxrank.run(t, "y\n", append([]string{"model", "remove", hubModel}, args...)...), exitUsage, "--yes", "--dry-run")
 	}
-	checkFailure(t, run(t, "y\n", "model", "remove", hubModel), exitUsage, "would remove "+what, "no terminal")
-	if r := mustRun(t, "", "model", "remove", "--dry-run", hubModel); !strings.HasPrefix(r.out, "would remove "+what) || r.errOut != "" {
+	checkFailure(t, mlxrank.run(t, "y\n", "model", "remove", hubModel), exitUsage, "would remove "+what, "no terminal")
+	if r := mlxrank.mustRun(t, "", "model", "remove", "--dry-run", hubModel); !strings.HasPrefix(r.out, "would remove "+what) || r.errOut != "" {
 		t.Errorf("got %q\n%s", r.out, r.errOut)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "config.json")); err != nil {
 		t.Errorf("removed without a yes: %v", err)
 	}
-	r := mustRun(t, "", "model", "remove", "--yes", hubModel)
+	r := mlxrank.mustRun(t, "", "model", "remove", "--yes", hubModel)
 	if !strings.HasPrefix(r.out, "removed "+what) || !strings.HasSuffix(r.out, "kB\n") || r.errOut != "" {
 		t.Errorf("got %q\n%s", r.out, r.errOut)
 	}
@@ -366,12 +366,12 @@ func TestModelHelp(t *testing.T) {
 		{"model", "--help"}, {"help", "model"}, {"model", "pull", "--help"}, {"model", "list", "-h"}, {"model", "show", "x", "--help"},
 		{"model", "verify", "--help"}, {"model", "remove", "--help"},
 	} {
-		r := mustRun(t, "", args...)
+		r := mlxrank.mustRun(t, "", args...)
 		if !strings.Contains(r.out, "Examples:") || !strings.Contains(r.out, "mlxrank model") || r.errOut != "" {
 			t.Errorf("%q: %q\n%s", args, r.out, r.errOut)
 		}
 	}
-	if r := runContext(t.Context(), t, io.MultiReader(), "--help"); !strings.Contains(r.out, "model") {
+	if r := mlxrank.runContext(t.Context(), t, io.MultiReader(), "--help"); !strings.Contains(r.out, "model") {
 		t.Errorf("got %s", r.out)
 	}
 }
@@ -388,7 +388,7 @@ func TestModelShowSettings(t *testing.T) {
 	weightstest.WriteJSON(t, filepath.Join(dir, "config_sentence_transformers.json"), map[string]any{
 		"model_type": "CrossEncoder", "prompts": map[string]any{"q": "find: "}, "default_prompt_name": "q", "activation_fn": "torch.nn.modules.activation.Softmax",
 	})
-	shown := mustRun(t, "", "model", "show", dir).out
+	shown := mlxrank.mustRun(t, "", "model", "show", dir).out
 	for _, want := range []string{
 		"max length  40 tokens, by sentence_bert_config.json", "truncation  left", `prompt      "find: " ahead of every query`,
 		"activation  softmax, by config_sentence_transformers.json", "labels      2: no, yes", "warning     tokenizer_config.json", "wordsplitting",
@@ -397,7 +397,7 @@ func TestModelShowSettings(t *testing.T) {
 			t.Errorf("%s\nlacks %q", shown, want)
 		}
 	}
-	r := mustRun(t, "", "rerank", "--model", dir, "--label", "yes", "--query", "city", "the city", "a river")
+	r := mlxrank.mustRun(t, "", "rerank", "--model", dir, "--label", "yes", "--query", "city", "the city", "a river")
 	if !strings.Contains(r.errOut, "activation softmax") || !strings.Contains(r.errOut, "wordsplitting") {
 		t.Errorf("the run says %s", r.errOut)
 	}

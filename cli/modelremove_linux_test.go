@@ -11,7 +11,7 @@ import (
 // TestModelRemoveAsks answers on a terminal.
 func TestModelRemoveAsks(t *testing.T) {
 	_, dir := startHub(t)
-	mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.mustRun(t, "", "model", "pull", hubModel)
 	for _, test := range []struct {
 		answer string
 		status int
@@ -23,7 +23,7 @@ func TestModelRemoveAsks(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out, errOut bytes.Buffer
-		status := Run(t.Context(), []string{"mlxrank", "model", "remove", hubModel}, Streams{In: terminal, Out: &out, Err: &errOut})
+		status := runProgram(t.Context(), []string{"mlxrank", "model", "remove", hubModel}, Streams{In: terminal, Out: &out, Err: &errOut})
 		if err := errors.Join(control.Close(), terminal.Close()); err != nil {
 			t.Error(err)
 		}

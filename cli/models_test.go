@@ -94,9 +94,9 @@ func TestBadModel(t *testing.T) {
 			input := writeFile(t, filepath.Join(dir, "pairs.jsonl"), pairLines(2))
 			output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
 			words := append([]string{model}, test.words...)
-			checkFailure(t, run(t, "", "score", "--model", model, "--input", input, "--output", output), exitFailure, words...)
+			checkFailure(t, mlxrank.run(t, "", "score", "--model", model, "--input", input, "--output", output), exitFailure, words...)
 			checkDir(t, dir, map[string]string{"pairs.jsonl": pairLines(2), "scores.jsonl": "old"})
-			checkFailure(t, run(t, "", "rerank", "--model", model, "--query", "q", "d"), exitFailure, words...)
+			checkFailure(t, mlxrank.run(t, "", "rerank", "--model", model, "--query", "q", "d"), exitFailure, words...)
 		})
 	}
 }
@@ -125,7 +125,7 @@ func TestBadReference(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			for _, command := range [][]string{{"rerank", "--query", "q", "d"}, {"score", "--input", "-", "--output", "-"}, {"tokenize", "--input", "-"}} {
-				r := run(t, pairLines(1), append(command, test.flags...)...)
+				r := mlxrank.run(t, pairLines(1), append(command, test.flags...)...)
 				checkFailure(t, r, exitFailure, test.words...)
 			}
 		})
@@ -135,7 +135,7 @@ func TestBadReference(t *testing.T) {
 func TestLibraryFromEnvironment(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none.so")
 	t.Setenv("MLXRANK_LIBRARY", none)
-	r := run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
+	r := mlxrank.run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
 	checkFailure(t, r, exitFailure, none, "no such file", "make build")
 }
 
@@ -158,7 +158,7 @@ func TestDamagedTokenizer(t *testing.T) {
 		for _, command := range [][]string{
 			{"rerank", "--model", model, "--query", "q", "d"}, {"model", "verify", model}, {"model", "show", model}, {"doctor", "--model", model},
 		} {
-			r := run(t, "", command...)
+			r := mlxrank.run(t, "", command...)
 			if said := r.out + r.errOut; !strings.Contains(said, test.want) || r.status != exitFailure && command[1] != "show" {
 				t.Errorf("%s: %v: status %d, lacks %q:\n%s", name, command, r.status, test.want, said)
 			}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -143,7 +144,7 @@ type stream struct {
 }
 
 func newStream(ctx context.Context, w io.Writer, file *os.File) *stream {
-	return &stream{Writer: bufio.NewWriter(&interruptibleWriter{ctx: ctx, w: w}), file: file}
+	return &stream{Writer: bufio.NewWriter(newInterruptibleWriter(ctx, w)), file: file}
 }
 
 func (s *stream) begin([]setting) (state, error) { return state{}, nil }
@@ -181,4 +182,32 @@ func (s *stream) wrap(err error) error {
 		name = s.file.Name()
 	}
 	return fmt.Errorf("write %s: %w", name, err)
+}
+
+// checkApart refuses an output that is one of the files that are read, or would
+// replace one by what it leaves beside itself.
+func checkApart(p *pairSource, output string) error {
+	if _, ok := descriptor(output); ok {
+		return nil
+	}
+	target, _, err := place(output)
+	if err != nil {
+		return err
+	}
+	for _, in := range p.files() {
+		for _, suffix := range append([]string{""}, suffixes...) {
+			same, err := in.isFile(target + suffix)
+			switch {
+			case errors.Is(err, syscall.ENAMETOOLONG):
+				continue
+			case err != nil:
+				return fmt.Errorf("create output: %w", err)
+			case same && suffix == "":
+				return usagef("--output %s is the file that is read as %s: name another", output, in.name)
+			case same:
+				return usagef("--output %s would overwrite %s, which is read as %s: name another", output, target+suffix, in.name)
+			}
+		}
+	}
+	return nil
 }

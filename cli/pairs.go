@@ -5,14 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"syscall"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-var formatChoice = choice{"format", "take the input for `FORMAT`", "auto", []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
+var formatChoice = choice{name: "format", usage: "take the input for `FORMAT`", def: "auto", values: []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
 
 // formatsPage says where the formats are described.
 const formatsPage = "docs/user/formats.md has every rule."
@@ -105,35 +105,7 @@ func (p *pairSource) indexTexts(ctx context.Context, path string, queries bool) 
 		}
 	}
 	text := io.NewSectionReader(file, 0, size)
-	return records.IndexTexts(path, queries, &interruptible{ctx: ctx, r: text}, text)
-}
-
-// apartFrom refuses an output that is one of the files that are read, or would
-// replace one by what it leaves beside itself.
-func (p *pairSource) apartFrom(output string) error {
-	if _, ok := descriptor(output); ok {
-		return nil
-	}
-	target, _, err := place(output)
-	if err != nil {
-		return err
-	}
-	for _, in := range append(p.texts, p.input) {
-		for _, suffix := range append([]string{""}, suffixes...) {
-			same, err := in.isFile(target + suffix)
-			switch {
-			case errors.Is(err, syscall.ENAMETOOLONG):
-				continue
-			case err != nil:
-				return fmt.Errorf("create output: %w", err)
-			case same && suffix == "":
-				return usagef("--output %s is the file that is read as %s: name another", output, in.name)
-			case same:
-				return usagef("--output %s would overwrite %s, which is read as %s: name another", output, target+suffix, in.name)
-			}
-		}
-	}
-	return nil
+	return records.IndexTexts(path, queries, newInterruptible(ctx, text), text)
 }
 
 // reader starts to read the pairs.
@@ -153,6 +125,9 @@ func (p *pairSource) reader() (*records.Reader, error) {
 	}
 	return r, nil
 }
+
+// files lists the inputs that the source reads.
+func (p *pairSource) files() []*input { return append(slices.Clone(p.texts), p.input) }
 
 func (p *pairSource) Close() error {
 	errs := []error{p.input.Close()}

@@ -26,7 +26,7 @@ func TestPartialPlanted(t *testing.T) {
 				if err := plant(victim, output+suffix); err != nil {
 					t.Fatal(err)
 				}
-				r := run(t, msmarcoLines(5), "score", "--model", model, "--input", "-", "--format", "msmarco", "--output-format", "trec", "--output", output)
+				r := mlxrank.run(t, msmarcoLines(5), "score", "--model", model, "--input", "-", "--format", "msmarco", "--output-format", "trec", "--output", output)
 				if temporary := suffix == newSuffix || suffix == runSuffix; temporary == (r.status != exitOK) {
 					t.Errorf("status %d: %s", r.status, r.errOut)
 				}
@@ -48,7 +48,7 @@ func TestScoreInputBesideOutput(t *testing.T) {
 		dir := t.TempDir()
 		output := filepath.Join(dir, "out")
 		input := writeFile(t, output+suffix, pairLines(3))
-		r := run(t, "", "score", "--model", model, "--input", input, "--output", output)
+		r := mlxrank.run(t, "", "score", "--model", model, "--input", input, "--output", output)
 		checkFailure(t, r, exitUsage, input, "name another")
 		checkDir(t, dir, map[string]string{filepath.Base(input): pairLines(3)})
 	}
@@ -56,7 +56,7 @@ func TestScoreInputBesideOutput(t *testing.T) {
 	dir := t.TempDir()
 	output := filepath.Join(dir, "out")
 	writeFile(t, output+stateSuffix, "notes")
-	r := run(t, pairLines(3), "score", "--model", model, "--input", "-", "--output", output)
+	r := mlxrank.run(t, pairLines(3), "score", "--model", model, "--input", "-", "--output", output)
 	checkFailure(t, r, exitFailure, output+stateSuffix, "remove it")
 	if got, err := os.ReadFile(output + stateSuffix); err != nil || string(got) != "notes" {
 		t.Errorf("it became %q, %v", got, err)
@@ -70,7 +70,7 @@ func TestScoreLongNames(t *testing.T) {
 	const most = 255
 	for length, ok := range map[int]bool{most - len(newSuffix): true, most - len(newSuffix) + 1: false, most: false, most + 1: false} {
 		output := filepath.Join(t.TempDir(), strings.Repeat("x", length))
-		r := run(t, pairLines(3), "score", "--model", model, "--input", "-", "--output", output)
+		r := mlxrank.run(t, pairLines(3), "score", "--model", model, "--input", "-", "--output", output)
 		switch {
 		case ok && r.status != exitOK:
 			t.Errorf("%d bytes: %s", length, r.errOut)
@@ -86,5 +86,5 @@ func TestScoreResumeOtherGraph(t *testing.T) {
 	model := tinyModel(t)
 	_, _, args := interruptedRun(t, t.TempDir(), model)
 	t.Setenv("MLXRANK_PLAIN_GRAPH", "1")
-	checkFailure(t, run(t, pairLines(2*windowRecords+5), args...), exitFailure, "cannot be resumed", "kernels was ", " and is MLX")
+	checkFailure(t, mlxrank.run(t, pairLines(2*chunkRecords+5), args...), exitFailure, "cannot be resumed", "kernels was ", " and is MLX")
 }

@@ -36,13 +36,13 @@ func TestPlacesOfTexts(t *testing.T) {
 		{"scored query", []string{"score", "--input", queries, "--output", "-"}, queries + ": line 2: the query: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := run(t, "", append(test.args, "--model", model)...)
+			r := mlxrank.run(t, "", append(test.args, "--model", model)...)
 			checkFailure(t, r, exitFailure, test.place+"engine: text cannot be tokenised: it contains the token")
 			if strings.Contains(r.errOut, "pair ") {
 				t.Errorf("the engine's index is told: %s", r.errOut)
 			}
 		})
 	}
-	r := run(t, "", "tokenize", "--input", pairs, "--model", model)
+	r := mlxrank.run(t, "", "tokenize", "--input", pairs, "--model", model)
 	checkFailure(t, r, exitFailure, pairs+": line 2: engine: text cannot be tokenised: it contains the token")
 }

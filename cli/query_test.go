@@ -22,7 +22,7 @@ func TestQueryFromStandardInput(t *testing.T) {
 		"caf\xe9\n":                     {"not UTF-8"},
 		strings.Repeat("a", maxQuery+1): {"more than 1048576 bytes"},
 	} {
-		checkFailure(t, run(t, stdin, "rerank", "--model", model, "--query", "-", "london"), exitFailure, words...)
+		checkFailure(t, mlxrank.run(t, stdin, "rerank", "--model", model, "--query", "-", "london"), exitFailure, words...)
 	}
 }
 
@@ -31,7 +31,7 @@ func TestQueryFromStandardInput(t *testing.T) {
 func TestDocumentsLikeFileNames(t *testing.T) {
 	model := tinyModel(t)
 	for _, args := range [][]string{{"run_test.go", "no such file"}, {"."}} {
-		mustRun(t, "", append([]string{"rerank", "--model", model, "--query", "q"}, args...)...)
+		mlxrank.mustRun(t, "", append([]string{"rerank", "--model", model, "--query", "q"}, args...)...)
 	}
 	r := rerankJSON(t, "run_test.go\napp.go\n", "--model", model, "--query", "q", "--documents", "-")
 	if len(r.Results) != 2 {
@@ -41,11 +41,11 @@ func TestDocumentsLikeFileNames(t *testing.T) {
 
 // A flag of several values may be repeated; a value may look like a flag.
 func TestRepeatedFlags(t *testing.T) {
-	r := run(t, "", "serve", "--allowed-host", "a", "--allowed-host", "b", "--listen", "nowhere:none")
+	r := mlxrank.run(t, "", "serve", "--allowed-host", "a", "--allowed-host", "b", "--listen", "nowhere:none")
 	if strings.Contains(r.errOut, "twice") {
 		t.Errorf("got %q", r.errOut)
 	}
-	mustRun(t, "", "rerank", "--model", tinyModel(t), "--query", "--query", "a", "--", "--query")
+	mlxrank.mustRun(t, "", "rerank", "--model", tinyModel(t), "--query", "--query", "a", "--", "--query")
 	t.Setenv("MLXRANK_MAX_LENGTH", "20")
-	mustRun(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "--max-length", "21", "d")
+	mlxrank.mustRun(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "--max-length", "21", "d")
 }

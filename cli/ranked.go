@@ -87,7 +87,7 @@ func (r *rankedFile) commit() error {
 // rank writes the run to a file.
 func (r *rankedFile) rank(file *os.File) error {
 	packed := r.run.Writer(file)
-	duplicates, err := records.Rank(packed, &interruptible{ctx: r.ctx, r: r.file}, filepath.Dir(file.Name()), r.tag)
+	duplicates, err := records.Rank(packed, newInterruptible(r.ctx, r.file), filepath.Dir(file.Name()), r.tag)
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func (r *rankedStream) commit() error {
 	if _, err := r.rows.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	duplicates, err := records.Rank(r.Writer, &interruptible{ctx: r.ctx, r: r.rows}, "", r.tag)
+	duplicates, err := records.Rank(r.Writer, newInterruptible(r.ctx, r.rows), "", r.tag)
 	if err != nil {
 		return r.wrap(err)
 	}

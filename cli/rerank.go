@@ -15,7 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var longChoice = choice{"long", "what to do with documents that do not fit: `HOW`", string(engine.Truncate), []string{string(engine.Truncate), string(engine.Window)}}
+var longChoice = choice{name: "long", usage: "what to do with documents that do not fit: `HOW`", def: string(engine.Truncate), values: []string{string(engine.Truncate), string(engine.Window)}}
 
 func rerankCommand(s Streams) *cli.Command {
 	flags := []cli.Flag{

@@ -22,7 +22,7 @@ type rankingJSON struct {
 
 func rerankJSON(t *testing.T, stdin string, args ...string) rankingJSON {
 	t.Helper()
-	r := mustRun(t, stdin, append([]string{"rerank", "--json"}, args...)...)
+	r := mlxrank.mustRun(t, stdin, append([]string{"rerank", "--json"}, args...)...)
 	if r.errOut != "" {
 		t.Errorf("standard error has %q", r.errOut)
 	}
@@ -87,7 +87,7 @@ func TestRerankTable(t *testing.T) {
 	model := tinyModel(t)
 	args := append([]string{"--model", model, "--query", "city"}, passages...)
 	want := rerankJSON(t, "", args...)
-	r := mustRun(t, "", append([]string{"rerank"}, args...)...)
+	r := mlxrank.mustRun(t, "", append([]string{"rerank"}, args...)...)
 	lines := strings.Split(strings.TrimSuffix(r.out, "\n"), "\n")
 	if len(lines) != 1+len(passages) || strings.Join(strings.Fields(lines[0]), " ") != "rank score arg document" {
 		t.Fatalf("got\n%s", r.out)
@@ -137,7 +137,7 @@ func TestRerankSources(t *testing.T) {
 		})
 	}
 	t.Run("table names lines", func(t *testing.T) {
-		r := mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+		r := mlxrank.mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
 		header, _, _ := strings.Cut(r.out, "\n")
 		if strings.Join(strings.Fields(header), " ") != "rank score line id document" {
 			t.Errorf("header %q", header)
@@ -170,12 +170,12 @@ func TestRerankDocumentErrors(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := writeFile(t, filepath.Join(dir, "docs.txt"), test.text)
-			r := run(t, "", "rerank", "--model", "builtin", "--query", "q", "--documents", file)
+			r := mlxrank.run(t, "", "rerank", "--model", "builtin", "--query", "q", "--documents", file)
 			checkFailure(t, r, exitFailure, append(test.words, file)...)
 		})
 	}
-	checkFailure(t, run(t, "", "rerank", "--query", "q", "--documents", dir), exitFailure, dir, "is a directory")
-	checkFailure(t, run(t, "", "rerank", "--query", "q", "--documents", dir+"/none"), exitFailure, dir+"/none", "no such file")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "--documents", dir), exitFailure, dir, "is a directory")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "--documents", dir+"/none"), exitFailure, dir+"/none", "no such file")
 }
 
 func TestRerankFlags(t *testing.T) {
@@ -226,13 +226,13 @@ func TestRerankFlags(t *testing.T) {
 			}
 		}
 		// No processor has kernels for float16.
-		r := mustRun(t, "", append([]string{"rerank", "--dtype", "float16", "--device", "cpu", "--model", model, "--query", "city"}, passages...)...)
+		r := mlxrank.mustRun(t, "", append([]string{"rerank", "--dtype", "float16", "--device", "cpu", "--model", model, "--query", "city"}, passages...)...)
 		if !strings.Contains(r.errOut, "float32 is faster") {
 			t.Errorf("float16 on the CPU is not warned of: %q", r.errOut)
 		}
 	})
 	t.Run("log", func(t *testing.T) {
-		r := mustRun(t, "", append([]string{"rerank", "--json", "--log-level", "trace", "--log-format", "json", "--model", model, "--query", "city"}, passages...)...)
+		r := mlxrank.mustRun(t, "", append([]string{"rerank", "--json", "--log-level", "trace", "--log-format", "json", "--model", model, "--query", "city"}, passages...)...)
 		for _, line := range strings.Split(strings.TrimSpace(r.errOut), "\n") {
 			var event map[string]any
 			if err := json.Unmarshal([]byte(line), &event); err != nil || event["level"] == nil {
@@ -275,7 +275,7 @@ func TestRerankArray(t *testing.T) {
 			t.Errorf("result %d of line %d: %q", r.Index, r.Line, r.Document)
 		}
 	}
-	r := mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+	r := mlxrank.mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
 	if header, _, _ := strings.Cut(r.out, "\n"); strings.Join(strings.Fields(header), " ") != "rank score item id document" {
 		t.Errorf("header %q", header)
 	}
@@ -292,7 +292,7 @@ func TestRerankArray(t *testing.T) {
 		`["a"] more`:            "something follows",
 		`["a", {"text": "\ud8"`: "item 2",
 	} {
-		checkFailure(t, run(t, text, "rerank", "--model", model, "--query", "q", "--documents", "-"), exitFailure, want, "standard input")
+		checkFailure(t, mlxrank.run(t, text, "rerank", "--model", model, "--query", "q", "--documents", "-"), exitFailure, want, "standard input")
 	}
 }
 
@@ -317,18 +317,18 @@ func TestRerankLongDocuments(t *testing.T) {
 			t.Errorf("document %d has sentence %+v", r.Index, s)
 		}
 	}
-	r := mustRun(t, "", append([]string{"rerank", "--long", "window"}, args...)...)
+	r := mlxrank.mustRun(t, "", append([]string{"rerank", "--long", "window"}, args...)...)
 	if lines := strings.Split(strings.TrimSpace(r.out), "\n"); len(lines) != 5 || !strings.Contains(lines[2], "└ ") || strings.Count(r.out, "[") != 1 {
 		t.Errorf("want a window and two sentences in\n%s", r.out)
 	}
-	checkFailure(t, run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), exitUsage, "--long", "truncate, window")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), exitUsage, "--long", "truncate, window")
 }
 
 // TestRerankKeepsFields gives back what documents have beside their text.
 func TestRerankKeepsFields(t *testing.T) {
 	model := tinyModel(t)
 	text := `{"_id": "a1", "title": "London", "text": "a city", "metadata": {"n": 1.50, "s": "<\u00e9>"}}` + "\n" + `{"text": " "}` + "\n"
-	r := mustRun(t, text, "rerank", "--json", "--model", model, "--query", "city", "--documents", "-")
+	r := mlxrank.mustRun(t, text, "rerank", "--json", "--model", model, "--query", "city", "--documents", "-")
 	var got struct {
 		Results []struct {
 			ID, Document string
@@ -360,7 +360,7 @@ func TestRerankKeepsFields(t *testing.T) {
 	if got.Run.Empty != 1 || got.Run.Format != "jsonl" || got.Run.Fields != "text, title and text" {
 		t.Errorf("run %+v", got.Run)
 	}
-	table := mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+	table := mlxrank.mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
 	for _, want := range []string{"rank   score  line  id  document\n", "  a1  London a city\n", "      (empty)\n"} {
 		if !strings.Contains(table.out, want) {
 			t.Errorf("table lacks %q:\n%s", want, table.out)
@@ -399,25 +399,25 @@ func TestRerankFormats(t *testing.T) {
 	}
 	about := "JSON objects\nbegin so:\n{\"text\": \"a\"}\n"
 	args := []string{"rerank", "--model", model, "--query", "q", "--documents", "-"}
-	if r := mustRun(t, about, args...); !strings.Contains(r.errOut, "line=3") || !strings.Contains(r.errOut, "--format lines or jsonl") {
+	if r := mlxrank.mustRun(t, about, args...); !strings.Contains(r.errOut, "line=3") || !strings.Contains(r.errOut, "--format lines or jsonl") {
 		t.Errorf("no warning of an object among lines:\n%s", r.errOut)
 	}
-	if r := mustRun(t, about, append(args, "--format", "lines")...); strings.Contains(r.errOut, "line=3") {
+	if r := mlxrank.mustRun(t, about, append(args, "--format", "lines")...); strings.Contains(r.errOut, "line=3") {
 		t.Errorf("a warning against --format lines:\n%s", r.errOut)
 	}
 	header := "id\ttext\n2\tb\n"
 	args = append(args, "--format", "tsv")
-	if r := mustRun(t, header, args...); !strings.Contains(r.errOut, "looks like the names of columns") {
+	if r := mlxrank.mustRun(t, header, args...); !strings.Contains(r.errOut, "looks like the names of columns") {
 		t.Errorf("no warning of a header:\n%s", r.errOut)
 	}
-	if r := mustRun(t, header, append(args, "--header=false")...); strings.Contains(r.errOut, "looks like the names of columns") {
+	if r := mlxrank.mustRun(t, header, append(args, "--header=false")...); strings.Contains(r.errOut, "looks like the names of columns") {
 		t.Errorf("a warning against --header=false:\n%s", r.errOut)
 	}
-	checkFailure(t, run(t, "a\n", "rerank", "--query", "q", "--documents", "-", "--header"), exitUsage, "--header", "is lines")
-	checkFailure(t, run(t, "", "rerank", "--query", "q", "--documents", "-", "--format", "csv"), exitUsage, "--format", "auto, lines, jsonl, json, tsv")
-	checkFailure(t, run(t, "", "rerank", "--query", "q", "--format", "lines", "d"), exitUsage, "--format", "--documents FILE")
-	checkFailure(t, run(t, "", "rerank", "--query", "q", "a", "caf\xe9"), exitUsage, "document 2: not UTF-8 (byte 0xE9 at column 4")
-	checkFailure(t, run(t, "", "rerank", "--query", "caf\xe9", "a"), exitUsage, "--query: not UTF-8 (byte 0xE9 at column 4")
+	checkFailure(t, mlxrank.run(t, "a\n", "rerank", "--query", "q", "--documents", "-", "--header"), exitUsage, "--header", "is lines")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "--documents", "-", "--format", "csv"), exitUsage, "--format", "auto, lines, jsonl, json, tsv")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "--format", "lines", "d"), exitUsage, "--format", "--documents FILE")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "a", "caf\xe9"), exitUsage, "document 2: not UTF-8 (byte 0xE9 at column 4")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "caf\xe9", "a"), exitUsage, "--query: not UTF-8 (byte 0xE9 at column 4")
 }
 
 func TestRerankThreshold(t *testing.T) {
@@ -432,6 +432,6 @@ func TestRerankThreshold(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"nan", "much"} {
-		checkFailure(t, run(t, "", "rerank", "--threshold", bad, "--query", "q", "d"), exitUsage, "--threshold")
+		checkFailure(t, mlxrank.run(t, "", "rerank", "--threshold", bad, "--query", "q", "d"), exitUsage, "--threshold")
 	}
 }

@@ -17,24 +17,27 @@ type result struct {
 	out, errOut string
 }
 
+// A program executes a command line.
+type program func(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int
+
 // run executes a command line in the test's own process.
-func run(t *testing.T, stdin string, args ...string) result {
+func (p program) run(t testing.TB, stdin string, args ...string) result {
 	t.Helper()
-	return runContext(t.Context(), t, strings.NewReader(stdin), args...)
+	return p.runContext(t.Context(), t, strings.NewReader(stdin), args...)
 }
 
-func runContext(ctx context.Context, t *testing.T, stdin io.Reader, args ...string) result {
+func (p program) runContext(ctx context.Context, t testing.TB, stdin io.Reader, args ...string) result {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	status := Run(ctx, append([]string{"mlxrank"}, args...), Streams{In: stdin, Out: &out, Err: &errOut})
+	status := p(ctx, append([]string{"mlxrank"}, args...), stdin, &out, &errOut)
 	return result{status, out.String(), errOut.String()}
 }
 
 // mustRun is run for a command line that must succeed.
-func mustRun(t *testing.T, stdin string, args ...string) result {
+func (p program) mustRun(t testing.TB, stdin string, args ...string) result {
 	t.Helper()
-	r := run(t, stdin, args...)
-	if r.status != exitOK {
+	r := p.run(t, stdin, args...)
+	if r.status != 0 {
 		t.Fatalf("mlxrank %q: status %d, want 0\n%s", args, r.status, r.errOut)
 	}
 	return r
@@ -151,7 +154,7 @@ func TestUsage(t *testing.T) {
 		{"argument of version", "version x", []string{`no argument "x"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := run(t, "", strings.Fields(test.args)...)
+			r := mlxrank.run(t, "", strings.Fields(test.args)...)
 			checkFailure(t, r, exitUsage, test.words...)
 			if lines := strings.Count(r.errOut, "\n"); lines > 1 {
 				t.Errorf("message of %d lines", lines)
@@ -162,7 +165,7 @@ func TestUsage(t *testing.T) {
 
 func TestBlankQuery(t *testing.T) {
 	for _, query := range []string{" ", " \t\n ", "\u2003"} {
-		checkFailure(t, run(t, "", "rerank", "--query", query, "d"), exitUsage, "--query is empty")
+		checkFailure(t, mlxrank.run(t, "", "rerank", "--query", query, "d"), exitUsage, "--query is empty")
 	}
 }
 
@@ -170,7 +173,7 @@ func TestBlankQuery(t *testing.T) {
 func TestHelpWriteError(t *testing.T) {
 	for _, args := range [][]string{{"rerank", "--help"}, {"help", "score"}, {"--help"}, {"model", "--help"}, {"--version"}} {
 		var errOut bytes.Buffer
-		status := Run(t.Context(), append([]string{"mlxrank"}, args...), Streams{In: strings.NewReader(""), Out: fullWriter{}, Err: &errOut})
+		status := runProgram(t.Context(), append([]string{"mlxrank"}, args...), Streams{In: strings.NewReader(""), Out: fullWriter{}, Err: &errOut})
 		if status != exitFailure || !strings.Contains(errOut.String(), "no space left on device") {
 			t.Errorf("%q: status %d, %q", args, status, errOut.String())
 		}
@@ -185,7 +188,7 @@ func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 func TestHelp(t *testing.T) {
 	for _, command := range []string{"rerank", "score", "tokenize", "doctor"} {
 		for _, args := range [][]string{{command, "--help"}, {"help", command}, {command, "x", "-h"}} {
-			r := mustRun(t, "", args...)
+			r := mlxrank.mustRun(t, "", args...)
 			for _, want := range []string{"USAGE:", "Examples:", "--model", "--device", "mlxrank " + command} {
 				if !strings.Contains(r.out, want) {
 					t.Errorf("%q: help lacks %q", args, want)
@@ -197,7 +200,7 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"--help"}, {"help"}} {
-		if r := mustRun(t, "", args...); !strings.Contains(r.out, "COMMANDS:") {
+		if r := mlxrank.mustRun(t, "", args...); !strings.Contains(r.out, "COMMANDS:") {
 			t.Errorf("%q: got %q", args, r.out)
 		}
 	}
@@ -205,11 +208,11 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"--version"}} {
-		if r := mustRun(t, "", args...); r.out != versionLine()+"\n" {
+		if r := mlxrank.mustRun(t, "", args...); r.out != versionLine()+"\n" {
 			t.Errorf("%q: got %q, want %q", args, r.out, versionLine())
 		}
 	}
-	if r := mustRun(t, "", "version", "--json"); !strings.Contains(r.out, `"version":"`+version+`"`) {
+	if r := mlxrank.mustRun(t, "", "version", "--json"); !strings.Contains(r.out, `"version":"`+version+`"`) {
 		t.Errorf("got %q", r.out)
 	}
 }

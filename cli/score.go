@@ -10,9 +10,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var outputFormatChoice = choice{"output-format", "write the scores as `FORMAT`", "same", []string{"same", "trec"}}
+var outputFormatChoice = choice{name: "output-format", usage: "write the scores as `FORMAT`", def: "same", values: []string{"same", "trec"}}
 
-var onErrorChoice = choice{"on-error", "for a line that cannot be scored, `ACTION`", "fail", []string{"fail", "skip"}}
+var onErrorChoice = choice{name: "on-error", usage: "for a line that cannot be scored, `ACTION`", def: "fail", values: []string{"fail", "skip"}}
 
 func scoreCommand(s Streams) *cli.Command {
 	flags := append(pairFlags(),
@@ -89,7 +89,7 @@ func score(c *cli.Context, s Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.pairs.Close()) }()
-	if err := run.pairs.apartFrom(c.String("output")); err != nil {
+	if err := checkApart(run.pairs, c.String("output")); err != nil {
 		return err
 	}
 	if run.out, err = createOutput(c.Context, c.String("output"), s.Out, c.Bool("resume")); err != nil {

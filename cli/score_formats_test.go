@@ -106,7 +106,7 @@ func TestScoreFormats(t *testing.T) {
 			for _, out := range []string{"", ".gz", ".zst"} {
 				dir := t.TempDir()
 				input, output := writePacked(t, filepath.Join(dir, name+in), text), filepath.Join(dir, "out"+out)
-				mustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
+				mlxrank.mustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
 				mark := "\t"
 				if name == "pairs.jsonl" {
 					mark = `, "score": `
@@ -121,12 +121,12 @@ func TestScoreFormats(t *testing.T) {
 				}
 			}
 		}
-		r := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--format", "auto")
+		r := mlxrank.mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--format", "auto")
 		if strings.Count(r.out, "\n") != len(pairs) {
 			t.Errorf("%s from standard input: got %s", name, r.out)
 		}
 		// Name or not, gzip is known by its first bytes.
-		if got := mustRun(t, gzipped(text), "score", "--model", model, "--input", "-", "--output", "-"); got.out != r.out {
+		if got := mlxrank.mustRun(t, gzipped(text), "score", "--model", model, "--input", "-", "--output", "-"); got.out != r.out {
 			t.Errorf("%s unpacked from standard input: got %s, want %s", name, got.out, r.out)
 		}
 	}
@@ -140,7 +140,7 @@ func TestScoreEmpty(t *testing.T) {
 				for _, format := range []string{"same", "trec"} {
 					dir := t.TempDir()
 					input, output := writePacked(t, filepath.Join(dir, in), text), filepath.Join(dir, out)
-					mustRun(t, "", "score", "--model", model, "--input", input, "--output", output, "--output-format", format)
+					mlxrank.mustRun(t, "", "score", "--model", model, "--input", input, "--output", output, "--output-format", format)
 					if got := readPacked(t, output); got != "" {
 						t.Errorf("%q in %s: got %q", text, in, got)
 					}
@@ -166,16 +166,16 @@ func TestScoreOverwrites(t *testing.T) {
 	} {
 		clean := strings.ReplaceAll(text, `"score":1,`, "")
 		clean = strings.ReplaceAll(clean, `,"sc\u006fre":[1]`, "")
-		mustRun(t, "", "score", "--model", model, "--input", writeFile(t, filepath.Join(dir, "clean"), clean), "--output", once)
+		mlxrank.mustRun(t, "", "score", "--model", model, "--input", writeFile(t, filepath.Join(dir, "clean"), clean), "--output", once)
 		scored := readPacked(t, once)
-		checkFailure(t, run(t, scored, "score", "--model", model, "--input", "-", "--output", "-"), exitFailure, "--overwrite-score")
+		checkFailure(t, mlxrank.run(t, scored, "score", "--model", model, "--input", "-", "--output", "-"), exitFailure, "--overwrite-score")
 		stale := regexp.MustCompile(`(, "score": |\t)0\.\d+`).ReplaceAllString(scored, "${1}77")
-		r := mustRun(t, stale, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
+		r := mlxrank.mustRun(t, stale, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
 		if r.out != scored || stale == scored {
 			t.Errorf("overwritten:\n%s\nwant\n%s", r.out, scored)
 		}
 	}
-	r := mustRun(t, `{"score":1,"query":"q","document":"d","sc\u006fre":[1]}`, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
+	r := mlxrank.mustRun(t, `{"score":1,"query":"q","document":"d","sc\u006fre":[1]}`, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
 	if !regexp.MustCompile(`^\{"score":(0\.\d+),"query":"q","document":"d","sc\\u006fre":(0\.\d+)\}\n$`).MatchString(r.out) {
 		t.Errorf("got %s", r.out)
 	}
@@ -203,7 +203,7 @@ func TestScoreSkips(t *testing.T) {
 			dir := t.TempDir()
 			input, output := writeFile(t, filepath.Join(dir, "in"), test.text), filepath.Join(dir, "out")
 			args := append([]string{"score", "--model", model, "--input", input, "--output", output, "--on-error", "skip"}, test.flags...)
-			r := mustRun(t, "", args...)
+			r := mlxrank.mustRun(t, "", args...)
 			if got := readPacked(t, output); !regexp.MustCompile(test.want).MatchString(got) {
 				t.Errorf("got %.2000q", got)
 			}
@@ -212,12 +212,12 @@ func TestScoreSkips(t *testing.T) {
 					t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
 				}
 			}
-			if r := mustRun(t, "", slices.Concat(args, []string{"--log-level", "info"})...); strings.Count(r.errOut, "line=") != test.skipped {
+			if r := mlxrank.mustRun(t, "", slices.Concat(args, []string{"--log-level", "info"})...); strings.Count(r.errOut, "line=") != test.skipped {
 				t.Errorf("the log does not name %d lines:\n%s", test.skipped, r.errOut)
 			}
 			fail := slices.Clone(args)
 			fail[slices.Index(fail, "skip")] = "fail"
-			checkFailure(t, run(t, "", fail...), exitFailure, input+": line ")
+			checkFailure(t, mlxrank.run(t, "", fail...), exitFailure, input+": line ")
 		})
 	}
 }
@@ -225,7 +225,7 @@ func TestScoreSkips(t *testing.T) {
 // TestScoreNamesLine names the line of a pair that the engine refuses.
 func TestScoreNamesLine(t *testing.T) {
 	text := pairLines(2) + `{"query":"q","document":"` + strings.Repeat("█", 1<<20) + `"}`
-	r := run(t, text, "score", "--model", tinyModel(t), "--input", "-", "--output", filepath.Join(t.TempDir(), "out"))
+	r := mlxrank.run(t, text, "score", "--model", tinyModel(t), "--input", "-", "--output", filepath.Join(t.TempDir(), "out"))
 	checkFailure(t, r, exitFailure, "standard input: line 3: ", "bytes")
 	if len(r.errOut) > 500 {
 		t.Errorf("message of %d bytes", len(r.errOut))
@@ -288,32 +288,32 @@ func TestScoreTREC(t *testing.T) {
 		queries := writePacked(t, filepath.Join(dir, "queries"+kind), testQueries)
 		documents := writePacked(t, filepath.Join(dir, "documents"+kind), testDocuments)
 		output := filepath.Join(dir, "out"+kind)
-		mustRun(t, "", "score", "--model", model, "--input", input, "--queries", queries, "--documents", documents, "--output", output)
+		mlxrank.mustRun(t, "", "score", "--model", model, "--input", input, "--queries", queries, "--documents", documents, "--output", output)
 		checkRun(t, e, readPacked(t, output), texts)
-		r := mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
+		r := mlxrank.mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
 		if r.out != readPacked(t, output) {
 			t.Errorf("on standard output:\n%s", r.out)
 		}
-		short := mustRun(t, testShortRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
+		short := mlxrank.mustRun(t, testShortRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
 		if short.out != r.out {
 			t.Errorf("of a run as MS MARCO writes it:\n%s", short.out)
 		}
 		tsv := filepath.Join(dir, "run.dev.tsv"+kind)
 		for _, text := range []string{testShortRun, strings.ReplaceAll(strings.ReplaceAll(testRun, "\n\n", "\n"), " ", "\t")} {
-			named := mustRun(t, "", "score", "--model", model, "--input", writePacked(t, tsv, text), "--queries", queries, "--documents", documents, "--output", "-")
+			named := mlxrank.mustRun(t, "", "score", "--model", model, "--input", writePacked(t, tsv, text), "--queries", queries, "--documents", documents, "--output", "-")
 			if named.out != r.out {
 				t.Errorf("of a run named .tsv:\n%s", named.out)
 			}
 		}
-		tagged := mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-", "--run-tag", "mine")
+		tagged := mlxrank.mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-", "--run-tag", "mine")
 		if tagged.out != strings.ReplaceAll(r.out, " mlxrank\n", " mine\n") {
 			t.Errorf("with a tag:\n%s", tagged.out)
 		}
 	}
 	for _, tag := range []string{"", "two words", "a\tb", "\x01"} {
-		checkFailure(t, run(t, "", "score", "--input", "-", "--output", "-", "--run-tag="+tag), exitUsage, "--run-tag", "one word")
+		checkFailure(t, mlxrank.run(t, "", "score", "--input", "-", "--output", "-", "--run-tag="+tag), exitUsage, "--run-tag", "one word")
 	}
-	checkFailure(t, run(t, pairLines(1), "score", "--model", model, "--input", "-", "--output", "-", "--run-tag", "a"), exitUsage, "--run-tag is for TREC runs", "jsonl")
+	checkFailure(t, mlxrank.run(t, pairLines(1), "score", "--model", model, "--input", "-", "--output", "-", "--run-tag", "a"), exitUsage, "--run-tag is for TREC runs", "jsonl")
 	var jsonl, msmarco strings.Builder
 	for _, line := range strings.Fields(strings.ReplaceAll(testRun, " Q0 ", ":")) {
 		if q, d, ok := strings.Cut(line, ":"); ok {
@@ -322,7 +322,7 @@ func TestScoreTREC(t *testing.T) {
 		}
 	}
 	for _, text := range []string{jsonl.String(), msmarco.String()} {
-		r := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--output-format", "trec")
+		r := mlxrank.mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--output-format", "trec")
 		checkRun(t, e, r.out, texts)
 	}
 }
@@ -396,10 +396,10 @@ func TestScoreBadFormats(t *testing.T) {
 				if skip == "skip" && (strings.Contains(strings.Join(test.words, " "), "line ") || test.name == "no such action") && !strings.HasPrefix(test.name, "texts") {
 					continue
 				}
-				checkFailure(t, run(t, "", append(flags, test.flags...)...), test.status, test.words...)
+				checkFailure(t, mlxrank.run(t, "", append(flags, test.flags...)...), test.status, test.words...)
 				checkDir(t, dir, left)
 				flags[len(flags)-1] = "-"
-				checkFailure(t, run(t, test.text, append(flags, test.flags...)...), test.status, test.words...)
+				checkFailure(t, mlxrank.run(t, test.text, append(flags, test.flags...)...), test.status, test.words...)
 				checkDir(t, dir, left)
 			}
 		})
@@ -420,23 +420,23 @@ func TestScoreOntoInput(t *testing.T) {
 	before := contents(t, dir)
 	for _, output := range []string{input, soft, hard, dir + "/./pairs"} {
 		for _, in := range []string{input, soft} {
-			checkFailure(t, run(t, "", "score", "--input", in, "--output", output), exitUsage, output, in, "name another")
+			checkFailure(t, mlxrank.run(t, "", "score", "--input", in, "--output", output), exitUsage, output, in, "name another")
 			checkDir(t, dir, before)
 		}
 		file, err := os.Open(input)
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkFailure(t, runContext(t.Context(), t, file, "score", "--input", "-", "--output", output), exitUsage, output, "standard input")
+		checkFailure(t, mlxrank.runContext(t.Context(), t, file, "score", "--input", "-", "--output", output), exitUsage, output, "standard input")
 		if err := file.Close(); err != nil {
 			t.Error(err)
 		}
 		checkDir(t, dir, before)
 	}
 	texts := writeFile(t, filepath.Join(dir, "texts"), testDocuments)
-	checkFailure(t, run(t, "", "score", "--input", "-", "--queries", texts, "--documents", texts, "--output", texts), exitUsage, texts, "name another")
+	checkFailure(t, mlxrank.run(t, "", "score", "--input", "-", "--queries", texts, "--documents", texts, "--output", texts), exitUsage, texts, "name another")
 	partial := writeFile(t, filepath.Join(dir, "out"+partialSuffix), pairLines(1))
-	checkFailure(t, run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), exitUsage, partial, "name another")
+	checkFailure(t, mlxrank.run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), exitUsage, partial, "name another")
 }
 
 // TestScoreDuplicates has each pair of a run once, and says so.
@@ -444,13 +444,13 @@ func TestScoreDuplicates(t *testing.T) {
 	model, dir := tinyModel(t), t.TempDir()
 	args := []string{"score", "--model", model, "--queries", writeFile(t, filepath.Join(dir, "queries"), testQueries),
 		"--documents", writeFile(t, filepath.Join(dir, "documents"), testDocuments+"d1\tlondon\r\n"), "--input", "-", "--output"}
-	want := mustRun(t, testRun, append(args, "-")...)
+	want := mlxrank.mustRun(t, testRun, append(args, "-")...)
 	if strings.Contains(want.errOut, "left_out") {
 		t.Errorf("a warning without duplicates:\n%s", want.errOut)
 	}
 	output := filepath.Join(dir, "out")
 	for _, to := range []string{"-", output} {
-		r := mustRun(t, testRun+"\nq1 Q0 d1 3 1 bm25\n", append(args, to)...)
+		r := mlxrank.mustRun(t, testRun+"\nq1 Q0 d1 3 1 bm25\n", append(args, to)...)
 		if to == output {
 			r.out = readPacked(t, output)
 		}
@@ -475,7 +475,7 @@ func TestScoreBEIR(t *testing.T) {
 	documents := writeFile(t, filepath.Join(dir, "docs.tsv"), "d1\thttp://a\tengland\tlondon\nd2\thttp://b\t\tpage 2 of 3\nd3\thttp://c\t\triver\n")
 	texts := map[string]string{"q1": "city", "q2": "water", "d1": "england london", "d2": "page 2 of 3", "d3": "river"}
 	for path, source := range map[string]string{corpus: "text, title and text", documents: "title and body"} {
-		r := mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", path, "--output", "-")
+		r := mlxrank.mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", path, "--output", "-")
 		checkRun(t, e, r.out, texts)
 		if !strings.Contains(r.errOut, "input     trec, document from "+source+"\n") {
 			t.Errorf("the summary does not say what documents are made of:\n%s", r.errOut)
@@ -489,7 +489,7 @@ func TestScoreText(t *testing.T) {
 	model := tinyModel(t)
 	e := openEngine(t, model)
 	text := `{"query":"city","text":"london"}` + "\n" + `{"query":"city","title":"england","text":"london"}` + "\n\n" + `{"query":"city","document":"\t"}` + "\n"
-	r := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-")
+	r := mlxrank.mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-")
 	lines := strings.SplitAfter(strings.ReplaceAll(r.out, `, "empty": true}`, "}"), "\n")
 	_, scores := takeScores(t, strings.Join(lines, ""), `, "score": `)
 	checkScores(t, e, []engine.Pair{{Query: "city", Document: "london"}, {Query: "city", Document: "england london"}, {Query: "city", Document: "\t"}}, scores)
@@ -509,20 +509,20 @@ func TestScoreHeader(t *testing.T) {
 	for header, pair := range map[string]string{"query\tdocument": "q\td", "qid\tpid\tquery\tpassage": "1\t2\tq\td"} {
 		text := header + "\r\n" + pair + "\n"
 		args := []string{"score", "--model", model, "--input", "-", "--output", "-"}
-		plain := mustRun(t, pair+"\n", args...)
-		r := mustRun(t, text, append(args, "--header")...)
+		plain := mlxrank.mustRun(t, pair+"\n", args...)
+		r := mlxrank.mustRun(t, text, append(args, "--header")...)
 		if r.out != header+"\tscore\r\n"+plain.out || strings.Contains(r.errOut, "looks like") || !strings.Contains(r.errOut, "pairs     1 ") {
 			t.Errorf("with --header: %q\n%s", r.out, r.errOut)
 		}
-		r = mustRun(t, text, args...)
+		r = mlxrank.mustRun(t, text, args...)
 		if !strings.HasSuffix(r.out, "\n"+plain.out) || strings.Count(r.errOut, "looks like the names of columns") != 1 {
 			t.Errorf("without --header: %q\n%s", r.out, r.errOut)
 		}
-		r = mustRun(t, text, append(args, "--header=false")...)
+		r = mlxrank.mustRun(t, text, append(args, "--header=false")...)
 		if strings.Contains(r.errOut, "looks like") || strings.Count(r.out, "\n") != 2 {
 			t.Errorf("with --header=false: %q\n%s", r.out, r.errOut)
 		}
-		tokens := mustRun(t, text, "tokenize", "--model", model, "--input", "-", "--header")
+		tokens := mlxrank.mustRun(t, text, "tokenize", "--model", model, "--input", "-", "--header")
 		if strings.Count(tokens.out, "\n") != 1 {
 			t.Errorf("tokenize --header: %q", tokens.out)
 		}

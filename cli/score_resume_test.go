@@ -31,7 +31,7 @@ func interruptAt(t *testing.T, text string, n int, args ...string) result {
 		cancel()
 		select {}
 	}))
-	return runContext(ctx, t, stdin, args...)
+	return mlxrank.runContext(ctx, t, stdin, args...)
 }
 
 // msmarcoLines are n different pairs in the layout of MS MARCO, the queries not
@@ -54,7 +54,7 @@ func otherQueries(lines string) string {
 // what one run makes.
 func TestScoreResumes(t *testing.T) {
 	model := quickModel(t)
-	lines := pairLines(3*windowRecords + 5)
+	lines := pairLines(3*chunkRecords + 5)
 	for _, test := range []struct {
 		name, text, output string
 		flags              []string
@@ -64,18 +64,18 @@ func TestScoreResumes(t *testing.T) {
 		{"to zstd", lines, "out.zst", nil},
 		{"with lines skipped", strings.ReplaceAll(lines, `"query":"data"`, `"q":"data"`), "out", []string{"--on-error", "skip"}},
 		{"all skipped", strings.ReplaceAll(lines, `"query"`, `"q"`), "out", []string{"--on-error", "skip"}},
-		{"MS MARCO", msmarcoLines(3*windowRecords + 5), "out", nil},
-		{"with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*windowRecords+4), "out", []string{"--header"}},
-		{"to a run with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*windowRecords+4), "out", []string{"--header", "--output-format", "trec", "--run-tag", "mine"}},
-		{"to a run", msmarcoLines(3*windowRecords + 5), "out", []string{"--output-format", "trec"}},
-		{"to a run without other queries of an id", otherQueries(msmarcoLines(3*windowRecords + 5)), "out", []string{"--output-format", "trec", "--on-error", "skip"}},
-		{"to a packed run", msmarcoLines(3*windowRecords + 5), "out.gz", []string{"--output-format", "trec"}},
+		{"MS MARCO", msmarcoLines(3*chunkRecords + 5), "out", nil},
+		{"with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*chunkRecords+4), "out", []string{"--header"}},
+		{"to a run with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*chunkRecords+4), "out", []string{"--header", "--output-format", "trec", "--run-tag", "mine"}},
+		{"to a run", msmarcoLines(3*chunkRecords + 5), "out", []string{"--output-format", "trec"}},
+		{"to a run without other queries of an id", otherQueries(msmarcoLines(3*chunkRecords + 5)), "out", []string{"--output-format", "trec", "--on-error", "skip"}},
+		{"to a packed run", msmarcoLines(3*chunkRecords + 5), "out.gz", []string{"--output-format", "trec"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			args := append([]string{"score", "--model", model, "--input", "-"}, test.flags...)
 			whole := filepath.Join(dir, "whole-"+test.output)
-			mustRun(t, test.text, append(args, "--output", whole)...)
+			mlxrank.mustRun(t, test.text, append(args, "--output", whole)...)
 			want, err := os.ReadFile(whole)
 			if err != nil {
 				t.Fatal(err)
@@ -84,10 +84,10 @@ func TestScoreResumes(t *testing.T) {
 			args = append(args, "--output", output, "--resume")
 			for _, cut := range []struct{ percent, windows int }{{50, 1}, {90, 2}, {95, 2}} {
 				r := interruptAt(t, test.text, len(test.text)*cut.percent/100, args...)
-				done := fmt.Sprintf("interrupted; what was done, %d lines, is kept in %s", cut.windows*windowRecords, output+partialSuffix)
+				done := fmt.Sprintf("interrupted; what was done, %d lines, is kept in %s", cut.windows*chunkRecords, output+partialSuffix)
 				checkFailure(t, r, exitInterrupted, done, "give the same command and --resume to go on")
 			}
-			r := mustRun(t, test.text, args...)
+			r := mlxrank.mustRun(t, test.text, args...)
 			if !strings.Contains(r.errOut, "resumed   after 2048 lines of an earlier run") {
 				t.Errorf("the summary does not say that the run was resumed:\n%s", r.errOut)
 			}
@@ -101,7 +101,7 @@ func TestScoreResumes(t *testing.T) {
 func interruptedRun(t *testing.T, dir, model string) (input, output string, args []string) {
 	t.Helper()
 	input, output = filepath.Join(dir, "in"), filepath.Join(dir, "out")
-	lines := pairLines(2*windowRecords + 5)
+	lines := pairLines(2*chunkRecords + 5)
 	// A pipe, of which more is never written, is interrupted where it is wanted.
 	args = []string{"score", "--model", model, "--input", "-", "--output", output}
 	checkFailure(t, interruptAt(t, lines, len(lines)-10, args...), exitInterrupted, "2048 lines")
@@ -147,39 +147,39 @@ func TestScoreResumeRefused(t *testing.T) {
 				text = test.text(text)
 			}
 			before := contents(t, dir)
-			r := run(t, text, append(args, test.flags...)...)
+			r := mlxrank.run(t, text, append(args, test.flags...)...)
 			checkFailure(t, r, exitFailure, append(test.words, "cannot be resumed")...)
 			checkDir(t, dir, before)
 			if test.name == "dtype" {
 				args[slices.Index(args, "-")] = input
-				checkFailure(t, run(t, "", args...), exitFailure, "input was a stream and is 2053 records with SHA-256 ", output)
+				checkFailure(t, mlxrank.run(t, "", args...), exitFailure, "input was a stream and is 2053 records with SHA-256 ", output)
 				checkDir(t, dir, before)
 			}
 		})
 	}
 	t.Run("skipped lines", func(t *testing.T) {
 		dir := t.TempDir()
-		lines := "{}\n" + pairLines(windowRecords+5)
+		lines := "{}\n" + pairLines(chunkRecords+5)
 		args := []string{"score", "--model", quickModel(t), "--input", "-", "--output", filepath.Join(dir, "out"), "--on-error"}
 		checkFailure(t, interruptAt(t, lines, len(lines)-10, append(args, "skip")...), exitInterrupted, "1024 lines")
 		before := contents(t, dir)
-		checkFailure(t, run(t, lines, append(args, "fail", "--resume")...), exitFailure, "1 line", "--on-error skip")
+		checkFailure(t, mlxrank.run(t, lines, append(args, "fail", "--resume")...), exitFailure, "1 line", "--on-error skip")
 		checkDir(t, dir, before)
-		mustRun(t, lines, append(args, "skip", "--resume")...)
+		mlxrank.mustRun(t, lines, append(args, "skip", "--resume")...)
 	})
 }
 
 // TestScoreResumeAfterBadLine goes on behind a line that ended a stream.
 func TestScoreResumeAfterBadLine(t *testing.T) {
 	model, dir := quickModel(t), t.TempDir()
-	text := pairLines(windowRecords) + "oops\n" + pairLines(2)
+	text := pairLines(chunkRecords) + "oops\n" + pairLines(2)
 	output := filepath.Join(dir, "out")
 	args := []string{"score", "--model", model, "--input", "-", "--output", output}
-	checkFailure(t, run(t, text, args...), exitFailure, "line 1025", "1024 lines, is kept in")
-	checkFailure(t, run(t, text, append(args, "--resume")...), exitFailure, "line 1025")
-	mustRun(t, text, append(args, "--resume", "--on-error", "skip")...)
+	checkFailure(t, mlxrank.run(t, text, args...), exitFailure, "line 1025", "1024 lines, is kept in")
+	checkFailure(t, mlxrank.run(t, text, append(args, "--resume")...), exitFailure, "line 1025")
+	mlxrank.mustRun(t, text, append(args, "--resume", "--on-error", "skip")...)
 	got := readPacked(t, output)
-	want := mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--on-error", "skip")
+	want := mlxrank.mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--on-error", "skip")
 	if got != want.out {
 		t.Errorf("resumed, it is another file")
 	}
@@ -191,13 +191,13 @@ func TestScoreResumeNothing(t *testing.T) {
 	model, dir := quickModel(t), t.TempDir()
 	output := filepath.Join(dir, "out")
 	for range 2 {
-		r := mustRun(t, pairLines(2), "score", "--model", model, "--input", "-", "--output", output, "--resume")
+		r := mlxrank.mustRun(t, pairLines(2), "score", "--model", model, "--input", "-", "--output", output, "--resume")
 		if strings.Contains(r.errOut, "resumed") {
 			t.Errorf("it was resumed:\n%s", r.errOut)
 		}
 	}
-	checkFailure(t, run(t, "", "score", "--input", "-", "--output", "-", "--resume"), exitUsage, "--resume needs an output file")
-	checkFailure(t, run(t, "", "score", "--input", "-", "--output", os.DevNull, "--resume"), exitUsage, "--resume needs an output file")
+	checkFailure(t, mlxrank.run(t, "", "score", "--input", "-", "--output", "-", "--resume"), exitUsage, "--resume needs an output file")
+	checkFailure(t, mlxrank.run(t, "", "score", "--input", "-", "--output", os.DevNull, "--resume"), exitUsage, "--resume needs an output file")
 }
 
 // TestScoreInputChanges changes a file while it is scored: nothing is left of
@@ -206,7 +206,7 @@ func TestScoreInputChanges(t *testing.T) {
 	defer func(every string) { checkpointEvery = every }(checkpointEvery)
 	checkpointEvery = "0s"
 	model := tinyModel(t)
-	lines := pairLines(12 * windowRecords)
+	lines := pairLines(12 * chunkRecords)
 	for _, test := range []struct {
 		name   string
 		change func(file *os.File) error
@@ -229,7 +229,7 @@ func TestScoreInputChanges(t *testing.T) {
 			dir := t.TempDir()
 			input, output := writeFile(t, filepath.Join(dir, "in"), lines), filepath.Join(dir, "out")
 			done := make(chan result, 1)
-			go func() { done <- run(t, "", "score", "--model", model, "--input", input, "--output", output) }()
+			go func() { done <- mlxrank.run(t, "", "score", "--model", model, "--input", input, "--output", output) }()
 			for {
 				if _, err := os.Stat(output + stateSuffix); err == nil {
 					break
@@ -255,8 +255,8 @@ func TestScoreInputChanges(t *testing.T) {
 				checkDir(t, dir, map[string]string{"in": contents(t, dir)["in"]})
 				return
 			}
-			if got := strings.Count(readPacked(t, output), "\n"); r.status != exitOK || got != 12*windowRecords {
-				t.Errorf("status %d, %d lines, want %d\n%s", r.status, got, 12*windowRecords, r.errOut)
+			if got := strings.Count(readPacked(t, output), "\n"); r.status != exitOK || got != 12*chunkRecords {
+				t.Errorf("status %d, %d lines, want %d\n%s", r.status, got, 12*chunkRecords, r.errOut)
 			}
 		})
 	}

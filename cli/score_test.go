@@ -75,16 +75,16 @@ func openEngine(t *testing.T, model string) *engine.Engine {
 func TestScore(t *testing.T) {
 	model := tinyModel(t)
 	e := openEngine(t, model)
-	lines := pairLines(windowRecords + 10) // more than one window
+	lines := pairLines(chunkRecords + 10) // more than one window
 	dir := t.TempDir()
 	input := writeFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), lines)
 	t.Run("file to file", func(t *testing.T) {
 		output := filepath.Join(dir, "scores.jsonl")
-		r := mustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
+		r := mlxrank.mustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
 		if r.out != "" {
 			t.Errorf("standard output has %q", r.out)
 		}
-		for _, want := range []string{fmt.Sprintf("%d (0 truncated)", windowRecords+10), "pairs/s", "real", "computed", "inference", "tokenization"} {
+		for _, want := range []string{fmt.Sprintf("%d (0 truncated)", chunkRecords+10), "pairs/s", "real", "computed", "inference", "tokenization"} {
 			if !strings.Contains(r.errOut, want) {
 				t.Errorf("summary lacks %q:\n%s", want, r.errOut)
 			}
@@ -97,17 +97,17 @@ func TestScore(t *testing.T) {
 		checkDir(t, dir, map[string]string{"scores.jsonl": string(scored)})
 	})
 	t.Run("standard streams", func(t *testing.T) {
-		r := mustRun(t, lines, "score", "--model", model, "--input", "-", "--output", "-")
+		r := mlxrank.mustRun(t, lines, "score", "--model", model, "--input", "-", "--output", "-")
 		checkScored(t, e, lines, r.out)
 	})
 	t.Run("long line, blank lines, no newline at the end", func(t *testing.T) {
 		long := fmt.Sprintf(`{"query":"city","document":"river","padding":"%s"}`, strings.Repeat("x", 6<<20))
 		short := `{"query":"city","document":""}`
-		r := mustRun(t, "\n"+short+"\n \n\n"+long+"\n"+short, "score", "--model", model, "--input", "-", "--output", "-")
+		r := mlxrank.mustRun(t, "\n"+short+"\n \n\n"+long+"\n"+short, "score", "--model", model, "--input", "-", "--output", "-")
 		checkScored(t, e, short+"\n"+long+"\n"+short, r.out)
 	})
 	t.Run("nothing", func(t *testing.T) {
-		if r := mustRun(t, "", "score", "--model", model, "--input", "-", "--output", "-"); r.out != "" {
+		if r := mlxrank.mustRun(t, "", "score", "--model", model, "--input", "-", "--output", "-"); r.out != "" {
 			t.Errorf("got %q", r.out)
 		}
 	})
@@ -127,17 +127,17 @@ func TestScoreBadInput(t *testing.T) {
 		{"no document", `{"query": "q"}`, []string{"line 1", `"document" is missing`}, 0},
 		{"not a string", `{"query": ["q"], "document": "d"}`, []string{"line 1", `"query" is not a string: ["q"]`}, 0},
 		{"scored already", good + `{"query": "q", "score": 1, "document": "d"}`, []string{"line 3", `"score" is there already`, "rename or remove"}, 0},
-		{"in the second window", pairLines(windowRecords+1) + "{}", []string{fmt.Sprintf("line %d", windowRecords+2), `"query" is missing`}, 1},
+		{"in the second window", pairLines(chunkRecords+1) + "{}", []string{fmt.Sprintf("line %d", chunkRecords+2), `"query" is missing`}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			input := writeFile(t, filepath.Join(dir, "pairs.jsonl"), test.lines)
 			output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
 			left := map[string]string{"pairs.jsonl": test.lines, "scores.jsonl": "old"}
-			r := run(t, "", "score", "--model", model, "--input", input, "--output", output)
+			r := mlxrank.run(t, "", "score", "--model", model, "--input", input, "--output", output)
 			checkFailure(t, r, exitFailure, append(test.words, input)...)
 			checkDir(t, dir, left)
-			r = run(t, test.lines, "score", "--model", model, "--input", "-", "--output", output)
+			r = mlxrank.run(t, test.lines, "score", "--model", model, "--input", "-", "--output", output)
 			checkFailure(t, r, exitFailure, append(test.words, "standard input")...)
 			if test.windows > 0 {
 				for _, suffix := range []string{partialSuffix, stateSuffix} {
@@ -158,7 +158,7 @@ func TestScoreBadInput(t *testing.T) {
 // even the model is opened.
 func TestScoreChecksFirst(t *testing.T) {
 	input := writeFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), pairLines(2)+"{}")
-	r := run(t, "", "score", "--model", t.TempDir(), "--input", input, "--output", "-")
+	r := mlxrank.run(t, "", "score", "--model", t.TempDir(), "--input", input, "--output", "-")
 	checkFailure(t, r, exitFailure, "line 3")
 }
 
@@ -176,7 +176,7 @@ func TestScoreFiles(t *testing.T) {
 		{"output is a directory", input, dir, []string{dir, "is a directory"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := run(t, "", "score", "--model", model, "--input", test.input, "--output", test.output)
+			r := mlxrank.run(t, "", "score", "--model", model, "--input", test.input, "--output", test.output)
 			checkFailure(t, r, exitFailure, test.words...)
 			checkDir(t, dir, map[string]string{"pairs.jsonl": pairLines(1)})
 		})
@@ -187,7 +187,7 @@ func TestScoreReadError(t *testing.T) {
 	dir := t.TempDir()
 	output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
 	broken := io.MultiReader(strings.NewReader(pairLines(2)), iotest.ErrReader(errors.New("disk on fire")))
-	r := runContext(t.Context(), t, broken, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
+	r := mlxrank.runContext(t.Context(), t, broken, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
 	checkFailure(t, r, exitFailure, "standard input", "line 3", "disk on fire")
 	checkDir(t, dir, map[string]string{"scores.jsonl": "old"})
 }
@@ -201,7 +201,7 @@ func TestScoreInterrupted(t *testing.T) {
 		cancel()
 		select {} // as a terminal at which nobody types
 	}))
-	r := runContext(ctx, t, stdin, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
+	r := mlxrank.runContext(ctx, t, stdin, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
 	checkFailure(t, r, exitInterrupted, "interrupted")
 	checkDir(t, dir, map[string]string{"scores.jsonl": "old"})
 }
@@ -234,7 +234,7 @@ func TestWriteErrors(t *testing.T) {
 				{syscall.ENOSPC, exitFailure, "no space left on device"},
 			} {
 				var errOut strings.Builder
-				status := Run(t.Context(), append([]string{"mlxrank"}, args...), Streams{
+				status := runProgram(t.Context(), append([]string{"mlxrank"}, args...), Streams{
 					In:  strings.NewReader(pairLines(1)),
 					Out: writerFunc(func([]byte) (int, error) { return 0, &os.PathError{Op: "write", Path: "/dev/stdout", Err: test.err} }),
 					Err: &errOut,
@@ -258,7 +258,7 @@ func TestScoreLong(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "in.tsv"), "city\t"+document+"\ncity\tpage\n")
 	scores := map[string]string{}
 	for _, long := range []string{"truncate", "window"} {
-		r := mustRun(t, "", "score", "--model", model, "--max-length", "32", "--long", long, "--input", filepath.Join(dir, "in.tsv"), "--output", "-")
+		r := mlxrank.mustRun(t, "", "score", "--model", model, "--max-length", "32", "--long", long, "--input", filepath.Join(dir, "in.tsv"), "--output", "-")
 		scores[long], _, _ = strings.Cut(r.out, "\n")
 		if several := strings.Contains(r.errOut, "\nwindows   "); several != (long == "window") {
 			t.Errorf("--long %s: summary\n%s", long, r.errOut)
@@ -268,17 +268,17 @@ func TestScoreLong(t *testing.T) {
 		t.Errorf("the windows change nothing: %.300s", scores["window"])
 	}
 	writeFile(t, filepath.Join(dir, "doc.json"), `["`+document+`"]`)
-	r := mustRun(t, "", "rerank", "--model", model, "--max-length", "32", "--long", "window", "--query", "city", "--documents", filepath.Join(dir, "doc.json"), "--json", "--quiet")
+	r := mlxrank.mustRun(t, "", "rerank", "--model", model, "--max-length", "32", "--long", "window", "--query", "city", "--documents", filepath.Join(dir, "doc.json"), "--json", "--quiet")
 	score := scores["window"][strings.LastIndex(scores["window"], "\t")+1:]
 	if !strings.Contains(r.out, `"score": `+score) {
 		t.Errorf("score has %s, rerank says\n%.800s", score, r.out)
 	}
-	checkFailure(t, run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), exitUsage, `--long "fold"`, "truncate, window")
+	checkFailure(t, mlxrank.run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), exitUsage, `--long "fold"`, "truncate, window")
 }
 
 // TestScoreLongResumed does not go on with the other choice.
 func TestScoreLongResumed(t *testing.T) {
 	model := tinyModel(t)
 	_, _, args := interruptedRun(t, t.TempDir(), model)
-	checkFailure(t, run(t, pairLines(2*windowRecords+5), append(args, "--long", "window")...), exitFailure, "cannot be resumed", "--long was truncate and is window")
+	checkFailure(t, mlxrank.run(t, pairLines(2*chunkRecords+5), append(args, "--long", "window")...), exitFailure, "cannot be resumed", "--long was truncate and is window")
 }

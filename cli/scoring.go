@@ -28,7 +28,7 @@ type scoring struct {
 	engine  *engine.Engine
 
 	reader  *records.Reader
-	windows *windows
+	chunks  *chunks
 	layout  records.Layout // of the output
 	total   int            // records of the input, -1 if nobody knows
 	todo    int            // of those, left to this run; -1 if nobody knows
@@ -51,9 +51,9 @@ func (s *scoring) check() error {
 	}
 	bar := s.notices.progress("checking", "lines", -1)
 	defer bar.end()
-	windows := newWindows(reader)
+	chunks := newChunks(reader)
 	for s.total = 0; ; {
-		w, err := windows.next()
+		w, err := chunks.next()
 		if err != nil {
 			return err
 		}
@@ -114,25 +114,25 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 	}
 	bar := s.notices.progress("scoring", "pairs", s.todo)
 	defer bar.end()
-	s.windows = newWindows(s.reader)
-	s.windows.workFor(s.engine.Info(), s.long)
+	s.chunks = newChunks(s.reader)
+	s.chunks.workFor(s.engine.Info(), s.long)
 	if s.answers() {
-		s.windows.readAhead()
-		defer s.windows.close()
+		s.chunks.readAhead()
+		defer s.chunks.close()
 	}
 	for {
-		w, err := s.windows.next()
+		w, err := s.chunks.next()
 		if err != nil {
 			return err
 		}
 		if len(w) == 0 {
 			break
 		}
-		lines, err := s.scoreWindow(ctx, w, bar)
+		lines, err := s.scoreChunk(ctx, w, bar)
 		if err != nil {
 			return err
 		}
-		if err := s.out.write(lines, s.windows.position(), s.done); err != nil {
+		if err := s.out.write(lines, at(s.chunks.position()), s.done); err != nil {
 			return err
 		}
 	}
@@ -149,8 +149,8 @@ func (s *scoring) answers() bool {
 	return streaming && !s.pairs.rewindable()
 }
 
-// scoreWindow returns the lines that a window becomes.
-func (s *scoring) scoreWindow(ctx context.Context, w window, bar *bar) ([]byte, error) {
+// scoreChunk returns the lines that a window becomes.
+func (s *scoring) scoreChunk(ctx context.Context, w chunk, bar *bar) ([]byte, error) {
 	if err := w.check(s.reader); err != nil && !s.skip {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s *scoring) scoreWindow(ctx context.Context, w window, bar *bar) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	s.windows.took(w, time.Since(start))
+	s.chunks.took(w, time.Since(start))
 	bar.set(before+len(w), s.todo)
 	s.facts.add(len(result.Scores), result)
 	return s.render(w, result)
@@ -180,7 +180,7 @@ func (s *scoring) scoreWindow(ctx context.Context, w window, bar *bar) ([]byte, 
 
 // blame finds the records of a window that cannot be tokenised, and whether
 // there are any.
-func (s *scoring) blame(ctx context.Context, w window) bool {
+func (s *scoring) blame(ctx context.Context, w chunk) bool {
 	found := false
 	for i := range w {
 		r := &w[i]
@@ -195,7 +195,7 @@ func (s *scoring) blame(ctx context.Context, w window) bool {
 	return found
 }
 
-func (s *scoring) render(w window, result *engine.Result) ([]byte, error) {
+func (s *scoring) render(w chunk, result *engine.Result) ([]byte, error) {
 	var lines []byte
 	var err error
 	next := 0 // in the result

@@ -75,14 +75,6 @@ func serveFlags() []cli.Flag {
 	}
 }
 
-func serveSettings() []string {
-	var names []string
-	for _, flag := range serveFlags() {
-		names = append(names, flag.Names()[0])
-	}
-	return names
-}
-
 func serve(c *cli.Context, s Streams) (err error) {
 	if err := noArguments(c); err != nil {
 		return err

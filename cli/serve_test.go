@@ -46,22 +46,22 @@ func TestServeErrors(t *testing.T) {
 			if !slices.Contains(args, "--model") {
 				args = append(args, "--model", model)
 			}
-			checkFailure(t, run(t, "", args...), test.status, test.words...)
+			checkFailure(t, mlxrank.run(t, "", args...), test.status, test.words...)
 		})
 	}
 	file("two words")
 	t.Setenv(keyEnv, "two words")
-	checkFailure(t, run(t, "", "serve", "--model", model), exitFailure, keyEnv, "holds no key")
+	checkFailure(t, mlxrank.run(t, "", "serve", "--model", model), exitFailure, keyEnv, "holds no key")
 }
 
 // Settings of the server come from environment and config file too, and other
 // commands pass over them.
 func TestServeSettings(t *testing.T) {
 	config := writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "listen: nowhere:at:all\nmax-documents: 7\ncors-origin: https://example.org\n")
-	checkFailure(t, run(t, "", "serve", "--config", config, "--model", tinyModel(t)), exitFailure, "nowhere:at:all")
+	checkFailure(t, mlxrank.run(t, "", "serve", "--config", config, "--model", tinyModel(t)), exitFailure, "nowhere:at:all")
 	t.Setenv("MLXRANK_MAX_DOCUMENTS", "0")
-	checkFailure(t, run(t, "", "serve", "--model", tinyModel(t)), exitUsage, "max-documents 0")
-	mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
+	checkFailure(t, mlxrank.run(t, "", "serve", "--model", tinyModel(t)), exitUsage, "max-documents 0")
+	mlxrank.mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
 }
 
 // A server ends with status 0 when it is told to, and warns who may call.
@@ -69,7 +69,7 @@ func TestServeEnds(t *testing.T) {
 	for address, warns := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		r := runContext(ctx, t, strings.NewReader(""), "serve", "--model", tinyModel(t), "--listen", address)
+		r := mlxrank.runContext(ctx, t, strings.NewReader(""), "serve", "--model", tinyModel(t), "--listen", address)
 		if r.status != exitOK || r.out != "" || !strings.Contains(r.errOut, "listening") || !strings.Contains(r.errOut, "stopped") {
 			t.Errorf("status %d, %q, %s", r.status, r.out, r.errOut)
 		}

@@ -40,12 +40,13 @@ func (s settings) source(name string) string {
 // value of its environment variable, or else of the config file. What neither
 // sets keeps its default.
 func applySettings(c *cli.Context) (settings, error) {
-	file, values, err := readSettings(c.String("config"))
+	known := knownSettings(c.App)
+	file, values, err := readSettings(c.String("config"), known)
 	if err != nil {
 		return settings{}, err
 	}
 	s := settings{file: file, sources: map[string]string{}}
-	for _, name := range knownSettings() {
+	for _, name := range known {
 		if c.IsSet(name) || !hasFlag(c.Command, name) {
 			continue
 		}
@@ -65,9 +66,19 @@ func applySettings(c *cli.Context) (settings, error) {
 	return s, nil
 }
 
-// knownSettings are the flags that the environment and the config file can set:
-// those that commands share, and those of serve.
-func knownSettings() []string { return append(sharedFlags(), serveSettings()...) }
+// knownSettings lists the flags that the environment and the config file can set:
+// the flags that commands share, and all flags of serve.
+func knownSettings(app *cli.App) []string {
+	names := sharedFlags()
+	if serve := app.Command("serve"); serve != nil {
+		for _, flag := range serve.Flags {
+			if name := flag.Names()[0]; !slices.Contains(commandLineOnly, name) && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}
 
 func hasFlag(command *cli.Command, name string) bool {
 	return slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
@@ -80,7 +91,7 @@ func envOf(name string) string {
 
 // readSettings reads the config file: the one named by flag or environment,
 // which must be there, else the user's, if there is one.
-func readSettings(named string) (string, map[string]string, error) {
+func readSettings(named string, known []string) (string, map[string]string, error) {
 	path := named
 	if path == "" {
 		path = os.Getenv(configEnv)
@@ -93,7 +104,7 @@ func readSettings(named string) (string, map[string]string, error) {
 		}
 		path = filepath.Join(dir, "mlxrank", "config.yaml")
 	}
-	values, err := parseSettingsFile(path)
+	values, err := parseSettingsFile(path, known)
 	if errors.Is(err, fs.ErrNotExist) && !asked {
 		return "", nil, nil
 	}
@@ -103,7 +114,7 @@ func readSettings(named string) (string, map[string]string, error) {
 	return path, values, nil
 }
 
-func parseSettingsFile(path string) (map[string]string, error) {
+func parseSettingsFile(path string, known []string) (map[string]string, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -115,7 +126,7 @@ func parseSettingsFile(path string) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	values, err := parseSettings(data)
+	values, err := parseSettings(data, known)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -123,7 +134,7 @@ func parseSettingsFile(path string) (map[string]string, error) {
 }
 
 // parseSettings reads YAML whose keys are names of such flags.
-func parseSettings(data []byte) (map[string]string, error) {
+func parseSettings(data []byte, known []string) (map[string]string, error) {
 	var raw map[string]any
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	if err := decoder.Decode(&raw); err != nil && !errors.Is(err, io.EOF) {
@@ -132,7 +143,6 @@ func parseSettings(data []byte) (map[string]string, error) {
 	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {
 		return nil, errors.New("it has a second YAML document, after a line \"---\"; put all keys into one")
 	}
-	known := knownSettings()
 	values, spelt := make(map[string]string, len(raw)), map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
 		name, value := strings.ReplaceAll(key, "_", "-"), raw[key] // experiments have max_length

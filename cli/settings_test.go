@@ -63,11 +63,11 @@ func TestSettingsErrors(t *testing.T) {
 		{"too small", file("max-length: 2\n"), exitUsage, []string{"c.yaml: max-length 2", "3 tokens"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			checkFailure(t, run(t, "", "rerank", "--config", test.config, "--query", "q", "d"), test.status, test.words...)
+			checkFailure(t, mlxrank.run(t, "", "rerank", "--config", test.config, "--query", "q", "d"), test.status, test.words...)
 		})
 	}
 	t.Setenv("MLXRANK_DTYPE", "int8")
-	checkFailure(t, run(t, "", "rerank", "--query", "q", "d"), exitUsage, "MLXRANK_DTYPE", `"int8"`, "float32")
+	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "d"), exitUsage, "MLXRANK_DTYPE", `"int8"`, "float32")
 }
 
 // Keys may be spelt as in experiments.
@@ -82,7 +82,7 @@ func TestSettingsSpelling(t *testing.T) {
 // A value that the native library would pass over is refused.
 func TestPlainGraphValue(t *testing.T) {
 	t.Setenv(plainGraphEnv, "true")
-	r := run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
+	r := mlxrank.run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
 	if r.status != exitUsage || !strings.Contains(r.errOut, plainGraphEnv+` cannot be "true"; it is 1 or 0`) {
 		t.Errorf("status %d: %s", r.status, r.errOut)
 	}
@@ -100,7 +100,7 @@ func TestUnknownVariables(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, "8")
-			r := mustRun(t, "", "rerank", "--model", model, "--query", "q", "d")
+			r := mlxrank.mustRun(t, "", "rerank", "--model", model, "--query", "q", "d")
 			if !strings.Contains(r.errOut, "unknown environment variable") || !strings.Contains(r.errOut, want) || !strings.Contains(r.errOut, name) {
 				t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
 			}
@@ -120,19 +120,20 @@ func TestUnknownVariables(t *testing.T) {
 func TestEmptySettings(t *testing.T) {
 	t.Setenv("MLXRANK_DEVICE", "")
 	config := writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "\n# nothing\n")
-	mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
+	mlxrank.mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
 	config = writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "---\nmax-length: 128\n")
-	mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
+	mlxrank.mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
 }
 
 func FuzzSettings(f *testing.F) {
+	known := append(sharedFlags(), "listen", "cors-origin")
 	f.Add([]byte("model: builtin\nmax-length: 128\n"))
 	f.Add([]byte("{device: cpu, dtype: [a]}"))
 	f.Add([]byte("model: &a\n  b: *a\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		values, err := parseSettings(data)
+		values, err := parseSettings(data, known)
 		for name := range values {
-			if err == nil && !strings.Contains(strings.Join(knownSettings(), " "), name) {
+			if err == nil && !strings.Contains(strings.Join(known, " "), name) {
 				t.Errorf("unknown key %q", name)
 			}
 		}

@@ -23,7 +23,7 @@ func TestSummary(t *testing.T) {
 			"--log-level warn --log-format json":    "json",
 			"--log-level info --log-format console": "text",
 		} {
-			got := mustRun(t, pairLines(3), append(args, strings.Fields(flags)...)...).errOut
+			got := mlxrank.mustRun(t, pairLines(3), append(args, strings.Fields(flags)...)...).errOut
 			switch want {
 			case "":
 				if got != "" {
@@ -39,7 +39,7 @@ func TestSummary(t *testing.T) {
 		}
 	}
 	// Errors stay.
-	checkFailure(t, run(t, "{", append(score, "--quiet")...), exitFailure, "line 1")
+	checkFailure(t, mlxrank.run(t, "{", append(score, "--quiet")...), exitFailure, "line 1")
 }
 
 func checkSummaryEvent(t *testing.T, name, line string) {

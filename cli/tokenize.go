@@ -57,14 +57,14 @@ func tokenize(c *cli.Context, s Streams) (err error) {
 	if r.HeaderLike {
 		config.Logger.Warn().Msg(headerWarning)
 	}
-	windows := newWindows(r)
+	chunks := newChunks(r)
 	if !in.rewindable() {
-		windows.readAhead()
-		defer windows.close()
+		chunks.readAhead()
+		defer chunks.close()
 	}
-	out := bufio.NewWriter(&interruptibleWriter{ctx: c.Context, w: s.Out})
+	out := bufio.NewWriter(newInterruptibleWriter(c.Context, s.Out))
 	for encoder := json.NewEncoder(out); ; {
-		w, err := windows.next()
+		w, err := chunks.next()
 		if err != nil {
 			return err
 		}

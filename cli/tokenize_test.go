@@ -16,7 +16,7 @@ func TestTokenize(t *testing.T) {
 	e := openEngine(t, model)
 	lines := pairLines(3) + `{"query": "", "document": "", "score": 1}` + "\n" +
 		`{"query": "the city", "document": "` + strings.Repeat("river ", 300) + `"}` + "\n"
-	r := mustRun(t, lines, "tokenize", "--model", model, "--input", "-")
+	r := mlxrank.mustRun(t, lines, "tokenize", "--model", model, "--input", "-")
 	if r.errOut != "" {
 		t.Errorf("standard error has %q", r.errOut)
 	}
@@ -56,11 +56,11 @@ func TestTokenizeBadInput(t *testing.T) {
 	if err := os.WriteFile(file, []byte(pairLines(1)+"{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := run(t, "", "tokenize", "--model", model, "--input", file)
+	r := mlxrank.run(t, "", "tokenize", "--model", model, "--input", file)
 	checkFailure(t, r, exitFailure, file, "line 2", `"query" is missing`)
 	// What comes through a pipe is answered as it comes: the line before the bad
 	// one perhaps, as they may have come together.
-	r = run(t, pairLines(1)+"{}", "tokenize", "--model", model, "--input", "-")
+	r = mlxrank.run(t, pairLines(1)+"{}", "tokenize", "--model", model, "--input", "-")
 	if r.status != exitFailure || r.out != "" && !strings.HasPrefix(r.out, `{"input_ids":[101,`) || strings.Count(r.out, "\n") > 1 {
 		t.Errorf("status %d, standard output %q", r.status, r.out)
 	}
@@ -69,9 +69,9 @@ func TestTokenizeBadInput(t *testing.T) {
 			t.Errorf("standard error %q lacks %q", r.errOut, want)
 		}
 	}
-	r = run(t, "", "tokenize", "--model", model, "--input", model+"/none")
+	r = mlxrank.run(t, "", "tokenize", "--model", model, "--input", model+"/none")
 	checkFailure(t, r, exitFailure, model+"/none", "no such file")
-	r = run(t, pairLines(1), "tokenize", "--model", model, "--input", "-", "--max-length", "6")
+	r = mlxrank.run(t, pairLines(1), "tokenize", "--model", model, "--input", "-", "--max-length", "6")
 	if !strings.Contains(r.out, `"truncated":true`) {
 		t.Errorf("--max-length 6: got %s", r.out)
 	}
@@ -82,7 +82,7 @@ func TestTokenizeFormats(t *testing.T) {
 	model, dir := tinyModel(t), t.TempDir()
 	queries := writeFile(t, filepath.Join(dir, "queries"), "q1\tcity\n")
 	documents := writeFile(t, filepath.Join(dir, "documents"), "d1\tpage 1 of 2\n")
-	want := mustRun(t, `{"query":"city","document":"page 1 of 2"}`, "tokenize", "--model", model, "--input", "-").out
+	want := mlxrank.mustRun(t, `{"query":"city","document":"page 1 of 2"}`, "tokenize", "--model", model, "--input", "-").out
 	for text, flags := range map[string][]string{
 		"city\tpage 1 of 2":                                   nil,
 		"city\tpage 1 of 2\t0.5\r\n":                          nil,
@@ -91,7 +91,7 @@ func TestTokenizeFormats(t *testing.T) {
 		"q1 Q0 d1 1 0.5 tag\n":                                {"--queries", queries, "--documents", documents},
 	} {
 		args := append([]string{"tokenize", "--model", model, "--input", "-"}, flags...)
-		if r := mustRun(t, text, args...); r.out != want {
+		if r := mlxrank.mustRun(t, text, args...); r.out != want {
 			t.Errorf("%q: got %s, want %s", text, r.out, want)
 		}
 	}

@@ -14,26 +14,26 @@ import (
 // A window bounds how much of an input is in memory at once. It is still large
 // enough for the engine to group pairs of like length.
 const (
-	windowRecords = 1024
-	windowBytes   = 4 << 20
+	chunkRecords = 1024
+	chunkBytes   = 4 << 20
 )
 
 // What a run has finished it can show, write and keep only behind a window, so
-// that windows are to take windowTime at most. How many records that are shows
+// that windows are to take chunkTime at most. How many records that are shows
 // by the windows before; the first one is small. By MLX's operations the last
 // bits of a score can depend on what else is in its batch: there the windows
 // follow from the input alone, and so do the scores.
 const (
-	windowTime = 2 * time.Second
-	firstWork  = 64 << 10
-	fixedWork  = 512 << 10
+	chunkTime = 2 * time.Second
+	firstWork = 64 << 10
+	fixedWork = 512 << 10
 )
 
 // window is a stretch of an input.
-type window []records.Record
+type chunk []records.Record
 
 // windows reads an input window by window.
-type windows struct {
+type chunks struct {
 	reader *records.Reader
 	ahead  chan readAhead // what was read already; nil if nothing is read ahead
 	stop   chan struct{}  // ends reading ahead
@@ -50,14 +50,14 @@ type readAhead struct {
 	err    error
 }
 
-// newWindows reads windows that are as large as they may be.
-func newWindows(r *records.Reader) *windows {
-	return &windows{reader: r, limit: math.MaxInt}
+// newChunks reads windows that are as large as they may be.
+func newChunks(r *records.Reader) *chunks {
+	return &chunks{reader: r, limit: math.MaxInt}
 }
 
 // workFor sizes the windows for what scores them. A pair is cut to the maximum
 // length of the model; a token is seldom more than 8 bytes.
-func (w *windows) workFor(info engine.Info, long engine.Long) {
+func (w *chunks) workFor(info engine.Info, long engine.Long) {
 	w.adapting, w.limit = exactAlone(info), fixedWork
 	if w.adapting {
 		w.limit = firstWork
@@ -70,8 +70,8 @@ func (w *windows) workFor(info engine.Info, long engine.Long) {
 // readAhead makes next return what has come so far instead of waiting for a
 // whole window: whoever writes the input may wait for an answer before it writes
 // more. What comes while a window is scored makes the next one.
-func (w *windows) readAhead() {
-	w.ahead, w.stop = make(chan readAhead, windowRecords), make(chan struct{})
+func (w *chunks) readAhead() {
+	w.ahead, w.stop = make(chan readAhead, chunkRecords), make(chan struct{})
 	go func() {
 		for {
 			record, err := w.reader.Next()
@@ -88,7 +88,7 @@ func (w *windows) readAhead() {
 }
 
 // close ends reading ahead.
-func (w *windows) close() {
+func (w *chunks) close() {
 	if w.stop != nil {
 		close(w.stop)
 	}
@@ -96,10 +96,10 @@ func (w *windows) close() {
 
 // next reads the next window. It is empty at the end of the input. What was read
 // ahead of an error comes before the error.
-func (w *windows) next() (window, error) {
-	var list window
+func (w *chunks) next() (chunk, error) {
+	var list chunk
 	bytes, work := 0, 0
-	for w.ended == nil && (len(list) == 0 || len(list) < windowRecords && bytes < windowBytes && work < w.limit) {
+	for w.ended == nil && (len(list) == 0 || len(list) < chunkRecords && bytes < chunkBytes && work < w.limit) {
 		r, come := w.record(len(list) > 0)
 		if !come {
 			break
@@ -119,7 +119,7 @@ func (w *windows) next() (window, error) {
 
 // record reads a record. It does not wait if there is something to score and
 // the input is read ahead.
-func (w *windows) record(some bool) (r readAhead, come bool) {
+func (w *chunks) record(some bool) (r readAhead, come bool) {
 	switch {
 	case w.ahead == nil:
 		r.record, r.err = w.reader.Next()
@@ -136,7 +136,7 @@ func (w *windows) record(some bool) (r readAhead, come bool) {
 }
 
 // work estimates what scoring a record costs, in bytes of text.
-func (w *windows) work(r *records.Record) int {
+func (w *chunks) work(r *records.Record) int {
 	const least = 16
 	n := len(r.Query) + len(r.Document)
 	if w.length > 0 {
@@ -146,7 +146,7 @@ func (w *windows) work(r *records.Record) int {
 }
 
 // took says how long a window was scored.
-func (w *windows) took(list window, d time.Duration) {
+func (w *chunks) took(list chunk, d time.Duration) {
 	if !w.adapting {
 		return
 	}
@@ -154,21 +154,21 @@ func (w *windows) took(list window, d time.Duration) {
 	for i := range list {
 		work += w.work(&list[i])
 	}
-	fitting := float64(work) * float64(windowTime) / float64(max(d, time.Millisecond))
-	w.limit = int(min(fitting, 2*float64(w.limit), windowBytes))
+	fitting := float64(work) * float64(chunkTime) / float64(max(d, time.Millisecond))
+	w.limit = int(min(fitting, 2*float64(w.limit), chunkBytes))
 }
 
 // position is behind the window that next returned last, for an input that is
 // not read ahead.
-func (w *windows) position() position {
+func (w *chunks) position() records.Position {
 	if w.ahead != nil {
-		return position{}
+		return records.Position{}
 	}
-	return at(w.reader.Position())
+	return w.reader.Position()
 }
 
 // pairs are those of the records that have one.
-func (w window) pairs() []engine.Pair {
+func (w chunk) pairs() []engine.Pair {
 	pairs := make([]engine.Pair, 0, len(w))
 	for _, r := range w {
 		if r.Err == nil && !r.Header {
@@ -180,7 +180,7 @@ func (w window) pairs() []engine.Pair {
 
 // locate names the line of the record whose text an engine's error about the
 // window's pairs is about.
-func (w window) locate(r *records.Reader, err error) error {
+func (w chunk) locate(r *records.Reader, err error) error {
 	var text *engine.TextError
 	if !errors.As(err, &text) {
 		return err
@@ -212,7 +212,7 @@ func textReason(err error) error {
 }
 
 // check returns the first record's error, if any has one.
-func (w window) check(r *records.Reader) error {
+func (w chunk) check(r *records.Reader) error {
 	for i := range w {
 		if w[i].Err != nil {
 			return r.Errorf(&w[i], "%w", w[i].Err)

@@ -53,5 +53,5 @@ func TestPprof(t *testing.T) {
 	if stop, err := startPprof("", zerolog.Nop()); err != nil || stop() != nil {
 		t.Errorf("without an address: %v", err)
 	}
-	checkFailure(t, run(t, "", "serve", "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--pprof", ":6060"), exitUsage, "--pprof :6060", "loopback")
+	checkFailure(t, mlxrank.run(t, "", "serve", "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--pprof", ":6060"), exitUsage, "--pprof :6060", "loopback")
 }

@@ -10,7 +10,7 @@ import (
 
 func TestProfile(t *testing.T) {
 	for _, graph := range []string{"0", "1"} {
-		t.Setenv("MLXRANK_PLAIN_GRAPH", graph)
+		t.Setenv("MLXRANK_UNFUSED_GRAPH", graph)
 		o := options(t)
 		o.Engine.Profile = true
 		r := mustRun(t, open(t, map[string]string{"requests": "20", "runs": "2", "batch": "8"}), o)

@@ -124,7 +124,7 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	if err != nil {
 		return engine.Config{}, err
 	}
-	if err := checkPlainGraph(); err != nil {
+	if err := checkUnfusedGraph(); err != nil {
 		return engine.Config{}, err
 	}
 	for _, ch := range choices {

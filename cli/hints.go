@@ -95,15 +95,21 @@ func commandHint(unknown string, commands []*cli.Command) string {
 }
 
 // variables are those that mlxrank reads beside the ones of knownSettings.
-var variables = []string{configEnv, keyEnv, mlx.LibraryEnv, weights.BuiltinEnv, plainGraphEnv}
+var variables = []string{configEnv, keyEnv, mlx.LibraryEnv, weights.BuiltinEnv, unfusedGraphEnv, oldUnfusedGraphEnv}
 
-// plainGraphEnv has MLX's own operations compute everything. libmlxrank reads it.
-const plainGraphEnv = "MLXRANK_PLAIN_GRAPH"
+// unfusedGraphEnv makes libmlxrank compute with MLX's own operations.
+// oldUnfusedGraphEnv is its older name, read for one release more.
+const (
+	unfusedGraphEnv    = "MLXRANK_UNFUSED_GRAPH"
+	oldUnfusedGraphEnv = "MLXRANK_PLAIN_GRAPH"
+)
 
-// checkPlainGraph refuses values that would be passed over.
-func checkPlainGraph() error {
-	if value := os.Getenv(plainGraphEnv); !slices.Contains([]string{"", "0", "1"}, value) {
-		return usagef("%s cannot be %q; it is 1 or 0", plainGraphEnv, value)
+// checkUnfusedGraph refuses values that would be passed over.
+func checkUnfusedGraph() error {
+	for _, name := range []string{unfusedGraphEnv, oldUnfusedGraphEnv} {
+		if value := os.Getenv(name); !slices.Contains([]string{"", "0", "1"}, value) {
+			return usagef("%s cannot be %q; it is 1 or 0", name, value)
+		}
 	}
 	return nil
 }

@@ -85,6 +85,6 @@ func TestScoreLongNames(t *testing.T) {
 func TestScoreResumeOtherGraph(t *testing.T) {
 	model := tinyModel(t)
 	_, _, args := interruptedRun(t, t.TempDir(), model)
-	t.Setenv("MLXRANK_PLAIN_GRAPH", "1")
+	t.Setenv("MLXRANK_UNFUSED_GRAPH", "1")
 	checkFailure(t, mlxrank.run(t, pairLines(2*chunkRecords+5), args...), exitFailure, "cannot be resumed", "kernels was ", " and is MLX")
 }

@@ -80,10 +80,10 @@ func TestSettingsSpelling(t *testing.T) {
 }
 
 // A value that the native library would pass over is refused.
-func TestPlainGraphValue(t *testing.T) {
-	t.Setenv(plainGraphEnv, "true")
+func TestUnfusedGraphValue(t *testing.T) {
+	t.Setenv(unfusedGraphEnv, "true")
 	r := mlxrank.run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
-	if r.status != exitUsage || !strings.Contains(r.errOut, plainGraphEnv+` cannot be "true"; it is 1 or 0`) {
+	if r.status != exitUsage || !strings.Contains(r.errOut, unfusedGraphEnv+` cannot be "true"; it is 1 or 0`) {
 		t.Errorf("status %d: %s", r.status, r.errOut)
 	}
 }
@@ -109,7 +109,7 @@ func TestUnknownVariables(t *testing.T) {
 	}
 	for name, value := range map[string]string{
 		"MLXRANK_PORT": "tcp://10.0.0.1:8437", "MLXRANK_SERVICE_HOST": "10.0.0.1", "MLXRANK_SERVICE_PORT_HTTP": "8437", "MLXRANK_PORT_8437_TCP_ADDR": "10.0.0.1",
-		"MLXRANK_LISTEN": ":8437", "MLXRANK_DEVICE": "cpu", "MLXRANK_PLAIN_GRAPH": "", "MLXRANK_API_KEY": "k",
+		"MLXRANK_LISTEN": ":8437", "MLXRANK_DEVICE": "cpu", "MLXRANK_PLAIN_GRAPH": "", "MLXRANK_UNFUSED_GRAPH": "", "MLXRANK_API_KEY": "k",
 	} {
 		t.Setenv(name, value)
 	}

@@ -10,10 +10,11 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A nativeBatch is a batch that the library cuts into shards itself.
+// A nativeBatch is a batch that the planner has not made.
 type nativeBatch struct {
 	places []int // of its pairs
 	input  mlx.Batch
+	open   int // tokens of its last microbatch
 }
 
 // makeBatches puts tokens into batches in their order, without the planner.
@@ -30,6 +31,10 @@ func makeBatches(tokens []Tokens, l limits) []nativeBatch {
 		b.input.IDs = append(b.input.IDs, t.IDs...)
 		b.input.TypeIDs = append(b.input.TypeIDs, t.TypeIDs...)
 		b.input.Lengths = append(b.input.Lengths, int32(len(t.IDs)))
+		if b.open += len(t.IDs); len(b.input.Microbatches) == 0 || b.open > 512 {
+			b.input.Microbatches, b.open = append(b.input.Microbatches, 0), len(t.IDs)
+		}
+		b.input.Microbatches[len(b.input.Microbatches)-1]++
 	}
 	return batches
 }

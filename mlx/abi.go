@@ -7,8 +7,8 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// abi is MLXRANK_ABI of the mlxrank.h this file mirrors.
-const abi = 5
+// abi is MLXRANK_ABI of the mlxrank.h that this file mirrors.
+const abi = 6
 
 const (
 	statusOK       = 0
@@ -18,8 +18,8 @@ const (
 	statusBusy     = 6
 )
 
-// The structs of mlxrank.h. Each begins with its size, which the library
-// checks; abi_test.go holds the layouts against the C compiler's.
+// The structs of mlxrank.h. Each begins with its size, which the library checks.
+// abi_test.go compares the layouts with the C compiler's.
 type cInfo struct {
 	size     int32
 	gpus     int32
@@ -46,7 +46,7 @@ type cMemory struct {
 	size        int32
 	models      int32
 	sessions    int32
-	lanes       int32
+	workers     int32
 	active      int64
 	cache       int64
 	peak        int64
@@ -79,36 +79,34 @@ type cTensor struct {
 }
 
 type cOptions struct {
-	size        int32
-	threads     int32
-	shardTokens int32
-	_           int32
+	size    int32
+	threads int32
 }
 
 type cLayout struct {
-	size        int32
-	packed      int32
-	grid        int32
-	lanes       int32
-	shardTokens int32
-	_           int32
-	kernels     [32]byte
+	size             int32
+	unpadded         int32
+	grid             int32
+	workers          int32
+	microbatchTokens int32
+	_                int32
+	kernels          [32]byte
 }
 
 type cBatch struct {
-	size       int32
-	pairs      int32
-	tokens     int64
-	ids        *int32
-	typeIDs    *int32
-	lengths    *int32
-	shards     *int32
-	shardCount int32
-	_          int32
+	size            int32
+	pairs           int32
+	tokens          int64
+	ids             *int32
+	typeIDs         *int32
+	lengths         *int32
+	microbatches    *int32
+	microbatchCount int32
+	_               int32
 }
 
-type cShard struct {
-	lane           int32
+type cMicrobatch struct {
+	worker         int32
 	pairs          int32
 	tokens         int64
 	computedTokens int64
@@ -118,31 +116,29 @@ type cShard struct {
 
 type cStats struct {
 	size           int32
-	shards         int32
+	microbatchRoom int32
+	microbatches   *cMicrobatch
 	tokens         int64
 	computedTokens int64
 	executeNs      int64
-	shard          *cShard
-	shardRoom      int32
-	_              int32
 }
 
 type cProfile struct {
 	size                 int32
-	lanes                int32
+	workers              int32
 	pairs                int64
 	tokens               int64
 	busyNs               int64
 	passNs               int64
 	helpedNs             int64
-	productFlopsNeeded   int64
+	matmulFlopsNeeded    int64
 	attentionFlopsNeeded int64
 	ns                   [7]int64
 	calls                [7]int64
 	flops                [7]int64
 }
 
-// functions are libmlxrank's entry points, one field a symbol.
+// functions holds libmlxrank's entry points, one field per symbol.
 type functions struct {
 	handshake    func(abi int32, info *cInfo, err *byte, errLen int32) int32
 	deviceInfo   func(device int32, out *cDevice, err *byte, errLen int32) int32
@@ -157,12 +153,13 @@ type functions struct {
 	profileRead  func(session int64, out *cProfile, err *byte, errLen int32) int32
 	sessionClose func(session int64, err *byte, errLen int32) int32
 	submit       func(session int64, batch *cBatch, ticket *int64, err *byte, errLen int32) int32
+	activations  func(session int64, ids, typeIDs *int32, length int32, file, err *byte, errLen int32) int32
 	collect      func(session, ticket int64, out *float32, outLen int64, stats *cStats, err *byte, errLen int32) int32
 }
 
-// abiOf asks the opened library for its ABI number. No other symbol is looked up
-// before that is known: another ABI may lack some.
-func abiOf(handle uintptr) (int, error) {
+// readABI asks the opened library for its ABI number. It looks up no other symbol,
+// because a library with another ABI may lack some.
+func readABI(handle uintptr) (int, error) {
 	symbol, err := purego.Dlsym(handle, "mlxrank_abi")
 	if err != nil {
 		return 0, err
@@ -172,7 +169,7 @@ func abiOf(handle uintptr) (int, error) {
 	return int(number()), nil
 }
 
-// bind looks up every symbol but mlxrank_abi.
+// bind looks up every symbol except mlxrank_abi.
 func bind(handle uintptr) (*functions, error) {
 	f := new(functions)
 	for name, field := range map[string]any{
@@ -190,6 +187,7 @@ func bind(handle uintptr) (*functions, error) {
 		"mlxrank_session_close":        &f.sessionClose,
 		"mlxrank_submit":               &f.submit,
 		"mlxrank_collect":              &f.collect,
+		"mlxrank_debug_activations":    &f.activations,
 	} {
 		symbol, err := purego.Dlsym(handle, name)
 		if err != nil {
@@ -200,7 +198,7 @@ func bind(handle uintptr) (*functions, error) {
 	return f, nil
 }
 
-// An errorBuffer is where a call writes its message.
+// errorBuffer receives the message of a call that fails.
 type errorBuffer [2048]byte
 
 func (b *errorBuffer) args() (*byte, int32) { return &b[0], int32(len(b)) }
@@ -213,7 +211,7 @@ func (b *errorBuffer) check(call string, status int32) error {
 	return &NativeError{Call: call, Status: int(status), Text: text(b[:])}
 }
 
-// text is the NUL-terminated string at the start of field.
+// text returns the NUL-terminated string at the start of field.
 func text(field []byte) string {
 	if i := bytes.IndexByte(field, 0); i >= 0 {
 		field = field[:i]
@@ -226,5 +224,5 @@ func sizeOf[T any]() int32 {
 	return int32(unsafe.Sizeof(v))
 }
 
-// first is a pointer to a slice's first element, nil if it has none.
+// first returns a pointer to a slice's first element, nil if the slice is empty.
 func first[T any](s []T) *T { return unsafe.SliceData(s) }

@@ -1,15 +1,26 @@
-// Package mlx binds libmlxrank, the C shim over Apple's MLX in ../native, and
-// runs a cross-encoder's forward pass with it. It knows tensors and token ids,
-// nothing of text.
+// Package mlx binds libmlxrank, the C shim over Apple's MLX in ../native. It runs
+// a cross-encoder's forward pass on token ids; package engine adds text. Package
+// mlx needs no cgo.
 //
-// The library is found and opened by [Load], never at package initialisation,
-// and is never unloaded: MLX cannot be. Every call into it is made on a
-// goroutine locked to its own OS thread, one for the library and one for each
-// [Session], because MLX ties what it does to the thread that does it. All
-// methods may be called from any goroutine.
+// # Threading contract (read before calling from a new goroutine)
 //
-// This is the lower level of package engine, for programs that have token ids.
-// It needs no cgo. Its API may change with a minor version, which CHANGELOG.md
-// says. libmlxrank must be of the same release as the module: Load checks the
-// number of its ABI.
+//   - Call any method from any goroutine. The package moves the call to the right
+//     OS thread and waits for it.
+//   - MLX binds a stream, and every array not yet evaluated on it, to the OS thread
+//     that made it. Therefore each [Library] and each [Session] has a goroutine
+//     locked to its own OS thread. Session.Submit and Session.Close run there, one
+//     at a time. Never call libmlxrank in another way.
+//   - Session.Collect, Session.Profile and Session.WriteActivations run on the
+//     calling goroutine. Collect one ticket while another goroutine submits the
+//     next batch.
+//   - Workers, the threads that compute, belong to libmlxrank and never run Go code.
+//   - Close a session after its last Collect has returned. Methods of a closed
+//     session return [ErrClosed] or [ErrInvalid].
+//   - Never unload libmlxrank: MLX's threads live until the process ends. [Load]
+//     opens it, at its first call and not when the package is initialised.
+//
+// # Versions
+//
+// The API may change with a minor version; CHANGELOG.md lists the changes. Load
+// checks that libmlxrank has the ABI number of this package.
 package mlx

@@ -6,30 +6,30 @@ import (
 	"strings"
 )
 
-// Errors that callers may want to tell apart, by errors.Is.
+// Errors that errors.Is distinguishes.
 var (
 	// ErrClosed is returned by every method of a closed Session.
 	ErrClosed = errors.New("mlx: session is closed")
-	// ErrNoDevice says that the device asked for is not there.
+	// ErrNoDevice reports that MLX cannot use the device asked for.
 	ErrNoDevice = errors.New("no such device")
-	// ErrBusy says that two tickets of the session are in flight already.
+	// ErrBusy reports that two tickets of the session are already in flight.
 	ErrBusy = errors.New("session is busy")
-	// ErrInvalid says that the library refused an argument; nothing was done.
+	// ErrInvalid reports that the library refused an argument and did nothing.
 	ErrInvalid = errors.New("invalid argument")
-	// ErrMismatch says that libmlxrank is not the one this program was built
-	// for, or libmlx not the one libmlxrank was built for.
+	// ErrMismatch reports that libmlxrank was not built for this program, or
+	// libmlx not for libmlxrank.
 	ErrMismatch = errors.New("library mismatch")
 )
 
-// A NativeError is a call that libmlxrank refused or failed.
+// NativeError reports a call that libmlxrank refused or that failed.
 type NativeError struct {
 	Call   string // the C function's name without its prefix
 	Status int    // MLXRANK_* of mlxrank.h
 	Text   string
 }
 
-// Error adds what EAGAIN means here: C++ reports a thread that cannot be created
-// by the text of its error number alone.
+// Error returns the message, and explains EAGAIN: C++ reports a thread that cannot
+// be created only by the text of that error number.
 func (e *NativeError) Error() string {
 	text := "mlx: " + e.Call + ": " + e.Text
 	if strings.HasSuffix(e.Text, "Resource temporarily unavailable") {
@@ -38,7 +38,8 @@ func (e *NativeError) Error() string {
 	return text
 }
 
-// Is makes errors.Is(err, ErrNoDevice), ErrBusy, ErrInvalid and ErrMismatch work.
+// Is reports whether target is the ErrInvalid, ErrMismatch, ErrNoDevice or ErrBusy
+// that e's status stands for.
 func (e *NativeError) Is(target error) bool {
 	switch e.Status {
 	case statusInvalid:
@@ -53,10 +54,10 @@ func (e *NativeError) Is(target error) bool {
 	return false
 }
 
-// A LoadError says why no library could be used, and every path tried.
+// LoadError reports why no library could be used, and every path that was tried.
 type LoadError struct {
-	Tried []string // "PATH: why not", in the order of the search
-	Err   error    // what ended the search; nil when nothing was found
+	Tried []string // "PATH: reason", in the order of the search
+	Err   error    // why the first file was refused; nil if no file was found
 }
 
 func (e *LoadError) Error() string {
@@ -64,7 +65,7 @@ func (e *LoadError) Error() string {
 	if e.Err != nil {
 		fmt.Fprintf(&b, "mlx: cannot use libmlxrank: %v", e.Err)
 	} else {
-		fmt.Fprintf(&b, "mlx: %s not found; build it with `make build` or name it in %s", LibraryFile, LibraryEnv)
+		fmt.Fprintf(&b, "mlx: %s not found; build it with `make build` or set %s to its file", LibraryFile, LibraryEnv)
 	}
 	b.WriteString("; tried:")
 	for _, t := range e.Tried {

@@ -10,8 +10,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A model goes from package weights to a session, and token ids to logits. Two
-// batches may be in flight: the second is computed while the first is collected.
+// Example copies a model from package weights to a session and computes logits of
+// token ids. Two batches may be in flight: MLX computes the second one while the
+// caller collects the first.
 func Example() {
 	model, err := weights.Open(context.Background(), weights.Builtin, weights.Options{})
 	if err != nil {
@@ -26,6 +27,8 @@ func Example() {
 		IDs:     []int32{101, 10086, 7760, 102, 2019, 3746, 3559, 1012, 102, 101, 10086, 7760, 102, 1037, 5653, 8068, 1012, 102},
 		TypeIDs: []int32{0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 1},
 		Lengths: []int32{9, 9},
+		// One graph computes both pairs.
+		Microbatches: []int32{2},
 	})
 	if err != nil {
 		log.Fatal(err)

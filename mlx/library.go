@@ -9,44 +9,42 @@ import (
 	"sync"
 )
 
-// A Library is libmlxrank, opened and checked. It is open for the life of the
-// process.
+// Library is libmlxrank, opened and checked. It stays open until the process ends.
 type Library struct {
 	info   Info
 	native *functions
 	thread *thread
 }
 
-// Info says which libraries were found.
+// Info describes the libraries that Load found.
 type Info struct {
-	Path     string   // of libmlxrank
-	Tried    []string // "PATH: why not" for each place looked at before Path
-	ABI      int      // of libmlxrank
-	MLXBuilt string   // MLX version libmlxrank was compiled against
+	Path     string   // file of libmlxrank
+	Tried    []string // "PATH: reason" for each path tried before Path
+	ABI      int      // ABI number of libmlxrank
+	MLXBuilt string   // MLX version that libmlxrank was compiled against
 	MLXFound string   // MLX version of the libmlx that was loaded
 	MLXC     string   // mlx-c version inside libmlxrank
-	MLXPath  string   // of libmlx
-	BLAS     string   // behind MLX's CPU backend
-	Metallib string   // of MLX's Metal kernels, "" where MLX looks for it by itself
-	GPUs     int      // that MLX can use
+	MLXPath  string   // file of libmlx
+	BLAS     string   // BLAS that MLX's CPU backend uses
+	Metallib string   // file of MLX's Metal kernels, "" if MLX finds it itself
+	GPUs     int      // GPUs that MLX can use
 	CPUs     int      // processors this process may use
 }
 
-// loaded are the libraries of this process by file. A library is loaded once
-// and kept, since MLX cannot be unloaded.
+// loaded holds this process's libraries by file. A library is loaded once and
+// kept, because MLX cannot be unloaded.
 var loaded = struct {
 	sync.Mutex
 	byPath map[string]*Library
 }{byPath: make(map[string]*Library)}
 
-// Load opens libmlxrank and checks that it, the libmlx beside it and this
-// package fit together. An empty path searches: the file named by the
-// environment variable MLXRANK_LIBRARY, else the folder of the executable, the
-// folders ../lib and ../lib/mlxrank from there, Frameworks and Resources of an
-// app bundle, the build folder of the source tree (in a program built without
-// -trimpath), and Homebrew's prefix. The first file found is the one used: if it
-// is refused, or there is none, that is the error, a [*LoadError]. A file loaded
-// before gives the same Library again.
+// Load opens libmlxrank and checks that its ABI and the version of libmlx match
+// this package. If path is empty, Load takes the file that the environment
+// variable MLXRANK_LIBRARY names, or else the first file found in: the folder of
+// the executable, its ../lib and ../lib/mlxrank, an app bundle's Frameworks and
+// Resources, the build folder of the source tree (in a program built without
+// -trimpath), and Homebrew's prefix. Load returns a [*LoadError] if there is no
+// file or the first one is refused. Loading a file again returns the same Library.
 func Load(path string) (*Library, error) {
 	loaded.Lock()
 	defer loaded.Unlock()
@@ -61,14 +59,14 @@ func Load(path string) (*Library, error) {
 	return l, nil
 }
 
-// Find is the file that Load would open, free of links. It opens nothing, so
-// that the file may still be refused.
+// Find returns the file that Load would open, with links resolved. Find does not
+// open it, so Load may still refuse it.
 func Find(path string) (string, error) {
 	file, _, err := find(path)
 	return file, err
 }
 
-// find is Find, and why each place before it was not taken.
+// find also returns why each path before file was not taken.
 func find(path string) (file string, tried []string, err error) {
 	for _, candidate := range candidates(path) {
 		file, err := existing(candidate)
@@ -83,7 +81,7 @@ func find(path string) (file string, tried []string, err error) {
 	return "", nil, &LoadError{Tried: tried}
 }
 
-// existing is the file that path names, free of links and relative parts.
+// existing returns the absolute path of the file, with links resolved.
 func existing(path string) (string, error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -118,22 +116,22 @@ func load(file string, tried []string) (*Library, error) {
 	return l, nil
 }
 
-// open runs on the library's thread. RTLD_LOCAL keeps libmlx's symbols from
-// meeting another MLX in the process.
+// open runs on the library's thread. RTLD_LOCAL keeps libmlx's symbols apart from
+// another MLX in the process.
 func (l *Library) open(file string) error {
 	handle, err := openShared(file)
 	switch {
 	case errors.Is(err, errThreads):
 		return err
 	case err != nil:
-		return fmt.Errorf("%w (what libmlxrank needs must lie beside it; `make build` puts it there)", err)
+		return fmt.Errorf("%w (libmlxrank's own libraries must be in its folder; `make build` puts them there)", err)
 	}
-	found, err := abiOf(handle)
+	found, err := readABI(handle)
 	if err != nil {
 		return err
 	}
 	if found != abi {
-		return fmt.Errorf("%w: %s has ABI %d, this program wants %d; build both from one source",
+		return fmt.Errorf("%w: %s has ABI %d, this program wants %d; build both from the same source",
 			ErrMismatch, file, found, abi)
 	}
 	if l.native, err = bind(handle); err != nil {
@@ -164,11 +162,11 @@ func (l *Library) handshake(file string) error {
 	return nil
 }
 
-// Info says what Load found.
+// Info returns what Load found.
 func (l *Library) Info() Info { return l.info }
 
-// callOn runs f, which makes one native call, on t and turns its status into an
-// error.
+// callOn runs f, which makes one native call, on t. It turns the call's status
+// into an error.
 func callOn(t *thread, name string, f func(err *byte, errLen int32) int32) error {
 	var b errorBuffer
 	var status int32
@@ -178,14 +176,14 @@ func callOn(t *thread, name string, f func(err *byte, errLen int32) int32) error
 	return b.check(name, status)
 }
 
-// callHere is callOn for a call that any thread may make.
+// callHere is callOn for a call that may run on any thread.
 func callHere(name string, f func(err *byte, errLen int32) int32) error {
 	var b errorBuffer
 	status := f(b.args())
 	return b.check(name, status)
 }
 
-// DeviceInfo describes a device. What MLX does not tell is "" or 0.
+// DeviceInfo describes a device. A field that MLX does not report is "" or 0.
 type DeviceInfo struct {
 	Name         string
 	Architecture string
@@ -193,7 +191,8 @@ type DeviceInfo struct {
 	WorkingSet   int64 // bytes MLX recommends to stay under
 }
 
-// Device describes the CPU or the GPU; ErrNoDevice if it is not there.
+// Device describes the CPU or the GPU. It returns ErrNoDevice if MLX cannot use
+// that device.
 func (l *Library) Device(device Device) (DeviceInfo, error) {
 	code, err := l.deviceCode(device)
 	if err != nil {
@@ -214,19 +213,19 @@ func (l *Library) Device(device Device) (DeviceInfo, error) {
 	}, nil
 }
 
-// Memory holds MLX's own memory figures, in bytes, for the whole process, and
-// what of the library is open.
+// Memory holds MLX's own memory figures for the whole process in bytes, and how
+// many models, sessions and workers there are.
 type Memory struct {
 	Active   int64 // buffers in use
 	Cache    int64 // freed buffers kept for reuse
-	Peak     int64 // the most in use so far
-	Limit    int64 // over which evaluation waits
+	Peak     int64 // highest value of Active so far
+	Limit    int64 // above it, evaluation waits for running work
 	Models   int   // open
 	Sessions int   // open
-	Workers  int   // made so far
+	Workers  int   // worker threads started so far
 }
 
-// Memory reads the figures without waiting for inference.
+// Memory returns the figures. It does not wait for inference.
 func (l *Library) Memory() (Memory, error) {
 	c := cMemory{size: sizeOf[cMemory]()}
 	err := callOn(l.thread, "memory_info", func(err *byte, errLen int32) int32 {
@@ -242,12 +241,12 @@ func (l *Library) Memory() (Memory, error) {
 		Limit:    c.memoryLimit,
 		Models:   int(c.models),
 		Sessions: int(c.sessions),
-		Workers:  int(c.lanes),
+		Workers:  int(c.workers),
 	}, nil
 }
 
-// SetLimits sets, in bytes, how many freed buffers MLX keeps and how much it
-// may use before evaluation waits for running work. A negative value leaves
+// SetLimits sets limits in bytes: cache for freed buffers that MLX keeps, and
+// memory above which evaluation waits for running work. A negative value leaves
 // that limit as it is.
 func (l *Library) SetLimits(cache, memory int64) error {
 	return callOn(l.thread, "set_limits", func(err *byte, errLen int32) int32 {
@@ -255,8 +254,7 @@ func (l *Library) SetLimits(cache, memory int64) error {
 	})
 }
 
-// Trim gives cached buffers back to the system and sets the peak to what is in
-// use.
+// Trim returns cached buffers to the system and sets Memory.Peak to Memory.Active.
 func (l *Library) Trim() error {
 	return callOn(l.thread, "trim", l.native.trim)
 }

@@ -11,7 +11,7 @@ import (
 
 const loadInChild = "MLXRANK_TEST_LOAD"
 
-// A test that needs another process to load a library in runs this test there.
+// Other tests run this one in a child process, to load a library there.
 func TestLoadInChild(t *testing.T) {
 	path := os.Getenv(loadInChild)
 	if path == "" {
@@ -42,7 +42,7 @@ func TestLoadElsewhereWorks(t *testing.T) {
 	}
 }
 
-// A preloaded version() stands for a libmlx of another version.
+// A preloaded version() acts as a libmlx of another version.
 func TestOtherMLXVersionIsRefused(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other.so")
 	compileC(t, `const char *_ZN3mlx4core7versionEv(void) { return "0.31.0"; }`, "-shared", "-fPIC", "-o", other)
@@ -72,7 +72,7 @@ func TestMissingLibmlxIsNamed(t *testing.T) {
 	}
 }
 
-// The layout of an app bundle: libraries in Frameworks, the metallib in Resources.
+// An app bundle has libraries in Frameworks and the metallib in Resources.
 func TestBundledMetallibIsFound(t *testing.T) {
 	contents := t.TempDir()
 	frameworks, resources := filepath.Join(contents, "Frameworks"), filepath.Join(contents, "Resources")
@@ -102,7 +102,7 @@ func TestBundledMetallibIsFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect(metallib)
-	// One beside libmlx is MLX's own choice.
+	// MLX itself finds one beside libmlx.
 	if err := os.WriteFile(filepath.Join(frameworks, "mlx.metallib"), []byte("MTLB"), 0o600); err != nil {
 		t.Fatal(err)
 	}

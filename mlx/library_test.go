@@ -76,7 +76,7 @@ func TestSearchOrder(t *testing.T) {
 	}
 }
 
-// index is the place of the first path that ends in suffix, -1 if there is none.
+// index returns the index of the first path that ends in suffix, or -1.
 func index(paths []string, suffix string) int {
 	for i, p := range paths {
 		if strings.HasSuffix(p, suffix) {
@@ -126,7 +126,7 @@ func TestLoadErrors(t *testing.T) {
 	}
 }
 
-// TestFind finds what Load loads, and what it would refuse too.
+// Find returns what Load loads, and also what Load would refuse.
 func TestFind(t *testing.T) {
 	if got, err := Find(""); err != nil || got != library(t).Info().Path {
 		t.Errorf("got %q, %v; Load takes %q", got, err, library(t).Info().Path)

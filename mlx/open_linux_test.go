@@ -14,8 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestOpenSharedThatRaises opens a library that raises SIGINT as it is loaded, as
-// OpenBLAS does without threads: that is an error, and no interrupt of the user.
+// TestOpenSharedThatRaises opens a library that raises SIGINT while it is loaded,
+// as OpenBLAS does without threads. That must be an error and not reach the
+// program as the user's interrupt.
 func TestOpenSharedThatRaises(t *testing.T) {
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, unix.SIGINT)

@@ -2,29 +2,29 @@ package mlx
 
 import "time"
 
-// A Profile says where a session's time went, summed over its threads.
+// Profile records where a session's time went, summed over its threads.
 type Profile struct {
 	Workers       int
 	Pairs, Tokens int64
-	Busy          time.Duration // at least one shard was at work
-	Pass          time.Duration // of all shards, from taken to logits read
-	Helped        time.Duration // by threads that are no lane's, a part of the phases' time
+	Busy          time.Duration // while a worker computed a microbatch
+	Pass          time.Duration // sum over microbatches, from taken to logits read
+	Helped        time.Duration // by threads that are not workers, a part of Phases
 	Phases        []Phase
 
-	MatmulFLOPsNeeded    int64 // by the real tokens
+	MatmulFLOPsNeeded    int64 // by the tokens without padding
 	AttentionFLOPsNeeded int64
 }
 
-// A Phase is one class of work.
+// Phase holds the figures of one class of work.
 type Phase struct {
 	Name  string
 	Time  time.Duration
 	Calls int64
-	FLOPs int64 // executed, padding included; counted of products and attention alone
+	FLOPs int64 // executed, with padding; 0 except for Matmuls and Attention
 }
 
-// Names of phases. Our own kernels add bias and activation to a product's
-// results while they are in registers, so that there they are of its time.
+// Names of phases. On the fused graph, Matmuls includes bias and activation, which
+// the kernels add to the results in registers.
 const (
 	Matmuls       = "matmul"
 	Attention     = "attention"
@@ -35,23 +35,18 @@ const (
 	Copies        = "copies"
 )
 
-// phaseNames are in the order of mlxrank.h.
+// phaseNames has the order of mlxrank.h.
 var phaseNames = [7]string{Matmuls, Attention, Activations, AddNorm, Embeddings, GraphBuilding, Copies}
 
-// StartProfile begins figures at zero, of what is computed from now on. There
-// are none of a GPU.
-func (s *Session) StartProfile() error { return s.setProfile(1) }
-
-// StopProfile ends them.
-func (s *Session) StopProfile() error { return s.setProfile(0) }
-
-func (s *Session) setProfile(on int32) error {
+// StartProfile sets the figures to zero and records every microbatch that a worker
+// takes from now on. A session on a GPU returns ErrInvalid.
+func (s *Session) StartProfile() error {
 	return callHere("session_profile", func(err *byte, errLen int32) int32 {
-		return s.library.native.profile(s.handle.Load(), on, err, errLen)
+		return s.library.native.profile(s.handle.Load(), 1, err, errLen)
 	})
 }
 
-// Profile reads the figures; all are zero unless StartProfile was called.
+// Profile returns the figures, all zero before StartProfile.
 func (s *Session) Profile() (Profile, error) {
 	c := cProfile{size: sizeOf[cProfile]()}
 	err := callHere("session_profile_read", func(err *byte, errLen int32) int32 {
@@ -61,9 +56,9 @@ func (s *Session) Profile() (Profile, error) {
 		return Profile{}, err
 	}
 	p := Profile{
-		Workers: int(c.lanes), Pairs: c.pairs, Tokens: c.tokens,
+		Workers: int(c.workers), Pairs: c.pairs, Tokens: c.tokens,
 		Busy: time.Duration(c.busyNs), Pass: time.Duration(c.passNs), Helped: time.Duration(c.helpedNs),
-		MatmulFLOPsNeeded: c.productFlopsNeeded, AttentionFLOPsNeeded: c.attentionFlopsNeeded,
+		MatmulFLOPsNeeded: c.matmulFlopsNeeded, AttentionFLOPsNeeded: c.attentionFlopsNeeded,
 	}
 	for i, name := range phaseNames {
 		p.Phases = append(p.Phases, Phase{name, time.Duration(c.ns[i]), c.calls[i], c.flops[i]})

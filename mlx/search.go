@@ -6,11 +6,11 @@ import (
 	"runtime"
 )
 
-// LibraryEnv is the environment variable that names libmlxrank's file.
+// LibraryEnv is the name of the environment variable for libmlxrank's file.
 const LibraryEnv = "MLXRANK_LIBRARY"
 
-// candidates are the files to look for the library at, best first. A path the
-// user gave, by argument or environment, is the only one.
+// candidates returns the paths to try, best first. A path that the user gives, by
+// argument or environment, is the only one.
 func candidates(explicit string) []string {
 	if explicit != "" {
 		return []string{explicit}
@@ -44,7 +44,7 @@ func candidates(explicit string) []string {
 	return paths
 }
 
-// Folders are those in which libmlxrank is looked for, best first.
+// Folders returns the folders in which Load looks for libmlxrank, best first.
 func Folders() []string {
 	var folders []string
 	for _, path := range candidates("") {
@@ -53,9 +53,9 @@ func Folders() []string {
 	return folders
 }
 
-// sourceTree is the checkout this file was compiled from, "" in a binary built
-// with -trimpath. The working directory is not searched: a library found there
-// would be code that whoever wrote to the directory chose.
+// sourceTree returns the checkout that this file was compiled from, "" in a binary
+// built with -trimpath. The working directory is not searched, because anyone who
+// can write to it could choose the code that Load runs.
 func sourceTree() string {
 	_, file, _, ok := runtime.Caller(0)
 	if !ok || !filepath.IsAbs(file) {

@@ -8,20 +8,20 @@ import (
 	"sync/atomic"
 )
 
-// Device is where a session runs.
+// Device names the device that a session runs on.
 type Device string
 
-// Auto is a GPU if MLX can use one, else the CPU.
+// Devices. Auto is the GPU if MLX can use one, else the CPU.
 const (
 	Auto Device = "auto"
 	GPU  Device = "gpu"
 	CPU  Device = "cpu"
 )
 
-// DType is the number format of weights and activations.
+// DType names the number format of weights and activations.
 type DType string
 
-// AutoDType is float16 on a GPU and float32 on the CPU.
+// Number formats. AutoDType is float16 on a GPU and float32 on the CPU.
 const (
 	AutoDType DType = "auto"
 	Float32   DType = "float32"
@@ -29,31 +29,31 @@ const (
 	BFloat16  DType = "bfloat16"
 )
 
-// Activation is the function of the feed-forward layers.
+// Activation names the function of the feed-forward layers.
 type Activation string
 
-// GELU is the exact one, with erf; GELUTanh its approximation.
+// Activations. GELU is exact, with erf; GELUTanh approximates it.
 const (
 	GELU     Activation = "gelu"
 	GELUTanh Activation = "gelu_tanh"
 	ReLU     Activation = "relu"
 )
 
-// ModelConfig is a BertForSequenceClassification's shape.
+// ModelConfig holds the shape of a BertForSequenceClassification.
 type ModelConfig struct {
 	VocabSize        int // rows of the word embeddings
 	HiddenSize       int // width of a token's vector, a multiple of Heads
 	Layers           int
-	Heads            int // attention heads of a layer
+	Heads            int // attention heads per layer
 	IntermediateSize int // inner width of a feed-forward block
-	MaxPositions     int // rows of the position embeddings: the longest pair, in tokens
+	MaxPositions     int // rows of the position embeddings: the tokens of the longest pair
 	TypeVocabSize    int // rows of the token type embeddings
-	Labels           int // logits of a pair
+	Labels           int // logits per pair
 	LayerNormEps     float64
 	Activation       Activation
 }
 
-// A Tensor is one named weight, row-major and little endian, of one or two
+// Tensor holds one named weight, row-major and little endian, of one or two
 // dimensions. Names are those of BertForSequenceClassification without "bert.".
 type Tensor struct {
 	Name  string
@@ -62,54 +62,48 @@ type Tensor struct {
 	Data  []byte
 }
 
-// Options say how a session runs.
+// Options configures a session.
 type Options struct {
 	Device Device // Auto if empty
 	DType  DType  // AutoDType if empty
-	// Threads is how many shards of a batch the CPU works on at once; 0 is one
-	// per processor. A GPU ignores it.
+	// Threads is the number of CPU workers; 0 is one per processor. A GPU ignores it.
 	Threads int
-	// MicrobatchTokens is the most tokens, padding included, in one shard; 0 is what
-	// was measured best.
-	MicrobatchTokens int
 }
 
-// A Batch is ragged: the ids and token type ids of all its pairs one after
-// another, and each pair's length.
+// Batch holds the token ids and token type ids of all its pairs end to end, and
+// each pair's length.
 type Batch struct {
 	IDs     []int32 // [tokens]
 	TypeIDs []int32 // [tokens]
 	Lengths []int32 // [pairs], adding up to tokens
-	// Microbatches cuts the batch into what is computed together: how many pairs
-	// each microbatch takes, in the order of the batch. If empty the library cuts it.
+	// Microbatches holds how many pairs each microbatch takes, in the order of the
+	// batch, adding up to the pairs. One graph computes a microbatch.
 	Microbatches []int32
 }
 
-// A Ticket names a submitted batch until it is collected.
+// Ticket identifies a submitted batch until it is collected.
 type Ticket int64
 
-// Stats are the figures of one batch.
+// Stats holds the figures of one batch.
 type Stats struct {
-	Tokens         int   // real
-	ComputedTokens int   // rows computed, padding included
+	Tokens         int   // without padding
+	ComputedTokens int   // with padding
 	ExecuteNs      int64 // from submit to the last logit
-	// Microbatches holds the figures of each microbatch of a batch that came with
-	// its Microbatches, in their order.
-	Microbatches []Microbatch
+	Microbatches   []Microbatch
 }
 
-// Microbatch holds the figures of one microbatch. Times count from the submit of its batch.
+// Microbatch holds the figures of one microbatch. Times count from the submit of
+// its batch.
 type Microbatch struct {
-	Worker         int // index of the worker that ran it
+	Worker         int // index of the worker that computed it
 	Pairs          int
-	Tokens         int // real
-	ComputedTokens int // rows computed, padding included
+	Tokens         int // without padding
+	ComputedTokens int // with padding
 	StartNs        int64
 	FinishNs       int64
 }
 
-// A Session holds a model on a device. At most two of its batches are in
-// flight at a time.
+// Session holds a model on a device. At most two of its batches are in flight.
 type Session struct {
 	library *Library
 	thread  *thread
@@ -118,15 +112,16 @@ type Session struct {
 	dtype   DType
 	labels  int
 
-	mu     sync.Mutex
-	shards map[Ticket]int // of the batches in flight that came with theirs
+	mu           sync.Mutex
+	microbatches map[Ticket]int // their number, by ticket in flight
 }
 
-// Open copies the model to the device and opens a session on it. The tensors'
-// data may be released when it returns. ErrNoDevice says that the device is not
-// there, ErrInvalid that a tensor is missing or has not the shape that cfg implies.
+// Open copies the model to the device and opens a session on it. The caller may
+// release the tensors' data when Open returns. Open returns ErrNoDevice if MLX
+// cannot use the device, and ErrInvalid if a tensor is missing or its shape does
+// not match cfg.
 func (l *Library) Open(cfg ModelConfig, tensors []Tensor, opts Options) (*Session, error) {
-	s := &Session{library: l, labels: cfg.Labels, device: l.resolve(opts.Device), shards: make(map[Ticket]int)}
+	s := &Session{library: l, labels: cfg.Labels, device: l.resolve(opts.Device), microbatches: make(map[Ticket]int)}
 	s.dtype = resolveDType(opts.DType, s.device)
 	config, err := s.config(cfg)
 	if err != nil {
@@ -144,8 +139,8 @@ func (l *Library) Open(cfg ModelConfig, tensors []Tensor, opts Options) (*Sessio
 	return s, nil
 }
 
-// open leaves only the session open: it keeps the model, so that closing the
-// one frees both.
+// open leaves only the session's handle open. The session keeps the model, so
+// closing the session frees both.
 func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
 	n := s.library.native
 	var model int64
@@ -156,7 +151,7 @@ func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
 	if err != nil {
 		return err
 	}
-	options := cOptions{size: sizeOf[cOptions](), threads: int32(opts.Threads), shardTokens: int32(opts.MicrobatchTokens)}
+	options := cOptions{size: sizeOf[cOptions](), threads: int32(opts.Threads)}
 	var handle int64
 	opened := callOn(s.thread, "session_open", func(err *byte, errLen int32) int32 {
 		return n.sessionOpen(model, &options, &handle, err, errLen)
@@ -171,16 +166,16 @@ func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
 	return err
 }
 
-// Layout is how a session lays out a shard, the pairs that one graph computes.
+// Layout describes how a session computes a microbatch, and what to plan for.
 type Layout struct {
-	Unpadded         bool   // tokens one after another; else rows as wide as the longest pair
-	Grid             int    // widths are multiples of it, up to the model's positions
-	Workers          int    // shards at work at once
-	MicrobatchTokens int    // most computed tokens in a shard, but for a longer pair
-	Kernels          string // what computes: "MLX", or the instruction set of our own kernels
+	Unpadded         bool   // rows end to end, no padding; else rows as wide as the longest
+	Grid             int    // padded widths are multiples of it, up to the model's positions
+	Workers          int    // microbatches computed at the same time
+	MicrobatchTokens int    // recommended maximum of computed tokens in a microbatch
+	Kernels          string // "MLX", or the instruction set of our kernels
 }
 
-// Layout is how the session lays out shards.
+// Layout returns the session's layout.
 func (s *Session) Layout() (Layout, error) {
 	c := cLayout{size: sizeOf[cLayout]()}
 	err := callOn(s.thread, "session_layout", func(err *byte, errLen int32) int32 {
@@ -190,65 +185,65 @@ func (s *Session) Layout() (Layout, error) {
 		return Layout{}, err
 	}
 	return Layout{
-		Unpadded:         c.packed != 0,
+		Unpadded:         c.unpadded != 0,
 		Grid:             int(c.grid),
-		Workers:          int(c.lanes),
-		MicrobatchTokens: int(c.shardTokens),
+		Workers:          int(c.workers),
+		MicrobatchTokens: int(c.microbatchTokens),
 		Kernels:          text(c.kernels[:]),
 	}, nil
 }
 
-// Device is where the session runs: GPU or CPU.
+// Device returns the session's device, GPU or CPU.
 func (s *Session) Device() Device { return s.device }
 
-// DType is what the session computes in.
+// DType returns the number format that the session computes in.
 func (s *Session) DType() DType { return s.dtype }
 
-// Submit starts a batch and returns at once; the slices may be reused then. It
+// Submit copies and starts a batch, and returns without waiting for it. Submit
 // returns ErrBusy while two tickets are in flight.
 func (s *Session) Submit(b Batch) (Ticket, error) {
 	if len(b.IDs) != len(b.TypeIDs) {
-		return 0, fmt.Errorf("mlx: batch has %d ids but %d token type ids", len(b.IDs), len(b.TypeIDs))
+		return 0, fmt.Errorf("mlx: batch has %d ids and %d token type ids, want the same number", len(b.IDs), len(b.TypeIDs))
 	}
 	c := cBatch{
-		size:    sizeOf[cBatch](),
-		pairs:   int32(len(b.Lengths)),
-		tokens:  int64(len(b.IDs)),
-		ids:     first(b.IDs),
-		typeIDs: first(b.TypeIDs),
-		lengths: first(b.Lengths),
-	}
-	if len(b.Microbatches) > 0 {
-		c.shards, c.shardCount = first(b.Microbatches), int32(len(b.Microbatches))
+		size:            sizeOf[cBatch](),
+		pairs:           int32(len(b.Lengths)),
+		tokens:          int64(len(b.IDs)),
+		ids:             first(b.IDs),
+		typeIDs:         first(b.TypeIDs),
+		lengths:         first(b.Lengths),
+		microbatches:    first(b.Microbatches),
+		microbatchCount: int32(len(b.Microbatches)),
 	}
 	var ticket int64
 	err := callOn(s.thread, "submit", func(err *byte, errLen int32) int32 {
 		return s.library.native.submit(s.handle.Load(), &c, &ticket, err, errLen)
 	})
-	if err == nil && len(b.Microbatches) > 0 {
+	if err == nil {
 		s.mu.Lock()
-		s.shards[Ticket(ticket)] = len(b.Microbatches)
+		s.microbatches[Ticket(ticket)] = len(b.Microbatches)
 		s.mu.Unlock()
 	}
 	return Ticket(ticket), err
 }
 
-// Collect waits for a batch and writes its logits to out, [pairs, labels]
-// row-major in the order of the batch. If out has another length the ticket
-// stays in flight. While it waits the next batch can be submitted.
+// Collect waits for a batch and writes its logits to out: [pairs, labels]
+// row-major, in the order of the batch. If out has another length, Collect
+// returns ErrInvalid and the ticket stays in flight. While Collect waits, another
+// goroutine may submit the next batch.
 func (s *Session) Collect(t Ticket, out []float32) (Stats, error) {
 	handle := s.handle.Load()
 	if handle == 0 {
 		return Stats{}, ErrClosed
 	}
 	s.mu.Lock()
-	shards := make([]cShard, s.shards[t])
+	figures := make([]cMicrobatch, s.microbatches[t])
 	s.mu.Unlock()
-	c := cStats{size: sizeOf[cStats](), shard: first(shards), shardRoom: int32(len(shards))}
+	c := cStats{size: sizeOf[cStats](), microbatches: first(figures), microbatchRoom: int32(len(figures))}
 	err := callHere("collect", func(err *byte, errLen int32) int32 {
 		return s.library.native.collect(handle, int64(t), first(out), int64(len(out)), &c, err, errLen)
 	})
-	if !errors.Is(err, ErrInvalid) { // else the ticket is in flight still
+	if !errors.Is(err, ErrInvalid) { // else the ticket is still in flight
 		s.forget(t)
 	}
 	if err != nil {
@@ -258,16 +253,16 @@ func (s *Session) Collect(t Ticket, out []float32) (Stats, error) {
 		Tokens:         int(c.tokens),
 		ComputedTokens: int(c.computedTokens),
 		ExecuteNs:      c.executeNs,
-		Microbatches:   make([]Microbatch, len(shards)),
+		Microbatches:   make([]Microbatch, len(figures)),
 	}
-	for i, shard := range shards {
+	for i, m := range figures {
 		stats.Microbatches[i] = Microbatch{
-			Worker:         int(shard.lane),
-			Pairs:          int(shard.pairs),
-			Tokens:         int(shard.tokens),
-			ComputedTokens: int(shard.computedTokens),
-			StartNs:        shard.startNs,
-			FinishNs:       shard.finishNs,
+			Worker:         int(m.worker),
+			Pairs:          int(m.pairs),
+			Tokens:         int(m.tokens),
+			ComputedTokens: int(m.computedTokens),
+			StartNs:        m.startNs,
+			FinishNs:       m.finishNs,
 		}
 	}
 	return stats, nil
@@ -275,12 +270,12 @@ func (s *Session) Collect(t Ticket, out []float32) (Stats, error) {
 
 func (s *Session) forget(t Ticket) {
 	s.mu.Lock()
-	delete(s.shards, t)
+	delete(s.microbatches, t)
 	s.mu.Unlock()
 }
 
-// Close waits for what is running, drops tickets not collected, and frees the
-// model. Closing again does nothing.
+// Close waits for batches in flight, drops tickets that were not collected, and
+// frees the model. A second Close does nothing.
 func (s *Session) Close() error {
 	err := callOn(s.thread, "session_close", func(err *byte, errLen int32) int32 {
 		handle := s.handle.Swap(0)
@@ -324,6 +319,24 @@ func (s *Session) config(cfg ModelConfig) (cConfig, error) {
 		labels:           int32(cfg.Labels),
 		layerNormEps:     cfg.LayerNormEps,
 	}, nil
+}
+
+// WriteActivations computes one pair and writes its activations to file, whose
+// name must end in .safetensors: float32 tensors [tokens, size], named after the
+// PyTorch modules whose outputs they are, without "bert.". They are embeddings,
+// then encoder.layer.N.attention.self, encoder.layer.N.attention and
+// encoder.layer.N for each layer, then pooler and classifier. The last layer
+// computes only [CLS], so its tensors have one row.
+//
+// It is for debugging: comparing a new architecture with PyTorch step by step.
+func (s *Session) WriteActivations(file string, ids, typeIDs []int32) error {
+	if len(ids) != len(typeIDs) {
+		return fmt.Errorf("mlx: pair has %d ids and %d token type ids, want the same number", len(ids), len(typeIDs))
+	}
+	name := append([]byte(file), 0)
+	return callHere("debug_activations", func(err *byte, errLen int32) int32 {
+		return s.library.native.activations(s.handle.Load(), first(ids), first(typeIDs), int32(len(ids)), first(name), err, errLen)
+	})
 }
 
 func nativeTensors(tensors []Tensor) ([]cTensor, error) {
@@ -377,7 +390,7 @@ func (l *Library) deviceCode(d Device) (int32, error) {
 	case GPU:
 		return 1, nil
 	}
-	return 0, fmt.Errorf("mlx: device %q is none of auto, gpu, cpu", d)
+	return 0, fmt.Errorf("mlx: unknown device %q, want auto, gpu or cpu", d)
 }
 
 func dtypeCode(t DType) (int32, error) {
@@ -389,7 +402,7 @@ func dtypeCode(t DType) (int32, error) {
 	case BFloat16:
 		return 2, nil
 	}
-	return 0, fmt.Errorf("mlx: dtype %q is none of float32, float16, bfloat16", t)
+	return 0, fmt.Errorf("mlx: unknown dtype %q, want float32, float16 or bfloat16", t)
 }
 
 func activationCode(a Activation) (int32, error) {
@@ -401,5 +414,5 @@ func activationCode(a Activation) (int32, error) {
 	case ReLU:
 		return 2, nil
 	}
-	return 0, fmt.Errorf("mlx: activation %q is none of gelu, gelu_tanh, relu", a)
+	return 0, fmt.Errorf("mlx: unknown activation %q, want gelu, gelu_tanh or relu", a)
 }

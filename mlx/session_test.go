@@ -1,6 +1,7 @@
 package mlx
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,12 +15,24 @@ import (
 	"testing"
 )
 
+// testDeviceEnv is the name of the environment variable for the device of the
+// tests that any device passes: cpu, or gpu, where they fail without one. make
+// verify-mac sets it.
+const testDeviceEnv = "MLXRANK_TEST_DEVICE"
+
+func testDevice() Device {
+	if device := os.Getenv(testDeviceEnv); device != "" {
+		return Device(device)
+	}
+	return CPU
+}
+
 var smallConfig = ModelConfig{
 	VocabSize: 101, HiddenSize: 32, Layers: 2, Heads: 4, IntermediateSize: 96, MaxPositions: 64,
 	TypeVocabSize: 2, Labels: 1, LayerNormEps: 1e-12, Activation: GELU,
 }
 
-// randomTensors are all the weights of cfg.
+// randomTensors returns all the weights of cfg.
 func randomTensors(cfg ModelConfig) []Tensor {
 	r := rand.New(rand.NewPCG(1, 2))
 	var tensors []Tensor
@@ -75,7 +88,7 @@ func openSession(t testing.TB, cfg ModelConfig, opts Options) *Session {
 	return s
 }
 
-// randomBatch has pairs of 1 to 64 tokens.
+// randomBatch returns pairs of 1 to 64 tokens.
 func randomBatch(r *rand.Rand, pairs int) Batch {
 	var b Batch
 	for range pairs {
@@ -86,23 +99,36 @@ func randomBatch(r *rand.Rand, pairs int) Batch {
 			b.TypeIDs = append(b.TypeIDs, int32(2*i/length))
 		}
 	}
+	return cut(b)
+}
+
+// cut puts the pairs into microbatches of at most 150 tokens.
+func cut(b Batch) Batch {
+	b.Microbatches = nil
+	tokens := 150
+	for _, n := range b.Lengths {
+		if tokens += int(n); tokens > 150 {
+			b.Microbatches, tokens = append(b.Microbatches, 0), int(n)
+		}
+		b.Microbatches[len(b.Microbatches)-1]++
+	}
 	return b
 }
 
-// pick is the batch of the pairs at the given places.
-func pick(b Batch, places ...int) Batch {
+// pick returns the batch of the pairs at the given indexes.
+func pick(b Batch, indexes ...int) Batch {
 	var out Batch
-	for _, place := range places {
+	for _, index := range indexes {
 		at := 0
-		for _, n := range b.Lengths[:place] {
+		for _, n := range b.Lengths[:index] {
 			at += int(n)
 		}
-		n := int(b.Lengths[place])
+		n := int(b.Lengths[index])
 		out.Lengths = append(out.Lengths, int32(n))
 		out.IDs = append(out.IDs, b.IDs[at:at+n]...)
 		out.TypeIDs = append(out.TypeIDs, b.TypeIDs[at:at+n]...)
 	}
-	return out
+	return cut(out)
 }
 
 func score(t testing.TB, s *Session, b Batch) []float32 {
@@ -116,7 +142,7 @@ func score(t testing.TB, s *Session, b Batch) []float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stats.Tokens != len(b.IDs) || stats.ComputedTokens < stats.Tokens || stats.ExecuteNs <= 0 {
+	if stats.Tokens != len(b.IDs) || stats.ComputedTokens < stats.Tokens || len(stats.Microbatches) != len(b.Microbatches) || stats.ExecuteNs <= 0 {
 		t.Errorf("stats %+v of %d tokens", stats, len(b.IDs))
 	}
 	return out
@@ -125,7 +151,7 @@ func score(t testing.TB, s *Session, b Batch) []float32 {
 func near(t *testing.T, what string, got, want float32) {
 	t.Helper()
 	tolerance := 1e-5
-	if testDevice() == GPU { // which takes other kernels for other shapes
+	if testDevice() == GPU { // its kernels depend on the shape
 		tolerance = 1e-4
 	}
 	if math.Abs(float64(got-want)) > tolerance {
@@ -135,7 +161,7 @@ func near(t *testing.T, what string, got, want float32) {
 
 func TestPairScoresTheSameInAnyCompany(t *testing.T) {
 	for _, threads := range []int{1, 2, 3} {
-		s := openSession(t, smallConfig, Options{Device: CPU, Threads: threads, MicrobatchTokens: 150})
+		s := openSession(t, smallConfig, Options{Device: CPU, Threads: threads})
 		b := randomBatch(rand.New(rand.NewPCG(3, 4)), 40)
 		together := score(t, s, b)
 		for i := range together {
@@ -199,11 +225,16 @@ func TestTwoTicketsInFlight(t *testing.T) {
 	}
 }
 
-// On Linux it is our kernels, as an instruction set of this architecture, unless
-// the plain graph is asked for.
-func TestGraphIsOfThisProcessorsKernels(t *testing.T) {
+// unfusedAsked reports whether the environment asks for the unfused graph.
+func unfusedAsked() bool {
+	return cmp.Or(os.Getenv("MLXRANK_UNFUSED_GRAPH"), os.Getenv("MLXRANK_PLAIN_GRAPH")) == "1"
+}
+
+// On Linux our kernels compute, with an instruction set of this architecture,
+// unless the environment asks for the unfused graph.
+func TestGraphIsTheOneAskedFor(t *testing.T) {
 	want := map[string][]string{"amd64": {"AVX", "SSE", "SSSE"}, "arm64": {"NEON"}}[runtime.GOARCH]
-	if os.Getenv("MLXRANK_PLAIN_GRAPH") == "1" || runtime.GOOS == "darwin" {
+	if unfusedAsked() || runtime.GOOS == "darwin" {
 		want = []string{"MLX"}
 	}
 	layout, err := openSession(t, smallConfig, Options{Device: CPU}).Layout()
@@ -216,14 +247,14 @@ func TestGraphIsOfThisProcessorsKernels(t *testing.T) {
 	t.Logf("computed by %s", layout.Kernels)
 }
 
-func TestShardsAsTheCallerCutsThem(t *testing.T) {
+func TestMicrobatchesAreTheCallers(t *testing.T) {
 	s := openSession(t, smallConfig, Options{Device: CPU, Threads: 2})
 	layout, err := s.Layout()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if layout.Workers != 2 || layout.Grid != 1 || layout.MicrobatchTokens < 1 || layout.Kernels == "" {
-		t.Errorf("layout %+v, want two lanes", layout)
+		t.Errorf("layout %+v, want two workers", layout)
 	}
 	b := randomBatch(rand.New(rand.NewPCG(21, 22)), 11)
 	want := score(t, s, b)
@@ -244,35 +275,35 @@ func TestShardsAsTheCallerCutsThem(t *testing.T) {
 		near(t, fmt.Sprintf("pair %d", i), out[i], want[i])
 	}
 	computed, from := 0, 0
-	for i, shard := range stats.Microbatches {
+	for i, m := range stats.Microbatches {
 		pairs := int(b.Microbatches[i])
 		width, tokens := 0, 0
 		for _, n := range b.Lengths[from : from+pairs] {
 			width, tokens = max(width, int(n)), tokens+int(n)
 		}
 		from += pairs
-		computed += shard.ComputedTokens
+		computed += m.ComputedTokens
 		rows := pairs * width
 		if layout.Unpadded {
 			rows = tokens
 		}
-		if shard.Pairs != pairs || shard.Tokens != tokens || shard.ComputedTokens != rows || shard.Worker < 0 || shard.Worker > 1 {
-			t.Errorf("shard %d: %+v, want %d pairs, %d tokens, %d computed", i, shard, pairs, tokens, rows)
+		if m.Pairs != pairs || m.Tokens != tokens || m.ComputedTokens != rows || m.Worker < 0 || m.Worker > 1 {
+			t.Errorf("microbatch %d: %+v, want %d pairs, %d tokens, %d computed", i, m, pairs, tokens, rows)
 		}
-		if shard.StartNs <= 0 || shard.FinishNs <= shard.StartNs || shard.FinishNs > stats.ExecuteNs {
-			t.Errorf("shard %d of a batch of %d ns: %+v", i, stats.ExecuteNs, shard)
+		if m.StartNs <= 0 || m.FinishNs <= m.StartNs || m.FinishNs > stats.ExecuteNs {
+			t.Errorf("microbatch %d of a batch of %d ns: %+v", i, stats.ExecuteNs, m)
 		}
 	}
 	if len(stats.Microbatches) != 3 || computed != stats.ComputedTokens {
 		t.Errorf("stats %+v", stats)
 	}
 	b.Microbatches = []int32{3, 1}
-	if _, err := s.Submit(b); err == nil || !strings.Contains(err.Error(), "add up to 4 pairs, not 11") {
-		t.Errorf("shards of too few pairs: %v", err)
+	if _, err := s.Submit(b); err == nil || !strings.Contains(err.Error(), "add up to 4 pairs, want 11") {
+		t.Errorf("microbatches of too few pairs: %v", err)
 	}
 }
 
-// A batch is submitted while another goroutine waits for the one before.
+// A batch is submitted while another goroutine waits for the previous one.
 func TestSubmitWhileCollecting(t *testing.T) {
 	s := openSession(t, smallConfig, Options{Device: testDevice()})
 	b := randomBatch(rand.New(rand.NewPCG(23, 24)), 24)
@@ -354,8 +385,8 @@ func TestOpenRefusals(t *testing.T) {
 		{"tensor dtype", smallConfig, change(func(t *Tensor) { t.DType = "int8" }), Options{}, `dtype "int8"`},
 		{"dtype", smallConfig, tensors, Options{DType: "int4"}, `dtype "int4"`},
 		{"device", smallConfig, tensors, Options{Device: "tpu"}, `device "tpu"`},
-		{"heads", badHeads, tensors, Options{}, "no multiple of heads"},
-		{"threads", smallConfig, tensors, Options{Device: CPU, Threads: -1}, "must not be negative"},
+		{"heads", badHeads, tensors, Options{}, "not a multiple of heads"},
+		{"threads", smallConfig, tensors, Options{Device: CPU, Threads: -1}, "threads is -1, want 0 to 1024"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, err := l.Open(test.cfg, test.tensors, test.opts)
@@ -382,11 +413,11 @@ func TestSubmitRefusals(t *testing.T) {
 		want  string
 	}{
 		"empty":    {Batch{}, "no pairs"},
-		"type ids": {Batch{IDs: []int32{1, 2}, TypeIDs: []int32{0}, Lengths: []int32{2}}, "2 ids but 1 token type ids"},
+		"type ids": {Batch{IDs: []int32{1, 2}, TypeIDs: []int32{0}, Lengths: []int32{2}}, "2 ids and 1 token type ids"},
 		"id":       {Batch{IDs: []int32{101}, TypeIDs: []int32{0}, Lengths: []int32{1}}, "ids[0] is 101"},
 		"type id":  {Batch{IDs: []int32{1}, TypeIDs: []int32{-1}, Lengths: []int32{1}}, "type_ids[0] is -1"},
 		"length":   {Batch{IDs: make([]int32, 65), TypeIDs: make([]int32, 65), Lengths: []int32{65}}, "65 tokens"},
-		"sum":      {Batch{IDs: []int32{1, 2, 3}, TypeIDs: []int32{0, 0, 0}, Lengths: []int32{2}}, "add up to 2 tokens, not 3"},
+		"sum":      {Batch{IDs: []int32{1, 2, 3}, TypeIDs: []int32{0, 0, 0}, Lengths: []int32{2}}, "add up to 2 tokens, want 3"},
 	} {
 		if _, err := s.Submit(test.batch); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v lacks %q", name, err, test.want)

@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// A thread runs functions one after another on one OS thread.
+// thread runs functions one after another on one OS thread.
 type thread struct {
 	jobs chan job
 	stop chan struct{}
@@ -25,8 +25,8 @@ func newThread() *thread {
 	return t
 }
 
-// serve never unlocks: the OS thread ends with the goroutine, so nothing else
-// of the process ever runs on a thread that has been MLX's.
+// serve never unlocks the OS thread, so that the thread ends with the goroutine
+// and no other goroutine runs on a thread that MLX has used.
 func (t *thread) serve() {
 	runtime.LockOSThread()
 	for {
@@ -39,24 +39,24 @@ func (t *thread) serve() {
 	}
 }
 
-// call turns a panic into an error that carries the panicking stack, so that
-// one failed job does not take the thread and everyone waiting for it.
+// call turns a panic into an error with the panicking stack, so that a failed job
+// ends neither the thread nor the jobs that wait for it.
 func call(run func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = fmt.Errorf("mlx: panic on the owner thread: %v\n%s", p, debug.Stack())
+			err = fmt.Errorf("mlx: panic on the session's thread: %v\n%s", p, debug.Stack())
 		}
 	}()
 	run()
 	return nil
 }
 
-// do runs f on the thread and waits for it. It returns ErrClosed, and does not
-// run f, once the thread is closed.
+// do runs f on the thread and waits for it. Once the thread is closed, do returns
+// ErrClosed without running f.
 func (t *thread) do(f func()) error {
 	j := job{run: f, done: make(chan error, 1)}
 	select {
-	case <-t.stop: // a closed thread refuses even if it is still reading jobs
+	case <-t.stop: // a closed thread refuses jobs even while it still reads them
 		return ErrClosed
 	default:
 	}
@@ -68,7 +68,7 @@ func (t *thread) do(f func()) error {
 	}
 }
 
-// close lets the thread end after the job it is at. It may be called twice.
+// close ends the thread after its current job. It may be called twice.
 func (t *thread) close() {
 	t.once.Do(func() { close(t.stop) })
 }

@@ -15,8 +15,8 @@ namespace HWY_NAMESPACE {
 
 inline int RoundUp(int n) { return (n + kPanel - 1) / kPanel * kPanel; }
 
-// One head of one pair: where its keys and values are, [length] rows of
-// head_size with stride, and its queries likewise.
+// One head of one pair. Keys and values are [length] rows of size with stride,
+// queries [queries] rows of size with query_stride.
 struct Head {
   const float *query, *key, *value;
   size_t query_stride, stride;
@@ -25,8 +25,8 @@ struct Head {
   size_t out_stride;
 };
 
-// Keys as panels of kPanel tokens, [size][kPanel] each, zero behind the last,
-// scaled.
+// Writes the keys, scaled, as panels of kPanel tokens, [size][kPanel] each, with
+// zeros after the last token.
 inline void PackKeys(const Head &h, float scale, float *out) {
   for (int token = 0; token < h.length; token += kPanel) {
     const int tokens = std::min(kPanel, h.length - token);
@@ -38,8 +38,8 @@ inline void PackKeys(const Head &h, float scale, float *out) {
   }
 }
 
-// Values as panels of kPanel columns, [length][kPanel] each, zero behind the
-// last.
+// Writes the values as panels of kPanel columns, [length][kPanel] each, with zeros
+// after the last column.
 inline void PackValues(const Head &h, float *out) {
   for (int column = 0; column < h.size; column += kPanel) {
     const int columns = std::min(kPanel, h.size - column);
@@ -51,8 +51,8 @@ inline void PackValues(const Head &h, float *out) {
   }
 }
 
-// row [n] = e^(row - max), and the sum of that. Numbers behind n, up to a whole
-// vector, are overwritten.
+// Sets row [n] to e^(row - max) and returns its sum. Overwrites the numbers after
+// n up to a whole vector.
 HWY_INLINE float ExpRow(float *row, int n) {
   const Tag d;
   float most = row[0];

@@ -10,13 +10,13 @@
 #include <cmath>
 
 #include "hwy/contrib/math/math-inl.h"
-#include "product-inl.h"
+#include "gemm-inl.h"
 
 MLXRANK_BEFORE_NAMESPACE();
 namespace mlxrank::cpu {
 namespace HWY_NAMESPACE {
 
-// The sum of c[n] t^n.
+// Returns the sum of c[n] t^n.
 template <int n>
 HWY_INLINE Vec Polynomial(Vec t, const float (&c)[n]) {
   const Tag d;
@@ -28,8 +28,8 @@ HWY_INLINE Vec Polynomial(Vec t, const float (&c)[n]) {
   return sum;
 }
 
-// erf as x P(x^2) / Q(x^2), which is within 5e-7 everywhere: a minimax fit on
-// [-4, 4], outside of which float32 has no number between erf and its limit.
+// Returns erf(x) as x P(x^2) / Q(x^2), exact to 5e-7: a minimax fit on [-4, 4].
+// Outside of that, float32 has no number between erf and its limit.
 HWY_INLINE Vec Erf(Vec x) {
   const Tag d;
   static constexpr float p[] = {-1.60960333262415e-02f, -2.95459980854025e-03f,
@@ -61,7 +61,7 @@ struct Gelu {
   }
 };
 
-// x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), tanh(u) being
+// x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), where tanh(u) is
 // 1 - 2 / (1 + e^2u).
 struct GeluTanh {
   HWY_INLINE Vec operator()(Vec x) const {
@@ -73,7 +73,7 @@ struct GeluTanh {
   }
 };
 
-// Calls f with the function of an activation.
+// Calls f with the activation's function.
 template <class F>
 void WithActivation(Activation activation, const F &f) {
   switch (activation) {
@@ -88,8 +88,8 @@ void WithActivation(Activation activation, const F &f) {
   }
 }
 
-// Calls whole(at) for each vector of a row of n, and rest(at) for each number
-// behind the last whole vector.
+// Calls whole(at) for each whole vector of a row of n, and rest(at) for each
+// number after the last one.
 template <class Whole, class Rest>
 HWY_INLINE void ForRow(int n, const Whole &whole, const Rest &rest) {
   int at = 0;

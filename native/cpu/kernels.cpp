@@ -1,7 +1,7 @@
 #include "kernels.h"
 
 // Highway compiles this file once for every instruction set. Scalable vectors
-// are left out: panels have a size that is known to the compiler.
+// are excluded: the compiler must know the size of a panel.
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels.cpp"
@@ -40,14 +40,14 @@ void Pack(const float *weight, const float *bias, int out, int in, Factors facto
       std::fill_n(packed, kPanel * (factor.Steps(in) + 1), 0.0f);
       std::copy_n(bias + column, columns, packed);
       packed += kPanel;
-      // A panel's outputs lie as the rows of a block do.
+      // A panel stores its outputs like the rows of a block.
       factor.Transpose(weight + static_cast<size_t>(column) * in, in, columns, kPanel, in, packed);
       packed += kPanel * factor.Steps(in);
     }
   });
 }
 
-void Linear(const float *x, int rows, const Dense &w, Activation activation, float *y) {
+void Linear(const float *x, int rows, const PackedLinear &w, Activation activation, float *y) {
   WithFactor(w.factors, [&](auto factor) {
     WithActivation(activation, [&](auto act) {
       ForTiles(rows, [&](int at, int n) {
@@ -66,7 +66,7 @@ void AddNorm(float *y, const float *residual, int rows, int columns, const Norm 
   }
 }
 
-void LinearAddNorm(const float *x, int rows, const Dense &w, const float *residual,
+void LinearAddNorm(const float *x, int rows, const PackedLinear &w, const float *residual,
                    const Norm &norm, float *y) {
   WithFactor(w.factors, [&](auto factor) {
     ForTiles(rows, [&](int at, int n) {
@@ -77,8 +77,8 @@ void LinearAddNorm(const float *x, int rows, const Dense &w, const float *residu
   });
 }
 
-void FeedForward(const float *x, int rows, const Dense &inner, Activation activation,
-                 const Dense &outer, const Norm &norm, float *y) {
+void FeedForward(const float *x, int rows, const PackedLinear &inner, Activation activation,
+                 const PackedLinear &outer, const Norm &norm, float *y) {
   WithFactor(inner.factors, [&](auto factor) {
     WithActivation(activation, [&](auto act) {
       ForTiles(rows, [&](int at, int n) {
@@ -93,7 +93,7 @@ void FeedForward(const float *x, int rows, const Dense &inner, Activation activa
   });
 }
 
-// Of the two products with keys and values; fill-up to whole panels included.
+// Counts the two matmuls with keys and values, whole panels included.
 int64_t AttentionFlops(int64_t queries, int64_t length, const Heads &h) {
   auto whole = [](int64_t n) { return (n + kPanel - 1) / kPanel * kPanel; };
   return 2 * queries * (h.last - h.first) * (whole(length) * h.size + length * whole(h.size));
@@ -144,14 +144,14 @@ void Embed(const Embeddings &e, const int32_t *ids, const int32_t *type_ids, con
     for (int position = 0; position < lengths[pair]; position++) {
       const float *word = e.words + static_cast<size_t>(*ids++) * e.hidden;
       const float *type = e.types + static_cast<size_t>(*type_ids++) * e.hidden;
-      const float *place = e.positions + static_cast<size_t>(position) * e.hidden;
+      const float *pos = e.positions + static_cast<size_t>(position) * e.hidden;
       ForRow(
           e.hidden,
           [&](int i) {
             const Vec sum = hn::Add(hn::LoadU(d, word + i), hn::LoadU(d, type + i));
-            hn::StoreU(hn::Add(sum, hn::LoadU(d, place + i)), d, y + i);
+            hn::StoreU(hn::Add(sum, hn::LoadU(d, pos + i)), d, y + i);
           },
-          [&](int i) { y[i] = word[i] + type[i] + place[i]; });
+          [&](int i) { y[i] = word[i] + type[i] + pos[i]; });
       AddNormRow(y, nullptr, e.norm, e.hidden);
       y += e.hidden;
     }
@@ -191,17 +191,17 @@ void pack(const float *weight, const float *bias, int out, int in, Factors facto
   HWY_DYNAMIC_DISPATCH(Pack)(weight, bias, out, in, factors, packed);
 }
 
-void linear(const float *x, int rows, const Dense &dense, Activation activation, float *y) {
-  HWY_DYNAMIC_DISPATCH(Linear)(x, rows, dense, activation, y);
+void linear(const float *x, int rows, const PackedLinear &layer, Activation activation, float *y) {
+  HWY_DYNAMIC_DISPATCH(Linear)(x, rows, layer, activation, y);
 }
 
-void linear_add_norm(const float *x, int rows, const Dense &dense, const float *residual,
+void linear_add_norm(const float *x, int rows, const PackedLinear &layer, const float *residual,
                      const Norm &norm, float *y) {
-  HWY_DYNAMIC_DISPATCH(LinearAddNorm)(x, rows, dense, residual, norm, y);
+  HWY_DYNAMIC_DISPATCH(LinearAddNorm)(x, rows, layer, residual, norm, y);
 }
 
-void feed_forward(const float *x, int rows, const Dense &inner, Activation activation,
-                  const Dense &outer, const Norm &norm, float *y) {
+void feed_forward(const float *x, int rows, const PackedLinear &inner, Activation activation,
+                  const PackedLinear &outer, const Norm &norm, float *y) {
   HWY_DYNAMIC_DISPATCH(FeedForward)(x, rows, inner, activation, outer, norm, y);
 }
 

@@ -19,7 +19,7 @@ namespace mx = mlx::core;
 
 namespace {
 
-// Where the inputs of a kernel are, in their order.
+// The inputs of a kernel, in order.
 struct Inputs {
   std::vector<const void *> data;
 
@@ -27,8 +27,8 @@ struct Inputs {
   const int32_t *ints(size_t i) const { return static_cast<const int32_t *>(data[i]); }
 };
 
-// A kernel as an MLX primitive. MLX keeps the inputs' and the output's memory
-// until what was dispatched has run.
+// A kernel as an MLX primitive. MLX keeps the memory of inputs and output until
+// the dispatched function has run.
 template <class Run>
 class Kernel : public mx::UnaryPrimitive {
  public:
@@ -68,7 +68,7 @@ mx::array kernel(const char *name, mx::Shape shape, mlx_stream s, std::vector<mx
   return mx::array(std::move(shape), mx::float32, std::move(primitive), std::move(inputs));
 }
 
-// Calls make, which returns an array, as mlx-c's functions call MLX's.
+// Stores the array that make returns; turns exceptions into mlx-c's errors.
 template <class Make>
 int guarded(mlx_array *res, Make make) {
   try {
@@ -80,7 +80,7 @@ int guarded(mlx_array *res, Make make) {
   return 0;
 }
 
-// Times its own life, if it is on a recorded thread that helps another one.
+// Times its own lifetime on a recorded thread that helps another one.
 class Helped {
  public:
   explicit Helped(std::thread::id owner)
@@ -98,8 +98,8 @@ class Helped {
   const int64_t start_;
 };
 
-// Calls range(first, last) for parts of 0 to n - 1, on as many threads; a part
-// has at least so many.
+// Calls range(first, last) for at most parts ranges of 0 to n - 1, each on a
+// thread and of at least least items.
 template <class Range>
 void share(int n, int parts, int least, const Range &range) {
   parts = std::max(1, std::min(parts, n / least));
@@ -113,7 +113,7 @@ void share(int n, int parts, int least, const Range &range) {
   });
 }
 
-// Fewer rows than this are done before another thread is there to help.
+// Computing fewer rows takes less time than waking a helper.
 constexpr int least_rows = 12;
 
 size_t offset(int rows, int columns) { return static_cast<size_t>(rows) * columns; }
@@ -124,7 +124,7 @@ int size_of(mlx_array x) { return static_cast<int>(mlx_array_get_(x).size()); }
 
 } // namespace
 
-int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias, Factors factors) {
+int pack_linear(mlx_array *res, mlx_array weight, mlx_array bias, Factors factors) {
   return guarded(res, [&] {
     const mx::array &w = mlx_array_get_(weight);
     const int out = w.shape(0), in = w.shape(1);

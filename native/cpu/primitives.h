@@ -1,6 +1,6 @@
-// The kernels as MLX operations, in the form of mlx-c's functions: 0, or 1 after
-// mlx-c's error handler was called. Arrays are float32 and ids int32; weights
-// are packed as kernels.h says, for the factors that the operation is given.
+// The kernels as MLX operations, in the form of mlx-c's functions: they return 0,
+// or 1 after they called mlx-c's error handler. Arrays are float32, ids int32.
+// Weights are a PackedLinear of kernels.h for the given factors.
 #pragma once
 
 #include "kernels.h"
@@ -8,9 +8,8 @@
 
 namespace mlxrank::cpu {
 
-// The packed weight and bias of a dense layer: weight [out, in], bias [out],
-// both evaluated.
-int pack_dense(mlx_array *res, mlx_array weight, mlx_array bias, Factors factors);
+// Packs a linear layer: weight [out, in] and bias [out], both evaluated.
+int pack_linear(mlx_array *res, mlx_array weight, mlx_array bias, Factors factors);
 
 // x [n, in] -> [n, out]
 int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Factors factors,
@@ -21,7 +20,7 @@ int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array 
                        mlx_array norm_weight, mlx_array norm_bias, float epsilon, Factors factors,
                        int parts, mlx_stream s);
 
-// x [n, hidden] -> [n, hidden], by way of inner outputs
+// x [n, hidden] -> [n, inner] -> [n, hidden]
 int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inner,
                     Activation activation, mlx_array outer_packed, mlx_array norm_weight,
                     mlx_array norm_bias, float epsilon, Factors factors, int parts, mlx_stream s);

@@ -1,5 +1,5 @@
-// Where a pass's time goes, while somebody asks: nothing is read or counted
-// on a thread that has no recorder.
+// Measures where the time of a forward pass goes. A thread without a recorder
+// reads no clock and counts nothing.
 #pragma once
 
 #include <atomic>
@@ -9,16 +9,16 @@
 
 namespace mlxrank::cpu {
 
-// Classes of work, in the order of mlxrank.h. What is added to a product's
-// results in registers (bias, activation) is a part of the product.
-enum class Phase { product, attention, activation, norm, gather, building, copies, count };
+// Classes of work, in the order of mlxrank.h. Bias and activation that the GEMM
+// adds in registers count as matmul.
+enum class Phase { matmul, attention, activation, norm, gather, building, copies, count };
 
-// Kernels hold theirs: some may still be queued when a shard has failed, or the
-// session is gone.
+// Kernels share ownership of it: some may still be queued when a microbatch has
+// failed or the session is closed.
 struct Recorder : std::enable_shared_from_this<Recorder> {
   static constexpr int phases = static_cast<int>(Phase::count);
   std::atomic<int64_t> ns[phases]{}, calls[phases]{}, flops[phases]{};
-  std::atomic<int64_t> helped_ns{0}; // by threads other than the one that a kernel was given to
+  std::atomic<int64_t> helped_ns{0}; // by helpers
 
   void add(Phase phase, int64_t took, int64_t operations) {
     const int i = static_cast<int>(phase);
@@ -27,13 +27,13 @@ struct Recorder : std::enable_shared_from_this<Recorder> {
     flops[i].fetch_add(operations, std::memory_order_relaxed);
   }
 
-  // What took so long while a graph was built was no building.
+  // Subtracts from building the time of something else that ran meanwhile.
   void interrupted(int64_t took) {
     ns[static_cast<int>(Phase::building)].fetch_sub(took, std::memory_order_relaxed);
   }
 };
 
-// The recorder of what this thread does, or none.
+// This thread's recorder, or null.
 inline thread_local Recorder *recording = nullptr;
 
 inline int64_t clock_ns() {
@@ -42,7 +42,7 @@ inline int64_t clock_ns() {
       .count();
 }
 
-// Records for as long as it lives.
+// Sets this thread's recorder during its own lifetime.
 class Recording {
  public:
   explicit Recording(Recorder *r) : before_(recording) { recording = r; }
@@ -53,7 +53,7 @@ class Recording {
   Recorder *before_;
 };
 
-// Times its own life, if this thread is recorded.
+// Times its own lifetime if this thread has a recorder.
 class Timed {
  public:
   explicit Timed(Phase phase, int64_t flops = 0)

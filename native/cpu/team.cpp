@@ -13,8 +13,8 @@ namespace mlxrank::cpu {
 
 namespace {
 
-// Kernels follow each other within microseconds: a helper looks for the next
-// that long before it sleeps.
+// How often a helper checks for the next kernel before it sleeps: kernels follow
+// each other within microseconds.
 constexpr int spins = 4000;
 
 void pause() {
@@ -27,14 +27,14 @@ void pause() {
 
 class Team {
  public:
-  // Helpers live as long as the process: kernels may run until its end.
+  // Leaked: kernels may run until the process ends.
   static Team &shared() {
     static Team *team = new Team;
     return *team;
   }
 
-  // Starts the helpers that are missing. More of them than a session has threads
-  // would wake for nothing, and spin on processors that the session may not use.
+  // Starts missing helpers. More helpers than a session has threads would wake for
+  // nothing, and spin on processors that the session may not use.
   void grow(int helpers) {
     std::lock_guard<std::mutex> lock(busy_);
     for (; helpers_ < helpers; helpers_++) {
@@ -60,8 +60,8 @@ class Team {
     round_.store(round, std::memory_order_release);
     round_.notify_all();
     work();
-    // Only those who have joined are waited for: a helper that sleeps, or whose
-    // core does something else, holds nobody up.
+    // Waits only for helpers that joined: a helper that sleeps, or whose core is
+    // busy elsewhere, delays no one.
     const uint32_t joined = static_cast<uint32_t>(state_.fetch_and(~open) & (open - 1));
     wait_until_finished(joined);
   }
@@ -69,9 +69,8 @@ class Team {
  private:
   static constexpr uint64_t open = 1u << 31;
 
-  // A helper that lost its processor in the midst of a part may be away for
-  // long: after a while the caller sleeps instead of spinning on the processor
-  // that the helper needs.
+  // A helper that lost its processor within a part may take long. After a while the
+  // caller sleeps, and no longer spins on the processor that the helper needs.
   void wait_until_finished(uint32_t joined) {
     for (int i = 0;; i++) {
       const uint32_t finished = finished_.load(std::memory_order_acquire);
@@ -92,8 +91,8 @@ class Team {
     }
   }
 
-  // Joins a round that is open still: nothing of a round may be touched after it
-  // was closed, but by those who had joined.
+  // Joins a round if it is still open. After a round is closed, only threads that
+  // had joined may use its state.
   bool join(uint32_t round) {
     uint64_t state = state_.load(std::memory_order_acquire);
     while (state >> 32 == round && (state & open) != 0) {
@@ -126,7 +125,7 @@ class Team {
   std::atomic<int> next_{0};
   std::atomic<uint32_t> finished_{0};
   std::atomic<uint32_t> round_{0};
-  std::atomic<uint64_t> state_{0}; // round, whether it is open, and how many have joined
+  std::atomic<uint64_t> state_{0}; // round, the open bit, and how many joined
 };
 
 } // namespace

@@ -1,5 +1,5 @@
-// The exported functions: arguments checked, handles looked up, exceptions
-// turned into a status and a message.
+// The exported functions. They check arguments, look up handles, and turn
+// exceptions into a status and a message.
 
 #include <cstdio>
 #include <map>
@@ -9,11 +9,11 @@
 #include "error.h"
 #include "exit.h"
 #include "info.h"
-#include "lanes.h"
 #include "model.h"
 #include "mlx/c/mlx.h"
 #include "mlxrank.h"
 #include "session.h"
+#include "workers.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
@@ -21,7 +21,7 @@ namespace mlxrank {
 
 namespace {
 
-// Objects by handle. A handle is never given twice.
+// Objects by handle. A handle is never reused.
 template <class T>
 class Registry {
  public:
@@ -63,7 +63,7 @@ class Registry {
   int64_t last_ = 0;
 };
 
-// Leaked: lanes may still run while the process exits.
+// Leaked: workers may still run while the process exits.
 Registry<const Model> &models() {
   static auto *registry = new Registry<const Model>("model");
   return *registry;
@@ -94,8 +94,8 @@ int32_t guard(char *err, int32_t err_len, Body body) noexcept {
   return status;
 }
 
-// Every struct begins with its size, which tells a caller built for another
-// layout before a field is touched.
+// Every struct begins with its size, which detects a caller built for another
+// layout before a field is read.
 template <class T>
 void check_struct(const T *s, const char *name) {
   if (s == nullptr) {
@@ -170,7 +170,7 @@ EXPORT int32_t mlxrank_memory_info(mlxrank_memory *out, char *err, int32_t err_l
     install_error_handler();
     out->models = models().count();
     out->sessions = sessions().count();
-    out->lanes = lanes_made();
+    out->workers = workers_started();
     const Busy busy;
     out->active = figure(mlx_get_active_memory, "active memory");
     out->cache = figure(mlx_get_cache_memory, "cache memory");
@@ -264,5 +264,16 @@ EXPORT int32_t mlxrank_collect(int64_t session, int64_t ticket, float *out, int6
       check_struct(stats, "mlxrank_stats");
     }
     sessions().get(session)->collect(ticket, out, out_len, stats);
+  });
+}
+
+EXPORT int32_t mlxrank_debug_activations(int64_t session, const int32_t *ids,
+                                         const int32_t *type_ids, int32_t length, const char *file,
+                                         char *err, int32_t err_len) {
+  return guard(err, err_len, [&] {
+    if (file == nullptr) {
+      invalid("file is missing");
+    }
+    sessions().get(session)->write_activations(ids, type_ids, length, file);
   });
 }

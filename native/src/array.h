@@ -1,5 +1,5 @@
-// Owning wrappers over mlx-c handles. A handle is freed when its wrapper goes,
-// which is what keeps a graph's intermediates from outliving its evaluation.
+// Owning wrappers over mlx-c handles. Destroying a wrapper frees its handle, so
+// that a graph's intermediates do not outlive its evaluation.
 #pragma once
 
 #include <initializer_list>
@@ -33,8 +33,7 @@ class Array {
   mlx_array handle_;
 };
 
-// Calls one of mlx-c's functions, which write their result to their first
-// argument.
+// Calls a function of mlx-c, which writes its result to its first argument.
 template <class Function, class... Arguments>
 Array checked_call(const char *name, Function function, Arguments... arguments) {
   mlx_array out{nullptr};

@@ -15,8 +15,8 @@ struct Error : std::runtime_error {
 
 [[noreturn]] void invalid(const std::string &text);
 
-// Replaces mlx-c's error handler, which prints and exits the process, by one
-// that keeps the message for this thread. Must precede the first MLX call.
+// Replaces mlx-c's error handler, which prints and exits the process, with one
+// that keeps the message for this thread. Call it before the first MLX call.
 void install_error_handler();
 
 // Throws MLXRANK_MLX with the operation and mlx-c's message unless status is 0.

@@ -1,5 +1,5 @@
-// exit() runs the destructors of MLX's objects while lanes still compute. Work
-// that uses MLX is therefore marked, and exit() waits for what runs.
+// exit() runs the destructors of MLX's objects while workers still compute.
+// Therefore work that uses MLX is marked, and exit() waits for marked work.
 #pragma once
 
 namespace mlxrank {

@@ -3,6 +3,7 @@
 #include "../cpu/profile.h"
 #include "layer_ops.h"
 #include "ops.h"
+#include "workers.h"
 
 namespace mlxrank {
 
@@ -10,17 +11,27 @@ namespace {
 
 std::unique_ptr<LayerOps> layer_ops(const Model &model, const Batch &batch, mlx_stream stream) {
 #ifdef MLXRANK_CPU_KERNELS
-  if (model.packed) {
-    return packed_ops(model, batch, stream);
+  if (model.fused) {
+    return fused_ops(model, batch, stream);
   }
 #endif
-  return dense_ops(model, batch, stream);
+  return unfused_ops(model, batch, stream);
 }
+
+// A map of arrays by name that frees itself.
+struct ArrayMap {
+  ArrayMap() : handle(mlx_map_string_to_array_new()) {}
+  ~ArrayMap() { mlx_map_string_to_array_free(handle); }
+  ArrayMap(const ArrayMap &) = delete;
+  mlx_map_string_to_array handle;
+};
 
 } // namespace
 
-Array forward(const Model &model, const Batch &batch, mlx_stream stream) {
+Array forward(const Model &model, const Batch &batch, mlx_stream stream,
+              std::vector<Activation> *activations) {
   const auto ops = layer_ops(model, batch, stream);
+  const Ops common(stream);
   auto barrier = [&](const Array &x) {
     if (model.config.device == MLXRANK_CPU) {
       const int64_t before = cpu::recording ? cpu::clock_ns() : 0;
@@ -30,25 +41,56 @@ Array forward(const Model &model, const Batch &batch, mlx_stream stream) {
       }
     }
   };
+  auto record = [&](const std::string &name, const Array &x) {
+    if (activations != nullptr) {
+      activations->push_back({name, common.contiguous(common.astype(x, MLX_FLOAT32))});
+    }
+  };
   Array x = ops->embed();
+  record("embeddings", x);
   barrier(x);
-  for (size_t i = 0; i + 1 < model.layers.size(); i++) {
+  for (size_t i = 0; i < model.layers.size(); i++) {
     const Layer &l = model.layers[i];
-    x = ops->attention_output(l, ops->attention(ops->linear(l.qkv, x)), x);
+    const std::string name = "encoder.layer." + std::to_string(i);
+    Array attended;
+    if (i + 1 < model.layers.size()) {
+      attended = ops->attention(ops->linear(l.qkv, x));
+    } else {
+      // The last layer computes only the [CLS] rows, because the pooler reads no
+      // others. Every token is still a key and a value.
+      Array cls = ops->first_tokens(x);
+      attended = ops->attention_first(ops->linear(l.query, cls), ops->linear(l.key_value, x));
+      x = std::move(cls);
+    }
+    record(name + ".attention.self", attended);
+    x = ops->attention_output(l, attended, x);
+    record(name + ".attention", x);
     x = ops->feed_forward(l, x);
-    barrier(x);
+    record(name, x);
+    if (i + 1 < model.layers.size()) {
+      barrier(x);
+    }
   }
-  // The last layer for the [CLS] rows alone, the only ones the pooler reads.
-  // Every token is still a key and a value.
-  const Layer &last = model.layers.back();
-  Array cls = ops->first_tokens(x);
-  Array attended = ops->attention_first(ops->linear(last.query, cls),
-                                        ops->linear(last.key_value, x));
-  cls = ops->attention_output(last, attended, cls);
-  cls = ops->feed_forward(last, cls);
-  const Ops plain(stream);
-  Array logits = ops->linear(model.classifier, plain.tanh(ops->linear(model.pooler, cls)));
-  return plain.contiguous(plain.astype(logits, MLX_FLOAT32));
+  x = common.tanh(ops->linear(model.pooler, x));
+  record("pooler", x);
+  Array logits = common.contiguous(common.astype(ops->linear(model.classifier, x), MLX_FLOAT32));
+  record("classifier", logits);
+  return logits;
+}
+
+void write_activations(const Model &model, const Batch &batch, const std::string &file) {
+  run_on_device(model.config.device, [&](mlx_stream stream) {
+    std::vector<Activation> activations;
+    forward(model, batch, stream, &activations);
+    const ArrayMap map;
+    for (const Activation &a : activations) {
+      check(mlx_map_string_to_array_insert(map.handle, a.name.c_str(), a.values), "insert");
+    }
+    mlx_map_string_to_string metadata = mlx_map_string_to_string_new();
+    const int status = mlx_save_safetensors(file.c_str(), map.handle, metadata);
+    mlx_map_string_to_string_free(metadata);
+    check(status, "save activations");
+  });
 }
 
 } // namespace mlxrank

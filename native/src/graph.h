@@ -2,28 +2,40 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "model.h"
 
 namespace mlxrank {
 
-// The pairs of a shard. Dense: rows of width tokens, padded behind each pair's
-// length. Packed: the pairs' tokens one after another.
+// The pairs of a microbatch. Padded layout: rows of width tokens, padded behind
+// each pair's length. Unpadded layout: the pairs' tokens end to end.
 struct Batch {
-  std::vector<int32_t> ids; // dense [pairs, width], packed [tokens]
+  std::vector<int32_t> ids; // padded [pairs, width], unpadded [tokens]
   std::vector<int32_t> type_ids; // likewise
   std::vector<int32_t> lengths; // [pairs]
-  int width = 0; // dense only
-  int parts = 1; // threads that share each kernel; packed only
+  int width = 0; // padded layout only
+  int parts = 1; // threads that share each kernel; fused graph only
 
   int pairs() const { return static_cast<int>(lengths.size()); }
 };
 
-// Logits of the batch, [pairs, labels] float32, whose layout must be the
-// model's. On a GPU the whole pass is one unevaluated graph. On the CPU each
-// layer is evaluated as it is built, since that backend allocates every output
-// of a graph ahead of running it.
-Array forward(const Model &model, const Batch &batch, mlx_stream stream);
+// An intermediate result, under the name of the PyTorch module that computes it.
+struct Activation {
+  std::string name;
+  Array values; // [rows, columns] float32
+};
+
+// Returns the logits, [pairs, labels] float32. The batch must have the model's
+// layout. On a GPU the whole pass is one unevaluated graph. On the CPU each
+// layer is evaluated as it is built, because that backend allocates every output
+// of a graph before it runs it. If activations is not null, the pass appends its
+// intermediate results to it.
+Array forward(const Model &model, const Batch &batch, mlx_stream stream,
+              std::vector<Activation> *activations = nullptr);
+
+// Computes the batch and writes its activations to a safetensors file.
+void write_activations(const Model &model, const Batch &batch, const std::string &file);
 
 } // namespace mlxrank

@@ -15,7 +15,7 @@
 #include "mlx/version.h"
 
 #ifdef __linux__
-// Weak: present when OpenBLAS stands behind libmlx, null with another BLAS.
+// Weak: null if libmlx uses a BLAS other than OpenBLAS.
 extern "C" {
 __attribute__((weak)) void openblas_set_num_threads(int);
 __attribute__((weak)) char *openblas_get_config(void);
@@ -93,9 +93,9 @@ struct DeviceInfo {
   mlx_device_info handle;
 };
 
-// In an app bundle only code may lie in Frameworks, where libmlx is, so the
-// metallib is in Resources beside it. MLX itself looks beside libmlx and in a
-// Resources folder there.
+// Returns the metallib of an app bundle, "" if MLX finds one itself. MLX looks
+// beside libmlx and in a Resources folder there. In a bundle libmlx is in
+// Frameworks, which may hold only code, so the metallib is in ../Resources.
 std::string bundled_metallib(const std::string &mlx_path) {
   const std::filesystem::path folder = std::filesystem::path(mlx_path).parent_path();
   const std::filesystem::path bundled = folder.parent_path() / "Resources" / "mlx.metallib";
@@ -108,11 +108,11 @@ std::string bundled_metallib(const std::string &mlx_path) {
   return std::filesystem::exists(bundled, none) ? bundled.string() : "";
 }
 
-// Two matrices large enough not to be taken for vectors.
-void first_product(mlx_stream gpu) {
+// The matrices are large enough that MLX does not treat them as vectors.
+void first_matmul(mlx_stream gpu) {
   const int shape[2] = {64, 64};
   const Array a = checked_call("ones", mlx_ones, shape, 2, MLX_FLOAT32, gpu);
-  const Array product = checked_call("first product", mlx_matmul, mlx_array(a), mlx_array(a), gpu);
+  const Array product = checked_call("first matmul", mlx_matmul, mlx_array(a), mlx_array(a), gpu);
   eval({&product});
 }
 
@@ -136,8 +136,8 @@ void fill_info(mlxrank_info *info) {
                                           std::string(info->mlx_built) + " but found MLX " +
                                           info->mlx_found + " at " + info->mlx_path);
   }
-  // Only a matching libmlx may be called further; and the metallib must be named
-  // before Metal is.
+  // No other function of a libmlx that does not match may be called. The metallib
+  // must be set before Metal is first used.
   put(info->metallib, bundled_metallib(info->mlx_path));
   if (info->metallib[0] != 0) {
     check(mlx_metal_set_metallib_path(info->metallib), "set metallib path");
@@ -176,7 +176,7 @@ void keep_float32_exact(mlx_stream gpu) {
   }
   setenv(name, "0", 1);
   try {
-    first_product(gpu);
+    first_matmul(gpu);
   } catch (...) {
     unsetenv(name);
     throw;

@@ -1,4 +1,4 @@
-// What the library, MLX and the machine are.
+// Facts about the library, MLX and the machine.
 #pragma once
 
 #include "mlx/c/mlx.h"
@@ -6,24 +6,25 @@
 
 namespace mlxrank {
 
-// Fills all but size.
+// Both fill every field except size.
 void fill_info(mlxrank_info *info);
 void fill_device(int32_t device, mlxrank_device *out);
 
-// Throws MLXRANK_NO_DEVICE unless MLX can use the device now.
+// Throws MLXRANK_NO_DEVICE unless MLX can use the device.
 void check_device(int32_t device);
 
-// Processors this process may use, at least 1.
+// Returns how many processors this process may use, at least 1.
 int processors();
 
-// MLX computes float32 products with 10-bit mantissas on GPUs that can (M5),
-// unless MLX_ENABLE_TF32 says otherwise; it reads that once, at its first
-// product, which is made here. What the user set stays, and the environment is
-// left as it was. To be called on a thread with the GPU's stream.
+// Keeps float32 matmuls exact. MLX computes them with 10-bit mantissas on GPUs
+// that support it (M5), unless MLX_ENABLE_TF32 is 0. MLX reads the variable once,
+// at its first matmul, which this function runs. A value that the user set stays,
+// and the environment is unchanged afterwards. Call it on a thread with the GPU's
+// stream.
 void keep_float32_exact(mlx_stream gpu);
 
-// The lanes are the parallelism: BLAS must not add threads of its own. Its
-// count is one for the whole process.
+// Limits BLAS to one thread for the whole process, because the workers already
+// use every core.
 void keep_blas_single_threaded();
 
 } // namespace mlxrank

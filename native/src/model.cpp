@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "lanes.h"
+#include "workers.h"
 #include "ops.h"
 #ifdef MLXRANK_CPU_KERNELS
 #include "../cpu/primitives.h"
@@ -41,7 +41,7 @@ void check_range(const char *name, int64_t value, int64_t least, int64_t most) {
 }
 
 void check_config(const mlxrank_config &c) {
-  constexpr int64_t most = 1 << 24; // keeps every product of two sizes in int64
+  constexpr int64_t most = 1 << 24; // the product of two sizes fits into int64
   check_range("vocab_size", c.vocab_size, 1, most);
   check_range("hidden_size", c.hidden_size, 1, most);
   check_range("layers", c.layers, 1, 1024);
@@ -53,7 +53,7 @@ void check_config(const mlxrank_config &c) {
   check_range("activation", c.activation, MLXRANK_GELU, MLXRANK_RELU);
   check_dtype(c.dtype, "config");
   if (c.hidden_size % c.heads != 0) {
-    invalid("config: hidden_size " + std::to_string(c.hidden_size) + " is no multiple of heads " +
+    invalid("config: hidden_size " + std::to_string(c.hidden_size) + " is not a multiple of heads " +
             std::to_string(c.heads));
   }
   if (!(c.layer_norm_eps > 0) || !std::isfinite(c.layer_norm_eps)) {
@@ -61,7 +61,7 @@ void check_config(const mlxrank_config &c) {
   }
 }
 
-// The caller's tensors by name, taken as arrays of the model's dtype.
+// The caller's tensors by name. take returns them as arrays of the model's dtype.
 class Weights {
  public:
   Weights(const mlxrank_tensor *tensors, int32_t count, const Ops &ops, mlx_dtype dtype)
@@ -132,13 +132,13 @@ Linear fuse(const Ops &ops, std::initializer_list<const Linear *> parts) {
   return fused;
 }
 
-// Packs the weights of a model that runs on kernels, one at a time, so that
-// they are there twice only one at a time.
+// Packs the weights for the kernels, one layer at a time, so that at most one is
+// in memory twice.
 void pack(Linear &l, int32_t dtype) {
 #ifdef MLXRANK_CPU_KERNELS
   eval({&l.weight, &l.bias});
   const bool half = dtype == MLXRANK_BFLOAT16;
-  l.weight = checked_call("pack", cpu::pack_dense, mlx_array(l.weight), mlx_array(l.bias),
+  l.weight = checked_call("pack", cpu::pack_linear, mlx_array(l.weight), mlx_array(l.bias),
                           half ? cpu::Factors::bfloat16 : cpu::Factors::float32);
   l.bias = Array();
 #else
@@ -211,7 +211,7 @@ void eval_all(const Model &m) {
 void load(Model &m, const mlxrank_tensor *tensors, int32_t count, mlx_stream stream) {
   const mlxrank_config &c = m.config;
   Ops ops(stream);
-  Weights w(tensors, count, ops, m.packed ? MLX_FLOAT32 : mlx_dtype_of(c.dtype));
+  Weights w(tensors, count, ops, m.fused ? MLX_FLOAT32 : mlx_dtype_of(c.dtype));
   m.word_embeddings = w.take("embeddings.word_embeddings.weight", {c.vocab_size, c.hidden_size});
   m.position_embeddings =
       w.take("embeddings.position_embeddings.weight", {c.max_positions, c.hidden_size});
@@ -220,13 +220,13 @@ void load(Model &m, const mlxrank_tensor *tensors, int32_t count, mlx_stream str
   m.embedding_norm = w.norm("embeddings.LayerNorm", c.hidden_size);
   for (int i = 0; i < c.layers; i++) {
     m.layers.push_back(load_layer(w, ops, c, i));
-    if (m.packed) {
+    if (m.fused) {
       pack(m.layers.back(), i + 1 == c.layers, c.dtype);
     }
   }
   m.pooler = w.linear("pooler.dense", c.hidden_size, c.hidden_size);
   m.classifier = w.linear("classifier", c.labels, c.hidden_size);
-  if (m.packed) {
+  if (m.fused) {
     pack(m.pooler, c.dtype);
     pack(m.classifier, c.dtype);
   }
@@ -239,15 +239,26 @@ void free_on_device(const Model *model) {
   run_on_device(device, [model](mlx_stream) { delete model; });
 }
 
+#ifdef MLXRANK_CPU_KERNELS
+// MLXRANK_PLAIN_GRAPH is the older name, read for one release more.
+bool unfused_asked() {
+  for (const char *name : {"MLXRANK_UNFUSED_GRAPH", "MLXRANK_PLAIN_GRAPH"}) {
+    const char *value = std::getenv(name);
+    if (value != nullptr && *value != 0) {
+      return std::string(value) == "1";
+    }
+  }
+  return false;
+}
+#endif
+
 } // namespace
 
 bool uses_kernels(const mlxrank_config &config) {
 #ifdef MLXRANK_CPU_KERNELS
-  const char *plain = std::getenv("MLXRANK_PLAIN_GRAPH");
   const bool covered = config.dtype == MLXRANK_FLOAT32 ||
                        (config.dtype == MLXRANK_BFLOAT16 && cpu::has_bfloat16());
-  return config.device == MLXRANK_CPU && covered &&
-         (plain == nullptr || std::string(plain) != "1");
+  return config.device == MLXRANK_CPU && covered && !unfused_asked();
 #else
   (void)config;
   return false;
@@ -256,7 +267,7 @@ bool uses_kernels(const mlxrank_config &config) {
 
 const char *kernels_of(const Model &model) {
 #ifdef MLXRANK_CPU_KERNELS
-  if (model.packed) {
+  if (model.fused) {
     return cpu::target();
   }
 #endif

@@ -10,14 +10,14 @@
 
 namespace mlxrank {
 
-// Whether a model runs on the kernels of ../cpu: on the CPU, in float32 or, where
-// the processor multiplies bfloat16 numbers, in bfloat16, unless the environment
-// variable MLXRANK_PLAIN_GRAPH is 1.
+// Reports whether a model runs on the kernels of ../cpu: on the CPU, in float32
+// or, if the processor multiplies bfloat16 numbers, in bfloat16, unless the
+// environment variable MLXRANK_UNFUSED_GRAPH is 1.
 bool uses_kernels(const mlxrank_config &config);
 
-// A dense layer. In a packed model weight holds both as ../cpu/kernels.h packs
-// them, for the factors of the model's dtype, and bias is empty. All else in a
-// packed model is float32.
+// A linear layer. In a fused model, weight holds weight and bias packed for the
+// GEMM of ../cpu/kernels.h in the model's dtype, and bias is empty. Everything
+// else in a fused model is float32.
 struct Linear {
   Array weight; // [out, in]
   Array bias; // [out]
@@ -31,7 +31,7 @@ struct Norm {
 
 struct Layer {
   Linear qkv; // query, key and value in one; empty in the last layer
-  Linear query; // last layer only, where just [CLS] asks
+  Linear query; // last layer only, whose one query is [CLS]
   Linear key_value; // last layer only
   Linear attention_output;
   Norm attention_norm;
@@ -40,8 +40,8 @@ struct Layer {
   Norm output_norm;
 };
 
-// Scalars of the model's dtype: one of another dtype would promote the whole
-// activation it meets.
+// Scalars of the model's dtype: a scalar of another dtype would promote the whole
+// array that it is combined with.
 struct Constants {
   Array half, one, zero, rsqrt2, gelu_cubic, gelu_scale;
 };
@@ -50,7 +50,7 @@ struct Model {
   explicit Model(const mlxrank_config &config) : config(config) {}
 
   const mlxrank_config config;
-  const bool packed = uses_kernels(config); // else dense, see graph.h
+  const bool fused = uses_kernels(config); // and so unpadded, see graph.h
   Array word_embeddings, position_embeddings, type_embeddings;
   Norm embedding_norm;
   std::vector<Layer> layers;
@@ -61,11 +61,11 @@ struct Model {
 };
 
 // Checks config and tensors and copies the weights to the device. The model is
-// freed on a lane of its device, whoever lets go of it last.
+// freed on a worker of its device, on whatever thread the last reference goes.
 std::shared_ptr<const Model> open_model(const mlxrank_config &config,
                                         const mlxrank_tensor *tensors, int32_t count);
 
-// "MLX", or the instruction set that the kernels of ../cpu run as.
+// Returns "MLX", or the instruction set that the kernels of ../cpu use.
 const char *kernels_of(const Model &model);
 
 mlx_dtype mlx_dtype_of(int32_t dtype);

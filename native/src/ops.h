@@ -1,4 +1,4 @@
-// The operations the graph is written in: mlx-c's, on one stream, checked.
+// mlx-c's operations on one stream, with every status checked.
 #pragma once
 
 #include <cmath>
@@ -40,11 +40,11 @@ class Ops {
   Array transpose(const Array &a, std::initializer_list<int> axes) const {
     return call("transpose", mlx_transpose_axes, arg(a), axes.begin(), axes.size());
   }
-  // Rows of table picked by ids: ids' shape with table's last dimension behind.
+  // Returns rows of table by ids: the shape of ids, then table's last dimension.
   Array gather_rows(const Array &table, const Array &ids) const {
     return call("take", mlx_take_axis, arg(table), arg(ids), 0);
   }
-  // a[..., from:to, ...] along axis.
+  // Returns a[..., from:to, ...] along axis.
   Array slice(const Array &a, int axis, int from, int to) const {
     size_t rank = mlx_array_ndim(a);
     std::vector<int> start(rank, 0), step(rank, 1), stop(rank);
@@ -56,7 +56,7 @@ class Ops {
     return call("slice", mlx_slice, arg(a), start.data(), rank, stop.data(), rank, step.data(),
                 rank);
   }
-  // Parts joined along the first axis.
+  // Joins the parts along the first axis.
   Array concatenate(const std::vector<const Array *> &parts) const {
     std::vector<mlx_array> handles;
     for (const Array *part : parts) {
@@ -70,7 +70,7 @@ class Ops {
     check(status, "concatenate");
     return result;
   }
-  // x w^T + bias, for x [n, in], w [out, in], bias [out].
+  // Returns x w^T + bias, for x [n, in], w [out, in], bias [out].
   Array linear(const Array &x, const Array &w, const Array &bias) const {
     Array wt = transpose(w, {1, 0});
     return call("addmm", mlx_addmm, arg(bias), arg(x), arg(wt), 1.0f, 1.0f);
@@ -78,8 +78,8 @@ class Ops {
   Array layer_norm(const Array &x, const Array &weight, const Array &bias, float eps) const {
     return call("layer_norm", mlx_fast_layer_norm, arg(x), arg(weight), arg(bias), eps);
   }
-  // q [B, heads, Lq, D], k and v [B, heads, L, D], mask [B, 1, 1, L]: true where
-  // a key counts.
+  // q [B, heads, Lq, D], k and v [B, heads, L, D], mask [B, 1, 1, L], true where a
+  // key is a token.
   Array attention(const Array &q, const Array &k, const Array &v, const Array &mask) const {
     float scale = 1.0f / std::sqrt(static_cast<float>(q.dim(3)));
     return call("scaled_dot_product_attention", mlx_fast_scaled_dot_product_attention, arg(q),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 #include <optional>
 #include <string>
 
@@ -18,12 +19,12 @@ namespace {
 
 constexpr size_t max_tickets = 2;
 
-// On the CPU more tokens than this in a shard cost memory and gain no speed; a
-// GPU wants as much work at once as its memory allows.
-constexpr int32_t cpu_shard_tokens = 512;
-constexpr int32_t gpu_shard_tokens = 16384;
+// On the CPU more tokens in a microbatch cost memory and gain no speed. A GPU
+// wants as much work at once as its memory allows.
+constexpr int32_t cpu_microbatch_tokens = 512;
+constexpr int32_t gpu_microbatch_tokens = 16384;
 
-// Widths on a GPU come in steps, so that MLX finds its cached buffers fitting.
+// Widths on a GPU are multiples of this, so that MLX can reuse its cached buffers.
 constexpr int32_t gpu_grid = 16;
 
 void check_ids(const char *name, const int32_t *values, int64_t count, int32_t bound) {
@@ -35,20 +36,20 @@ void check_ids(const char *name, const int32_t *values, int64_t count, int32_t b
   }
 }
 
-void check_shards(const mlxrank_batch &b) {
-  if (b.shards == nullptr) {
-    return;
+void check_microbatches(const mlxrank_batch &b) {
+  if (b.microbatches == nullptr) {
+    invalid("batch: microbatches are missing");
   }
   int64_t sum = 0;
-  for (int32_t i = 0; i < b.shard_count; i++) {
-    if (b.shards[i] < 1) {
-      invalid("batch: shard " + std::to_string(i) + " has " + std::to_string(b.shards[i]) +
-              " pairs, want at least 1");
+  for (int32_t i = 0; i < b.microbatch_count; i++) {
+    if (b.microbatches[i] < 1) {
+      invalid("batch: microbatch " + std::to_string(i) + " has " +
+              std::to_string(b.microbatches[i]) + " pairs, want at least 1");
     }
-    sum += b.shards[i];
+    sum += b.microbatches[i];
   }
   if (sum != b.pairs) {
-    invalid("batch: shards add up to " + std::to_string(sum) + " pairs, not " +
+    invalid("batch: microbatches add up to " + std::to_string(sum) + " pairs, want " +
             std::to_string(b.pairs));
   }
 }
@@ -66,15 +67,15 @@ void check_batch(const mlxrank_batch &b, const mlxrank_config &c) {
     sum += b.lengths[i];
   }
   if (sum != b.tokens) {
-    invalid("batch: lengths add up to " + std::to_string(sum) + " tokens, not " +
+    invalid("batch: lengths add up to " + std::to_string(sum) + " tokens, want " +
             std::to_string(b.tokens));
   }
   check_ids("ids", b.ids, sum, c.vocab_size);
   check_ids("type_ids", b.type_ids, sum, c.type_vocab_size);
-  check_shards(b);
+  check_microbatches(b);
 }
 
-// Adds n values, and zeros up to room.
+// Appends n values, and zeros up to room.
 void append(std::vector<int32_t> &to, const int32_t *values, int32_t n, size_t room) {
   const size_t before = to.size();
   to.insert(to.end(), values, values + n);
@@ -88,24 +89,21 @@ int64_t nanoseconds(std::chrono::steady_clock::duration d) {
 } // namespace
 
 Session::Session(std::shared_ptr<const Model> model, const mlxrank_options &options)
-    : model_(std::move(model)), owner_(std::this_thread::get_id()) {
-  const bool gpu = model_->config.device == MLXRANK_GPU;
-  if (options.threads < 0 || options.threads > 1024 || options.shard_tokens < 0) {
-    invalid("options: threads and shard_tokens must not be negative, nor threads over 1024");
+    : model_(std::move(model)),
+      owner_(std::this_thread::get_id()),
+      gpu_(model_->config.device == MLXRANK_GPU) {
+  if (options.threads < 0 || options.threads > 1024) {
+    invalid("options: threads is " + std::to_string(options.threads) + ", want 0 to 1024");
   }
-  int threads = gpu ? 1 : options.threads > 0 ? options.threads : processors();
-  int32_t tokens = gpu ? gpu_shard_tokens : cpu_shard_tokens;
-  limits_ = {threads, options.shard_tokens > 0 ? options.shard_tokens : tokens,
-             gpu ? gpu_grid : 1, model_->config.max_positions, model_->packed};
-  depth_ = gpu ? 2 : 1;
+  const int threads = gpu_ ? 1 : options.threads > 0 ? options.threads : processors();
 #ifdef MLXRANK_CPU_KERNELS
-  if (model_->packed && threads > 1) {
-    cpu::start_team(threads); // now, and not in the midst of the first small batch
+  if (model_->fused && threads > 1) {
+    cpu::start_team(threads); // now, so that the first small batch need not wait for it
   }
 #endif
-  lanes_ = acquire_lanes(model_->config.device, threads);
-  for (size_t i = 0; i < lanes_.size(); i++) {
-    start_on(lanes_[i], [this, i](mlx_stream stream) { serve(static_cast<int32_t>(i), stream); });
+  workers_ = acquire_workers(model_->config.device, threads);
+  for (size_t i = 0; i < workers_.size(); i++) {
+    start_on(workers_[i], [this, i](mlx_stream stream) { serve(static_cast<int32_t>(i), stream); });
   }
 }
 
@@ -116,18 +114,34 @@ Session::~Session() {
     waiting_.clear();
   }
   work_.notify_all();
-  for (Lane *lane : lanes_) {
-    wait_for(lane);
+  for (Worker *worker : workers_) {
+    wait_for(worker);
   }
-  release_lanes(lanes_);
+  release_workers(workers_);
 }
 
 void Session::fill_layout(mlxrank_layout *out) const {
-  out->packed = limits_.packed;
-  out->grid = limits_.grid;
-  out->lanes = limits_.lanes;
-  out->shard_tokens = limits_.tokens;
+  out->unpadded = model_->fused;
+  out->grid = gpu_ ? gpu_grid : 1;
+  out->workers = static_cast<int32_t>(workers_.size());
+  out->microbatch_tokens = gpu_ ? gpu_microbatch_tokens : cpu_microbatch_tokens;
   std::snprintf(out->kernels, sizeof out->kernels, "%s", kernels_of(*model_));
+}
+
+void Session::write_activations(const int32_t *ids, const int32_t *type_ids, int32_t length,
+                                const std::string &file) const {
+  const int32_t one = 1;
+  check_batch({sizeof(mlxrank_batch), 1, length, ids, type_ids, &length, &one, 1, 0},
+              model_->config);
+  if (!file.ends_with(".safetensors")) {
+    invalid("file " + file + " does not end in .safetensors");
+  }
+  Batch batch;
+  batch.ids.assign(ids, ids + length);
+  batch.type_ids.assign(type_ids, type_ids + length);
+  batch.lengths = {length};
+  batch.width = length;
+  mlxrank::write_activations(*model_, batch, file);
 }
 
 void Session::check_thread() const {
@@ -145,7 +159,7 @@ int64_t Session::submit(const mlxrank_batch &batch) {
   }
   int64_t id = next_ticket_++;
   tickets_[id] = ticket;
-  for (size_t i = 0; i < ticket->shards.size(); i++) {
+  for (size_t i = 0; i < ticket->microbatches.size(); i++) {
     waiting_.push_back({ticket, i, Array(), nullptr});
   }
   work_.notify_all();
@@ -158,25 +172,24 @@ std::shared_ptr<Session::Ticket> Session::make_ticket(const mlxrank_batch &batch
   ticket->ids.assign(batch.ids, batch.ids + batch.tokens);
   ticket->type_ids.assign(batch.type_ids, batch.type_ids + batch.tokens);
   ticket->lengths.assign(batch.lengths, batch.lengths + batch.pairs);
-  int64_t offset = 0;
-  for (int32_t length : ticket->lengths) {
-    ticket->offsets.push_back(offset);
-    offset += length;
-  }
-  ticket->shards = batch.shards == nullptr
-                       ? plan_shards(ticket->lengths, limits_)
-                       : cut_shards(ticket->lengths, batch.shards, batch.shard_count, limits_);
-  for (const Shard &shard : ticket->shards) {
-    mlxrank_shard figures = {};
-    figures.pairs = static_cast<int32_t>(shard.pairs.size());
-    for (int32_t pair : shard.pairs) {
-      figures.tokens += ticket->lengths[pair];
+  Microbatch m = {};
+  for (int32_t i = 0; i < batch.microbatch_count; i++) {
+    const auto first = ticket->lengths.begin() + m.first_pair;
+    const auto last = first + batch.microbatches[i];
+    m.width = *std::max_element(first, last);
+    if (gpu_) {
+      m.width = std::min((m.width + gpu_grid - 1) / gpu_grid * gpu_grid,
+                         model_->config.max_positions);
     }
-    figures.computed_tokens =
-        model_->packed ? figures.tokens : static_cast<int64_t>(shard.pairs.size()) * shard.width;
-    ticket->figures.push_back(figures);
+    m.figures.pairs = batch.microbatches[i];
+    m.figures.tokens = std::accumulate(first, last, int64_t{0});
+    m.figures.computed_tokens =
+        model_->fused ? m.figures.tokens : int64_t{m.figures.pairs} * m.width;
+    ticket->microbatches.push_back(m);
+    m.first_pair += m.figures.pairs;
+    m.first_token += m.figures.tokens;
   }
-  ticket->unfinished = ticket->shards.size();
+  ticket->unfinished = ticket->microbatches.size();
   ticket->logits.resize(static_cast<size_t>(batch.pairs) * model_->config.labels);
   return ticket;
 }
@@ -201,33 +214,33 @@ void Session::collect(int64_t id, float *out, int64_t out_len, mlxrank_stats *st
   }
   std::copy(ticket->logits.begin(), ticket->logits.end(), out);
   if (stats != nullptr) {
-    stats->shards = static_cast<int32_t>(ticket->shards.size());
     stats->tokens = static_cast<int64_t>(ticket->ids.size());
     stats->computed_tokens = 0;
-    for (const mlxrank_shard &shard : ticket->figures) {
-      stats->computed_tokens += shard.computed_tokens;
-    }
     stats->execute_ns = nanoseconds(ticket->finished - ticket->submitted);
-    if (stats->shard != nullptr) {
-      size_t room = static_cast<size_t>(std::max(stats->shard_room, 0));
-      std::copy_n(ticket->figures.begin(), std::min(room, ticket->figures.size()), stats->shard);
+    for (size_t i = 0; i < ticket->microbatches.size(); i++) {
+      const mlxrank_microbatch &figures = ticket->microbatches[i].figures;
+      stats->computed_tokens += figures.computed_tokens;
+      if (stats->microbatches != nullptr && static_cast<int64_t>(i) < stats->microbatch_room) {
+        stats->microbatches[i] = figures;
+      }
     }
   }
 }
 
-// A lane's work for as long as the session lives. With a depth of two the next
-// graph is built and queued while the device still runs the one before.
-void Session::serve(int32_t lane, mlx_stream stream) {
+// Computes microbatches on a worker until the session closes. On a GPU the next
+// graph is built and queued while the device still runs the previous one.
+void Session::serve(int32_t worker, mlx_stream stream) {
+  const size_t depth = gpu_ ? 2 : 1;
   std::deque<Running> in_flight;
-  std::optional<Busy> busy; // while there is one in flight
+  std::optional<Busy> busy; // while in_flight is not empty
   for (;;) {
     Running next;
-    if (in_flight.size() < depth_ && take(&next, in_flight.empty())) {
+    if (in_flight.size() < depth && take(&next, in_flight.empty())) {
       if (!busy) {
         busy.emplace();
       }
-      mlxrank_shard &figures = next.ticket->figures[next.shard];
-      figures.lane = lane;
+      mlxrank_microbatch &figures = next.microbatch().figures;
+      figures.worker = worker;
       figures.start_ns = nanoseconds(Clock::now() - next.ticket->submitted);
       try {
         start(next, stream);
@@ -254,7 +267,7 @@ void Session::serve(int32_t lane, mlx_stream stream) {
   }
 }
 
-// Takes the next shard; false if there is none, or none ever again.
+// Takes the next microbatch. It returns false if none waits or the session closes.
 bool Session::take(Running *next, bool may_wait) {
   std::unique_lock<std::mutex> lock(mutex_);
   if (may_wait) {
@@ -272,28 +285,28 @@ bool Session::take(Running *next, bool may_wait) {
   return true;
 }
 
-Batch Session::batch_of(const Running &running) const {
+Batch Session::to_batch(const Running &running) const {
   const cpu::Timed timed(cpu::Phase::copies);
   const Ticket &ticket = *running.ticket;
-  const Shard &shard = ticket.shards[running.shard];
-  const bool packed = model_->packed;
+  const Microbatch &m = running.microbatch();
   Batch batch;
-  batch.width = packed ? 0 : shard.width;
-  // Where there are fewer shards than lanes, the lanes left over help.
-  batch.parts = std::max(1, limits_.lanes / static_cast<int>(ticket.shards.size()));
-  for (int32_t pair : shard.pairs) {
-    const int32_t length = ticket.lengths[pair];
-    const size_t room = packed ? length : shard.width;
-    append(batch.ids, ticket.ids.data() + ticket.offsets[pair], length, room);
-    append(batch.type_ids, ticket.type_ids.data() + ticket.offsets[pair], length, room);
-    batch.lengths.push_back(length);
+  batch.width = model_->fused ? 0 : m.width;
+  // If there are fewer microbatches than workers, the cores of idle workers help.
+  batch.parts = static_cast<int>(std::max<size_t>(1, workers_.size() / ticket.microbatches.size()));
+  batch.lengths.assign(running.lengths(), running.lengths() + m.figures.pairs);
+  int64_t at = m.first_token;
+  for (int32_t length : batch.lengths) {
+    const size_t room = model_->fused ? length : m.width;
+    append(batch.ids, &ticket.ids[at], length, room);
+    append(batch.type_ids, &ticket.type_ids[at], length, room);
+    at += length;
   }
   return batch;
 }
 
 void Session::start(Running &running, mlx_stream stream) const {
   const cpu::Recording here(running.recorder.get());
-  const Batch batch = batch_of(running);
+  const Batch batch = to_batch(running);
   {
     const cpu::Timed timed(cpu::Phase::building);
     running.logits = forward(*model_, batch, stream);
@@ -301,8 +314,8 @@ void Session::start(Running &running, mlx_stream stream) const {
   async_eval(running.logits);
 }
 
-// Waits for a shard and scatters its logits to the pairs' places. Shards of a
-// ticket write to different places, so no lock is held.
+// Waits for a microbatch and copies its logits to the ticket. The microbatches of
+// a ticket write to different ranges, so no lock is held.
 void Session::finish(Running &running) const {
   check(mlx_array_eval(running.logits), "eval");
   const float *logits = mlx_array_data_float32(running.logits);
@@ -310,12 +323,10 @@ void Session::finish(Running &running) const {
   const cpu::Recording here(running.recorder.get());
   const cpu::Timed timed(cpu::Phase::copies);
   const size_t labels = model_->config.labels;
-  const Shard &shard = running.ticket->shards[running.shard];
-  for (size_t row = 0; row < shard.pairs.size(); row++) {
-    size_t pair = shard.pairs[row];
-    std::copy_n(logits + row * labels, labels, running.ticket->logits.begin() + pair * labels);
-  }
-  running.logits = Array(); // given back before the caller hears of it
+  const Microbatch &m = running.microbatch();
+  std::copy_n(logits, m.figures.pairs * labels,
+              running.ticket->logits.begin() + m.first_pair * labels);
+  running.logits = Array(); // freed before the caller can collect the batch
 }
 
 void Session::settle(const Running &running, const char *fault) {
@@ -324,7 +335,7 @@ void Session::settle(const Running &running, const char *fault) {
   if (fault != nullptr && ticket.fault.empty()) {
     ticket.fault = fault;
   }
-  ticket.figures[running.shard].finish_ns = nanoseconds(Clock::now() - ticket.submitted);
+  running.microbatch().figures.finish_ns = nanoseconds(Clock::now() - ticket.submitted);
   if (running.recorder != nullptr && running.recorder == recorder_) {
     count(running);
   }
@@ -335,8 +346,8 @@ void Session::settle(const Running &running, const char *fault) {
 }
 
 void Session::profile(bool on) {
-  if (on && model_->config.device == MLXRANK_GPU) {
-    invalid("profile: it is of the CPU's work; for a GPU's, capture MLX's Metal commands in Xcode");
+  if (on && gpu_) {
+    invalid("profile: only CPU sessions can be profiled; for a GPU, capture Metal commands in Xcode");
   }
   std::lock_guard<std::mutex> lock(mutex_);
   figures_ = {};
@@ -344,31 +355,30 @@ void Session::profile(bool on) {
   recorder_ = on ? std::make_shared<cpu::Recorder>() : nullptr;
 }
 
-// At least one recorded shard was at work.
+// Returns the time during which a worker computed a recorded microbatch.
 int64_t Session::busy_ns() const {
   return figures_.busy_ns + (recorded_ > 0 ? nanoseconds(Clock::now() - busy_since_) : 0);
 }
 
-// Adds a shard's time, and what its real tokens need.
+// Adds a microbatch's time, and the FLOPs that its tokens need without padding.
 void Session::count(const Running &running) {
   const int64_t busy = busy_ns();
   if (--recorded_ == 0) {
     figures_.busy_ns = busy;
   }
-  const Ticket &ticket = *running.ticket;
-  const mlxrank_shard &shard = ticket.figures[running.shard];
+  const mlxrank_microbatch &figures = running.microbatch().figures;
   const mlxrank_config &c = model_->config;
   const int64_t h = c.hidden_size, f = c.intermediate_size, full = c.layers - 1;
-  const int64_t tokens = shard.tokens, pairs = shard.pairs;
+  const int64_t tokens = figures.tokens, pairs = figures.pairs;
   int64_t squares = 0;
-  for (int32_t pair : ticket.shards[running.shard].pairs) {
-    squares += int64_t{ticket.lengths[pair]} * ticket.lengths[pair];
+  for (int64_t i = 0; i < pairs; i++) {
+    squares += int64_t{running.lengths()[i]} * running.lengths()[i];
   }
   figures_.pairs += pairs;
   figures_.tokens += tokens;
-  figures_.pass_ns += shard.finish_ns - shard.start_ns;
-  figures_.product_flops_needed += full * 2 * tokens * h * (4 * h + 2 * f) + 2 * tokens * h * 2 * h +
-                                   2 * pairs * h * (2 * h + 2 * f + h + c.labels);
+  figures_.pass_ns += figures.finish_ns - figures.start_ns;
+  figures_.matmul_flops_needed += full * 2 * tokens * h * (4 * h + 2 * f) + 2 * tokens * h * 2 * h +
+                                  2 * pairs * h * (2 * h + 2 * f + h + c.labels);
   figures_.attention_flops_needed += full * 4 * squares * h + 4 * tokens * h;
 }
 
@@ -377,7 +387,7 @@ void Session::read_profile(mlxrank_profile *out) {
   const int32_t size = out->size;
   *out = figures_;
   out->size = size;
-  out->lanes = limits_.lanes;
+  out->workers = static_cast<int32_t>(workers_.size());
   out->busy_ns = busy_ns();
   out->helped_ns = recorder_ != nullptr ? recorder_->helped_ns.load() : 0;
   for (int i = 0; recorder_ != nullptr && i < cpu::Recorder::phases; i++) {

@@ -1,4 +1,5 @@
-// A session: batches of one caller, cut into shards, run on the lanes it holds.
+// A session: batches of one caller, cut into microbatches, computed by the
+// session's workers.
 #pragma once
 
 #include <chrono>
@@ -12,16 +13,15 @@
 
 #include "../cpu/profile.h"
 #include "graph.h"
-#include "lanes.h"
 #include "model.h"
-#include "shards.h"
+#include "workers.h"
 
 namespace mlxrank {
 
 class Session {
  public:
   Session(std::shared_ptr<const Model> model, const mlxrank_options &options);
-  // Finishes what is running, drops what is waiting, gives the lanes back.
+  // Finishes running microbatches, drops waiting ones, releases the workers.
   ~Session();
 
   Session(const Session &) = delete;
@@ -30,53 +30,64 @@ class Session {
   int64_t submit(const mlxrank_batch &batch);
   void collect(int64_t ticket, float *out, int64_t out_len, mlxrank_stats *stats);
 
-  // Fills all but size.
+  // Fills every field except size.
   void fill_layout(mlxrank_layout *out) const;
 
-  // Figures from zero, of shards taken from now on; or no more of them.
+  // Starts a profile at zero, or stops it and clears the figures.
   void profile(bool on);
   void read_profile(mlxrank_profile *out);
 
-  // Throws MLXRANK_WRONG_THREAD unless called on the thread that opened it.
+  void write_activations(const int32_t *ids, const int32_t *type_ids, int32_t length,
+                         const std::string &file) const;
+
+  // Throws MLXRANK_WRONG_THREAD unless called on the thread that opened the session.
   void check_thread() const;
 
  private:
   using Clock = std::chrono::steady_clock;
 
+  // Consecutive pairs of a batch that one graph computes.
+  struct Microbatch {
+    int32_t first_pair;
+    int64_t first_token;
+    int32_t width; // of the longest pair, rounded up to the grid
+    mlxrank_microbatch figures; // written by its worker alone
+  };
+
   struct Ticket {
     std::vector<int32_t> ids, type_ids, lengths;
-    std::vector<int64_t> offsets; // of each pair in ids
-    std::vector<Shard> shards;
-    std::vector<mlxrank_shard> figures; // of the shards, each written by its lane alone
+    std::vector<Microbatch> microbatches;
     std::vector<float> logits; // [pairs, labels]
-    size_t unfinished; // shards
-    std::string fault; // of the first shard that failed
+    size_t unfinished; // microbatches
+    std::string fault; // of the first microbatch that failed
     Clock::time_point submitted, finished;
   };
 
-  // A shard taken by a lane, and its logits while MLX works on them.
+  // A microbatch that waits or runs, and its logits while MLX computes them.
   struct Running {
     std::shared_ptr<Ticket> ticket;
-    size_t shard;
+    size_t index;
     Array logits;
-    std::shared_ptr<cpu::Recorder> recorder; // of its work, if it is profiled
+    std::shared_ptr<cpu::Recorder> recorder; // null if it is not profiled
+
+    Microbatch &microbatch() const { return ticket->microbatches[index]; }
+    const int32_t *lengths() const { return &ticket->lengths[microbatch().first_pair]; }
   };
 
   std::shared_ptr<Ticket> make_ticket(const mlxrank_batch &batch) const;
-  void serve(int32_t lane, mlx_stream stream);
+  void serve(int32_t worker, mlx_stream stream);
   bool take(Running *next, bool may_wait);
   void start(Running &running, mlx_stream stream) const;
   void finish(Running &running) const;
-  Batch batch_of(const Running &running) const;
+  Batch to_batch(const Running &running) const;
   void count(const Running &running);
   int64_t busy_ns() const;
   void settle(const Running &running, const char *fault);
 
   const std::shared_ptr<const Model> model_;
   const std::thread::id owner_;
-  ShardLimits limits_;
-  size_t depth_; // shards a lane keeps in flight
-  std::vector<Lane *> lanes_;
+  const bool gpu_;
+  std::vector<Worker *> workers_;
 
   std::mutex mutex_;
   std::condition_variable work_, done_;
@@ -85,10 +96,11 @@ class Session {
   int64_t next_ticket_ = 1;
   bool closing_ = false;
 
-  // While there is a profile. A shard taken before has no recorder, or another.
+  // The profile, if one runs. A microbatch taken before it started has no recorder
+  // or another one.
   std::shared_ptr<cpu::Recorder> recorder_;
   mlxrank_profile figures_ = {};
-  int recorded_ = 0; // shards at work with this recorder
+  int recorded_ = 0; // running microbatches with this recorder
   Clock::time_point busy_since_;
 };
 

@@ -1,6 +1,6 @@
-// Every kernel as every instruction set that this processor has, held against
-// the same in double precision, on sizes that leave rests everywhere; and the
-// threads that share them.
+// Compares every kernel, with every instruction set that this processor has, with
+// double precision, on sizes that are not multiples of any panel. Also tests the
+// team of threads that share kernels.
 #include "kernels.h"
 
 #include <algorithm>
@@ -53,7 +53,7 @@ void expect(const char *what, const Numbers &got, const std::vector<double> &wan
   }
 }
 
-// To the nearest bfloat16, ties to even.
+// Rounds to the nearest bfloat16, ties to even.
 float rounded(double x) {
   const auto single = static_cast<float>(x);
   uint32_t bits;
@@ -91,7 +91,7 @@ struct Layer {
         packed(packed_size(out, in, factors), NAN) {
     pack(weight.data(), bias.data(), out, in, factors, packed.data());
   }
-  Dense dense() const { return {packed.data(), out, in, factors}; }
+  PackedLinear view() const { return {packed.data(), out, in, factors}; }
   double factor(double x) const { return factors == Factors::bfloat16 ? rounded(x) : x; }
 
   template <class T>
@@ -138,35 +138,35 @@ void check_layers(int rows, int hidden, int inner, Factors factors) {
   const Numbers x = random_numbers(static_cast<size_t>(rows) * hidden, 2);
   const Layer up(inner, hidden, factors), down(hidden, inner, factors),
       same(hidden, hidden, factors);
-  // A sum that differs in its last bits may be rounded to another bfloat16, in
-  // front of the second product.
+  // A sum that differs in its last bits may be rounded to another bfloat16 before
+  // the second GEMM.
   const double after = factors == Factors::bfloat16 ? 4e-3 : 4e-6;
   const Normed norm(hidden);
   for (Activation activation :
        {Activation::none, Activation::gelu, Activation::gelu_tanh, Activation::relu}) {
     Numbers y(static_cast<size_t>(rows) * inner);
-    linear(x.data(), rows, up.dense(), activation, y.data());
+    linear(x.data(), rows, up.view(), activation, y.data());
     expect("linear", y, up.reference(x, activation));
     Numbers z(x.size());
-    feed_forward(x.data(), rows, up.dense(), activation, down.dense(), norm.norm(), z.data());
+    feed_forward(x.data(), rows, up.view(), activation, down.view(), norm.norm(), z.data());
     const auto between = up.reference(x, activation);
     expect("feed_forward", z, norm.reference(down.reference(between, Activation::none), x),
            after);
   }
   const Numbers residual = random_numbers(x.size());
   Numbers z(x.size());
-  linear_add_norm(x.data(), rows, same.dense(), residual.data(), norm.norm(), z.data());
+  linear_add_norm(x.data(), rows, same.view(), residual.data(), norm.norm(), z.data());
   expect("linear_add_norm", z, norm.reference(same.reference(x, Activation::none), residual));
 }
 
-// What bfloat16 factors give is not what float32 ones give: else the tests above
-// would not tell them apart.
+// bfloat16 factors give other results than float32 factors: otherwise the tests
+// above could not distinguish them.
 void check_rounding() {
   const Numbers x = random_numbers(7 * 64);
   Layer exact(48, 64, Factors::float32);
   const Layer half(48, 64, Factors::bfloat16);
   Numbers y(7 * 48);
-  linear(x.data(), 7, half.dense(), Activation::none, y.data());
+  linear(x.data(), 7, half.view(), Activation::none, y.data());
   exact.weight = half.weight;
   exact.bias = half.bias;
   const double off = difference(y, exact.reference(x, Activation::none));
@@ -176,7 +176,7 @@ void check_rounding() {
   }
 }
 
-// Attention of queries [.., stride] on keys and values likewise, one pair.
+// Attention of one pair: queries, keys and values are rows with a stride.
 void attend(const float *q, size_t q_stride, int queries, const float *k, const float *v,
             size_t stride, int length, int heads, int size, std::vector<double> *out) {
   for (int i = 0; i < queries; i++) {
@@ -221,7 +221,7 @@ void check_attention(const std::vector<int32_t> &lengths, int heads, int size) {
     at += lengths[p];
   }
   Numbers out(tokens * hidden), cls(pairs * hidden);
-  for (int head = 0; head < heads; head++) { // some at a time, as a team takes them
+  for (int head = 0; head < heads; head++) { // one at a time, as a team does
     const Heads one = {heads, size, head, head + 1};
     attention(qkv.data(), lengths.data(), pairs, one, out.data());
     attention_cls(query.data(), kv.data(), lengths.data(), pairs, one, cls.data());
@@ -274,8 +274,8 @@ void check_bfloat16() {
   check_rounding();
 }
 
-// Two threads share the team: every part of every round is done exactly once,
-// and before the round ends.
+// Two threads share the team. Every part of every round must run exactly once,
+// before the round ends.
 void check_team() {
   start_team(2);
   start_team(4); // a second session with more threads
@@ -288,7 +288,8 @@ void check_team() {
       for (int part = 0; part < 5; part++) {
         if (done[part] != (part < parts)) {
           failures++;
-          std::fprintf(stderr, "team: part %d of %d was done %d times\n", part, parts, +done[part]);
+          std::fprintf(stderr, "team: part %d of %d ran %d times, want %d\n", part, parts, +done[part],
+                       part < parts);
         }
       }
       if (round % 1000 == 0) { // long enough for the helpers to fall asleep

@@ -11,7 +11,15 @@ typedef struct {
   const mlxrank_config *config;
   const mlxrank_tensor *tensors;
   int count;
+  reference_visitor visit;
+  void *context;
 } model;
+
+static void visit(const model *m, const char *name, const double *values, int rows, int columns) {
+  if (m->visit != NULL) {
+    m->visit(m->context, name, values, rows, columns);
+  }
+}
 
 static const float *find(const model *m, const char *format, ...) {
   char name[128];
@@ -76,7 +84,7 @@ static double activate(int kind, double x) {
   }
 }
 
-/* out [n, hidden]: each head's softmax-weighted values. */
+/* out [n, hidden] = each head's softmax-weighted values */
 static void attention(const double *q, const double *k, const double *v, int n, int hidden,
                       int heads, double *out) {
   int size = hidden / heads;
@@ -129,7 +137,7 @@ static void named_linear(const model *m, int layer, const char *name, const doub
          find(m, "encoder.layer.%d.%s.bias", layer, name), out, y);
 }
 
-/* x += y, then the named LayerNorm. */
+/* x = the named LayerNorm of x + y */
 static void add_norm(const model *m, int layer, const char *name, double *x, const double *y,
                      int n) {
   int hidden = m->config->hidden_size;
@@ -142,29 +150,38 @@ static void add_norm(const model *m, int layer, const char *name, double *x, con
 
 static void encode(const model *m, int layer, double *x, int n) {
   int hidden = m->config->hidden_size, inner = m->config->intermediate_size;
+  char name[64];
   double *q = room(n * hidden), *k = room(n * hidden), *v = room(n * hidden);
   double *mixed = room(n * hidden), *out = room(n * hidden), *wide = room(n * inner);
   named_linear(m, layer, "attention.self.query", x, n, hidden, hidden, q);
   named_linear(m, layer, "attention.self.key", x, n, hidden, hidden, k);
   named_linear(m, layer, "attention.self.value", x, n, hidden, hidden, v);
   attention(q, k, v, n, hidden, m->config->heads, mixed);
+  snprintf(name, sizeof name, "encoder.layer.%d.attention.self", layer);
+  visit(m, name, mixed, n, hidden);
   named_linear(m, layer, "attention.output.dense", mixed, n, hidden, hidden, out);
   add_norm(m, layer, "attention.output.LayerNorm", x, out, n);
+  snprintf(name, sizeof name, "encoder.layer.%d.attention", layer);
+  visit(m, name, x, n, hidden);
   named_linear(m, layer, "intermediate.dense", x, n, hidden, inner, wide);
   for (int i = 0; i < n * inner; i++) {
     wide[i] = activate(m->config->activation, wide[i]);
   }
   named_linear(m, layer, "output.dense", wide, n, inner, hidden, out);
   add_norm(m, layer, "output.LayerNorm", x, out, n);
+  snprintf(name, sizeof name, "encoder.layer.%d", layer);
+  visit(m, name, x, n, hidden);
   free(q), free(k), free(v), free(mixed), free(out), free(wide);
 }
 
 void reference_logits(const mlxrank_config *config, const mlxrank_tensor *tensors, int count,
-                      const int32_t *ids, const int32_t *type_ids, int length, double *logits) {
-  model m = {config, tensors, count};
+                      const int32_t *ids, const int32_t *type_ids, int length, double *logits,
+                      reference_visitor visitor, void *context) {
+  model m = {config, tensors, count, visitor, context};
   int hidden = config->hidden_size;
   double *x = room(length * hidden), *pooled = room(hidden);
   embed(&m, ids, type_ids, length, x);
+  visit(&m, "embeddings", x, length, hidden);
   for (int layer = 0; layer < config->layers; layer++) {
     encode(&m, layer, x, length);
   }
@@ -173,7 +190,9 @@ void reference_logits(const mlxrank_config *config, const mlxrank_tensor *tensor
   for (int k = 0; k < hidden; k++) {
     pooled[k] = tanh(pooled[k]);
   }
+  visit(&m, "pooler", pooled, 1, hidden);
   linear(pooled, 1, hidden, find(&m, "classifier.weight"), find(&m, "classifier.bias"),
          config->labels, logits);
+  visit(&m, "classifier", logits, 1, config->labels);
   free(x), free(pooled);
 }

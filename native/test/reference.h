@@ -1,13 +1,20 @@
 /* A BERT cross-encoder's forward pass in plain C and double precision, one pair
- * at a time: what the shim is held against without Go or PyTorch. */
+ * at a time, to compare the shim with. It needs neither Go nor PyTorch. */
 #ifndef REFERENCE_H
 #define REFERENCE_H
 
 #include "mlxrank.h"
 
-/* Tensors by the names mlxrank_model_open takes, all float32. logits has room
- * for config->labels. Exits the process when a tensor is missing. */
+/* Receives an activation [rows, columns] under the name that
+ * mlxrank_debug_activations gives it. */
+typedef void (*reference_visitor)(void *context, const char *name, const double *values, int rows,
+                                  int columns);
+
+/* Computes the logits of a pair. Tensors have the names that mlxrank_model_open
+ * takes and are float32. logits has room for config->labels. visit may be NULL.
+ * Exits the process if a tensor is missing. */
 void reference_logits(const mlxrank_config *config, const mlxrank_tensor *tensors, int count,
-                      const int32_t *ids, const int32_t *type_ids, int length, double *logits);
+                      const int32_t *ids, const int32_t *type_ids, int length, double *logits,
+                      reference_visitor visit, void *context);
 
 #endif

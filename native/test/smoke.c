@@ -1,10 +1,11 @@
-/* Smoke test of libmlxrank without Go: right logits, refused mistakes, and
- * nothing left behind. Run under AddressSanitizer and UndefinedBehaviorSanitizer
- * by `make test`. */
+/* Smoke test of libmlxrank without Go: correct logits and activations, refused
+ * mistakes, and no leaks. `make test` runs it under AddressSanitizer and
+ * UndefinedBehaviorSanitizer. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +48,7 @@ static char err[512];
 
 #define ERR err, (int32_t)sizeof err
 
-/* Uniform in [-1, 1), the same numbers on every machine. */
+/* Returns uniform numbers in [-1, 1), the same on every machine. */
 static double uniform(void) {
   static uint64_t state = 88172645463325252u;
   state ^= state << 13;
@@ -141,12 +142,14 @@ static void free_weights(weights *w) {
 enum { MAX_PAIRS = 24, MAX_IDS = MAX_PAIRS * 64 };
 
 typedef struct {
-  int32_t ids[MAX_IDS], type_ids[MAX_IDS], lengths[MAX_PAIRS];
+  int32_t ids[MAX_IDS], type_ids[MAX_IDS], lengths[MAX_PAIRS], microbatches[MAX_PAIRS];
   mlxrank_batch batch;
 } ragged;
 
+/* Fills a batch with random pairs, at most four in a microbatch. */
 static void fill_batch(ragged *r, int pairs) {
   int64_t n = 0;
+  int count = 0;
   for (int i = 0; i < pairs; i++) {
     int length = 1 + (int)((uniform() + 1) / 2 * 64);
     r->lengths[i] = length;
@@ -155,8 +158,11 @@ static void fill_batch(ragged *r, int pairs) {
       r->type_ids[n] = j > length / 3;
     }
   }
+  for (int left = pairs; left > 0; left -= 4) {
+    r->microbatches[count++] = left < 4 ? left : 4;
+  }
   r->batch = (mlxrank_batch){sizeof r->batch, pairs, n, r->ids, r->type_ids, r->lengths,
-                              NULL, 0, 0};
+                             r->microbatches, count, 0};
 }
 
 static int64_t open_model(const weights *w) {
@@ -165,31 +171,41 @@ static int64_t open_model(const weights *w) {
   return model;
 }
 
-static int64_t open_session(int64_t model, int32_t threads, int32_t shard_tokens) {
-  mlxrank_options options = {sizeof options, threads, shard_tokens, 0};
+static int64_t open_session(int64_t model, int32_t threads) {
+  mlxrank_options options = {sizeof options, threads};
   int64_t session = 0;
   OK(mlxrank_session_open(model, &options, &session, ERR));
   return session;
 }
 
-static mlxrank_stats run(int64_t session, const ragged *r, int labels, float *out) {
+static void run(int64_t session, const ragged *r, int labels, float *out) {
   int64_t ticket = 0;
-  mlxrank_stats stats = {.size = sizeof stats};
+  mlxrank_microbatch microbatches[MAX_PAIRS];
+  mlxrank_stats stats = {
+      .size = sizeof stats, .microbatches = microbatches, .microbatch_room = MAX_PAIRS};
   OK(mlxrank_submit(session, &r->batch, &ticket, ERR));
   OK(mlxrank_collect(session, ticket, out, (int64_t)r->batch.pairs * labels, &stats, ERR));
   CHECK(stats.tokens == r->batch.tokens, "%lld tokens", (long long)stats.tokens);
   CHECK(stats.computed_tokens >= stats.tokens, "fewer rows computed than tokens");
   CHECK(stats.execute_ns > 0, "no time passed");
-  return stats;
+  int64_t pairs = 0, tokens = 0, computed = 0;
+  for (int i = 0; i < r->batch.microbatch_count; i++) {
+    pairs += microbatches[i].pairs;
+    tokens += microbatches[i].tokens;
+    computed += microbatches[i].computed_tokens;
+  }
+  CHECK(pairs == r->batch.pairs && tokens == stats.tokens && computed == stats.computed_tokens,
+        "microbatches of %lld pairs, %lld tokens, %lld computed", (long long)pairs,
+        (long long)tokens, (long long)computed);
 }
 
-/* The largest difference to the reference over a batch. */
+/* Returns the largest difference from the reference over a batch. */
 static double worst_difference(const weights *w, const ragged *r, const float *logits) {
   double worst = 0, want[8];
   int64_t at = 0;
   for (int i = 0; i < r->batch.pairs; i++) {
     reference_logits(&w->config, w->tensors, w->count, r->ids + at, r->type_ids + at,
-                     r->lengths[i], want);
+                     r->lengths[i], want, NULL, NULL);
     for (int k = 0; k < w->config.labels; k++) {
       worst = fmax(worst, fabs(want[k] - logits[i * w->config.labels + k]));
     }
@@ -198,22 +214,87 @@ static double worst_difference(const weights *w, const ragged *r, const float *l
   return worst;
 }
 
+/* A safetensors file that is compared with the reference's activations. */
+typedef struct {
+  char *header;
+  const char *data;
+  int compared, layers;
+  double worst; /* difference */
+} activations;
+
+static void compare_activation(void *context, const char *name, const double *want, int rows,
+                               int columns) {
+  activations *a = context;
+  char key[80], last[64];
+  snprintf(key, sizeof key, "\"%s\":{", name);
+  snprintf(last, sizeof last, "encoder.layer.%d", a->layers - 1);
+  if (strncmp(name, last, strlen(last)) == 0) {
+    rows = 1; /* of the last layer only [CLS] is computed */
+  }
+  const char *entry = strstr(a->header, key);
+  long got_rows = 0, got_columns = 0, from = 0, to = 0;
+  if (entry != NULL) {
+    sscanf(strstr(entry, "\"shape\":"), "\"shape\":[%ld,%ld]", &got_rows, &got_columns);
+    sscanf(strstr(entry, "\"data_offsets\":"), "\"data_offsets\":[%ld,%ld]", &from, &to);
+  }
+  bool fits = got_rows == rows && got_columns == columns && to - from == 4L * rows * columns;
+  CHECK(fits, "%s: [%ld, %ld], want [%d, %d]", name, got_rows, got_columns, rows, columns);
+  for (int i = 0; fits && i < rows * columns; i++) {
+    float got;
+    memcpy(&got, a->data + from + 4 * i, sizeof got);
+    a->worst = fmax(a->worst, fabs(got - want[i]));
+  }
+  a->compared++;
+}
+
+static void test_activations(const weights *w, int64_t session, const ragged *r) {
+  char file[] = "/tmp/mlxrank-XXXXXX.safetensors";
+  int written = mkstemps(file, (int)strlen(".safetensors"));
+  CHECK(written >= 0, "no temporary file");
+  OK(mlxrank_debug_activations(session, r->ids, r->type_ids, r->lengths[0], file, ERR));
+  static char bytes[1 << 20];
+  int64_t n = read(written, bytes, sizeof bytes), header = 0;
+  close(written);
+  unlink(file);
+  memcpy(&header, bytes, sizeof header);
+  CHECK(n > 8 && n < (int64_t)sizeof bytes && header < n, "%lld bytes", (long long)n);
+  double logits[8];
+  activations a = {strndup(bytes + 8, (size_t)header), bytes + 8 + header, 0, w->config.layers, 0};
+  reference_logits(&w->config, w->tensors, w->count, r->ids, r->type_ids, r->lengths[0], logits,
+                   compare_activation, &a);
+  CHECK(a.compared == 3 + 3 * w->config.layers, "%d activations", a.compared);
+  CHECK(a.worst < 2e-5, "an activation differs by %g from the reference", a.worst);
+  mlxrank_config wrong = w->config; /* negative control */
+  wrong.layer_norm_eps = 1e-2;
+  reference_logits(&wrong, w->tensors, w->count, r->ids, r->type_ids, r->lengths[0], logits,
+                   compare_activation, &a);
+  CHECK(a.worst > 2e-4, "a wrong epsilon is not detected");
+  free(a.header);
+  REFUSED(mlxrank_debug_activations(session, r->ids, r->type_ids, 65, file, ERR), MLXRANK_INVALID,
+          "65 tokens");
+  REFUSED(mlxrank_debug_activations(session, r->ids, r->type_ids, 1, "/tmp/a.npy", ERR),
+          MLXRANK_INVALID, "does not end in .safetensors");
+  REFUSED(mlxrank_debug_activations(session, r->ids, r->type_ids, 1, "/none/a.safetensors", ERR),
+          MLXRANK_MLX, "/none/a.safetensors");
+}
+
 static void test_logits(int hidden, int layers, int heads, int activation, int labels) {
   weights w = make_weights(hidden, layers, heads, activation, labels);
   static ragged r;
   static float out[MAX_PAIRS * 8];
   int64_t model = open_model(&w);
-  int64_t session = open_session(model, 2, 100);
+  int64_t session = open_session(model, 2);
   fill_batch(&r, MAX_PAIRS);
-  mlxrank_stats stats = run(session, &r, labels, out);
-  CHECK(stats.shards > 2, "%d shards", stats.shards);
+  CHECK(r.batch.microbatch_count > 2, "%d microbatches", r.batch.microbatch_count);
+  run(session, &r, labels, out);
   double worst = worst_difference(&w, &r, out);
   CHECK(worst < 2e-5, "differs by %g from the reference", worst);
 
-  /* The same check must see a wrong epsilon, or it sees nothing. */
+  /* Negative control: the check must detect a wrong epsilon. */
   weights wrong = w;
   wrong.config.layer_norm_eps = 1e-2;
-  CHECK(worst_difference(&wrong, &r, out) > 2e-4, "the check is blind");
+  CHECK(worst_difference(&wrong, &r, out) > 2e-4, "a wrong epsilon is not detected");
+  test_activations(&w, session, &r);
   OK(mlxrank_session_close(session, ERR));
   OK(mlxrank_model_close(model, ERR));
   free_weights(&w);
@@ -228,7 +309,7 @@ struct collecting {
 static void test_two_tickets(const weights *w) {
   static ragged a, b;
   static float out_a[MAX_PAIRS], out_b[MAX_PAIRS], alone[MAX_PAIRS];
-  int64_t model = open_model(w), session = open_session(model, 2, 0);
+  int64_t model = open_model(w), session = open_session(model, 2);
   int64_t first = 0, second = 0, third = 0;
   fill_batch(&a, 9);
   fill_batch(&b, 5);
@@ -254,21 +335,20 @@ static void *collect_elsewhere(void *argument) {
   return NULL;
 }
 
-/* Shards as the caller cuts them, collected on a thread of their own while the
- * owner submits the next batch. */
-static void test_own_shards(const weights *w) {
+/* A batch is collected on another thread while the owner submits the next one. */
+static void test_microbatches(const weights *w) {
   static ragged r;
   static float whole[MAX_PAIRS], out[MAX_PAIRS];
   static const int32_t cuts[] = {2, 5, 1};
-  int64_t model = open_model(w), session = open_session(model, 2, 0), next = 0;
-  mlxrank_shard shards[3];
+  int64_t model = open_model(w), session = open_session(model, 2), next = 0;
+  mlxrank_microbatch figures[3];
   struct collecting c = {.session = session, .out = out, .pairs = 8,
-                         .stats = {.size = sizeof c.stats, .shard = shards, .shard_room = 2}};
+                         .stats = {.size = sizeof c.stats, .microbatches = figures, .microbatch_room = 2}};
   fill_batch(&r, 8);
   run(session, &r, 1, whole);
-  r.batch.shards = cuts;
-  r.batch.shard_count = 3;
-  shards[2].pairs = -7;
+  r.batch.microbatches = cuts;
+  r.batch.microbatch_count = 3;
+  figures[2].pairs = -7;
   OK(mlxrank_submit(session, &r.batch, &c.ticket, ERR));
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, collect_elsewhere, &c) == 0, "no thread");
@@ -278,21 +358,27 @@ static void test_own_shards(const weights *w) {
   for (int i = 0; i < 8; i++) {
     CHECK(fabsf(whole[i] - out[i]) < 1e-5f, "pair %d: %g and %g", i, whole[i], out[i]);
   }
-  CHECK(c.stats.shards == 3 && shards[0].pairs == 2 && shards[1].pairs == 5, "shards %d: %d and %d pairs",
-        c.stats.shards, shards[0].pairs, shards[1].pairs);
-  CHECK(shards[2].pairs == -7, "more shards written than there was room for");
+  CHECK(figures[0].pairs == 2 && figures[1].pairs == 5, "microbatches of %d and %d pairs",
+        figures[0].pairs, figures[1].pairs);
+  CHECK(figures[2].pairs == -7, "more microbatches written than there was room for");
   for (int i = 0; i < 2; i++) {
-    const mlxrank_shard *s = &shards[i];
-    CHECK(s->lane >= 0 && s->lane < 2 && s->start_ns > 0 && s->finish_ns > s->start_ns &&
-              s->finish_ns <= c.stats.execute_ns && s->computed_tokens >= s->tokens && s->tokens > 0,
-          "figures of shard %d", i);
+    const mlxrank_microbatch *m = &figures[i];
+    CHECK(m->worker >= 0 && m->worker < 2 && m->start_ns > 0 && m->finish_ns > m->start_ns &&
+              m->finish_ns <= c.stats.execute_ns && m->computed_tokens >= m->tokens &&
+              m->tokens > 0,
+          "figures of microbatch %d", i);
   }
   static const int32_t empty[] = {8, 0}, few[] = {2, 5};
-  r.batch.shards = empty;
-  r.batch.shard_count = 2;
-  REFUSED(mlxrank_submit(session, &r.batch, &next, ERR), MLXRANK_INVALID, "shard 1 has 0 pairs");
-  r.batch.shards = few;
-  REFUSED(mlxrank_submit(session, &r.batch, &next, ERR), MLXRANK_INVALID, "add up to 7 pairs, not 8");
+  r.batch.microbatches = empty;
+  r.batch.microbatch_count = 2;
+  REFUSED(mlxrank_submit(session, &r.batch, &next, ERR), MLXRANK_INVALID,
+          "microbatch 1 has 0 pairs");
+  r.batch.microbatches = few;
+  REFUSED(mlxrank_submit(session, &r.batch, &next, ERR), MLXRANK_INVALID,
+          "add up to 7 pairs, want 8");
+  r.batch.microbatches = NULL;
+  REFUSED(mlxrank_submit(session, &r.batch, &next, ERR), MLXRANK_INVALID,
+          "microbatches are missing");
   OK(mlxrank_session_close(session, ERR));
   OK(mlxrank_model_close(model, ERR));
 }
@@ -321,7 +407,7 @@ static void test_refusals(const weights *w) {
   bad = *w;
   bad.config.heads = 5;
   REFUSED(mlxrank_model_open(&bad.config, bad.tensors, bad.count, &handle, ERR), MLXRANK_INVALID,
-          "no multiple of heads");
+          "not a multiple of heads");
   bad = *w;
   bad.config.device = 7;
   REFUSED(mlxrank_model_open(&bad.config, bad.tensors, bad.count, &handle, ERR), MLXRANK_INVALID,
@@ -338,13 +424,13 @@ static void test_refusals(const weights *w) {
   memset(tiny, 'x', sizeof tiny);
   CHECK(mlxrank_model_close(999, tiny, 4) == MLXRANK_INVALID && strcmp(tiny, "mod") == 0 &&
             tiny[4] == 'x',
-        "a short error buffer is not kept to");
+        "a short error buffer was overrun");
   CHECK(mlxrank_model_close(999, NULL, 0) == MLXRANK_INVALID, "no error buffer");
 }
 
 static void test_bad_batches(const weights *w) {
   static ragged r;
-  int64_t ticket = 0, model = open_model(w), session = open_session(model, 1, 0);
+  int64_t ticket = 0, model = open_model(w), session = open_session(model, 1);
   fill_batch(&r, 3);
   r.ids[2] = 101;
   REFUSED(mlxrank_submit(session, &r.batch, &ticket, ERR), MLXRANK_INVALID, "ids[2] is 101");
@@ -377,7 +463,7 @@ static void *use_session(void *session) {
 }
 
 static void test_wrong_thread(const weights *w) {
-  int64_t model = open_model(w), session = open_session(model, 1, 0);
+  int64_t model = open_model(w), session = open_session(model, 1);
   pthread_t thread;
   CHECK(pthread_create(&thread, NULL, use_session, &session) == 0, "no thread");
   pthread_join(thread, NULL);
@@ -416,17 +502,17 @@ static void same_usage(usage before, usage after, const char *what) {
         (long long)before.memory.active, (long long)after.memory.active);
   CHECK(before.memory.models == after.memory.models && before.memory.sessions == after.memory.sessions,
         "%s: models or sessions left open", what);
-  CHECK(before.memory.lanes == after.memory.lanes, "%s: %d lanes, then %d", what,
-        before.memory.lanes, after.memory.lanes);
+  CHECK(before.memory.workers == after.memory.workers, "%s: %d workers, then %d", what,
+        before.memory.workers, after.memory.workers);
   CHECK(before.threads == after.threads, "%s: %d threads, then %d", what, before.threads,
         after.threads);
   CHECK(before.files == after.files, "%s: %d files, then %d", what, before.files, after.files);
 }
 
-static void test_forwards_leave_nothing(const weights *w) {
+static void test_forwards_leak_nothing(const weights *w) {
   static ragged r;
   static float out[MAX_PAIRS];
-  int64_t model = open_model(w), session = open_session(model, 2, 200);
+  int64_t model = open_model(w), session = open_session(model, 2);
   fill_batch(&r, MAX_PAIRS);
   run(session, &r, 1, out);
   usage before = measure();
@@ -439,12 +525,12 @@ static void test_forwards_leave_nothing(const weights *w) {
   OK(mlxrank_model_close(model, ERR));
 }
 
-static void test_opens_leave_nothing(const weights *w) {
+static void test_opens_leak_nothing(const weights *w) {
   static ragged r;
   static float out[MAX_PAIRS];
   usage before = measure();
   for (int i = 0; i < OPENS; i++) {
-    int64_t model = open_model(w), session = open_session(model, 2, 0);
+    int64_t model = open_model(w), session = open_session(model, 2);
     fill_batch(&r, 3);
     run(session, &r, 1, out);
     if (i % 2 == 0) { /* the session outlives its model's handle */
@@ -474,12 +560,12 @@ int main(void) {
   test_logits(64, 3, 1, MLXRANK_RELU, 1);
   weights w = make_weights(32, 2, 4, MLXRANK_GELU, 1);
   test_two_tickets(&w);
-  test_own_shards(&w);
+  test_microbatches(&w);
   test_refusals(&w);
   test_bad_batches(&w);
   test_wrong_thread(&w);
-  test_forwards_leave_nothing(&w);
-  test_opens_leave_nothing(&w);
+  test_forwards_leak_nothing(&w);
+  test_opens_leak_nothing(&w);
   free_weights(&w);
 
   if (failures > 0) {

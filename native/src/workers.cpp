@@ -1,4 +1,4 @@
-#include "lanes.h"
+#include "workers.h"
 
 #include <condition_variable>
 #include <exception>
@@ -14,17 +14,17 @@
 
 namespace mlxrank {
 
-class Lane {
+class Worker {
  public:
-  explicit Lane(int32_t device) : device(device) {
+  explicit Worker(int32_t device) : device(device) {
     std::thread([this] { serve(); }).detach();
     wait();
   }
 
-  // Why the lane has no stream; empty if it has one.
+  // Reports why the worker has no stream; empty if it has one.
   const std::string &fault() const { return fault_; }
 
-  void start(LaneJob job) {
+  void start(Job job) {
     std::lock_guard<std::mutex> lock(mutex_);
     job_ = std::move(job);
     busy_ = true;
@@ -46,11 +46,11 @@ class Lane {
       busy_ = false;
       changed_.notify_all();
       changed_.wait(lock, [this] { return busy_; });
-      LaneJob job = std::move(job_);
+      Job job = std::move(job_);
       job_ = nullptr;
       lock.unlock();
       job(stream_);
-      job = nullptr; // what it holds goes before the lane counts as idle
+      job = nullptr; // freed before the worker counts as idle
       lock.lock();
     }
   }
@@ -74,7 +74,7 @@ class Lane {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  LaneJob job_;
+  Job job_;
   bool busy_ = true;
   std::string fault_;
   mlx_stream stream_{nullptr};
@@ -84,56 +84,56 @@ namespace {
 
 struct Pool {
   std::mutex mutex;
-  std::map<int32_t, std::vector<Lane *>> idle;
-  std::vector<Lane *> all;
+  std::map<int32_t, std::vector<Worker *>> idle;
+  std::vector<Worker *> all;
 };
 
-// Leaked, so that lanes may still wait on it while the process exits.
+// Leaked: workers may still wait on it while the process exits.
 Pool &pool() {
   static Pool *instance = new Pool;
   return *instance;
 }
 
-// A lane is never freed, even one without a stream: its thread lives on.
-Lane *make_lane(Pool &p, int32_t device) {
-  Lane *lane = new Lane(device);
-  p.all.push_back(lane);
-  if (!lane->fault().empty()) {
-    throw Error(MLXRANK_MLX, lane->fault());
+// A worker is never freed, even without a stream: its thread still runs.
+Worker *start_worker(Pool &p, int32_t device) {
+  Worker *worker = new Worker(device);
+  p.all.push_back(worker);
+  if (!worker->fault().empty()) {
+    throw Error(MLXRANK_MLX, worker->fault());
   }
-  return lane;
+  return worker;
 }
 
 } // namespace
 
-std::vector<Lane *> acquire_lanes(int32_t device, int count) {
+std::vector<Worker *> acquire_workers(int32_t device, int count) {
   Pool &p = pool();
   std::lock_guard<std::mutex> lock(p.mutex);
-  std::vector<Lane *> &idle = p.idle[device];
+  std::vector<Worker *> &idle = p.idle[device];
   while (idle.size() < static_cast<size_t>(count)) {
-    idle.push_back(make_lane(p, device));
+    idle.push_back(start_worker(p, device));
   }
-  std::vector<Lane *> taken(idle.end() - count, idle.end());
+  std::vector<Worker *> taken(idle.end() - count, idle.end());
   idle.resize(idle.size() - count);
   return taken;
 }
 
-void release_lanes(const std::vector<Lane *> &lanes) {
+void release_workers(const std::vector<Worker *> &workers) {
   Pool &p = pool();
   std::lock_guard<std::mutex> lock(p.mutex);
-  for (Lane *lane : lanes) {
-    p.idle[lane->device].push_back(lane);
+  for (Worker *worker : workers) {
+    p.idle[worker->device].push_back(worker);
   }
 }
 
-void start_on(Lane *lane, LaneJob job) { lane->start(std::move(job)); }
+void start_on(Worker *worker, Job job) { worker->start(std::move(job)); }
 
-void wait_for(Lane *lane) { lane->wait(); }
+void wait_for(Worker *worker) { worker->wait(); }
 
-void run_on_device(int32_t device, const LaneJob &job) {
-  std::vector<Lane *> lanes = acquire_lanes(device, 1);
+void run_on_device(int32_t device, const Job &job) {
+  std::vector<Worker *> workers = acquire_workers(device, 1);
   std::exception_ptr thrown;
-  lanes[0]->start([&](mlx_stream stream) {
+  workers[0]->start([&](mlx_stream stream) {
     const Busy busy;
     try {
       job(stream);
@@ -141,14 +141,14 @@ void run_on_device(int32_t device, const LaneJob &job) {
       thrown = std::current_exception();
     }
   });
-  lanes[0]->wait();
-  release_lanes(lanes);
+  workers[0]->wait();
+  release_workers(workers);
   if (thrown) {
     std::rethrow_exception(thrown);
   }
 }
 
-int lanes_made() {
+int workers_started() {
   Pool &p = pool();
   std::lock_guard<std::mutex> lock(p.mutex);
   return static_cast<int>(p.all.size());

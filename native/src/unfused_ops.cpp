@@ -8,9 +8,9 @@ namespace {
 
 using cpu::Phase;
 
-class DenseOps : public LayerOps {
+class UnfusedOps : public LayerOps {
  public:
-  DenseOps(const Model &model, const Batch &batch, mlx_stream stream)
+  UnfusedOps(const Model &model, const Batch &batch, mlx_stream stream)
       : model_(model), batch_(batch), ops_(stream), mask_(padding_mask()) {}
 
   Array embed() const override {
@@ -26,7 +26,7 @@ class DenseOps : public LayerOps {
 
   Array linear(const Linear &l, const Array &x) const override {
     const int64_t flops = int64_t{2} * x.dim(0) * x.dim(1) * l.weight.dim(0);
-    return timed(Phase::product, flops, ops_.linear(x, l.weight, l.bias));
+    return timed(Phase::matmul, flops, ops_.linear(x, l.weight, l.bias));
   }
 
   Array attention(const Array &qkv) const override {
@@ -60,15 +60,15 @@ class DenseOps : public LayerOps {
   int width() const { return batch_.width; }
   int hidden() const { return model_.config.hidden_size; }
 
-  // [rows, 1, 1, width], true where there is a token.
+  // Returns [rows, 1, 1, width], true where there is a token.
   Array padding_mask() const {
     Array lengths = array_of(batch_.lengths.data(), {rows(), 1, 1, 1}, MLX_INT32);
     Array positions = ops_.reshape(ops_.arange(width()), {1, 1, 1, width()});
     return ops_.less(positions, lengths);
   }
 
-  // Evaluates x at once where time is recorded, to tell its class of work from
-  // the others. What it is computed from has been evaluated so before.
+  // Evaluates x now if time is recorded, so that the time counts for this phase
+  // alone: the inputs of x have already been evaluated the same way.
   static Array timed(Phase phase, int64_t flops, Array x) {
     if (cpu::recording) {
       const int64_t before = cpu::clock_ns();
@@ -80,7 +80,7 @@ class DenseOps : public LayerOps {
     return x;
   }
 
-  // Of the products with keys and values, for so many queries a pair.
+  // Counts the matmuls with keys and values, for the number of queries per pair.
   int64_t attention_flops(int queries) const {
     return int64_t{4} * rows() * queries * width() * hidden();
   }
@@ -93,14 +93,15 @@ class DenseOps : public LayerOps {
     return ops_.layer_norm(x, n.weight, n.bias, static_cast<float>(model_.config.layer_norm_eps));
   }
 
-  // Columns [from, from + hidden) of x [rows * n, ...] as [rows, heads, n, head size].
+  // Returns columns [from, from + hidden) of x [rows * n, ...] as
+  // [rows, heads, n, head size].
   Array heads(const Array &x, int from, int n) const {
     Array part = ops_.slice(x, 1, from, from + hidden());
     part = ops_.reshape(part, {rows(), n, model_.config.heads, model_.head_size()});
     return ops_.transpose(part, {0, 2, 1, 3});
   }
 
-  // The inverse: [rows, heads, n, head size] as [rows * n, hidden].
+  // Returns [rows, heads, n, head size] as [rows * n, hidden].
   Array merge_heads(const Array &x, int n) const {
     return ops_.reshape(ops_.transpose(x, {0, 2, 1, 3}), {rows() * n, hidden()});
   }
@@ -134,8 +135,8 @@ class DenseOps : public LayerOps {
 
 } // namespace
 
-std::unique_ptr<LayerOps> dense_ops(const Model &model, const Batch &batch, mlx_stream stream) {
-  return std::make_unique<DenseOps>(model, batch, stream);
+std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Batch &batch, mlx_stream stream) {
+  return std::make_unique<UnfusedOps>(model, batch, stream);
 }
 
 } // namespace mlxrank

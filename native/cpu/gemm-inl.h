@@ -1,11 +1,11 @@
-// The matrix product that everything else is made of: rows times a panel of
-// packed weights, with what follows applied while the result is in registers.
+// The GEMM: rows times a panel of packed weights. The function that follows is
+// applied while the results are in registers.
 
-#if defined(MLXRANK_CPU_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
-#ifdef MLXRANK_CPU_PRODUCT_INL_H_
-#undef MLXRANK_CPU_PRODUCT_INL_H_
+#if defined(MLXRANK_CPU_GEMM_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MLXRANK_CPU_GEMM_INL_H_
+#undef MLXRANK_CPU_GEMM_INL_H_
 #else
-#define MLXRANK_CPU_PRODUCT_INL_H_
+#define MLXRANK_CPU_GEMM_INL_H_
 #endif
 
 #include <algorithm>
@@ -15,10 +15,10 @@
 #include "hwy/highway.h"
 #include "profile.h"
 
-// Products of bfloat16 numbers need an extension of AVX-512 that Highway 1.0
-// has no target for, so it is added to its target AVX3. No instruction of the
-// extension can stand for an operation on other types: they are only where
-// BFloat16 asks for them, which runs on processors that have them.
+// Multiplying bfloat16 numbers needs an extension of AVX-512 that Highway 1.0 has
+// no target for, so it is added to Highway's target AVX3. The compiler cannot use
+// the extension for operations on other types. Only BFloat16 uses it, and that
+// runs only on processors that have it.
 #undef MLXRANK_CPU_BFLOAT16
 #undef MLXRANK_BEFORE_NAMESPACE
 #if HWY_TARGET == HWY_AVX3 && HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86_64
@@ -43,18 +43,19 @@ using Vec = hn::Vec<Tag>;
 constexpr int kLanes = static_cast<int>(hn::MaxLanes(Tag()));
 constexpr int kPanel = 2 * kLanes;
 
-// Rows of a block: as many as keep the block's results in registers, beside two
-// vectors of weights. There are 32 registers on AVX-512 and on arm64, else 16.
+// Rows of a block: as many as fit, with two vectors of weights, into the
+// registers. AVX-512 and arm64 have 32 registers, other targets 16.
 #if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64
 constexpr int kRows = 12;
 #else
 constexpr int kRows = 6;
 #endif
 
-// Rows of a tile: blocks that share a pass over the weights.
+// Rows of a tile: blocks that share one pass over the weights.
 constexpr int kTile = 8 * kRows;
 
-// Per thread, kept for the next call. At most a few hundred KB a thread.
+// Returns this thread's buffer, kept for the next call. At most a few hundred KB
+// per thread.
 template <int which>
 float *Scratch(size_t floats) {
   static thread_local std::vector<float> buffer;
@@ -64,13 +65,13 @@ float *Scratch(size_t floats) {
   return buffer.data();
 }
 
-// How a product sees its factors. A step takes one factor of each row and one of
-// each output, or as many as fit into a float's 32 bits.
+// How the GEMM reads its factors. A step takes from each row and each output as
+// many factors as fit into 32 bits.
 struct Float32 {
   static int Steps(int k) { return k; }
 
-  // Writes rows of x transposed, as blocks read them: for each step the rows, of
-  // which out has room for width.
+  // Writes rows of x transposed, in the order that blocks read them: for each step
+  // the rows. out has room for width of them.
   static HWY_INLINE void Transpose(const float *x, size_t stride, int rows, int width, int k,
                                    float *out) {
     for (int p = 0; p < k; p++) {
@@ -84,8 +85,7 @@ struct Float32 {
 };
 
 #if MLXRANK_CPU_BFLOAT16
-// Factors rounded to bfloat16, to the nearest, and two of them a step; sums are
-// float32.
+// Factors rounded to the nearest bfloat16, two per step. Sums are float32.
 struct BFloat16 {
   static int Steps(int k) { return (k + 1) / 2; }
 
@@ -120,11 +120,13 @@ struct BFloat16 {
 };
 #endif
 
-// Steps between two folds: a running sum of more numbers loses more of each.
+// Steps after which a partial sum is added to the total: the longer a running
+// sum, the more precision it loses.
 constexpr int kFold = 384;
 
-// start + the sum of a[r] * b for a block of rows and one panel: a [steps][rows],
-// b [steps][kPanel]. finish(r, low, high) takes each row's two vectors.
+// Computes start + the sum of a[r] * b for a block of rows and one panel:
+// a [steps][rows], b [steps][kPanel]. finish(r, low, high) receives the two
+// vectors of each row.
 template <class Factor, int rows, class Finish>
 HWY_INLINE void Block(const float *HWY_RESTRICT a, const float *HWY_RESTRICT b, int steps,
                       const float *start, const Finish &finish) {
@@ -166,7 +168,7 @@ HWY_INLINE void Block(const float *HWY_RESTRICT a, const float *HWY_RESTRICT b, 
   }
 }
 
-// Calls block(integral constant, first row) for blocks that cover the rows, the
+// Calls block(integral constant, first row) for blocks that cover the rows,
 // largest first.
 template <class Call>
 HWY_INLINE void ForBlocks(int rows, const Call &block) {
@@ -191,7 +193,7 @@ HWY_INLINE void ForBlocks(int rows, const Call &block) {
   }
 }
 
-// Stores the part of a panel's row that there are columns for.
+// Stores the part of a panel's row that is within the columns.
 HWY_INLINE void StorePart(Vec low, Vec high, int columns, float *y) {
   const Tag d;
   if (columns >= kPanel) {
@@ -207,9 +209,9 @@ HWY_INLINE void StorePart(Vec low, Vec high, int columns, float *y) {
 
 // y [rows, out] = act(x W^T + bias) for the rows of one tile.
 template <class Factor, class Act>
-void LinearTile(const float *x, int rows, const Dense &w, const Act &act, float *y) {
+void LinearTile(const float *x, int rows, const PackedLinear &w, const Act &act, float *y) {
   const int columns = (w.out + kPanel - 1) / kPanel * kPanel;
-  const Timed timed(Phase::product, int64_t{2} * rows * w.in * columns);
+  const Timed timed(Phase::matmul, int64_t{2} * rows * w.in * columns);
   const int steps = Factor::Steps(w.in);
   float *a = Scratch<0>(static_cast<size_t>(rows) * steps);
   ForBlocks(rows, [&](auto n, int at) {
@@ -230,8 +232,8 @@ void LinearTile(const float *x, int rows, const Dense &w, const Act &act, float 
   }
 }
 
-// Calls f with the kind of factors. Of bfloat16 there are only as many kernels
-// as there are targets for it; has_bfloat16() says whether this is one.
+// Calls f with the kind of factors. Only some targets have bfloat16 kernels;
+// has_bfloat16() reports whether this one has.
 template <class F>
 void WithFactor(Factors factors, const F &f) {
 #if MLXRANK_CPU_BFLOAT16

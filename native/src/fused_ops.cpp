@@ -7,9 +7,9 @@ namespace mlxrank {
 
 namespace {
 
-class PackedOps : public LayerOps {
+class FusedOps : public LayerOps {
  public:
-  PackedOps(const Model &model, const Batch &batch, mlx_stream stream)
+  FusedOps(const Model &model, const Batch &batch, mlx_stream stream)
       : model_(model),
         batch_(batch),
         stream_(stream),
@@ -97,8 +97,8 @@ class PackedOps : public LayerOps {
 
 } // namespace
 
-std::unique_ptr<LayerOps> packed_ops(const Model &model, const Batch &batch, mlx_stream stream) {
-  return std::make_unique<PackedOps>(model, batch, stream);
+std::unique_ptr<LayerOps> fused_ops(const Model &model, const Batch &batch, mlx_stream stream) {
+  return std::make_unique<FusedOps>(model, batch, stream);
 }
 
 } // namespace mlxrank

@@ -1,4 +1,0 @@
-package mlx
-
-// LibraryFile is the name of libmlxrank.
-const LibraryFile = "libmlxrank.so"

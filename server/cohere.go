@@ -3,27 +3,26 @@ package server
 import (
 	"context"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// What version 2 of Cohere's API takes and gives.
+// Version 2 of Cohere's rerank API.
 
-// cohereTokens is how many tokens of a document count unless a call says so.
+// cohereTokens is the default of max_tokens_per_doc.
 const cohereTokens = 4096
 
 type cohereRerank struct {
-	_               struct{}       `additionalProperties:"true"`
-	Model           *string        `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model"`
-	Query           string         `json:"query" doc:"What the documents are ranked for"`
-	Documents       []document     `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	Long            *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
-	TopN            *count         `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default, and for 0"`
-	ReturnDocuments *bool          `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too, as version 1 does; false by default"`
-	RankFields      []string       `json:"rank_fields,omitempty" nullable:"true" doc:"Fields of documents that are objects to rank, in this order, as in version 1; text by default"`
-	MaxTokensPerDoc *positive      `json:"max_tokens_per_doc,omitempty" nullable:"true" doc:"Of longer documents only so many first tokens count; 4096 by default"`
+	_         struct{}   `additionalProperties:"true"`
+	Model     *string    `json:"model,omitempty" nullable:"true" doc:"Ignored: the server has one model"`
+	Query     string     `json:"query" doc:"The query to rank the documents by"`
+	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
+	LongOptions
+	TopN            *count    `json:"top_n,omitempty" nullable:"true" doc:"Maximum number of results, best first; all by default, and for 0"`
+	ReturnDocuments *bool     `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents, as version 1 does; false by default"`
+	RankFields      []string  `json:"rank_fields,omitempty" nullable:"true" doc:"Fields to rank of documents that are objects, in this order, as in version 1; text by default"`
+	MaxTokensPerDoc *positive `json:"max_tokens_per_doc,omitempty" nullable:"true" doc:"Tokens to which each document is cut before ranking; 4096 by default"`
 }
 
 type cohereResult struct {
@@ -43,40 +42,28 @@ type cohereMeta struct {
 }
 
 type cohereRanking struct {
-	Stages
-	Body struct {
-		ID      string         `json:"id"`
-		Results []cohereResult `json:"results" nullable:"false"`
-		Meta    cohereMeta     `json:"meta"`
-	}
+	ID      string         `json:"id"`
+	Results []cohereResult `json:"results" nullable:"false"`
+	Meta    cohereMeta     `json:"meta"`
 }
 
-func (s *Server) registerCohere(api huma.API) {
-	huma.Register(api, s.operation(api, "/v2/rerank", "rerank-v2", "Rank documents, as version 2 of Cohere's API does", cohereError{}), s.cohereRerank)
-}
-
-func (s *Server) cohereRerank(ctx context.Context, in *struct{ Body cohereRerank }) (*cohereRanking, error) {
-	b := &in.Body
-	opts := engine.RerankOptions{Long: b.Long.choice(), TopN: int(deref(b.TopN, 0)), ScoreOptions: engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))}}
-	documents, err := texts(b.Documents, b.RankFields)
-	if err != nil {
-		return nil, err
+func (s *Server) cohereRerank(ctx context.Context, b *cohereRerank) (*cohereRanking, outcome) {
+	documents, f := texts(b.Documents, b.RankFields)
+	if f != nil {
+		return nil, outcome{failure: f}
 	}
-	opts.ScoreOptions = s.byLabel(opts.ScoreOptions, nil)
-	items, stages, err := s.rank(ctx, b.Query, documents, opts)
-	if err != nil {
-		return nil, err
-	}
-	out := &cohereRanking{Stages: stages}
-	out.Body.ID = uuid.NewString()
-	out.Body.Meta.APIVersion.Version = "2"
-	out.Body.Meta.BilledUnits.SearchUnits = 1
-	out.Body.Results = make([]cohereResult, len(items))
+	items, o := s.rank(ctx, b.Query, documents, engine.RerankOptions{
+		Long: b.choice(), TopN: int(deref(b.TopN, 0)),
+		ScoreOptions: s.byLabel(engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))}, nil),
+	})
+	out := &cohereRanking{ID: uuid.NewString(), Results: make([]cohereResult, len(items))}
+	out.Meta.APIVersion.Version = "2"
+	out.Meta.BilledUnits.SearchUnits = 1
 	for i, item := range items {
-		out.Body.Results[i] = cohereResult{
-			Index: item.Index, RelevanceScore: scoreOf(item.Logit, nil), Empty: engine.IsEmpty(documents[item.Index]),
+		out.Results[i] = cohereResult{
+			Index: item.Index, RelevanceScore: toScore(item.Logit, nil), Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, false)),
 		}
 	}
-	return out, nil
+	return out, o
 }

@@ -12,18 +12,39 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Bodies are decoded by json/v2, whose defaults are what a body needs to mean
-// one thing: names match exactly, a name occurs once in an object, and text is
-// UTF-8 without lone surrogates. huma decodes a body twice, once to validate it
-// and once into the route's type; both go through unmarshal.
+// Bodies are decoded by json/v2, whose defaults make a body mean one thing: names
+// match exactly, a name occurs once in an object, and text is UTF-8 without lone
+// surrogates. A body is decoded twice by unmarshal: once to validate it against
+// the schema, and once into the format's type.
 
-// huma's validation would otherwise find "QUERY" where the schema has "query",
-// which the route's type does not.
+// Without it huma's validation would accept "QUERY" where the schema has "query",
+// which the format's type does not.
 func init() { huma.ValidateStrictCasing = true }
 
-// isJinas reports whether a body of a path that takes both is in Jina's format,
-// which has documents, and not in that of text-embeddings-inference, which has
-// texts. Of a body that is not JSON, what comes before the fault decides.
+// decode validates a body against a schema and decodes it into v.
+func (s *Server) decode(schema *huma.Schema, body []byte, v any) *failure {
+	if len(body) == 0 {
+		return failf(http.StatusBadRequest, kindValidation, "request body is required")
+	}
+	var parsed any
+	if err := unmarshal(body, &parsed); err != nil {
+		return failValidation(http.StatusBadRequest, err)
+	}
+	path, result := huma.NewPathBuffer(nil, 0), huma.ValidateResult{}
+	path.Push("body")
+	huma.Validate(s.schemas, schema, path, huma.ModeWriteToServer, parsed, &result)
+	if len(result.Errors) > 0 {
+		return failValidation(http.StatusUnprocessableEntity, result.Errors...)
+	}
+	if err := unmarshal(body, v); err != nil {
+		return failValidation(http.StatusUnprocessableEntity, err)
+	}
+	return nil
+}
+
+// isJinas reports whether a body is in Jina's format, which has documents, and not
+// in TEI's, which has texts. In a body that is not JSON, the part before the fault
+// decides.
 func isJinas(body []byte) bool {
 	decoder := jsontext.NewDecoder(bytes.NewBuffer(body))
 	if token, err := decoder.ReadToken(); err != nil || token.Kind() != '{' {
@@ -46,7 +67,7 @@ func isJinas(body []byte) bool {
 	return documents
 }
 
-// maxNesting is the depth at which text-embeddings-inference's parser stops too.
+// maxNesting is the depth at which TEI's parser stops too.
 const maxNesting = 128
 
 var byteOrderMark = []byte("\ufeff")
@@ -76,8 +97,8 @@ func isInvalidUTF8(data []byte, at int) bool {
 	return r == utf8.RuneError && size == 1
 }
 
-// checkBody refuses a body that would take many times its bytes to decode: one
-// of very many values, as "[[],[],[]...]" is, or of deeply nested ones.
+// checkBody rejects a body that would take many times its size to decode, because
+// it has very many values, as "[[],[],[]...]" has, or deeply nested ones.
 func (l Limits) checkBody(body []byte) *failure {
 	most := valuesPerDocument * (l.Documents + 10)
 	values, depth := measure(body)
@@ -93,7 +114,8 @@ func (l Limits) checkBody(body []byte) *failure {
 // valuesPerDocument is more JSON values than any client sends with a document.
 const valuesPerDocument = 100
 
-// measure counts what begins values, outside of strings, and their depth.
+// measure counts the JSON values of a body, and the levels of the deepest. The
+// body need not be JSON.
 func measure(body []byte) (values, deepest int) {
 	values = 1
 	depth, inside := 0, false

@@ -17,21 +17,21 @@ type document struct {
 	fields map[string]jsontext.Value
 }
 
-// defaultField is ranked of an object when a call names none. It has to be a
-// string then.
+// defaultField is the field of an object that is ranked when a request names
+// none. It must be a string then.
 const defaultField = "text"
 
 func objectSchema() *huma.Schema {
 	s := &huma.Schema{
 		Type: huma.TypeObject, AdditionalProperties: true,
-		// Of any type, since rank_fields may leave it out.
-		Properties: map[string]*huma.Schema{defaultField: {Description: "What is ranked, a string, unless rank_fields names other fields"}},
+		// Any type is accepted, because rank_fields may leave the field out.
+		Properties: map[string]*huma.Schema{defaultField: {Description: "The text to rank, a string, unless rank_fields names other fields"}},
 	}
 	s.PrecomputeMessages()
 	return s
 }
 
-// Schema is the text, or the object.
+// Schema describes a text, or an object.
 func (document) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, objectSchema()}}
 }
@@ -45,20 +45,20 @@ func (d *document) UnmarshalJSON(data []byte) error {
 	return unmarshal(data, &d.fields)
 }
 
-// texts gives what is ranked of each document.
-func texts(documents []document, fields []string) ([]string, error) {
+// texts returns the text of each document that is ranked.
+func texts(documents []document, fields []string) ([]string, *failure) {
 	list := make([]string, len(documents))
 	for i := range documents {
 		d := &documents[i]
 		if value, ok := d.fields[defaultField]; ok && len(fields) == 0 && value.Kind() != '"' {
-			return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d: field %q is %s, expected a string; rank_fields names the fields to rank", i, defaultField, kindName(value.Kind()))
+			return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d: field %q is %s, expected a string; name the fields to rank in rank_fields", i, defaultField, kindName(value.Kind()))
 		}
 		var ok bool
 		if list[i], ok = d.ranked(fields); ok {
 			continue
 		}
 		if len(fields) == 0 {
-			return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d has no field %q; rank_fields names others to rank", i, defaultField)
+			return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d has no field %q; name the fields to rank in rank_fields", i, defaultField)
 		}
 		return nil, failf(http.StatusUnprocessableEntity, kindValidation, "document %d has none of the fields of rank_fields: %s", i, strings.Join(fields, ", "))
 	}
@@ -80,9 +80,10 @@ func kindName(kind jsontext.Kind) string {
 	return "a boolean"
 }
 
-// ranked is a text itself. Of an object it is the value of the one field, or
-// the lines "name: value" of those of several that it has, in the order asked
-// for: so Cohere's reference has objects written, as YAML.
+// ranked returns the text of a document that is ranked: the document itself if it
+// is a text; the value of a single field; or the lines "name: value" of the fields
+// that the object has, in the order asked for, which is the YAML that Cohere's
+// reference describes. ok is false if the object has none of the fields.
 func (d *document) ranked(fields []string) (text string, ok bool) {
 	if d.object == nil {
 		return d.text, true
@@ -104,8 +105,8 @@ func (d *document) ranked(fields []string) (text string, ok bool) {
 	return strings.Join(lines, "\n"), len(lines) > 0
 }
 
-// fieldText is a string's value, and the JSON of all else, which is YAML too;
-// ok is false for null and for a field that is not there.
+// fieldText returns a string's value, and the JSON of any other value, which is
+// YAML too; ok is false for null and for a missing field.
 func fieldText(value jsontext.Value) (text string, ok bool) {
 	switch value.Kind() {
 	case '"':
@@ -116,13 +117,14 @@ func fieldText(value jsontext.Value) (text string, ok bool) {
 	return string(value), true
 }
 
-// An answeredDocument is the object that came, or one of the text.
+// An answeredDocument is the object of the request, or an object that holds the
+// request's text.
 type answeredDocument struct{ *document }
 
-// Schema is the object.
+// Schema describes the object.
 func (answeredDocument) Schema(huma.Registry) *huma.Schema { return objectSchema() }
 
-// MarshalJSON writes it.
+// MarshalJSON writes the object.
 func (a answeredDocument) MarshalJSON() ([]byte, error) {
 	if a.object != nil {
 		return a.object, nil
@@ -130,7 +132,7 @@ func (a answeredDocument) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{defaultField: a.text})
 }
 
-// answered is nil unless the call asks for documents.
+// answered returns nil unless the request asks for documents.
 func answered(d *document, asked bool) *answeredDocument {
 	if !asked {
 		return nil

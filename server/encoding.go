@@ -13,14 +13,14 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// acceptedEncodings goes with a 415, as RFC 9110 has it in section 12.5.3.
+// acceptedEncodings is sent with status 415, as RFC 9110 says in section 12.5.3.
 const acceptedEncodings = "gzip, zstd"
 
-// maxWindow is the window that RFC 9659 lets an encoder of HTTP content use.
+// maxWindow is the largest zstd window that RFC 9659 allows for HTTP.
 const maxWindow = 8 << 20
 
-// contentEncoding returns the coding of a body, "" for none; ok is false if it
-// is not one of those accepted, or several.
+// contentEncoding returns the coding of a body, "" for none; ok is false for a
+// coding that is not accepted and for several codings.
 func contentEncoding(r *http.Request) (coding string, ok bool) {
 	for _, name := range strings.Split(strings.Join(r.Header.Values("Content-Encoding"), ","), ",") {
 		name = strings.ToLower(strings.TrimSpace(name))
@@ -33,7 +33,7 @@ func contentEncoding(r *http.Request) (coding string, ok bool) {
 		}
 	}
 	switch coding {
-	case "x-gzip": // the same, by RFC 9110
+	case "x-gzip": // a synonym in RFC 9110
 		return "gzip", true
 	case "", "gzip", "zstd":
 		return coding, true
@@ -41,8 +41,8 @@ func contentEncoding(r *http.Request) (coding string, ok bool) {
 	return "", false
 }
 
-// readJSON reads a body and decodes its content coding. The caller gives the
-// budget the bytes that are returned, with a failure too.
+// readJSON reads a body and decodes its content coding. The caller returns the
+// body's bytes to the budget, even after a failure.
 func (s *Server) readJSON(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	coding, ok := contentEncoding(r)
 	if !ok {
@@ -55,20 +55,19 @@ func (s *Server) readJSON(w http.ResponseWriter, r *http.Request) ([]byte, *fail
 		body, f = s.decompress(r.Context(), coding, body)
 		s.bodies.give(sent)
 	}
-	json := bytes.TrimPrefix(body, byteOrderMark) // which some editors begin files with
+	json := bytes.TrimPrefix(body, byteOrderMark) // some editors write it
 	s.bodies.give(int64(len(body) - len(json)))
-	r.Header.Set("Content-Type", "application/json") // as huma spells it
 	return json, f
 }
 
-// decompress decodes a body. The decoded bytes count against the limit of a
-// body and against the budget as they come, and it stops at either.
+// decompress decodes a body. Decoded bytes count against the limit of a body and
+// against the budget, and decoding stops at either.
 func (s *Server) decompress(ctx context.Context, coding string, body []byte) ([]byte, *failure) {
-	select { // decoders hold memory of their own
+	select { // a decoder has memory of its own, so their number is limited
 	case s.decoders <- struct{}{}:
 		defer func() { <-s.decoders }()
 	case <-ctx.Done():
-		return nil, s.failureOfEnd(ctx)
+		return nil, s.failEnded(ctx)
 	}
 	broken := func(err error) *failure {
 		return failf(http.StatusBadRequest, kindValidation, "the body is not %s: %v", coding, err)
@@ -97,8 +96,8 @@ func (s *Server) decompress(ctx context.Context, coding string, body []byte) ([]
 	}
 }
 
-// newDecoder returns a decoder that needs no closing: both work in the reading
-// goroutine and hold memory alone.
+// newDecoder returns a decoder that needs no closing: both kinds decode in the
+// reading goroutine and hold nothing but memory.
 func newDecoder(coding string, body []byte) (io.Reader, error) {
 	if coding == "gzip" {
 		return gzip.NewReader(bytes.NewReader(body))

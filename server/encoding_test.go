@@ -115,7 +115,7 @@ func TestCompressionBombs(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		status, body, _ := v.ask(t, "/rerank", bomb, "Content-Encoding", coding)
 		runtime.ReadMemStats(&after)
-		if status != 413 || !strings.Contains(body, "more than 1048576 bytes") {
+		if status != 413 || !strings.Contains(body, "exceeds 1048576 bytes") {
 			t.Errorf("%s: %d %s", coding, status, body)
 		}
 		if took := after.TotalAlloc - before.TotalAlloc; took > 64<<20 {

@@ -2,12 +2,10 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -16,15 +14,16 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// A failure is an answer that is no result.
+// A failure is an error as a client gets it, in the shape of its API.
 type failure struct {
 	status     int
 	kind       string // TEI's error_type
-	message    string // for the client: it names no text
+	message    string // without any text of the request
 	retryAfter int    // seconds, 0 for none
+	cause      error  // the engine's error, for the log
 }
 
-// The kinds of failures; those that TEI has are spelled as there.
+// Kinds of failures. Those that TEI knows are spelled as there.
 const (
 	kindValidation   = "Validation"
 	kindEmpty        = "Empty"
@@ -39,7 +38,13 @@ const (
 	kindCancelled    = "Cancelled"
 )
 
-const statusClientClosed = 499 // as nginx calls it; only a half-closed client sees it
+const statusClientClosed = 499 // nginx's number; only a client that closed its sending side alone sees it
+
+// Reasons for cancelling a request other than the client closing the connection.
+var (
+	errTimeout  = errors.New("server: request timeout")
+	errStopping = errors.New("server: stopping")
+)
 
 func failf(status int, kind, format string, args ...any) *failure {
 	return &failure{status: status, kind: kind, message: fmt.Sprintf(format, args...)}
@@ -57,39 +62,35 @@ func failStopping() *failure {
 	return f
 }
 
-func (f *failure) Error() string  { return f.message }
-func (f *failure) GetStatus() int { return f.status }
-
-// failureOf is the answer to an error of the engine's, or to a context's end.
-func (s *Server) failureOf(ctx context.Context, err error) *failure {
-	callOf(ctx).err = err
+// newFailure translates an error of the engine, or the end of ctx.
+func (s *Server) newFailure(ctx context.Context, err error) *failure {
+	f := failf(http.StatusInternalServerError, kindBackend, "%s", plain(err))
 	switch {
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):
-		return s.failureOfEnd(ctx)
+		f = s.failEnded(ctx)
 	case errors.Is(err, engine.ErrClosed):
-		return failStopping()
+		f = failStopping()
 	case errors.Is(err, engine.ErrOverloaded):
-		f := failOverloaded("%s", plain(err))
+		f = failOverloaded("%s", plain(err))
 		var refused *engine.OverloadedError
 		if errors.As(err, &refused) {
 			f.retryAfter = max(f.retryAfter, int(math.Ceil(refused.RetryAfter.Seconds())))
 		}
-		return f
 	case errors.Is(err, engine.ErrTooLarge):
-		return failf(http.StatusRequestEntityTooLarge, kindValidation, "%s", plain(err))
+		f.status, f.kind = http.StatusRequestEntityTooLarge, kindValidation
 	case errors.Is(err, engine.ErrTooLong):
-		return failf(http.StatusUnprocessableEntity, kindValidation, "%s", plain(err))
+		f.status, f.kind = http.StatusUnprocessableEntity, kindValidation
 	case errors.Is(err, engine.ErrText):
-		return failf(http.StatusUnprocessableEntity, kindTokenizer, "%s", plain(err))
+		f.status, f.kind = http.StatusUnprocessableEntity, kindTokenizer
 	case errors.Is(err, engine.ErrUnhealthy):
-		f := failf(http.StatusServiceUnavailable, kindUnhealthy, "%s", plain(err))
-		f.retryAfter = 5
-		return f
+		f.status, f.kind, f.retryAfter = http.StatusServiceUnavailable, kindUnhealthy, 5
 	}
-	return failf(http.StatusInternalServerError, kindBackend, "%s", plain(err))
+	f.cause = err
+	return f
 }
 
-func (s *Server) failureOfEnd(ctx context.Context) *failure {
+// failEnded says why a request's context has ended.
+func (s *Server) failEnded(ctx context.Context) *failure {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):
 		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored within %v", s.Limits.RequestTimeout)
@@ -99,7 +100,7 @@ func (s *Server) failureOfEnd(ctx context.Context) *failure {
 	return failf(statusClientClosed, kindCancelled, "the client has closed the connection")
 }
 
-// plain is an engine's error as a client reads it.
+// plain returns an engine's error without the package's name.
 func plain(err error) string { return strings.TrimPrefix(err.Error(), "engine: ") }
 
 // A shape is how an API spells its errors.
@@ -111,18 +112,6 @@ const (
 	shapeCohere
 	shapeOpenAI // vLLM's too
 )
-
-func shapeOf(path string) shape {
-	switch {
-	case path == "/v1/models" || slices.Contains(scorePaths, path):
-		return shapeOpenAI
-	case strings.HasPrefix(path, "/v1/"):
-		return shapeJina
-	case strings.HasPrefix(path, "/v2/"):
-		return shapeCohere
-	}
-	return shapeTEI
-}
 
 type teiError struct {
 	Error string `json:"error"`
@@ -147,10 +136,7 @@ type openAIFault struct {
 	Code    int    `json:"code" doc:"The status"`
 }
 
-// errorOf is the type of a path's errors.
-func errorOf(path string) any { return (&failure{}).body(shapeOf(path)) }
-
-// body is the failure as an API spells it.
+// body returns the failure as an API spells it.
 func (f *failure) body(s shape) any {
 	switch s {
 	case shapeJina:
@@ -163,7 +149,7 @@ func (f *failure) body(s shape) any {
 	return teiError{f.message, f.kind}
 }
 
-func (f *failure) headers(h http.Header) {
+func (f *failure) setHeaders(h http.Header) {
 	if f.retryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.retryAfter))
 	}
@@ -172,65 +158,22 @@ func (f *failure) headers(h http.Header) {
 	}
 }
 
-// fail answers a call that has not reached its handler.
-func fail(w http.ResponseWriter, r *http.Request, f *failure) {
-	callOf(r.Context()).kind = f.kind
-	data, err := json.Marshal(f.body(shapeOf(r.URL.Path)))
-	if err != nil {
-		panic(err) // strings are always marshalled
-	}
-	f.headers(w.Header())
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(f.status)
-	if _, err := w.Write(append(data, '\n')); err != nil {
-		return // the client is gone
-	}
-}
-
-// transform gives huma's errors, and handlers', the shape of their API. What
-// huma says of a value is left out: it may be a text.
-func transform(ctx huma.Context, _ string, v any) (any, error) {
-	var f *failure
-	switch e := v.(type) {
-	case *failure:
-		f = e
-	case *huma.ErrorModel:
-		f = failureOfModel(e)
-	default:
-		return v, nil
-	}
-	callOf(ctx.Context()).kind = f.kind
-	header := http.Header{}
-	f.headers(header)
-	for name := range header {
-		ctx.SetHeader(name, header.Get(name))
-	}
-	ctx.SetHeader("Content-Type", "application/json")
-	return f.body(shapeOf(ctx.Operation().Path)), nil
-}
-
-// shownErrors is how many faults of a body its answer names.
+// shownErrors is the number of a body's faults that its answer lists.
 const shownErrors = 3
 
-func failureOfModel(e *huma.ErrorModel) *failure {
-	kind := kindValidation
-	if e.Status >= http.StatusInternalServerError {
-		kind = kindBackend
-	}
+// failValidation lists faults that huma found in a body. It leaves out the
+// values, which may be texts.
+func failValidation(status int, errs ...error) *failure {
 	var faults []string
-	for _, detail := range e.Errors[:min(len(e.Errors), shownErrors)] {
-		fault := detail.Message
-		if detail.Location != "" {
-			fault = detail.Location + ": " + fault
+	for _, err := range errs[:min(len(errs), shownErrors)] {
+		fault := "body: " + err.Error()
+		if detail, ok := err.(*huma.ErrorDetail); ok {
+			fault = detail.Location + ": " + detail.Message
 		}
 		faults = append(faults, fault)
 	}
-	if more := len(e.Errors) - len(faults); more > 0 {
+	if more := len(errs) - len(faults); more > 0 {
 		faults = append(faults, fmt.Sprintf("and %d more", more))
 	}
-	message := e.Detail
-	if len(faults) > 0 {
-		message += ": " + strings.Join(faults, "; ")
-	}
-	return &failure{status: e.Status, kind: kind, message: message}
+	return failf(status, kindValidation, "validation failed: %s", strings.Join(faults, "; "))
 }

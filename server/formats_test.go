@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"net/http/httptest"
@@ -154,7 +155,7 @@ func TestWhatCallsCanAskFor(t *testing.T) {
 	for _, path := range []string{"/v1/rerank", "/v2/rerank"} {
 		for _, n := range []string{"0", "1", "2.0", "7", "1e300"} {
 			got := answers(t, path, post(s, path, `{"query": "q", "documents": ["a", "b", "c"], "top_n": `+n+`}`))
-			if want := map[string]int{"1": 1, "2.0": 2}[n]; len(got) != orElse(want, 3) {
+			if want := map[string]int{"1": 1, "2.0": 2}[n]; len(got) != cmp.Or(want, 3) {
 				t.Errorf("%s: top_n %s gives %d", path, n, len(got))
 			}
 		}
@@ -203,6 +204,6 @@ func TestAThousandDocuments(t *testing.T) {
 		if got := answers(t, a.path, post(s, a.path, a.body("q", documents...))); len(got) != 1000 {
 			t.Errorf("%s: %d results", a.path, len(got))
 		}
-		checkFailure(t, s, a, row{status: 422, kind: kindValidation, message: "1001 documents"}, a.body("q", append(documents, "one more")...))
+		checkFailure(t, s, a, row{status: 422, kind: kindValidation, message: "documents: 1001 (limit 1000)"}, a.body("q", append(documents, "one more")...))
 	}
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -9,48 +10,36 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/rs/cors"
+
+	"github.com/mlxrank/mlxrank/engine"
 )
 
-// guard refuses what must not come in, before anything of it is read: calls
-// under a strange name, as DNS rebinding makes them, calls that other sites'
-// pages make, and calls without the key.
-func (s *Server) guard(next http.Handler) (http.Handler, error) {
-	allowed, err := newCORS(s.CORSOrigins)
-	if err != nil {
-		return nil, err
+// guard rejects a request before any of it is read: under a host name that DNS
+// rebinding may have made, from a page of another site, or without the key. It
+// answers preflights itself.
+func (s *Server) guard(a *answer, r *http.Request, rt *route) *failure {
+	a.Header().Set("X-Content-Type-Options", "nosniff")
+	if !s.allowsHost(r, rt) {
+		return failHost(r.Host)
 	}
-	protection := http.NewCrossOriginProtection()
-	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case protection.Check(r) != nil && (allowed == nil || !allowed.OriginAllowed(r)):
-			fail(w, r, failf(http.StatusForbidden, kindForbidden, "calls from pages of this origin are not allowed; --cors-origin allows them"))
-		case s.needsKey(r) && !s.hasKey(r):
-			fail(w, r, failf(http.StatusUnauthorized, kindUnauthorized, "the key is missing or wrong: send it as Authorization: Bearer KEY"))
-		default:
-			next.ServeHTTP(w, r)
+	if s.cors != nil {
+		if s.cors.HandlerFunc(a, r); a.status != 0 {
+			return nil // a preflight, answered
 		}
-	})
-	if allowed != nil {
-		handler = allowed.Handler(handler)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if isDashboard(r.URL.Path) { // it sets deadlines itself, since its streams have no end
-			setDeadline(http.NewResponseController(w).SetWriteDeadline, time.Time{})
-		}
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if !s.allowsHost(r) {
-			fail(w, r, failHost(r.Host))
-			return
-		}
-		handler.ServeHTTP(w, r)
-	}), nil
+	switch {
+	case s.protection.Check(r) != nil && (s.cors == nil || !s.cors.OriginAllowed(r)):
+		return failf(http.StatusForbidden, kindForbidden, "pages of this origin are not allowed to call; add --cors-origin for it")
+	case s.needsKey(r, rt) && !s.hasKey(r):
+		return failf(http.StatusUnauthorized, kindUnauthorized, "the key is missing or wrong; send Authorization: Bearer KEY")
+	}
+	return nil
 }
 
-// newCORS returns nil if no other site's page may call. Its matcher of origins
-// decides for preflights and for calls alike.
+// newCORS returns nil if no other site's page may call. Preflights and requests
+// match origins by the same patterns.
 func newCORS(origins []string) (*cors.Cors, error) {
 	if len(origins) == 0 {
 		return nil, nil
@@ -59,7 +48,7 @@ func newCORS(origins []string) (*cors.Cors, error) {
 	for _, origin := range origins {
 		pattern, ok := newOriginPattern(origin)
 		if !ok {
-			return nil, fmt.Errorf("server: origin %q that may call from a browser: expected one like https://example.org, https://*.example.org or http://localhost:*", origin)
+			return nil, fmt.Errorf("server: CORS origin %q is not valid; expected one like https://example.org, https://*.example.org or http://localhost:*", origin)
 		}
 		patterns = append(patterns, pattern)
 	}
@@ -67,11 +56,11 @@ func newCORS(origins []string) (*cors.Cors, error) {
 		return slices.ContainsFunc(patterns, func(p *regexp.Regexp) bool { return p.MatchString(origin) })
 	}
 	if slices.Contains(origins, "*") {
-		allows = nil // AllowedOrigins has it
+		allows = nil // AllowedOrigins decides
 	}
 	return cors.New(cors.Options{
 		AllowedOrigins:      origins,
-		AllowOriginFunc:     allows, // cors's own patterns match any characters, "/" and "#" too
+		AllowOriginFunc:     allows, // the cors package's patterns would match "/" and "#" too
 		AllowedMethods:      []string{http.MethodGet, http.MethodHead, http.MethodPost},
 		AllowedHeaders:      []string{"*"}, // SDKs send headers of their own
 		ExposedHeaders:      exposedHeaders(),
@@ -79,8 +68,17 @@ func newCORS(origins []string) (*cors.Cors, error) {
 	}), nil
 }
 
-// newOriginPattern returns what matches the origins that a pattern allows. Its
-// "*", one at most, stands for labels of the host or for the digits of the port.
+// exposedHeaders lists the headers that scripts of allowed origins may read.
+func exposedHeaders() []string {
+	names := []string{"Retry-After"}
+	for _, h := range stageHeaders("", &outcome{result: &engine.Result{}}) {
+		names = append(names, h.name)
+	}
+	return names
+}
+
+// newOriginPattern compiles a pattern of origins. Its "*", at most one, matches
+// labels of the host or the digits of the port.
 func newOriginPattern(origin string) (_ *regexp.Regexp, ok bool) {
 	if origin == "*" {
 		return regexp.MustCompile(``), true
@@ -107,33 +105,21 @@ func newOriginPattern(origin string) (_ *regexp.Regexp, ok bool) {
 	return regexp.MustCompile(`(?i)^` + regexp.QuoteMeta(before) + part + regexp.QuoteMeta(after) + `$`), true
 }
 
-// isOpen says what is had without the key: what a prober asks and what the
-// pages are made of. Their data is not.
-func isOpen(method, path string) bool {
-	switch path {
-	case "/docs", "/openapi.json":
-		return true
-	}
-	return isProbe(method, path) || strings.HasPrefix(path, "/docs/") || isDashboard(path) && !strings.HasPrefix(path, "/dashboard/api/")
+func (s *Server) needsKey(r *http.Request, rt *route) bool {
+	return s.Key != "" && rt.access != accessOpen && !rt.isProbe(r)
 }
 
-func isDashboard(path string) bool {
-	return path == "/dashboard" || strings.HasPrefix(path, "/dashboard/")
-}
-
-func (s *Server) needsKey(r *http.Request) bool { return s.Key != "" && !isOpen(r.Method, r.URL.Path) }
-
-// hasKey takes the same time for every key of whatever length.
+// hasKey compares in a time that depends on neither key nor length.
 func (s *Server) hasKey(r *http.Request) bool {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	given, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(s.Key))
 	return subtle.ConstantTimeCompare(given[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
 }
 
-// isJSON reports whether the content type is JSON in UTF-8. It is false for
-// everything that a page can send to another site without a preflight.
+// isJSON reports whether the content type is JSON in UTF-8. A page cannot send
+// that to another site without a preflight.
 func isJSON(r *http.Request) bool {
 	media, parameters, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	charset := strings.ToLower(orElse(parameters["charset"], "utf-8"))
+	charset := strings.ToLower(cmp.Or(parameters["charset"], "utf-8"))
 	return err == nil && media == "application/json" && (charset == "utf-8" || charset == "utf8" || charset == "us-ascii")
 }

@@ -3,26 +3,24 @@ package server
 import (
 	"context"
 
-	"github.com/danielgtaylor/huma/v2"
 	"github.com/google/uuid"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// What Jina's API takes and gives. Version 1 of Cohere's has the same path, and
-// vLLM and infinity speak the same format; their clients find all they read in
-// the answer.
+// Jina's rerank API. Version 1 of Cohere's API has the same path, and vLLM and
+// infinity use the same format; the answer has all fields that their clients read.
 
 type jinaRerank struct {
-	_               struct{}       `additionalProperties:"true"`
-	Model           *string        `json:"model,omitempty" nullable:"true" doc:"Any name: the server has one model, and the answer names it"`
-	Query           string         `json:"query" doc:"What the documents are ranked for"`
-	Documents       []document     `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	Long            *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
-	TopN            *count         `json:"top_n,omitempty" nullable:"true" doc:"How many of the best to answer; all by default, and for 0"`
-	ReturnDocuments *bool          `json:"return_documents,omitempty" nullable:"true" doc:"Answer the documents too; true by default"`
-	RankFields      []string       `json:"rank_fields,omitempty" nullable:"true" doc:"Fields of documents that are objects to rank, in this order; text by default"`
-	RawScores       *bool          `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
+	_         struct{}   `additionalProperties:"true"`
+	Model     *string    `json:"model,omitempty" nullable:"true" doc:"Ignored: the server has one model, which the answer names"`
+	Query     string     `json:"query" doc:"The query to rank the documents by"`
+	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
+	LongOptions
+	TopN            *count   `json:"top_n,omitempty" nullable:"true" doc:"Maximum number of results, best first; all by default, and for 0"`
+	ReturnDocuments *bool    `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents; true by default"`
+	RankFields      []string `json:"rank_fields,omitempty" nullable:"true" doc:"Fields to rank of documents that are objects, in this order; text by default"`
+	RawScores       *bool    `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
 }
 
 type jinaResult struct {
@@ -37,40 +35,36 @@ type jinaUsage struct {
 	PromptTokens int `json:"prompt_tokens"`
 }
 
+func (o *outcome) usage() jinaUsage {
+	if o.result == nil {
+		return jinaUsage{}
+	}
+	return jinaUsage{o.result.Tokens, o.result.Tokens}
+}
+
 type jinaRanking struct {
-	Stages
-	Body struct {
-		ID      string       `json:"id"`
-		Model   string       `json:"model"`
-		Object  string       `json:"object"`
-		Usage   jinaUsage    `json:"usage"`
-		Results []jinaResult `json:"results" nullable:"false"`
-	}
+	ID      string       `json:"id"`
+	Model   string       `json:"model"`
+	Object  string       `json:"object"`
+	Usage   jinaUsage    `json:"usage"`
+	Results []jinaResult `json:"results" nullable:"false"`
 }
 
-func (s *Server) registerJina(api huma.API) {
-	huma.Register(api, s.operation(api, "/v1/rerank", "rerank-v1", "Rank documents, as Jina's API does", jinaError{}), s.jinaRerank)
-}
-
-func (s *Server) jinaRerank(ctx context.Context, in *struct{ Body jinaRerank }) (*jinaRanking, error) {
-	b := &in.Body
-	documents, err := texts(b.Documents, b.RankFields)
-	if err != nil {
-		return nil, err
+func (s *Server) jinaRerank(ctx context.Context, b *jinaRerank) (*jinaRanking, outcome) {
+	documents, f := texts(b.Documents, b.RankFields)
+	if f != nil {
+		return nil, outcome{failure: f}
 	}
-	items, stages, err := s.rank(ctx, b.Query, documents, engine.RerankOptions{Long: b.Long.choice(), TopN: int(deref(b.TopN, 0)), ScoreOptions: s.byLabel(engine.ScoreOptions{}, b.RawScores)})
-	if err != nil {
-		return nil, err
+	items, o := s.rank(ctx, b.Query, documents, engine.RerankOptions{Long: b.choice(), TopN: int(deref(b.TopN, 0)), ScoreOptions: s.byLabel(engine.ScoreOptions{}, b.RawScores)})
+	out := &jinaRanking{
+		ID: uuid.NewString(), Model: s.Engine.Info().Model, Object: "list",
+		Usage: o.usage(), Results: make([]jinaResult, len(items)),
 	}
-	out := &jinaRanking{Stages: stages}
-	out.Body.ID, out.Body.Model, out.Body.Object = uuid.NewString(), s.Engine.Info().Model, "list"
-	out.Body.Usage = jinaUsage{stages.ComputeTokens, stages.ComputeTokens}
-	out.Body.Results = make([]jinaResult, len(items))
 	for i, item := range items {
-		out.Body.Results[i] = jinaResult{
-			Index: item.Index, RelevanceScore: scoreOf(item.Logit, b.RawScores), Empty: engine.IsEmpty(documents[item.Index]),
+		out.Results[i] = jinaResult{
+			Index: item.Index, RelevanceScore: toScore(item.Logit, b.RawScores), Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, true)),
 		}
 	}
-	return out, nil
+	return out, o
 }

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -9,24 +10,25 @@ import (
 	"time"
 )
 
-// Limits bound what a call and all calls together may take.
+// Limits caps the size of one request and of all requests together, and the time
+// that each part of a request may take.
 type Limits struct {
-	Documents  int   // of a call
-	Characters int   // of a call: its query and its documents
-	BodyBytes  int64 // of a call
+	Documents  int   // of a request
+	Characters int   // of a request's queries and documents
+	BodyBytes  int64 // of a request, decompressed
 
-	Requests        int   // scoring calls at work at once
-	BodyBytesAtOnce int64 // of all calls at work
+	Requests        int   // concurrent scoring requests
+	BodyBytesAtOnce int64 // of all concurrent requests
 
-	HeaderTimeout  time.Duration // to send the headers
-	BodyTimeout    time.Duration // to send the body
-	RequestTimeout time.Duration // to answer, from the headers on
-	WriteTimeout   time.Duration // to take the answer
-	IdleTimeout    time.Duration // between calls of a connection
-	DrainTimeout   time.Duration // to finish what runs, once told to stop
+	HeaderTimeout  time.Duration // for the client to send the headers
+	BodyTimeout    time.Duration // for the client to send the body
+	RequestTimeout time.Duration // from the headers to the answer
+	WriteTimeout   time.Duration // for the client to read the answer
+	IdleTimeout    time.Duration // between two requests of a connection
+	DrainTimeout   time.Duration // to finish running requests at shutdown
 }
 
-// DefaultLimits are those of a server that is told nothing else.
+// DefaultLimits returns the limits that zeros of Limits stand for.
 func DefaultLimits() Limits {
 	return Limits{
 		Documents: 1000, Characters: 8_000_000, BodyBytes: 16 << 20,
@@ -39,34 +41,26 @@ func DefaultLimits() Limits {
 func (l Limits) orDefaults() Limits {
 	d := DefaultLimits()
 	return Limits{
-		Documents: orElse(l.Documents, d.Documents), Characters: orElse(l.Characters, d.Characters), BodyBytes: orElse(l.BodyBytes, d.BodyBytes),
-		Requests: orElse(l.Requests, d.Requests), BodyBytesAtOnce: orElse(l.BodyBytesAtOnce, max(d.BodyBytesAtOnce, l.BodyBytes)),
-		HeaderTimeout: orElse(l.HeaderTimeout, d.HeaderTimeout), BodyTimeout: orElse(l.BodyTimeout, d.BodyTimeout),
-		RequestTimeout: orElse(l.RequestTimeout, d.RequestTimeout), WriteTimeout: orElse(l.WriteTimeout, d.WriteTimeout),
-		IdleTimeout: orElse(l.IdleTimeout, d.IdleTimeout), DrainTimeout: orElse(l.DrainTimeout, d.DrainTimeout),
+		Documents: cmp.Or(l.Documents, d.Documents), Characters: cmp.Or(l.Characters, d.Characters), BodyBytes: cmp.Or(l.BodyBytes, d.BodyBytes),
+		Requests: cmp.Or(l.Requests, d.Requests), BodyBytesAtOnce: cmp.Or(l.BodyBytesAtOnce, max(d.BodyBytesAtOnce, l.BodyBytes)),
+		HeaderTimeout: cmp.Or(l.HeaderTimeout, d.HeaderTimeout), BodyTimeout: cmp.Or(l.BodyTimeout, d.BodyTimeout),
+		RequestTimeout: cmp.Or(l.RequestTimeout, d.RequestTimeout), WriteTimeout: cmp.Or(l.WriteTimeout, d.WriteTimeout),
+		IdleTimeout: cmp.Or(l.IdleTimeout, d.IdleTimeout), DrainTimeout: cmp.Or(l.DrainTimeout, d.DrainTimeout),
 	}
 }
 
-func orElse[T comparable](v, other T) T {
-	var zero T
-	if v == zero {
-		return other
+// check rejects a request with too many documents or characters.
+func (l Limits) check(o *outcome) *failure {
+	if o.documents > l.Documents {
+		return failf(http.StatusUnprocessableEntity, kindValidation, "too many documents: %d (limit %d); split the request", o.documents, l.Documents)
 	}
-	return v
-}
-
-// check refuses more than a call may bring.
-func (l Limits) check(documents, characters int) *failure {
-	if documents > l.Documents {
-		return failf(http.StatusUnprocessableEntity, kindValidation, "%d documents are more than the %d that a call may bring; send them in several", documents, l.Documents)
-	}
-	if characters > l.Characters {
-		return failf(http.StatusRequestEntityTooLarge, kindValidation, "%d characters are more than the %d that a call may bring; send the documents in several", characters, l.Characters)
+	if o.characters > l.Characters {
+		return failf(http.StatusRequestEntityTooLarge, kindValidation, "too many characters: %d (limit %d); split the request", o.characters, l.Characters)
 	}
 	return nil
 }
 
-// A budget is bytes that calls share.
+// A budget is a number of bytes that requests share.
 type budget struct {
 	limit int64
 	taken atomic.Int64
@@ -83,15 +77,15 @@ func (b *budget) take(n int64) bool {
 func (b *budget) give(n int64) { b.taken.Add(-n) }
 
 func (s *Server) failTooLarge() *failure {
-	return failf(http.StatusRequestEntityTooLarge, kindValidation, "the body has more than %d bytes; send the documents in several calls", s.Limits.BodyBytes)
+	return failf(http.StatusRequestEntityTooLarge, kindValidation, "the body exceeds %d bytes; split the request", s.Limits.BodyBytes)
 }
 
 func (s *Server) failBodies() *failure {
-	return failOverloaded("the bodies of the calls at work take %d bytes, as many as the server holds; try again later", s.bodies.limit)
+	return failOverloaded("the bodies of running requests exceed %d bytes; try again later", s.bodies.limit)
 }
 
-// readBody reads a body within the limits. What has come of a slow one counts
-// against the budget, not what is announced; the caller gives it back.
+// readBody reads a body within the limits. The bytes that have arrived count
+// against the budget, not the announced length; the caller gives them back.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *failure) {
 	limit := s.Limits.BodyBytes
 	if r.ContentLength > limit {
@@ -112,13 +106,13 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *fail
 		}
 		switch {
 		case err == io.EOF:
-			// A deadline left behind would end the call while it is scored.
-			setDeadline(connection.SetReadDeadline, time.Time{})
+			// A deadline left behind would end the request while it is scored.
+			setDeadline(connection.SetReadDeadline, noDeadline)
 			return body, nil
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return body, failf(http.StatusRequestTimeout, kindTimeout, "the body did not come within %v", s.Limits.BodyTimeout)
+			return body, failf(http.StatusRequestTimeout, kindTimeout, "the body did not arrive within %v", s.Limits.BodyTimeout)
 		case err != nil:
-			return body, failf(http.StatusBadRequest, kindValidation, "the body broke off after %d bytes", len(body))
+			return body, failf(http.StatusBadRequest, kindValidation, "the body ended early, after %d bytes", len(body))
 		}
 		if len(body) == cap(body) {
 			body = growBody(body, r.ContentLength)
@@ -126,8 +120,8 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *fail
 	}
 }
 
-// growBody doubles the room for a body, up to its announced length. append's
-// smaller steps would leave several times a large body as garbage.
+// growBody doubles the capacity for a body, up to its announced length. append's
+// smaller steps would leave several times the size of a large body as garbage.
 func growBody(body []byte, announced int64) []byte {
 	room := 2 * int64(cap(body))
 	if announced > int64(len(body)) {
@@ -136,9 +130,11 @@ func growBody(body []byte, announced int64) []byte {
 	return append(make([]byte, 0, room), body...)
 }
 
-// setDeadline sets one where there is a connection; a recorder of tests has none.
+var noDeadline time.Time
+
+// setDeadline sets a deadline if there is a connection; test recorders have none.
 func setDeadline(set func(time.Time) error, at time.Time) {
 	if err := set(at); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return // the connection is gone, which reading or writing will tell
+		return // the connection is gone, which the next read or write reports
 	}
 }

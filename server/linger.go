@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// A client may still send when its answer is ready: the rest of a body that is
-// too large, or a body that nobody reads. Closing the connection then resets it,
-// and the client's system drops the answer. So the server ends its own side,
-// reads and drops what still comes, within these bounds, and closes afterwards.
+// A client may still be sending when its answer is ready: the rest of a body that
+// is too large, or a body that no handler reads. Closing the connection would then
+// reset it, and the client's system would drop the answer. So the server ends its
+// sending side, reads and drops what arrives within these limits, and then closes.
 const (
-	lingerTime  = 30 * time.Second // for all of it
+	lingerTime  = 30 * time.Second // in all
 	lingerIdle  = 2 * time.Second  // between two packets
 	lingerBytes = 256 << 20
 
-	// A short body that comes with its headers is read before the answer, so that
-	// the connection can be kept.
+	// A short body that arrives with its headers is read before the answer, so that
+	// the connection can be kept open.
 	settleTime  = 100 * time.Millisecond
 	settleBytes = 256 << 10
 )
 
-// A halfCloser is a connection whose sending side can be ended alone.
+// A halfCloser is a connection whose sending side can be closed alone.
 type halfCloser interface {
 	net.Conn
 	CloseWrite() error
@@ -33,7 +33,7 @@ type halfCloser interface {
 // A lingeringListener makes its connections linger when they are closed.
 type lingeringListener struct {
 	net.Listener
-	hurried atomic.Bool // connections are closed at once
+	hurried atomic.Bool // connections close at once
 }
 
 func (l *lingeringListener) Accept() (net.Conn, error) {
@@ -59,7 +59,7 @@ func (c *lingeringConn) Write(data []byte) (int, error) {
 	return c.halfCloser.Write(data)
 }
 
-// Close lingers, unless nothing was answered. A second call closes at once.
+// Close lingers if something was answered. A second call closes at once.
 func (c *lingeringConn) Close() error {
 	if c.answering.Load() && !c.listener.hurried.Load() && c.closing.CompareAndSwap(false, true) {
 		c.linger()
@@ -73,11 +73,11 @@ func (c *lingeringConn) linger() {
 	}
 	rest := io.LimitReader(&patientReader{c, time.Now().Add(lingerTime)}, lingerBytes)
 	if _, err := io.Copy(io.Discard, rest); err != nil {
-		return // the bounds are reached, or the client is gone
+		return // a limit is reached, or the client is gone
 	}
 }
 
-// A patientReader waits for each packet as long as a closing connection may.
+// A patientReader waits up to lingerIdle for each packet, until a deadline.
 type patientReader struct {
 	conn  net.Conn
 	until time.Time
@@ -94,14 +94,14 @@ func (r *patientReader) Read(data []byte) (int, error) {
 	return r.conn.Read(data)
 }
 
-// watchIdle is http.Server's ConnState.
+// watchIdle is the ConnState hook of http.Server.
 func watchIdle(c net.Conn, state http.ConnState) {
 	if l, ok := c.(*lingeringConn); ok && state == http.StateIdle {
 		l.answering.Store(false)
 	}
 }
 
-// A watchedBody knows whether it was read to its end.
+// A watchedBody records whether it was read to its end.
 type watchedBody struct {
 	io.ReadCloser
 	ended bool
@@ -113,7 +113,7 @@ func (b *watchedBody) Read(data []byte) (int, error) {
 	return n, err
 }
 
-// watchBody replaces the request's body; nil if it has none.
+// watchBody replaces the request's body. It returns nil if there is none.
 func watchBody(r *http.Request) *watchedBody {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
@@ -123,26 +123,26 @@ func watchBody(r *http.Request) *watchedBody {
 	return b
 }
 
-// settleBody decides, before the answer's headers are written, what becomes of a
-// body that was not read: a short one that is there already is dropped, any other
-// ends the connection. net/http would wait for it without a deadline.
+// settleBody runs before the answer's headers are written. It drops a short unread
+// body that has arrived, and makes any other end the connection, for which net/http
+// would wait without a deadline.
 func settleBody(w http.ResponseWriter, r *http.Request, b *watchedBody) {
 	if b == nil || b.ended || w.Header().Get("Connection") == "close" {
 		return
 	}
-	// A client that waits for 100 Continue sends no body after another answer.
+	// A client that expects 100 Continue sends no body after another answer.
 	if r.Header.Get("Expect") == "" && r.ContentLength <= settleBytes {
 		control := http.NewResponseController(w)
 		setDeadline(control.SetReadDeadline, time.Now().Add(settleTime))
 		if _, err := io.CopyN(io.Discard, b, settleBytes+1); errors.Is(err, io.EOF) {
-			setDeadline(control.SetReadDeadline, time.Time{})
+			setDeadline(control.SetReadDeadline, noDeadline)
 			return
 		}
 	}
 	w.Header().Set("Connection", "close")
 }
 
-// leaveBody bounds net/http's wait for a body that nobody has read to its end.
+// leaveBody limits net/http's wait for the rest of an unread body.
 func leaveBody(w http.ResponseWriter, b *watchedBody) {
 	if b != nil && !b.ended {
 		setDeadline(http.NewResponseController(w).SetReadDeadline, time.Now().Add(lingerIdle))

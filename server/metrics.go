@@ -15,16 +15,16 @@ import (
 	"github.com/mlxrank/mlxrank/engine/system"
 )
 
-// timeBuckets are fit for a model that scores a pair in under a millisecond on
-// a GPU, and a thousand in seconds on a CPU.
+// timeBuckets cover a pair in under a millisecond on a GPU and a thousand pairs in
+// seconds on a CPU.
 var timeBuckets = []float64{
 	50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3, 1, 2, 5, 10, 30,
 }
 
 var pairBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
 
-// httpMetrics are counted as calls come and go. All others are read off the
-// engine when they are asked for.
+// httpMetrics are updated with every request. All other metrics are read from the
+// engine at a scrape.
 type httpMetrics struct {
 	requests *prometheus.CounterVec
 	refused  *prometheus.CounterVec
@@ -67,7 +67,7 @@ func (s *Server) makeMetrics() error {
 		s.metrics.requests, s.metrics.refused, s.metrics.duration, s.metrics.inFlight,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "mlxrank_http_body_bytes", Help: "Bytes of the bodies of the requests at work.",
+			Name: "mlxrank_http_body_bytes", Help: "Bytes of the bodies of running requests.",
 		}, func() float64 { return float64(s.bodies.taken.Load()) }),
 		&engineCollector{engine: s.Engine, version: s.Version, sampler: sampler},
 	} {
@@ -82,7 +82,7 @@ func (s *Server) metricsHandler() http.Handler {
 	return promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
-// engineCollector reads an engine's figures.
+// engineCollector exports an engine's statistics.
 type engineCollector struct {
 	engine  Engine
 	version string
@@ -93,15 +93,15 @@ type engineCollector struct {
 	gpu     *float64 // percent
 }
 
-// Describe sends nothing: the metrics depend on what the machine has.
+// Describe sends nothing: the metrics depend on the machine.
 func (*engineCollector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect takes one snapshot for all metrics.
+// Collect exports one snapshot of the engine.
 func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	out := emitter{ch}
 	stats, info := c.engine.Stats(), c.engine.Info()
-	out.gauge("mlxrank_build_info", "What is running; always 1.", 1, labels{"version", c.version})
-	out.gauge("mlxrank_model_info", "What is served; always 1.", 1, labels{"model", info.Model}, labels{"device", info.Device},
+	out.gauge("mlxrank_build_info", "The program's version; always 1.", 1, labels{"version", c.version})
+	out.gauge("mlxrank_model_info", "The served model; always 1.", 1, labels{"model", info.Model}, labels{"device", info.Device},
 		labels{"device_name", info.DeviceName}, labels{"dtype", info.DType}, labels{"kernels", info.Kernels})
 	collectRequests(out, &stats)
 	collectWork(out, &stats)
@@ -109,12 +109,12 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	if memory, err := c.engine.Memory(); err != nil {
 		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 	} else {
-		out.gauge("mlxrank_mlx_memory_active_bytes", "Memory that MLX uses.", float64(memory.Active))
-		out.gauge("mlxrank_mlx_memory_cache_bytes", "Memory that MLX keeps for later.", float64(memory.Cache))
-		out.gauge("mlxrank_mlx_memory_peak_bytes", "The most memory that MLX has used at once.", float64(memory.Peak))
+		out.gauge("mlxrank_mlx_memory_active_bytes", "Memory in use by MLX.", float64(memory.Active))
+		out.gauge("mlxrank_mlx_memory_cache_bytes", "Freed memory that MLX keeps for reuse.", float64(memory.Cache))
+		out.gauge("mlxrank_mlx_memory_peak_bytes", "Maximum of the memory in use by MLX.", float64(memory.Peak))
 	}
 	if gpu := c.gpuUtilization(); gpu != nil {
-		out.gauge("mlxrank_gpu_utilization_ratio", "Share of time the whole GPU is busy, with all processes.", *gpu/100)
+		out.gauge("mlxrank_gpu_utilization_ratio", "Share of time that the GPU is busy, for all processes.", *gpu/100)
 	}
 }
 
@@ -123,28 +123,28 @@ func collectRequests(out emitter, s *engine.Stats) {
 		outcome string
 		n       int64
 	}{{"answered", s.Requests}, {"failed", s.Failed}, {"cancelled", s.Cancelled}} {
-		out.counter("mlxrank_requests_total", "Requests the engine took in, by how they ended.", float64(r.n), labels{"outcome", r.outcome})
+		out.counter("mlxrank_requests_total", "Requests admitted by the engine, by outcome.", float64(r.n), labels{"outcome", r.outcome})
 	}
 	for _, r := range []struct {
 		reason string
 		n      int64
 	}{{"overloaded", s.Overloaded}, {"late", s.Late}, {"too_large", s.TooLarge}} {
-		out.counter("mlxrank_admissions_refused_total", "Requests the engine did not take in.", float64(r.n), labels{"reason", r.reason})
+		out.counter("mlxrank_admissions_refused_total", "Requests refused by the engine, by reason.", float64(r.n), labels{"reason", r.reason})
 	}
-	out.counter("mlxrank_requests_dropped_total", "Requests the engine took in and gave up, since their deadline could not be met.", float64(s.Dropped))
-	out.counter("mlxrank_pairs_dropped_total", "Pairs of requests given up that were not executed.", float64(s.DroppedPairs))
-	out.histogram("mlxrank_request_duration_seconds", "Time from an accepted request to its scores.", &s.Latency, 1e-3, timeBuckets)
+	out.counter("mlxrank_requests_dropped_total", "Admitted requests cancelled because their deadline could not be met.", float64(s.Dropped))
+	out.counter("mlxrank_pairs_dropped_total", "Pairs of cancelled requests that were not executed.", float64(s.DroppedPairs))
+	out.histogram("mlxrank_request_duration_seconds", "Time from the admission of a request to its scores.", &s.Latency, 1e-3, timeBuckets)
 	for _, stage := range []struct {
 		name string
 		h    *engine.Histogram
 	}{{"inference", &s.Inference}, {"tokenization", &s.Tokenization}, {"queue_wait", &s.QueueWait}, {"other", &s.Other}} {
-		out.histogram("mlxrank_stage_duration_seconds", "A request's time in each stage; they add up to the request's.", stage.h, 1e-3, timeBuckets, labels{"stage", stage.name})
+		out.histogram("mlxrank_stage_duration_seconds", "Time of a request in each stage; the stages add up to the request's duration.", stage.h, 1e-3, timeBuckets, labels{"stage", stage.name})
 	}
 }
 
 func collectWork(out emitter, s *engine.Stats) {
 	out.counter("mlxrank_pairs_total", "Pairs executed.", float64(s.Pairs))
-	out.counter("mlxrank_duplicate_pairs_total", "Pairs answered without being executed, being the same as another of their request.", float64(s.Duplicates))
+	out.counter("mlxrank_duplicate_pairs_total", "Pairs not executed because they equal another pair of their request.", float64(s.Duplicates))
 	out.counter("mlxrank_truncated_pairs_total", "Pairs cut to the maximum length.", float64(s.Truncated))
 	out.counter("mlxrank_tokens_total", "Tokens of the pairs executed.", float64(s.Tokens))
 	out.counter("mlxrank_computed_tokens_total", "Tokens computed, with padding.", float64(s.ComputedTokens))
@@ -153,10 +153,10 @@ func collectWork(out emitter, s *engine.Stats) {
 		name string
 		pct  float64
 	}{{"grid", grid}, {"batching", batching}} {
-		out.gauge("mlxrank_padding_cause_ratio", "Share of the tokens computed since the start that is padding, by what it is for.", cause.pct/100, labels{"cause", cause.name})
+		out.gauge("mlxrank_padding_cause_ratio", "Share of padding among the tokens computed since the start, by cause.", cause.pct/100, labels{"cause", cause.name})
 	}
-	out.gauge("mlxrank_padding_ratio", "Share of the tokens computed since the start that is padding.", waste/100)
-	out.histogram("mlxrank_batch_duration_seconds", "Time of a batch from its submission.", &s.BatchTime, 1e-3, timeBuckets)
+	out.gauge("mlxrank_padding_ratio", "Share of padding among the tokens computed since the start.", waste/100)
+	out.histogram("mlxrank_batch_duration_seconds", "Time from the submission of a batch to its scores.", &s.BatchTime, 1e-3, timeBuckets)
 	out.histogram("mlxrank_batch_pairs", "Pairs of a batch.", &s.BatchPairs, 1, pairBuckets)
 	out.counter("mlxrank_device_busy_seconds_total", "Time in which at least one batch was executing.", s.Busy.Seconds())
 	for i, w := range s.Lanes {
@@ -175,11 +175,11 @@ func collectWork(out emitter, s *engine.Stats) {
 
 func collectQueue(out emitter, s *engine.Stats, info engine.Info) {
 	out.gauge("mlxrank_queue_pairs", "Tokenised pairs waiting for a batch.", float64(s.Waiting))
-	out.gauge("mlxrank_queue_tokens", "Tokens of the queue's capacity that are taken.", float64(s.Reserved))
-	out.gauge("mlxrank_queue_capacity_tokens", "Tokens that the requests at work may have in all.", float64(info.QueueTokens))
-	out.gauge("mlxrank_requests_live", "Requests at work in the engine.", float64(s.Live))
+	out.gauge("mlxrank_queue_tokens", "Tokens of all admitted requests.", float64(s.Reserved))
+	out.gauge("mlxrank_queue_capacity_tokens", "Limit of the tokens of all admitted requests.", float64(info.QueueTokens))
+	out.gauge("mlxrank_requests_live", "Requests that the engine has admitted and not answered.", float64(s.Live))
 	out.gauge("mlxrank_batches_in_flight", "Batches executing.", float64(s.InFlight))
-	out.counter("mlxrank_sessions_reopened_total", "Sessions opened anew after a failure of the device.", float64(s.Reopened))
+	out.counter("mlxrank_sessions_reopened_total", "Sessions reopened after a failure of the device.", float64(s.Reopened))
 	healthy := 1.0
 	if s.Unhealthy != nil {
 		healthy = 0
@@ -187,8 +187,8 @@ func collectQueue(out emitter, s *engine.Stats, info engine.Info) {
 	out.gauge("mlxrank_healthy", "Whether the device works.", healthy)
 }
 
-// gpuUtilization is asked of the system once a second at most; nil if the
-// machine does not say.
+// gpuUtilization samples the system at most once a second. It returns nil if the
+// machine does not report the utilization.
 func (c *engineCollector) gpuUtilization() *float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -205,7 +205,7 @@ func (c *engineCollector) gpuUtilization() *float64 {
 	return c.gpu
 }
 
-// labels is a label's name and value.
+// labels is one label.
 type labels struct{ name, value string }
 
 type emitter struct{ ch chan<- prometheus.Metric }
@@ -228,7 +228,8 @@ func (e emitter) counter(name, help string, v float64, all ...labels) {
 	e.ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, v, values...)
 }
 
-// histogram gives an engine's, whose unit is so many of Prometheus's.
+// histogram exports an engine's histogram; unit is the size of its unit in
+// Prometheus's.
 func (e emitter) histogram(name, help string, h *engine.Histogram, unit float64, bounds []float64, all ...labels) {
 	desc, values := e.desc(name, help, all)
 	counts := make(map[float64]uint64, len(bounds))

@@ -1,7 +1,8 @@
 package server
 
 import (
-	"context"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"runtime/debug"
@@ -12,35 +13,26 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// A call is what is logged and counted of a request.
-type call struct {
-	start     time.Time
-	kind      string // of its failure
-	err       error  // of the engine's, which names no text
-	bytesIn   int
-	documents int
-	empty     int            // documents without text
-	result    *engine.Result // nil if nothing was scored
+// An outcome is what a handler returns beside the answer: what is counted and
+// logged of the request, and its failure, which is yet to be answered.
+type outcome struct {
+	failure    *failure
+	bytesIn    int
+	documents  int
+	empty      int // documents without text
+	characters int
+	result     *engine.Result // nil if nothing was scored
+	latency    time.Duration  // from the request's headers to its scores
 }
 
-type callKey struct{}
-
-// callOf is the request's call. One that is not observed has one that nobody
-// looks at.
-func callOf(ctx context.Context) *call {
-	if c, ok := ctx.Value(callKey{}).(*call); ok {
-		return c
-	}
-	return &call{start: time.Now()}
-}
-
-// An answer remembers what was written.
+// An answer writes the response to one request and remembers what was written.
 type answer struct {
 	http.ResponseWriter
-	begin  func() // called before the headers are written
-	status int
+	start  time.Time // of the request
+	shape  shape     // of an error
+	begin  func()    // runs before the headers are written
+	status int       // 0 until then
 	bytes  int
-	broken bool // the client takes no more
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -57,72 +49,96 @@ func (a *answer) Write(data []byte) (int, error) {
 	}
 	n, err := a.ResponseWriter.Write(data)
 	a.bytes += n
-	a.broken = a.broken || err != nil
 	return n, err
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap serves http.ResponseController.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// Flush is for handlers that ask for http.Flusher.
+// Flush serves handlers that look for http.Flusher.
 func (a *answer) Flush() {
 	if err := http.NewResponseController(a.ResponseWriter).Flush(); err != nil {
-		a.broken = true
+		return // the client is gone
 	}
 }
 
-// observe counts and logs every request, and turns a panic into an error.
-func (s *Server) observe(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &call{start: time.Now()}
-		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
-		body := watchBody(r)
-		a := &answer{ResponseWriter: w, begin: func() { s.beginAnswer(w, r, body) }}
-		s.metrics.inFlight.Inc()
-		defer func() {
-			s.recovered(recover(), a, r)
-			if a.status == 0 {
-				a.WriteHeader(http.StatusOK)
-			}
-			leaveBody(w, body)
-			s.metrics.inFlight.Dec()
-			s.ended(c, a, r)
-		}()
-		next.ServeHTTP(a, r)
-	})
-}
-
-// beginAnswer runs before an answer's headers are written.
-func (s *Server) beginAnswer(w http.ResponseWriter, r *http.Request, body *watchedBody) {
-	settleBody(w, r, body)
-	if !isDashboard(r.URL.Path) {
-		setDeadline(http.NewResponseController(w).SetWriteDeadline, time.Now().Add(s.Limits.WriteTimeout))
+func (a *answer) sendJSON(status int, data []byte) {
+	a.Header().Set("Content-Type", "application/json")
+	a.WriteHeader(status)
+	if _, err := a.Write(data); err != nil {
+		return // the client is gone
 	}
 }
 
-// recovered answers a call whose handler panicked, if it has not answered. The
-// value of the panic may hold a text, so it is not logged; where it was is.
-func (s *Server) recovered(v any, a *answer, r *http.Request) {
-	if v == nil || a.broken { // huma panics when it cannot write
-		return
+// fail is the only way by which an error is answered.
+func (a *answer) fail(f *failure) {
+	f.setHeaders(a.Header())
+	a.sendJSON(f.status, encode(f.body(a.shape)))
+}
+
+// encode returns v as a line of JSON.
+func encode(v any) []byte {
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(v); err != nil {
+		panic(err) // types of ours, with finite numbers
 	}
+	return out.Bytes()
+}
+
+// serveHTTP answers, counts and logs a request.
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	r = s.plainPath(r)
+	rt := s.route(r.URL.Path)
+	body := watchBody(r)
+	a := &answer{ResponseWriter: w, start: start, shape: rt.shape, begin: func() {
+		settleBody(w, r, body)
+		if !rt.dashboard {
+			setDeadline(http.NewResponseController(w).SetWriteDeadline, time.Now().Add(s.Limits.WriteTimeout))
+		}
+	}}
+	var o outcome
+	s.metrics.inFlight.Inc()
+	defer func() {
+		if v := recover(); v != nil {
+			o = s.recovered(v, rt)
+		}
+		switch {
+		case a.status != 0: // answered
+		case o.failure != nil:
+			a.fail(o.failure)
+		default:
+			a.WriteHeader(http.StatusOK)
+		}
+		leaveBody(w, body)
+		s.metrics.inFlight.Dec()
+		s.ended(&o, a, r, rt)
+	}()
+	o = s.handle(a, r, rt)
+}
+
+// recovered returns the outcome of a request whose handler panicked. The value
+// of the panic may hold a text, so the stack is logged instead.
+func (s *Server) recovered(v any, rt *route) outcome {
 	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}
-	s.Logger.Error().Str("route", s.routes.route(r.URL.Path)).Bytes("stack", debug.Stack()).Msg("panic")
-	if a.status == 0 {
-		fail(a, r, failf(http.StatusInternalServerError, kindBackend, "internal error"))
-	}
+	s.Logger.Error().Str("route", rt.label()).Bytes("stack", debug.Stack()).Msg("panic")
+	return outcome{failure: failf(http.StatusInternalServerError, kindBackend, "internal error")}
 }
 
-// ended counts and logs a request. Paths and queries are the client's words, so
-// the route stands for them.
-func (s *Server) ended(c *call, a *answer, r *http.Request) {
-	took := time.Since(c.start)
-	route := s.routes.route(r.URL.Path)
-	s.metrics.observe(orElse(route, "other"), r.Method, a.status, c.kind, took)
+// ended counts and logs a request.
+func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
+	took := time.Since(a.start)
+	kind := ""
+	if o.failure != nil {
+		kind = o.failure.kind
+	}
+	s.metrics.observe(rt.label(), r.Method, a.status, kind, took)
 	level := zerolog.DebugLevel
-	if a.status >= http.StatusInternalServerError && c.kind != kindUnhealthy {
+	if a.status >= http.StatusInternalServerError && kind != kindUnhealthy {
 		level = zerolog.WarnLevel
 	}
 	event := s.Logger.WithLevel(level)
@@ -131,24 +147,24 @@ func (s *Server) ended(c *call, a *answer, r *http.Request) {
 	}
 	event.
 		Str("method", method(r.Method)).
-		Str("route", orElse(route, "other")).
+		Str("route", rt.label()).
 		Int("status", a.status).
-		Int("bytes_in", c.bytesIn).
+		Int("bytes_in", o.bytesIn).
 		Int("bytes_out", a.bytes).
 		Float64("http_ms", milliseconds(took))
-	if c.kind != "" {
-		event.Str("error_type", c.kind)
+	if o.failure != nil {
+		event.Str("error_type", kind)
+		if o.failure.cause != nil {
+			event.Err(o.failure.cause)
+		}
 	}
-	if c.err != nil {
-		event.Err(c.err)
+	if o.documents > 0 {
+		event.Int("pairs", o.documents)
 	}
-	if c.documents > 0 {
-		event.Int("pairs", c.documents)
+	if o.empty > 0 {
+		event.Int("empty", o.empty)
 	}
-	if c.empty > 0 {
-		event.Int("empty", c.empty)
-	}
-	if res := c.result; res != nil {
+	if res := o.result; res != nil {
 		event.
 			Int("distinct_pairs", res.Distinct).
 			Int("truncated", res.Truncated).

@@ -12,6 +12,11 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
+var (
+	rerankPaths = []string{"/rerank", "/", "/invocations"}
+	scorePaths  = []string{"/score", "/v1/score"}
+)
+
 // mustRank asks, and fails unless the answer has the form of the path.
 func mustRank(t *testing.T, v *served, path, body string) {
 	t.Helper()
@@ -336,11 +341,11 @@ func TestExamplesAreAnswered(t *testing.T) {
 			}
 		}
 	}
-	for path, methods := range v.routes.methods {
-		for _, method := range methods {
-			_, ok := document.Paths[path][strings.ToLower(method)]
-			if !ok && !strings.HasSuffix(path, "/") && !isDashboard(path) {
-				t.Errorf("%s %s is not documented", method, path)
+	for _, rt := range v.routes {
+		for _, method := range rt.methods() {
+			_, ok := document.Paths[rt.path][strings.ToLower(method)]
+			if !ok && !strings.HasSuffix(rt.path, "/") && !rt.dashboard {
+				t.Errorf("%s %s is not documented", method, rt.path)
 			}
 		}
 	}

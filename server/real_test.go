@@ -75,42 +75,44 @@ func TestScoresAreTheEngines(t *testing.T) {
 	}
 }
 
-// Every API scores long documents by their best windows if a call asks for it,
-// refuses other words, and cuts them otherwise.
-func TestLongWindow(t *testing.T) {
+// Every API scores long documents by their best passages if a request asks for it,
+// under the old names too, rejects other words, and cuts them otherwise.
+func TestLongDocuments(t *testing.T) {
 	e := openTiny(t, engine.Config{MaxLength: 32})
 	s := newServer(t, Config{Engine: e})
 	r := rand.New(rand.NewPCG(3, 4))
 	documents := []string{randomText(r, 400), "water", randomText(r, 300)}
-	for _, long := range []engine.Long{"", engine.Truncate, engine.Window} {
-		ranking, err := e.Rerank(t.Context(), "the city", documents, engine.RerankOptions{Long: long})
+	for _, test := range []struct {
+		fields string
+		long   engine.Long
+	}{
+		{``, ""}, {`"long_documents": null, `, ""}, {`"long_documents": "truncate", `, engine.Truncate}, {`"long_documents": "passages", `, engine.Window},
+		{`"long": "truncate", `, engine.Truncate}, {`"long": "window", `, engine.Window}, {`"long_documents": "window", `, engine.Window}, {`"long": "passages", `, engine.Window},
+	} {
+		ranking, err := e.Rerank(t.Context(), "the city", documents, engine.RerankOptions{Long: test.long})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, a := range apis {
-			for _, item := range answers(t, a.path, post(s, a.path, withLong(a.body("the city", documents...), string(long)))) {
+			body := strings.Replace(a.body("the city", documents...), "{", "{"+test.fields, 1)
+			for _, item := range answers(t, a.path, post(s, a.path, body)) {
 				if want := engine.Sigmoid(ranking.Logits[item.index]); math.Abs(item.score-float64(want)) > 1e-6 {
-					t.Errorf("%s, long %q: %+v, want %v", a.path, long, item, want)
-				}
-			}
-			if long == "" {
-				if got := post(s, a.path, withLong(a.body("the city", documents...), "fold")); got.Code != 422 {
-					t.Errorf("%s: an unknown choice is answered %d: %s", a.path, got.Code, got.Body)
+					t.Errorf("%s, %q: %+v, want %v", a.path, test.fields, item, want)
 				}
 			}
 		}
-		if cut := ranking.Truncated > 0; cut == (long == engine.Window) {
-			t.Errorf("long %q: %d pairs are cut", long, ranking.Truncated)
+		if cut := ranking.Truncated > 0; cut == (test.long == engine.Window) {
+			t.Errorf("long %q: %d pairs are cut", test.long, ranking.Truncated)
 		}
 	}
-}
-
-// withLong adds the field to a body, unless it is empty.
-func withLong(body, long string) string {
-	if long == "" {
-		return body
+	for _, a := range apis {
+		for _, field := range []string{"long_documents", "long"} {
+			body := strings.Replace(a.body("the city", documents...), "{", `{"`+field+`": "fold", `, 1)
+			if got := post(s, a.path, body); got.Code != 422 {
+				t.Errorf("%s: an unknown choice of %s is answered %d: %s", a.path, field, got.Code, got.Body)
+			}
+		}
 	}
-	return strings.Replace(body, "{", `{"long": "`+long+`", `, 1)
 }
 
 // Which end is cut decides what a long document says.

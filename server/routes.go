@@ -1,129 +1,221 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"io"
-	"maps"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5emb"
 )
 
-// routes finds the handler of a path, and says which methods the path has.
-type routes struct {
-	mux     *http.ServeMux
-	methods map[string][]string // by path; one that ends with / has all below it
+// A route is a path and how it is answered; makeRoutes lists them all. A path
+// that ends with "/" covers all paths below it, and the longest match decides.
+type route struct {
+	path      string
+	shape     shape // of its errors
+	access    access
+	dashboard bool       // sets its own write deadlines, because its streams have no end
+	post, get *operation // nil for a method that is not allowed
 }
 
-func (rs *routes) handle(method, path string, h http.Handler) {
-	pattern := path
-	if path == "/" {
-		pattern = "/{$}" // and not all below it
-	}
-	rs.mux.Handle(method+" "+pattern, h)
-	rs.methods[path] = append(rs.methods[path], method)
+// access says which requests are answered without the key.
+type access int
+
+const (
+	accessKey   access = iota // none
+	accessProbe               // GET and HEAD, also under any host name: health checks
+	accessOpen                // all: what pages consist of, but not their data
+)
+
+// A handler writes an answer, or returns a failure that is yet to be written.
+type handler func(a *answer, r *http.Request) outcome
+
+// An operation answers one method of a route. The OpenAPI document describes it
+// if it has an id.
+type operation struct {
+	handle           handler
+	id, tag, summary string
+	formats          []*format // of a scoring operation's requests and answers
+	examples         examples
+	body             any    // an example of the answer's type, if it is JSON
+	media            string // of an answer that is not described by a type
+	errors           []int  // statuses, besides those of the guard
 }
 
-// route is the path that a request's path belongs to, "" if none.
-func (rs *routes) route(path string) string {
-	if _, ok := rs.methods[path]; ok {
-		return path
-	}
-	for route := range rs.methods {
-		if route != "/" && strings.HasSuffix(route, "/") && strings.HasPrefix(path, route) {
-			return route
-		}
-	}
-	return ""
-}
-
-// withPlainPath takes doubled slashes and a final one out of a path, which base
-// URLs that end with a slash leave in it. It comes before whatever decides by
-// the path, so that all do by the same.
-func (s *Server) withPlainPath(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		path := r.URL.Path
-		for strings.Contains(path, "//") {
-			path = strings.ReplaceAll(path, "//", "/")
-		}
-		if short := strings.TrimSuffix(path, "/"); s.routes.methods[path] == nil && s.routes.methods[short] != nil {
-			path = short
-		}
-		if path != r.URL.Path {
-			u := *r.URL
-			u.Path, u.RawPath = path, ""
-			plain := *r
-			plain.URL = &u
-			r = &plain
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-func (rs *routes) serve(w http.ResponseWriter, r *http.Request) {
-	route := rs.route(r.URL.Path)
-	if route == "" {
-		fail(w, r, failf(http.StatusNotFound, kindNotFound, "there is no such path; /docs lists those that there are"))
-		return
-	}
-	methods := rs.methods[route]
-	if !slices.Contains(methods, r.Method) && (r.Method != http.MethodHead || !slices.Contains(methods, http.MethodGet)) {
-		w.Header().Set("Allow", strings.Join(methods, ", "))
-		fail(w, r, failf(http.StatusMethodNotAllowed, kindValidation, "%s takes %s", route, strings.Join(methods, " and ")))
-		return
-	}
-	rs.mux.ServeHTTP(w, r)
-}
-
-var jsonFormat = huma.Format{Marshal: huma.DefaultJSONFormat.Marshal, Unmarshal: unmarshal}
-
-// makeRoutes registers everything that is answered.
+// makeRoutes fills the table of routes.
 func (s *Server) makeRoutes() error {
-	s.routes = routes{mux: http.NewServeMux(), methods: make(map[string][]string)}
-	api := humago.New(registrar{s}, huma.Config{
-		OpenAPI: &huma.OpenAPI{
-			OpenAPI: "3.1.0",
-			Info: &huma.Info{
-				Title: "mlxrank", Version: s.Version,
-				Description: "Reranks passages with a cross-encoder, in the formats of text-embeddings-inference, Jina, Cohere and vLLM.",
-			},
-		},
-		// "json" is what is left of application/problem+json, which huma has for errors.
-		Formats:       map[string]huma.Format{"application/json": jsonFormat, "json": jsonFormat},
-		DefaultFormat: "application/json",
-		Transformers:  []huma.Transformer{transform},
-	})
-	if s.Key != "" {
-		api.OpenAPI().Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "http", Scheme: "bearer"}}
+	tei := newFormat(s, shapeTEI, s.teiRerank)
+	jina := newFormat(s, shapeJina, s.jinaRerank)
+	score := newFormat(s, shapeOpenAI, s.vllmScore)
+	// TEI's paths. The last is Amazon SageMaker's. vLLM and infinity rank at
+	// /rerank too, in Jina's format.
+	rerank := func(id string) *operation {
+		return s.scoring(id, "Rank texts, as text-embeddings-inference does, or documents, as Jina's API does", rerankExamples, tei, jina)
 	}
-	s.registerTEI(api)
-	s.registerJina(api)
-	s.registerCohere(api)
-	s.registerVLLM(api)
-	s.registerState(api)
-	s.describe(api)
-	var err error
-	if s.openAPI, err = json.Marshal(api.OpenAPI()); err != nil {
-		return err
+	health := func(id string) *operation {
+		return state(id, "Whether the engine scores", nil, s.getHealth, http.StatusServiceUnavailable)
 	}
-	s.routes.handle(http.MethodGet, "/openapi.json", http.HandlerFunc(s.serveOpenAPI))
-	s.routes.handle(http.MethodGet, "/metrics", s.metricsHandler())
-	docs := v5emb.NewHandlerWithConfig(swgui.Config{Title: "mlxrank", SwaggerJSON: "/openapi.json", BasePath: "/docs/"})
-	s.routes.handle(http.MethodGet, "/docs", ownPage(docs))
-	s.routes.handle(http.MethodGet, "/docs/", ownPage(docs))
+	docs := page("docs", "This page", "text/html", ownPage(v5emb.NewHandlerWithConfig(swgui.Config{Title: "mlxrank", SwaggerJSON: "/openapi.json", BasePath: "/docs/"})))
+	root := health("health-root")
+	root.handle = s.pageForBrowsers(root.handle)
+	list := []*route{
+		{path: "/", access: accessProbe, get: root, post: rerank("rerank-root")},
+		{path: "/rerank", post: rerank("rerank")},
+		{path: "/invocations", post: rerank("rerank-invocations")},
+		{path: "/predict", post: s.scoring("predict", "Score pairs, as text-embeddings-inference does", predictExamples, newFormat(s, shapeTEI, s.teiPredict))},
+		{path: "/v1/rerank", shape: shapeJina, post: s.scoring("rerank-v1", "Rank documents, as Jina's API does", documentExamples, jina)},
+		{path: "/v2/rerank", shape: shapeCohere, post: s.scoring("rerank-v2", "Rank documents, as version 2 of Cohere's API does", documentExamples, newFormat(s, shapeCohere, s.cohereRerank))},
+		{path: "/score", shape: shapeOpenAI, post: s.scoring("score", "Score pairs, as vLLM does", scoreExamples, score)},
+		{path: "/v1/score", shape: shapeOpenAI, post: s.scoring("score-v1", "Score pairs, as vLLM does", scoreExamples, score)},
+		{path: "/v1/models", shape: shapeOpenAI, get: state("models", "The served model, as OpenAI's API lists models", openAIModels{}, s.getModels)},
+		{path: "/v1/", shape: shapeJina}, // paths that do not exist
+		{path: "/v2/", shape: shapeCohere},
+		{path: "/info", get: state("info", "The served model and the limits", modelInfo{}, s.getInfo)},
+		{path: "/health", access: accessProbe, get: health("health")},
+		{path: "/ping", access: accessProbe, get: health("ping")},
+		{path: "/ready", access: accessProbe, get: state("ready", "Whether requests are accepted", readiness{}, s.getReady, http.StatusServiceUnavailable)},
+		{path: "/metrics", get: page("metrics", "Metrics for Prometheus", "text/plain", s.metricsHandler())},
+		{path: "/openapi.json", access: accessOpen, get: page("openapi", "The description of this API", "application/json", http.HandlerFunc(s.serveOpenAPI))},
+		{path: "/docs", access: accessOpen, get: docs},
+		{path: "/docs/", access: accessOpen, get: &operation{handle: docs.handle}},
+	}
 	if s.Dashboard != nil {
-		s.routes.handle(http.MethodGet, "/dashboard", s.Dashboard)
-		s.routes.handle(http.MethodGet, "/dashboard/", s.Dashboard)
+		below := &operation{handle: serveWith(s.Dashboard)}
+		list = append(list,
+			&route{path: "/dashboard", access: accessOpen, dashboard: true, get: page("dashboard", "The live dashboard, a page", "text/html", s.Dashboard)},
+			&route{path: "/dashboard/", access: accessOpen, dashboard: true, get: below},
+			&route{path: "/dashboard/api/", dashboard: true, get: below},
+			&route{path: "/dashboard/api/export.json", dashboard: true, get: page("export", "The dashboard's last ten minutes", "application/json", s.Dashboard)},
+		)
 	}
-	return nil
+	s.routes = make(map[string]*route, len(list))
+	for _, r := range list {
+		s.routes[r.path] = r
+	}
+	var err error
+	s.openAPI, err = json.Marshal(s.describe())
+	return err
+}
+
+// route returns the route of a path, an empty one if there is none.
+func (s *Server) route(path string) *route {
+	if r := s.routes[path]; r != nil {
+		return r
+	}
+	for end := strings.LastIndexByte(path, '/'); end > 0; end = strings.LastIndexByte(path[:end], '/') {
+		if r := s.routes[path[:end+1]]; r != nil {
+			return r
+		}
+	}
+	return &route{}
+}
+
+// methods lists the methods that a route allows.
+func (rt *route) methods() []string {
+	var list []string
+	if rt.post != nil {
+		list = append(list, http.MethodPost)
+	}
+	if rt.get != nil {
+		list = append(list, http.MethodGet)
+	}
+	return list
+}
+
+// label names a route in logs and metrics. Paths themselves are the client's
+// words.
+func (rt *route) label() string {
+	if len(rt.methods()) == 0 {
+		return "other"
+	}
+	return rt.path
+}
+
+// isProbe reports whether a request only asks if the server is up.
+func (rt *route) isProbe(r *http.Request) bool {
+	return rt.access == accessProbe && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+}
+
+// handle passes a request through the guard to its operation.
+func (s *Server) handle(a *answer, r *http.Request, rt *route) outcome {
+	if rt.dashboard {
+		setDeadline(http.NewResponseController(a).SetWriteDeadline, noDeadline)
+	}
+	if f := s.guard(a, r, rt); f != nil || a.status != 0 { // a preflight is answered
+		return outcome{failure: f}
+	}
+	methods := rt.methods()
+	switch {
+	case len(methods) == 0:
+		return outcome{failure: failf(http.StatusNotFound, kindNotFound, "there is no such path; /docs lists the paths")}
+	case r.Method == http.MethodPost && rt.post != nil:
+		return rt.post.handle(a, r)
+	case (r.Method == http.MethodGet || r.Method == http.MethodHead) && rt.get != nil:
+		return rt.get.handle(a, r)
+	}
+	a.Header().Set("Allow", strings.Join(methods, ", "))
+	return outcome{failure: failf(http.StatusMethodNotAllowed, kindValidation, "%s takes %s", rt.path, strings.Join(methods, " and "))}
+}
+
+// plainPath removes doubled slashes and a final one from a request's path, which
+// base URLs that end with a slash leave in it. It runs before anything decides by
+// the path. The request is copied, so that the caller's stays as it is.
+func (s *Server) plainPath(r *http.Request) *http.Request {
+	plain := *r
+	path := r.URL.Path
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	if short := strings.TrimSuffix(path, "/"); s.routes[path] == nil && s.routes[short] != nil {
+		path = short
+	}
+	if path != r.URL.Path {
+		u := *r.URL
+		u.Path, u.RawPath = path, ""
+		plain.URL = &u
+	}
+	return &plain
+}
+
+func serveWith(h http.Handler) handler {
+	return func(a *answer, r *http.Request) outcome {
+		h.ServeHTTP(a, r)
+		return outcome{}
+	}
+}
+
+func page(id, summary, media string, h http.Handler) *operation {
+	return &operation{handle: serveWith(h), id: id, tag: "pages and metrics", summary: summary, media: media}
+}
+
+// state makes an operation that answers what get returns, as JSON. A nil body
+// makes the answer empty.
+func state(id, summary string, body any, get func(context.Context) (any, *failure), errors ...int) *operation {
+	return &operation{id: id, tag: "state", summary: summary, body: body, errors: errors, handle: func(a *answer, r *http.Request) outcome {
+		v, f := get(r.Context())
+		if f == nil && v != nil {
+			a.sendJSON(http.StatusOK, encode(v))
+		}
+		return outcome{failure: f}
+	}}
+}
+
+// pageForBrowsers redirects a browser to a page; health checks go to next.
+func (s *Server) pageForBrowsers(next handler) handler {
+	return func(a *answer, r *http.Request) outcome {
+		a.Header().Set("Vary", "Accept")
+		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+			return next(a, r)
+		}
+		page := "/docs"
+		if s.Dashboard != nil {
+			page = "/dashboard"
+		}
+		http.Redirect(a, r, page, http.StatusFound)
+		return outcome{}
+	}
 }
 
 func (s *Server) serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
@@ -133,175 +225,11 @@ func (s *Server) serveOpenAPI(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// ownPage keeps a page from loading, and from calling, anything of another
-// host.
+// ownPage keeps a page from loading and calling anything of another host.
 func ownPage(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Security-Policy",
 			"default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'")
 		next.ServeHTTP(w, r)
 	})
-}
-
-// A registrar has huma's routes among the server's.
-type registrar struct{ *Server }
-
-func (g registrar) HandleFunc(pattern string, handler func(http.ResponseWriter, *http.Request)) {
-	method, path, _ := strings.Cut(pattern, " ")
-	var h http.Handler = http.HandlerFunc(handler)
-	switch {
-	case path == "/v1/rerank":
-		g.jina = h
-		h = g.admitted(func([]byte) http.Handler { return g.jina })
-	case slices.Contains(rerankPaths, path) && method == http.MethodPost:
-		tei := h
-		h = g.admitted(func(body []byte) http.Handler {
-			if isJinas(body) {
-				return g.jina
-			}
-			return tei
-		})
-	case method == http.MethodPost:
-		next := h
-		h = g.admitted(func([]byte) http.Handler { return next })
-	case path == "/":
-		h = g.pageForBrowsers(h)
-	}
-	g.routes.handle(method, path, h)
-}
-
-// pageForBrowsers sends a browser to the page there is; probers get the health.
-func (s *Server) pageForBrowsers(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Vary", "Accept")
-		if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-			next.ServeHTTP(w, r)
-			return
-		}
-		page := "/docs"
-		if s.Dashboard != nil {
-			page = "/dashboard"
-		}
-		http.Redirect(w, r, page, http.StatusFound)
-	})
-}
-
-func (g registrar) ServeHTTP(w http.ResponseWriter, r *http.Request) { g.routes.mux.ServeHTTP(w, r) }
-
-// admitted reads a scoring call's body, has the handler for it chosen, and
-// bounds its time.
-func (s *Server) admitted(choose func(body []byte) http.Handler) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		if f := s.arrive(); f != nil {
-			w.Header().Set("Connection", "close")
-			fail(w, r, f)
-			return
-		}
-		defer s.depart()
-		if !isJSON(r) {
-			fail(w, r, failf(http.StatusUnsupportedMediaType, kindValidation, "the content type must be application/json"))
-			return
-		}
-		body, f := s.readJSON(w, r)
-		callOf(r.Context()).bytesIn = len(body)
-		s.received.Add(int64(len(body)))
-		if f == nil {
-			f = s.Limits.checkBody(body)
-		}
-		if f != nil {
-			s.bodies.give(int64(len(body)))
-			w.Header().Set("Connection", "close") // what is left of the body is not waited for
-			fail(w, r, f)
-			return
-		}
-		// A slow sender takes no place among those at work.
-		if f := s.enter(); f != nil {
-			s.bodies.give(int64(len(body)))
-			fail(w, r, f)
-			return
-		}
-		// Nor does a client that is slow to take its answer.
-		s.send(w, r, s.execute(choose(body), r, body))
-	}
-}
-
-// execute runs a call that has entered, and gives back what it holds.
-func (s *Server) execute(next http.Handler, r *http.Request, body []byte) *heldAnswer {
-	defer s.leave()
-	defer s.bodies.give(int64(len(body)))
-	ctx, cancel := context.WithDeadlineCause(r.Context(), callOf(r.Context()).start.Add(s.Limits.RequestTimeout), errTimeout)
-	defer cancel()
-	r = r.WithContext(ctx)
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	held := &heldAnswer{header: make(http.Header), status: http.StatusOK}
-	next.ServeHTTP(held, r)
-	return held
-}
-
-// A heldAnswer is written when the call is over.
-type heldAnswer struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (h *heldAnswer) Header() http.Header                  { return h.header }
-func (h *heldAnswer) WriteHeader(status int)               { h.status = status }
-func (h *heldAnswer) Write(data []byte) (n int, err error) { return h.body.Write(data) }
-
-// shortAnswer is the size, in bytes, up to which an answer is always sent.
-const shortAnswer = 64 << 10
-
-// send writes an answer. Long ones share a budget, since clients that take none
-// would fill the memory with them.
-func (s *Server) send(w http.ResponseWriter, r *http.Request, held *heldAnswer) {
-	if n := int64(held.body.Len()); n > shortAnswer {
-		if !s.answers.take(n) {
-			fail(w, r, failOverloaded("answers that their clients have not read yet hold %d bytes (limit %d); try again later", s.answers.taken.Load(), s.answers.limit))
-			return
-		}
-		defer s.answers.give(n)
-	}
-	maps.Copy(w.Header(), held.header)
-	w.Header().Set("Content-Length", strconv.Itoa(held.body.Len()))
-	w.WriteHeader(held.status)
-	if _, err := w.Write(held.body.Bytes()); err != nil {
-		return // the client is gone
-	}
-}
-
-// operation describes a scoring route to huma, with the errors it can answer.
-func (s *Server) operation(api huma.API, path, id, summary string, shape any) huma.Operation {
-	op := huma.Operation{
-		OperationID: id, Method: http.MethodPost, Path: path, Summary: summary, Tags: []string{"scoring"},
-		// The body has been read within the limits.
-		MaxBodyBytes: -1, BodyReadTimeout: -1,
-	}
-	s.describeErrors(api, &op, shape, []int{
-		http.StatusBadRequest, http.StatusForbidden, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
-		http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusTooManyRequests, statusClientClosed,
-		http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
-	})
-	if s.Key != "" {
-		op.Security = []map[string][]string{{"key": {}}}
-		s.describeErrors(api, &op, shape, []int{http.StatusUnauthorized})
-	}
-	return op
-}
-
-func (s *Server) describeErrors(api huma.API, op *huma.Operation, shape any, statuses []int) {
-	if op.Responses == nil {
-		op.Responses = make(map[string]*huma.Response)
-	}
-	schema := api.OpenAPI().Components.Schemas.Schema(typeOf(shape), true, "")
-	for _, status := range statuses {
-		text := http.StatusText(status)
-		if status == statusClientClosed {
-			text = "Client Closed Request"
-		}
-		op.Responses[strconv.Itoa(status)] = &huma.Response{
-			Description: text,
-			Content:     map[string]*huma.MediaType{"application/json": {Schema: schema}},
-		}
-	}
 }

@@ -7,39 +7,41 @@ import (
 	stdlog "log"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 )
 
 const (
 	maxHeaderBytes = 64 << 10
-	closeTime      = time.Second // for connections to end once nothing runs on them
+	closeTime      = time.Second     // for idle connections to end
+	restTime       = 5 * time.Second // without a byte of a body, until memory is returned
+	restBytes      = 16 << 20        // of bodies, below which that is not worth a collection
 )
 
-// Serve answers calls that come to the listener, until ctx ends. Then /ready
-// turns 503 and no more scoring calls are taken in; those at work are finished,
-// for up to the drain timeout, and answered with 503 beyond it. Calls whose
-// bodies are still coming are answered with 503 once they have come, within the
-// same time.
+// Serve answers requests on the listener until ctx ends. Then /ready answers 503
+// and new scoring requests are refused. Running requests finish within the drain
+// timeout or are answered with 503. A request whose body is still arriving gets 503
+// when the body is complete, within the same time.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	lingering := &lingeringListener{Listener: listener}
 	srv := &http.Server{
-		Handler:           s.handler,
+		Handler:           s.Handler(),
 		ReadHeaderTimeout: s.Limits.HeaderTimeout,
 		IdleTimeout:       s.Limits.IdleTimeout,
-		// From the headers on; answers have deadlines of their own.
+		// It begins with the headers; answers set deadlines of their own.
 		WriteTimeout:   s.Limits.RequestTimeout + s.Limits.WriteTimeout,
 		ConnState:      watchIdle,
 		MaxHeaderBytes: maxHeaderBytes,
 		BaseContext:    func(net.Listener) context.Context { return s.base },
-		// What net/http says of broken connections is of no use to anybody.
+		// net/http logs connections that clients break, which is not a fault here.
 		ErrorLog: stdlog.New(io.Discard, "", 0),
 	}
-	var resting sync.WaitGroup
-	defer resting.Wait()
+	var background sync.WaitGroup
+	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	resting.Go(func() { s.returnMemory(ctx) })
+	background.Go(func() { s.returnMemory(ctx) })
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(lingering) }()
 	select {
@@ -54,8 +56,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	return err
 }
 
-// finish ends what runs. The listener stays open until then, so that whoever
-// asks is told.
+// finish ends running requests. The listener stays open until then, so that new
+// requests are refused with an answer.
 func (s *Server) finish(srv *http.Server, listener *lingeringListener) error {
 	idle := s.drain()
 	srv.SetKeepAlivesEnabled(false)
@@ -64,9 +66,9 @@ func (s *Server) finish(srv *http.Server, listener *lingeringListener) error {
 	select {
 	case <-idle:
 	case <-timer.C:
-		s.Logger.Warn().Stringer("drain_timeout", s.Limits.DrainTimeout).Msg("requests still at work are given up")
+		s.Logger.Warn().Stringer("drain_timeout", s.Limits.DrainTimeout).Msg("cancelling requests that did not finish within the drain timeout")
 	}
-	s.cancel(errStopping) // the dashboard's streams too, which have no end of their own
+	s.cancel(errStopping) // of requests and of the dashboard's endless streams
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err == nil || !errors.Is(err, context.DeadlineExceeded) {
@@ -74,4 +76,26 @@ func (s *Server) finish(srv *http.Server, listener *lingeringListener) error {
 	}
 	listener.hurried.Store(true)
 	return srv.Close()
+}
+
+// returnMemory returns the memory of past bodies to the system when no request is
+// running, until ctx ends. Go alone would keep it for minutes.
+func (s *Server) returnMemory(ctx context.Context) {
+	ticker := time.NewTicker(restTime)
+	defer ticker.Stop()
+	var returned, before int64 // bytes of bodies
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		received := s.received.Load()
+		rests := received == before && s.bodies.taken.Load() == 0 && s.answers.taken.Load() == 0
+		before = received
+		if rests && received-returned >= restBytes {
+			returned = received
+			debug.FreeOSMemory()
+		}
+	}
 }

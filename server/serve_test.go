@@ -166,12 +166,12 @@ func TestOversizeAndBrokenBodies(t *testing.T) {
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1000}})
 	c := v.dial(t)
 	send(t, c, "POST /v2/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n")
-	if status, body := readAnswer(t, bufio.NewReader(c)); status != 413 || !strings.Contains(body, `{"message":"the body has more than 1000 bytes`) {
+	if status, body := readAnswer(t, bufio.NewReader(c)); status != 413 || !strings.Contains(body, `{"message":"the body exceeds 1000 bytes`) {
 		t.Errorf("announced: %d %s", status, body)
 	}
 	c = v.dial(t)
 	send(t, c, "POST /v1/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"+strings.Repeat("64\r\n"+strings.Repeat("x", 100)+"\r\n", 11))
-	if status, body := readAnswer(t, bufio.NewReader(c)); status != 413 || !strings.Contains(body, `{"detail":"the body has more than 1000 bytes`) {
+	if status, body := readAnswer(t, bufio.NewReader(c)); status != 413 || !strings.Contains(body, `{"detail":"the body exceeds 1000 bytes`) {
 		t.Errorf("not announced: %d %s", status, body)
 	}
 	for range 20 {

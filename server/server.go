@@ -1,22 +1,34 @@
+// Package server answers rerank requests over HTTP in the formats of
+// text-embeddings-inference (TEI), Jina, Cohere and vLLM.
+//
+// A request passes the guard (Host, Origin, key), is read within the limits, is
+// validated by the types that the OpenAPI document is generated from, and is scored
+// by the engine. An error is answered in the shape of the request's own API, and a
+// request that is rejected before scoring executes nothing. Texts are never logged.
+//
+// Another program mounts [Server.Handler], or calls [Server.Serve]. The Go API may
+// change with a minor version; CHANGELOG.md lists changes. The HTTP API is described
+// by docs/user/server.md and by the OpenAPI document at /openapi.json. It breaks with
+// a major version only, and before v1.0.0 with a minor one.
 package server
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/danielgtaylor/huma/v2"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/cors"
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// Engine is what the server needs of an engine.Engine; tests have others, which
-// fail as they are told.
+// Engine is the part of engine.Engine that the server uses. Tests replace it.
 type Engine interface {
 	Rerank(ctx context.Context, query string, documents []string, opts engine.RerankOptions) (*engine.Ranking, error)
 	ScoreWith(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error)
@@ -27,86 +39,78 @@ type Engine interface {
 	Memory() (mlx.Memory, error)
 }
 
-// Config says what is served, to whom and within what limits.
+// Config sets what is served, to whom and within which limits.
 type Config struct {
 	Engine  Engine
 	Version string // of the program
 	Logger  zerolog.Logger
-	Limits  Limits // zeros mean the defaults
+	Limits  Limits // zeros stand for DefaultLimits
 
-	Key          string   // asked for as a bearer token; "" asks for none
-	CORSOrigins  []string // that may call from a browser, "*" for all; none by default
-	AllowedHosts []string // names that calls may come under, beside addresses and localhost; "*" for all
+	Key          string   // bearer token that requests must have; "" for none
+	CORSOrigins  []string // origins of pages that may call, "*" for all; none by default
+	AllowedHosts []string // host names besides addresses and this machine's names, "*" for all
 
-	// Dashboard answers /dashboard and all below it, behind the same guard. What
-	// is below /dashboard/api/ asks for the key, the rest does not. It sets its
-	// own write deadlines.
+	// Dashboard answers /dashboard and all paths below it, behind the same guard.
+	// Paths below /dashboard/api/ need the key, the others do not. It sets its own
+	// write deadlines.
 	Dashboard http.Handler
 }
 
-// A Server answers calls.
+// A Server answers rerank requests.
 type Server struct {
 	Config
-	handler  http.Handler
-	routes   routes
-	bodies   budget
-	received atomic.Int64  // bytes of bodies, since the start
-	answers  budget        // that wait for their clients to take them
-	decoders chan struct{} // a place for each compressed body that is decoded
-	registry *prometheus.Registry
-	metrics  *httpMetrics
-	health   healthCheck
-	openAPI  []byte
-	jina     http.Handler // ranks a body that has been read
-	started  time.Time
+	routes     map[string]*route // by path
+	cors       *cors.Cors        // nil if no other site's page may call
+	protection *http.CrossOriginProtection
+	bodies     budget
+	received   atomic.Int64  // bytes of bodies, since the start
+	answers    budget        // of answers that clients have not read yet
+	decoders   chan struct{} // holds one element for each body being decompressed
+	registry   *prometheus.Registry
+	metrics    *httpMetrics
+	health     healthCheck
+	schemas    huma.Registry
+	openAPI    []byte
+	started    time.Time
 
 	mu       sync.Mutex
-	present  int           // scoring calls from the first byte of the body to the answer
-	running  int           // those that are scored
-	draining bool          // no more of them are taken in
-	idle     chan struct{} // closed once draining and none is present
+	present  int           // scoring requests from the first byte of the body to the answer
+	running  int           // scoring requests that are being scored
+	draining bool          // new scoring requests are refused
+	idle     chan struct{} // closed once draining and present is 0
 
 	base   context.Context // of every request
 	cancel context.CancelCauseFunc
 }
 
-// What ends a call before its answer, beside its client.
-var (
-	errTimeout  = errors.New("server: the request has taken too long")
-	errStopping = errors.New("server: stopping")
-)
-
 // New makes a server of an engine, which must outlive it.
 func New(cfg Config) (*Server, error) {
-	s := &Server{Config: cfg, idle: make(chan struct{}), started: time.Now()}
+	s := &Server{
+		Config: cfg, idle: make(chan struct{}), started: time.Now(),
+		decoders: newDecoders(), schemas: newSchemas(), protection: http.NewCrossOriginProtection(),
+	}
 	s.Limits = cfg.Limits.orDefaults()
+	s.bodies.limit, s.answers.limit = s.Limits.BodyBytesAtOnce, s.Limits.BodyBytesAtOnce
+	s.base, s.cancel = context.WithCancelCause(context.Background())
 	var err error
-	if s.AllowedHosts, err = checkHosts(cfg.AllowedHosts); err != nil {
+	if s.AllowedHosts, err = parseHosts(cfg.AllowedHosts); err != nil {
 		return nil, err
 	}
-	s.bodies.limit, s.answers.limit = s.Limits.BodyBytesAtOnce, s.Limits.BodyBytesAtOnce
-	s.decoders = newDecoders()
-	s.base, s.cancel = context.WithCancelCause(context.Background())
+	if s.cors, err = newCORS(cfg.CORSOrigins); err != nil {
+		return nil, err
+	}
 	if err := s.makeMetrics(); err != nil {
 		return nil, err
 	}
-	if err := s.makeRoutes(); err != nil {
-		return nil, err
-	}
-	handler, err := s.guard(http.HandlerFunc(s.routes.serve))
-	if err != nil {
-		return nil, err
-	}
-	s.handler = s.withPlainPath(s.observe(handler))
-	return s, nil
+	return s, s.makeRoutes()
 }
 
-// Handler answers everything; Serve is for whoever wants deadlines of
-// connections and an orderly end too.
-func (s *Server) Handler() http.Handler { return s.handler }
+// Handler answers all routes. Serve adds the timeouts of connections and an
+// orderly shutdown.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
 
-// arrive registers a scoring call whose body is about to be read, so that a
-// server that stops waits to answer it. Each that arrived departs.
+// arrive registers a scoring request whose body is about to be read, so that a
+// server that stops waits for its answer. depart must follow.
 func (s *Server) arrive() *failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,8 +130,8 @@ func (s *Server) depart() {
 	}
 }
 
-// enter takes a scoring call in that has arrived, if it may come in. Those that
-// did leave when they are scored.
+// enter admits a scoring request whose body has been read. leave must follow a
+// success.
 func (s *Server) enter() *failure {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +139,7 @@ func (s *Server) enter() *failure {
 	case s.draining:
 		return failStopping()
 	case s.running >= s.Limits.Requests:
-		return failOverloaded("%d requests are at work, as many as the server takes; try again later", s.running)
+		return failOverloaded("too many requests: %d are running (limit %d); try again later", s.running, s.Limits.Requests)
 	}
 	s.running++
 	return nil
@@ -147,7 +151,8 @@ func (s *Server) leave() {
 	s.running--
 }
 
-// drain takes no more calls in. The channel is closed when the last is done.
+// drain refuses new scoring requests. It returns a channel that is closed when the
+// last one is answered.
 func (s *Server) drain() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,16 +1,14 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/danielgtaylor/huma/v2"
 )
 
-// A healthCheck tries an engine that has failed, once a second at most however
-// many ask.
+// A healthCheck probes an engine that has failed, at most once a second.
 type healthCheck struct {
 	mu   sync.Mutex
 	last time.Time
@@ -19,7 +17,8 @@ type healthCheck struct {
 
 const probeTime = 5 * time.Second
 
-// healthy is cheap while the engine's batches succeed.
+// healthy reports whether the engine scores. It probes the device only after a
+// failed batch.
 func (s *Server) healthy(ctx context.Context) error {
 	if s.Engine.Stats().Unhealthy == nil {
 		return nil
@@ -36,18 +35,14 @@ func (s *Server) healthy(ctx context.Context) error {
 	return h.err
 }
 
-type noBody struct{}
-
 type readiness struct {
-	Body struct {
-		Status string `json:"status" enum:"ready"`
-	}
+	Status string `json:"status" enum:"ready"`
 }
 
-// modelInfo has the names of text-embeddings-inference, and what it has none for.
+// modelInfo has TEI's names, and names of ours for what TEI lacks.
 type modelInfo struct {
 	ModelID               string         `json:"model_id"`
-	ModelSHA              *string        `json:"model_sha" doc:"Not known: always null"`
+	ModelSHA              *string        `json:"model_sha" doc:"Always null"`
 	ModelDType            string         `json:"model_dtype"`
 	ServedModelName       string         `json:"served_model_name"`
 	ModelType             map[string]any `json:"model_type"`
@@ -55,7 +50,7 @@ type modelInfo struct {
 	MaxInputLength        int            `json:"max_input_length" doc:"Tokens of a pair"`
 	MaxBatchTokens        int            `json:"max_batch_tokens"`
 	MaxBatchRequests      int            `json:"max_batch_requests" doc:"Pairs of a batch"`
-	MaxClientBatchSize    int            `json:"max_client_batch_size" doc:"Documents of a call"`
+	MaxClientBatchSize    int            `json:"max_client_batch_size" doc:"Documents of a request"`
 	AutoTruncate          bool           `json:"auto_truncate"`
 	Version               string         `json:"version"`
 
@@ -66,51 +61,27 @@ type modelInfo struct {
 	MLX        string `json:"mlx_version"`
 }
 
-type modelInfoOutput struct{ Body modelInfo }
-
-func (s *Server) registerState(api huma.API) {
-	get := func(path, id, summary string, statuses ...int) huma.Operation {
-		op := huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary, Tags: []string{"state"}}
-		if s.Key != "" && !isOpen(http.MethodGet, path) {
-			op.Security = []map[string][]string{{"key": {}}}
-			statuses = append(statuses, http.StatusUnauthorized)
-		}
-		s.describeErrors(api, &op, errorOf(path), append(statuses, http.StatusForbidden))
-		return op
-	}
-	for path, id := range map[string]string{"/health": "health", "/ping": "ping", "/": "health-root"} {
-		health := get(path, id, "Whether the engine scores", http.StatusServiceUnavailable)
-		health.DefaultStatus = http.StatusOK
-		huma.Register(api, health, s.getHealth)
-	}
-	huma.Register(api, get("/ready", "ready", "Whether calls are taken in", http.StatusServiceUnavailable), s.getReady)
-	huma.Register(api, get("/info", "info", "What is served"), s.getInfo)
-	huma.Register(api, get("/v1/models", "models", "What is served, as OpenAI's API lists models"), s.getModels)
-}
-
-func (s *Server) getHealth(ctx context.Context, _ *noBody) (*noBody, error) {
+func (s *Server) getHealth(ctx context.Context) (any, *failure) {
 	if err := s.healthy(ctx); err != nil {
 		return nil, failf(http.StatusServiceUnavailable, kindUnhealthy, "unhealthy: %s", plain(err))
 	}
-	return &noBody{}, nil
+	return nil, nil
 }
 
-func (s *Server) getReady(ctx context.Context, _ *noBody) (*readiness, error) {
+func (s *Server) getReady(ctx context.Context) (any, *failure) {
 	if s.isDraining() {
 		return nil, failStopping()
 	}
-	if err := s.healthy(ctx); err != nil {
-		return nil, failf(http.StatusServiceUnavailable, kindUnhealthy, "unhealthy: %s", plain(err))
+	if _, f := s.getHealth(ctx); f != nil {
+		return nil, f
 	}
-	out := &readiness{}
-	out.Body.Status = "ready"
-	return out, nil
+	return readiness{"ready"}, nil
 }
 
-func (s *Server) getInfo(context.Context, *noBody) (*modelInfoOutput, error) {
+func (s *Server) getInfo(context.Context) (any, *failure) {
 	info := s.Engine.Info()
-	label := orElse(info.Label, "LABEL_0")
-	return &modelInfoOutput{modelInfo{
+	label := cmp.Or(info.Label, "LABEL_0")
+	return modelInfo{
 		ModelID: info.Model, ModelDType: info.DType, ServedModelName: info.Model,
 		ModelType: map[string]any{"reranker": map[string]any{
 			"id2label": map[string]string{"0": label}, "label2id": map[string]int{label: 0},
@@ -118,5 +89,5 @@ func (s *Server) getInfo(context.Context, *noBody) (*modelInfoOutput, error) {
 		MaxConcurrentRequests: s.Limits.Requests, MaxInputLength: info.MaxLength, MaxBatchTokens: info.MaxBatchTokens,
 		MaxBatchRequests: info.MaxBatch, MaxClientBatchSize: s.Limits.Documents, AutoTruncate: true, Version: s.Version,
 		Adapter: info.Adapter, Device: info.Device, DeviceName: info.DeviceName, Kernels: info.Kernels, MLX: info.Library.MLXFound,
-	}}, nil
+	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -14,36 +15,36 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// What text-embeddings-inference takes and gives. It passes over fields that it
-// does not know, and so do we.
+// The API of text-embeddings-inference (TEI). It ignores unknown fields, and so
+// does the server.
 
 type teiRerank struct {
-	_                   struct{}       `additionalProperties:"true"`
-	Query               string         `json:"query" doc:"What the texts are ranked for"`
-	Texts               teiTexts       `json:"texts" nullable:"false" doc:"The texts to rank"`
-	Truncate            *bool          `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
-	TruncationDirection *teiSide       `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; by default those that the model's files name, most often right"`
-	Long                *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
-	RawScores           *bool          `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
-	ReturnText          *bool          `json:"return_text,omitempty" nullable:"true" doc:"Answer the texts too"`
+	_                   struct{} `additionalProperties:"true"`
+	Query               string   `json:"query" doc:"The query to rank the texts by"`
+	Texts               teiTexts `json:"texts" nullable:"false" doc:"The texts to rank"`
+	Truncate            *bool    `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that exceed the model's maximum length; false rejects the request instead; true by default"`
+	TruncationDirection *teiSide `json:"truncation_direction,omitempty" nullable:"true" doc:"Side on which texts are cut; the default is the model's own, usually right"`
+	LongOptions
+	RawScores  *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
+	ReturnText *bool `json:"return_text,omitempty" nullable:"true" doc:"Return the texts"`
 }
 
 type teiTexts []string
 
-// atLeastOne is documented by the schema and left to the handler, which answers
-// an empty list as text-embeddings-inference does: 400 and not 422.
+// atLeastOne documents a minimum that the schema does not check: the handler
+// answers an empty list with 400, as TEI does, and validation would with 422.
 var atLeastOne = map[string]any{"minItems": 1}
 
-// TransformSchema documents that there is at least one.
+// TransformSchema documents the minimum.
 func (teiTexts) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
 	s.Extensions, s.Nullable = atLeastOne, false
 	return s
 }
 
-// teiSide is what is cut of a pair that is too long.
+// teiSide is the side on which texts are cut.
 type teiSide string
 
-// Schema lists them; null is the default.
+// Schema lists the sides; null is the default.
 func (teiSide) Schema(huma.Registry) *huma.Schema {
 	s := &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{"left", "Left", "right", "Right", nil}}
 	s.PrecomputeMessages()
@@ -57,27 +58,30 @@ type teiRank struct {
 	Empty bool    `json:"empty,omitempty" doc:"The text is empty"`
 }
 
-type teiRanks struct {
-	Stages
-	Body []teiRank `nullable:"false"`
+type teiRanks []teiRank
+
+// TransformSchema documents that the list is there.
+func (teiRanks) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Nullable = false
+	return s
 }
 
 type teiPredict struct {
-	_                   struct{}       `additionalProperties:"true"`
-	Inputs              teiInputs      `json:"inputs"`
-	Truncate            *bool          `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that are too long for the model, rather than refuse the request; true by default"`
-	TruncationDirection *teiSide       `json:"truncation_direction,omitempty" nullable:"true" doc:"Which ends are cut; by default those that the model's files name, most often right"`
-	Long                *longDocuments `json:"long,omitempty" nullable:"true" doc:"What to do with documents that do not fit: truncate, the default, or window: score overlapping parts, of which the best counts; an extension of mlxrank"`
-	RawScores           *bool          `json:"raw_scores,omitempty" nullable:"true" doc:"Answer logits, not scores of 0 to 1"`
+	_                   struct{}  `additionalProperties:"true"`
+	Inputs              teiInputs `json:"inputs"`
+	Truncate            *bool     `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that exceed the model's maximum length; false rejects the request instead; true by default"`
+	TruncationDirection *teiSide  `json:"truncation_direction,omitempty" nullable:"true" doc:"Side on which texts are cut; the default is the model's own, usually right"`
+	LongOptions
+	RawScores *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
 }
 
-// teiInputs is one pair or several, as JSON tells them apart.
+// teiInputs is one pair, or a list of pairs.
 type teiInputs struct {
 	pairs []engine.Pair
 	one   bool
 }
 
-// Schema is the pair, or the list of them.
+// Schema describes a pair, or a list of pairs.
 func (teiInputs) Schema(huma.Registry) *huma.Schema {
 	two := 2
 	pair := func() *huma.Schema {
@@ -117,94 +121,72 @@ type teiPrediction struct {
 	Empty bool    `json:"empty,omitempty" doc:"The second text of the pair is empty"`
 }
 
-// teiPredictions are a list for one pair, else a list of lists.
+// teiPredictions is a list of labels for one pair, or a list of such lists.
 type teiPredictions struct {
-	Stages
-	Body teiPredicted
-}
-
-type teiPredicted struct {
 	list [][]teiPrediction
 	one  bool
 }
 
-// Schema is the answer for a pair, or for a list of them.
-func (teiPredicted) Schema(r huma.Registry) *huma.Schema {
+// Schema describes the answer for a pair, or for a list of pairs.
+func (teiPredictions) Schema(r huma.Registry) *huma.Schema {
 	one := func() *huma.Schema {
-		return &huma.Schema{Type: huma.TypeArray, Items: r.Schema(typeOf(teiPrediction{}), true, "")}
+		return &huma.Schema{Type: huma.TypeArray, Items: r.Schema(reflect.TypeFor[teiPrediction](), true, "")}
 	}
 	return &huma.Schema{OneOf: []*huma.Schema{one(), {Type: huma.TypeArray, Items: one()}}}
 }
 
 // MarshalJSON writes the form that the inputs had.
-func (p teiPredicted) MarshalJSON() ([]byte, error) {
+func (p teiPredictions) MarshalJSON() ([]byte, error) {
 	if p.one {
 		return json.Marshal(p.list[0])
 	}
 	return json.Marshal(p.list)
 }
 
-// rerankPaths are where text-embeddings-inference ranks; the last is Amazon
-// SageMaker's. vLLM and infinity rank at /rerank too, in Jina's format.
-var rerankPaths = []string{"/rerank", "/", "/invocations"}
-
-func (s *Server) registerTEI(api huma.API) {
-	for i, path := range rerankPaths {
-		id := []string{"rerank", "rerank-root", "rerank-invocations"}[i]
-		huma.Register(api, s.operation(api, path, id, "Rank texts, as text-embeddings-inference does, or documents, as Jina's API does", teiError{}), s.teiRerank)
-	}
-	huma.Register(api, s.operation(api, "/predict", "predict", "Score pairs, as text-embeddings-inference does", teiError{}), s.teiPredict)
-}
-
-func (s *Server) teiRerank(ctx context.Context, in *struct{ Body teiRerank }) (*teiRanks, error) {
-	b := &in.Body
+func (s *Server) teiRerank(ctx context.Context, b *teiRerank) (teiRanks, outcome) {
 	if len(b.Texts) == 0 {
-		return nil, failf(http.StatusBadRequest, kindEmpty, "texts is empty")
+		return nil, outcome{failure: failf(http.StatusBadRequest, kindEmpty, "texts is empty")}
 	}
-	items, stages, err := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{Long: b.Long.choice(), ScoreOptions: s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)})
-	if err != nil {
-		return nil, err
-	}
-	out := &teiRanks{Stages: stages, Body: make([]teiRank, len(items))}
+	items, o := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{Long: b.choice(), ScoreOptions: s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)})
+	out := make(teiRanks, len(items))
 	for i, item := range items {
-		out.Body[i] = teiRank{Index: item.Index, Score: scoreOf(item.Logit, b.RawScores), Empty: engine.IsEmpty(b.Texts[item.Index])}
+		out[i] = teiRank{Index: item.Index, Score: toScore(item.Logit, b.RawScores), Empty: engine.IsEmpty(b.Texts[item.Index])}
 		if deref(b.ReturnText, false) {
-			out.Body[i].Text = &b.Texts[item.Index]
+			out[i].Text = &b.Texts[item.Index]
 		}
 	}
-	return out, nil
+	return out, o
 }
 
-func (s *Server) teiPredict(ctx context.Context, in *struct{ Body teiPredict }) (*teiPredictions, error) {
-	b, pairs := &in.Body, in.Body.Inputs.pairs
+func (s *Server) teiPredict(ctx context.Context, b *teiPredict) (*teiPredictions, outcome) {
+	pairs := b.Inputs.pairs
 	if len(pairs) == 0 {
-		return nil, failf(http.StatusBadRequest, kindEmpty, "inputs is empty")
+		return nil, outcome{failure: failf(http.StatusBadRequest, kindEmpty, "inputs is empty")}
 	}
 	labels := s.Engine.Info().Labels
 	opts := s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)
 	opts.AllLabels = len(labels) > 1
-	result, stages, err := s.scorePairs(ctx, pairs, b.Long, opts)
-	if err != nil {
-		return nil, err
+	result, o := s.scorePairs(ctx, pairs, b.choice(), opts)
+	if o.failure != nil {
+		return nil, o
 	}
-	out := &teiPredictions{Stages: stages}
-	out.Body.one = b.Inputs.one
+	out := &teiPredictions{one: b.Inputs.one}
 	for i, logit := range result.Logits {
 		empty := engine.IsEmpty(pairs[i].Document)
-		list := []teiPrediction{{scoreOf(logit, b.RawScores), "LABEL_0", empty}}
+		list := []teiPrediction{{toScore(logit, b.RawScores), "LABEL_0", empty}}
 		if opts.AllLabels {
 			list = teiLabels(labels, result.ByLabel[i], b.RawScores, empty)
 		}
-		out.Body.list = append(out.Body.list, list)
+		out.list = append(out.list, list)
 	}
-	return out, nil
+	return out, o
 }
 
-// teiLabels lists a pair's score by every label, the best first.
+// teiLabels lists a pair's scores by label, the best first.
 func teiLabels(names []string, scores []engine.LabelScore, raw *bool, empty bool) []teiPrediction {
 	list := make([]teiPrediction, len(names))
 	for i, name := range names {
-		list[i] = teiPrediction{scoreOf(scores[i].Logit, raw), name, empty}
+		list[i] = teiPrediction{toScore(scores[i].Logit, raw), name, empty}
 	}
 	slices.SortStableFunc(list, func(a, b teiPrediction) int { return cmp.Compare(b.Score, a.Score) })
 	return list

@@ -1,0 +1,308 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"net/http"
+	"reflect"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// A format is one API's form of requests and answers.
+type format struct {
+	shape   shape
+	in, out reflect.Type
+	// score decodes and validates a body, scores it and encodes the answer.
+	score func(ctx context.Context, start time.Time, body []byte) ([]byte, outcome)
+}
+
+// newFormat makes the format whose bodies are In and whose answers are Out.
+func newFormat[In, Out any](s *Server, shape shape, score func(context.Context, *In) (Out, outcome)) *format {
+	f := &format{shape: shape, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
+	schema := s.schemas.Schema(f.in, true, "")
+	f.score = func(ctx context.Context, start time.Time, body []byte) ([]byte, outcome) {
+		var in In
+		if failed := s.decode(schema, body, &in); failed != nil {
+			return nil, outcome{failure: failed}
+		}
+		out, o := score(ctx, &in)
+		if o.failure != nil {
+			return nil, o
+		}
+		o.latency = time.Since(start)
+		return encode(out), o
+	}
+	return f
+}
+
+// scoring makes an operation that takes the first of the formats, or the second
+// where a body is in Jina's.
+func (s *Server) scoring(id, summary string, samples examples, formats ...*format) *operation {
+	return &operation{
+		id: id, tag: "scoring", summary: summary, examples: samples, formats: formats, errors: scoringErrors,
+		handle: func(a *answer, r *http.Request) outcome { return s.admit(a, r, formats) },
+	}
+}
+
+// admit reads a scoring request's body and scores it. A client that is slow to
+// send or to read is not counted among the running requests.
+func (s *Server) admit(a *answer, r *http.Request, formats []*format) outcome {
+	if f := s.arrive(); f != nil {
+		a.Header().Set("Connection", "close")
+		return outcome{failure: f}
+	}
+	defer s.depart()
+	if !isJSON(r) {
+		return outcome{failure: failf(http.StatusUnsupportedMediaType, kindValidation, "the content type must be application/json")}
+	}
+	body, f := s.readJSON(a, r)
+	size := int64(len(body))
+	s.received.Add(size)
+	if f == nil {
+		f = s.Limits.checkBody(body)
+	}
+	if f != nil {
+		a.Header().Set("Connection", "close") // the rest of the body is not waited for
+	} else {
+		f = s.enter()
+	}
+	if f != nil {
+		s.bodies.give(size)
+		return outcome{failure: f, bytesIn: len(body)}
+	}
+	chosen := formats[0]
+	if len(formats) > 1 && isJinas(body) {
+		chosen = formats[1]
+	}
+	a.shape = chosen.shape
+	data, o := s.run(r.Context(), a.start, chosen, body)
+	o.bytesIn = len(body)
+	if o.failure == nil {
+		o.failure = s.send(a, data, &o)
+	}
+	return o
+}
+
+// run scores a request that has entered, and releases what it holds.
+func (s *Server) run(ctx context.Context, start time.Time, format *format, body []byte) ([]byte, outcome) {
+	defer s.leave()
+	defer s.bodies.give(int64(len(body)))
+	ctx, cancel := context.WithDeadlineCause(ctx, start.Add(s.Limits.RequestTimeout), errTimeout)
+	defer cancel()
+	return format.score(ctx, start, body)
+}
+
+// shortAnswer is the size, in bytes, up to which an answer is always sent.
+const shortAnswer = 64 << 10
+
+// send writes an answer. Long ones share a budget, because clients that read
+// nothing would fill the memory with them.
+func (s *Server) send(a *answer, data []byte, o *outcome) *failure {
+	if n := int64(len(data)); n > shortAnswer {
+		if !s.answers.take(n) {
+			return failOverloaded("answers that clients have not read yet hold %d bytes (limit %d); try again later", s.answers.taken.Load(), s.answers.limit)
+		}
+		defer s.answers.give(n)
+	}
+	for _, header := range stageHeaders(s.Engine.Info().Device, o) {
+		a.Header().Set(header.name, header.value)
+	}
+	a.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	a.sendJSON(http.StatusOK, data)
+	return nil
+}
+
+// A stageHeader says where a request's time went.
+type stageHeader struct{ name, value, doc string }
+
+// stageHeaders are TEI's, in milliseconds, and the same in microseconds.
+func stageHeaders(device string, o *outcome) []stageHeader {
+	t := o.result.Timings
+	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+	us := func(d time.Duration) string { return strconv.FormatInt(d.Microseconds(), 10) }
+	return []stageHeader{
+		{"X-Compute-Type", device, "The device that scored: cpu or gpu"},
+		{"X-Compute-Time", ms(o.latency), "Milliseconds from the request's headers to its scores"},
+		{"X-Compute-Characters", strconv.Itoa(o.characters), "Characters of the query and the documents"},
+		{"X-Compute-Tokens", strconv.Itoa(o.result.Tokens), "Tokens of all pairs, without padding"},
+		{"X-Total-Time", ms(o.latency), "Milliseconds"},
+		{"X-Tokenization-Time", ms(t.Tokenization), "Milliseconds"},
+		{"X-Queue-Time", ms(t.QueueWait), "Milliseconds"},
+		{"X-Inference-Time", ms(t.Inference), "Milliseconds"},
+		{"X-Total-Time-Us", us(o.latency), "Microseconds"},
+		{"X-Tokenization-Time-Us", us(t.Tokenization), "Microseconds"},
+		{"X-Queue-Time-Us", us(t.QueueWait), "Microseconds"},
+		{"X-Inference-Time-Us", us(t.Inference), "Microseconds"},
+	}
+}
+
+// rank ranks documents, best first; equal logits keep the order given.
+func (s *Server) rank(ctx context.Context, query string, documents []string, opts engine.RerankOptions) ([]engine.Ranked, outcome) {
+	o := newOutcome(documents, utf8.RuneCountInString(query))
+	if o.failure = s.Limits.check(&o); o.failure != nil {
+		return nil, o
+	}
+	ranking, err := s.Engine.Rerank(ctx, query, documents, opts)
+	if err != nil {
+		o.failure = s.newFailure(ctx, err)
+		return nil, o
+	}
+	o.result = &ranking.Result
+	for _, item := range ranking.Items {
+		o.checkFinite(item.Index, item.Logit)
+	}
+	return ranking.Items, o
+}
+
+// scorePairs scores pairs in the order given.
+func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, long engine.Long, opts engine.ScoreOptions) (*engine.Result, outcome) {
+	documents, queries := make([]string, len(pairs)), 0
+	for i, p := range pairs {
+		documents[i] = p.Document
+		queries += utf8.RuneCountInString(p.Query)
+	}
+	o := newOutcome(documents, queries)
+	if o.failure = s.Limits.check(&o); o.failure != nil {
+		return nil, o
+	}
+	score := s.Engine.ScoreWith
+	if long == engine.Window {
+		score = s.Engine.ScoreWindows
+	}
+	result, err := score(ctx, pairs, opts)
+	if err != nil {
+		o.failure = s.newFailure(ctx, err)
+		return nil, o
+	}
+	o.result = result
+	for i, logit := range result.Logits {
+		o.checkFinite(i, logit)
+	}
+	return result, o
+}
+
+// newOutcome counts a request's documents; characters are those of its queries.
+func newOutcome(documents []string, characters int) outcome {
+	o := outcome{documents: len(documents), characters: characters}
+	for _, d := range documents {
+		o.characters += utf8.RuneCountInString(d)
+		if engine.IsEmpty(d) {
+			o.empty++
+		}
+	}
+	return o
+}
+
+// checkFinite keeps NaN and infinity out of answers.
+func (o *outcome) checkFinite(document int, logit float32) {
+	if f := float64(logit); o.failure == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
+		o.failure = failf(http.StatusInternalServerError, kindBackend, "document %d has no finite score", document)
+	}
+}
+
+// LongOptions holds the options for long documents, which every scoring request may
+// have. It is exported because the schema leaves out unexported embedded types.
+type LongOptions struct {
+	LongDocuments *longMode `json:"long_documents,omitempty" nullable:"true" doc:"What to do with documents that exceed the model's maximum length: truncate (the default), or passages: score overlapping passages and take the best; an extension of mlxrank"`
+	Long          *longMode `json:"long,omitempty" nullable:"true" deprecated:"true" doc:"Old name of long_documents, which goes with the next release"`
+}
+
+type longMode string
+
+const (
+	longPassages longMode = "passages"
+	longWindow   longMode = "window" // the old name of passages, accepted for one more release
+)
+
+// Schema lists the choices; null is the default.
+func (longMode) Schema(huma.Registry) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{string(engine.Truncate), string(longPassages), string(longWindow), nil}}
+	s.PrecomputeMessages()
+	return s
+}
+
+// choice returns the engine's option.
+func (l *LongOptions) choice() engine.Long {
+	switch mode := deref(cmp.Or(l.LongDocuments, l.Long), ""); mode {
+	case longPassages, longWindow:
+		return engine.Window
+	default:
+		return engine.Long(mode)
+	}
+}
+
+// byLabel chooses what the logits of several labels are, so that toScore makes of
+// them what clients expect: log-odds, whose sigmoid is the softmax over the
+// labels, or the classifier's logits for a request that asks for raw scores.
+func (s *Server) byLabel(opts engine.ScoreOptions, raw *bool) engine.ScoreOptions {
+	if len(s.Engine.Info().Labels) < 2 {
+		return opts
+	}
+	opts.Activation = "softmax"
+	if deref(raw, false) {
+		opts.Activation = "raw"
+	}
+	return opts
+}
+
+// toScore maps a logit to 0 to 1, as clients of every API expect whatever the
+// engine's activation is, unless the request asks for raw scores. It computes in
+// float64, in which scores keep the order of logits up to 36; in float32 all
+// scores are 1 from 17 on.
+func toScore(logit float32, raw *bool) float64 {
+	if deref(raw, false) {
+		return float64(logit)
+	}
+	return 1 / (1 + math.Exp(-float64(logit)))
+}
+
+// A count is an integer of 0 or more, a positive one of 1 or more. They read 5.0
+// as 5, as JSON does and int does not.
+type (
+	count    int
+	positive int
+)
+
+// Schema describes an integer of 0 or more, or null.
+func (count) Schema(huma.Registry) *huma.Schema { return integerSchema(0) }
+
+// Schema describes an integer of 1 or more, or null.
+func (positive) Schema(huma.Registry) *huma.Schema { return integerSchema(1) }
+
+func integerSchema(least float64) *huma.Schema {
+	s := &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Nullable: true}
+	s.PrecomputeMessages()
+	return s
+}
+
+// UnmarshalJSON reads a number that the schema has accepted.
+func (c *count) UnmarshalJSON(data []byte) (err error) {
+	*c, err = parseInteger[count](data)
+	return err
+}
+
+// UnmarshalJSON reads a number that the schema has accepted.
+func (p *positive) UnmarshalJSON(data []byte) (err error) {
+	*p, err = parseInteger[positive](data)
+	return err
+}
+
+func parseInteger[T ~int](data []byte) (T, error) {
+	var f float64
+	err := unmarshal(data, &f)
+	return T(min(f, math.MaxInt32)), err
+}
+
+func deref[T any](p *T, other T) T {
+	if p == nil {
+		return other
+	}
+	return *p
+}

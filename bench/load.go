@@ -12,8 +12,8 @@ import (
 
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/results"
-	"github.com/mlxrank/mlxrank/bench/stats"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // do sends request i, waits for its answer and fills in all but its times on
@@ -93,7 +93,7 @@ func (l *load) closed(ctx context.Context, cancel context.CancelCauseFunc) {
 					return
 				}
 				if after := l.send(ctx, cancel, i, at); after > 0 {
-					sleepUntil(ctx, l.pause(after))
+					telemetry.SleepUntil(ctx, l.pause(after))
 				}
 			}
 		})
@@ -110,7 +110,7 @@ func (l *load) open(ctx context.Context, cancel context.CancelCauseFunc) {
 	at := l.start
 	for i := 0; ; i++ {
 		at = at.Add(time.Duration(random.ExpFloat64() / l.settings.Rate * float64(time.Second)))
-		if !l.more(i, at) || !sleepUntil(ctx, at) {
+		if !l.more(i, at) || !telemetry.SleepUntil(ctx, at) {
 			break
 		}
 		meant := at
@@ -127,17 +127,6 @@ func (l *load) pause(after time.Duration) time.Time {
 		return end
 	}
 	return until
-}
-
-func sleepUntil(ctx context.Context, at time.Time) bool {
-	timer := time.NewTimer(time.Until(at))
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // send sends request i, which was meant to start at the given time, and says how
@@ -165,17 +154,15 @@ func (l *load) send(ctx context.Context, cancel context.CancelCauseFunc, i int, 
 	case err != nil:
 		cancel(err)
 	default:
-		r.StartMS = milliseconds(meant.Sub(l.start))
-		r.LateMS = milliseconds(sent.Sub(meant))
-		r.LatencyMS = milliseconds(answered.Sub(meant))
+		r.StartMS = telemetry.Milliseconds(meant.Sub(l.start))
+		r.LateMS = telemetry.Milliseconds(sent.Sub(meant))
+		r.LatencyMS = telemetry.Milliseconds(answered.Sub(meant))
 		l.requests = append(l.requests, r)
 		l.pairs += r.Pairs
 		l.inARow = 0
 	}
 	return after
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // soFar are the figures of a load that is under way.
 func (l *load) soFar() (requests, pairs int, p50, p95 float64) {
@@ -186,6 +173,6 @@ func (l *load) soFar() (requests, pairs int, p50, p95 float64) {
 	}
 	requests, pairs = len(l.requests)+l.refused+l.failed, l.pairs
 	l.mu.Unlock()
-	s := stats.Summarize(latencies)
+	s := telemetry.Summarize(latencies)
 	return requests, pairs, s.P50, s.P95
 }

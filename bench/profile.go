@@ -3,6 +3,7 @@ package bench
 import (
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
@@ -32,21 +33,21 @@ func (t *engineTarget) profile(before, after reading) *results.Profile {
 	}
 	a, b := after.profile, before.profile
 	p := &results.Profile{
-		Lanes: a.Workers, Pairs: a.Pairs - b.Pairs,
-		BusyMS: milliseconds(a.Busy - b.Busy), PassMS: milliseconds(a.Pass - b.Pass), HelpedMS: milliseconds(a.Helped - b.Helped),
-		TokenizingMS: milliseconds(after.stats.Tokenizing - before.stats.Tokenizing),
-		Product:      results.Work{Needed: a.MatmulFLOPsNeeded - b.MatmulFLOPsNeeded},
+		Workers: a.Workers, Pairs: a.Pairs - b.Pairs,
+		BusyMS: telemetry.Milliseconds(a.Busy - b.Busy), PassMS: telemetry.Milliseconds(a.Pass - b.Pass), HelpedMS: telemetry.Milliseconds(a.Helped - b.Helped),
+		TokenizingMS: telemetry.Milliseconds(after.stats.Tokenizing - before.stats.Tokenizing),
+		Matmul:       results.Work{Needed: a.MatmulFLOPsNeeded - b.MatmulFLOPsNeeded},
 		Attend:       results.Work{Needed: a.AttentionFLOPsNeeded - b.AttentionFLOPsNeeded},
 	}
-	fused := t.facts.Kernels != results.PlainGraph
+	fused := t.facts.Kernels != results.UnfusedGraph
 	for i, phase := range a.Phases {
 		flops := phase.FLOPs - b.Phases[i].FLOPs
 		name := phase.Name
 		switch {
 		case name == mlx.Matmuls:
-			p.Product.FLOPs = flops
+			p.Matmul.FLOPs = flops
 			if fused {
-				name = "products with bias and activation"
+				name = "matmul with bias and activation"
 			}
 		case name == mlx.Attention:
 			p.Attend.FLOPs = flops
@@ -54,7 +55,7 @@ func (t *engineTarget) profile(before, after reading) *results.Profile {
 			continue // of the products' time
 		}
 		p.Phases = append(p.Phases, results.Phase{
-			Name: name, MS: milliseconds(phase.Time - b.Phases[i].Time), Calls: phase.Calls - b.Phases[i].Calls, FLOPs: flops,
+			Name: name, MS: telemetry.Milliseconds(phase.Time - b.Phases[i].Time), Calls: phase.Calls - b.Phases[i].Calls, FLOPs: flops,
 		})
 	}
 	return p

@@ -14,7 +14,7 @@ func TestProfile(t *testing.T) {
 		o := options(t)
 		o.Engine.Profile = true
 		r := mustRun(t, open(t, map[string]string{"requests": "20", "runs": "2", "batch": "8"}), o)
-		plain := r.Points[0].Engine.Kernels == results.PlainGraph
+		plain := r.Points[0].Engine.Kernels == results.UnfusedGraph
 		for i := range r.Points[0].Runs {
 			run := &r.Points[0].Runs[i]
 			checkProfile(t, run, plain)
@@ -32,7 +32,7 @@ func TestProfile(t *testing.T) {
 func checkProfile(t *testing.T, run *results.Run, plain bool) {
 	t.Helper()
 	p := run.Profile
-	if p == nil || p.Pairs != int64(run.Pairs()) || p.TokenizingMS <= 0 || p.Lanes < 1 {
+	if p == nil || p.Pairs != int64(run.Pairs()) || p.TokenizingMS <= 0 || p.Workers < 1 {
 		t.Fatalf("profile %+v of %d pairs", p, run.Pairs())
 	}
 	if want := map[bool]int{false: 6, true: 7}[plain]; len(p.Phases) != want {
@@ -42,14 +42,14 @@ func checkProfile(t *testing.T, run *results.Run, plain bool) {
 	for _, row := range p.Rows() {
 		total += row.MS
 	}
-	if whole := float64(p.Lanes)*p.BusyMS + p.TokenizingMS; total < 0.999*whole || total > whole+p.HelpedMS+0.001*whole || math.IsNaN(total) {
+	if whole := float64(p.Workers)*p.BusyMS + p.TokenizingMS; total < 0.999*whole || total > whole+p.HelpedMS+0.001*whole || math.IsNaN(total) {
 		t.Errorf("rows of %v ms, want %v and at most the helpers' %v more", total, whole, p.HelpedMS)
 	}
 	if p.BusyMS > run.WallMS {
 		t.Errorf("busy for %v ms of %v", p.BusyMS, run.WallMS)
 	}
-	if p.Product.Needed == 0 || p.Product.FLOPs < p.Product.Needed || p.Attend.Needed == 0 || p.Attend.FLOPs < p.Attend.Needed {
-		t.Errorf("products %+v, attention %+v", p.Product, p.Attend)
+	if p.Matmul.Needed == 0 || p.Matmul.FLOPs < p.Matmul.Needed || p.Attend.Needed == 0 || p.Attend.FLOPs < p.Attend.Needed {
+		t.Errorf("products %+v, attention %+v", p.Matmul, p.Attend)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestProfileOfTokenization(t *testing.T) {
 	o := options(t)
 	o.Engine.Profile = true
 	r := mustRun(t, open(t, map[string]string{"mode": experiment.TokenizationOnly, "requests": "5", "batch": "8"}), o)
-	if p := r.Points[0].Runs[0].Profile; p == nil || p.TokenizingMS <= 0 || p.BusyMS != 0 || p.Product.FLOPs != 0 {
+	if p := r.Points[0].Runs[0].Profile; p == nil || p.TokenizingMS <= 0 || p.BusyMS != 0 || p.Matmul.FLOPs != 0 {
 		t.Errorf("%+v", p)
 	}
 }

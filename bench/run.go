@@ -16,6 +16,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/workload"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // ErrInput marks errors of what a benchmark was given, found before anything
@@ -293,7 +294,7 @@ func warmUp(ctx context.Context, t target, requests int) error {
 		case err == nil:
 			answered = true
 		case errors.As(err, &last):
-			sleepUntil(ctx, time.Now().Add(last.after))
+			telemetry.SleepUntil(ctx, time.Now().Add(last.after))
 		default:
 			return err
 		}
@@ -322,7 +323,7 @@ func (s *session) runOnce(ctx context.Context, t target, p *results.Point) (*res
 	if err != nil {
 		return nil, err
 	}
-	run.WallMS = milliseconds(wall)
+	run.WallMS = telemetry.Milliseconds(wall)
 	run.LoadAfter = loadAverage(s.Log)
 	run.Requests = l.requests
 	if l.refused > 0 {

@@ -157,7 +157,7 @@ func checkRun(t *testing.T, run *results.Run, requests, batch int) {
 	}
 	shown := 0.0
 	for _, s := range run.Samples {
-		shown += s.ThroughputPairsS * (s.ToMS - s.FromMS) / 1000
+		shown += *s.ThroughputPairsS * (s.ToMS - s.FromMS) / 1000
 	}
 	if math.Abs(shown-float64(pairs)) > 1e-6*float64(pairs) {
 		t.Errorf("the rows show %v of %d pairs", shown, pairs)

@@ -5,26 +5,24 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 const (
 	// Samples are taken every 500 ms. A run may be too short for enough of them,
-	// which nobody knows when it begins: so the clock begins at a 256th of that
-	// and slows down to half its pace whenever twice the rows needed are there.
+	// and its length is unknown when it begins. So the clock begins at a 256th of
+	// that and halves its pace whenever it has twice the rows needed.
 	sampleEvery = 500 * time.Millisecond
 	firstEvery  = sampleEvery / 256 // a whole number of nanoseconds
 	fewestRows  = 10
 )
 
-// A gauge is what can be read at one time. Counters go up for good; nil is what
-// cannot be read.
+// A gauge is what can be read at one time. Counters never fall; nil cannot be
+// read.
 type gauge struct {
-	cpu               time.Duration  // of this process, all threads; read first
-	busy              *time.Duration // of the device
-	busyClock         time.Duration  // when that was
-	gpuMemoryMB       *float64
-	processMemoryMB   *float64
-	gpuUtilizationPct *float64
+	cpu     time.Duration       // of this process, all threads; read first
+	engine  *telemetry.Snapshot // Elapsed and Busy alone
+	machine telemetry.Machine
 }
 
 // A tick is a gauge at the time k intervals after the start.
@@ -88,28 +86,21 @@ func (s *sampler) slowDown() {
 }
 
 // finish takes a last sample and makes the rows.
-func (s *sampler) finish(requests []results.Request) []results.Sample {
+func (s *sampler) finish(requests []results.Request) []telemetry.Sample {
 	close(s.stop)
 	<-s.done
 	last := s.ticks[len(s.ticks)-1]
 	s.tick(last.k + 1)
-	// What is left at the end is too short for a row of its own: it goes with
-	// the one before.
+	// A rest that is too short for a row of its own joins the row before.
 	if end := s.ticks[len(s.ticks)-1]; len(s.ticks) > 2 && end.at-last.at < s.every/2 {
 		s.ticks = append(s.ticks[:len(s.ticks)-2], end)
 	}
-	s.ticks = withRequests(s.ticks, requests)
-	rows := make([]results.Sample, len(s.ticks)-1)
-	for i := range rows {
-		rows[i] = between(s.ticks[i], s.ticks[i+1])
-	}
-	fillRows(rows, requests)
-	return rows
+	return rows(withRequests(s.ticks, requests), requests)
 }
 
 // withRequests drops ticks until a request ends between any two that follow each
-// other: a row without one has a throughput of 0, and a series of such rows a
-// comb that says nothing of the speed. Without requests all ticks stay.
+// other. A row without a request would have a throughput of 0, and a series of
+// such rows would not show the speed. Without requests all ticks stay.
 func withRequests(ticks []tick, requests []results.Request) []tick {
 	if len(requests) == 0 {
 		return ticks
@@ -120,13 +111,14 @@ func withRequests(ticks []tick, requests []results.Request) []tick {
 	}
 	slices.Sort(ends)
 	kept := ticks[:1:1]
-	next := 0 // the first request that ended behind the last tick kept
+	next := 0 // the first request that ended after the last tick kept
 	for _, t := range ticks[1:] {
-		if next == len(ends) || ends[next] > milliseconds(t.at) {
+		at := telemetry.Milliseconds(t.at)
+		if next == len(ends) || ends[next] > at {
 			continue
 		}
 		kept = append(kept, t)
-		for next < len(ends) && ends[next] <= milliseconds(t.at) {
+		for next < len(ends) && ends[next] <= at {
 			next++
 		}
 	}
@@ -138,66 +130,36 @@ func withRequests(ticks []tick, requests []results.Request) []tick {
 	return kept
 }
 
-// between is the row from one tick to the next.
-func between(a, b tick) results.Sample {
-	pct := func(d, wall time.Duration) *float64 {
-		p := 100 * d.Seconds() / wall.Seconds()
-		return &p
-	}
-	row := results.Sample{
-		FromMS: milliseconds(a.at), ToMS: milliseconds(b.at),
-		GPUMemoryMB: b.gpuMemoryMB, ProcessMemoryMB: b.processMemoryMB, GPUUtilizationPct: b.gpuUtilizationPct,
-		CPUUsagePct: pct(b.cpu-a.cpu, b.at-a.at),
-	}
-	if a.busy != nil && b.busy != nil && b.busyClock > a.busyClock {
-		row.DeviceBusyPct = pct(*b.busy-*a.busy, b.busyClock-a.busyClock)
-	}
-	return row
-}
-
-// sums are of the requests that ended in a row.
-type sums struct {
-	requests, pairs, tokens, computed                   int
-	latency, tokenization, inference, queueWait, others float64
-}
-
-// fillRows adds the requests to the rows in which they ended.
-func fillRows(rows []results.Sample, requests []results.Request) {
-	all := make([]sums, len(rows))
+// rows makes a row between any two ticks that follow each other, of the requests
+// that ended in it. The last row has those that ended later, too.
+func rows(ticks []tick, requests []results.Request) []telemetry.Sample {
+	ended := make([]telemetry.Snapshot, len(ticks)-1)
 	for _, r := range requests {
 		i := 0
-		for i < len(rows)-1 && r.EndMS() > rows[i].ToMS {
+		for i < len(ended)-1 && r.EndMS() > telemetry.Milliseconds(ticks[i+1].at) {
 			i++
 		}
-		s := &all[i]
-		s.requests++
-		s.pairs += r.Pairs
-		s.tokens += r.Tokens
-		s.computed += r.ComputedTokens
-		s.latency += r.LatencyMS
-		s.tokenization += r.TokenizationMS
-		s.inference += r.InferenceMS
-		s.queueWait += r.QueueWaitMS
-		s.others += r.OtherMS()
+		s := &ended[i]
+		s.Pairs += int64(r.Pairs)
+		s.Tokens += int64(r.Tokens)
+		s.ComputedTokens += int64(r.ComputedTokens)
+		for t, ms := range [telemetry.Times]float64{r.LatencyMS, r.QueueWaitMS, r.TokenizationMS, r.InferenceMS, r.OtherMS()} {
+			h := s.Times()[t]
+			h.Count, h.Sum = h.Count+1, h.Sum+ms
+		}
 	}
+	rows := make([]telemetry.Sample, len(ended))
 	for i := range rows {
-		all[i].fill(&rows[i])
+		a, b := &ticks[i], &ticks[i+1]
+		ended[i].Elapsed = b.at - a.at
+		row := telemetry.Between(new(telemetry.Snapshot), &ended[i])
+		row.SetMachine(b.machine)
+		row.CPUUsagePct = telemetry.Ratio(100*(b.cpu-a.cpu).Seconds(), (b.at - a.at).Seconds())
+		row.DeviceBusyPct = nil
+		if a.engine != nil && b.engine != nil {
+			row.DeviceBusyPct = telemetry.Ratio(100*(b.engine.Busy-a.engine.Busy).Seconds(), (b.engine.Elapsed - a.engine.Elapsed).Seconds())
+		}
+		rows[i] = telemetry.Sample{FromMS: telemetry.Milliseconds(a.at), ToMS: telemetry.Milliseconds(b.at), Figures: row.Figures}
 	}
-}
-
-func (s sums) fill(row *results.Sample) {
-	row.ThroughputPairsS = float64(s.pairs) / ((row.ToMS - row.FromMS) / 1000)
-	if s.requests == 0 {
-		return
-	}
-	mean := func(sum float64) *float64 {
-		m := sum / float64(s.requests)
-		return &m
-	}
-	row.LatencyMS, row.TokenizationMS, row.InferenceMS = mean(s.latency), mean(s.tokenization), mean(s.inference)
-	row.QueueWaitMS, row.OtherMS = mean(s.queueWait), mean(s.others)
-	if s.computed > 0 {
-		waste := 100 * float64(s.computed-s.tokens) / float64(s.computed)
-		row.PaddingWastePct = &waste
-	}
+	return rows
 }

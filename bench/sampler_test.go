@@ -7,18 +7,19 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 func pointer[T any](v T) *T { return &v }
 
 // sample runs a sampler for a while and gives its rows.
-func sample(d time.Duration, requests []results.Request) (*sampler, []results.Sample) {
+func sample(d time.Duration, requests []results.Request) (*sampler, []telemetry.Sample) {
 	var busy, clock time.Duration
 	memory := 7.0
 	s := startSampler(func() gauge {
 		busy += time.Microsecond // half the time by a clock of its own
 		clock += 2 * time.Microsecond
-		return gauge{cpu: cpuTime(), busy: pointer(busy), busyClock: clock, gpuMemoryMB: &memory}
+		return gauge{cpu: cpuTime(), engine: &telemetry.Snapshot{Busy: busy, Elapsed: clock}, machine: telemetry.Machine{GPUMemoryMB: &memory}}
 	})
 	time.Sleep(d)
 	return s, s.finish(requests)
@@ -39,7 +40,7 @@ func TestRows(t *testing.T) {
 				t.Errorf("%v: row %d: %+v", d, i, row)
 			}
 		}
-		if first, end := rows[0].FromMS, rows[len(rows)-1].ToMS; first > 1 || end < milliseconds(d) {
+		if first, end := rows[0].FromMS, rows[len(rows)-1].ToMS; first > 1 || end < telemetry.Milliseconds(d) {
 			t.Errorf("%v: rows are from %v to %v", d, first, end)
 		}
 		if s.every >= sampleEvery {
@@ -81,7 +82,7 @@ func TestEachRowHasARequest(t *testing.T) {
 	}
 	at := func(ticks []tick) (ms []float64) {
 		for _, t := range ticks {
-			ms = append(ms, milliseconds(t.at))
+			ms = append(ms, telemetry.Milliseconds(t.at))
 		}
 		return ms
 	}
@@ -102,21 +103,24 @@ func TestEachRowHasARequest(t *testing.T) {
 	}
 }
 
-func TestFillRows(t *testing.T) {
-	rows := []results.Sample{{FromMS: 0, ToMS: 500}, {FromMS: 500, ToMS: 1000}, {FromMS: 1000, ToMS: 1500}}
-	fillRows(rows, []results.Request{
+func TestRowsOfRequests(t *testing.T) {
+	var ticks []tick
+	for k := range 4 {
+		ticks = append(ticks, tick{k: k, at: time.Duration(k) * 500 * time.Millisecond})
+	}
+	rows := rows(ticks, []results.Request{
 		{StartMS: 0, LatencyMS: 200, InferenceMS: 100, TokenizationMS: 50, QueueWaitMS: 30, Pairs: 32, Tokens: 90, ComputedTokens: 100},
 		{StartMS: 200, LatencyMS: 300, InferenceMS: 200, TokenizationMS: 70, QueueWaitMS: 10, Pairs: 32, Tokens: 80, ComputedTokens: 100},
 		{StartMS: 500, LatencyMS: 1000.5, Pairs: 16},
 	})
-	if rows[0].ThroughputPairsS != 128 || *rows[0].LatencyMS != 250 || *rows[0].InferenceMS != 150 || *rows[0].TokenizationMS != 60 ||
+	if *rows[0].ThroughputPairsS != 128 || *rows[0].LatencyMS != 250 || *rows[0].InferenceMS != 150 || *rows[0].TokenizationMS != 60 ||
 		*rows[0].QueueWaitMS != 20 || *rows[0].OtherMS != 20 || math.Abs(*rows[0].PaddingWastePct-15) > 1e-9 {
 		t.Errorf("%+v", rows[0])
 	}
-	if rows[1].ThroughputPairsS != 0 || rows[1].LatencyMS != nil || rows[1].PaddingWastePct != nil {
+	if *rows[1].ThroughputPairsS != 0 || rows[1].LatencyMS != nil || rows[1].PaddingWastePct != nil {
 		t.Errorf("a row in which nothing ended: %+v", rows[1])
 	}
-	if rows[2].ThroughputPairsS != 32 || *rows[2].LatencyMS != 1000.5 || rows[2].PaddingWastePct != nil {
+	if *rows[2].ThroughputPairsS != 32 || *rows[2].LatencyMS != 1000.5 || rows[2].PaddingWastePct != nil {
 		t.Errorf("%+v", rows[2])
 	}
 }

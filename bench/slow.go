@@ -7,30 +7,31 @@ import (
 
 	"github.com/rs/zerolog"
 
-	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// slowGauges read what takes the machine long, such as macOS's figures of the
-// GPU, on a goroutine of their own and never more often than every 500 ms: it
-// would slow down what is measured.
+// slowGauges read the machine's figures, which takes long on macOS. They do so on
+// a goroutine of their own and at most every 500 ms, so as not to slow down what
+// is measured.
 type slowGauges struct {
-	sampler *system.Sampler
-	log     zerolog.Logger
-	cancel  context.CancelFunc
-	done    chan struct{}
+	read   telemetry.MachineReader
+	log    zerolog.Logger
+	cancel context.CancelFunc
+	done   chan struct{}
 
-	mu     sync.Mutex
-	sample system.Sample
+	mu      sync.Mutex
+	machine telemetry.Machine
 }
 
-func newSlowGauges(log zerolog.Logger) (*slowGauges, error) {
-	sampler, err := system.New()
+func newSlowGauges(e *engine.Engine, log zerolog.Logger) (*slowGauges, error) {
+	read, err := telemetry.NewMachineReader(e.Memory)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	g := &slowGauges{sampler: sampler, log: log, cancel: cancel, done: make(chan struct{})}
-	g.read(ctx)
+	g := &slowGauges{read: read, log: log, cancel: cancel, done: make(chan struct{})}
+	g.update(ctx)
 	go g.watch(ctx)
 	return g, nil
 }
@@ -42,28 +43,28 @@ func (g *slowGauges) watch(ctx context.Context) {
 	for {
 		select {
 		case <-ticker.C:
-			g.read(ctx)
+			g.update(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (g *slowGauges) read(ctx context.Context) {
-	sample, err := g.sampler.Sample(ctx)
+func (g *slowGauges) update(ctx context.Context) {
+	machine, err := g.read(ctx, true)
 	if err != nil && ctx.Err() == nil {
 		g.log.Debug().Err(err).Msg("figures of the machine")
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sample = sample
+	g.machine = machine
 }
 
-// last are the figures read last.
-func (g *slowGauges) last() (processMemoryMB, gpuUtilizationPct *float64) {
+// last returns the latest figures.
+func (g *slowGauges) last() telemetry.Machine {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.sample.FootprintMB, g.sample.GPUUtilizationPct
+	return g.machine
 }
 
 func (g *slowGauges) close() {

@@ -11,6 +11,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/workload"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
@@ -80,7 +81,7 @@ func (t *engineTarget) prepare(ctx context.Context) (err error) {
 	if t.settings.Mode != experiment.InferenceOnly {
 		t.tokens = nil
 	}
-	t.slow, err = newSlowGauges(t.log)
+	t.slow, err = newSlowGauges(t.engine, t.log)
 	return err
 }
 
@@ -88,9 +89,7 @@ func (t *engineTarget) prepare(ctx context.Context) (err error) {
 func (t *engineTarget) describe() (err error) {
 	info := t.engine.Info()
 	t.facts = results.Engine{
-		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, Kernels: info.Kernels, MaxLength: info.MaxLength,
-		MLX: info.Library.MLXFound, MLXC: info.Library.MLXC, Shim: info.Library.ABI, BLAS: info.Library.BLAS,
-		StartupMS: milliseconds(info.Startup.Total), MaxBatch: info.MaxBatch, Packed: info.Packed,
+		Info: info.Summary(), MLXC: info.Library.MLXC, Shim: info.Library.ABI, BLAS: info.Library.BLAS, Packed: info.Packed,
 		Workload: t.workload.Name, WorkloadPairs: len(t.tokens), WorkloadSHA256: t.workload.SHA256,
 	}
 	for _, tokens := range t.tokens {
@@ -117,7 +116,7 @@ func (t *engineTarget) do(ctx context.Context, i int) (results.Request, error) {
 	case experiment.TokenizationOnly:
 		start := time.Now()
 		tokens, err := t.engine.Tokenize(ctx, t.workload.At(i, batch))
-		r := results.Request{Pairs: batch, TokenizationMS: milliseconds(time.Since(start))}
+		r := results.Request{Pairs: batch, TokenizationMS: telemetry.Milliseconds(time.Since(start))}
 		for _, pair := range tokens {
 			r.Tokens += len(pair.IDs)
 			if pair.Truncated {
@@ -142,9 +141,9 @@ func request(r *engine.Result, err error) (results.Request, error) {
 		return results.Request{}, err
 	}
 	return results.Request{
-		InferenceMS:    milliseconds(r.Timings.Inference),
-		TokenizationMS: milliseconds(r.Timings.Tokenization),
-		QueueWaitMS:    milliseconds(r.Timings.QueueWait),
+		InferenceMS:    telemetry.Milliseconds(r.Timings.Inference),
+		TokenizationMS: telemetry.Milliseconds(r.Timings.Tokenization),
+		QueueWaitMS:    telemetry.Milliseconds(r.Timings.QueueWait),
 		Pairs:          r.Distinct,
 		Tokens:         r.Tokens,
 		ComputedTokens: r.ComputedTokens,
@@ -154,16 +153,12 @@ func request(r *engine.Result, err error) (results.Request, error) {
 
 // read reads the gauges.
 func (t *engineTarget) read() gauge {
-	g := gauge{cpu: cpuTime()}
+	g := gauge{cpu: cpuTime(), machine: t.slow.last()}
 	stats := t.engine.Stats()
-	g.busy, g.busyClock = &stats.Busy, stats.Elapsed
-	if memory, err := t.engine.Memory(); err != nil {
-		t.log.Debug().Err(err).Msg("MLX's memory figures")
-	} else {
-		mb := float64(memory.Active+memory.Cache) / (1 << 20)
-		g.gpuMemoryMB = &mb
+	g.engine = &telemetry.Snapshot{Elapsed: stats.Elapsed, Busy: stats.Busy}
+	if err := g.machine.ReadMemory(t.engine.Memory); err != nil {
+		t.log.Debug().Err(err).Msg("MLX's memory counters")
 	}
-	g.processMemoryMB, g.gpuUtilizationPct = t.slow.last()
 	return g
 }
 
@@ -182,37 +177,30 @@ func (t *engineTarget) watch() (func(*results.Run) error, error) {
 			dropInference(run.Samples)
 			return nil
 		}
-		busy := 100 * (after.stats.Busy - before.stats.Busy).Seconds() / (after.stats.Elapsed - before.stats.Elapsed).Seconds()
-		run.DeviceBusyPct = &busy
-		run.Workers = workers(before.stats, after.stats)
+		row := telemetry.Between(&before.stats, &after.stats)
+		run.DeviceBusyPct = row.DeviceBusyPct
+		run.Workers = workers(&before.stats, &after.stats)
 		return nil
 	}, err
 }
 
 // dropInference takes out what mode tokenization-only does not measure.
-func dropInference(rows []results.Sample) {
+func dropInference(rows []telemetry.Sample) {
 	for i := range rows {
 		rows[i].InferenceMS, rows[i].QueueWaitMS, rows[i].DeviceBusyPct = nil, nil, nil
 	}
 }
 
-// workers says what the lanes did between two readings.
-func workers(before, after engine.Stats) []results.Worker {
+// workers returns what the workers did between two readings.
+func workers(before, after *engine.Stats) []results.Worker {
 	var workers []results.Worker
-	for i, lane := range after.Lanes {
-		if i < len(before.Lanes) {
-			lane.Shards -= before.Lanes[i].Shards
-			lane.Pairs -= before.Lanes[i].Pairs
-			lane.Tokens -= before.Lanes[i].Tokens
-			lane.Busy -= before.Lanes[i].Busy
-		}
-		if lane.Shards == 0 {
+	for _, w := range telemetry.WorkersBetween(before, after) {
+		if w.Microbatches == 0 {
 			continue
 		}
 		workers = append(workers, results.Worker{
-			ID: i, Shards: lane.Shards, Pairs: lane.Pairs, Tokens: lane.Tokens,
-			BusyMS: milliseconds(lane.Busy), MeanMS: milliseconds(lane.Busy) / float64(lane.Shards),
-			BusyPct: 100 * lane.Busy.Seconds() / (after.Elapsed - before.Elapsed).Seconds(),
+			ID: w.ID, Microbatches: w.Microbatches, Pairs: w.Pairs, Tokens: w.Tokens,
+			BusyMS: telemetry.Milliseconds(w.Busy), MeanMS: *w.MicrobatchMS, BusyPct: *w.BusyPct,
 		})
 	}
 	return workers

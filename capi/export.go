@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
@@ -212,15 +213,15 @@ func tell(f *C.mlxr_figures, result *engine.Result, pairs int) {
 		return
 	}
 	t := result.Timings
-	f.latency_ms, f.inference_ms = C.double(ms(t.Latency)), C.double(ms(t.Inference))
-	f.tokenization_ms, f.queue_wait_ms = C.double(ms(t.Tokenization)), C.double(ms(t.QueueWait))
-	f.other_ms = C.double(ms(t.Other))
+	f.latency_ms, f.inference_ms = C.double(telemetry.Milliseconds(t.Latency)), C.double(telemetry.Milliseconds(t.Inference))
+	f.tokenization_ms, f.queue_wait_ms = C.double(telemetry.Milliseconds(t.Tokenization)), C.double(telemetry.Milliseconds(t.QueueWait))
+	f.other_ms = C.double(telemetry.Milliseconds(t.Other))
 	f.pairs, f.truncated, f.tokens = C.int64_t(pairs), C.int64_t(result.Truncated), C.int64_t(result.Tokens)
 }
 
 //export mlxrgo_info
 func mlxrgo_info(handle C.mlxr_ranker, out *C.char, room C.int64_t, needed *C.int64_t, message *C.char) C.int32_t {
-	return on(handle, message, func(r *ranker) error { return putJSON(infoOf(r.engine.Info()), out, room, needed) })
+	return on(handle, message, func(r *ranker) error { return putJSON(newInfo(r.engine.Info()), out, room, needed) })
 }
 
 //export mlxrgo_stats
@@ -230,7 +231,7 @@ func mlxrgo_stats(handle C.mlxr_ranker, out *C.char, room C.int64_t, needed *C.i
 		if err != nil {
 			return err
 		}
-		return putJSON(statsOf(r.engine.Stats(), memory), out, room, needed)
+		return putJSON(newStats(r.engine.Stats(), memory), out, room, needed)
 	})
 }
 

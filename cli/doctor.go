@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -292,7 +293,7 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 		c.Shard/1e6, c.Token/1e3, c.Square, count(len(c.Points), "shape", "shapes"), c.Took.Seconds())}
 	for _, p := range c.Points {
 		out.detail = append(out.detail, fmt.Sprintf("%3d x %3d tokens  measured %8.2f ms  predicted %8.2f ms  %+5.1f %%",
-			p.Pairs, p.Width, ms(p.Measured), ms(p.Predicted), 100*(p.Predicted.Seconds()/p.Measured.Seconds()-1)))
+			p.Pairs, p.Width, telemetry.Milliseconds(p.Measured), telemetry.Milliseconds(p.Predicted), 100*(p.Predicted.Seconds()/p.Measured.Seconds()-1)))
 	}
 	return []check{out}
 }
@@ -301,7 +302,7 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 // the builtin model.
 func judge(info engine.Info, r *engine.Result) check {
 	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s by %s: start-up %.0f ms, inference %.1f ms",
-		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, kernelsText(info.Kernels), ms(info.Startup.Total), ms(r.Timings.Inference))}
+		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, kernelsText(info.Kernels), telemetry.Milliseconds(info.Startup.Total), telemetry.Milliseconds(r.Timings.Inference))}
 	if info.Model != weights.Builtin {
 		return c
 	}

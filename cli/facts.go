@@ -4,23 +4,15 @@ import (
 	"cmp"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // facts say what a run was and what it took. The JSON names are those of the
 // project's logs and reports.
 type facts struct {
-	Model      string `json:"model"`
-	Adapter    string `json:"adapter,omitempty"`
-	Device     string `json:"device"`
-	DeviceName string `json:"device_name,omitempty"`
-	DType      string `json:"dtype"`
-	Kernels    string `json:"kernels"`
-	MaxLength  int    `json:"max_length"`
-	Activation string `json:"activation"`
-	Label      string `json:"label,omitempty"`
+	telemetry.Info
 
 	Format string `json:"format,omitempty"`          // of the input
 	Basis  string `json:"format_found_by,omitempty"` // why it is read as that
@@ -38,7 +30,7 @@ type facts struct {
 	ComputedTokens  int     `json:"computed_tokens"`
 	PaddingWastePct float64 `json:"padding_waste_pct"`
 
-	StartupMS   float64 `json:"startup_ms"` // its parts overlap
+	// The parts of startup_ms overlap.
 	LibraryMS   float64 `json:"startup_library_ms"`
 	WeightsMS   float64 `json:"startup_weights_ms"`
 	TokenizerMS float64 `json:"startup_tokenizer_ms"`
@@ -53,11 +45,10 @@ type facts struct {
 }
 
 func newFacts(info engine.Info) *facts {
+	ms := telemetry.Milliseconds
 	return &facts{
-		Model: info.Model, Adapter: info.Adapter,
-		Device: info.Device, DeviceName: info.DeviceName, DType: info.DType, Kernels: info.Kernels,
-		MaxLength: info.MaxLength, Activation: info.Activation, Label: info.Label,
-		StartupMS: ms(info.Startup.Total), LibraryMS: ms(info.Startup.Library), WeightsMS: ms(info.Startup.Weights),
+		Info:      info.Summary(),
+		LibraryMS: ms(info.Startup.Library), WeightsMS: ms(info.Startup.Weights),
 		TokenizerMS: ms(info.Startup.Tokenizer), SessionMS: ms(info.Startup.Session),
 	}
 }
@@ -70,11 +61,11 @@ func (f *facts) add(n int, r *engine.Result) {
 	f.Batches += r.Batches
 	f.Tokens += r.Tokens
 	f.ComputedTokens += r.ComputedTokens
-	f.LatencyMS += ms(r.Timings.Latency)
-	f.InferenceMS += ms(r.Timings.Inference)
-	f.TokenizationMS += ms(r.Timings.Tokenization)
-	f.QueueWaitMS += ms(r.Timings.QueueWait)
-	f.OtherMS += ms(r.Timings.Other)
+	f.LatencyMS += telemetry.Milliseconds(r.Timings.Latency)
+	f.InferenceMS += telemetry.Milliseconds(r.Timings.Inference)
+	f.TokenizationMS += telemetry.Milliseconds(r.Timings.Tokenization)
+	f.QueueWaitMS += telemetry.Milliseconds(r.Timings.QueueWait)
+	f.OtherMS += telemetry.Milliseconds(r.Timings.Other)
 	f.PaddingWastePct = percent(float64(f.ComputedTokens-f.Tokens), float64(f.ComputedTokens))
 	if f.LatencyMS > 0 {
 		f.ThroughputPairs = float64(f.Distinct) / f.LatencyMS * 1000
@@ -144,8 +135,6 @@ func kernelsText(kernels string) string {
 	}
 	return "our kernels for " + kernels
 }
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // percent is 100 * part / whole, and 0 of nothing.
 func percent(part, whole float64) float64 {

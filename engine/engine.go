@@ -152,9 +152,6 @@ type Engine struct {
 // Info says what the engine runs.
 func (e *Engine) Info() Info { return e.info }
 
-// Memory reads MLX's memory figures; it does not wait for inference.
-func (e *Engine) Memory() (mlx.Memory, error) { return e.library.Memory() }
-
 // Trim gives memory that is not in use back to the system: MLX's cached buffers,
 // and what Go's garbage collector finds. It is for an app that is warned of
 // memory running short.

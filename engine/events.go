@@ -1,17 +1,18 @@
 package engine
 
 import (
+	"context"
 	_ "embed"
 	"time"
 
 	"github.com/rs/zerolog"
 
-	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// EventsSchema is the JSON schema of the events that an engine logs: one a
-// request (level debug), one a batch (trace), one a second of activity (info).
+// EventsSchema is the JSON schema of the events that an engine logs: one per
+// request (level debug), per batch (trace) and per second of activity (info).
 //
 //go:embed events.schema.json
 var EventsSchema []byte
@@ -24,12 +25,12 @@ func (p *pipeline) logBatch(b *batch, stats mlx.Stats, at time.Time, err error) 
 	event.
 		Int("pairs", len(b.items)).
 		Int("requests", len(b.requests)).
-		Int("shards", len(b.shards)).
+		Int("microbatches", len(b.shards)).
 		Int("tokens", stats.Tokens).
 		Int("computed_tokens", stats.ComputedTokens).
 		Float64("padding_waste_pct", waste(stats.Tokens, stats.ComputedTokens)).
-		Float64("inference_ms", milliseconds(at.Sub(b.submitted))).
-		Float64("predicted_ms", milliseconds(b.predicted)).
+		Float64("inference_ms", telemetry.Milliseconds(at.Sub(b.submitted))).
+		Float64("predicted_ms", telemetry.Milliseconds(b.predicted)).
 		Err(err).
 		Msg("batch")
 }
@@ -40,7 +41,7 @@ func (p *pipeline) logRequest(r *request, t Timings, err error) {
 	if p.noRequestEvents || !event.Enabled() {
 		return
 	}
-	p.mu.Lock() // a batch of a request that was given up may still be executing
+	p.mu.Lock() // a batch of a request that has ended early may still be executing
 	tokens, computed, truncated, batches := r.tokens, r.computed, r.truncated, r.batches
 	p.mu.Unlock()
 	event.
@@ -51,11 +52,11 @@ func (p *pipeline) logRequest(r *request, t Timings, err error) {
 		Int("tokens", tokens).
 		Int("computed_tokens", computed).
 		Float64("padding_waste_pct", waste(tokens, computed)).
-		Float64("latency_ms", milliseconds(t.Latency)).
-		Float64("inference_ms", milliseconds(t.Inference)).
-		Float64("tokenization_ms", milliseconds(t.Tokenization)).
-		Float64("queue_wait_ms", milliseconds(t.QueueWait)).
-		Float64("other_ms", milliseconds(t.Other)).
+		Float64("latency_ms", telemetry.Milliseconds(t.Latency)).
+		Float64("inference_ms", telemetry.Milliseconds(t.Inference)).
+		Float64("tokenization_ms", telemetry.Milliseconds(t.Tokenization)).
+		Float64("queue_wait_ms", telemetry.Milliseconds(t.QueueWait)).
+		Float64("other_ms", telemetry.Milliseconds(t.Other)).
 		Err(err).
 		Msg("request")
 }
@@ -67,10 +68,10 @@ func waste(tokens, computed int) float64 {
 	return 100 * float64(computed-tokens) / float64(computed)
 }
 
-// watch begins to log active seconds, if the log wants them. Its goroutine ends
-// with the activity: an engine at rest wakes nobody up.
+// watch starts to log active seconds if the log wants them. Its goroutine ends
+// when the engine is idle, so that an idle engine wakes no thread.
 func (p *pipeline) watch() {
-	if p.watching || p.figures == nil || p.log.GetLevel() > zerolog.InfoLevel {
+	if p.watching || p.machine == nil || p.log.GetLevel() > zerolog.InfoLevel {
 		return
 	}
 	p.watching = true
@@ -78,98 +79,45 @@ func (p *pipeline) watch() {
 }
 
 func (p *pipeline) logSeconds() {
-	ticker := time.NewTicker(time.Second)
+	ctx, ticker := context.Background(), time.NewTicker(time.Second)
 	defer ticker.Stop()
-	before := p.snapshot()
-	p.figures() // CPU time counts from here
+	sampler, err := telemetry.NewSampler(ctx, p.snapshot, p.machine)
+	if err != nil {
+		p.log.Debug().Err(err).Msg("figures of the machine")
+	}
 	for {
 		select {
 		case <-ticker.C:
 		case <-p.stopped:
 			return
 		}
-		after := p.snapshot()
-		if !after.activeSince(&before) && p.rest(&after) {
+		second, err := sampler.Next(ctx)
+		if !second.Active() && p.rest(&second.After) {
 			return
 		}
-		p.logSecond(&before, &after)
-		before = after
+		p.logSecond(&second.Row, err)
 	}
-}
-
-func (s *Stats) activeSince(before *Stats) bool {
-	return s.Live > 0 || s.Busy > before.Busy || s.ended() > before.ended()
-}
-
-// ended counts the requests that were answered somehow.
-func (s *Stats) ended() int64 {
-	return s.Requests + s.Failed + s.Cancelled + s.Overloaded + s.TooLarge
 }
 
 // rest ends the watch unless something has happened since the snapshot.
 func (p *pipeline) rest(since *Stats) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.watching = len(p.live) > 0 || p.stats.ended() > since.ended()
+	p.watching = len(p.live) > 0 || p.stats.Ended() > since.Ended()
 	return !p.watching
 }
 
-// A figures value is what the engine's second has of the machine.
-type figures struct {
-	system.Sample
-	memory mlx.Memory
-	err    error
-}
-
-func (p *pipeline) logSecond(before, after *Stats) {
-	f := p.figures()
-	event := p.log.Info()
-	if f.err != nil {
-		event.AnErr("sample_error", f.err)
+func (p *pipeline) logSecond(r *telemetry.Row, err error) {
+	event := p.log.Info().AnErr("sample_error", err).
+		Int64("requests", r.Requests).
+		Int64("pairs", r.Pairs).
+		Int64("failed", r.Failed).
+		Int64("cancelled", r.Cancelled).
+		Int64("refused", r.Refused).
+		Int("waiting_pairs", r.WaitingPairs)
+	if r.MaxTokens != nil {
+		event.Int("max_tokens", *r.MaxTokens)
 	}
-	wall := (after.Elapsed - before.Elapsed).Seconds()
-	event.
-		Int64("requests", after.Requests-before.Requests).
-		Int64("pairs", after.Pairs-before.Pairs).
-		Int64("failed", after.Failed-before.Failed).
-		Int64("cancelled", after.Cancelled-before.Cancelled).
-		Int64("refused", after.Overloaded+after.TooLarge-before.Overloaded-before.TooLarge).
-		Int("waiting_pairs", after.Waiting).
-		Float64("throughput_pairs_s", float64(after.Pairs-before.Pairs)/wall).
-		Float64("device_busy_pct", 100*(after.Busy-before.Busy).Seconds()/wall)
-	for _, mean := range []struct {
-		name          string
-		before, after *Histogram
-	}{
-		{"latency_ms", &before.Latency, &after.Latency},
-		{"inference_ms", &before.Inference, &after.Inference},
-		{"tokenization_ms", &before.Tokenization, &after.Tokenization},
-		{"queue_wait_ms", &before.QueueWait, &after.QueueWait},
-		{"other_ms", &before.Other, &after.Other},
-	} {
-		if n := mean.after.Count - mean.before.Count; n > 0 {
-			event.Float64(mean.name, (mean.after.Sum-mean.before.Sum)/float64(n))
-		}
-	}
-	if computed := after.ComputedTokens - before.ComputedTokens; computed > 0 {
-		event.Float64("padding_waste_pct", waste(int(after.Tokens-before.Tokens), int(computed)))
-	}
-	event.
-		Float64("gpu_memory_mb", megabytes(f.memory.Active+f.memory.Cache)).
-		Float64("gpu_memory_peak_mb", megabytes(f.memory.Peak))
-	for _, figure := range []struct {
-		name  string
-		value *float64
-	}{
-		{"cpu_usage_pct", f.CPUUsagePct},
-		{"process_memory_mb", f.FootprintMB},
-		{"gpu_utilization_pct", f.GPUUtilizationPct},
-	} {
-		if figure.value != nil {
-			event.Float64(figure.name, *figure.value)
-		}
-	}
+	r.Each(func(name string, v float64) { event.Float64(name, v) })
 	event.Msg("second")
 }
-
-func megabytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }

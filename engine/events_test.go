@@ -14,10 +14,10 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// A syncBuffer is a log that goroutines write to.
+// A syncBuffer is a log that several goroutines write.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -108,28 +108,28 @@ func TestEventsOfTheRealEngine(t *testing.T) {
 	t.Logf("%v", counts)
 }
 
-// Figures that are not there are no keys, and those that are have the names of
-// the schema, each of them.
+// Only figures that were measured have keys, and these have the schema's names.
 func TestEventsAbsentAndPresent(t *testing.T) {
 	half := 0.5
 	for name, test := range map[string]struct {
-		figures figures
+		machine telemetry.Machine
+		err     error
 		present []string
 		absent  []string
 	}{
 		"a Mac": {
-			figures{Sample: system.Sample{CPUUsagePct: &half, FootprintMB: &half, GPUUtilizationPct: &half}},
+			telemetry.Machine{CPUUsagePct: &half, ProcessMemoryMB: &half, GPUUtilizationPct: &half, GPUMemoryMB: &half}, nil,
 			[]string{"cpu_usage_pct", "process_memory_mb", "gpu_utilization_pct", "gpu_memory_mb"}, []string{"sample_error"},
 		},
 		"elsewhere": {
-			figures{Sample: system.Sample{FootprintMB: &half}, err: errors.New("no CPU time")},
+			telemetry.Machine{ProcessMemoryMB: &half}, errors.New("no CPU time"),
 			[]string{"process_memory_mb", "sample_error"}, []string{"cpu_usage_pct", "gpu_utilization_pct"},
 		},
 	} {
 		var log syncBuffer
 		s := fakeSettings()
 		s.log = zerolog.New(&log).Level(zerolog.InfoLevel)
-		s.figures = func() figures { return test.figures }
+		s.machine = func(context.Context, bool) (telemetry.Machine, error) { return test.machine, test.err }
 		bubble(t, s, batchesOf(700*time.Millisecond), func(t *testing.T, e *Engine) {
 			mustScore(t, e, somePairs(30))
 			time.Sleep(10 * time.Second) // in which nothing happens
@@ -163,10 +163,10 @@ func TestEventsAbsentAndPresent(t *testing.T) {
 	}
 }
 
-// The check itself must refuse what is wrong.
+// The schema rejects wrong events.
 func TestSchemaRefuses(t *testing.T) {
 	schema := eventsSchema(t)
-	good := `{"level":"trace","pairs":3,"requests":1,"shards":1,"tokens":30,"computed_tokens":33,"padding_waste_pct":9.1,"inference_ms":1.5,"predicted_ms":1.4,"message":"batch"}`
+	good := `{"level":"trace","pairs":3,"requests":1,"microbatches":1,"tokens":30,"computed_tokens":33,"padding_waste_pct":9.1,"inference_ms":1.5,"predicted_ms":1.4,"message":"batch"}`
 	for name, change := range map[string][2]string{
 		"nothing wrong": {"", ""},
 		"a level":       {"trace", "debug"},

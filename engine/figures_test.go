@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
@@ -74,7 +75,7 @@ func BenchmarkHostTime(b *testing.B) {
 			for b.Loop() {
 				mustScore(b, e, pairs)
 			}
-			b.ReportMetric(milliseconds(cpuTime(b)-before)/float64(b.N), "cpu-ms/op")
+			b.ReportMetric(telemetry.Milliseconds(cpuTime(b)-before)/float64(b.N), "cpu-ms/op")
 			if err := e.pipeline.close(); err != nil {
 				b.Fatal(err)
 			}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // mustUnload says whether nobody has used the session for so long that it is to
@@ -74,7 +76,7 @@ func (p *pipeline) load() {
 	if err == nil {
 		p.warm = false
 		p.session, p.loading = session, time.Since(start)
-		p.log.Info().Float64("took_ms", milliseconds(time.Since(start))).Msg("loaded again")
+		p.log.Info().Float64("took_ms", telemetry.Milliseconds(time.Since(start))).Msg("loaded again")
 		return
 	}
 	err = fmt.Errorf("engine: loading the model again: %w", err)

@@ -105,7 +105,7 @@ func TestUnloadingFreesTheModel(t *testing.T) {
 	e := openTinyEngine(t, Config{IdleUnload: 100 * time.Millisecond})
 	pairs := []Pair{{"a query", "a document"}, {"a query", "another"}}
 	before := mustScore(t, e, pairs)
-	loaded, err := e.Memory()
+	loaded, err := e.library.Memory()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestUnloadingFreesTheModel(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	for { // the session is closed behind the figure
-		rest, err := e.Memory()
+		rest, err := e.library.Memory()
 		if err != nil {
 			t.Fatal(err)
 		}

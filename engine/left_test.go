@@ -160,24 +160,3 @@ func TestScoreOptionsAreChecked(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestHistogramAtMost(t *testing.T) {
-	var h Histogram
-	var last int64
-	for i := range 3 * keptSamples { // through the change from samples to buckets
-		h.add(float64(i % 100))
-		if i%1000 == 999 {
-			n := h.AtMost(49.5)
-			if half := int64(i+1) / 2; n < last || n < half-60 || n > half+60 {
-				t.Errorf("%d of %d are at most 49.5, %d before", n, i+1, last)
-			}
-			last = n
-		}
-	}
-	if n := h.AtMost(1e9); n != h.Count {
-		t.Errorf("%d of %d are at most 1e9", n, h.Count)
-	}
-	if n := h.AtMost(-1); n > h.Count/50 {
-		t.Errorf("%d are at most -1", n)
-	}
-}

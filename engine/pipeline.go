@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
@@ -43,9 +44,9 @@ type settings struct {
 	trim            func() error  // gives back what a closed session leaves
 	reopen          func() (backend, error)
 	log             zerolog.Logger
-	noRequestEvents bool             // Config.OmitRequestEvents
-	figures         func() figures   // of the machine; nil logs no seconds
-	trace           func(traceEvent) // of tests; called under the lock
+	noRequestEvents bool                    // Config.OmitRequestEvents
+	machine         telemetry.MachineReader // nil logs no seconds
+	trace           func(traceEvent)        // of tests; called under the lock
 }
 
 const (

@@ -346,10 +346,10 @@ func TestStatsDoNotWait(t *testing.T) {
 		}
 		wg.Wait()
 		s = e.Stats()
-		lanes := s.Lanes[0]
-		if s.Busy != time.Duration(s.BatchTime.Count)*time.Minute || lanes.Busy != s.Busy || lanes.Pairs != 40 ||
-			lanes.Tokens != s.Tokens || s.BatchTime.Count < 3 {
-			t.Errorf("busy %v, lane %+v, %d batches", s.Busy, lanes, s.BatchTime.Count)
+		w := s.Workers[0]
+		if s.Busy != time.Duration(s.BatchTime.Count)*time.Minute || w.Busy != s.Busy || w.Pairs != 40 ||
+			w.Tokens != s.Tokens || s.BatchTime.Count < 3 {
+			t.Errorf("busy %v, worker %+v, %d batches", s.Busy, w, s.BatchTime.Count)
 		}
 	})
 }

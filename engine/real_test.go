@@ -6,7 +6,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -243,7 +242,7 @@ func TestPredictedTimesAreNearTheMeasured(t *testing.T) {
 	}
 }
 
-// What the lanes and batches report is consistent with what was asked.
+// What the workers and batches report is consistent with what was asked.
 func TestStatsOfTheRealEngine(t *testing.T) {
 	e := openTinyEngine(t, Config{Threads: 2, MaxLength: 32})
 	r := rand.New(rand.NewPCG(15, 16))
@@ -257,56 +256,42 @@ func TestStatsOfTheRealEngine(t *testing.T) {
 		computed += int64(result.ComputedTokens)
 	}
 	s := e.Stats()
-	var lanes Lane
-	for _, lane := range s.Lanes {
-		lanes.Pairs, lanes.Tokens, lanes.ComputedTokens = lanes.Pairs+lane.Pairs, lanes.Tokens+lane.Tokens, lanes.ComputedTokens+lane.ComputedTokens
-		if lane.Busy <= 0 || lane.Busy > s.Busy+time.Millisecond {
-			t.Errorf("a lane was busy for %v, the device for %v", lane.Busy, s.Busy)
+	var workers Worker
+	for _, w := range s.Workers {
+		workers.Pairs, workers.Tokens, workers.ComputedTokens = workers.Pairs+w.Pairs, workers.Tokens+w.Tokens, workers.ComputedTokens+w.ComputedTokens
+		if w.Busy <= 0 || w.Busy > s.Busy+time.Millisecond {
+			t.Errorf("a worker was busy for %v, the device for %v", w.Busy, s.Busy)
 		}
 	}
-	if s.Pairs != pairs || s.Tokens != tokens || s.ComputedTokens != computed || lanes.Pairs != pairs || lanes.Tokens != tokens || lanes.ComputedTokens != computed {
-		t.Errorf("%d pairs, %d tokens, %d computed; stats %+v; lanes %+v", pairs, tokens, computed, s, lanes)
+	if s.Pairs != pairs || s.Tokens != tokens || s.ComputedTokens != computed || workers.Pairs != pairs || workers.Tokens != tokens || workers.ComputedTokens != computed {
+		t.Errorf("%d pairs, %d tokens, %d computed; stats %+v; workers %+v", pairs, tokens, computed, s, workers)
 	}
-	if s.Truncated == 0 || s.Truncated > truncated || s.Requests != 30 || s.Latency.Count != 30 || len(s.Lanes) != 2 {
-		t.Errorf("%d truncated of %d, %d requests, %d lanes", s.Truncated, truncated, s.Requests, len(s.Lanes))
+	if s.Truncated == 0 || s.Truncated > truncated || s.Requests != 30 || s.Latency.Count != 30 || len(s.Workers) != 2 {
+		t.Errorf("%d truncated of %d, %d requests, %d workers", s.Truncated, truncated, s.Requests, len(s.Workers))
 	}
 	if took := time.Since(start); s.Busy <= 0 || s.Busy > took || s.Elapsed < took {
 		t.Errorf("busy %v of %v, elapsed %v", s.Busy, took, s.Elapsed)
 	}
 }
 
-func TestHistogramIsExactWhileSmall(t *testing.T) {
-	r := rand.New(rand.NewPCG(17, 18))
-	for _, n := range []int{1, 2, 3, 100, keptSamples, keptSamples + 1, 5 * keptSamples} {
-		var h Histogram
-		values := make([]float64, n)
-		for i := range values {
-			values[i] = math.Exp(6*r.Float64() - 3)
-			if i%50 == 0 {
-				values[i] = 0
-			}
-			h.add(values[i])
-		}
-		slices.Sort(values)
-		for _, p := range []float64{0, 1, 12.5, 50, 95, 99, 99.9, 100} {
-			rank := p / 100 * float64(n-1)
-			low := int(rank)
-			want := values[low] + (rank-float64(low))*(values[min(low+1, n-1)]-values[low])
-			tolerance := 1e-12
-			if n > keptSamples {
-				tolerance = 0.012
-			}
-			if got := h.Percentile(p); math.Abs(got-want) > tolerance*(want+1e-9)+1e-12 {
-				t.Errorf("%d values: percentile %v is %v, want %v", n, p, got, want)
-			}
-		}
-		if sum := h.Mean() * float64(n); math.Abs(sum-h.Sum) > 1e-9*h.Sum || h.Count != int64(n) || h.Min != values[0] || h.Max != values[n-1] {
-			t.Errorf("%+v of %d values", h, n)
-		}
+func TestPairsByTokens(t *testing.T) {
+	e := builtin(t)
+	before := e.Stats()
+	result, err := e.Score(t.Context(), []Pair{{"a query", "a document"}, {"a query", "another document, of more tokens than the first"}})
+	if err != nil {
+		t.Fatal(err)
 	}
-	var none Histogram
-	if none.Percentile(50) != 0 || none.Mean() != 0 {
-		t.Error("nothing has a mean")
+	after := e.Stats()
+	pairs, tokens := int64(0), int64(0)
+	for n, count := range after.PairsByTokens {
+		if n < len(before.PairsByTokens) {
+			count -= before.PairsByTokens[n]
+		}
+		pairs += count
+		tokens += count * int64(n)
+	}
+	if pairs != 2 || tokens != int64(result.Tokens) {
+		t.Errorf("%d pairs of %d tokens, want 2 of %d", pairs, tokens, result.Tokens)
 	}
 }
 

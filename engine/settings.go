@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
-	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -20,7 +19,6 @@ const (
 const (
 	maxThreads         = 1024     // the native library's limit too
 	defaultQueueTokens = 16 << 20 // room for 32,768 pairs of 512 tokens
-	sampleTime         = 5 * time.Second
 	// On a GPU MLX would keep all that was ever freed.
 	gpuCacheLimit = 512 << 20
 )
@@ -75,12 +73,8 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	s.keptCalibration()
 	e.describeBatching(cfg, s)
 	e.warnOfSlowDType(laid.Kernels)
-	sampler, err := system.New()
-	if err != nil {
-		return s, err
-	}
-	s.figures = func() figures { return e.figures(sampler) }
-	return s, nil
+	s.machine, err = telemetry.NewMachineReader(e.Memory)
+	return s, err
 }
 
 // warnOfSlowDType says so where half precision is slower than float32: on
@@ -140,12 +134,4 @@ func (e *Engine) reopen(cfg Config, files weights.Fingerprint) (_ backend, err e
 		return nil, err // not a nil session in a backend
 	}
 	return session, nil
-}
-
-func (e *Engine) figures(sampler *system.Sampler) figures {
-	ctx, cancel := context.WithTimeout(context.Background(), sampleTime)
-	defer cancel()
-	sample, err := sampler.Sample(ctx)
-	memory, memoryErr := e.library.Memory()
-	return figures{Sample: sample, memory: memory, err: errors.Join(err, memoryErr)}
 }

@@ -1,92 +1,38 @@
 package engine
 
 import (
-	"slices"
 	"time"
 
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// Stats are an engine's figures since it was opened. Histograms of times are
-// in milliseconds. Probes and calibration are in none of them.
-type Stats struct {
-	Elapsed time.Duration // since Open
+// The figures of an engine. Logs, metrics and reports are views of the same
+// types, so that all agree.
+type (
+	// Stats holds an engine's figures since it was opened. Histograms of times are
+	// in milliseconds.
+	Stats = telemetry.Snapshot
+	// Worker is one of the CPU threads that compute microbatches.
+	Worker = telemetry.Worker
+	// Memory holds MLX's memory counters in bytes, of the whole process.
+	Memory = telemetry.Memory
+	// Histogram is the distribution of a figure: count, sum, least and greatest
+	// value, mean and percentiles.
+	Histogram = telemetry.Histogram
+	// Bucket counts values of a Histogram that are within 1 % of one another.
+	Bucket = telemetry.Bucket
+)
 
-	Requests   int64 // answered with scores
-	Failed     int64 // answered with an error of the engine's
-	Cancelled  int64 // given up by their callers
-	Overloaded int64 // refused with ErrOverloaded for lack of room
-	Late       int64 // refused with ErrOverloaded for their deadline
-	TooLarge   int64 // refused with ErrTooLarge
-
-	Dropped      int64 // taken in and given up, since their deadline could not be met
-	DroppedPairs int64 // of these, not executed
-
-	Pairs      int64 // executed; identical ones of a request are executed once
-	Duplicates int64 // answered without being executed
-	Truncated  int64 // cut to the maximum length
-	Batches    int64
-
-	Tokens         int64 // real
-	GridTokens     int64 // with each pair rounded up to the grid of widths
-	ComputedTokens int64 // with all padding
-
-	PairsByTokens []int64 // [n] is how many of the executed pairs have n real tokens
-
-	Live     int // requests at work
-	Waiting  int // tokenised pairs without a batch
-	Reserved int // tokens of the queue's capacity that are taken
-	InFlight int // batches
-
-	Busy time.Duration // at least one batch was executing
-	// Tokenizing is the time of all tokenizer workers.
-	Tokenizing time.Duration
-
-	Latency, Inference, Tokenization, QueueWait, Other Histogram // of requests
-
-	BatchTime  Histogram // of batches, from submit to collected
-	BatchPairs Histogram
-	// PredictionError is by how many percent of it the planner was off a batch's
-	// time, whichever way.
-	PredictionError Histogram
-
-	Lanes []Lane
-
-	Loaded    bool  // there is a session; else the next request opens one
-	Unloads   int   // sessions closed since nobody used them
-	Reopened  int   // sessions opened after a failure
-	Unhealthy error // nil while all is well
-}
-
-// A Lane is one of the threads that work on shards.
-type Lane struct {
-	Shards         int64
-	Pairs          int64
-	Tokens         int64
-	ComputedTokens int64
-	Busy           time.Duration
-
-	until time.Time
-}
-
-// PaddingWaste is the share of computed tokens that is padding, in percent: all
-// of it, what rounding to the grid takes, and what batching takes.
-func (s *Stats) PaddingWaste() (all, grid, batching float64) {
-	if s.ComputedTokens == 0 {
-		return 0, 0, 0
-	}
-	of := func(n int64) float64 { return 100 * float64(n) / float64(s.ComputedTokens) }
-	return of(s.ComputedTokens - s.Tokens), of(s.GridTokens - s.Tokens), of(s.ComputedTokens - s.GridTokens)
-}
-
-// counters are Stats in the making, under the pipeline's lock.
+// counters collect Stats. The lock of the pipeline guards them.
 type counters struct {
 	Stats
 	start     time.Time
-	busySince time.Time // while a batch executes
+	busySince time.Time   // while a batch executes, else zero
+	until     []time.Time // of each worker: the end of its last microbatch
 }
 
-// busy is told how many batches execute from now on.
+// busy records how many batches execute from now on.
 func (c *counters) busy(executing int, at time.Time) {
 	switch {
 	case executing > 0 && c.busySince.IsZero():
@@ -113,33 +59,33 @@ func (c *counters) batch(b *batch, l layout, stats mlx.Stats, at time.Time) {
 		}
 		c.PairsByTokens[it.length]++
 	}
-	c.BatchTime.add(milliseconds(at.Sub(b.submitted)))
-	c.BatchPairs.add(float64(len(b.items)))
+	c.BatchTime.Add(telemetry.Milliseconds(at.Sub(b.submitted)))
+	c.BatchPairs.Add(float64(len(b.items)))
 	if took := at.Sub(b.alone); took > 0 && b.predicted > 0 {
-		c.PredictionError.add(100 * (b.predicted - took).Abs().Seconds() / took.Seconds())
+		c.PredictionError.Add(100 * (b.predicted - took).Abs().Seconds() / took.Seconds())
 	}
-	for _, s := range stats.Microbatches {
-		c.lane(b, s)
+	for _, m := range stats.Microbatches {
+		c.worker(b, m)
 	}
 }
 
-func (c *counters) lane(b *batch, s mlx.Microbatch) {
-	for len(c.Lanes) <= s.Worker {
-		c.Lanes = append(c.Lanes, Lane{})
+func (c *counters) worker(b *batch, m mlx.Microbatch) {
+	for len(c.Workers) <= m.Worker {
+		c.Workers, c.until = append(c.Workers, Worker{}), append(c.until, time.Time{})
 	}
-	lane := &c.Lanes[s.Worker]
-	lane.Shards++
-	lane.Pairs += int64(s.Pairs)
-	lane.Tokens += int64(s.Tokens)
-	lane.ComputedTokens += int64(s.ComputedTokens)
-	// With two shards in flight the second is taken before the first is done.
-	from, to := b.submitted.Add(time.Duration(s.StartNs)), b.submitted.Add(time.Duration(s.FinishNs))
-	if lane.until.After(from) {
-		from = lane.until
+	w, until := &c.Workers[m.Worker], &c.until[m.Worker]
+	w.Microbatches++
+	w.Pairs += int64(m.Pairs)
+	w.Tokens += int64(m.Tokens)
+	w.ComputedTokens += int64(m.ComputedTokens)
+	// With two microbatches in flight the second starts before the first ends.
+	from, to := b.submitted.Add(time.Duration(m.StartNs)), b.submitted.Add(time.Duration(m.FinishNs))
+	if until.After(from) {
+		from = *until
 	}
 	if to.After(from) {
-		lane.Busy += to.Sub(from)
-		lane.until = to
+		w.Busy += to.Sub(from)
+		*until = to
 	}
 }
 
@@ -148,11 +94,11 @@ func (c *counters) request(r *request, t Timings) {
 	c.Requests++
 	c.Duplicates += int64(r.givenPairs() - len(r.pairs))
 	c.Truncated += int64(r.truncated)
-	c.Latency.add(milliseconds(t.Latency))
-	c.Inference.add(milliseconds(t.Inference))
-	c.Tokenization.add(milliseconds(t.Tokenization))
-	c.QueueWait.add(milliseconds(t.QueueWait))
-	c.Other.add(milliseconds(t.Other))
+	c.Latency.Add(telemetry.Milliseconds(t.Latency))
+	c.Inference.Add(telemetry.Milliseconds(t.Inference))
+	c.Tokenization.Add(telemetry.Milliseconds(t.Tokenization))
+	c.QueueWait.Add(telemetry.Milliseconds(t.QueueWait))
+	c.Other.Add(telemetry.Milliseconds(t.Other))
 }
 
 // snapshot copies the figures.
@@ -160,12 +106,7 @@ func (p *pipeline) snapshot() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := time.Now()
-	s := p.stats.Stats
-	for _, h := range []*Histogram{&s.Latency, &s.Inference, &s.Tokenization, &s.QueueWait, &s.Other,
-		&s.BatchTime, &s.BatchPairs, &s.PredictionError} {
-		*h = h.clone()
-	}
-	s.Lanes, s.PairsByTokens = slices.Clone(s.Lanes), slices.Clone(s.PairsByTokens)
+	s := p.stats.Clone()
 	s.Elapsed = at.Sub(p.stats.start)
 	if !p.stats.busySince.IsZero() {
 		s.Busy += at.Sub(p.stats.busySince)
@@ -176,5 +117,20 @@ func (p *pipeline) snapshot() Stats {
 	return s
 }
 
-// Stats reads the figures. It does not wait for inference.
+// Stats returns the engine's figures. It does not wait for inference.
 func (e *Engine) Stats() Stats { return e.pipeline.snapshot() }
+
+// Memory reads MLX's memory counters. It does not wait for inference.
+func (e *Engine) Memory() (Memory, error) {
+	m, err := e.library.Memory()
+	return Memory{Active: m.Active, Cache: m.Cache, Peak: m.Peak, Limit: m.Limit}, err
+}
+
+// Summary returns what logs, results and reports print of the engine.
+func (i *Info) Summary() telemetry.Info {
+	return telemetry.Info{
+		Model: i.Model, Adapter: i.Adapter, Label: i.Label, Device: i.Device, DeviceName: i.DeviceName, DType: i.DType,
+		Kernels: i.Kernels, MLX: i.Library.MLXFound, MaxLength: i.MaxLength, MaxBatch: i.MaxBatch, Activation: i.Activation,
+		StartupMS: telemetry.Milliseconds(i.Startup.Total),
+	}
+}

@@ -55,5 +55,3 @@ func (t *Timings) add(d time.Duration) {
 	t.Other += d
 	t.Latency += d
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

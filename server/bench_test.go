@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // cpuTime is the process's so far.
@@ -125,7 +126,7 @@ func callAtOnce(b *testing.B, callers int, call func([]string) error) {
 					return
 				}
 				mu.Lock()
-				took = append(took, milliseconds(time.Since(began)))
+				took = append(took, telemetry.Milliseconds(time.Since(began)))
 				mu.Unlock()
 			}
 		})

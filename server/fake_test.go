@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/mlx"
 )
 
 // A fakeEngine scores at once, by a function of the texts, or does what it is
@@ -97,8 +96,8 @@ func (f *fakeEngine) Info() engine.Info {
 	return engine.Info{Model: "fake", Device: "cpu", DeviceName: "none", DType: "float32", MaxLength: 512, Activation: "raw", QueueTokens: 1 << 20}
 }
 
-func (f *fakeEngine) Memory() (mlx.Memory, error) {
-	return mlx.Memory{Active: 1, Cache: 2, Peak: 3}, nil
+func (f *fakeEngine) Memory() (engine.Memory, error) {
+	return engine.Memory{Active: 1, Cache: 2, Peak: 3}, nil
 }
 
 // fakeLogit is a function of the pair with many ties.

@@ -159,7 +159,7 @@ func collectWork(out emitter, s *engine.Stats) {
 	out.histogram("mlxrank_batch_duration_seconds", "Time from the submission of a batch to its scores.", &s.BatchTime, 1e-3, timeBuckets)
 	out.histogram("mlxrank_batch_pairs", "Pairs of a batch.", &s.BatchPairs, 1, pairBuckets)
 	out.counter("mlxrank_device_busy_seconds_total", "Time in which at least one batch was executing.", s.Busy.Seconds())
-	for i, w := range s.Lanes {
+	for i, w := range s.Workers {
 		// The names with lane are deprecated; they stay for one release.
 		for _, name := range []string{"worker", "lane"} {
 			of, unit, note := labels{name, strconv.Itoa(i)}, "microbatches", ""
@@ -167,7 +167,7 @@ func collectWork(out emitter, s *engine.Stats) {
 				unit, note = "shards", " Deprecated: use the mlxrank_worker_ metrics."
 			}
 			out.counter("mlxrank_"+name+"_busy_seconds_total", "Time a CPU worker computed microbatches; the sum of all rates is the number of busy workers."+note, w.Busy.Seconds(), of)
-			out.counter("mlxrank_"+name+"_"+unit+"_total", "Microbatches a CPU worker computed."+note, float64(w.Shards), of)
+			out.counter("mlxrank_"+name+"_"+unit+"_total", "Microbatches a CPU worker computed."+note, float64(w.Microbatches), of)
 			out.counter("mlxrank_"+name+"_tokens_total", "Tokens a CPU worker computed, padding included."+note, float64(w.ComputedTokens), of)
 		}
 	}

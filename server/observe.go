@@ -11,6 +11,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // An outcome is what a handler returns beside the answer: what is counted and
@@ -151,7 +152,7 @@ func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 		Int("status", a.status).
 		Int("bytes_in", o.bytesIn).
 		Int("bytes_out", a.bytes).
-		Float64("http_ms", milliseconds(took))
+		Float64("http_ms", telemetry.Milliseconds(took))
 	if o.failure != nil {
 		event.Str("error_type", kind)
 		if o.failure.cause != nil {
@@ -176,11 +177,11 @@ func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 		}
 		t := res.Timings
 		event.
-			Float64("latency_ms", milliseconds(t.Latency)).
-			Float64("inference_ms", milliseconds(t.Inference)).
-			Float64("tokenization_ms", milliseconds(t.Tokenization)).
-			Float64("queue_wait_ms", milliseconds(t.QueueWait)).
-			Float64("other_ms", milliseconds(t.Other))
+			Float64("latency_ms", telemetry.Milliseconds(t.Latency)).
+			Float64("inference_ms", telemetry.Milliseconds(t.Inference)).
+			Float64("tokenization_ms", telemetry.Milliseconds(t.Tokenization)).
+			Float64("queue_wait_ms", telemetry.Milliseconds(t.QueueWait)).
+			Float64("other_ms", telemetry.Milliseconds(t.Other))
 	}
 	event.Msg("http")
 }
@@ -193,5 +194,3 @@ func method(m string) string {
 	}
 	return "other"
 }
-
-func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

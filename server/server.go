@@ -25,7 +25,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/mlx"
 )
 
 // Engine is the part of engine.Engine that the server uses. Tests replace it.
@@ -36,7 +35,7 @@ type Engine interface {
 	Healthy(ctx context.Context) error
 	Stats() engine.Stats
 	Info() engine.Info
-	Memory() (mlx.Memory, error)
+	Memory() (engine.Memory, error)
 }
 
 // Config sets what is served, to whom and within which limits.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // A Comparison is of results A with results B.
@@ -49,9 +50,9 @@ var measures = []struct {
 	of                 func(*results.Run) float64
 }{
 	{"throughput_pairs_s", "pairs/s", "higher", (*results.Run).Throughput},
-	{"latency_ms mean", "ms", "lower", func(r *results.Run) float64 { return stats.Summarize(r.Latencies()).Mean }},
-	{"latency_ms P50", "ms", "lower", func(r *results.Run) float64 { return stats.Percentile(r.Latencies(), 50) }},
-	{"latency_ms P95", "ms", "lower", func(r *results.Run) float64 { return stats.Percentile(r.Latencies(), 95) }},
+	{"latency_ms mean", "ms", "lower", func(r *results.Run) float64 { return telemetry.Summarize(r.Latencies()).Mean }},
+	{"latency_ms P50", "ms", "lower", func(r *results.Run) float64 { return telemetry.Percentile(r.Latencies(), 50) }},
+	{"latency_ms P95", "ms", "lower", func(r *results.Run) float64 { return telemetry.Percentile(r.Latencies(), 95) }},
 }
 
 // Results compares two results. Interleaved ones have rounds: run i of A and
@@ -86,7 +87,7 @@ func each(p *results.Point, of func(*results.Run) float64) []float64 {
 }
 
 func figure(name, unit, better string, a, b []float64, interleaved bool) Figure {
-	f := Figure{Name: name, Unit: unit, Better: better, A: stats.Summarize(a).Mean, B: stats.Summarize(b).Mean}
+	f := Figure{Name: name, Unit: unit, Better: better, A: telemetry.Summarize(a).Mean, B: telemetry.Summarize(b).Mean}
 	f.Ratio = f.B / f.A
 	interval := stats.RatioInterval(a, b)
 	if interleaved {

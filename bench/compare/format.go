@@ -7,7 +7,7 @@ import (
 	"unicode"
 
 	"github.com/mlxrank/mlxrank/bench/results"
-	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // Text is the comparison as a table.
@@ -77,7 +77,7 @@ func Benchmarks(r *results.Result) string {
 		}
 		for k := range p.Runs {
 			run := &p.Runs[k]
-			s := stats.Summarize(run.Latencies())
+			s := telemetry.Summarize(run.Latencies())
 			fmt.Fprintf(&b, "Benchmark%s %d %.0f ns/op %.4f pairs/s %.4f p50-ms %.4f p95-ms\n",
 				benchmarkName(p.Settings.Label(r.Swept)), len(run.Requests), s.Mean*1e6, run.Throughput(), s.P50, s.P95)
 		}

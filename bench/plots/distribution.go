@@ -9,7 +9,7 @@ import (
 	"gonum.org/v1/plot/vg"
 
 	"github.com/mlxrank/mlxrank/bench/results"
-	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // distribution draws the latencies of a run: how many there are of each, and
@@ -44,7 +44,7 @@ func distribution(run *results.Run) ([]*panel, error) {
 	histogram.Y.Max *= 1.15
 	below.Y.Max = 105
 	for i, percentile := range []float64{50, 95, 99} {
-		at := stats.Percentile(latencies, percentile)
+		at := telemetry.Percentile(latencies, percentile)
 		mark, err := plotter.NewLine(plotter.XYs{{X: at, Y: 0}, {X: at, Y: 105}})
 		if err != nil {
 			return nil, err

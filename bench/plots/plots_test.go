@@ -15,6 +15,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 func pointer(x float64) *float64 { return &x }
@@ -28,7 +29,9 @@ func run(scale float64) results.Run {
 		r.WallMS += latency
 	}
 	for k := range 60 {
-		s := results.Sample{FromMS: 500 * float64(k), ToMS: 500 * float64(k+1), GPUMemoryMB: pointer(1000 + float64(k)), CPUUsagePct: pointer(70 + 10*random.Float64()), ThroughputPairsS: 110 + 10*random.Float64()}
+		s := telemetry.Sample{FromMS: 500 * float64(k), ToMS: 500 * float64(k+1), Figures: telemetry.Figures{
+			GPUMemoryMB: pointer(1000 + float64(k)), CPUUsagePct: pointer(70 + 10*random.Float64()), ThroughputPairsS: pointer(110 + 10*random.Float64()),
+		}}
 		if k != 7 {
 			s.LatencyMS, s.InferenceMS, s.TokenizationMS = pointer(250), pointer(200), pointer(20)
 			s.QueueWaitMS, s.OtherMS, s.PaddingWastePct, s.DeviceBusyPct = pointer(25), pointer(5), pointer(3*random.Float64()), pointer(95)
@@ -109,7 +112,7 @@ func TestSweep(t *testing.T) {
 
 // What was hardly measured is drawn too.
 func TestLittle(t *testing.T) {
-	one := results.Run{WallMS: 5, Requests: []results.Request{{LatencyMS: 5, Pairs: 1}}, Samples: []results.Sample{{ToMS: 5}}}
+	one := results.Run{WallMS: 5, Requests: []results.Request{{LatencyMS: 5, Pairs: 1}}, Samples: []telemetry.Sample{{ToMS: 5}}}
 	for _, runs := range [][]results.Run{{one}, {{WallMS: 1}}, nil} {
 		r := &results.Result{Swept: []string{"batch"}, Points: []results.Point{{Runs: runs}, {Error: "failed"}}}
 		drawAll(t, r)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/results"
-	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // An axis is a swept number that curves are drawn over.
@@ -165,10 +165,10 @@ func ratesOf(p *results.Point) (rate, tail float64, tails []float64) {
 	}
 	for _, run := range shown {
 		rate += run.Throughput() / float64(len(shown))
-		tail += stats.Percentile(run.Latencies(), 95) / float64(len(shown))
+		tail += telemetry.Percentile(run.Latencies(), 95) / float64(len(shown))
 	}
 	for i := range p.Runs {
-		tails = append(tails, stats.Percentile(p.Runs[i].Latencies(), 95))
+		tails = append(tails, telemetry.Percentile(p.Runs[i].Latencies(), 95))
 	}
 	return rate, tail, tails
 }

@@ -6,6 +6,7 @@ import (
 	"gonum.org/v1/plot/plotter"
 
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // timeline draws what the clock saw of a run.
@@ -19,16 +20,16 @@ func timeline(run *results.Run) ([]*panel, error) {
 		title, unit string
 		curves      []curve
 	}{
-		{"Throughput", "pairs/s", []curve{{"", blue, func(s results.Sample) *float64 { return &s.ThroughputPairsS }}}},
-		{"Padding waste", "%", []curve{{"", blue, func(s results.Sample) *float64 { return s.PaddingWastePct }}}},
+		{"Throughput", "pairs/s", []curve{{"", blue, func(s telemetry.Sample) *float64 { return s.ThroughputPairsS }}}},
+		{"Padding waste", "%", []curve{{"", blue, func(s telemetry.Sample) *float64 { return s.PaddingWastePct }}}},
 		{"Processor and device", "%", []curve{
-			{"CPU (100 = one core)", blue, func(s results.Sample) *float64 { return s.CPUUsagePct }},
-			{"device busy", orange, func(s results.Sample) *float64 { return s.DeviceBusyPct }},
-			{"GPU utilization", green, func(s results.Sample) *float64 { return s.GPUUtilizationPct }},
+			{"CPU (100 = one core)", blue, func(s telemetry.Sample) *float64 { return s.CPUUsagePct }},
+			{"device busy", orange, func(s telemetry.Sample) *float64 { return s.DeviceBusyPct }},
+			{"GPU utilization", green, func(s telemetry.Sample) *float64 { return s.GPUUtilizationPct }},
 		}},
 		{"Memory", "MB", []curve{
-			{"MLX", blue, func(s results.Sample) *float64 { return s.GPUMemoryMB }},
-			{"process", orange, func(s results.Sample) *float64 { return s.ProcessMemoryMB }},
+			{"MLX", blue, func(s telemetry.Sample) *float64 { return s.GPUMemoryMB }},
+			{"process", orange, func(s telemetry.Sample) *float64 { return s.ProcessMemoryMB }},
 		}},
 	} {
 		p := newPanel(of.title, "", of.unit)
@@ -47,11 +48,11 @@ func timeline(run *results.Run) ([]*panel, error) {
 type curve struct {
 	name  string
 	color color.Color
-	of    func(results.Sample) *float64
+	of    func(telemetry.Sample) *float64
 }
 
 // points places each sample in the middle of its interval.
-func points(run *results.Run, of func(results.Sample) *float64) plotter.XYs {
+func points(run *results.Run, of func(telemetry.Sample) *float64) plotter.XYs {
 	var xy plotter.XYs
 	for _, s := range run.Samples {
 		if v := of(s); v != nil {
@@ -61,7 +62,7 @@ func points(run *results.Run, of func(results.Sample) *float64) plotter.XYs {
 	return xy
 }
 
-func middle(s results.Sample) float64 { return (s.FromMS + s.ToMS) / 2000 }
+func middle(s telemetry.Sample) float64 { return (s.FromMS + s.ToMS) / 2000 }
 
 // fit gives all panels the same time.
 func fit(p *panel, run *results.Run) {
@@ -74,10 +75,10 @@ func stack(run *results.Run) (*panel, error) {
 	p := newPanel("Latency by stage, means of an interval", "", "ms")
 	below := make([]float64, len(run.Samples))
 	for _, stage := range []curve{
-		{"inference", sky, func(s results.Sample) *float64 { return s.InferenceMS }},
-		{"tokenization", green, func(s results.Sample) *float64 { return s.TokenizationMS }},
-		{"queue wait", orange, func(s results.Sample) *float64 { return s.QueueWaitMS }},
-		{"other", grey, func(s results.Sample) *float64 { return s.OtherMS }},
+		{"inference", sky, func(s telemetry.Sample) *float64 { return s.InferenceMS }},
+		{"tokenization", green, func(s telemetry.Sample) *float64 { return s.TokenizationMS }},
+		{"queue wait", orange, func(s telemetry.Sample) *float64 { return s.QueueWaitMS }},
+		{"other", grey, func(s telemetry.Sample) *float64 { return s.OtherMS }},
 	} {
 		var top, bottom plotter.XYs
 		for i, s := range run.Samples {
@@ -107,7 +108,7 @@ func stack(run *results.Run) (*panel, error) {
 		p.Add(area)
 		p.name(stage.name, area)
 	}
-	err := p.line("latency", points(run, func(s results.Sample) *float64 { return s.LatencyMS }), black, nil, false)
+	err := p.line("latency", points(run, func(s telemetry.Sample) *float64 { return s.LatencyMS }), black, nil, false)
 	fit(p, run)
 	return p, err
 }

@@ -3,117 +3,26 @@ package report
 import (
 	"fmt"
 	"math"
-	"strings"
-	"time"
 
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
-
-// Dashboard is the sections of a report that are of samples alone, of a server
-// that was watched rather than of a benchmark.
-func Dashboard(title, model, device string, at time.Time, samples []results.Sample) []byte {
-	run := &results.Run{Samples: samples}
-	if n := len(samples); n > 0 {
-		run.WallMS = samples[n-1].ToMS - samples[0].FromMS
-	}
-	d := &document{result: &results.Result{Points: []results.Point{{Engine: &results.Engine{Device: device}, Runs: []results.Run{*run}}}}}
-	d.paragraph("# %s", title)
-	d.paragraph("**Timestamp:** %s", at.Local().Format("2006-01-02 15:04:05"))
-	d.paragraph("**Model:** `%s`", model)
-	d.paragraph("**Backend:** `mlx` | **Device:** `%s`", device)
-	d.dashboard()
-	d.timeSeries()
-	return []byte(strings.TrimRight(d.text.String(), "\n") + "\n")
-}
-
-// MLX's memory is a GPU's only where it computes on one. On the CPU the rows
-// that the seed report has for the GPU's memory are named after MLX.
-const (
-	gpuMemory = "GPU Memory (MB)"
-	mlxMemory = "MLX Memory (MB)"
-)
-
-// dashboardRows are the summary's rows, in its order.
-var dashboardRows = []struct {
-	name string
-	of   func(results.Sample) *float64
-}{
-	{gpuMemory, func(s results.Sample) *float64 { return s.GPUMemoryMB }},
-	{"GPU Utilization (%)", func(s results.Sample) *float64 { return s.GPUUtilizationPct }},
-	{"CPU Usage (%)", func(s results.Sample) *float64 { return s.CPUUsagePct }},
-	{"Tokenization (ms)", func(s results.Sample) *float64 { return s.TokenizationMS }},
-	{"Inference (ms)", func(s results.Sample) *float64 { return s.InferenceMS }},
-	{"Queue Wait (ms)", func(s results.Sample) *float64 { return s.QueueWaitMS }},
-	{"Padding Waste (%)", func(s results.Sample) *float64 { return s.PaddingWastePct }},
-}
 
 func (d *document) dashboard() {
 	d.paragraph("## Dashboard Metrics Summary")
-	d.perConfig(func(p *results.Point, run *results.Run) { d.table(dashboardTable(run.Samples, onCPU(*p))) })
+	d.perConfig(func(p *results.Point, run *results.Run) { d.table(telemetry.SummaryTable(run.Samples, onCPU(p))) })
 }
 
 // onCPU reports whether a point is known to have run on the CPU.
-func onCPU(p results.Point) bool { return p.Engine != nil && p.Engine.Device == "cpu" }
-
-func dashboardTable(samples []results.Sample, cpu bool) *table {
-	t := &table{header: []string{"Metric", "Avg", "Min", "Max", "P50", "P95"}}
-	for _, row := range dashboardRows {
-		if cpu && row.name == gpuMemory {
-			row.name = mlxMemory
-		}
-		var values []float64
-		for _, s := range samples {
-			if v := row.of(s); v != nil {
-				values = append(values, *v)
-			}
-		}
-		s := stats.Summarize(values)
-		t.add(row.name, decimals(s.Mean, 1), decimals(s.Min, 1), decimals(s.Max, 1), decimals(s.P50, 1), decimals(s.P95, 1))
-	}
-	return t
-}
+func onCPU(p *results.Point) bool { return p.Engine != nil && p.Engine.Device == "cpu" }
 
 func (d *document) timeSeries() {
 	d.paragraph("## Dashboard Time-Series Data")
 	d.perConfig(func(p *results.Point, run *results.Run) {
-		d.table(seriesTable(run.Samples, onCPU(*p)))
-		d.paragraph("_%s_", clockNote(run))
+		d.table(telemetry.SeriesTable(run.Samples, onCPU(p)))
+		d.paragraph("_%s_", telemetry.SeriesNote(run.Samples))
 	})
-}
-
-func seriesTable(samples []results.Sample, cpu bool) *table {
-	t := &table{dashes: 5, header: []string{"Index", "GPU Mem (MB)", "GPU Util (%)", "CPU (%)", "Latency (ms)",
-		"Throughput", "Tokenize (ms)", "Inference (ms)", "Queue (ms)", "Padding (%)"}}
-	if cpu {
-		t.header[1] = "MLX Mem (MB)"
-	}
-	for i, s := range samples {
-		one := func(v *float64) string { return decimals(value(v), 1) }
-		t.add(fmt.Sprint(i), one(s.GPUMemoryMB), one(s.GPUUtilizationPct), one(s.CPUUsagePct), one(s.LatencyMS),
-			decimals(s.ThroughputPairsS, 0), one(s.TokenizationMS), one(s.InferenceMS), one(s.QueueWaitMS), one(s.PaddingWastePct))
-	}
-	return t
-}
-
-// clockNote says what an interval of the series is.
-func clockNote(run *results.Run) string {
-	if len(run.Samples) == 0 {
-		return "The run was too short for a single row."
-	}
-	interval := math.Inf(1) // rows in which no request ended were joined with the next
-	for _, s := range run.Samples {
-		interval = min(interval, s.ToMS-s.FromMS)
-	}
-	note := fmt.Sprintf("A row for every %.0f ms of the clock", interval)
-	if interval < 499 {
-		note = fmt.Sprintf("The run was short, so a row for every %.1f ms instead of 500", interval)
-	}
-	note += ", or longer until a request ended; means over the requests that ended in it. Throughput in pairs/s."
-	if len(run.Samples) < 10 {
-		note += fmt.Sprintf(" The whole run took %.1f ms: too short for ten rows.", run.WallMS)
-	}
-	return note
 }
 
 // stages are the shares of the mean latency.
@@ -122,7 +31,7 @@ func (d *document) stages() {
 	d.perConfig(func(_ *results.Point, run *results.Run) { d.table(stageTable(run)) })
 }
 
-func stageTable(run *results.Run) *table {
+func stageTable(run *results.Run) *telemetry.Table {
 	var tokenization, queueWait, inference, other, latency float64
 	for _, r := range run.Requests {
 		tokenization += r.TokenizationMS
@@ -140,12 +49,12 @@ func stageTable(run *results.Run) *table {
 			*stage.sum = math.NaN()
 		}
 	}
-	t := &table{header: []string{"Stage", "Percentage"}}
+	t := &telemetry.Table{Header: []string{"Stage", "Percentage"}}
 	for _, row := range []struct {
 		name string
 		sum  float64
 	}{{"Tokenization", tokenization}, {"Queue Wait", queueWait}, {"Model Inference", inference}, {"Other", other}} {
-		t.add(row.name, with(decimals(100*row.sum/latency, 1), "%"))
+		t.Add(row.name, with(telemetry.Decimals(100*row.sum/latency, 1), "%"))
 	}
 	return t
 }
@@ -153,15 +62,15 @@ func stageTable(run *results.Run) *table {
 func (d *document) workers() {
 	d.paragraph("## Per-Worker Statistics")
 	d.perConfig(func(_ *results.Point, run *results.Run) {
-		t := table{header: []string{"Worker ID", "Avg Latency (ms)", "P95 Latency (ms)", "Throughput (q/s)", "Queries"}}
+		t := telemetry.Table{Header: []string{"Worker ID", "Avg Latency (ms)", "P95 Latency (ms)", "Throughput (q/s)", "Queries"}}
 		for _, w := range run.Workers {
-			t.add(fmt.Sprint(w.ID), decimals(w.MeanMS, 1), "-", decimals(float64(w.Pairs)/(run.WallMS/1000), 1), fmt.Sprint(w.Pairs))
+			t.Add(fmt.Sprint(w.ID), telemetry.Decimals(w.MeanMS, 1), "-", telemetry.Decimals(float64(w.Pairs)/(run.WallMS/1000), 1), fmt.Sprint(w.Pairs))
 		}
 		if len(run.Workers) == 0 {
-			t.add("-", "-", "-", "-", "-")
+			t.Add("-", "-", "-", "-", "-")
 		}
 		d.table(&t)
-		d.paragraph("_A worker computes shards of batches; latency is a shard's. Queries are pairs._")
+		d.paragraph("_A worker is a CPU thread that computes microbatches. Latency is the time of a microbatch. Queries are pairs._")
 	})
 }
 
@@ -169,10 +78,10 @@ func (d *document) workers() {
 func (d *document) busy() {
 	d.paragraph("## Device Busy Share")
 	d.perConfig(func(_ *results.Point, run *results.Run) {
-		t := table{header: []string{"Part", "Busy (%)"}}
-		t.add("device (at least one batch executing)", decimals(value(run.DeviceBusyPct), 1))
+		t := telemetry.Table{Header: []string{"Part", "Busy (%)"}}
+		t.Add("device (at least one batch executing)", telemetry.Decimals(telemetry.Value(run.DeviceBusyPct), 1))
 		for _, w := range run.Workers {
-			t.add(fmt.Sprintf("worker %d", w.ID), decimals(w.BusyPct, 1))
+			t.Add(fmt.Sprintf("worker %d", w.ID), telemetry.Decimals(w.BusyPct, 1))
 		}
 		d.table(&t)
 	})
@@ -181,7 +90,7 @@ func (d *document) busy() {
 func (d *document) repeatability() {
 	d.paragraph("## Repeatability")
 	d.perConfig(func(p *results.Point, run *results.Run) {
-		t := table{header: []string{"Run", "Pairs", "Time(s)", "TP Avg", "Lat P50", "Lat P95", "Device Busy (%)"}}
+		t := telemetry.Table{Header: []string{"Run", "Pairs", "Time(s)", "TP Avg", "Lat P50", "Lat P95", "Device Busy (%)"}}
 		var rates []float64
 		shown := 0
 		for i := range p.Runs {
@@ -190,9 +99,9 @@ func (d *document) repeatability() {
 				shown = i + 1
 			}
 			rates = append(rates, r.Throughput())
-			s := stats.Summarize(r.Latencies())
-			t.add(fmt.Sprint(i+1), fmt.Sprint(r.Pairs()), decimals(r.WallMS/1000, 2), decimals(r.Throughput(), 1),
-				with(decimals(s.P50, 1), "ms"), with(decimals(s.P95, 1), "ms"), decimals(value(r.DeviceBusyPct), 1))
+			s := telemetry.Summarize(r.Latencies())
+			t.Add(fmt.Sprint(i+1), fmt.Sprint(r.Pairs()), telemetry.Decimals(r.WallMS/1000, 2), telemetry.Decimals(r.Throughput(), 1),
+				with(telemetry.Decimals(s.P50, 1), "ms"), with(telemetry.Decimals(s.P95, 1), "ms"), telemetry.Decimals(telemetry.Value(r.DeviceBusyPct), 1))
 		}
 		d.table(&t)
 		d.paragraph("%s", spread(rates))
@@ -207,14 +116,14 @@ func (d *document) repeatability() {
 
 // spread describes the throughputs of the runs.
 func spread(rates []float64) string {
-	s := stats.Summarize(rates)
+	s := telemetry.Summarize(rates)
 	share, deviation := 100*spreadOf(rates), math.NaN()
 	if s.N > 1 {
 		deviation = 100 * s.StdDev / s.Mean
 	}
 	ci := stats.MeanInterval(rates)
 	return fmt.Sprintf("**Throughput:** %s, median %s pairs/s, spread %s (from least to most, of the median), deviation %s; 95 %% confidence interval of the mean %s (bootstrap over runs)",
-		count(s.N), decimals(s.P50, 1), with(decimals(share, 1), " %"), with(decimals(deviation, 1), " %"), interval(ci))
+		count(s.N), telemetry.Decimals(s.P50, 1), with(telemetry.Decimals(share, 1), " %"), with(telemetry.Decimals(deviation, 1), " %"), interval(ci))
 }
 
 func count(runs int) string {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // figures are what the report says of a point: the means over the runs that it
@@ -14,20 +15,20 @@ import (
 // second; the lists hold the values of all these runs.
 type figures struct {
 	latencies, rates []float64
-	latency, rate    stats.Summary
+	latency, rate    telemetry.Summary
 	pairs, wallMS    float64
 	throughput       float64
 }
 
 func figuresOf(runs []*results.Run) figures {
 	var f figures
-	var latency, rate []stats.Summary
+	var latency, rate []telemetry.Summary
 	for _, run := range runs {
 		latencies, rates := run.Latencies(), []float64(nil)
 		for _, r := range run.Requests {
 			rates = append(rates, float64(r.Pairs)/(r.LatencyMS/1000))
 		}
-		latency, rate = append(latency, stats.Summarize(latencies)), append(rate, stats.Summarize(rates))
+		latency, rate = append(latency, telemetry.Summarize(latencies)), append(rate, telemetry.Summarize(rates))
 		f.latencies, f.rates = append(f.latencies, latencies...), append(f.rates, rates...)
 		f.pairs += float64(run.Pairs()) / float64(len(runs))
 		f.wallMS += run.WallMS / float64(len(runs))
@@ -39,18 +40,18 @@ func figuresOf(runs []*results.Run) figures {
 
 func (d *document) summary() {
 	d.paragraph("## Results Summary")
-	t := table{header: []string{"Batch", "Conc", "Pairs", "Time(s)", "Lat Avg", "Lat P95", "Lat P99", "TP Avg", "TP P95"}}
+	t := telemetry.Table{Header: []string{"Batch", "Conc", "Pairs", "Time(s)", "Lat Avg", "Lat P95", "Lat P99", "TP Avg", "TP P95"}}
 	for _, p := range d.result.Points {
 		s := p.Settings
 		runs := p.Shown()
 		if p.Error != "" || len(runs) == 0 {
-			t.add(fmt.Sprint(s.Batch), concurrency(s), "ERROR", "-", "-", "-", "-", "-", "-")
+			t.Add(fmt.Sprint(s.Batch), concurrency(s), "ERROR", "-", "-", "-", "-", "-", "-")
 			continue
 		}
 		f := figuresOf(runs)
-		ms := func(x float64) string { return with(decimals(x, 1), "ms") }
-		t.add(fmt.Sprint(s.Batch), concurrency(s), decimals(f.pairs, 0), decimals(f.wallMS/1000, 2),
-			ms(f.latency.Mean), ms(f.latency.P95), ms(f.latency.P99), decimals(f.throughput, 1), decimals(f.rate.P95, 1))
+		ms := func(x float64) string { return with(telemetry.Decimals(x, 1), "ms") }
+		t.Add(fmt.Sprint(s.Batch), concurrency(s), telemetry.Decimals(f.pairs, 0), telemetry.Decimals(f.wallMS/1000, 2),
+			ms(f.latency.Mean), ms(f.latency.P95), ms(f.latency.P99), telemetry.Decimals(f.throughput, 1), telemetry.Decimals(f.rate.P95, 1))
 	}
 	d.table(&t)
 	if slices.ContainsFunc(d.result.Points, func(p results.Point) bool { return len(p.Runs) == 2 }) {
@@ -60,9 +61,9 @@ func (d *document) summary() {
 		return
 	}
 	// The table above has no columns for what else was swept.
-	points := table{header: []string{"Config", "Settings"}}
+	points := telemetry.Table{Header: []string{"Config", "Settings"}}
 	for i, p := range d.result.Points {
-		points.add(fmt.Sprint(i+1), p.Settings.Label(d.result.Swept))
+		points.Add(fmt.Sprint(i+1), p.Settings.Label(d.result.Swept))
 	}
 	d.table(&points)
 }
@@ -92,7 +93,7 @@ func orUnknown(s string) string {
 
 func (d *document) detail(runs []*results.Run) {
 	f := figuresOf(runs)
-	d.paragraph("**Total:** %s pairs in %ss", decimals(f.pairs, 0), decimals(f.wallMS/1000, 2))
+	d.paragraph("**Total:** %s pairs in %ss", telemetry.Decimals(f.pairs, 0), telemetry.Decimals(f.wallMS/1000, 2))
 	for _, run := range runs {
 		if run.Refused > 0 {
 			d.paragraph("**Refused:** %d of %d requests (%s)", run.Refused, run.Failed+run.Refused+len(run.Requests), run.Refusal)
@@ -111,8 +112,8 @@ func (d *document) detail(runs []*results.Run) {
 
 // summaryTable has an average of its own, since a run's throughput is no mean of
 // rates.
-func summaryTable(average float64, s stats.Summary) *table {
-	t := &table{header: []string{"Metric", "Value"}}
+func summaryTable(average float64, s telemetry.Summary) *telemetry.Table {
+	t := &telemetry.Table{Header: []string{"Metric", "Value"}}
 	for _, row := range []struct {
 		name  string
 		value float64
@@ -120,14 +121,14 @@ func summaryTable(average float64, s stats.Summary) *table {
 		{"Average", average}, {"Min", s.Min}, {"Max", s.Max}, {"Std Dev", s.StdDev},
 		{"P50", s.P50}, {"P90", s.P90}, {"P95", s.P95}, {"P99", s.P99},
 	} {
-		t.add(row.name, decimals(row.value, 2))
+		t.Add(row.name, telemetry.Decimals(row.value, 2))
 	}
 	return t
 }
 
 func (d *document) bands(f figures) {
 	d.paragraph("#### Latency vs Throughput Analysis")
-	t := table{header: []string{"Latency Range", "Avg Throughput", "Min Throughput", "Max Throughput", "Count"}}
+	t := telemetry.Table{Header: []string{"Latency Range", "Avg Throughput", "Min Throughput", "Max Throughput", "Count"}}
 	for _, b := range stats.Bands(f.latencies, f.rates) {
 		label := fmt.Sprintf("%.1f-%.1fms (%s)", b.Low, b.High, b.Name)
 		switch {
@@ -136,11 +137,11 @@ func (d *document) bands(f figures) {
 		case math.IsInf(b.High, 0):
 			label = fmt.Sprintf(">= %.1fms (%s)", b.Low, b.Name)
 		}
-		t.add(label, decimals(b.Rates.Mean, 2), decimals(b.Rates.Min, 2), decimals(b.Rates.Max, 2), fmt.Sprint(b.Rates.N))
+		t.Add(label, telemetry.Decimals(b.Rates.Mean, 2), telemetry.Decimals(b.Rates.Min, 2), telemetry.Decimals(b.Rates.Max, 2), fmt.Sprint(b.Rates.N))
 	}
 	d.table(&t)
 	d.paragraph("**Correlation:** %s (negative correlation expected: lower latency = higher throughput)",
-		decimals(stats.Correlation(f.latencies, f.rates), 3))
+		telemetry.Decimals(stats.Correlation(f.latencies, f.rates), 3))
 }
 
 // overall compares the points.
@@ -165,10 +166,10 @@ func (d *document) overall() {
 			least, quickest = latency, d.config(p.Settings)
 		}
 	}
-	t := table{header: []string{"Metric", "Value", "Config"}}
-	t.add("Best Throughput", with(decimals(best, 2), " p/s"), fastest)
-	t.add("Best Latency", with(decimals(least, 2), "ms"), quickest)
-	t.add("Avg Throughput", with(decimals(stats.Summarize(rates).Mean, 2), " p/s"), "all configs")
-	t.add("Avg Latency", with(decimals(stats.Summarize(latencies).Mean, 2), "ms"), "all configs")
+	t := telemetry.Table{Header: []string{"Metric", "Value", "Config"}}
+	t.Add("Best Throughput", with(telemetry.Decimals(best, 2), " p/s"), fastest)
+	t.Add("Best Latency", with(telemetry.Decimals(least, 2), "ms"), quickest)
+	t.Add("Avg Throughput", with(telemetry.Decimals(telemetry.Summarize(rates).Mean, 2), " p/s"), "all configs")
+	t.Add("Avg Latency", with(telemetry.Decimals(telemetry.Summarize(latencies).Mean, 2), "ms"), "all configs")
 	d.table(&t)
 }

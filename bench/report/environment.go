@@ -4,19 +4,20 @@ import (
 	"fmt"
 
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 func (d *document) environment() {
 	d.paragraph("## Environment")
 	e := d.result.Environment
-	t := table{header: []string{"Property", "Value"}}
-	t.add("Chip", orDash(e.Chip))
-	t.add("Cores", fmt.Sprint(e.Cores))
-	t.add("Memory", fmt.Sprintf("%.1f GiB", float64(e.Memory)/(1<<30)))
-	t.add("OS", orDash(e.OS))
-	t.add("Power source", orDash(e.Power))
-	t.add("mlxrank", orDash(e.Program))
-	t.add("Go", orDash(e.Go))
+	t := telemetry.Table{Header: []string{"Property", "Value"}}
+	t.Add("Chip", orDash(e.Chip))
+	t.Add("Cores", fmt.Sprint(e.Cores))
+	t.Add("Memory", fmt.Sprintf("%.1f GiB", float64(e.Memory)/(1<<30)))
+	t.Add("OS", orDash(e.OS))
+	t.Add("Power source", orDash(e.Power))
+	t.Add("mlxrank", orDash(e.Program))
+	t.Add("Go", orDash(e.Go))
 	if e.Server != nil {
 		d.serverRows(&t, e.Server)
 		d.table(&t)
@@ -30,16 +31,16 @@ func (d *document) environment() {
 			return orDash(value(p.Engine))
 		})
 	}
-	t.add("MLX", of(func(e *results.Engine) string { return e.MLX }))
-	t.add("mlx-c", of(func(e *results.Engine) string { return e.MLXC }))
-	t.add("libmlxrank ABI", of(func(e *results.Engine) string { return fmt.Sprint(e.Shim) }))
-	t.add("BLAS", of(func(e *results.Engine) string { return e.BLAS }))
-	t.add("Device", of(func(e *results.Engine) string { return e.Device + " (" + orDash(e.DeviceName) + ")" }))
-	t.add("Kernels", of(func(e *results.Engine) string { return e.Kernels }))
-	t.add("dtype", of(func(e *results.Engine) string { return e.DType }))
-	t.add("Maximum length", of(func(e *results.Engine) string { return fmt.Sprintf("%d tokens", e.MaxLength) }))
-	t.add("Model SHA-256", of(func(e *results.Engine) string { return e.ModelSHA256 }))
-	t.add("Workload", of(func(e *results.Engine) string {
+	t.Add("MLX", of(func(e *results.Engine) string { return e.MLX }))
+	t.Add("mlx-c", of(func(e *results.Engine) string { return e.MLXC }))
+	t.Add("libmlxrank ABI", of(func(e *results.Engine) string { return fmt.Sprint(e.Shim) }))
+	t.Add("BLAS", of(func(e *results.Engine) string { return e.BLAS }))
+	t.Add("Device", of(func(e *results.Engine) string { return e.Device + " (" + orDash(e.DeviceName) + ")" }))
+	t.Add("Kernels", of(func(e *results.Engine) string { return e.Kernels }))
+	t.Add("dtype", of(func(e *results.Engine) string { return e.DType }))
+	t.Add("Maximum length", of(func(e *results.Engine) string { return fmt.Sprintf("%d tokens", e.MaxLength) }))
+	t.Add("Model SHA-256", of(func(e *results.Engine) string { return e.ModelSHA256 }))
+	t.Add("Workload", of(func(e *results.Engine) string {
 		return fmt.Sprintf("%s, %d pairs (%d truncated), SHA-256 %.16s", e.Workload, e.WorkloadPairs, e.Truncated, e.WorkloadSHA256)
 	}))
 	d.table(&t)
@@ -63,7 +64,7 @@ func (d *document) tokenLengths() {
 			continue
 		}
 		d.paragraph("### Token Lengths")
-		t := table{header: []string{"Tokens", "Pairs", "Share (%)"}}
+		t := telemetry.Table{Header: []string{"Tokens", "Pairs", "Share (%)"}}
 		pairs, tokens := 0, 0
 		for length, n := range p.Engine.TokenLengths {
 			pairs += n
@@ -75,10 +76,10 @@ func (d *document) tokenLengths() {
 			for _, count := range p.Engine.TokenLengths[from:to] {
 				n += count
 			}
-			t.add(fmt.Sprintf("%d-%d", from, from+lengthBin-1), fmt.Sprint(n), decimals(100*float64(n)/float64(pairs), 1))
+			t.Add(fmt.Sprintf("%d-%d", from, from+lengthBin-1), fmt.Sprint(n), telemetry.Decimals(100*float64(n)/float64(pairs), 1))
 		}
 		d.table(&t)
-		d.paragraph("**Mean:** %s tokens", decimals(float64(tokens)/float64(pairs), 1))
+		d.paragraph("**Mean:** %s tokens", telemetry.Decimals(float64(tokens)/float64(pairs), 1))
 		return
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // Profile is the report's section of where the time went, "" if no run has a
@@ -42,8 +43,8 @@ func profiled(r *results.Result) bool {
 }
 
 // timeTable has a row for each class of work, and their sum.
-func timeTable(p *results.Profile) *table {
-	t := &table{header: []string{"Work", "Thread Time (ms)", "Share", "GFLOP/s per Thread", "Calls"}}
+func timeTable(p *results.Profile) *telemetry.Table {
+	t := &telemetry.Table{Header: []string{"Work", "Thread Time (ms)", "Share", "GFLOP/s per Thread", "Calls"}}
 	rows := p.Rows()
 	var total float64
 	for _, row := range rows {
@@ -57,35 +58,35 @@ func timeTable(p *results.Profile) *table {
 		if row.Calls > 0 {
 			calls = fmt.Sprint(row.Calls)
 		}
-		t.add(row.Name, decimals(row.MS, 1), with(decimals(100*row.MS/total, 1), "%"), decimals(rate, 1), calls)
+		t.Add(row.Name, telemetry.Decimals(row.MS, 1), with(telemetry.Decimals(100*row.MS/total, 1), "%"), telemetry.Decimals(rate, 1), calls)
 	}
-	t.add("total", decimals(total, 1), with(decimals(100*total/total, 1), "%"), "-", "-")
+	t.Add("total", telemetry.Decimals(total, 1), with(telemetry.Decimals(100*total/total, 1), "%"), "-", "-")
 	return t
 }
 
 // workTable sets the arithmetic that was done against what had to be.
-func workTable(p *results.Profile) *table {
-	t := &table{header: []string{"MFLOP per Pair", "Executed", "Needed", "Executed / Needed"}}
-	both := results.Work{FLOPs: p.Product.FLOPs + p.Attend.FLOPs, Needed: p.Product.Needed + p.Attend.Needed}
+func workTable(p *results.Profile) *telemetry.Table {
+	t := &telemetry.Table{Header: []string{"MFLOP per Pair", "Executed", "Needed", "Executed / Needed"}}
+	both := results.Work{FLOPs: p.Matmul.FLOPs + p.Attend.FLOPs, Needed: p.Matmul.Needed + p.Attend.Needed}
 	for _, row := range []struct {
 		name string
 		work results.Work
-	}{{"products", p.Product}, {"attention", p.Attend}, {"both", both}} {
-		each := func(flops int64) string { return decimals(float64(flops)/float64(p.Pairs)/1e6, 1) }
-		t.add(row.name, each(row.work.FLOPs), each(row.work.Needed), decimals(float64(row.work.FLOPs)/float64(row.work.Needed), 3))
+	}{{"matmul", p.Matmul}, {"attention", p.Attend}, {"both", both}} {
+		each := func(flops int64) string { return telemetry.Decimals(float64(flops)/float64(p.Pairs)/1e6, 1) }
+		t.Add(row.name, each(row.work.FLOPs), each(row.work.Needed), telemetry.Decimals(float64(row.work.FLOPs)/float64(row.work.Needed), 3))
 	}
 	return t
 }
 
-// profileNote says what the rows are.
+// profileNote explains the rows.
 func profileNote(e *results.Engine, p *results.Profile) string {
-	graph := "Bias and activation (GELU) are added in the registers of the products, and so cannot be told from them. Embeddings have their LayerNorm in them. "
-	if e != nil && e.Kernels == results.PlainGraph {
-		graph = "The figures are of a pass evaluated operation by operation, which the plain graph otherwise is not: it is slower so. " +
-			"A row has MLX's hand-over between threads in it, embeddings their LayerNorm, attention its transpositions. "
+	graph := "The fused graph adds bias and activation (GELU) in the registers of the GEMM, so they are part of matmul. Embeddings include their LayerNorm. "
+	if e != nil && e.Kernels == results.UnfusedGraph {
+		graph = "For the profile the unfused graph was evaluated operation by operation, which is slower than without a profile. " +
+			"A row includes MLX's hand-over between threads, embeddings include their LayerNorm, attention its transpositions. "
 	}
-	return fmt.Sprintf("Time of all threads together: %d lanes in the %.1f ms that the session was busy, and the tokenizer's workers. "+
-		"A thread that the system set aside is in its row still. %s"+
-		"Rest of the pass: MLX's hand-over between threads, waiting for a helper, and operations without a row. Waiting: lanes without a shard while others had one.",
-		p.Lanes, p.BusyMS, graph)
+	return fmt.Sprintf("Time of all threads together: %d workers in the %.1f ms that the session was busy, and the tokenizer's workers. "+
+		"Time in which the system ran something else on a thread counts for its row. %s"+
+		"Rest of the pass: MLX's hand-over between threads, waiting for a helper, and operations without a row. Waiting: workers without a microbatch while others had one.",
+		p.Workers, p.BusyMS, graph)
 }

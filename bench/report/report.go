@@ -10,6 +10,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // A Plot is a picture that the report shows.
@@ -53,7 +54,15 @@ func (d *document) line(format string, args ...any) { fmt.Fprintf(&d.text, forma
 // paragraph is a line with an empty one after it.
 func (d *document) paragraph(format string, args ...any) { d.line(format+"\n", args...) }
 
-func (d *document) table(t *table) { d.line("%s", t) }
+func (d *document) table(t *telemetry.Table) { d.line("%s", t) }
+
+// with adds a unit to a number unless it is "-".
+func with(number, unit string) string {
+	if number == "-" {
+		return number
+	}
+	return number + unit
+}
 
 func (d *document) header() {
 	r := d.result

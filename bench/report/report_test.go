@@ -13,6 +13,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/report/reporttest"
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 func parse(t *testing.T, text string) []reporttest.Section {
@@ -34,10 +35,10 @@ func seedReport(t *testing.T) []reporttest.Section {
 }
 
 // seedRows are the rows of the seed report's time series.
-func seedRows(t *testing.T) []results.Sample {
+func seedRows(t *testing.T) []telemetry.Sample {
 	t.Helper()
 	table := reporttest.Find(seedReport(t), "Dashboard Time-Series Data").Tables[0]
-	var rows []results.Sample
+	var rows []telemetry.Sample
 	for i, row := range table.Rows {
 		if row[0] != strconv.Itoa(i) {
 			t.Fatalf("row %d has index %s", i, row[0])
@@ -49,11 +50,11 @@ func seedRows(t *testing.T) []results.Sample {
 			}
 			return &x
 		}
-		rows = append(rows, results.Sample{
-			FromMS: 500 * float64(i), ToMS: 500 * float64(i+1),
-			GPUMemoryMB: number(1), GPUUtilizationPct: number(2), CPUUsagePct: number(3), LatencyMS: number(4),
-			ThroughputPairsS: *number(5), TokenizationMS: number(6), InferenceMS: number(7), QueueWaitMS: number(8), PaddingWastePct: number(9),
-		})
+		rows = append(rows, telemetry.Sample{
+			FromMS: 500 * float64(i), ToMS: 500 * float64(i+1), Figures: telemetry.Figures{
+				GPUMemoryMB: number(1), GPUUtilizationPct: number(2), CPUUsagePct: number(3), LatencyMS: number(4),
+				ThroughputPairsS: number(5), TokenizationMS: number(6), InferenceMS: number(7), QueueWaitMS: number(8), PaddingWastePct: number(9),
+			}})
 	}
 	return rows
 }
@@ -68,7 +69,7 @@ func TestSeedSummary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, table := range map[string]*table{"summary": dashboardTable(rows, false), "series": seriesTable(rows, false)} {
+	for name, table := range map[string]*telemetry.Table{"summary": telemetry.SummaryTable(rows, false), "series": telemetry.SeriesTable(rows, false)} {
 		if !strings.Contains(string(data), "\n"+table.String()) {
 			t.Errorf("%s: the seed report does not hold\n%s", name, table)
 		}
@@ -93,7 +94,7 @@ func result(points int) *results.Result {
 				Model: "cross-encoder/ms-marco-MiniLM-L-6-v2", Batch: 32 << i, Concurrency: 1, Requests: 100,
 				Policy: "continuous", MaxBatch: 256, Timeout: experiment.Time(200 * time.Millisecond), LengthAware: true, Mode: "full", Runs: 1,
 			},
-			Engine: &results.Engine{Device: "gpu", MaxLength: 512, TokenLengths: []int{0, 0, 0, 5, 3}, WorkloadPairs: 8},
+			Engine: &results.Engine{Info: telemetry.Info{Device: "gpu", MaxLength: 512}, TokenLengths: []int{0, 0, 0, 5, 3}, WorkloadPairs: 8},
 		}
 		if i > 0 {
 			r.Swept = []string{"batch"}
@@ -108,10 +109,10 @@ func result(points int) *results.Result {
 			run.WallMS += latency
 		}
 		for k := range 60 {
-			run.Samples = append(run.Samples, results.Sample{
-				FromMS: 500 * float64(k), ToMS: 500 * float64(k+1), GPUMemoryMB: pointer(1000), GPUUtilizationPct: pointer(22), CPUUsagePct: pointer(70),
-				LatencyMS: pointer(280), ThroughputPairsS: 113.9, TokenizationMS: pointer(10), InferenceMS: pointer(250), QueueWaitMS: pointer(0), PaddingWastePct: pointer(3),
-			})
+			run.Samples = append(run.Samples, telemetry.Sample{FromMS: 500 * float64(k), ToMS: 500 * float64(k+1), Figures: telemetry.Figures{
+				GPUMemoryMB: pointer(1000), GPUUtilizationPct: pointer(22), CPUUsagePct: pointer(70),
+				LatencyMS: pointer(280), ThroughputPairsS: pointer(113.9), TokenizationMS: pointer(10), InferenceMS: pointer(250), QueueWaitMS: pointer(0), PaddingWastePct: pointer(3),
+			}})
 		}
 		p.Runs = []results.Run{run}
 		r.Points = append(r.Points, p)

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/mlxrank/mlxrank/bench/results"
-	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // serverHeader stands in the place of the lines that describe an engine: of a
@@ -22,18 +22,18 @@ func (d *document) serverHeader(s *results.Server) {
 }
 
 // serverRows say what was measured.
-func (d *document) serverRows(t *table, s *results.Server) {
-	t.add("Measured from", "the machine above")
-	t.add("Server", oneLine(s.URL))
-	t.add("API", s.API)
-	t.add("Model asked for", orDash(oneLine(s.Model)))
+func (d *document) serverRows(t *telemetry.Table, s *results.Server) {
+	t.Add("Measured from", "the machine above")
+	t.Add("Server", oneLine(s.URL))
+	t.Add("API", s.API)
+	t.Add("Model asked for", orDash(oneLine(s.Model)))
 	for _, name := range slices.Sorted(maps.Keys(s.Info)) {
-		t.add("Server's "+oneLine(name), oneLine(s.Info[name]))
+		t.Add("Server's "+oneLine(name), oneLine(s.Info[name]))
 	}
 	if len(s.Info) == 0 {
-		t.add("Server's /info", "-")
+		t.Add("Server's /info", "-")
 	}
-	t.add("Workload", d.each(func(p results.Point) string {
+	t.Add("Workload", d.each(func(p results.Point) string {
 		if p.Engine == nil {
 			return "-"
 		}
@@ -58,8 +58,8 @@ func (d *document) clientAndServer() {
 	})
 }
 
-func sidesTable(run *results.Run) *table {
-	t := &table{header: []string{"Time (ms)", "Avg", "P50", "P95", "P99"}}
+func sidesTable(run *results.Run) *telemetry.Table {
+	t := &telemetry.Table{Header: []string{"Time (ms)", "Avg", "P50", "P95", "P99"}}
 	for _, row := range []struct {
 		name string
 		of   func(results.Request, *results.ServerSide) *float64
@@ -89,8 +89,8 @@ func sidesTable(run *results.Run) *table {
 		if len(values) < len(run.Requests) {
 			values = nil // a mean of some requests beside one of all would mislead
 		}
-		s := stats.Summarize(values)
-		t.add(row.name, decimals(s.Mean, 3), decimals(s.P50, 3), decimals(s.P95, 3), decimals(s.P99, 3))
+		s := telemetry.Summarize(values)
+		t.Add(row.name, telemetry.Decimals(s.Mean, 3), telemetry.Decimals(s.P50, 3), telemetry.Decimals(s.P95, 3), telemetry.Decimals(s.P99, 3))
 	}
 	return t
 }

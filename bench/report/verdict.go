@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"math"
 
-	"github.com/mlxrank/mlxrank/bench/stats"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // A measurement is steady if its runs are no further apart than steadySpread, a
@@ -28,17 +28,17 @@ func (d *document) verdict() {
 		spread = larger(spread, spreadOf(p.Rates()))
 		for k := range p.Runs {
 			if math.IsNaN(before) {
-				before = value(p.Runs[k].LoadBefore)
+				before = telemetry.Value(p.Runs[k].LoadBefore)
 			}
-			end = larger(end, value(p.Runs[k].LoadAfter))
+			end = larger(end, telemetry.Value(p.Runs[k].LoadAfter))
 		}
 	}
 	if runs == 0 {
 		return
 	}
 	d.paragraph("**Verdict:** %s. Spread of the runs %s; load average %s before, up to %s during (%s)",
-		verdictOf(spread, before, d.result.Environment.Cores), with(decimals(100*spread, 1), " %"),
-		decimals(before, 1), decimals(end, 1), cores(d.result.Environment.Cores))
+		verdictOf(spread, before, d.result.Environment.Cores), with(telemetry.Decimals(100*spread, 1), " %"),
+		telemetry.Decimals(before, 1), telemetry.Decimals(end, 1), cores(d.result.Environment.Cores))
 }
 
 func verdictOf(spread, before float64, cores int) string {
@@ -64,7 +64,7 @@ func spreadOf(values []float64) float64 {
 	if len(values) < 2 {
 		return math.NaN()
 	}
-	s := stats.Summarize(values)
+	s := telemetry.Summarize(values)
 	return (s.Max - s.Min) / s.P50
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/bench/experiment"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // Schema is the version of the file's layout. A file of another version is
@@ -51,19 +52,12 @@ func (p *Point) Done() bool { return p.Error == "" && len(p.Runs) >= p.Settings.
 
 // Engine is what really ran.
 type Engine struct {
-	Device      string  `json:"device"`
-	DeviceName  string  `json:"device_name"`
-	DType       string  `json:"dtype"`
-	Kernels     string  `json:"kernels"`
-	MaxLength   int     `json:"max_length"`
-	MLX         string  `json:"mlx"`
-	MLXC        string  `json:"mlx_c"`
-	Shim        int     `json:"shim_abi"`
-	BLAS        string  `json:"blas"`
-	ModelSHA256 string  `json:"model_sha256"` // of its files of weights
-	StartupMS   float64 `json:"startup_ms"`
-	MaxBatch    int     `json:"max_batch"`
-	Packed      bool    `json:"packed"` // tokens without padding: lengths play no part in making batches
+	telemetry.Info
+	MLXC        string `json:"mlx_c"`
+	Shim        int    `json:"shim_abi"`
+	BLAS        string `json:"blas"`
+	ModelSHA256 string `json:"model_sha256"` // of the files of weights
+	Packed      bool   `json:"packed"`       // tokens have no padding, so lengths do not matter for batches
 
 	Workload       string `json:"workload"`
 	WorkloadPairs  int    `json:"workload_pairs"`
@@ -75,19 +69,19 @@ type Engine struct {
 // A Run is one measurement of a point. Times are in milliseconds since its
 // start.
 type Run struct {
-	Started       time.Time `json:"started"`
-	WallMS        float64   `json:"wall_ms"` // from before the first request to after the last
-	DeviceBusyPct *float64  `json:"device_busy_pct"`
-	LoadBefore    *float64  `json:"load_before"` // the system's load average of one minute, when the run began
-	LoadAfter     *float64  `json:"load_after"`  // and when it ended
-	Refused       int       `json:"refused"`     // requests that the engine had no room for
-	Refusal       string    `json:"refusal,omitempty"`
-	Failed        int       `json:"failed,omitempty"`  // requests that a server did not answer with scores
-	Failure       string    `json:"failure,omitempty"` // the first
-	Requests      []Request `json:"requests"`
-	Samples       []Sample  `json:"samples"`
-	Workers       []Worker  `json:"workers"`
-	Profile       *Profile  `json:"profile,omitempty"` // if asked for
+	Started       time.Time          `json:"started"`
+	WallMS        float64            `json:"wall_ms"` // from before the first request to after the last
+	DeviceBusyPct *float64           `json:"device_busy_pct"`
+	LoadBefore    *float64           `json:"load_before"` // the system's load average of one minute, when the run began
+	LoadAfter     *float64           `json:"load_after"`  // and when it ended
+	Refused       int                `json:"refused"`     // requests that the engine had no room for
+	Refusal       string             `json:"refusal,omitempty"`
+	Failed        int                `json:"failed,omitempty"`  // requests that a server did not answer with scores
+	Failure       string             `json:"failure,omitempty"` // the first
+	Requests      []Request          `json:"requests"`
+	Samples       []telemetry.Sample `json:"samples"`
+	Workers       []Worker           `json:"workers"`
+	Profile       *Profile           `json:"profile,omitempty"` // if asked for
 }
 
 // A Request is one request's figures. Latency counts from the time it was
@@ -115,34 +109,15 @@ func (r Request) OtherMS() float64 {
 // EndMS is when the request was answered.
 func (r Request) EndMS() float64 { return r.StartMS + r.LatencyMS }
 
-// A Sample is an interval of the clock that watches a run. Figures of requests
-// are means over those that ended in it, null if none did.
-type Sample struct {
-	FromMS            float64  `json:"from_ms"`
-	ToMS              float64  `json:"to_ms"`
-	GPUMemoryMB       *float64 `json:"gpu_memory_mb"`
-	GPUUtilizationPct *float64 `json:"gpu_utilization_pct"`
-	ProcessMemoryMB   *float64 `json:"process_memory_mb"`
-	CPUUsagePct       *float64 `json:"cpu_usage_pct"`
-	DeviceBusyPct     *float64 `json:"device_busy_pct"`
-	LatencyMS         *float64 `json:"latency_ms"`
-	ThroughputPairsS  float64  `json:"throughput_pairs_s"`
-	TokenizationMS    *float64 `json:"tokenization_ms"`
-	InferenceMS       *float64 `json:"inference_ms"`
-	QueueWaitMS       *float64 `json:"queue_wait_ms"`
-	OtherMS           *float64 `json:"other_ms"`
-	PaddingWastePct   *float64 `json:"padding_waste_pct"`
-}
-
-// A Worker is one of the threads that compute shards.
+// A Worker is one of the CPU threads that compute microbatches.
 type Worker struct {
-	ID      int     `json:"id"`
-	Shards  int64   `json:"shards"`
-	Pairs   int64   `json:"pairs"`
-	Tokens  int64   `json:"tokens"`
-	BusyMS  float64 `json:"busy_ms"`
-	MeanMS  float64 `json:"mean_ms"` // of a shard
-	BusyPct float64 `json:"busy_pct"`
+	ID           int     `json:"id"`
+	Microbatches int64   `json:"microbatches"`
+	Pairs        int64   `json:"pairs"`
+	Tokens       int64   `json:"tokens"`
+	BusyMS       float64 `json:"busy_ms"`
+	MeanMS       float64 `json:"mean_ms"` // of a microbatch
+	BusyPct      float64 `json:"busy_pct"`
 }
 
 // Pairs is how many pairs the run scored.

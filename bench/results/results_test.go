@@ -78,7 +78,7 @@ func TestFormerFile(t *testing.T) {
 // The rows of a profile are the whole of what it is of, also where helpers did
 // more than the lanes had time for.
 func TestProfileRows(t *testing.T) {
-	p := Profile{Lanes: 2, BusyMS: 100, PassMS: 150, HelpedMS: 20, TokenizingMS: 7, Phases: []Phase{{Name: "a", MS: 90}, {Name: "b", MS: 60}}}
+	p := Profile{Workers: 2, BusyMS: 100, PassMS: 150, HelpedMS: 20, TokenizingMS: 7, Phases: []Phase{{Name: "a", MS: 90}, {Name: "b", MS: 60}}}
 	sum := func() (sum float64) {
 		for _, row := range p.Rows() {
 			if row.MS < 0 {

@@ -3,6 +3,8 @@ package stats
 import (
 	"math"
 	"math/rand/v2"
+
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // An Interval is a 95 % confidence interval.
@@ -60,7 +62,7 @@ func bootstrap(draw func(*rand.Rand) float64) Interval {
 	for i := range drawn {
 		drawn[i] = draw(random)
 	}
-	return Interval{Percentile(drawn, 2.5), Percentile(drawn, 97.5)}
+	return Interval{telemetry.Percentile(drawn, 2.5), telemetry.Percentile(drawn, 97.5)}
 }
 
 func drawMean(random *rand.Rand, values []float64) float64 {

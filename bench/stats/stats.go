@@ -5,41 +5,18 @@ package stats
 
 import (
 	"math"
-	"slices"
 
 	"gonum.org/v1/gonum/stat"
+
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// A Summary describes some values.
-type Summary struct {
-	N                       int
-	Mean, Min, Max, StdDev  float64
-	P50, P75, P90, P95, P99 float64
-}
-
-// Summarize describes values, which stay as they are. Of no values, all figures
-// are NaN.
-func Summarize(values []float64) Summary {
-	if len(values) == 0 {
-		nan := math.NaN()
-		return Summary{0, nan, nan, nan, nan, nan, nan, nan, nan, nan}
-	}
-	sorted := slices.Clone(values)
-	slices.Sort(sorted)
-	mean, deviation := stat.PopMeanStdDev(values, nil)
-	at := func(p float64) float64 { return percentile(sorted, p) }
-	return Summary{
-		N: len(values), Mean: mean, Min: sorted[0], Max: sorted[len(sorted)-1], StdDev: deviation,
-		P50: at(50), P75: at(75), P90: at(90), P95: at(95), P99: at(99),
-	}
-}
-
 // Mean returns the mean of each figure of some summaries; its N is their sum.
-func Mean(of []Summary) Summary {
+func Mean(of []telemetry.Summary) telemetry.Summary {
 	if len(of) == 0 {
-		return Summarize(nil)
+		return telemetry.Summarize(nil)
 	}
-	var m Summary
+	var m telemetry.Summary
 	n := float64(len(of))
 	for _, s := range of {
 		m.N += s.N
@@ -56,30 +33,6 @@ func Mean(of []Summary) Summary {
 	return m
 }
 
-// Percentile is the value below which p percent of the values are, NaN if there
-// are none.
-func Percentile(values []float64, p float64) float64 {
-	if len(values) == 0 {
-		return math.NaN()
-	}
-	sorted := slices.Clone(values)
-	slices.Sort(sorted)
-	return percentile(sorted, p)
-}
-
-// percentile rounds as numpy does: it starts from the nearer neighbour.
-// gonum's stat.Quantile has another definition of linear interpolation.
-func percentile(sorted []float64, p float64) float64 {
-	at := p / 100 * float64(len(sorted)-1)
-	below := min(int(at), len(sorted)-1)
-	above := min(below+1, len(sorted)-1)
-	t, step := at-float64(below), sorted[above]-sorted[below]
-	if t < 0.5 {
-		return sorted[below] + step*t
-	}
-	return sorted[above] - step*(1-t)
-}
-
 // Correlation is Pearson's, NaN where one side does not vary.
 func Correlation(x, y []float64) float64 {
 	if len(x) < 2 {
@@ -93,13 +46,13 @@ func Correlation(x, y []float64) float64 {
 type Band struct {
 	Name      string // of its edges: "P50-P75"
 	Low, High float64
-	Rates     Summary
+	Rates     telemetry.Summary
 }
 
 // Bands sorts requests into the bands between P50, P75 and P90 of their
 // latencies. Bands that nothing falls into are left out.
 func Bands(latencies, rates []float64) []Band {
-	s := Summarize(latencies)
+	s := telemetry.Summarize(latencies)
 	edges := []Band{
 		{Name: "P50", Low: math.Inf(-1), High: s.P50},
 		{Name: "P50-P75", Low: s.P50, High: s.P75},
@@ -115,7 +68,7 @@ func Bands(latencies, rates []float64) []Band {
 			}
 		}
 		if len(inside) > 0 {
-			b.Rates = Summarize(inside)
+			b.Rates = telemetry.Summarize(inside)
 			bands = append(bands, b)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strconv"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 type golden struct {
@@ -44,13 +46,13 @@ func TestAsNumpy(t *testing.T) {
 		t.Fatalf("%d recorded samples", len(cases))
 	}
 	for _, g := range cases {
-		s := Summarize(g.Values)
+		s := telemetry.Summarize(g.Values)
 		for name, want := range g.Percentiles {
 			p, err := strconv.ParseFloat(name, 64)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := Percentile(g.Values, p); got != want {
+			if got := telemetry.Percentile(g.Values, p); got != want {
 				t.Errorf("%s: P%s is %v, numpy says %v", g.Name, name, got, want)
 			}
 		}
@@ -78,15 +80,15 @@ func TestAsNumpy(t *testing.T) {
 func near(a, b float64) bool { return math.Abs(a-b) <= 1e-12*max(1, math.Abs(b)) }
 
 func TestNothingIsNaN(t *testing.T) {
-	s := Summarize(nil)
-	if s.N != 0 || !math.IsNaN(s.Mean) || !math.IsNaN(s.Min) || !math.IsNaN(s.P99) || !math.IsNaN(Percentile(nil, 50)) || !math.IsNaN(Correlation(nil, nil)) {
+	s := telemetry.Summarize(nil)
+	if s.N != 0 || !math.IsNaN(s.Mean) || !math.IsNaN(s.Min) || !math.IsNaN(s.P99) || !math.IsNaN(telemetry.Percentile(nil, 50)) || !math.IsNaN(Correlation(nil, nil)) {
 		t.Errorf("%+v", s)
 	}
 }
 
 func TestSummarizeKeepsOrder(t *testing.T) {
 	values := []float64{3, 1, 2}
-	Summarize(values)
+	telemetry.Summarize(values)
 	if values[0] != 3 || values[1] != 1 {
 		t.Errorf("%v", values)
 	}

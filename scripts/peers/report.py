@@ -187,16 +187,16 @@ def stages(profiles):
     )
 
 
-WORK = ("products", "attention")
+WORK = ("matmul", "attention")
 REST = {
     "between kernels": lambda p: p["pass_ms"] + p["helped_ms"] - sum(phase["ms"] for phase in p["phases"]),
     "tokenising": lambda p: p["tokenizing_ms"],
-    "waiting": lambda p: max(0, p["lanes"] * p["busy_ms"] - p["pass_ms"] - p["helped_ms"]),
+    "waiting": lambda p: max(0, p["workers"] * p["busy_ms"] - p["pass_ms"] - p["helped_ms"]),
 }
 
 
 def percent(ms, profile):
-    return f"{100 * ms / (profile['lanes'] * profile['busy_ms'] + profile['tokenizing_ms']):.1f} %"
+    return f"{100 * ms / (profile['workers'] * profile['busy_ms'] + profile['tokenizing_ms']):.1f} %"
 
 
 def stage(profile, name):

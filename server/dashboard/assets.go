@@ -5,7 +5,6 @@ import (
 	"embed"
 	"fmt"
 	"io/fs"
-	"mime"
 	"net/http"
 	"path"
 	"strings"
@@ -29,7 +28,7 @@ var kinds = map[string]string{
 	"":      "text/plain; charset=utf-8", // licenses
 }
 
-// readAssets gives the files by their paths.
+// readAssets returns the files by their paths.
 func readAssets() (map[string]asset, error) {
 	files := make(map[string]asset)
 	err := fs.WalkDir(embedded, "assets", func(name string, entry fs.DirEntry, err error) error {
@@ -38,7 +37,7 @@ func readAssets() (map[string]asset, error) {
 		}
 		kind, ok := kinds[path.Ext(name)]
 		if !ok {
-			return fmt.Errorf("dashboard: asset %s is of no known kind; %s", name, mime.TypeByExtension(path.Ext(name)))
+			return fmt.Errorf("dashboard: asset %s has unknown extension %q; add it to kinds", name, path.Ext(name))
 		}
 		data, err := embedded.ReadFile(name)
 		files[strings.TrimPrefix(name, "assets/")] = asset{kind: kind, tag: fmt.Sprintf(`"%.16x"`, sha256.Sum256(data)), data: data}
@@ -47,8 +46,8 @@ func readAssets() (map[string]asset, error) {
 	return files, err
 }
 
-// ServeHTTP has browsers ask again each time, for another version may run by
-// then.
+// ServeHTTP makes browsers revalidate each time, since another version of the
+// server may run by then.
 func (a asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", a.kind)

@@ -247,7 +247,7 @@ func TestUnderLoad(t *testing.T) {
 	if got := b.text("state"); got != "Running" {
 		t.Errorf("state %q", got)
 	}
-	if got := b.text("lanes"); !strings.ContainsAny(got, "123456789") || strings.Contains(got, "NaN") {
+	if got := b.text("workers"); !strings.ContainsAny(got, "123456789") || strings.Contains(got, "NaN") {
 		t.Errorf("workers: %q", got)
 	}
 	if *screenshots != "" {
@@ -267,7 +267,7 @@ func TestUnderLoad(t *testing.T) {
 	// scrolling the table to the side.
 	hidden := eval[[]string](b, `(() => {
 	  const table = document.querySelector(".scroll"), right = table.getBoundingClientRect().right;
-	  const cells = [...document.querySelectorAll("#lanes tr:first-child td")];
+	  const cells = [...document.querySelectorAll("#workers tr:first-child td")];
 	  if (cells.length !== 8 || table.scrollWidth > table.clientWidth) return ["the table: " + table.scrollWidth + " of " + table.clientWidth];
 	  return cells.filter((td) => td.getBoundingClientRect().right > right || getComputedStyle(td, "::before").content.length < 4).map((td) => td.dataset.title);
 	})()`)

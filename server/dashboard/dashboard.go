@@ -1,9 +1,9 @@
-// Package dashboard is a live view of an engine: one page, and what feeds it.
+// Package dashboard shows an engine live: one page, and the server of its data.
 //
-// One sampler reads the engine's figures once a second, whoever watches. Each
-// second is encoded once and handed as the same bytes to all who watch; one who
-// does not take them in time is let go. The last ten minutes are kept here, so
-// that a page that is loaded again has them.
+// One sampler reads the engine's figures once a second. Each second is encoded
+// once, and all watchers get the same bytes. A watcher that does not read them in
+// time is disconnected. The server keeps the last ten minutes, so that a page
+// that is loaded again shows them.
 package dashboard
 
 import (
@@ -15,70 +15,80 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/engine/system"
-	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 const (
-	every   = time.Second // a row
+	every   = time.Second // length of a row
 	history = 600         // rows kept
 )
 
-// Engine is what the dashboard reads of an engine.Engine; tests have others.
+// Engine is what the dashboard needs of an engine.Engine.
 type Engine interface {
 	Stats() engine.Stats
 	Info() engine.Info
-	Memory() (mlx.Memory, error)
+	Memory() (engine.Memory, error)
 }
 
-// Options say how the dashboard presents itself.
+// Options configure a dashboard.
 type Options struct {
 	Version string // of the program
 	Logger  zerolog.Logger
 }
 
-// A Dashboard keeps the last ten minutes of an engine's figures and serves
-// them, with the page that shows them. All it serves is below /dashboard; its
-// data, which may be for holders of a key only, below /dashboard/api/.
+// Facts describe a server. They do not change while it runs.
+type Facts struct {
+	telemetry.Info
+	Version   string `json:"version"`
+	StartedMS int64  `json:"started_ms"` // Unix time
+	Policy    string `json:"policy"`
+	History   int    `json:"history_rows"` // limit of the rows kept
+}
+
+// A Dashboard keeps the last ten minutes of an engine's figures and serves them
+// with the page that shows them. It serves paths below /dashboard; its data,
+// which may need a key, is below /dashboard/api/.
 type Dashboard struct {
 	Options
 	engine  Engine
-	sampler *sampler
+	machine telemetry.MachineReader
+	sampler *telemetry.Sampler
 	routes  *http.ServeMux
 	facts   []byte // Facts as JSON
 
 	mu   sync.Mutex
 	ring ring
-	last []byte // Summary of the last second as JSON, null before
+	last []byte // Summary of the last second as JSON, null at first
 	hub  hub
 }
 
 // New makes a dashboard of an engine, which must outlive Run.
 func New(e Engine, o Options) (*Dashboard, error) {
-	machine, err := system.New()
+	machine, err := telemetry.NewMachineReader(e.Memory)
 	if err != nil {
 		return nil, err
 	}
-	d := &Dashboard{Options: o, engine: e, sampler: newSampler(e, machine, o.Logger), last: []byte("null")}
-	if d.facts, err = encode(d.describe()); err != nil {
+	d := &Dashboard{Options: o, engine: e, machine: machine, last: []byte("null")}
+	info, stats := e.Info(), e.Stats()
+	d.facts, err = encode(Facts{
+		Info: info.Summary(), Version: o.Version, StartedMS: time.Now().Add(-stats.Elapsed).UnixMilli(),
+		Policy: string(info.Policy), History: history,
+	})
+	if err != nil {
 		return nil, err
 	}
 	return d, d.makeRoutes()
 }
 
-// Run samples the engine once a second until ctx ends, and then lets all who
-// watch go.
+// Run samples the engine once a second until ctx ends, and then disconnects all
+// watchers.
 func (d *Dashboard) Run(ctx context.Context) error {
 	defer d.closeHub()
 	start := time.Now()
-	d.sampler.begin(ctx, start)
+	d.begin(ctx)
 	for {
-		k := int(time.Since(start)/every) + 1
-		timer := time.NewTimer(time.Until(start.Add(time.Duration(k) * every)))
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		k := time.Since(start)/every + 1
+		if !telemetry.SleepUntil(ctx, start.Add(k*every)) {
 			return nil
 		}
 		if err := d.second(ctx); err != nil {
@@ -87,11 +97,19 @@ func (d *Dashboard) Run(ctx context.Context) error {
 	}
 }
 
-// second adds a row and tells all who watch.
-func (d *Dashboard) second(ctx context.Context) error {
-	e := d.sampler.sample(ctx)
+// begin takes the first reading.
+func (d *Dashboard) begin(ctx context.Context) {
 	var err error
-	if e.encoded, err = encode(e.row); err != nil {
+	d.sampler, err = telemetry.NewSampler(ctx, d.engine.Stats, d.machine)
+	d.logMissing(ctx, err)
+}
+
+// second adds a row and sends it to all watchers.
+func (d *Dashboard) second(ctx context.Context) error {
+	interval, err := d.sampler.Next(ctx)
+	d.logMissing(ctx, err)
+	e, err := newEntry(interval)
+	if err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -100,8 +118,15 @@ func (d *Dashboard) second(ctx context.Context) error {
 	if d.last, err = encode(d.ring.summary()); err != nil {
 		return err
 	}
-	d.hub.tell(event("second", object(field{"row", e.encoded}, field{"summary", d.last})))
+	d.hub.send(event("second", object(field{"row", e.encoded}, field{"summary", d.last})))
 	return nil
+}
+
+// logMissing logs which figures of the machine could not be read.
+func (d *Dashboard) logMissing(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		d.Logger.Debug().Err(err).Msg("figures of the machine")
+	}
 }
 
 func (d *Dashboard) closeHub() {
@@ -110,7 +135,7 @@ func (d *Dashboard) closeHub() {
 	d.hub.close()
 }
 
-// snapshot is all there is as JSON: what runs, the rows and the summary.
+// snapshot returns the facts, the rows and the summary as JSON.
 func (d *Dashboard) snapshot() []byte {
 	return object(field{"facts", d.facts}, field{"rows", d.ring.encoded()}, field{"summary", d.last})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // seconds makes a dashboard of a fake engine that has begun to sample, and a
@@ -20,7 +21,7 @@ func seconds(t testing.TB) (*Dashboard, *fakeEngine, func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.sampler.begin(context.Background(), time.Now())
+	d.begin(context.Background())
 	return d, f, func() {
 		t.Helper()
 		f.pass(time.Second, 0)
@@ -50,7 +51,7 @@ func TestRowOfASecond(t *testing.T) {
 	f.answer(200)
 	f.set(func(s *engine.Stats) { s.Busy += 250 * time.Millisecond; s.Overloaded++; s.TooLarge++; s.Waiting = 7 })
 	pass()
-	r := d.ring.entries[0].row
+	r := d.ring.entries[0].Row
 	for what, pair := range map[string][2]any{
 		"latency": {r.LatencyMS, 150.0}, "inference": {r.InferenceMS, 90.0}, "tokenization": {r.TokenizationMS, 37.5},
 		"queue wait": {r.QueueWaitMS, 15.0}, "other": {r.OtherMS, 7.5}, "throughput": {r.ThroughputPairsS, 4.0},
@@ -109,9 +110,9 @@ func TestRingKeepsTenMinutes(t *testing.T) {
 	if s.Requests != history+1 {
 		t.Errorf("%d requests since the start", s.Requests)
 	}
-	for timing := range timings {
-		if d.ring.entries[0].after.Latency.Count != 2 || d.ring.values[timing].total != 0 {
-			t.Errorf("the window's values: %d", d.ring.values[timing].total) // the fake's histograms have none
+	for timing := range telemetry.Times {
+		if d.ring.entries[0].After.Latency.Count != 2 || d.ring.values[timing].Count != 0 {
+			t.Errorf("the window's values: %d", d.ring.values[timing].Count) // the fake's histograms have none
 		}
 	}
 }
@@ -129,36 +130,19 @@ func TestStagesAddUp(t *testing.T) {
 	equal(t, "inference", s.Inference, 60)
 }
 
-func TestLanes(t *testing.T) {
+func TestWorkers(t *testing.T) {
 	d, f, pass := seconds(t)
 	f.set(func(s *engine.Stats) {
-		s.Lanes = []engine.Lane{{Shards: 4, Pairs: 20, Tokens: 900, ComputedTokens: 1000, Busy: 500 * time.Millisecond}}
+		s.Workers = []engine.Worker{{Microbatches: 4, Pairs: 20, Tokens: 900, ComputedTokens: 1000, Busy: 500 * time.Millisecond}}
 	})
 	pass()
-	lanes := d.ring.summary().Lanes
-	if len(lanes) != 1 || lanes[0].Shards != 4 || lanes[0].Pairs != 20 {
-		t.Fatalf("%+v", lanes)
+	workers := d.ring.summary().Workers
+	if len(workers) != 1 || workers[0].Microbatches != 4 || workers[0].Pairs != 20 {
+		t.Fatalf("%+v", workers)
 	}
-	equal(t, "busy", lanes[0].BusyPct, 50)
-	equal(t, "shard", lanes[0].ShardMS, 125)
-	equal(t, "padding", lanes[0].PaddingWastePct, 10)
-}
-
-func TestDistribution(t *testing.T) {
-	var d distribution
-	if d.percentile(50) != nil {
-		t.Error("a percentile of nothing")
-	}
-	early := []engine.Bucket{{Index: 3, Value: 1, Count: 2}, {Index: 9, Value: 5, Count: 2}}
-	d.add(early, 1)
-	equal(t, "P50", d.percentile(50), 3)
-	equal(t, "P95", d.percentile(95), 5)
-	d.add([]engine.Bucket{{Index: 5, Value: 2, Count: 3}}, 1)
-	d.add(early, -1)
-	equal(t, "P95 without the early ones", d.percentile(95), 2)
-	if d.total != 3 {
-		t.Errorf("%d values", d.total)
-	}
+	equal(t, "busy", workers[0].BusyPct, 50)
+	equal(t, "microbatch", workers[0].MicrobatchMS, 125)
+	equal(t, "padding", workers[0].PaddingWastePct, 10)
 }
 
 // A real engine's requests are in the figures, with percentiles that are those
@@ -169,7 +153,7 @@ func TestRealEngine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.sampler.begin(context.Background(), time.Now())
+	d.begin(context.Background())
 	var least, most time.Duration = time.Hour, 0
 	longest := 0
 	for i := range 5 {
@@ -185,10 +169,10 @@ func TestRealEngine(t *testing.T) {
 	}
 	s := d.ring.summary()
 	p50, p95 := *s.Latency.P50, *s.Latency.P95
-	if p50 < 0.99*milliseconds(least) || p95 > 1.01*milliseconds(most) || p50 > p95 {
+	if p50 < 0.99*telemetry.Milliseconds(least) || p95 > 1.01*telemetry.Milliseconds(most) || p50 > p95 {
 		t.Errorf("P50 %v, P95 %v of latencies from %v to %v", p50, p95, least, most)
 	}
-	if s.MaxTokens == nil || *s.MaxTokens <= longest/2 || *s.MaxTokens > longest || s.State != "running" || len(s.Lanes) == 0 {
+	if s.MaxTokens == nil || *s.MaxTokens <= longest/2 || *s.MaxTokens > longest || s.State != "running" || len(s.Workers) == 0 {
 		t.Errorf("%+v", s)
 	}
 }

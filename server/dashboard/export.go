@@ -5,11 +5,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/mlxrank/mlxrank/bench/report"
-	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// export answers with a file to keep.
+// export serves content as a file to download.
 func (d *Dashboard) export(extension, kind string, content func() []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		name := "mlxrank-dashboard-" + time.Now().Format("20060102-150405") + "." + extension
@@ -20,39 +19,35 @@ func (d *Dashboard) export(extension, kind string, content func() []byte) http.H
 	}
 }
 
-// exportJSON is what the page is shown from.
+// exportJSON returns the data that the page shows.
 func (d *Dashboard) exportJSON() []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return append(d.snapshot(), '\n')
 }
 
-// exportMarkdown is the dashboard's sections of a benchmark's report.
+// exportMarkdown returns the two sections that a benchmark's report has too.
 func (d *Dashboard) exportMarkdown() []byte {
 	d.mu.Lock()
-	rows := d.ring.rows()
+	samples := d.ring.samples()
 	d.mu.Unlock()
 	info := d.engine.Info()
-	return report.Dashboard("mlxrank dashboard", info.Model, info.Device, time.Now(), samples(rows))
-}
+	cpu := info.Device == "cpu"
+	return fmt.Appendf(nil, `# mlxrank dashboard
 
-// samples are rows as a benchmark has them, on a clock that begins with the
-// first.
-func samples(rows []Row) []results.Sample {
-	out := make([]results.Sample, len(rows))
-	at := 0.0
-	for i, r := range rows {
-		out[i] = results.Sample{
-			FromMS: at, ToMS: at + r.IntervalMS,
-			GPUMemoryMB: r.GPUMemoryMB, GPUUtilizationPct: r.GPUUtilizationPct, ProcessMemoryMB: r.ProcessMemoryMB,
-			CPUUsagePct: r.CPUUsagePct, DeviceBusyPct: r.DeviceBusyPct,
-			LatencyMS: r.LatencyMS, TokenizationMS: r.TokenizationMS, InferenceMS: r.InferenceMS,
-			QueueWaitMS: r.QueueWaitMS, OtherMS: r.OtherMS, PaddingWastePct: r.PaddingWastePct,
-		}
-		if r.ThroughputPairsS != nil {
-			out[i].ThroughputPairsS = *r.ThroughputPairsS
-		}
-		at += r.IntervalMS
-	}
-	return out
+**Timestamp:** %s
+
+**Model:** `+"`%s`"+`
+
+**Backend:** `+"`mlx`"+` | **Device:** `+"`%s`"+`
+
+## Dashboard Metrics Summary
+
+%s
+## Dashboard Time-Series Data
+
+%s
+_%s_
+`, time.Now().Format("2006-01-02 15:04:05"), info.Model, info.Device,
+		telemetry.SummaryTable(samples, cpu), telemetry.SeriesTable(samples, cpu), telemetry.SeriesNote(samples))
 }

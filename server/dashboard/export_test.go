@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mlxrank/mlxrank/bench/report/reporttest"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 func get(t *testing.T, d *Dashboard, path string, header ...string) *httptest.ResponseRecorder {
@@ -53,6 +54,9 @@ func TestExportMarkdown(t *testing.T) {
 	if rows[1][4] != "-" || rows[1][5] != "0" || rows[1][9] != "-" {
 		t.Errorf("a second of nothing: %v", rows[1])
 	}
+	if text := w.Body.String(); strings.Contains(text, "GPU Mem") || strings.Contains(text, "Verdict") {
+		t.Errorf("the export of a CPU: %s", text)
+	}
 	if !slices.Equal(sections[0].Fields, []string{"Timestamp", "Model", "Backend", "Device"}) {
 		t.Errorf("%v", sections[0].Fields)
 	}
@@ -62,7 +66,7 @@ func TestExportJSON(t *testing.T) {
 	d, f, pass := seconds(t)
 	var empty, file struct {
 		Facts   Facts
-		Rows    []Row
+		Rows    []telemetry.Row
 		Summary *Summary
 	}
 	if err := json.Unmarshal(get(t, d, "/dashboard/api/export.json").Body.Bytes(), &empty); err != nil || empty.Summary != nil || len(empty.Rows) != 0 {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/mlx"
 )
 
 // A fakeEngine has the figures it is told.
@@ -40,11 +39,11 @@ func (f *fakeEngine) Info() engine.Info {
 	return engine.Info{Model: "fake", Device: "cpu", DType: "float32", MaxLength: 512, MaxBatch: 256}
 }
 
-func (f *fakeEngine) Memory() (mlx.Memory, error) {
+func (f *fakeEngine) Memory() (engine.Memory, error) {
 	if f.noMemory {
-		return mlx.Memory{}, errors.New("no figures")
+		return engine.Memory{}, errors.New("no figures")
 	}
-	return mlx.Memory{Active: 3 << 20, Cache: 1 << 20, Peak: 5 << 20}, nil
+	return engine.Memory{Active: 3 << 20, Cache: 1 << 20, Peak: 5 << 20}, nil
 }
 
 // answer counts a request of two pairs, of 30 and 50 tokens, in.

@@ -24,7 +24,7 @@ func (d *Dashboard) makeRoutes() error {
 	return nil
 }
 
-// ServeHTTP answers /dashboard and all below it.
+// ServeHTTP serves /dashboard and all paths below it.
 func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", policy)
@@ -33,27 +33,27 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	if err := limitWriting(http.NewResponseController(w)); err != nil {
-		d.Logger.Debug().Err(err).Msg("dashboard: deadline of an answer")
+		d.Logger.Debug().Err(err).Msg("dashboard: set write deadline")
 		return // the connection is gone
 	}
 	d.routes.ServeHTTP(w, r)
 }
 
-// policy lets the page load and call nothing but this server, and nothing that
-// is written into the page.
+// policy lets the page load from and call this server only. It forbids inline
+// scripts and styles.
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// limitWriting gives a client so long to take what is written next.
+// limitWriting gives a client writeTime to read what is written next.
 func limitWriting(c *http.ResponseController) error {
 	err := c.SetWriteDeadline(time.Now().Add(writeTime))
-	if errors.Is(err, http.ErrNotSupported) { // a recorder of answers waits for nobody
+	if errors.Is(err, http.ErrNotSupported) { // a test's response recorder never waits
 		return nil
 	}
 	return err
 }
 
-// write is for whole answers. A client that is gone misses nothing.
+// write sends a whole response. An error means that the client is gone.
 func write(w http.ResponseWriter, data []byte) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	if _, err := w.Write(data); err != nil {

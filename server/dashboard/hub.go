@@ -8,18 +8,18 @@ import (
 
 const (
 	mostWatchers = 64
-	behind       = 8 // events that a watcher may not have taken yet
+	behind       = 8 // events that wait for a watcher at most
 	writeTime    = 10 * time.Second
 )
 
-// A hub hands events to those who watch. It waits for none of them.
+// A hub sends events to watchers and waits for none of them.
 type hub struct {
 	watchers map[chan []byte]bool
 	closed   bool
 }
 
-// join gives a channel of events, which is closed when the watcher is let go; nil
-// if nobody else is let in.
+// join returns a channel of events, which the hub closes to disconnect the
+// watcher. It returns nil if the hub is full or closed.
 func (h *hub) join() chan []byte {
 	if h.closed || len(h.watchers) == mostWatchers {
 		return nil
@@ -32,7 +32,7 @@ func (h *hub) join() chan []byte {
 	return events
 }
 
-// leave may be called for one who was let go already.
+// leave removes a watcher. It does nothing for one that was removed already.
 func (h *hub) leave(events chan []byte) {
 	if h.watchers[events] {
 		delete(h.watchers, events)
@@ -40,8 +40,8 @@ func (h *hub) leave(events chan []byte) {
 	}
 }
 
-// tell lets those go who are too far behind.
-func (h *hub) tell(event []byte) {
+// send removes watchers that are too far behind.
+func (h *hub) send(event []byte) {
 	for events := range h.watchers {
 		select {
 		case events <- event:
@@ -58,7 +58,7 @@ func (h *hub) close() {
 	}
 }
 
-// join is the hub's, with the first event: all there is so far.
+// join adds a watcher. The first event is the history.
 func (d *Dashboard) join() (events chan []byte, first []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -74,8 +74,9 @@ func (d *Dashboard) leave(events chan []byte) {
 	d.hub.leave(events)
 }
 
-// watch streams events until the client goes, falls behind or the dashboard
-// ends. HEAD, which the routes of GET have too, asks for the headers alone.
+// watch streams events until the client disconnects or falls behind, or until the
+// dashboard ends. HEAD requests, which GET routes accept too, get the headers
+// alone.
 func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		streamHeaders(w.Header())
@@ -84,7 +85,7 @@ func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
 	events, first := d.join()
 	if events == nil {
 		w.Header().Set("Retry-After", "10")
-		http.Error(w, "the dashboard has ended, or too many watch it", http.StatusServiceUnavailable)
+		http.Error(w, "the server is stopping, or the dashboard has too many watchers (limit 64); try again later", http.StatusServiceUnavailable)
 		return
 	}
 	defer d.leave(events)
@@ -99,10 +100,10 @@ func (d *Dashboard) watch(w http.ResponseWriter, r *http.Request) {
 func streamHeaders(h http.Header) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
-	h.Set("X-Accel-Buffering", "no") // proxies would hold events back
+	h.Set("X-Accel-Buffering", "no") // proxies would buffer events
 }
 
-// A stream is an answer without an end.
+// A stream is a response without an end.
 type stream struct {
 	control *http.ResponseController
 	http.ResponseWriter
@@ -121,7 +122,7 @@ func (s stream) forward(ctx context.Context, events <-chan []byte) {
 	}
 }
 
-// send gives the client so much time and no more.
+// send gives the client writeTime to read the event.
 func (s stream) send(event []byte) error {
 	if err := limitWriting(s.control); err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // A reader reads events off a connection.
@@ -244,7 +246,7 @@ func cpuPerSecond(b *testing.B, watchers int) float64 {
 	time.Sleep(time.Second)
 	before := cpuTime(b)
 	time.Sleep(span)
-	return milliseconds(cpuTime(b)-before) / span.Seconds()
+	return telemetry.Milliseconds(cpuTime(b)-before) / span.Seconds()
 }
 
 // HEAD asks for the stream's headers: nobody watches, and the connection, which

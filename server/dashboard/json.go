@@ -14,7 +14,7 @@ func encode(v any) ([]byte, error) {
 	return data, nil
 }
 
-// A field is a member of an object, with a value that is JSON already.
+// A field is a member of an object. Its value is JSON.
 type field struct {
 	name  string
 	value []byte
@@ -31,7 +31,7 @@ func object(fields ...field) []byte {
 	return b.Bytes()
 }
 
-// event is a server-sent event. JSON that encode has made is one line.
+// event makes a server-sent event. data is one line, as encode returns it.
 func event(name string, data []byte) []byte {
 	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, data)
 }

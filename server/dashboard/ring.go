@@ -2,33 +2,50 @@ package dashboard
 
 import (
 	"bytes"
-	"slices"
 
-	"github.com/mlxrank/mlxrank/bench/stats"
-	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
+
+// An entry is a second. Its snapshots hold sums alone, so that ten minutes of
+// entries take little memory.
+type entry struct {
+	telemetry.Interval
+	encoded []byte                              // the row as JSON
+	values  [telemetry.Times][]telemetry.Bucket // of the requests that ended
+}
+
+func newEntry(i telemetry.Interval) (e entry, err error) {
+	for t, h := range i.After.Times() {
+		e.values[t] = h.Since(i.Before.Times()[t])
+	}
+	e.Interval = i
+	e.Round()
+	e.Before, e.After = i.Before.Sums(), i.After.Sums()
+	e.encoded, err = encode(e.Row)
+	return e, err
+}
 
 // A ring holds the last ten minutes, oldest first.
 type ring struct {
 	entries []entry
-	values  [timings]distribution // of all entries
+	values  [telemetry.Times]telemetry.Window // of all entries
 }
 
 func (r *ring) add(e entry) {
 	if len(r.entries) == history {
-		for timing := range timings {
-			r.values[timing].add(r.entries[0].values[timing], -1)
+		for t := range r.values {
+			r.values[t].Remove(r.entries[0].values[t])
 		}
-		r.entries[0] = entry{} // the array behind still has it
+		r.entries[0] = entry{} // free it: the array behind the slice still refers to it
 		r.entries = r.entries[1:]
 	}
 	r.entries = append(r.entries, e)
-	for timing := range timings {
-		r.values[timing].add(e.values[timing], 1)
+	for t := range r.values {
+		r.values[t].Add(e.values[t])
 	}
 }
 
-// encoded is the rows as JSON.
+// encoded returns the rows as JSON.
 func (r *ring) encoded() []byte {
 	var b bytes.Buffer
 	b.WriteByte('[')
@@ -42,16 +59,19 @@ func (r *ring) encoded() []byte {
 	return b.Bytes()
 }
 
-func (r *ring) rows() []Row {
-	rows := make([]Row, len(r.entries))
+// samples returns the rows on a clock that begins with the first.
+func (r *ring) samples() []telemetry.Sample {
+	samples := make([]telemetry.Sample, len(r.entries))
+	at := 0.0
 	for i, e := range r.entries {
-		rows[i] = e.row
+		samples[i] = telemetry.Sample{FromMS: at, ToMS: at + e.IntervalMS, Figures: e.Figures}
+		at += e.IntervalMS
 	}
-	return rows
+	return samples
 }
 
-// A Distribution is the mean and percentiles of a figure over the window; of the
-// throughput, over its seconds in which the engine was active.
+// A Distribution holds the mean and percentiles of a figure over the window. For
+// the throughput it covers the seconds in which the engine was active.
 type Distribution struct {
 	Mean *float64 `json:"mean"`
 	P50  *float64 `json:"p50"`
@@ -67,26 +87,28 @@ type Stages struct {
 	Other        *float64 `json:"other_pct"`
 }
 
-// A Lane is one of the threads that compute shards of batches, over the window.
-type Lane struct {
+// A Worker is a CPU thread that computes microbatches. Rates cover the window,
+// counts the time since the start.
+type Worker struct {
 	ID              int      `json:"id"`
 	BusyPct         *float64 `json:"busy_pct"`
-	ShardMS         *float64 `json:"shard_ms"` // mean
+	MicrobatchMS    *float64 `json:"microbatch_ms"` // mean
 	PairsS          *float64 `json:"pairs_s"`
 	PaddingWastePct *float64 `json:"padding_waste_pct"`
-	Shards          int64    `json:"shards"` // since the start, as all below
+	Microbatches    int64    `json:"microbatches"`
 	Pairs           int64    `json:"pairs"`
 	Tokens          int64    `json:"tokens"`
 }
 
-// A Summary is of the window: the rows there are.
+// A Summary describes the window: the rows that the dashboard keeps.
 type Summary struct {
 	State   string  `json:"state"` // idle, running or unhealthy
 	Error   string  `json:"error"` // why it is unhealthy
 	UptimeS float64 `json:"uptime_s"`
 	WindowS float64 `json:"window_s"`
 
-	Requests  int64 `json:"requests"` // since the start, as all of these
+	// Counts since the start.
+	Requests  int64 `json:"requests"`
 	Pairs     int64 `json:"pairs"`
 	Failed    int64 `json:"failed"`
 	Cancelled int64 `json:"cancelled"`
@@ -94,7 +116,8 @@ type Summary struct {
 	Truncated int64 `json:"truncated"`
 	Batches   int64 `json:"batches"`
 
-	Live         int `json:"live_requests"` // at present, as all of these
+	// At present.
+	Live         int `json:"live_requests"`
 	WaitingPairs int `json:"waiting_pairs"`
 
 	Latency      Distribution `json:"latency_ms"`
@@ -109,103 +132,97 @@ type Summary struct {
 	MeanTokens         *float64 `json:"mean_tokens"`
 	MaxTokens          *int     `json:"max_tokens"`
 
-	Stages Stages `json:"stages"`
-	Lanes  []Lane `json:"lanes"`
+	Stages  Stages   `json:"stages"`
+	Workers []Worker `json:"workers"`
 }
 
-// summary is of a ring that has entries.
+// summary describes a ring that has entries.
 func (r *ring) summary() Summary {
-	first, last := &r.entries[0], &r.entries[len(r.entries)-1]
-	before, after := &first.before, &last.after
+	last := &r.entries[len(r.entries)-1]
+	before, after := &r.entries[0].Before, &last.After
+	row := telemetry.Between(before, after)
+	row.Round()
+	timing := func(t int, mean *float64) Distribution {
+		return Distribution{Mean: mean, P50: rounded(r.values[t].Percentile(50)), P95: rounded(r.values[t].Percentile(95))}
+	}
 	s := Summary{
-		State:   last.state(),
-		UptimeS: rounded(after.Elapsed.Seconds()), WindowS: rounded((after.Elapsed - before.Elapsed).Seconds()),
+		State:   state(last),
+		UptimeS: telemetry.Round(after.Elapsed.Seconds()), WindowS: telemetry.Round((after.Elapsed - before.Elapsed).Seconds()),
 		Requests: after.Requests, Pairs: after.Pairs, Failed: after.Failed, Cancelled: after.Cancelled,
-		Refused: refused(after), Truncated: after.Truncated, Batches: after.Batches,
+		Refused: after.Refused(), Truncated: after.Truncated, Batches: after.Batches,
 		Live: after.Live, WaitingPairs: after.Waiting,
-		Latency: r.timing(latency), QueueWait: r.timing(queueWait), Tokenization: r.timing(tokenization), Inference: r.timing(inference),
-		Throughput: r.throughput(),
-		MeanTokens: ratio(float64(after.Tokens-before.Tokens), float64(after.Pairs-before.Pairs)),
-		Stages:     stages(before, after),
-		Lanes:      lanes(before, after),
+		Latency: timing(telemetry.Latency, row.LatencyMS), QueueWait: timing(telemetry.QueueWait, row.QueueWaitMS),
+		Tokenization: timing(telemetry.Tokenization, row.TokenizationMS), Inference: timing(telemetry.Inference, row.InferenceMS),
+		Throughput:      r.throughput(),
+		PaddingWastePct: row.PaddingWastePct, MeanTokens: row.MeanTokens,
+		Stages: stages(before, after), Workers: workers(before, after),
 	}
 	if after.Unhealthy != nil {
 		s.Error = after.Unhealthy.Error()
 	}
 	computed := float64(after.ComputedTokens - before.ComputedTokens)
 	grid, tokens := float64(after.GridTokens-before.GridTokens), float64(after.Tokens-before.Tokens)
-	s.PaddingWastePct = ratio(100*(computed-tokens), computed)
-	s.PaddingGridPct, s.PaddingBatchingPct = ratio(100*(grid-tokens), computed), ratio(100*(computed-grid), computed)
+	s.PaddingGridPct, s.PaddingBatchingPct = rounded(telemetry.Ratio(100*(grid-tokens), computed)), rounded(telemetry.Ratio(100*(computed-grid), computed))
 	for _, e := range r.entries {
-		if n := e.row.MaxTokens; n != nil && (s.MaxTokens == nil || *n > *s.MaxTokens) {
+		if n := e.MaxTokens; n != nil && (s.MaxTokens == nil || *n > *s.MaxTokens) {
 			s.MaxTokens = n
 		}
 	}
 	return s
 }
 
-func (e *entry) state() string {
+func state(e *entry) string {
 	switch {
-	case e.after.Unhealthy != nil:
+	case e.After.Unhealthy != nil:
 		return "unhealthy"
-	case e.active():
+	case e.Active():
 		return "running"
 	}
 	return "idle"
 }
 
-func (r *ring) timing(timing int) Distribution {
-	d := &r.values[timing]
-	return Distribution{Mean: r.mean(timing), P50: d.percentile(50), P95: d.percentile(95)}
-}
-
-func (r *ring) mean(timing int) *float64 {
-	a, b := histogram(&r.entries[len(r.entries)-1].after, timing), histogram(&r.entries[0].before, timing)
-	return ratio(a.Sum-b.Sum, float64(a.Count-b.Count))
+func rounded(x *float64) *float64 {
+	if x == nil {
+		return nil
+	}
+	y := telemetry.Round(*x)
+	return &y
 }
 
 func (r *ring) throughput() Distribution {
 	var rates []float64
 	for i := range r.entries {
-		if rate := r.entries[i].row.ThroughputPairsS; rate != nil && r.entries[i].active() {
+		if rate := r.entries[i].ThroughputPairsS; rate != nil && r.entries[i].Active() {
 			rates = append(rates, *rate)
 		}
 	}
 	if len(rates) == 0 {
 		return Distribution{}
 	}
-	s := stats.Summarize(rates)
-	return Distribution{Mean: figure(s.Mean), P50: figure(s.P50), P95: figure(s.P95)}
+	s := telemetry.Summarize(rates)
+	return Distribution{Mean: rounded(&s.Mean), P50: rounded(&s.P50), P95: rounded(&s.P95)}
 }
 
-// stages are not rounded, so that they add up.
-func stages(before, after *engine.Stats) Stages {
-	share := func(timing int) *float64 {
-		all := after.Latency.Sum - before.Latency.Sum
-		if all <= 0 {
-			return nil
-		}
-		pct := 100 * (histogram(after, timing).Sum - histogram(before, timing).Sum) / all
-		return &pct
+// stages does not round, so that the shares add up.
+func stages(before, after *telemetry.Snapshot) Stages {
+	share := func(t int) *float64 {
+		return telemetry.Ratio(100*(after.Times()[t].Sum-before.Times()[t].Sum), after.Latency.Sum-before.Latency.Sum)
 	}
-	return Stages{QueueWait: share(queueWait), Tokenization: share(tokenization), Inference: share(inference), Other: share(other)}
+	return Stages{
+		QueueWait: share(telemetry.QueueWait), Tokenization: share(telemetry.Tokenization),
+		Inference: share(telemetry.Inference), Other: share(telemetry.Other),
+	}
 }
 
-func lanes(before, after *engine.Stats) []Lane {
-	out := make([]Lane, len(after.Lanes))
-	wall := (after.Elapsed - before.Elapsed).Seconds()
-	for i, now := range after.Lanes {
-		out[i] = Lane{ID: i, Shards: now.Shards, Pairs: now.Pairs, Tokens: now.Tokens}
-		var then engine.Lane
-		if i < len(before.Lanes) {
-			then = before.Lanes[i]
+func workers(before, after *telemetry.Snapshot) []Worker {
+	out := make([]Worker, len(after.Workers))
+	for i, w := range telemetry.WorkersBetween(before, after) {
+		since := after.Workers[i]
+		out[i] = Worker{
+			ID: i, BusyPct: rounded(w.BusyPct), MicrobatchMS: rounded(w.MicrobatchMS), PairsS: rounded(w.PairsS),
+			PaddingWastePct: rounded(w.PaddingWastePct),
+			Microbatches:    since.Microbatches, Pairs: since.Pairs, Tokens: since.Tokens,
 		}
-		busy := (now.Busy - then.Busy).Seconds()
-		out[i].BusyPct = ratio(100*busy, wall)
-		out[i].ShardMS = ratio(1000*busy, float64(now.Shards-then.Shards))
-		out[i].PairsS = ratio(float64(now.Pairs-then.Pairs), wall)
-		computed := now.ComputedTokens - then.ComputedTokens
-		out[i].PaddingWastePct = ratio(100*float64(computed-now.Tokens+then.Tokens), float64(computed))
 	}
-	return slices.Clip(out)
+	return out
 }

@@ -1,13 +1,13 @@
-// Calls to this server, with its key if it asks for one. The key is kept in
-// this tab only.
+// Calls to this server, with a key if it needs one. Session storage keeps the
+// key for this tab.
 
-const place = "mlxrank-key";
-let key = sessionStorage.getItem(place) || "";
+const storageKey = "mlxrank-key";
+let key = sessionStorage.getItem(storageKey) || "";
 let asking = null;
 
 const headers = (more) => (key === "" ? more : { ...more, Authorization: "Bearer " + key });
 
-// call asks for the key as often as the server refuses what it has.
+// call asks for the key until the server accepts it.
 export async function call(path, options = {}) {
   for (;;) {
     const used = key;
@@ -23,14 +23,14 @@ function askKey(wrong) {
     const dialog = document.getElementById("key-dialog");
     const form = document.getElementById("key-form");
     const input = document.getElementById("key");
-    document.getElementById("key-note").textContent = wrong ? "That was not the key. Try again." : "It is kept in this tab only.";
+    document.getElementById("key-note").textContent = wrong ? "The server rejected that key. Try again." : "This tab alone keeps the key.";
     input.value = "";
     const stay = (event) => event.preventDefault(); // without the key there is nothing to show
     dialog.addEventListener("cancel", stay);
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       key = input.value.trim();
-      sessionStorage.setItem(place, key);
+      sessionStorage.setItem(storageKey, key);
       dialog.removeEventListener("cancel", stay);
       dialog.close();
       asking = null;
@@ -41,11 +41,11 @@ function askKey(wrong) {
   return asking;
 }
 
-const silence = 6000; // ms without an event after which the connection is given up
+const silence = 6000; // ms without an event after which the page reconnects
 const pauses = [500, 1000, 2000, 4000]; // ms between attempts
 
-// follow reads the server's events for good. handlers has a function for each
-// event's name, and one for the connection: lost(reason).
+// follow reads the server's events and never returns. handlers has a function per
+// event name, and lost(reason) for a lost connection.
 export async function follow(path, handlers) {
   for (let failed = 0; ; failed++) {
     try {
@@ -53,7 +53,7 @@ export async function follow(path, handlers) {
         failed = 0;
         handlers[name]?.(data);
       });
-      handlers.lost("the server has closed the connection");
+      handlers.lost("the server closed the connection");
     } catch (error) {
       handlers.lost(error.message);
     }

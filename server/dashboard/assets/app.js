@@ -1,4 +1,4 @@
-// The dashboard's page: the server's events, shown.
+// The page of the dashboard: it shows the server's events.
 import { follow } from "./api.js";
 import { drawCharts, makeCharts } from "./charts.js";
 import { makeExports } from "./export.js";
@@ -23,8 +23,8 @@ makeCharts();
 makeTryIt(() => facts.model);
 makeExports((message) => showState("disconnected", message));
 
-// Each connection begins with all there is, so a server that was started again
-// takes the place of the one before.
+// Each connection begins with the whole history, so the page also survives a
+// restart of the server.
 follow("/dashboard/api/events", {
   history(data) {
     facts = data.facts;

@@ -1,9 +1,9 @@
-// The charts over the window: one line each, all with the same time axis and
-// one cursor.
+// The charts of the window: one line each, with the same time axis and one
+// cursor for all.
 import { clock, duration, number, withUnit } from "./format.js";
 import { onTheme, tone } from "./theme.js";
 
-// top is the least upper end of the y axis, which begins at 0.
+// top is the smallest maximum of the y axis, which begins at 0.
 const charts = [
   { key: "latency_ms", title: "Latency", unit: "ms", tone: "latency", top: 1 },
   { key: "throughput_pairs_s", title: "Throughput", unit: "pairs/s", tone: "throughput", top: 10 },
@@ -13,7 +13,7 @@ const charts = [
   { key: "device_busy_pct", title: "Device busy", unit: "%", tone: "busy", top: 100 },
   { key: "cpu_usage_pct", title: "CPU", unit: "%", tone: "cpu", top: 100 },
   { key: "gpu_memory_mb", title: "MLX memory", unit: "MB", tone: "memory", top: 10 },
-  { key: "gpu_utilization_pct", title: "GPU utilization", unit: "%", tone: "gpu", top: 100, absent: "Measured on macOS only, while the engine works" },
+  { key: "gpu_utilization_pct", title: "GPU utilization", unit: "%", tone: "gpu", top: 100, absent: "Measured on macOS only, while the engine is active" },
   { key: "padding_waste_pct", title: "Padding", unit: "%", tone: "padding", top: 10 },
 ];
 
@@ -22,7 +22,7 @@ let rows = [];
 
 const font = "11px system-ui, -apple-system, 'Segoe UI', Roboto, Arial, sans-serif";
 
-// isolated are the points that no line leads to.
+// isolated returns the points without a neighbour to draw a line to.
 function isolated(plot, series) {
   const ys = plot.data[series];
   const missing = (i) => ys[i] === null || ys[i] === undefined;
@@ -90,7 +90,7 @@ export function drawCharts(all) {
 }
 
 function draw() {
-  if (document.hidden) return; // nobody looks
+  if (document.hidden) return;
   const times = rows.map((row) => row.time_ms / 1000);
   for (const chart of charts) {
     const values = rows.map((row) => row[chart.key]);
@@ -100,7 +100,7 @@ function draw() {
   }
 }
 
-// showValue shows the value under the cursor, or the last.
+// showValue shows the value under the cursor, or the last one.
 function showValue(chart, index) {
   const pointed = index !== null && index !== undefined && chart.plot?.cursor.left >= 0 && index < rows.length;
   const row = pointed ? rows[index] : rows.at(-1);
@@ -112,7 +112,7 @@ function showValue(chart, index) {
   }
 }
 
-// describe is the chart in words.
+// describe describes the chart for screen readers.
 function describe(chart, values) {
   const known = values.filter((v) => v !== null && v !== undefined);
   chart.none.textContent = known.length > 0 ? "" : chart.absent || "Nothing measured yet";
@@ -123,10 +123,10 @@ function describe(chart, values) {
   const mean = known.reduce((a, b) => a + b, 0) / known.length;
   const [from, to] = timeRange();
   chart.box.ariaLabel = `${chart.title} in ${chart.unit}, last ${duration(to - from)}: now ${number(values.at(-1))}, ` +
-    `least ${number(Math.min(...known))}, mean ${number(mean)}, most ${number(Math.max(...known))}. Arrow keys read single seconds.`;
+    `least ${number(Math.min(...known))}, mean ${number(mean)}, most ${number(Math.max(...known))}. Arrow keys read single seconds aloud.`;
 }
 
-// moveCursor is for those without a mouse.
+// moveCursor moves the cursor by keyboard.
 function moveCursor(chart, event) {
   const steps = { ArrowLeft: -1, ArrowRight: 1, PageUp: -30, PageDown: 30, Home: -Infinity, End: Infinity };
   if (event.key === "Escape") hideCursor(chart);
@@ -143,8 +143,8 @@ function hideCursor(chart) {
   chart.plot.setCursor({ left: -10, top: -10 });
 }
 
-// pictures draws the charts anew for the export as PNG, so many pixels to each
-// of width and height.
+// pictures draws the charts again for the PNG export, each of the given size in
+// pixels.
 export async function pictures(width, height) {
   const data = (chart) => [rows.map((row) => row.time_ms / 1000), rows.map((row) => row[chart.key])];
   const drawn = charts.map((chart) => ({

@@ -4,7 +4,7 @@ import { count, duration, none, number, shares, short, withUnit } from "./format
 const byId = (id) => document.getElementById(id);
 const show = (id, text) => { byId(id).textContent = text; };
 
-// Values are of the last second, P50 and P95 of the window.
+// Values cover the last second, P50 and P95 the window.
 const cards = [
   { key: "latency_ms", title: "Latency", unit: "ms", tone: "latency" },
   { key: "queue_wait_ms", title: "Queue wait", unit: "ms", tone: "queue" },
@@ -61,12 +61,12 @@ export function showFacts(facts) {
   show("fact-dtype", facts.dtype);
   show("fact-kernels", facts.kernels);
   show("fact-version", facts.version);
-  show("fact-more", `MLX ${facts.mlx || none}, max length ${facts.max_length} tokens, at most ${facts.max_batch} pairs a batch, policy ${facts.policy}, activation ${facts.activation}`);
+  show("fact-more", `MLX ${facts.mlx || none}, max length ${facts.max_length} tokens, max ${facts.max_batch} pairs per batch, policy ${facts.policy}, activation ${facts.activation}`);
 }
 
 const states = { idle: "Idle", running: "Running", unhealthy: "Unhealthy", disconnected: "Disconnected", connecting: "Connecting" };
 
-// showState writes only what changes, since screen readers read it out.
+// showState writes only changes, because screen readers read each write aloud.
 export function showState(state, reason = "") {
   const pill = byId("state");
   if (pill.dataset.state !== state) {
@@ -83,7 +83,7 @@ export function showSummary(summary, row) {
   show("pairs", short(summary.pairs));
   show("requests", short(summary.requests));
   show("refused", short(summary.refused + summary.failed + summary.cancelled));
-  byId("refused").title = `${count(summary.refused)} refused, ${count(summary.failed)} failed, ${count(summary.cancelled)} given up by their callers`;
+  byId("refused").title = `${count(summary.refused)} refused, ${count(summary.failed)} failed, ${count(summary.cancelled)} cancelled by their clients`;
   show("fact-uptime", duration(summary.uptime_s));
   for (const card of cards) showCard(card, row[card.key], summary[card.key]);
   showStages(summary);
@@ -94,7 +94,7 @@ export function showSummary(summary, row) {
   show("max-tokens", withUnit(summary.max_tokens, "tokens", count));
   show("waiting", withUnit(summary.waiting_pairs, "pairs", count));
   show("window", duration(summary.window_s));
-  showLanes(summary.lanes);
+  showWorkers(summary.workers);
 }
 
 function showCard(card, now, figures) {
@@ -126,18 +126,18 @@ function showStages(summary) {
   byId("stage-bar").ariaLabel = "Share of latency: " + stages.map((stage, i) => `${stage.title} ${rounded[i].toFixed(1)} %`).join(", ");
 }
 
-// The titles of the table's columns, which a phone shows beside each value.
-const titles = () => [...byId("lanes").closest("table").querySelectorAll("th")].map((th) => th.textContent);
+// The titles of the columns. On a phone they stand beside each value.
+const titles = () => [...byId("workers").closest("table").querySelectorAll("th")].map((th) => th.textContent);
 
-function showLanes(lanes) {
-  if (lanes.length === 0) {
-    byId("lanes").replaceChildren(make("tr", {}, make("td", { colSpan: 8, className: "none" }, "No pair has been scored yet")));
+function showWorkers(workers) {
+  if (workers.length === 0) {
+    byId("workers").replaceChildren(make("tr", {}, make("td", { colSpan: 8, className: "none" }, "No pair has been scored yet")));
     return;
   }
   const columns = titles();
-  byId("lanes").replaceChildren(...lanes.map((lane) => make("tr", {}, ...[
-    String(lane.id), withUnit(lane.busy_pct, "%"), number(lane.pairs_s), withUnit(lane.padding_waste_pct, "%"),
-    number(lane.shard_ms), count(lane.shards), count(lane.pairs), short(lane.tokens),
+  byId("workers").replaceChildren(...workers.map((worker) => make("tr", {}, ...[
+    String(worker.id), withUnit(worker.busy_pct, "%"), number(worker.pairs_s), withUnit(worker.padding_waste_pct, "%"),
+    number(worker.microbatch_ms), count(worker.microbatches), count(worker.pairs), short(worker.tokens),
   ].map((text, i) => {
     const td = make("td", {}, text);
     td.dataset.title = columns[i];

@@ -1,13 +1,13 @@
-// Light, dark, or as the system has it.
+// The theme: light, dark, or that of the system.
 
-const place = "mlxrank-theme";
+const storageKey = "mlxrank-theme";
 const themes = ["auto", "light", "dark"];
 const system = matchMedia("(prefers-color-scheme: dark)");
-let theme = themes.includes(localStorage.getItem(place)) ? localStorage.getItem(place) : "auto";
+let theme = themes.includes(localStorage.getItem(storageKey)) ? localStorage.getItem(storageKey) : "auto";
 
 const listeners = [];
 
-// onTheme is called after each change of colours.
+// onTheme registers a listener for changes of colours.
 export function onTheme(listener) { listeners.push(listener); }
 
 function apply() {
@@ -19,13 +19,13 @@ function apply() {
 
 document.getElementById("theme").addEventListener("click", () => {
   theme = themes[(themes.indexOf(theme) + 1) % themes.length];
-  localStorage.setItem(place, theme);
+  localStorage.setItem(storageKey, theme);
   apply();
 });
 system.addEventListener("change", apply);
 apply();
 
-// tone is the value of one of the style sheet's colours.
+// tone returns a colour of the style sheet.
 export function tone(name) {
   return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 }

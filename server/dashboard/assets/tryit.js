@@ -1,4 +1,4 @@
-// The form that reranks passages by the server's own API.
+// The form that reranks passages through the server's API.
 import { call } from "./api.js";
 import { count, duration, number } from "./format.js";
 
@@ -10,7 +10,7 @@ export function makeTryIt(model) {
     const documents = byId("try-passages").value.split("\n").map((line) => line.trim()).filter((line) => line !== "");
     const query = byId("try-query").value.trim();
     if (query === "" || documents.length === 0) {
-      say(query === "" ? "Write a query." : "Write a passage at least.", true);
+      say(query === "" ? "Write a query." : "Write at least one passage.", true);
       byId(query === "" ? "try-query" : "try-passages").focus();
       return;
     }
@@ -37,7 +37,7 @@ async function rerank(request) {
   byId("try-results").replaceChildren(...answer.results.map((result) => item(result.relevance_score, request.documents[result.index])));
 }
 
-// reason is what servers of this format say, or all they say.
+// reason returns the message of an error response, or its text.
 function reason(text) {
   try {
     const { detail, message, error } = JSON.parse(text);

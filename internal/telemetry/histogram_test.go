@@ -1,0 +1,94 @@
+package telemetry
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func TestHistogramIsExactWhileSmall(t *testing.T) {
+	r := rand.New(rand.NewPCG(17, 18))
+	for _, n := range []int{1, 2, 3, 100, keptSamples, keptSamples + 1, 5 * keptSamples} {
+		var h Histogram
+		values := make([]float64, n)
+		for i := range values {
+			values[i] = math.Exp(6*r.Float64() - 3)
+			if i%50 == 0 {
+				values[i] = 0
+			}
+			h.Add(values[i])
+		}
+		slices.Sort(values)
+		for _, p := range []float64{0, 1, 12.5, 50, 95, 99, 99.9, 100} {
+			rank := p / 100 * float64(n-1)
+			low := int(rank)
+			want := values[low] + (rank-float64(low))*(values[min(low+1, n-1)]-values[low])
+			tolerance := 1e-12
+			if n > keptSamples {
+				tolerance = 0.012
+			}
+			if got := h.Percentile(p); math.Abs(got-want) > tolerance*(want+1e-9)+1e-12 {
+				t.Errorf("%d values: percentile %v is %v, want %v", n, p, got, want)
+			}
+		}
+		if sum := h.Mean() * float64(n); math.Abs(sum-h.Sum) > 1e-9*h.Sum || h.Count != int64(n) || h.Min != values[0] || h.Max != values[n-1] {
+			t.Errorf("%+v of %d values", h, n)
+		}
+	}
+	var none Histogram
+	if none.Percentile(50) != 0 || none.Mean() != 0 {
+		t.Error("nothing has a mean")
+	}
+}
+
+func TestHistogramAtMost(t *testing.T) {
+	var h Histogram
+	var last int64
+	for i := range 3 * keptSamples { // through the change from samples to buckets
+		h.Add(float64(i % 100))
+		if i%1000 == 999 {
+			n := h.AtMost(49.5)
+			if half := int64(i+1) / 2; n < last || n < half-60 || n > half+60 {
+				t.Errorf("%d of %d are at most 49.5, %d before", n, i+1, last)
+			}
+			last = n
+		}
+	}
+	if n := h.AtMost(1e9); n != h.Count {
+		t.Errorf("%d of %d are at most 1e9", n, h.Count)
+	}
+	if n := h.AtMost(-1); n > h.Count/50 {
+		t.Errorf("%d are at most -1", n)
+	}
+}
+
+// What Since gives is what was added, whether the snapshots hold values as they
+// are or counts of buckets.
+func TestHistogramSince(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for _, sizes := range [][2]int{{0, 0}, {0, 5}, {100, 0}, {100, 50}, {keptSamples - 10, 30}, {keptSamples, 1}, {keptSamples + 5, 500}, {0, 2 * keptSamples}} {
+		var h Histogram
+		for range sizes[0] {
+			h.Add(math.Exp(r.NormFloat64() * 3))
+		}
+		before := h.clone()
+		want := make(map[int]int64)
+		for range sizes[1] {
+			v := math.Exp(r.NormFloat64() * 3)
+			h.Add(v)
+			want[bucket(v)]++
+		}
+		last := -1
+		for _, b := range h.Since(&before) {
+			if b.Index <= last || b.Count != want[b.Index] || bucket(b.Value) != b.Index {
+				t.Fatalf("%v: %+v, want %d values", sizes, b, want[b.Index])
+			}
+			last = b.Index
+			delete(want, b.Index)
+		}
+		if len(want) > 0 {
+			t.Errorf("%v: %d buckets are missing", sizes, len(want))
+		}
+	}
+}

@@ -69,7 +69,7 @@ func (f *failingWriter) Write(p []byte) (int, error) {
 
 func newApp(s Streams) *cli.App {
 	app := baseApp(s,
-		rerankCommand(s), scoreCommand(s), tokenizeCommand(s), modelCommand(s), benchCommand(s), serveCommand(s), doctorCommand(s), envCommand(s), bundleCommand(s),
+		rerankCommand(s), scoreCommand(s), tokenizeCommand(s), modelCommand(s), benchCommand(s), serveCommand(s), doctorCommand(s), envCommand(s), bundleCommand(s), debugCommand(s),
 		completionCommand(s), manCommand(s), versionCommand(s))
 	app.Usage = "rank passages by how well they answer a query, with cross-encoders on MLX"
 	app.UsageText = "mlxrank COMMAND [flags]"

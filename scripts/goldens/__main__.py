@@ -27,6 +27,7 @@ GOLDENS = {
     "left": ("left", "make", "engine/testdata/left.json.gz", True, False),
     "longwords": ("longwords", "make", "engine/testdata/longwords.json.gz", True, False),
     "tiny": ("tiny", "make", "engine/testdata/tiny.json.gz", False, False),
+    "activations": ("activations", "make", "engine/testdata/activations.json.gz", False, False),
     "family": ("family", "make", "engine/testdata/family.json.gz", False, False),
     "cased": ("cased", "make", "engine/testdata/cased.json.gz", False, False),
     "builtin": ("builtin", "make", "engine/testdata/builtin.jsonl.gz", True, True),

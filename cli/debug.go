@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// debugCommand is hidden: it is for developers of mlxrank.
+func debugCommand(s Streams) *cli.Command {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "query", Usage: "query of the pair: `TEXT` (required)"},
+		&cli.StringFlag{Name: "document", Usage: "document of the pair: `TEXT` (required)"},
+		&cli.StringFlag{Name: "output", Usage: "file to write, ending in .safetensors: `FILE` (required)"},
+	}
+	return &cli.Command{
+		Name:   "debug",
+		Usage:  "tools for developers of mlxrank",
+		Hidden: true,
+		Subcommands: []*cli.Command{{
+			Name:      "activations",
+			Usage:     "write a pair's activations, layer by layer",
+			UsageText: "mlxrank debug activations --query TEXT --document TEXT --output FILE [flags]",
+			Description: "Tensors are float32 and have the names of PyTorch's modules without \"bert.\":\n" +
+				"embeddings; encoder.layer.N.attention.self, encoder.layer.N.attention and\n" +
+				"encoder.layer.N for each layer; pooler; classifier. The last layer computes only\n" +
+				"[CLS], so its tensors have one row. MLXRANK_UNFUSED_GRAPH=1 writes those of the\n" +
+				"unfused graph.\n\n" +
+				examples([2]string{"Activations of the built-in model", `mlxrank debug activations --model builtin --query "resize photos" --document "An image editor." --output pair.safetensors`}),
+			Flags: append(flags, engineFlags(weights.Default)...),
+			Action: func(c *cli.Context) error {
+				config, err := engineConfig(c, s.Err)
+				if err != nil {
+					return err
+				}
+				if err := requireFlags(c, "query", "document", "output"); err != nil {
+					return err
+				}
+				pair := engine.Pair{Query: c.String("query"), Document: c.String("document")}
+				return engine.WriteActivations(c.Context, config, pair, c.String("output"))
+			},
+		}},
+	}
+}

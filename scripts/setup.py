@@ -11,7 +11,8 @@
     python3 scripts/setup.py smoke          the C test of the native library, sanitized
     python3 scripts/setup.py capi           build/capi, the C API, after go build's needs
     python3 scripts/setup.py clang          clang and pkg-config, for the C API's tests
-    python3 scripts/setup.py lint           golangci-lint, and actionlint
+    python3 scripts/setup.py lint           every linter
+    python3 scripts/setup.py lint-changed   the linters, on what differs from the main branch
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
     python3 scripts/setup.py swift          check the Swift package, without Swift
     python3 scripts/setup.py arm64          build for Linux on arm64 and test it, emulated
@@ -57,6 +58,7 @@ COMMANDS = {
     "capi": capi.build,
     "clang": darwin.clang,
     "lint": lint.lint,
+    "lint-changed": lint.lint_changed,
     "darwin": darwin.check,
     "swift": swift.check,
     "arm64": arm64.check,
@@ -66,9 +68,7 @@ COPY_ONLY = {"install", "uninstall"}
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", nargs="?", choices=COMMANDS, default="build")
     command = parser.parse_args().command
     root = Path(os.path.abspath(__file__)).parent.parent

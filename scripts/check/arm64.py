@@ -38,12 +38,7 @@ STUB = """#include <stdio.h>
 #define STUB(name) void name(void) { fputs(#name ": no tokenizer here\\n", stderr); abort(); }
 """
 # What the C tests and the Go tests must have said, each at least so often.
-SAID_BY_C = {
-    r"NEON, panels of.*": 1,
-    r"SCALAR, panels of.*": 1,
-    r"smoke: ok.*": 1,
-    r"100% tests passed.*": 1,
-}
+SAID_BY_C = {r"NEON, panels of.*": 1, r"SCALAR, panels of.*": 1, r"smoke: ok.*": 1, r"100% tests passed.*": 1}
 GO_TESTS = {
     "./mlx": "PairScoresTheSameInAnyCompany|SeveralLabels|GraphIsOfThisProcessorsKernels",
     "./engine": "TinyModelsMatchPyTorch",
@@ -104,9 +99,7 @@ def unpack_member(package, member, target):
     """Writes one executable of a Debian package to target."""
     tar = ["dpkg-deb", "--fsys-tarfile", package]
     with subprocess.Popen(tar, stdout=subprocess.PIPE) as archive:
-        done = subprocess.run(
-            ["tar", "-xO", member], stdin=archive.stdout, capture_output=True, check=False
-        )
+        done = subprocess.run(["tar", "-xO", member], stdin=archive.stdout, capture_output=True, check=False)
     if done.returncode != 0 or archive.returncode != 0 or not done.stdout:
         raise SetupError(f"unpacking {member}", tar, done.stderr.decode(errors="replace"))
     write_atomic(target, done.stdout)
@@ -170,9 +163,7 @@ def tokenizers(arm):
     """build/arm64/stubs/libtokenizers.a: every function that Go calls, each aborts."""
     module = json.loads(
         run(
-            ["go", "list", "-m", "-json", native.TOKENIZERS],
-            f"finding the Go module {native.TOKENIZERS}",
-            cwd=arm.root,
+            ["go", "list", "-m", "-json", native.TOKENIZERS], f"finding the Go module {native.TOKENIZERS}", cwd=arm.root
         )
     )
     with open(f"{module['Dir']}/tokenizer.go", encoding="utf-8") as source:
@@ -208,8 +199,7 @@ def go_tests(arm):
     for package, tests in GO_TESTS.items():
         command_of = [*command, "-run", f"^Test({tests})$", package]
         said += arm.steps.always(
-            f"testing {package} under qemu",
-            lambda command=command_of: run(command, what, cwd=arm.root, env=env),
+            f"testing {package} under qemu", lambda command=command_of: run(command, what, cwd=arm.root, env=env)
         )
     tell(arm, what, said, SAID_BY_GO)
 

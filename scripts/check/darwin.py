@@ -6,15 +6,15 @@ without symbols, and so is the Rust library: the executable links, it does not
 run.
 """
 
-import os
 import re
 
-from . import darwin_apps
 from setup import capi, native, parts
 from setup.fetch import download, unpack_wheel
-from .macho import ARM64, DYLIB, EXECUTABLE, MachO
 from setup.project import LINUX, MACOS, Project
 from setup.steps import expect, run, write_atomic
+
+from . import darwin_apps
+from .macho import ARM64, DYLIB, EXECUTABLE, MachO
 from .swift_contract import Header
 
 TARGET = "aarch64-macos.14.0"
@@ -34,7 +34,7 @@ HEADERS = {
 #include <mach/vm_region.h>
 kern_return_t mach_vm_region(vm_map_t, mach_vm_address_t *, mach_vm_size_t *, vm_region_flavor_t, vm_region_info_t,
                              mach_msg_type_number_t *, mach_port_t *);
-""",
+"""
 }
 
 
@@ -190,8 +190,7 @@ def go_environment(mac):
 def executable(mac, env):
     """Vets the Go code for macOS and links the command."""
     mac.steps.always(
-        "go vet for macOS",
-        lambda: run(["go", "vet", "./..."], "go vet for macOS on arm64", cwd=mac.root, env=env),
+        "go vet for macOS", lambda: run(["go", "vet", "./..."], "go vet for macOS on arm64", cwd=mac.root, env=env)
     )
     binary = mac.build / "mlxrank"
     command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./cmd/mlxrank"]

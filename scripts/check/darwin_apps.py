@@ -9,8 +9,9 @@ import shutil
 import subprocess
 
 from setup import parts
-from .macho import ARM64, MachO
 from setup.steps import SetupError, copy_atomic, expect, run, write_atomic
+
+from .macho import ARM64, MachO
 
 MINIMUMS = {"14.0": "lib", "26.2": "lib/macos26"}  # and the MLX that goes with it
 RUN_PATH = "@executable_path/../Frameworks"
@@ -64,11 +65,7 @@ def make_app(mac, app, minimum):
     contents = app / "Contents"
     copy_atomic(app.parent / "linked", contents / "MacOS" / "App")
     copy_atomic(mac.build / "mlxrank", contents / "MacOS" / "mlxrank")
-    info = {
-        "CFBundleExecutable": "App",
-        "CFBundleIdentifier": "org.mlxrank.check",
-        "LSMinimumSystemVersion": minimum,
-    }
+    info = {"CFBundleExecutable": "App", "CFBundleIdentifier": "org.mlxrank.check", "LSMinimumSystemVersion": minimum}
     write_atomic(contents / "Info.plist", plistlib.dumps(info))
 
 

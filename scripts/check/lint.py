@@ -1,4 +1,9 @@
-"""golangci-lint on the Go code, actionlint and zizmor on the workflows."""
+"""Every linter of make lint, each at the version that scripts/pins.ini names.
+
+golangci-lint checks Go, ruff checks Python, oxlint JavaScript,
+clang-format C and C++, Vale prose, actionlint and zizmor the workflows.
+make check runs them on the files that differ from the main branch.
+"""
 
 import shutil
 import subprocess
@@ -7,47 +12,112 @@ from setup import parts
 from setup.fetch import download, unpack_wheel
 from setup.gotools import gotool
 from setup.project import LINUX
-from setup.steps import SetupError
+from setup.steps import SetupError, run
+
+C = (".c", ".h", ".cpp", ".metal")
+PROSE = (".md", ".go", ".c", ".h", ".cpp", ".swift", ".py", ".js")
+# What others wrote, and what tests compare byte by byte.
+NOT_OURS = ("/uplot/", "/axe-core/", "/testdata/")
 
 
 def lint(project):
-    """Runs every linter, each built or fetched at its pinned version."""
-    linter = gotool(project, "golangci-lint")
+    """Lints the whole tree."""
+    failed = file_linters(project, tracked(project))
     for module in (project.root, project.root / "examples" / "rag"):
-        check("golangci-lint", [linter, "run", "./..."], module)
-    shell = shellcheck(project)
-    actionlint = [gotool(project, "actionlint"), f"-shellcheck={shell}", "-pyflakes="]
-    check("actionlint", actionlint, project.root)
-    if project.host == LINUX:  # its pinned wheel is for Linux
-        audit = [zizmor(project), "--offline", "--no-progress", "--min-severity=medium", "--min-confidence=medium"]
-        check("zizmor", [*audit, ".github"], project.root)
+        failed += fails("golangci-lint", [gotool(project, "golangci-lint"), "run", "./..."], module)
+    report(failed)
 
 
-def check(name, command, folder):
-    if subprocess.run(command, cwd=folder, check=False).returncode != 0:
-        raise SetupError(f"{name} found the faults above", advice="mend them")
+def lint_changed(project):
+    """Lints the files that differ from the main branch; golangci-lint takes their packages."""
+    changed = changes(project)
+    failed = file_linters(project, changed)
+    folders = {path.rpartition("/")[0] for path in changed if path.endswith(".go")}
+    packages = sorted(f"./{folder}" for folder in folders if not folder.startswith("examples/rag"))
+    if packages:
+        failed += fails("golangci-lint", [gotool(project, "golangci-lint"), "run", *packages], project.root)
+    report(failed)
 
 
-def zizmor(project):
-    """zizmor, which finds actions without a hash, credentials left behind and the like in workflows."""
-    pin = project.pin("wheel", "zizmor")
+def report(failed):
+    if failed:
+        raise SetupError(f"{', '.join(failed)}: see the findings above", advice="correct them, then run make lint")
+
+
+def file_linters(project, paths):
+    """Runs the linters that take files; returns the names of those that found something."""
+    ours = [path for path in paths if not any(part in f"/{path}" for part in NOT_OURS)]
+    failed = []
+
+    def on(name, suffixes, *command):
+        files = [path for path in ours if path.endswith(suffixes)]
+        if files:
+            failed.extend(fails(name, [*command, *files], project.root))
+
+    workflows = any(path.startswith(".github/") for path in paths)
+    on("Vale", PROSE, gotool(project, "vale"), "--output=line")
+    if workflows:
+        command = [gotool(project, "actionlint"), f"-shellcheck={shellcheck(project)}", "-pyflakes="]
+        failed += fails("actionlint", command, project.root)
+    if project.host != LINUX:
+        project.steps.out.write("lint: ruff, clang-format, oxlint and zizmor run on Linux only\n")
+        return failed
+    ruff = wheel_tool(project, "ruff")
+    on("ruff", ".py", ruff, "check", "--quiet", "--force-exclude")
+    on("ruff format", ".py", ruff, "format", "--quiet", "--check", "--force-exclude")
+    on("oxlint", ".js", wheel_tool(project, "oxlint"), "--quiet")
+    on("clang-format", C, wheel_tool(project, "clang-format"), "--dry-run", "--Werror")
+    if workflows:
+        options = ["--offline", "--no-progress", "--min-severity=medium", "--min-confidence=medium"]
+        failed += fails("zizmor", [wheel_tool(project, "zizmor"), *options, ".github"], project.root)
+    return failed
+
+
+def fails(name, command, where):
+    """Runs a linter, which prints its findings; returns [name] if there are any."""
+    return [name] if subprocess.run(command, cwd=where, check=False).returncode != 0 else []
+
+
+def git(project, *words):
+    return run(["git", *words], "asking git for files", cwd=project.root)
+
+
+def tracked(project):
+    """Every file of the repository that exists, as paths relative to its root."""
+    return existing(project, git(project, "ls-files").splitlines())
+
+
+def changes(project):
+    """The files that differ from where this branch left main, untracked ones included."""
+    base = "HEAD"
+    for branch in ("origin/main", "main"):
+        if git(project, "for-each-ref", f"refs/heads/{branch}", f"refs/remotes/{branch}"):
+            base = git(project, "merge-base", "HEAD", branch).strip()
+    changed = git(project, "diff", "--name-only", "--diff-filter=d", base).splitlines()
+    return existing(project, changed + git(project, "ls-files", "--others", "--exclude-standard").splitlines())
+
+
+def existing(project, paths):
+    return [path for path in paths if (project.root / path).is_file()]
+
+
+def wheel_tool(project, name):
+    """build/tools/NAME: the program of a pinned wheel for Linux."""
+    pin = project.pin("wheel", name)
     wheel = download(project, pin)
-    tool = project.build / "tools" / "zizmor"
+    tool = project.build / "tools" / name
 
-    def place(name):
-        return tool if name.endswith("/scripts/zizmor") else None
-
-    def unpack():
-        made = unpack_wheel(wheel, place)
+    def unpack_tool():
+        made = unpack_wheel(wheel, lambda member: tool if member.endswith(f"/{name}") else None)
         tool.chmod(0o755)
         return made
 
-    project.steps.do("zizmor", "unpacking zizmor", pin, unpack)
+    project.steps.do(name, f"unpacking {name}", pin, unpack_tool)
     return tool
 
 
 def shellcheck(project):
-    """shellcheck, for the scripts in the workflows: Debian's; on a Mac the user's, if any."""
+    """The path of shellcheck, for the scripts in the workflows: Debian's; on a Mac the user's, if any."""
     if project.host != LINUX:
         return shutil.which("shellcheck") or ""
     return parts.deb(project, "shellcheck") / "usr" / "bin" / "shellcheck"

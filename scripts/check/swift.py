@@ -9,10 +9,11 @@ something wrong as well, which it must refuse.
 import os
 import sys
 
-from . import darwin
 from setup.fetch import download, unpack_wheel
 from setup.project import LINUX
 from setup.steps import SetupError, run, write_atomic
+
+from . import darwin
 from .swift_contract import Header
 
 PACKAGE = "capi/swift"

@@ -49,9 +49,7 @@ class Header:
         types = re.findall(r"^typedef [^{;]*?\(?\*?(\w+)\)?(?:\([^;]*\))?;", text, re.MULTILINE)
         self.types = set(types) | set(self.structs)
         prototypes = re.findall(r"^[a-z][\w *]*?\b(mlxr_\w+)\(([^;]*)\);", text, re.MULTILINE)
-        self.functions = {
-            name: 0 if args.strip() == "void" else args.count(",") + 1 for name, args in prototypes
-        }
+        self.functions = {name: 0 if args.strip() == "void" else args.count(",") + 1 for name, args in prototypes}
         self.statuses = {}
         self.constants = dict(re.findall(r"^#define (MLXR_\w+) (\d+)$", text, re.MULTILINE))
         for body in re.findall(r"^enum \{(.*?)\};", text, re.MULTILINE | re.DOTALL):

@@ -55,12 +55,16 @@ def add(commands, name, path, needs_base, takes_texts):
     command = commands.add_parser(name, help=path, description="Writes " + path + ".")
     if needs_base:
         command.add_argument(
-            "--base", type=pathlib.Path, default=common.BASE, metavar="DIR",
+            "--base",
+            type=pathlib.Path,
+            default=common.BASE,
+            metavar="DIR",
             help="the encoder all-MiniLM-L6-v2 (default: where the set-up puts it, %(default)s)",
         )
     if takes_texts:
         command.add_argument(
-            "--texts", metavar="FILE",
+            "--texts",
+            metavar="FILE",
             help='JSONL of {"query", "document"} to take the real texts from (default: those of the present golden)',
         )
 

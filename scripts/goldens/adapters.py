@@ -1,8 +1,8 @@
 """weights/testdata: PEFT adapters and what PEFT's own merge makes of them."""
 
 import json
-import tempfile
 import pathlib
+import tempfile
 
 import bert
 import builtin
@@ -24,15 +24,27 @@ ATTENTION = ["query", "value"]
 # name -> (labels, dtype of the saved adapter, settings of the LoraConfig).
 ADAPTERS = {
     "plain": (1, torch.float32, {"target_modules": EVERYWHERE, "r": 4, "lora_alpha": 8, "task_type": None}),
-    "rslora": (1, torch.float32, {"target_modules": r".*\.self\.(query|value)", "r": 3, "lora_alpha": 6, "use_rslora": True}),
-    "patterns": (1, torch.float32, {
-        "target_modules": EVERYWHERE, "r": 2, "lora_alpha": 4,
-        "rank_pattern": {"intermediate.dense": 3, r"layer\.1\.attention\.self\.(query|key)": 5, "query": 1},
-        "alpha_pattern": {"^bert.encoder.layer.0.output.dense": 1, "output.dense": 16, "key": 3},
-    }),
-    "modules-to-save": (1, torch.float32, {
-        "target_modules": ATTENTION, "r": 4, "lora_alpha": 4, "modules_to_save": ["classifier", "pooler"],
-    }),
+    "rslora": (
+        1,
+        torch.float32,
+        {"target_modules": r".*\.self\.(query|value)", "r": 3, "lora_alpha": 6, "use_rslora": True},
+    ),
+    "patterns": (
+        1,
+        torch.float32,
+        {
+            "target_modules": EVERYWHERE,
+            "r": 2,
+            "lora_alpha": 4,
+            "rank_pattern": {"intermediate.dense": 3, r"layer\.1\.attention\.self\.(query|key)": 5, "query": 1},
+            "alpha_pattern": {"^bert.encoder.layer.0.output.dense": 1, "output.dense": 16, "key": 3},
+        },
+    ),
+    "modules-to-save": (
+        1,
+        torch.float32,
+        {"target_modules": ATTENTION, "r": 4, "lora_alpha": 4, "modules_to_save": ["classifier", "pooler"]},
+    ),
     "labels-3": (3, torch.float32, {"target_modules": ["key"], "r": 2, "lora_alpha": 2}),
     "bias-all": (1, torch.float32, {"target_modules": ATTENTION, "r": 2, "lora_alpha": 4, "bias": "all"}),
     "bias-lora-only": (1, torch.float32, {"target_modules": ATTENTION, "r": 2, "lora_alpha": 4, "bias": "lora_only"}),
@@ -98,8 +110,12 @@ def sample(name, array):
     indexes = np.unique(np.floor((u + 1) / 2 * array.size).astype(int))
     exact = array.astype(np.float64)
     return {
-        "name": name, "shape": list(array.shape), "sum": float(exact.sum()), "abs_sum": float(np.abs(exact).sum()),
-        "indexes": indexes.tolist(), "values": common.numbers(array.ravel()[indexes]),
+        "name": name,
+        "shape": list(array.shape),
+        "sum": float(exact.sum()),
+        "abs_sum": float(np.abs(exact).sum()),
+        "indexes": indexes.tolist(),
+        "values": common.numbers(array.ravel()[indexes]),
     }
 
 

@@ -18,9 +18,7 @@ warnings.simplefilter("ignore", FutureWarning)
 def build(config, tensors):
     """The model of a config dict and canonical tensors, ready to be evaluated."""
     settings = {k: v for k, v in config.items() if k not in ("architectures", "model_type")}
-    model = transformers.BertForSequenceClassification(
-        transformers.BertConfig(**settings, attn_implementation="eager")
-    )
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(**settings, attn_implementation="eager"))
     load(model, tensors)
     return model.eval()
 
@@ -40,10 +38,7 @@ def load(model, tensors, partial=False):
 def logits(model, pairs):
     """Logits [pairs, labels] in float64; each pair is evaluated alone, so without padding."""
     rows = [
-        model(
-            input_ids=torch.tensor([pair["input_ids"]]),
-            token_type_ids=torch.tensor([pair["token_type_ids"]]),
-        ).logits
+        model(input_ids=torch.tensor([pair["input_ids"]]), token_type_ids=torch.tensor([pair["token_type_ids"]])).logits
         for pair in pairs
     ]
     return torch.cat(rows).double().numpy()

@@ -67,8 +67,7 @@ def make(args):
     model = merged(args.base)
     want = bert.logits(model, pairs).astype(np.float32)
     lines = [
-        {"query": q, "document": d, "logit": logit}
-        for (q, d), logit in zip(texts, common.numbers(want), strict=True)
+        {"query": q, "document": d, "logit": logit} for (q, d), logit in zip(texts, common.numbers(want), strict=True)
     ]
     full = sum(len(p["input_ids"]) == MAXIMUM for p in pairs)
     report(f"builtin ({full} of {MAXIMUM} tokens)", model, pairs, want, **{"pair swapped": swapped})
@@ -94,7 +93,13 @@ def make_head(args):
     head(model)
     want = bert.logits(model, pairs).astype(np.float32)
     report("random head", model, pairs, want)
-    common.write_json(common.ENGINE / "randomhead.json.gz", {
-        **made_with(args.base), "max_length": MAXIMUM, "seed": HEAD_SEED,
-        "indexes": indexes, "logits": common.numbers(want),
-    })
+    common.write_json(
+        common.ENGINE / "randomhead.json.gz",
+        {
+            **made_with(args.base),
+            "max_length": MAXIMUM,
+            "seed": HEAD_SEED,
+            "indexes": indexes,
+            "logits": common.numbers(want),
+        },
+    )

@@ -10,8 +10,13 @@ import pathlib
 # One instruction set and one thread, chosen before PyTorch is imported: float32
 # sums then come in the same order on every x86-64 machine with AVX2.
 os.environ.update(
-    ATEN_CPU_CAPABILITY="avx2", MKL_CBWR="AVX2", ONEDNN_MAX_CPU_ISA="AVX2",
-    OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", HF_HUB_OFFLINE="1",
+    ATEN_CPU_CAPABILITY="avx2",
+    MKL_CBWR="AVX2",
+    ONEDNN_MAX_CPU_ISA="AVX2",
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
 )
 
 import numpy as np

@@ -14,8 +14,15 @@ def ms_marco(hidden, heads, layers):
     """config.json of cross-encoder/ms-marco-*-v2, but for its labels of origin and version."""
     activation = {"activation_fn": "torch.nn.modules.linear.Identity", "version": "4.0.1"}
     return tiny_models.config(
-        hidden, heads, layers, vocab_size=30522, max_position_embeddings=512, classifier_dropout=None,
-        gradient_checkpointing=False, sentence_transformers=activation, use_cache=True,
+        hidden,
+        heads,
+        layers,
+        vocab_size=30522,
+        max_position_embeddings=512,
+        classifier_dropout=None,
+        gradient_checkpointing=False,
+        sentence_transformers=activation,
+        use_cache=True,
     )
 
 

@@ -11,9 +11,7 @@ import json
 import pathlib
 import tempfile
 
-import bert  # before the others: it sets the environment and quietens transformers
 import common
-import numpy as np
 import sentence_transformers
 import setting_cases
 import tensors
@@ -84,12 +82,15 @@ def run(folder, own):
     rows = []
     for pair in pairs:
         ids, types = tokens(model, pair)
-        rows.append({
-            "input_ids": ids, "token_type_ids": types,
-            "logits": common.numbers(model.predict([pair], activation_fn=identity)),
-            "scores": common.numbers(model.predict([pair])),
-            "softmax": common.numbers(model.predict([pair], activation_fn=identity, apply_softmax=True)),
-        })
+        rows.append(
+            {
+                "input_ids": ids,
+                "token_type_ids": types,
+                "logits": common.numbers(model.predict([pair], activation_fn=identity)),
+                "scores": common.numbers(model.predict([pair])),
+                "softmax": common.numbers(model.predict([pair], activation_fn=identity, apply_softmax=True)),
+            }
+        )
     return {"max_length": model.max_seq_length, "activation": type(model.activation_fn).__name__, "pairs": rows}
 
 
@@ -123,7 +124,9 @@ def check_lowercase():
             for start in range(0, 0x110000, 256):
                 text = " ".join(f"a{chr(c)}b" for c in range(start, start + 256) if not 0xD800 <= c < 0xE000)
                 if one.normalize_str(text) != two.normalize_str(text):
-                    raise ValueError(f"a character from U+{start:04X} on tells Lowercase before BertNormalizer from its own lowercase")
+                    raise ValueError(
+                        f"a character from U+{start:04X} on tells Lowercase before BertNormalizer from its own lowercase"
+                    )
 
 
 def make(_):
@@ -134,12 +137,19 @@ def make(_):
         # What the control of the test is for: a case that the base model's answers would not pass.
         if "pairs" in case:
             case["shows"] = [
-                key for key in ("input_ids", "token_type_ids", "scores")
+                key
+                for key in ("input_ids", "token_type_ids", "scores")
                 if any(a[key] != b[key] for a, b in zip(case["pairs"], base["pairs"]))
             ]
         print(f"  {case['name']}: {case.get('refused') or case['shows']}")
     versions = common.made_with("torch", "transformers", "tokenizers", "sentence-transformers", "numpy")
-    common.write_json(PATH, {
-        "made_with": versions, "seed": setting_cases.SEED, "base": setting_cases.BASE,
-        "pairs": setting_cases.PAIRS, "cases": cases,
-    })
+    common.write_json(
+        PATH,
+        {
+            "made_with": versions,
+            "seed": setting_cases.SEED,
+            "base": setting_cases.BASE,
+            "pairs": setting_cases.PAIRS,
+            "cases": cases,
+        },
+    )

@@ -38,10 +38,7 @@ def golden(name, config, seed, count=32, dtypes=(torch.float16, torch.bfloat16))
     model = bert.build(config, weights)
     pairs = make_pairs(config, seed, count)
     want = bert.logits(model, pairs).astype(np.float32)
-    halves = {
-        str(dtype).removeprefix("torch."): bert.in_dtype(config, weights, dtype, pairs)
-        for dtype in dtypes
-    }
+    halves = {str(dtype).removeprefix("torch."): bert.in_dtype(config, weights, dtype, pairs) for dtype in dtypes}
     print(f"{name}: deviation {want.std():.3f}, range {want.min():.3f} to {want.max():.3f}")
     for dtype, got in halves.items():
         worst = np.abs(got - want).max()

@@ -65,11 +65,16 @@ def make(args):
     for family, maximum, query, document in token_cases.cases(real_pairs(args.texts), is_token):
         ids, types = encode(tokenizer, maximum, query, document)
         check_nul(tokenizer, maximum, query, document, (ids, types))
-        lines.append({
-            "name": f"{family}/{families[family]}", "max_length": maximum,
-            **field("query", query), **field("document", document),
-            "input_ids": ids, "token_type_ids": types,
-        })
+        lines.append(
+            {
+                "name": f"{family}/{families[family]}",
+                "max_length": maximum,
+                **field("query", query),
+                **field("document", document),
+                "input_ids": ids,
+                "token_type_ids": types,
+            }
+        )
         families[family] += 1
     header = {
         "made_with": common.made_with("tokenizers"),

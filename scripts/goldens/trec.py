@@ -34,7 +34,7 @@ def order(scores):
     """The documents in trec_eval's order: it tells the rank of the one relevant document of a query."""
     run = {f"only {d}": scores for d in scores}
     evaluator = pytrec_eval.RelevanceEvaluator({f"only {d}": {d: 1} for d in scores}, {"recip_rank"})
-    ranks = {query[len("only "):]: 1 / measures["recip_rank"] for query, measures in evaluator.evaluate(run).items()}
+    ranks = {query[len("only ") :]: 1 / measures["recip_rank"] for query, measures in evaluator.evaluate(run).items()}
     return sorted(ranks, key=ranks.get)
 
 
@@ -44,11 +44,15 @@ def make(_):
     for query, values in logits().items():
         documents = [f"d{n}" for n in random.permutation(1000)[: len(values)]]
         values = [np.float32(v) for v in values]
-        queries.append({
-            "query": query,
-            "documents": documents,
-            "logits": [float(v) for v in values],
-            "by_logit": order(dict(zip(documents, map(float, values)))),
-            "by_score": order({d: float(sigmoid(v)) for d, v in zip(documents, values)}),
-        })
-    common.write_json(RECORDS / "trec.json.gz", {"made_with": common.made_with("pytrec_eval-terrier"), "queries": queries})
+        queries.append(
+            {
+                "query": query,
+                "documents": documents,
+                "logits": [float(v) for v in values],
+                "by_logit": order(dict(zip(documents, map(float, values)))),
+                "by_score": order({d: float(sigmoid(v)) for d, v in zip(documents, values)}),
+            }
+        )
+    common.write_json(
+        RECORDS / "trec.json.gz", {"made_with": common.made_with("pytrec_eval-terrier"), "queries": queries}
+    )

@@ -14,9 +14,7 @@ def write(project, version, archive, trial=False):
     """
     text = (project.root / "scripts/package/homebrew" / "mlxrank.rb").read_text(encoding="utf-8")
     url = RELEASES + f"/v{version}/mlxrank_{version}_darwin_arm64.tar.gz"
-    text = filled(
-        text, archive.as_uri() if trial else url, sha256(archive), version if trial else None
-    )
+    text = filled(text, archive.as_uri() if trial else url, sha256(archive), version if trial else None)
     path = project.build / "dist" / "mlxrank.rb"
     write_atomic(path, text.encode())
     return path
@@ -36,7 +34,5 @@ def filled(text, url, digest, version=None):
     for pattern, replacement in changes:
         text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
         if count != 1:
-            raise SetupError(
-                f"scripts/package/homebrew/mlxrank.rb has {pattern} {count} times, expected once"
-            )
+            raise SetupError(f"scripts/package/homebrew/mlxrank.rb has {pattern} {count} times, expected once")
     return text

@@ -62,9 +62,7 @@ def place(project, folder):
     missing = [str(source) for _, source in files if not source.is_file()]
     if missing:
         raise SetupError(
-            "\n".join(
-                ["what is to be installed was not built:", *(f"  {path}" for path in missing)]
-            ),
+            "\n".join(["what is to be installed was not built:", *(f"  {path}" for path in missing)]),
             advice="run `make build capi`",
         )
     old = os.umask(0o022)  # new folders are for everyone
@@ -117,18 +115,10 @@ def rank(project, prefix):
     command += ["--documents", documents, "--query", "monitor changes to configuration files"]
     command = [str(word) for word in command]
     # In / there is no go.mod whose build folder would be searched.
-    done = subprocess.run(
-        command, cwd="/", env={}, capture_output=True, encoding="utf-8", check=False
-    )
+    done = subprocess.run(command, cwd="/", env={}, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0 or "changetrack" not in done.stdout:
-        raise SetupError(
-            f"ranking from {prefix}, exit status {done.returncode}",
-            command,
-            done.stdout + done.stderr,
-        )
-    doctor = run(
-        ["env", "-i", prefix / "bin/mlxrank", "doctor"], "doctor of an installed tree", cwd="/"
-    )
+        raise SetupError(f"ranking from {prefix}, exit status {done.returncode}", command, done.stdout + done.stderr)
+    doctor = run(["env", "-i", prefix / "bin/mlxrank", "doctor"], "doctor of an installed tree", cwd="/")
     for part in ("lib/mlxrank", f"share/mlxrank/models/{BUILTIN}"):
         if str(prefix / part) not in doctor:
             raise SetupError(f"doctor does not name {prefix / part}", output=doctor)

@@ -5,12 +5,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from . import formula
 from setup.capi import version_of
 from setup.gotools import gotool
-from .install import layout, place, rank
 from setup.project import MACOS
 from setup.steps import SetupError, run, sha256
+
+from . import formula
+from .install import layout, place, rank
 
 # As GoReleaser and .goreleaser.yaml name the platforms.
 NAMES = {"linux-x86_64": "linux_amd64", "macos-arm64": "darwin_arm64"}
@@ -19,9 +20,7 @@ NAMES = {"linux-x86_64": "linux_amd64", "macos-arm64": "darwin_arm64"}
 def release(project):
     """Makes the archive of the tag that is checked out."""
     wanted = "v" + version_of(project)
-    tags = run(
-        ["git", "tag", "--points-at", "HEAD"], "asking git for tags", cwd=project.root
-    ).split()
+    tags = run(["git", "tag", "--points-at", "HEAD"], "asking git for tags", cwd=project.root).split()
     if wanted not in tags:
         raise SetupError(
             f"engine/version.go says {wanted[1:]}, and HEAD has the tags {' '.join(tags) or '(none)'}",
@@ -49,9 +48,7 @@ def build(project, name, options):
     run([goreleaser, "check"], "checking .goreleaser.yaml", cwd=project.root, env=env)
     project.steps.always(
         f"archiving {name}",
-        lambda: run(
-            [goreleaser, "release", "--clean", *options], "GoReleaser", cwd=project.root, env=env
-        ),
+        lambda: run([goreleaser, "release", "--clean", *options], "GoReleaser", cwd=project.root, env=env),
     )
     dist = project.build / "dist"
     archive = dist / f"mlxrank_{name}_{NAMES[project.host]}.tar.gz"
@@ -74,22 +71,14 @@ def tried(project, archive):
     with tempfile.TemporaryDirectory(prefix="mlxrank ") as folder:
         run(["tar", "-xzf", archive, "-C", folder], f"unpacking {archive.name}")
         (prefix,) = Path(folder).iterdir()
-        found = sorted(
-            path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file()
-        )
+        found = sorted(path.relative_to(prefix).as_posix() for path in prefix.rglob("*") if path.is_file())
         wanted = sorted(path for path, _ in layout(project))
         if found != wanted:
             odd = ", ".join(sorted(set(found) ^ set(wanted)))
             raise SetupError(f"{archive} and the layout of make install differ in {odd}")
         said = subprocess.run(
-            [prefix / "bin/mlxrank", "version"],
-            env={},
-            capture_output=True,
-            encoding="utf-8",
-            check=True,
+            [prefix / "bin/mlxrank", "version"], env={}, capture_output=True, encoding="utf-8", check=True
         ).stdout
         if not said.startswith(f"mlxrank {version_of(project)} "):
-            raise SetupError(
-                f"the archive's program says it is {said.strip()}, not {version_of(project)}"
-            )
+            raise SetupError(f"the archive's program says it is {said.strip()}, not {version_of(project)}")
         rank(project, prefix)

@@ -4,11 +4,12 @@ import hashlib
 import re
 import unittest
 
-from . import formula, release
 from setup.capi import version_of
-from .install import layout
 from setup.project import MACOS
 from setup.steps import SetupError
+
+from . import formula, release
+from .install import layout
 from .test_install import ROOT, built
 
 TEXT = (ROOT / "scripts/package/homebrew" / "mlxrank.rb").read_text(encoding="utf-8")
@@ -24,9 +25,7 @@ class Formula(unittest.TestCase):
 
     def test_it_installs_all_that_the_archive_has(self):
         (line,) = re.findall(r"prefix\.install (.*)", TEXT)
-        self.assertEqual(
-            set(re.findall(r'"(\w+)"', line)), {path.split("/")[0] for path in self.paths}
-        )
+        self.assertEqual(set(re.findall(r'"(\w+)"', line)), {path.split("/")[0] for path in self.paths})
 
     def test_the_files_that_it_names_are_in_the_archive(self):
         named = re.findall(r'\b(bin|lib)/"([^"]+)"', TEXT)
@@ -51,8 +50,7 @@ class Formula(unittest.TestCase):
         digest = hashlib.sha256(b"an archive").hexdigest()
         text = formula.write(self.project, "2.3.4", archive).read_text(encoding="utf-8")
         self.assertIn(
-            f'  url "{formula.RELEASES}/v2.3.4/mlxrank_2.3.4_darwin_arm64.tar.gz"\n  sha256 "{digest}"\n',
-            text,
+            f'  url "{formula.RELEASES}/v2.3.4/mlxrank_2.3.4_darwin_arm64.tar.gz"\n  sha256 "{digest}"\n', text
         )
         self.assertTrue(text.startswith("class Mlxrank < Formula\n"))
         text = formula.write(self.project, "2.3.4", archive, trial=True).read_text(encoding="utf-8")

@@ -8,9 +8,10 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from . import install
 from setup.project import LINUX, MACOS, Project
 from setup.steps import SetupError
+
+from . import install
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BUILT = [
@@ -69,7 +70,7 @@ class Install(unittest.TestCase):
             "share/mlxrank/models/all-MiniLM-L6-v2/1_Pooling/config.json": "models/all-MiniLM-L6-v2/1_Pooling/config.json",
         }.items():
             self.assertEqual((self.prefix / path).read_text(encoding="utf-8"), name)
-        self.assertEqual([p for p in self.prefix.rglob(".*")], [])
+        self.assertEqual(list(self.prefix.rglob(".*")), [])
 
     def test_permissions_do_not_come_from_the_umask(self):
         old = os.umask(0o077)

@@ -6,7 +6,6 @@ and by PyTorch, float32 and bfloat16, with as many threads.
 """
 
 import ctypes
-import json
 import sys
 import threading
 import time
@@ -26,15 +25,25 @@ def openblas(path):
     library.cblas_sgemm.argtypes = [integer] * 6 + [real, pointer, integer, pointer, integer, real, pointer, integer]
     library.cblas_sgemm.restype = None
     random = np.random.default_rng(1)
-    matrices = [
-        [random.standard_normal((SIZE, SIZE), np.float32) for _ in range(3)] for _ in range(protocol.CORES)
-    ]
+    matrices = [[random.standard_normal((SIZE, SIZE), np.float32) for _ in range(3)] for _ in range(protocol.CORES)]
 
     def product(a, b, c):
         for _ in range(TIMES):
             library.cblas_sgemm(
-                ROW_MAJOR, NO_TRANSPOSE, NO_TRANSPOSE, SIZE, SIZE, SIZE,
-                1.0, a.ctypes.data, SIZE, b.ctypes.data, SIZE, 0.0, c.ctypes.data, SIZE,
+                ROW_MAJOR,
+                NO_TRANSPOSE,
+                NO_TRANSPOSE,
+                SIZE,
+                SIZE,
+                SIZE,
+                1.0,
+                a.ctypes.data,
+                SIZE,
+                b.ctypes.data,
+                SIZE,
+                0.0,
+                c.ctypes.data,
+                SIZE,
             )
 
     def run():

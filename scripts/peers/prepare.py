@@ -64,8 +64,14 @@ def export_onnx(model, inputs, folder):
     axes = {name: {0: "batch", 1: "tokens"} for name in inputs}
     raw, fused = folder.parent / "raw.onnx", folder / "model.onnx"
     torch.onnx.export(
-        model, tuple(inputs.values()), str(raw), input_names=list(inputs), output_names=["logits"],
-        dynamic_axes={**axes, "logits": {0: "batch"}}, opset_version=17, dynamo=False,
+        model,
+        tuple(inputs.values()),
+        str(raw),
+        input_names=list(inputs),
+        output_names=["logits"],
+        dynamic_axes={**axes, "logits": {0: "batch"}},
+        opset_version=17,
+        dynamo=False,
     )
     config = model.config
     optimised = onnxruntime.transformers.optimizer.optimize_model(
@@ -74,7 +80,9 @@ def export_onnx(model, inputs, folder):
     print("fused:", dict(optimised.get_fused_operator_statistics()))
     optimised.save_model_to_file(str(fused))
     onnxruntime.quantization.quantize_dynamic(
-        str(fused), str(folder.parent / "int8.onnx"), per_channel=True,
+        str(fused),
+        str(folder.parent / "int8.onnx"),
+        per_channel=True,
         weight_type=onnxruntime.quantization.QuantType.QInt8,
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # not inferred past fused nodes
     )

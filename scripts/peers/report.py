@@ -14,10 +14,24 @@ def write(results, folder):
 
 def text(results):
     parts = [
-        "# mlxrank compared with other ways to run the model", introduction(results), summary(results), "![pairs per second](peers.png)",
-        "## Throughput, latency, memory, start", main_table(results), MAIN_NOTES, "## Other lengths", lengths(results),
-        "## Agreement", AGREEMENT, agreement(results), "## Roofline", roofline(results), "## How each was set up", settings(results),
-        "## Conditions", conditions(results),
+        "# mlxrank compared with other ways to run the model",
+        introduction(results),
+        summary(results),
+        "![pairs per second](peers.png)",
+        "## Throughput, latency, memory, start",
+        main_table(results),
+        MAIN_NOTES,
+        "## Other lengths",
+        lengths(results),
+        "## Agreement",
+        AGREEMENT,
+        agreement(results),
+        "## Roofline",
+        roofline(results),
+        "## How each was set up",
+        settings(results),
+        "## Conditions",
+        conditions(results),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -37,7 +51,10 @@ the share of the ten best that are the same ten, are means over the queries. No 
 
 
 def table(head, rows):
-    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(head))) + "|"]
+    lines = [
+        "| " + " | ".join(head) + " |",
+        "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(head))) + "|",
+    ]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
 
 
@@ -60,7 +77,9 @@ def disturbed(e):
 
 def rows(results):
     """Sorts subjects by precision, then fastest first."""
-    return sorted(results["subjects"].items(), key=lambda item: (item[1]["precision"] != "float32", -rate(item[1])["median"]))
+    return sorted(
+        results["subjects"].items(), key=lambda item: (item[1]["precision"] != "float32", -rate(item[1])["median"])
+    )
 
 
 def rate(subject, label="mixed"):
@@ -79,7 +98,11 @@ def latencies(subject):
 
 def best_peer(results, reduced, figure, least=False):
     """Returns the peer with the best figure at that precision, or None without peers."""
-    peers = [(figure(s), name) for name, s in results["subjects"].items() if not s["ours"] and (s["precision"] != "float32") == reduced]
+    peers = [
+        (figure(s), name)
+        for name, s in results["subjects"].items()
+        if not s["ours"] and (s["precision"] != "float32") == reduced
+    ]
     return (min if least else max)(peers)[1] if peers else None
 
 
@@ -96,15 +119,33 @@ def goals(results):
             found.append((f"{what}: pairs/s over the fastest peer's ({fastest})", ratio, bound, True))
         quickest = best_peer(results, reduced, p50, least=True)
         if quickest:
-            found.append((f"{what}: P50 of 20 documents over the best peer's ({quickest})", p50(ours) / p50(results["subjects"][quickest]), 0.7, False))
+            found.append(
+                (
+                    f"{what}: P50 of 20 documents over the best peer's ({quickest})",
+                    p50(ours) / p50(results["subjects"][quickest]),
+                    0.7,
+                    False,
+                )
+            )
     ours, others = results["subjects"][OURS], results["subjects"]
     if "sentence-transformers" in others:
         st = others["sentence-transformers"]
-        found.append(("float32: pairs/s over sentence-transformers'", arithmetic.ratio(ours["rounds"]["mixed"], st["rounds"]["mixed"]), 2, True))
+        found.append(
+            (
+                "float32: pairs/s over sentence-transformers'",
+                arithmetic.ratio(ours["rounds"]["mixed"], st["rounds"]["mixed"]),
+                2,
+                True,
+            )
+        )
         found.append(("start to first score over sentence-transformers'", start(ours) / start(st), 0.1, False))
     if "ONNX Runtime" in others:
-        found.append(("start to first score over ONNX Runtime's", start(ours) / start(others["ONNX Runtime"]), 1, False))
-    found.append((f"peak resident memory on {ours['agreement']['pairs']:,} pairs, MB", ours["memory"] / 1e6, 350, False))
+        found.append(
+            ("start to first score over ONNX Runtime's", start(ours) / start(others["ONNX Runtime"]), 1, False)
+        )
+    found.append(
+        (f"peak resident memory on {ours['agreement']['pairs']:,} pairs, MB", ours["memory"] / 1e6, 350, False)
+    )
     for label in results["sets"]:
         ratio = arithmetic.ratio(ours["rounds"][label], others[UNFUSED]["rounds"][label])
         found.append((f"float32, {label} set: pairs/s over the unfused graph's", ratio, 1, True))
@@ -119,7 +160,12 @@ def summary(results):
     def line(goal):
         what, figure, bound, more = goal
         met = figure >= bound if more else figure <= bound
-        return [what, f"{figure:.3g}", ("at least " if more else "at most ") + f"{bound:g}", "met" if met else "**missed**"]
+        return [
+            what,
+            f"{figure:.3g}",
+            ("at least " if more else "at most ") + f"{bound:g}",
+            "met" if met else "**missed**",
+        ]
 
     lines = sorted((line(goal) for goal in goals(results)), key=lambda cells: cells[3] == "met")
     return "## Goals, missed ones first\n\n" + table(["goal", "measured", "bound", ""], lines)
@@ -130,11 +176,18 @@ def main_table(results):
     for name, s in rows(results):
         r, times = rate(s), latencies(s)
         ratio = arithmetic.ratio(counterpart(results, s)["rounds"]["mixed"], s["rounds"]["mixed"])
-        out.append([
-            name + ("*" if s["slow"] else ""), s["precision"], f"{r['median']:.1f} ({r['min']:.1f}-{r['max']:.1f})", f"{ratio:.2f}",
-            f"{1e3 * arithmetic.percentile(times, 50):.0f}", f"{1e3 * arithmetic.percentile(times, 95):.0f}",
-            f"{s['memory'] / 1e6:.0f}", f"{start(s):.2f}",
-        ])
+        out.append(
+            [
+                name + ("*" if s["slow"] else ""),
+                s["precision"],
+                f"{r['median']:.1f} ({r['min']:.1f}-{r['max']:.1f})",
+                f"{ratio:.2f}",
+                f"{1e3 * arithmetic.percentile(times, 50):.0f}",
+                f"{1e3 * arithmetic.percentile(times, 95):.0f}",
+                f"{s['memory'] / 1e6:.0f}",
+                f"{start(s):.2f}",
+            ]
+        )
     return table(["subject", "precision", "pairs/s", "ours/it", "P50 ms", "P95 ms", "peak MB", "start s"], out)
 
 
@@ -149,7 +202,17 @@ def agreement(results):
     out = []
     for name, s in rows(results):
         a = s["agreement"]
-        out.append([name, s["precision"], f"{a['pairs']:,}", f"{a['worst']:.2g}", f"{a['mean']:.2g}", f"{a['tau']:.4f}", f"{100 * a['top10']:.1f} %"])
+        out.append(
+            [
+                name,
+                s["precision"],
+                f"{a['pairs']:,}",
+                f"{a['worst']:.2g}",
+                f"{a['mean']:.2g}",
+                f"{a['tau']:.4f}",
+                f"{100 * a['top10']:.1f} %",
+            ]
+        )
     return table(["subject", "precision", "pairs", "worst", "mean", "Kendall tau", "same top 10"], out)
 
 
@@ -157,10 +220,16 @@ def roofline(results):
     peaks, mixed = results["peaks"], results["sets"]["mixed"]
     reached = []
     for name, s in rows(results):
-        peak = max(peaks["OpenBLAS float32"], peaks["PyTorch float32"]) if s["precision"] == "float32" else peaks["PyTorch bfloat16"]
+        peak = (
+            max(peaks["OpenBLAS float32"], peaks["PyTorch float32"])
+            if s["precision"] == "float32"
+            else peaks["PyTorch bfloat16"]
+        )
         if s["precision"] != "int8":
             achieved = rate(s)["median"] * mixed["flops_per_pair"]
-            reached.append([name, s["precision"], f"{achieved / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{100 * achieved / peak:.0f} %"])
+            reached.append(
+                [name, s["precision"], f"{achieved / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{100 * achieved / peak:.0f} %"]
+            )
     text = (
         f"A pair of the mixed set needs {mixed['flops_per_pair'] / 1e9:.3f} GFLOP: the matmuls and attention of its own tokens, in the last layer "
         "only what [CLS] needs, without padding. The achieved rate is that times pairs/s, with tokenising in the time. A subject gets no credit for arithmetic that is not needed. "
@@ -168,17 +237,23 @@ def roofline(results):
         + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
         + " (OpenBLAS as mlxrank runs it, one thread per core). The float32 rows use the larger of the two float32 peaks.\n\n"
     )
-    return text + table(["subject", "precision", "GFLOP/s", "peak", "share of peak"], reached) + stages(results["profile"])
+    return (
+        text + table(["subject", "precision", "GFLOP/s", "peak", "share of peak"], reached) + stages(results["profile"])
+    )
 
 
 def stages(profiles):
     """Reports where mlxrank's threads spend their time, from its own profile."""
     names = list(dict.fromkeys(p["name"] for profile in profiles.values() for p in profile["phases"]))
     body = [[name, *(cell for profile in profiles.values() for cell in stage(profile, name))] for name in names]
-    rest = [[name, *(cell for profile in profiles.values() for cell in (percent(value(profile), profile), "-"))] for name, value in REST.items()]
+    rest = [
+        [name, *(cell for profile in profiles.values() for cell in (percent(value(profile), profile), "-"))]
+        for name, value in REST.items()
+    ]
     head = ["work", *(cell for dtype in profiles for cell in (f"{dtype}, share", "GFLOP/s a thread"))]
     executed = ", ".join(
-        f"{sum(p[k]['flops'] for k in WORK) / sum(p[k]['flops_needed'] for k in WORK):.3f} in {dtype}" for dtype, p in profiles.items()
+        f"{sum(p[k]['flops'] for k in WORK) / sum(p[k]['flops_needed'] for k in WORK):.3f} in {dtype}"
+        for dtype, p in profiles.items()
     )
     return (
         "\n\nBy stage, from a separate run of `mlxrank bench --profile` after the rounds. The kernels add bias and GELU to a GEMM's results in registers:\n\n"
@@ -212,7 +287,8 @@ def settings(results):
         f"- {name}: {s['settings']}" + (f" ({s['batch']})" if s["batch"] else "") + "." for name, s in rows(results)
     ) + (
         "\n\nhugot joins query, [SEP] and document into one text, truncates long ones at their end and scores one query at a time. Its scores are compared on the pairs that fit."
-        if "hugot" in results["subjects"] else ""
+        if "hugot" in results["subjects"]
+        else ""
     )
 
 

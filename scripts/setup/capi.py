@@ -1,10 +1,10 @@
 """build/capi: the C API as an installed tree has it, for make capi.
 
-    include/mlxr.h
-    lib/libmlxr.so or .dylib, with the tokenizer inside; lib/libmlxr-static.a
-    lib/mlxrank/    what libmlxr loads, and the tokenizer that the archive wants
-    lib/pkgconfig/  mlxr.pc, mlxr-static.pc
-    share/mlxrank/models/
+include/mlxr.h
+lib/libmlxr.so or .dylib, with the tokenizer inside; lib/libmlxr-static.a
+lib/mlxrank/    what libmlxr loads, and the tokenizer that the archive wants
+lib/pkgconfig/  mlxr.pc, mlxr-static.pc
+share/mlxrank/models/
 """
 
 import os

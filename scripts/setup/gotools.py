@@ -21,8 +21,7 @@ def gotool(project, name):
         )
         if module["Sum"] != pin["sum"]:
             raise SetupError(
-                f"{name} {pin['version']} has the sum {module['Sum']}, but "
-                f"scripts/pins.ini expects {pin['sum']}",
+                f"{name} {pin['version']} has the sum {module['Sum']}, but scripts/pins.ini expects {pin['sum']}",
                 advice="do not use it before you know why",
             )
         # Built inside its own module, so that its own go.sum holds. Go's caches
@@ -31,7 +30,7 @@ def gotool(project, name):
             ["go", "build", "-mod=readonly", "-trimpath", "-o", tool, pin["package"]],
             f"building {name} {pin['version']}",
             cwd=module["Dir"],
-            env={"CGO_ENABLED": "0", "CGO_LDFLAGS": ""},
+            env={"CGO_ENABLED": pin.get("cgo", "0"), "CGO_LDFLAGS": ""},
         )
         return [tool]
 

@@ -7,7 +7,7 @@ import re
 import shutil
 
 from .project import LINUX
-from .steps import copy_atomic, files_under, run, sha256, write_atomic
+from .steps import copy_atomic, files_under, run, sha256
 
 TOKENIZERS = "github.com/daulet/tokenizers"
 CRATE = "scripts/setup/tokenizers"
@@ -47,9 +47,7 @@ def mlx_c(project):
         shutil.copytree(os.path.join(os.path.dirname(manifest), "src", "mlx-c"), project.mlx_c)
         return files_under(project.mlx_c)
 
-    project.steps.do(
-        "mlx-c", "fetching crates and the source of mlx-c", crate_inputs(project)[0], place_mlx_c
-    )
+    project.steps.do("mlx-c", "fetching crates and the source of mlx-c", crate_inputs(project)[0], place_mlx_c)
 
 
 def tokenizers(project):
@@ -104,12 +102,14 @@ def library(project):
 
     inputs = {
         "sources": [
-            [str(path.relative_to(project.root)), sha256(path)]
-            for path in files_under(project.root / "native")
+            [str(path.relative_to(project.root)), sha256(path)] for path in files_under(project.root / "native")
         ],
         "mlx": project.pin("wheel", project.mlx_wheel),
         "mlx-c": crate_inputs(project)[0],
-        "compiler": [compilers(), run([os.environ.get("CXX", "c++"), "--version"], "asking the compiler for its version")],
+        "compiler": [
+            compilers(),
+            run([os.environ.get("CXX", "c++"), "--version"], "asking the compiler for its version"),
+        ],
     }
     if project.host == LINUX:
         inputs["debs"] = [project.pin("deb", name) for name in ("libfmt-dev", "libhwy-dev", "libhwy1")]

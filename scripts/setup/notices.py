@@ -51,10 +51,7 @@ def unpacked(project):
         ("mlx-c", [project.mlx_c / "LICENSE", project.mlx_c / "ACKNOWLEDGMENTS.md"]),
         (
             f"all-MiniLM-L6-v2, from {ENCODER} {encoder['version']}",
-            [
-                project.build / "models" / "all-MiniLM-L6-v2" / "LICENSE.wheel",
-                project.root / encoder["license"],
-            ],
+            [project.build / "models" / "all-MiniLM-L6-v2" / "LICENSE.wheel", project.root / encoder["license"]],
         ),
     ]
     parts += [(name, named_text(project, "npm", name)) for name in named(project, "npm")]
@@ -136,12 +133,7 @@ def texts_of(project, kind, name, folder):
 
 def is_license(path, folder):
     depth = len(path.relative_to(folder).parts)
-    return bool(
-        depth <= 2
-        and NAMES.match(path.name)
-        and path.suffix.lower() not in NOT_TEXT
-        and path.is_file()
-    )
+    return bool(depth <= 2 and NAMES.match(path.name) and path.suffix.lower() not in NOT_TEXT and path.is_file())
 
 
 def named(project, kind):

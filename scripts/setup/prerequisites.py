@@ -43,9 +43,7 @@ def tool_fault(name, tool):
     if wanted is None:
         return None
     command = [found, *tool.get("version", "--version").split()]
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     got = re.search(r"\d+(\.\d+)+", done.stdout)
     if done.returncode != 0 or got is None:
         return f"{' '.join(command)} does not work ({(done.stderr or done.stdout).strip()})"

@@ -33,7 +33,9 @@ def expected(program):
     """[(index, score)] of the command line."""
     out = subprocess.run(
         [program, "rerank", "--model", "builtin", "--json", "--query", QUERY, "--documents", DOCUMENTS],
-        check=True, capture_output=True, text=True,
+        check=True,
+        capture_output=True,
+        text=True,
     ).stdout
     return [(item["index"], item["score"]) for item in json.loads(out)["results"]]
 
@@ -43,7 +45,9 @@ def serving(program):
     """The server's address; the server must end well when it is told to."""
     server = subprocess.Popen(
         [program, "serve", "--model", "builtin", "--listen", "127.0.0.1:0", "--log-format", "json"],
-        stderr=subprocess.PIPE, text=True, env={**os.environ, "MLXRANK_API_KEY": KEY},
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "MLXRANK_API_KEY": KEY},
     )
     try:
         for line in server.stderr:
@@ -70,19 +74,36 @@ def check(name, got, want):
 
 def schemathesis(address):
     command = [
-        sys.executable, "-m", "schemathesis.cli", "--config-file", SCHEMATHESIS, "run", address + "/openapi.json", "--seed", "1", "--max-examples", "50",
-        "--header", "Authorization: Bearer " + KEY, "--generation-database", "none",
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "--config-file",
+        SCHEMATHESIS,
+        "run",
+        address + "/openapi.json",
+        "--seed",
+        "1",
+        "--max-examples",
+        "50",
+        "--header",
+        "Authorization: Bearer " + KEY,
+        "--generation-database",
+        "none",
     ]
     ran = subprocess.run(command, capture_output=True, text=True)
     if ran.returncode:
         print(ran.stdout[-8000:], ran.stderr[-2000:])
         return "schemathesis: found something"
-    print(f"  {'schemathesis ' + importlib.metadata.version('schemathesis'):60} {re.search('[0-9]+ generated, [0-9]+ passed', ran.stdout)[0]}")
+    print(
+        f"  {'schemathesis ' + importlib.metadata.version('schemathesis'):60} {re.search('[0-9]+ generated, [0-9]+ passed', ran.stdout)[0]}"
+    )
     return None
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("program", type=pathlib.Path, help="the mlxrank to try")
     program = parser.parse_args().program.resolve()
     want = expected(program)
@@ -93,7 +114,9 @@ def main():
         for package, client, least in clients.CLIENTS:
             name = f"{client.__name__} ({package} {importlib.metadata.version(package)})"
             got = client(address, KEY, QUERY, documents)
-            fault = check(name, got, want) or (f"{name}: {len(got)} results, want {least}" if len(got) != least else None)
+            fault = check(name, got, want) or (
+                f"{name}: {len(got)} results, want {least}" if len(got) != least else None
+            )
             print(f"  {name:60} {'wrong' if fault else 'right'}")
             faults.append(fault)
         for name, fault in clients.refusals(address, QUERY, documents):

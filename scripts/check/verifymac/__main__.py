@@ -27,20 +27,14 @@ def main(arguments):
         default="gpu",
         help="what to verify; cpu tries this program itself (default: gpu)",
     )
-    parser.add_argument(
-        "--soak", metavar="TIME", default="120s", help="how long the soak is (default: 120s)"
-    )
-    parser.add_argument(
-        "--only", metavar="SUITE", action="append", help="run this suite only; can be given again"
-    )
+    parser.add_argument("--soak", metavar="TIME", default="120s", help="how long the soak is (default: 120s)")
+    parser.add_argument("--only", metavar="SUITE", action="append", help="run this suite only; can be given again")
     args = parser.parse_args(arguments)
     root = Path(__file__).resolve().parents[3]
     every = suites.every(root, args.device, args.soak)
     unknown = set(args.only or []) - {suite.name for suite in every}
     if unknown:
-        parser.error(
-            f"no suite {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in every)}"
-        )
+        parser.error(f"no suite {', '.join(sorted(unknown))}; there are {', '.join(s.name for s in every)}")
     return verify(root, args.device, every, args.only, sys.stdout)
 
 

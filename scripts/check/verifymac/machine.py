@@ -8,11 +8,7 @@ import subprocess
 def facts(root):
     """Pairs of a name and a text. What cannot be found out is said to be unknown."""
     commit = ask(["git", "-C", root, "describe", "--always", "--dirty", "--tags"])
-    found = [
-        ("commit", commit),
-        ("Python", platform.python_version()),
-        ("Go", ask(["go", "version"])),
-    ]
+    found = [("commit", commit), ("Python", platform.python_version()), ("Go", ask(["go", "version"]))]
     if platform.system() != "Darwin":
         return [("system", platform.platform()), *found]
     return [
@@ -31,11 +27,7 @@ def ask(command):
     """The output of a command, "unknown" if there is none."""
     try:
         done = subprocess.run(
-            [str(word) for word in command],
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-            check=True,
+            [str(word) for word in command], capture_output=True, encoding="utf-8", timeout=60, check=True
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
@@ -47,11 +39,7 @@ def gpu_cores(profile):
     try:
         gpus = json.loads(profile)["SPDisplaysDataType"]
         return (
-            ", ".join(
-                f"{gpu['sppci_cores']} ({gpu['sppci_model']})"
-                for gpu in gpus
-                if "sppci_cores" in gpu
-            )
+            ", ".join(f"{gpu['sppci_cores']} ({gpu['sppci_model']})" for gpu in gpus if "sppci_cores" in gpu)
             or "unknown"
         )
     except (ValueError, KeyError, TypeError):

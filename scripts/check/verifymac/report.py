@@ -32,9 +32,7 @@ def row(result):
 
 def table(head, rows):
     cells = [head, ["-" * len(name) for name in head], *rows]
-    return [
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in cells
-    ]
+    return ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in cells]
 
 
 def section(result):

@@ -39,12 +39,7 @@ THREADS = [
     "TestCloseEndsTheSession",
     "TestThreadKeepsToOneOSThread",
 ]
-MEMORY = [
-    "TestOpenAndCloseLeaveNothing",
-    "TestUnloadingFreesTheModel",
-    "TestMemoryLimit",
-    "TestMemoryAndLimits",
-]
+MEMORY = ["TestOpenAndCloseLeaveNothing", "TestUnloadingFreesTheModel", "TestMemoryLimit", "TestMemoryAndLimits"]
 SOAK = ["TestSoak"]
 
 
@@ -111,31 +106,16 @@ def every(root, device, soak):
         pattern = f"^({'|'.join(tests)})$" if tests else "."
         command = ["go", "test", "-json", "-count", "1", "-timeout", "60m", *options]
         command += ["-run", pattern, *packages, *arguments]
-        return Suite(
-            name, shows, command, lambda s, status, out: read_go(s, status, out, tests), env
-        )
+        return Suite(name, shows, command, lambda s, status, out: read_go(s, status, out, tests), env)
 
     bench = root / "build" / "verify-mac" / "bench"
     program = str(root / "build" / "bin" / "mlxrank")
     all_suites = [
-        Suite(
-            DOCTOR,
-            "libraries, device and model",
-            [program, "doctor", "--device", device],
-            read_doctor,
-        ),
+        Suite(DOCTOR, "libraries, device and model", [program, "doctor", "--device", device], read_doctor),
         go("parity-float32", "logits in float32 are PyTorch's", PARITY, ["./engine"]),
         go("parity-half", "logits in half precision are near them", HALF, ["./engine"]),
-        go(
-            "threads",
-            "many callers at once, under the race detector",
-            THREADS,
-            ["./engine", "./mlx"],
-            ["-race"],
-        ),
-        go(
-            "memory", "limits hold, and what is closed is given back", MEMORY, ["./engine", "./mlx"]
-        ),
+        go("threads", "many callers at once, under the race detector", THREADS, ["./engine", "./mlx"], ["-race"]),
+        go("memory", "limits hold, and what is closed is given back", MEMORY, ["./engine", "./mlx"]),
         go(
             "soak",
             f"random shapes for {soak} leave nothing behind",
@@ -148,30 +128,13 @@ def every(root, device, soak):
         Suite(
             "bench",
             "the experiment of make bench",
-            [
-                program,
-                "bench",
-                "--device",
-                device,
-                "--results",
-                str(bench),
-                "experiments/14_optimized_production.yaml",
-            ],
+            [program, "bench", "--device", device, "--results", str(bench), "experiments/14_optimized_production.yaml"],
             lambda s, status, out: read_bench(s, status, out, bench, device),
         ),
     ]
     if platform.system() == "Darwin":
         lib = root / "build" / "capi" / "lib"
-        command = [
-            "swift",
-            "test",
-            "--package-path",
-            "capi/swift",
-            "-Xlinker",
-            "-rpath",
-            "-Xlinker",
-            str(lib),
-        ]
+        command = ["swift", "test", "--package-path", "capi/swift", "-Xlinker", "-rpath", "-Xlinker", str(lib)]
         env = {**env, "PKG_CONFIG_PATH": str(lib / "pkgconfig")}
         all_suites.append(Suite("swift", "the Swift package", command, read_swift, env))
     return all_suites
@@ -204,11 +167,7 @@ def read_go(suite, status, output, tests):
             bad.append(f"{test}: {event['Action']}")
         if event["Action"] == "pass" and test and "/" not in test:
             passed.add(test)
-    bad += [
-        f"{test}: did not run"
-        for test in tests or []
-        if test not in passed and f"{test}: fail" not in bad
-    ]
+    bad += [f"{test}: did not run" for test in tests or [] if test not in passed and f"{test}: fail" not in bad]
     if not passed:
         bad.append("no test ran")
     if status != 0 or bad:
@@ -224,11 +183,7 @@ def events(output):
             event = json.loads(line)
         except ValueError:
             event = None
-        yield (
-            event
-            if isinstance(event, dict) and "Action" in event
-            else {"Action": "output", "Output": line}
-        )
+        yield (event if isinstance(event, dict) and "Action" in event else {"Action": "output", "Output": line})
 
 
 def read_bench(suite, status, output, folder, device):
@@ -236,14 +191,10 @@ def read_bench(suite, status, output, folder, device):
     if status != 0:
         return failed(suite, [f"exit status {status}"], output)
     try:
-        data = json.loads(
-            (folder / "14_optimized_production_results.json").read_text(encoding="utf-8")
-        )
+        data = json.loads((folder / "14_optimized_production_results.json").read_text(encoding="utf-8"))
         (point,) = data["points"]
         ran = point["engine"]
-        rates = [
-            sum(r["pairs"] for r in run["requests"]) / run["wall_ms"] * 1e3 for run in point["runs"]
-        ]
+        rates = [sum(r["pairs"] for r in run["requests"]) / run["wall_ms"] * 1e3 for run in point["runs"]]
         latencies = sorted(r["latency_ms"] for run in point["runs"] for r in run["requests"])
     except (OSError, ValueError, KeyError, TypeError) as err:
         return failed(suite, [f"its results cannot be read: {err!r}"], output)

@@ -31,9 +31,7 @@ def suite(read, name="some"):
 
 
 def go_output(*events):
-    return "".join(
-        json.dumps(dict(zip(("Action", "Test", "Output"), event))) + "\n" for event in events
-    )
+    return "".join(json.dumps(dict(zip(("Action", "Test", "Output"), event))) + "\n" for event in events)
 
 
 class GoTests(unittest.TestCase):
@@ -52,21 +50,13 @@ class GoTests(unittest.TestCase):
         )
         result = self.read(0, output)
         self.assertTrue(result.passed)
-        self.assertEqual(
-            (result.tests, result.figures), (2, ["TestA: off by 2e-06 of the deviation"])
-        )
+        self.assertEqual((result.tests, result.figures), (2, ["TestA: off by 2e-06 of the deviation"]))
 
     def test_what_did_not_run_has_not_passed(self):
         cases = {
             "one of them": (go_output(("pass", "TestA"), ("pass",)), ["TestB: did not run"]),
-            "none": (
-                go_output(("pass",)),
-                ["TestA: did not run", "TestB: did not run", "no test ran"],
-            ),
-            "a skipped one": (
-                go_output(("pass", "TestA"), ("skip", "TestB")),
-                ["TestB: skip", "TestB: did not run"],
-            ),
+            "none": (go_output(("pass",)), ["TestA: did not run", "TestB: did not run", "no test ran"]),
+            "a skipped one": (go_output(("pass", "TestA"), ("skip", "TestB")), ["TestB: skip", "TestB: did not run"]),
             "nothing at all": ("", ["TestA: did not run", "TestB: did not run", "no test ran"]),
         }
         for name, (output, problems) in cases.items():
@@ -77,9 +67,7 @@ class GoTests(unittest.TestCase):
 
     def test_a_failure_is_shown_with_its_words(self):
         output = go_output(
-            ("output", "TestA", "    a_test.go:1: off by 3, tolerance 1\n"),
-            ("fail", "TestA"),
-            ("pass", "TestB"),
+            ("output", "TestA", "    a_test.go:1: off by 3, tolerance 1\n"), ("fail", "TestA"), ("pass", "TestB")
         )
         result = self.read(1, output)
         self.assertFalse(result.passed)
@@ -102,9 +90,7 @@ class GoTests(unittest.TestCase):
             (*suites.THREADS, *suites.MEMORY): ["engine", "mlx"],
         }.items():
             source = "".join(
-                path.read_text(encoding="utf-8")
-                for folder in folders
-                for path in (ROOT / folder).glob("*_test.go")
+                path.read_text(encoding="utf-8") for folder in folders for path in (ROOT / folder).glob("*_test.go")
             )
             for name in names:
                 self.assertRegex(source, rf"(?m)^func {name}\(t \*testing\.T\)")
@@ -139,11 +125,7 @@ class OtherSuites(unittest.TestCase):
             self.assertFalse(read("gpu").passed)  # no results
             requests = [{"pairs": 32, "latency_ms": 100.0}] * 10
             data = {"device": "gpu", "device_name": "Apple M4", "dtype": "float16", "mlx": "0.32.2"}
-            data = {
-                "points": [
-                    {"engine": data, "runs": [{"wall_ms": 1000.0, "requests": requests}] * 3}
-                ]
-            }
+            data = {"points": [{"engine": data, "runs": [{"wall_ms": 1000.0, "requests": requests}] * 3}]}
             path = folder / "14_optimized_production_results.json"
             path.write_text(json.dumps(data), encoding="utf-8")
             result = read("gpu")
@@ -216,10 +198,7 @@ class Verify(unittest.TestCase):
             self.assertFalse(missing.run(Path(folder), Path(folder) / "logs").passed)
 
     def test_an_unknown_suite_is_a_usage_error(self):
-        with (
-            self.assertRaises(SystemExit) as raised,
-            unittest.mock.patch("sys.stderr", io.StringIO()),
-        ):
+        with self.assertRaises(SystemExit) as raised, unittest.mock.patch("sys.stderr", io.StringIO()):
             verify.main(["--only", "speed"])
         self.assertEqual(raised.exception.code, 2)
 
@@ -229,12 +208,7 @@ class Report(unittest.TestCase):
         self.assertEqual(report.table(["a"], [["x|y"]])[-1], "| x\\|y |")
 
     def test_gpu_cores(self):
-        profile = {
-            "SPDisplaysDataType": [
-                {"sppci_cores": "10", "sppci_model": "Apple M4"},
-                {"sppci_model": "other"},
-            ]
-        }
+        profile = {"SPDisplaysDataType": [{"sppci_cores": "10", "sppci_model": "Apple M4"}, {"sppci_model": "other"}]}
         self.assertEqual(machine.gpu_cores(json.dumps(profile)), "10 (Apple M4)")
         for text in ("unknown", "[]", "{}", '{"SPDisplaysDataType": []}'):
             self.assertEqual(machine.gpu_cores(text), "unknown")

@@ -36,7 +36,7 @@ func BenchmarkMeasuring(b *testing.B) {
 			b.Fatal(err)
 		}
 		o := Options{Log: zerolog.Nop()}
-		s := experiment.Settings{Model: tinyModel(b), Device: "cpu", Batch: 8, Requests: 8, Policy: experiment.Continuous}
+		s := experiment.Settings{Model: tinyModel(b), Device: "cpu", Batch: 8, Requests: 8}
 		t, err := openTarget(b.Context(), o.Engine, s, w)
 		if err != nil {
 			b.Fatal(err)

@@ -210,17 +210,17 @@ func TestOpenLoopRun(t *testing.T) {
 	}
 }
 
-// The window makes a lone caller wait it out; continuous does not.
-func TestWindow(t *testing.T) {
-	e := open(t, map[string]string{"policy": "continuous,window", "timeout": "60ms", "requests": "4", "batch": "8"})
+// With a batch timeout a lone caller waits, without one it does not.
+func TestBatchTimeout(t *testing.T) {
+	e := open(t, map[string]string{"batch_timeout_ms": "0,60", "requests": "4", "batch": "8"})
 	r := mustRun(t, e, options(t))
-	waits := map[string]float64{}
+	waits := map[float64]float64{}
 	for _, p := range r.Points {
 		for _, request := range p.Runs[0].Requests {
-			waits[p.Settings.Policy] += request.QueueWaitMS / 4
+			waits[p.Settings.BatchTimeoutMS] += request.QueueWaitMS / 4
 		}
 	}
-	if waits["window"] < 50 || waits["continuous"] > 20 {
+	if waits[60] < 50 || waits[0] > 20 {
 		t.Errorf("mean queue wait in ms: %v", waits)
 	}
 }

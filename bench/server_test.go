@@ -361,8 +361,8 @@ func TestServerGone(t *testing.T) {
 func TestServerRefuses(t *testing.T) {
 	o := ofServer(t, "http://127.0.0.1:1", "tei")
 	for words, flags := range map[string]map[string]string{
-		"policy: several": {"policy": "continuous,window", "timeout": "1ms"},
-		"mode: inference": {"mode": "inference-only"},
+		"batch_timeout_ms: several": {"batch_timeout_ms": "0,1"},
+		"mode: inference":           {"mode": "inference-only"},
 	} {
 		if _, err := Run(t.Context(), open(t, flags), o); !errors.Is(err, ErrInput) || !strings.Contains(err.Error(), words) {
 			t.Errorf("%v: %v", flags, err)

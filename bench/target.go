@@ -47,9 +47,9 @@ func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, 
 	config.Device, config.DType, config.MaxLength = s.Device, s.DType, s.MaxLength
 	config.MaxBatch, config.MaxBatchTokens = s.MaxBatch, s.MaxBatchTokens
 	config.Threads, config.TokenizerWorkers = s.Threads, s.TokenizerWorkers
-	config.Policy, config.LengthAware = s.Policy, "on"
-	if s.Policy == experiment.Window {
-		config.Timeout = time.Duration(s.Timeout)
+	config.LengthAware = "on"
+	if s.BatchTimeoutMS > 0 {
+		config.Policy, config.Timeout = "window", time.Duration(s.BatchTimeoutMS*float64(time.Millisecond))
 	}
 	if !s.LengthAware {
 		config.LengthAware = "off"

@@ -54,7 +54,7 @@ func benchCommand(s Streams) *cli.Command {
 				[2]string{"An open loop: five requests a second on average, for a minute", "mlxrank bench --model builtin --rate 5 --duration 60s"},
 				[2]string{"A running server", "mlxrank bench --url http://127.0.0.1:8437 experiments/14_optimized_production.yaml"},
 				[2]string{"Another one, in Cohere's format", "mlxrank bench --url http://peer:8080 --api cohere --model rerank-v3.5 --batch 20"},
-				[2]string{"Where the time goes: products, attention, LayerNorm, tokenising, ...", "mlxrank bench --profile experiments/14_optimized_production.yaml"},
+				[2]string{"Where the time goes: matmul, attention, LayerNorm, tokenising, ...", "mlxrank bench --profile experiments/14_optimized_production.yaml"},
 				[2]string{"For Go's benchstat", "mlxrank bench --model builtin --runs 6 --format benchstat >new.txt"},
 			),
 		Flags:       slices.Concat(flags, benchFlags()),
@@ -177,6 +177,9 @@ func (b *benchRun) experiment(file string) (*experiment.Experiment, error) {
 	e, err := experiment.Open(sources)
 	if err != nil {
 		return nil, usagef("%s", strings.ReplaceAll(err.Error(), "\n", " "))
+	}
+	for _, warning := range e.Warnings {
+		b.log.Warn().Msg(warning)
 	}
 	return e, nil
 }

@@ -50,7 +50,7 @@ func TestBenchURL(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := stored.Environment.Server; s == nil || s.URL != address || s.API != "cohere" || s.Model != "rerank-x" || s.Info != nil || stored.Points[0].Settings.Policy != "" {
+	if s := stored.Environment.Server; s == nil || s.URL != address || s.API != "cohere" || s.Model != "rerank-x" || s.Info != nil || stored.Points[0].Settings.BatchTimeoutMS != 0 {
 		t.Errorf("%+v of %+v", stored.Points[0].Settings, s)
 	}
 	report, err := os.ReadFile(filepath.Join(dir, "peer_results.md"))

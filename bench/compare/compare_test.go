@@ -17,7 +17,7 @@ func made(name string, batches []int, rates ...float64) *results.Result {
 	now := time.Now()
 	r := &results.Result{Name: name, Finished: &now, Environment: results.Environment{OS: "debian 12, kernel 6, linux/amd64", Chip: "a chip"}}
 	for _, batch := range batches {
-		p := results.Point{Settings: experiment.Settings{Batch: batch, Concurrency: 1, Policy: "continuous"}}
+		p := results.Point{Settings: experiment.Settings{Batch: batch, Concurrency: 1}}
 		for _, rate := range rates {
 			run := results.Run{}
 			for range 10 {

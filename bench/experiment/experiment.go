@@ -15,19 +15,20 @@ import (
 	"github.com/xrash/smetrics"
 )
 
-// An Experiment is what to measure, point by point.
+// An Experiment lists the points to measure.
 type Experiment struct {
 	Name        string
 	Description string
 	Swept       []string // the keys with several values
 	Points      []Settings
+	Warnings    []string // about deprecated keys
 }
 
-// maxFile bounds an experiment's file; a screenful is usual.
+// maxFile bounds the size of an experiment's file.
 const maxFile = 1 << 20
 
-// Sources are where an experiment's values are from. Flags go before the file,
-// and the file before Defaults. A flag's list has commas between its values.
+// Sources are the sources of an experiment's values. Flags override the file,
+// and the file overrides Defaults. Commas separate the values of a flag.
 type Sources struct {
 	File     string // YAML, "" for none
 	Flags    map[string]string
@@ -72,8 +73,9 @@ func readFile(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// addFlags puts flags in the place of what is there. Those that say when a run
-// ends, or what arrives when, take the place of one another.
+// addFlags overrides values by flags. A flag also removes the keys that
+// contradict it: requests and duration, concurrency and rate, and the deprecated
+// names of batch_timeout_ms.
 func addFlags(values map[string][]string, flags map[string]string) error {
 	for _, pair := range [][2]string{{"requests", "duration"}, {"concurrency", "rate"}} {
 		_, first := flags[pair[0]]
@@ -84,6 +86,12 @@ func addFlags(values map[string][]string, flags map[string]string) error {
 		if second {
 			delete(values, pair[0])
 		}
+	}
+	if _, ok := flags["batch_timeout_ms"]; ok {
+		delete(values, "policy")
+		delete(values, "timeout")
+	} else if flags["policy"] != "" || flags["timeout"] != "" {
+		delete(values, "batch_timeout_ms")
 	}
 	for name, value := range flags {
 		key, err := find(name)
@@ -98,7 +106,7 @@ func addFlags(values map[string][]string, flags map[string]string) error {
 	return nil
 }
 
-// parse reads YAML whose keys are those of Keys, name and description.
+// parse reads YAML with Keys, name and description as keys.
 func parse(data []byte, values map[string][]string) error {
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
@@ -128,7 +136,7 @@ func parse(data []byte, values map[string][]string) error {
 	return nil
 }
 
-// valuesOf gives the values of a line: one, or those of a list.
+// valuesOf returns the values of a line: one, or the items of a list.
 func valuesOf(key Key, node ast.Node) ([]string, error) {
 	var value any
 	if err := yaml.NodeToValue(node, &value); err != nil {
@@ -155,7 +163,7 @@ func valuesOf(key Key, node ast.Node) ([]string, error) {
 	return values, nil
 }
 
-// find gives the key of a name, or says which one may be meant.
+// find returns the key of a name, or an error that suggests a similar key.
 func find(name string) (Key, error) {
 	if name == "name" || name == "description" {
 		return Key{Name: name}, nil
@@ -166,7 +174,9 @@ func find(name string) (Key, error) {
 		if key.Name == name {
 			return key, nil
 		}
-		names = append(names, key.Name)
+		if !key.deprecated() {
+			names = append(names, key.Name)
+		}
 	}
 	for _, known := range names {
 		if like := smetrics.JaroWinkler(name, known, 0.7, 4); like > likeness {
@@ -174,12 +184,12 @@ func find(name string) (Key, error) {
 		}
 	}
 	if likeness < 0.75 {
-		return Key{}, fmt.Errorf("key %q is not known; there are %s", name, strings.Join(names, ", "))
+		return Key{}, fmt.Errorf("key %q is not known; the keys are %s", name, strings.Join(names, ", "))
 	}
 	return Key{}, fmt.Errorf("key %q is not known; did you mean %q?", name, nearest)
 }
 
-// names of experiments become names of files.
+// fileName matches names of experiments, which become names of files.
 var fileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 func build(name string, values map[string][]string) (*Experiment, error) {
@@ -193,6 +203,13 @@ func build(name string, values map[string][]string) (*Experiment, error) {
 	if given, ok := values["description"]; ok {
 		e.Description = strings.Join(strings.Fields(given[0]), " ")
 	}
+	warning, err := translate(values)
+	if err != nil {
+		return nil, err
+	}
+	if warning != "" {
+		e.Warnings = append(e.Warnings, warning)
+	}
 	if err := checkKeys(values); err != nil {
 		return nil, err
 	}
@@ -204,7 +221,6 @@ func build(name string, values map[string][]string) (*Experiment, error) {
 		if len(list) > 1 {
 			e.Swept = append(e.Swept, key.Name)
 		}
-		var err error
 		if e.Points, err = multiply(e.Points, key, list); err != nil {
 			return nil, err
 		}
@@ -218,7 +234,7 @@ func build(name string, values map[string][]string) (*Experiment, error) {
 }
 
 // withDefault lists the values of a key. An open loop has no concurrency, and a
-// run that ends by the clock no number of requests.
+// run with a duration has no number of requests.
 func withDefault(key Key, values map[string][]string) []string {
 	if list, ok := values[key.Name]; ok {
 		return list
@@ -231,7 +247,7 @@ func withDefault(key Key, values map[string][]string) []string {
 	return []string{key.Def}
 }
 
-// multiply makes each point into one for each value of the key.
+// multiply replaces each point by one point per value of the key.
 func multiply(points []Settings, key Key, values []string) ([]Settings, error) {
 	var out []Settings
 	for _, point := range points {

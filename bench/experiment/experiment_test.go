@@ -40,10 +40,10 @@ func TestOpen(t *testing.T) {
 	}
 	want := Settings{
 		Model: "builtin", Device: "cpu", DType: "auto", Dataset: "builtin", DatasetSize: 50000, Mode: Full,
-		Batch: 32, Concurrency: 1, Requests: 100, Policy: Continuous, MaxBatch: 256, Timeout: Time(200 * time.Millisecond),
+		Batch: 32, Concurrency: 1, Requests: 100, MaxBatch: 256,
 		LengthAware: true, Warmup: 5, Runs: 1, Seed: 1,
 	}
-	if len(e.Points) != 1 || e.Points[0] != want || len(e.Swept) != 0 {
+	if len(e.Points) != 1 || e.Points[0] != want || len(e.Swept) != 0 || len(e.Warnings) != 1 {
 		t.Errorf("%+v, want %+v", e, want)
 	}
 	if e.Name != "14_optimized_production" || e.Description != "Production-optimized config: MLX + Length-Aware Batching" {
@@ -61,7 +61,7 @@ func TestOpen(t *testing.T) {
 
 func TestSweep(t *testing.T) {
 	e, err := Open(Sources{
-		File:  write(t, "batch: [8, 16]\npolicy: [continuous, window]\ntimeout: 5ms\nconcurrency:\n  - 1\n  - 4\n  - 8\n"),
+		File:  write(t, "batch: [8, 16]\nbatch_timeout_ms: [0, 5]\nconcurrency:\n  - 1\n  - 4\n  - 8\n"),
 		Flags: map[string]string{"length_aware": "on,off"},
 	})
 	if err != nil {
@@ -75,11 +75,44 @@ func TestSweep(t *testing.T) {
 			t.Errorf("%+v is there twice", point)
 		}
 	}
-	if want := []string{"policy", "length_aware", "batch", "concurrency"}; !slices.Equal(e.Swept, want) {
+	if want := []string{"batch_timeout_ms", "length_aware", "batch", "concurrency"}; !slices.Equal(e.Swept, want) {
 		t.Errorf("swept %q", e.Swept)
 	}
-	if got, want := e.Points[4].Label(e.Swept), "batch=16, concurrency=4, policy=continuous, length_aware=true"; got != want {
+	if got, want := e.Points[4].Label(e.Swept), "batch=16, concurrency=4, batch_timeout_ms=0, length_aware=true"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Files and results of version 0.1 have policy and timeout.
+func TestDeprecatedPolicy(t *testing.T) {
+	for yaml, want := range map[string][]float64{
+		"policy: window\ntimeout: 1.5ms":               {1.5},
+		"policy: [continuous, window]\ntimeout: 200ms": {0, 200},
+		"policy: window\ntimeout: [5ms, 1s]":           {5, 1000},
+		"policy: continuous\ntimeout: 200ms":           {0},
+		"timeout: 200ms":                               {0},
+	} {
+		e, err := Open(Sources{File: write(t, yaml)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []float64
+		for _, p := range e.Points {
+			got = append(got, p.BatchTimeoutMS)
+		}
+		if !slices.Equal(got, want) || len(e.Warnings) != 1 || !strings.Contains(e.Warnings[0], "batch_timeout_ms") {
+			t.Errorf("%q: %v, warnings %q; want %v", yaml, got, e.Warnings, want)
+		}
+	}
+	file := write(t, "policy: window\ntimeout: 5ms")
+	if e, err := Open(Sources{File: file, Flags: map[string]string{"batch_timeout_ms": "7"}}); err != nil || e.Points[0].BatchTimeoutMS != 7 || len(e.Warnings) != 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for data, want := range map[string]float64{`{"policy":"window","timeout":"200ms"}`: 200, `{"policy":"continuous","timeout":"200ms"}`: 0, `{"batch_timeout_ms":3}`: 3} {
+		var s Settings
+		if err := json.Unmarshal([]byte(data), &s); err != nil || s.BatchTimeoutMS != want {
+			t.Errorf("%s: %+v, %v", data, s, err)
+		}
 	}
 }
 
@@ -103,8 +136,8 @@ func TestRefused(t *testing.T) {
 		{"name: x\nconcurency: 8", `line 2: key "concurency" is not known; did you mean "concurrency"?`},
 		{"max-batch: 8", `did you mean "max_batch"?`},
 		{"length_aware_batching: true", `did you mean "length_aware"?`},
-		{"timeout_ms: 200", `did you mean "timeout"?`},
-		{"zzz: 1", `key "zzz" is not known; there are name, description, model`},
+		{"timeout_ms: 200", `did you mean "batch_timeout_ms"?`},
+		{"zzz: 1", `key "zzz" is not known; the keys are name, description, model`},
 		{"batch: 0", `batch: "0" is not a whole number from 1 on`},
 		{"requests: 0", `requests: "0" is not a whole number from 1 on`},
 		{"requests: [1, 2]", "line 1: requests: it cannot be a list"},
@@ -124,6 +157,11 @@ func TestRefused(t *testing.T) {
 		{"mode: pipeline", `"pipeline" is not one of full, tokenization-only, inference-only`},
 		{"length_aware: perhaps", `"perhaps" is neither true nor false`},
 		{"timeout: 200", `timeout: "200" is not a time such as 200ms`},
+		{"batch_timeout_ms: -1", `batch_timeout_ms: "-1" is not a number of milliseconds`},
+		{"batch_timeout_ms: 200ms", "is not a number of milliseconds"},
+		{"batch_timeout_ms: 5\npolicy: window\ntimeout: 5ms", "batch_timeout_ms replaces policy and timeout"},
+		{"policy: fixed", `policy: "fixed" is not one of`},
+		{"mode: tokenization-only\nbatch_timeout_ms: 5", "has no meaning"},
 		{"rate: 0", "is not a number above 0"},
 		{"rate: .nan", "is not a number above 0"},
 		{"max_length: 2", "from 3 on"},

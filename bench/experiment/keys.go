@@ -12,42 +12,46 @@ import (
 // A Key is one line of an experiment.
 type Key struct {
 	Name  string
-	Usage string // of the flag of the same name; "" if it has none, or one elsewhere
-	Def   string // "" if the engine has a default of its own, or none is needed
-	Sweep bool   // it may be a list
+	Usage string // of the flag with the same name; "" for a key without a flag of its own
+	Def   string // "" if the engine has the default, or if none is needed
+	Sweep bool   // a list is allowed
 	set   func(s *Settings, value string) error
 }
 
-// Flag is the key's name as a flag's.
+// Flag returns the name of the key's flag.
 func (k Key) Flag() string { return strings.ReplaceAll(k.Name, "_", "-") }
 
-// Keys are all of them but name and description, in the order of their help.
-// Points are made in this order too: the last key changes the fastest.
+// Keys lists all keys except name and description, in the order of the help.
+// Points are made in this order too: the last key changes fastest.
 var Keys = []Key{
 	{"model", "", "", false, text(func(s *Settings) *string { return &s.Model })},
 	{"adapter", "", "", false, text(func(s *Settings) *string { return &s.Adapter })},
 	{"device", "", "auto", true, oneOf(func(s *Settings) *string { return &s.Device }, "auto", "gpu", "cpu")},
 	{"dtype", "", "auto", true, oneOf(func(s *Settings) *string { return &s.DType }, "auto", "float32", "float16", "bfloat16")},
 	{"max_length", "", "", true, whole(func(s *Settings) *int { return &s.MaxLength }, 3)},
-	{"dataset", "score the pairs of `FILE`: .tsv, .jsonl (also .gz) or .parquet, or builtin", "builtin", false, text(func(s *Settings) *string { return &s.Dataset })},
-	{"dataset_size", "take the first `N` pairs of it", "50000", false, whole(func(s *Settings) *int { return &s.DatasetSize }, 1)},
-	{"mode", "measure `MODE`: full, tokenization-only, inference-only", Full, false, oneOf(func(s *Settings) *string { return &s.Mode }, Full, TokenizationOnly, InferenceOnly)},
-	{"policy", "make batches by `POLICY`: continuous, window", Continuous, true, oneOf(func(s *Settings) *string { return &s.Policy }, Continuous, Window)},
+	{"dataset", "`FILE` of pairs to score: .tsv, .jsonl (also .gz) or .parquet, or builtin", "builtin", false, text(func(s *Settings) *string { return &s.Dataset })},
+	{"dataset_size", "max pairs of the dataset, the first `N`", "50000", false, whole(func(s *Settings) *int { return &s.DatasetSize }, 1)},
+	{"mode", "what to measure, `MODE`: full, tokenization-only, inference-only", Full, false, oneOf(func(s *Settings) *string { return &s.Mode }, Full, TokenizationOnly, InferenceOnly)},
+	{"policy", "deprecated: use --batch-timeout-ms", "", true, nil},
 	{"max_batch", "", "", true, whole(func(s *Settings) *int { return &s.MaxBatch }, 1)},
 	{"max_batch_tokens", "", "", true, whole(func(s *Settings) *int { return &s.MaxBatchTokens }, 1)},
-	{"timeout", "let policy window wait `TIME` for a batch to fill", "", true, duration(func(s *Settings) *Time { return &s.Timeout })},
-	{"length_aware", "make batches of like lengths if `BOOL`: true, false", "true", true, truth(func(s *Settings) *bool { return &s.LengthAware })},
+	{"batch_timeout_ms", "max time that a batch waits for more pairs, `MILLISECONDS`; 0 to wait only for the device", "0", true, batchTimeout},
+	{"timeout", "deprecated: use --batch-timeout-ms", "", true, nil},
+	{"length_aware", "batches of pairs of similar lengths, `BOOL`: true, false", "true", true, truth(func(s *Settings) *bool { return &s.LengthAware })},
 	{"threads", "", "", true, whole(func(s *Settings) *int { return &s.Threads }, 1)},
-	{"tokenizer_workers", "use `N` tokenizer workers", "", true, whole(func(s *Settings) *int { return &s.TokenizerWorkers }, 1)},
-	{"batch", "put `N` pairs in a request", "32", true, whole(func(s *Settings) *int { return &s.Batch }, 1)},
-	{"concurrency", "keep `N` requests under way", "1", true, whole(func(s *Settings) *int { return &s.Concurrency }, 1)},
-	{"rate", "send `N` requests a second on average, at random (Poisson)", "", true, number(func(s *Settings) *float64 { return &s.Rate })},
-	{"requests", "send `N` requests", "100", false, whole(func(s *Settings) *int { return &s.Requests }, 1)},
-	{"duration", "send requests for `TIME`", "", false, duration(func(s *Settings) *Time { return &s.Duration })},
-	{"warmup", "send `N` requests before, which are in no figure", "5", false, whole(func(s *Settings) *int { return &s.Warmup }, 0)},
-	{"runs", "measure each point `N` times", "1", false, whole(func(s *Settings) *int { return &s.Runs }, 1)},
-	{"seed", "take the arrivals of --rate from `SEED`", "1", false, seed},
+	{"tokenizer_workers", "number `N` of tokenizer workers", "", true, whole(func(s *Settings) *int { return &s.TokenizerWorkers }, 1)},
+	{"batch", "pairs per request, `N`", "32", true, whole(func(s *Settings) *int { return &s.Batch }, 1)},
+	{"concurrency", "number `N` of concurrent requests (closed loop)", "1", true, whole(func(s *Settings) *int { return &s.Concurrency }, 1)},
+	{"rate", "mean requests per second `N` at random times (open loop, Poisson)", "", true, number(func(s *Settings) *float64 { return &s.Rate })},
+	{"requests", "number `N` of requests per run", "100", false, whole(func(s *Settings) *int { return &s.Requests }, 1)},
+	{"duration", "length `TIME` of a run, instead of a number of requests", "", false, duration(func(s *Settings) *Time { return &s.Duration })},
+	{"warmup", "number `N` of requests before the runs that are not measured", "5", false, whole(func(s *Settings) *int { return &s.Warmup }, 0)},
+	{"runs", "number `N` of runs per point", "1", false, whole(func(s *Settings) *int { return &s.Runs }, 1)},
+	{"seed", "`SEED` of the arrival times of --rate", "1", false, seed},
 }
+
+// deprecated reports whether translate replaces the key.
+func (k Key) deprecated() bool { return k.set == nil && k.Usage != "" }
 
 func text(field func(*Settings) *string) func(*Settings, string) error {
 	return func(s *Settings, value string) error {
@@ -100,6 +104,15 @@ func duration(field func(*Settings) *Time) func(*Settings, string) error {
 		*field(s) = Time(d)
 		return nil
 	}
+}
+
+func batchTimeout(s *Settings, value string) error {
+	ms, err := strconv.ParseFloat(value, 64)
+	if err != nil || !(ms >= 0) || ms > 1e6 {
+		return fmt.Errorf("%q is not a number of milliseconds from 0 to a million", value)
+	}
+	s.BatchTimeoutMS = ms
+	return nil
 }
 
 func truth(field func(*Settings) *bool) func(*Settings, string) error {

@@ -1,5 +1,5 @@
-// Package experiment reads what a benchmark is to measure: YAML and flags become
-// the settings of one point after another.
+// Package experiment reads what a benchmark measures: YAML and flags become the
+// settings of points.
 package experiment
 
 import (
@@ -16,14 +16,8 @@ const (
 	InferenceOnly    = "inference-only"
 )
 
-// Policies of the engine's batching.
-const (
-	Continuous = "continuous"
-	Window     = "window"
-)
-
-// Settings are all that one point of an experiment is run with. Two points of
-// equal settings measure the same. 0 and "" are the engine's defaults.
+// Settings configure one point of an experiment. Two points with equal settings
+// measure the same. 0 and "" stand for the engine's defaults.
 type Settings struct {
 	Model     string `json:"model"`
 	Adapter   string `json:"adapter"`
@@ -35,34 +29,34 @@ type Settings struct {
 	DatasetSize int    `json:"dataset_size"`
 	Mode        string `json:"mode"`
 
-	Batch       int     `json:"batch"`       // pairs of a request
-	Concurrency int     `json:"concurrency"` // requests under way at once; 0 in an open loop
+	Batch       int     `json:"batch"`       // pairs per request
+	Concurrency int     `json:"concurrency"` // concurrent requests; 0 in an open loop
 	Rate        float64 `json:"rate"`        // requests per second of an open loop, else 0
 	Requests    int     `json:"requests"`    // 0 if Duration ends the run
 	Duration    Time    `json:"duration"`
 
-	Policy           string `json:"policy"`
-	MaxBatch         int    `json:"max_batch"`
-	MaxBatchTokens   int    `json:"max_batch_tokens"`
-	Timeout          Time   `json:"timeout"`
-	LengthAware      bool   `json:"length_aware"`
-	Threads          int    `json:"threads"` // that compute on the CPU
-	TokenizerWorkers int    `json:"tokenizer_workers"`
+	MaxBatch         int     `json:"max_batch"`
+	MaxBatchTokens   int     `json:"max_batch_tokens"`
+	BatchTimeoutMS   float64 `json:"batch_timeout_ms"` // 0: a free device takes the waiting pairs at once
+	LengthAware      bool    `json:"length_aware"`
+	Threads          int     `json:"threads"` // CPU threads that compute
+	TokenizerWorkers int     `json:"tokenizer_workers"`
 
-	Warmup int    `json:"warmup"` // requests before the run, which are in no figure
+	Warmup int    `json:"warmup"` // requests before the run that are not measured
 	Runs   int    `json:"runs"`
 	Seed   uint64 `json:"seed"` // of the open loop's arrivals
 }
 
-// Open says whether requests arrive on a schedule, whatever the engine does.
+// Open reports whether requests arrive on a schedule, whether or not earlier ones
+// were answered.
 func (s Settings) Open() bool { return s.Rate > 0 }
 
-// A Time is a duration that JSON has as "200ms".
+// A Time is a duration that JSON writes as "200ms".
 type Time time.Duration
 
 func (t Time) String() string { return time.Duration(t).String() }
 
-// MarshalJSON gives the duration as a string.
+// MarshalJSON writes the duration as a string.
 func (t Time) MarshalJSON() ([]byte, error) { return json.Marshal(t.String()) }
 
 // UnmarshalJSON reads a duration as time.ParseDuration does.
@@ -76,11 +70,26 @@ func (t *Time) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// Value is the setting of a key, as a report has it.
+// UnmarshalJSON also reads the keys of version 0.1: policy and timeout.
+func (s *Settings) UnmarshalJSON(data []byte) error {
+	type settings Settings
+	old := struct {
+		Policy  string `json:"policy"`
+		Timeout Time   `json:"timeout"`
+		*settings
+	}{settings: (*settings)(s)}
+	err := json.Unmarshal(data, &old)
+	if old.Policy == "window" {
+		s.BatchTimeoutMS = float64(old.Timeout) / float64(time.Millisecond)
+	}
+	return err
+}
+
+// Value formats the setting of a key.
 func (s Settings) Value(key string) string {
 	data, err := json.Marshal(s)
 	if err != nil {
-		return err.Error() // no: Settings holds nothing that JSON refuses
+		return err.Error() // never: JSON can encode all settings
 	}
 	var fields map[string]any
 	if err := json.Unmarshal(data, &fields); err != nil {
@@ -89,7 +98,7 @@ func (s Settings) Value(key string) string {
 	return fmt.Sprint(fields[key])
 }
 
-// Label names a point by its batch, its concurrency and the keys given.
+// Label names a point by its batch, its concurrency and the swept keys.
 func (s Settings) Label(swept []string) string {
 	parts := []string{fmt.Sprintf("batch=%d", s.Batch), fmt.Sprintf("concurrency=%d", s.Concurrency)}
 	if s.Open() {

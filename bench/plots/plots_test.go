@@ -90,12 +90,12 @@ func TestOnePoint(t *testing.T) {
 }
 
 func TestSweep(t *testing.T) {
-	r := &results.Result{Swept: []string{"policy", "batch", "concurrency"}}
-	for _, policy := range []string{"continuous", "window"} {
+	r := &results.Result{Swept: []string{"length_aware", "batch", "concurrency"}}
+	for _, aware := range []bool{false, true} {
 		for i, batch := range []int{8, 16, 64} {
 			for _, concurrency := range []int{1, 4} {
-				p := results.Point{Settings: experiment.Settings{Policy: policy, Batch: batch, Concurrency: concurrency}}
-				p.Runs = []results.Run{run(float64(1+i) + float64(len(policy))/20 + float64(concurrency)/10)}
+				p := results.Point{Settings: experiment.Settings{LengthAware: aware, Batch: batch, Concurrency: concurrency}}
+				p.Runs = []results.Run{run(float64(1+i) + map[bool]float64{false: 0.5, true: 0.3}[aware] + float64(concurrency)/10)}
 				if len(r.Points) > 0 {
 					p.Runs[0].Samples = nil // one time line will do
 				}

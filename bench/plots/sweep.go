@@ -22,12 +22,12 @@ type axis struct {
 }
 
 var axes = []axis{
-	{"batch", "pairs in a request", func(s experiment.Settings) float64 { return float64(s.Batch) }},
-	{"concurrency", "requests under way", func(s experiment.Settings) float64 { return float64(s.Concurrency) }},
+	{"batch", "pairs per request", func(s experiment.Settings) float64 { return float64(s.Batch) }},
+	{"concurrency", "concurrent requests", func(s experiment.Settings) float64 { return float64(s.Concurrency) }},
 	{"rate", "requests per second", func(s experiment.Settings) float64 { return s.Rate }},
-	{"max_batch", "most pairs in a batch", func(s experiment.Settings) float64 { return float64(s.MaxBatch) }},
-	{"max_length", "most tokens of a pair", func(s experiment.Settings) float64 { return float64(s.MaxLength) }},
-	{"timeout", "timeout of the window, ms", func(s experiment.Settings) float64 { return float64(s.Timeout) / 1e6 }},
+	{"max_batch", "max pairs per batch", func(s experiment.Settings) float64 { return float64(s.MaxBatch) }},
+	{"max_length", "max tokens per pair", func(s experiment.Settings) float64 { return float64(s.MaxLength) }},
+	{"batch_timeout_ms", "batch timeout, ms", func(s experiment.Settings) float64 { return s.BatchTimeoutMS }},
 	{"threads", "CPU threads", func(s experiment.Settings) float64 { return float64(s.Threads) }},
 	{"tokenizer_workers", "tokenizer workers", func(s experiment.Settings) float64 { return float64(s.TokenizerWorkers) }},
 }

@@ -134,21 +134,18 @@ func lengthAware(p results.Point) string {
 	return text
 }
 
-// policy marks a timeout that changes nothing. The line that has the timeout
-// keeps the form of the seed's report.
 func policy(p results.Point) string {
-	text := p.Settings.Policy
-	if text == experiment.Continuous && p.Settings.Timeout > 0 {
-		text += " (timeout has no effect: batches do not wait to fill)"
+	if p.Settings.BatchTimeoutMS > 0 {
+		return "batch timeout"
 	}
-	return text
+	return "continuous"
 }
 
 func timeout(p results.Point) string {
-	if p.Settings.Timeout == 0 {
+	if p.Settings.BatchTimeoutMS == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%vms", float64(p.Settings.Timeout)/1e6)
+	return fmt.Sprintf("%vms", p.Settings.BatchTimeoutMS)
 }
 
 // load says how requests were sent.

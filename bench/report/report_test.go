@@ -92,7 +92,7 @@ func result(points int) *results.Result {
 		p := results.Point{
 			Settings: experiment.Settings{
 				Model: "cross-encoder/ms-marco-MiniLM-L-6-v2", Batch: 32 << i, Concurrency: 1, Requests: 100,
-				Policy: "continuous", MaxBatch: 256, Timeout: experiment.Time(200 * time.Millisecond), LengthAware: true, Mode: "full", Runs: 1,
+				MaxBatch: 256, BatchTimeoutMS: 200, LengthAware: true, Mode: "full", Runs: 1,
 			},
 			Engine: &results.Engine{Info: telemetry.Info{Device: "gpu", MaxLength: 512}, TokenLengths: []int{0, 0, 0, 5, 3}, WorkloadPairs: 8},
 		}
@@ -246,16 +246,16 @@ func TestSeveralPoints(t *testing.T) {
 // What the seed's tables have no column for is told beside them.
 func TestOtherSettings(t *testing.T) {
 	r := result(2)
-	r.Swept = []string{"policy", "batch"}
-	r.Points[1].Settings.Policy = "window"
-	if text := string(Markdown(r, nil)); !strings.Contains(text, "**Policy:** continuous (timeout has no effect: batches do not wait to fill), window | ") {
-		t.Errorf("the timeout has an effect under policy window alone: %.1000s", text)
+	r.Swept = []string{"batch_timeout_ms", "batch"}
+	r.Points[0].Settings.BatchTimeoutMS = 0
+	if text := string(Markdown(r, nil)); !strings.Contains(text, "**Policy:** continuous, batch timeout | ") {
+		t.Errorf("the policy follows from the batch timeout: %.1000s", text)
 	}
 	ours := parse(t, string(Markdown(r, nil)))
-	if rows := ours[1].Tables[1].Rows; len(rows) != 2 || rows[1][1] != "batch=64, concurrency=1, policy=window" {
+	if rows := ours[1].Tables[1].Rows; len(rows) != 2 || rows[1][1] != "batch=64, concurrency=1, batch_timeout_ms=200" {
 		t.Errorf("%q", rows)
 	}
-	if row := reporttest.Find(ours, "Overall Summary").Tables[0].Rows[0]; row[2] != "batch=64, conc=1, policy=window" {
+	if row := reporttest.Find(ours, "Overall Summary").Tables[0].Rows[0]; row[2] != "batch=64, conc=1, batch_timeout_ms=200" {
 		t.Errorf("%q", row)
 	}
 }

@@ -46,7 +46,7 @@ test-go:
 	go -C examples/rag mod tidy -diff
 	eval "$$(build/bin/mlxrank env)" && go -C examples/rag vet ./... && go -C examples/rag test -race ./...
 	go test -race ./engine -run '^TestSoak$$' -soak-time 60s -count 1
-	go test ./server -run '^TestLoad$$' -load-time 20s -count 1
+	go test ./server -run '^TestLoad' -load-time 20s -load-clients 1000 -count 1
 	@# The plain graph is what Metal runs: it is held against PyTorch too.
 	MLXRANK_PLAIN_GRAPH=1 go test -count 1 -run 'GraphIs|PyTorch|Controls|Company|Labels' ./engine ./mlx
 

@@ -122,9 +122,11 @@ var contract = []row{
 // Every API has every status, in its own shape, and what is refused has
 // executed nothing.
 func TestContract(t *testing.T) {
+	t.Parallel()
 	for _, a := range apis {
 		for _, row := range contract {
 			t.Run(a.path+" "+row.name, func(t *testing.T) {
+				t.Parallel()
 				e := &fakeEngine{before: row.before}
 				if row.logit != 0 {
 					e.logit = func(engine.Pair) float32 { return row.logit }
@@ -219,6 +221,7 @@ func errorFields(a api, body []byte) (map[string]string, error) {
 
 // The statuses that a row makes, and no others, are in the OpenAPI document.
 func TestContractIsDocumented(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, Config{Key: "secret"})
 	var document struct {
 		OpenAPI string `json:"openapi"`
@@ -255,6 +258,7 @@ func TestContractIsDocumented(t *testing.T) {
 }
 
 func TestEmptyLists(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, Config{})
 	for _, a := range apis {
 		status, kind := 422, kindValidation
@@ -266,6 +270,7 @@ func TestEmptyLists(t *testing.T) {
 }
 
 func TestOtherPathsAndMethods(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, Config{})
 	for _, test := range []struct {
 		method, path string
@@ -285,6 +290,7 @@ func TestOtherPathsAndMethods(t *testing.T) {
 }
 
 func TestHealthAndReady(t *testing.T) {
+	t.Parallel()
 	e := &fakeEngine{}
 	s := newServer(t, Config{Engine: e})
 	lost := errors.New("engine: unhealthy: device lost")

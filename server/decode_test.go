@@ -47,6 +47,7 @@ func (v *served) do(t *testing.T, method, path, body string, headers ...string) 
 // A body means one thing: validation and the route read the same names and the
 // same values, and what could be read in two ways is refused with its place.
 func TestBodiesAreDecodedOnce(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	long := strings.Repeat("x", 300)
 	for _, test := range []struct {
@@ -99,6 +100,7 @@ func TestBodiesAreDecodedOnce(t *testing.T) {
 }
 
 func TestContentTypes(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	for contentType, want := range map[string]int{
 		"application/json": 200, "APPLICATION/JSON": 200, "Application/Json; Charset=UTF-8": 200, "application/json;charset=utf8": 200,
@@ -115,6 +117,7 @@ func TestContentTypes(t *testing.T) {
 }
 
 func TestMeasure(t *testing.T) {
+	t.Parallel()
 	for body, want := range map[string][2]int{
 		``: {1, 0}, `1`: {1, 0}, `"a,[{b"`: {1, 0}, `"\\",{"`: {3, 1}, `"\",{"`: {1, 0}, `{"a": [1, 2, {"b": "c"}]}`: {6, 3},
 		`[[],[]]`: {5, 2}, `"`: {1, 0}, `"\`: {1, 0}, `]]][`: {2, 0},

@@ -34,6 +34,7 @@ func zstandard(t *testing.T, text string, options ...zstd.EOption) string {
 // Compressed bodies are answered as the plain ones are; other codings are
 // refused with those that are accepted.
 func TestContentEncodings(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 100_000}})
 	for _, a := range apis {
 		body := a.body("q", "a document", strings.Repeat("another ", 1000))
@@ -106,9 +107,10 @@ func withoutID(answer string) string {
 // bomb takes neither its memory nor its time.
 func TestCompressionBombs(t *testing.T) {
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1 << 20}})
-	zeros := strings.Repeat("\x00", 512<<20)
+	zeros := strings.Repeat("\x00", 64<<20)
 	var before, after runtime.MemStats
-	for coding, bomb := range map[string]string{"gzip": gzipped(t, zeros), "zstd": zstandard(t, zeros)} {
+	for coding, part := range map[string]string{"gzip": gzipped(t, zeros), "zstd": zstandard(t, zeros)} {
+		bomb := strings.Repeat(part, 8) // both codings may be concatenated
 		if len(bomb) > 1<<20 {
 			t.Fatalf("a %s bomb of %d bytes is refused for these", coding, len(bomb))
 		}
@@ -149,6 +151,7 @@ func TestCompressionBombs(t *testing.T) {
 
 // Decoded bytes count against the budget of all calls.
 func TestDecodedBytesAreBudgeted(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1 << 20, BodyBytesAtOnce: 100_000}})
 	body := apis[0].body("q", strings.Repeat("d", 200_000))
 	for _, sent := range []string{gzipped(t, body), zstandard(t, body)} {

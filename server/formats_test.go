@@ -93,6 +93,7 @@ func (a api) keepsOrder() bool { return a.path == "/predict" || a.path == "/scor
 // Every route answers the sigmoid of the logit, though the engine's activation
 // is another, best first, and of equal ones the lower index first.
 func TestScoresAndOrder(t *testing.T) {
+	t.Parallel()
 	logits := map[string]float32{"a": -2, "b": 5, "c": 0, "d": 5, "e": 5, "f": 40, "g": 41}
 	e := &fakeEngine{logit: func(p engine.Pair) float32 { return logits[p.Document] }}
 	s := newServer(t, Config{Engine: e})
@@ -123,6 +124,7 @@ func TestScoresAndOrder(t *testing.T) {
 }
 
 func TestWhatCallsCanAskFor(t *testing.T) {
+	t.Parallel()
 	e := &fakeEngine{}
 	s := newServer(t, Config{Engine: e})
 	for _, test := range []struct {
@@ -168,6 +170,7 @@ func TestWhatCallsCanAskFor(t *testing.T) {
 }
 
 func TestStageHeaders(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, Config{})
 	for _, a := range apis {
 		w := post(s, a.path, a.body("q é", "a document"))
@@ -195,6 +198,7 @@ func TestStageHeaders(t *testing.T) {
 
 // A thousand documents are one call, and no client has to split them.
 func TestAThousandDocuments(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, Config{})
 	documents := make([]string, 1000)
 	for i := range documents {

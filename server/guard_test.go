@@ -12,6 +12,7 @@ import (
 )
 
 func TestOrigins(t *testing.T) {
+	t.Parallel()
 	const call = `{"query": "q", "texts": ["d"]}`
 	closed, open := newServer(t, Config{}), newServer(t, Config{CORSOrigins: []string{"https://app.example.org"}})
 	for _, test := range []struct {
@@ -51,6 +52,7 @@ func TestOrigins(t *testing.T) {
 
 // The * of a pattern matches labels of a host or a port, and no delimiter.
 func TestOriginPatterns(t *testing.T) {
+	t.Parallel()
 	s := newServer(t, Config{CORSOrigins: []string{"https://*.example.org", "http://localhost:*", "https://pr-*.preview.example.net:8443"}})
 	for origin, want := range map[string]bool{
 		"https://a.example.org": true, "https://a.b-c.example.org": true, "HTTPS://A.Example.ORG": true, "https://xn--bcher-kva.example.org": true,
@@ -70,6 +72,7 @@ func TestOriginPatterns(t *testing.T) {
 }
 
 func TestKey(t *testing.T) {
+	t.Parallel()
 	dashboard := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	s := newServer(t, Config{Key: "secret", Dashboard: dashboard})
 	for _, path := range []string{"/health", "/ready", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/dashboard", "/dashboard/app.js"} {
@@ -92,6 +95,7 @@ func TestKey(t *testing.T) {
 
 // Neither a text nor a key is in the log, whatever goes wrong with it.
 func TestTextsAreNotLogged(t *testing.T) {
+	t.Parallel()
 	for _, row := range contract {
 		var log bytes.Buffer
 		e := &fakeEngine{before: row.before}
@@ -123,6 +127,7 @@ func TestTextsAreNotLogged(t *testing.T) {
 }
 
 func TestEventOfARequest(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	s := newServer(t, Config{Logger: zerolog.New(&log).Level(zerolog.DebugLevel)})
 	post(s, "/v2/rerank", `{"query": "q", "documents": ["a", "b"]}`)

@@ -20,6 +20,7 @@ func (v *served) raw(t *testing.T, request string) (int, string) {
 // Calls come in under addresses, names of this machine and names that are
 // allowed. Other names are refused with the flag that allows them.
 func TestHosts(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{AllowedHosts: []string{"Rank.example.org:8437"}})
 	own, err := os.Hostname()
 	if err != nil {
@@ -51,6 +52,7 @@ func TestHosts(t *testing.T) {
 // A page under a name of its own that leads here is of the same origin for its
 // browser, and gets nothing, whatever it asks for.
 func TestDNSRebinding(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{CORSOrigins: []string{"https://app.example.org"}, Dashboard: http.NotFoundHandler()})
 	const host = "Host: evil.example.org:8437\r\nOrigin: http://evil.example.org:8437\r\nSec-Fetch-Site: same-origin\r\n"
 	for _, request := range []string{
@@ -73,6 +75,7 @@ func TestDNSRebinding(t *testing.T) {
 
 // Probers have an answer under every name, and without one, as HTTP/1.0 allows.
 func TestProbes(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	for _, path := range []string{"/health", "/ready", "/ping", "/"} {
 		for _, request := range []string{
@@ -102,6 +105,7 @@ func TestProbes(t *testing.T) {
 
 // With a key, who calls has it: the name says nothing more.
 func TestHostsWithKey(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Key: "secret"})
 	const key = "Bearer secret"
 	if status, body, _ := v.ask(t, "/rerank", smallCall, "Host", "rerank.internal", "Authorization", key); status != 200 {
@@ -121,6 +125,7 @@ func TestHostsWithKey(t *testing.T) {
 }
 
 func TestAllowedHosts(t *testing.T) {
+	t.Parallel()
 	for _, host := range []string{"https://rerank.internal", "*.internal", "a b", "", "rerank.internal/x"} {
 		if _, err := New(Config{Engine: &fakeEngine{}, AllowedHosts: []string{host}}); err == nil || !strings.Contains(err.Error(), "rerank.example.org") {
 			t.Errorf("%q: %v", host, err)
@@ -135,6 +140,7 @@ func TestAllowedHosts(t *testing.T) {
 // A preflight and the call after it have the same answer, whatever headers the
 // client's SDK adds.
 func TestPreflights(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Key: "secret", CORSOrigins: []string{"https://app.example.org", "https://*.example.net", "http://localhost:*"}})
 	closed := serveOn(t, Config{})
 	headers := "authorization,content-type,x-fern-language,x-fern-sdk-name,x-stainless-arch,x-stainless-retry-count,x-anything"

@@ -48,6 +48,7 @@ var unread = []struct {
 // Every request with a body that nobody reads is answered, whether its client
 // sends nothing of it or a part, and closed without the client's doing.
 func TestUnreadBodies(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Key: "key"})
 	type waiting struct {
 		name   string
@@ -80,15 +81,16 @@ func TestUnreadBodies(t *testing.T) {
 		}
 		closed(t, r)
 	}
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > 10*time.Second { // lingerIdle passes once for all
 		t.Errorf("%d answers took %v", len(all), took)
 	}
 	// Their clients' sides are still open.
-	waitFor(t, "the end of all connections", func() bool { return openConnections() == 0 })
+	waitFor(t, "the end of all connections", func() bool { return v.connections.Load() == 0 })
 }
 
 // A short body that is sent is dropped, and the connection goes on.
 func TestUnreadBodyKeepsTheConnection(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Key: "key"})
 	c := v.dial(t)
 	r := bufio.NewReader(c)
@@ -107,7 +109,8 @@ func TestUnreadBodyKeepsTheConnection(t *testing.T) {
 // A client that sends its whole body before it reads gets every refusal, and no
 // reset, although the body is larger than what the systems keep on the way.
 func TestRefusalsReachSenders(t *testing.T) {
-	const size = 24 << 20
+	t.Parallel()
+	const size = 16 << 20
 	body := make([]byte, 1<<20)
 	for i := range body {
 		body[i] = 'x'
@@ -125,11 +128,12 @@ func TestRefusalsReachSenders(t *testing.T) {
 		{"stopping", Limits{}, []string{withKey, withJSON}, 503},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			v := serveOn(t, Config{Key: "key", Limits: test.limits})
 			if test.status == 503 {
 				v.drain()
 			}
-			const clients = 8
+			const clients = 4
 			failed := make(chan error, clients)
 			for range clients {
 				c := v.dial(t)
@@ -172,7 +176,8 @@ func sendThenRead(c net.Conn, headers []string, piece []byte, size, status int) 
 // Clients that do not read their answers hold no place and no bytes of bodies:
 // others are answered meanwhile. Of long answers only so many wait at once.
 func TestSlowReadersHoldNothing(t *testing.T) {
-	v := serveOn(t, Config{Limits: Limits{Requests: 1, BodyBytesAtOnce: 17 << 20, WriteTimeout: 6 * time.Second}})
+	t.Parallel()
+	v := serveOn(t, Config{Limits: Limits{Requests: 1, BodyBytesAtOnce: 17 << 20, WriteTimeout: 4 * time.Second}})
 	long := rawCall(`{"query": "q", "texts": ["` + strings.Repeat("d", 7_900_000) + `"], "return_text": true}`)
 	slow := func() *net.TCPConn {
 		c := v.dial(t)
@@ -208,6 +213,7 @@ func TestSlowReadersHoldNothing(t *testing.T) {
 
 // A server that ends waits for answers that are being read.
 func TestEndWaitsForAnswers(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	c := v.dial(t)
 	if err := c.SetReadBuffer(64 << 10); err != nil {
@@ -228,6 +234,7 @@ func TestEndWaitsForAnswers(t *testing.T) {
 
 // Clients that send many requests and read no answer are let go.
 func TestPipelineThatIsNotRead(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{WriteTimeout: 300 * time.Millisecond}})
 	for range 4 {
 		c := v.dial(t)
@@ -238,7 +245,7 @@ func TestPipelineThatIsNotRead(t *testing.T) {
 		if _, err := io.WriteString(c, many); err != nil {
 			continue // it was let go already
 		}
-		waitFor(t, "a connection", func() bool { return openConnections() > 0 })
+		waitFor(t, "a connection", func() bool { return v.connections.Load() > 0 })
 	}
-	waitFor(t, "the end of all connections", func() bool { return openConnections() == 0 })
+	waitFor(t, "the end of all connections", func() bool { return v.connections.Load() == 0 })
 }

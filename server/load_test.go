@@ -21,8 +21,8 @@ import (
 )
 
 var (
-	loadTime    = flag.Duration("load-time", 3*time.Second, "how long TestLoad runs")
-	loadClients = flag.Int("load-clients", 1000, "clients of TestLoad at once")
+	loadTime    = flag.Duration("load-time", time.Second, "duration of TestLoad")
+	loadClients = flag.Int("load-clients", 200, "concurrent clients of TestLoad and TestLoadBuiltin")
 )
 
 // A library is texts with the scores that they have by themselves.
@@ -125,16 +125,15 @@ func ask(ctx context.Context, client *http.Client, url, body string) (answer []b
 	return answer, w.StatusCode, err
 }
 
-// A thousand clients at once get right scores, every one of them, and leave
-// nothing behind. By default it is short.
+// Many concurrent clients all get right scores and leave nothing behind. The
+// flags make it longer and larger.
 func TestLoad(t *testing.T) {
 	e := openTiny(t, engine.Config{})
 	l := newLibrary(t, e, 200, 80)
 	var held footing
 	for round, part := range []time.Duration{*loadTime / 3, *loadTime} { // the first warms up
-		goroutines := runtime.NumGoroutine()
 		scores, calls := loadRound(t, e, &l, mixed, part)
-		waitFor(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= goroutines })
+		waitFor(t, "the end of all goroutines", func() bool { return serving() == 0 })
 		now := takeFooting(t, e)
 		t.Logf("%d scores of %d calls right in %v, then %+v", scores, calls, part, now)
 		grown := now.active != held.active || now.heap > held.heap+4<<20 || !raceDetector && now.footprint > 1.1*held.footprint+32
@@ -145,7 +144,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// The same with a model of real size, one call a client and short texts.
+// The same with a model of real size, one request per client and short texts.
 func TestLoadBuiltin(t *testing.T) {
 	e := openBuiltin(t)
 	l := newLibrary(t, e, 50, 12)
@@ -187,6 +186,19 @@ func loadRound(t *testing.T, e *engine.Engine, l *library, sizes []int, part tim
 		t.Errorf("%d bytes and %d calls are held", n, s.atWork())
 	}
 	return right.Load(), e.Stats().Requests - before
+}
+
+// serving counts the goroutines of this process's servers and of their connections.
+func serving() int {
+	stacks := make([]byte, 16<<20)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	n := 0
+	for _, stack := range bytes.Split(stacks, []byte("\n\n")) {
+		if bytes.Contains(stack, []byte("net/http.(*conn).serve(")) || bytes.Contains(stack, []byte("/server.(*Server).")) {
+			n++
+		}
+	}
+	return n
 }
 
 // A footing is what a process must come back to.

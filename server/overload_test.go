@@ -13,6 +13,7 @@ import (
 // A refusal for the predicted wait says when to come again, rounded up; one for
 // lack of room says a second.
 func TestRetryAfter(t *testing.T) {
+	t.Parallel()
 	for want, err := range map[string]error{
 		"8": fmt.Errorf("scoring: %w", &engine.OverloadedError{RetryAfter: 7100 * time.Millisecond}),
 		"1": engine.ErrOverloaded,
@@ -29,6 +30,7 @@ func TestRetryAfter(t *testing.T) {
 
 // The engine is told the time that a call has, from its headers on.
 func TestEngineKnowsTheDeadline(t *testing.T) {
+	t.Parallel()
 	var left time.Duration
 	s := newServer(t, Config{Limits: Limits{RequestTimeout: time.Minute}, Engine: &fakeEngine{before: func(ctx context.Context) error {
 		deadline, _ := ctx.Deadline()

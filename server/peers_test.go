@@ -36,6 +36,7 @@ func mustRank(t *testing.T, v *served, path, body string) {
 // Where text-embeddings-inference ranks, both its format and that of Jina, vLLM
 // and infinity are answered, each in its own.
 func TestBothFormatsOfRerank(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	for _, path := range rerankPaths {
 		for _, test := range []struct {
@@ -68,6 +69,7 @@ func TestBothFormatsOfRerank(t *testing.T) {
 
 // Base URLs that end with a slash, and paths that do, lead where they should.
 func TestSlashes(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Dashboard: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if _, err := w.Write([]byte(r.URL.Path)); err != nil {
 			t.Error(err)
@@ -94,6 +96,7 @@ func TestSlashes(t *testing.T) {
 
 // Probers of / get the health, browsers a page.
 func TestRoot(t *testing.T) {
+	t.Parallel()
 	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 	bare, board := serveOn(t, Config{Key: "secret"}), serveOn(t, Config{Key: "secret", Dashboard: http.NotFoundHandler()})
 	for accept, want := range map[string]string{browser: "/dashboard", "": "", "*/*": "", "application/json": ""} {
@@ -111,6 +114,7 @@ func TestRoot(t *testing.T) {
 }
 
 func TestModels(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Key: "secret"})
 	status, body, _ := v.do(t, http.MethodGet, "/v1/models", "", "Authorization", "Bearer secret")
 	var list struct {
@@ -150,6 +154,7 @@ func echoEngine() (*fakeEngine, *atomic.Pointer[[]engine.Pair]) {
 // What of objects is ranked: the fields that rank_fields names, in its order,
 // in lines as YAML has them; the value alone of a single one; text by default.
 func TestRankFields(t *testing.T) {
+	t.Parallel()
 	e, seen := echoEngine()
 	v := serveOn(t, Config{Engine: e})
 	const documents = `"documents": [{"title": "T", "text": "X", "year": 1999, "tags": ["a", "b"], "draft": false}, {"text": "Y: y\nz", "title": null}, "plain"]`
@@ -212,6 +217,7 @@ func TestRankFields(t *testing.T) {
 // Documents are answered as they came, with all their fields, where a call asks
 // for them or the API does by default.
 func TestReturnedDocuments(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	const call = `{"query": "q", "rank_fields": ["title"], "documents": [{"title": "<T>", "id": 7.50, "text": "x"}]`
 	for _, test := range []struct{ path, more, want string }{
@@ -235,6 +241,7 @@ func TestReturnedDocuments(t *testing.T) {
 
 // A document without text is scored and said to be empty.
 func TestEmptyDocuments(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	for _, a := range apis {
 		_, body, _ := v.ask(t, a.path, a.body("q", "d", "", " \n\t", "e"))
@@ -254,6 +261,7 @@ func TestEmptyDocuments(t *testing.T) {
 }
 
 func TestVLLMScore(t *testing.T) {
+	t.Parallel()
 	e, seen := echoEngine()
 	v := serveOn(t, Config{Engine: e})
 	p := func(q, d string) engine.Pair { return engine.Pair{Query: q, Document: d} }
@@ -288,6 +296,7 @@ func TestVLLMScore(t *testing.T) {
 // Scores keep the order of logits that are one apart in their last digits, where
 // float32 has them all at 1.
 func TestSaturatedScores(t *testing.T) {
+	t.Parallel()
 	logits := map[string]float32{"a": 18, "b": 18.001, "c": 25, "d": 17.5, "e": 30}
 	v := serveOn(t, Config{Engine: &fakeEngine{logit: func(p engine.Pair) float32 { return logits[p.Document] }}})
 	for _, a := range apis {
@@ -308,6 +317,7 @@ func TestSaturatedScores(t *testing.T) {
 // Every example of the OpenAPI document is answered as it says, every path that
 // is answered is in it, and nothing that is in it is missing.
 func TestExamplesAreAnswered(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Dashboard: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})})
 	_, body, _ := v.do(t, http.MethodGet, "/openapi.json", "")
 	var document struct {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +9,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -20,9 +19,36 @@ import (
 // A served is a server on a socket.
 type served struct {
 	*Server
-	address string
-	stop    context.CancelFunc
-	ended   chan error
+	address     string
+	connections *atomic.Int64 // accepted and not closed yet by the server
+	stop        context.CancelFunc
+	ended       chan error
+}
+
+// A countingListener counts the connections that the server has open. It serves
+// tests better than a count of goroutines, which anything may change.
+type countingListener struct {
+	net.Listener
+	open *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	l.open.Add(1)
+	return &countedConn{TCPConn: c.(*net.TCPConn), closed: sync.OnceFunc(func() { l.open.Add(-1) })}, nil
+}
+
+type countedConn struct {
+	*net.TCPConn
+	closed func()
+}
+
+func (c *countedConn) Close() error {
+	defer c.closed()
+	return c.TCPConn.Close()
 }
 
 func serveOn(t *testing.T, cfg Config) *served {
@@ -32,8 +58,8 @@ func serveOn(t *testing.T, cfg Config) *served {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	v := &served{Server: newServer(t, cfg), address: listener.Addr().String(), stop: stop, ended: make(chan error, 1)}
-	go func() { v.ended <- v.Serve(ctx, listener) }()
+	v := &served{Server: newServer(t, cfg), address: listener.Addr().String(), connections: new(atomic.Int64), stop: stop, ended: make(chan error, 1)}
+	go func() { v.ended <- v.Serve(ctx, countingListener{listener, v.connections}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := v.end(); err != nil {
@@ -115,17 +141,10 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// openConnections counts the connections that all servers of this process serve.
-func openConnections() int {
-	stacks := make([]byte, 4<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	return bytes.Count(stacks, []byte("\nnet/http.(*conn).serve("))
-}
-
 // Slow senders of headers are cut off, slow senders of bodies are told so, and
 // neither keeps others waiting or anything held.
 func TestSlowClients(t *testing.T) {
-	goroutines := runtime.NumGoroutine()
+	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{HeaderTimeout: 300 * time.Millisecond, BodyTimeout: 300 * time.Millisecond, Requests: 1}})
 	var headers, bodies []*net.TCPConn
 	for range 20 {
@@ -157,12 +176,13 @@ func TestSlowClients(t *testing.T) {
 	if err := v.end(); err != nil {
 		t.Error(err)
 	}
-	waitFor(t, "the end of all goroutines", func() bool { return runtime.NumGoroutine() <= goroutines })
+	waitFor(t, "the end of all connections", func() bool { return v.connections.Load() == 0 })
 }
 
 // A body too large is refused by its announced length before any of it is read,
 // else when the limit is passed; one that breaks off holds nothing.
 func TestOversizeAndBrokenBodies(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1000}})
 	c := v.dial(t)
 	send(t, c, "POST /v2/rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n")
@@ -192,6 +212,7 @@ func TestOversizeAndBrokenBodies(t *testing.T) {
 // A client that is gone frees its call at once; one that has closed its side
 // only is told that its call was given up.
 func TestVanishedAndHalfClosedClients(t *testing.T) {
+	t.Parallel()
 	var freed sync.WaitGroup
 	e := &fakeEngine{before: func(ctx context.Context) error {
 		defer freed.Done()
@@ -223,6 +244,7 @@ func (s *Server) atWork() int {
 
 // Pipelined calls are answered one after another, in their order.
 func TestPipelining(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	c := v.dial(t)
 	const calls = 50
@@ -249,6 +271,7 @@ func TestPipelining(t *testing.T) {
 
 // Told to stop, a server says so while it finishes what runs.
 func TestOrderlyEnd(t *testing.T) {
+	t.Parallel()
 	finish := make(chan struct{})
 	e := &fakeEngine{before: func(context.Context) error { <-finish; return nil }}
 	v := serveOn(t, Config{Engine: e})
@@ -287,6 +310,7 @@ func TestOrderlyEnd(t *testing.T) {
 // A call whose body is still coming when the server is told to stop is answered
 // too, though nothing else is at work.
 func TestOrderlyEndOfAnUpload(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{})
 	c := v.dial(t)
 	call := rawCall(smallCall)
@@ -310,6 +334,7 @@ func TestOrderlyEndOfAnUpload(t *testing.T) {
 
 // What is not finished by the deadline is given up and told so.
 func TestEndWithDeadline(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Engine: &fakeEngine{before: waits}, Limits: Limits{DrainTimeout: 100 * time.Millisecond}})
 	running := v.dial(t)
 	send(t, running, rawCall(smallCall))
@@ -326,6 +351,7 @@ func TestEndWithDeadline(t *testing.T) {
 // A dashboard's stream, which has no end of its own, does not keep a server from
 // ending, and outlives the deadlines of calls until then.
 func TestStreamsEndWithTheServer(t *testing.T) {
+	t.Parallel()
 	begun := make(chan struct{})
 	stream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
@@ -357,6 +383,7 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 
 // A client that takes no answer is let go when the deadline has passed.
 func TestClientThatDoesNotRead(t *testing.T) {
+	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{RequestTimeout: 200 * time.Millisecond, WriteTimeout: 200 * time.Millisecond}})
 	c := v.dial(t)
 	if err := c.SetReadBuffer(1); err != nil {
@@ -369,6 +396,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 
 // The deadline of a body is over with the body: scoring may take longer.
 func TestScoringOutlastsTheBodysDeadline(t *testing.T) {
+	t.Parallel()
 	e := &fakeEngine{before: func(ctx context.Context) error {
 		select {
 		case <-time.After(300 * time.Millisecond):

@@ -5,10 +5,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 func TestFlagsFirst(t *testing.T) {
-	commands := newApp(Streams{Out: io.Discard, Err: io.Discard}).Commands
+	commands := newApp(command.Streams{Out: io.Discard, Err: io.Discard}).Commands
 	tests := []struct{ name, args, want string }{
 		{"nothing", "", ""},
 		{"unknown command", "frob a --json", "frob a --json"},
@@ -40,7 +42,7 @@ func TestFlagsFirst(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			args := append([]string{"mlxrank"}, strings.Fields(test.args)...)
 			want := append([]string{"mlxrank"}, strings.Fields(test.want)...)
-			if got := flagsFirst(args, commands); !slices.Equal(got, want) {
+			if got := command.FlagsFirst(args, commands); !slices.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)
 			}
 		})

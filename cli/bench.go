@@ -15,16 +15,17 @@ import (
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	reports "github.com/mlxrank/mlxrank/bench/report"
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var benchFormatChoice = choice{name: "format", usage: "print the summary as `FORMAT`", def: "text", values: []string{"text", "benchstat"}}
+var benchFormatChoice = command.Choice{Name: "format", Usage: "print the summary as `FORMAT`", Def: "text", Values: []string{"text", "benchstat"}}
 
-func benchCommand(s Streams) *cli.Command {
+func benchCommand(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.BoolFlag{Name: "resume", DisableDefaultText: true, Usage: "go on with the results that are there"},
 		&cli.BoolFlag{Name: "profile", DisableDefaultText: true, Usage: "tell where the time of the passes goes, by class of work (CPU only; costs some speed)"},
-		benchFormatChoice.flag(),
+		benchFormatChoice.Flag(),
 	}
 	flags = append(flags, urlFlags()...)
 	return &cli.Command{
@@ -47,8 +48,8 @@ func benchCommand(s Streams) *cli.Command {
 			"engine have no meaning then, but for --model, which jina and cohere send. What the\n" +
 			"server refuses (429) or fails at is counted and not sent again; after a 429, a closed\n" +
 			"loop's sender waits as long as Retry-After asks, up to 30 s. The server's key is in\n" +
-			"the file of --api-key-file, or in " + keyEnv + ".\n\n" +
-			examples(
+			"the file of --api-key-file, or in " + command.KeyEnv + ".\n\n" +
+			command.Examples(
 				[2]string{"The experiment of make bench", "mlxrank bench experiments/14_optimized_production.yaml"},
 				[2]string{"A sweep of nine points without a file", "mlxrank bench --model builtin --batch 8,16,32 --concurrency 1,2,4 --requests 20"},
 				[2]string{"An open loop: five requests a second on average, for a minute", "mlxrank bench --model builtin --rate 5 --duration 60s"},
@@ -76,18 +77,18 @@ func benchFlags() []cli.Flag {
 		}
 		flags = append(flags, &cli.StringFlag{Name: key.Flag(), DefaultText: text, Usage: key.Usage})
 	}
-	flags = append(flags, engineFlags(weights.Default)...)
-	alias(flags, "threads", "cpu-shards") // its name before version 0.2
-	logFrom(flags, "info")                // without a terminal, progress goes to the log
+	flags = append(flags, command.EngineFlags(weights.Default)...)
+	command.AddAlias(flags, "threads", "cpu-shards") // its name before version 0.2
+	command.SetLogLevel(flags, "info")               // without a terminal, progress goes to the log
 	return flags
 }
 
-func runBench(c *cli.Context, s Streams) error {
-	if err := benchFormatChoice.check(c, "--format"); err != nil {
+func runBench(c *cli.Context, s command.Streams) error {
+	if err := benchFormatChoice.Check(c, "--format"); err != nil {
 		return err
 	}
 	if c.NArg() > 1 {
-		return usagef("bench takes one experiment, found %q and %q; bench compare --run takes two (see mlxrank bench --help)", c.Args().Get(0), c.Args().Get(1))
+		return command.Usagef("bench takes one experiment, found %q and %q; bench compare --run takes two (see mlxrank bench --help)", c.Args().Get(0), c.Args().Get(1))
 	}
 	b, err := newBenchRun(c, s)
 	if err != nil {
@@ -102,7 +103,7 @@ func runBench(c *cli.Context, s Streams) error {
 		return err
 	}
 	if b.options.Engine.Profile = c.Bool("profile"); b.options.Engine.Profile && b.options.Server != nil {
-		return usagef("--profile looks into this process and not into the server at --url")
+		return command.Usagef("--profile looks into this process and not into the server at --url")
 	}
 	r, err := bench.Run(c.Context, e, b.options)
 	if err := b.end(err, r); r == nil || err != nil && !errors.Is(err, bench.ErrFailed) {
@@ -112,7 +113,7 @@ func runBench(c *cli.Context, s Streams) error {
 }
 
 // printBench prints a result. A profile is no part of Go's benchmark format.
-func printBench(c *cli.Context, s Streams, r *results.Result) error {
+func printBench(c *cli.Context, s command.Streams, r *results.Result) error {
 	profile := reports.Profile(r)
 	if c.String("format") != "benchstat" {
 		if profile != "" {
@@ -136,18 +137,18 @@ type benchRun struct {
 	log      zerolog.Logger
 }
 
-func newBenchRun(c *cli.Context, s Streams) (*benchRun, error) {
+func newBenchRun(c *cli.Context, s command.Streams) (*benchRun, error) {
 	given := map[string]bool{} // on the command line
 	for _, key := range experiment.Keys {
 		given[key.Name] = c.IsSet(key.Flag())
 	}
-	config, err := engineConfig(c, s.Err)
+	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
 		return nil, err
 	}
 	config.QueueTokens = 0 // the engine's own bound, as a server has it
 	b := &benchRun{progress: newBenchProgress(s.Err)}
-	if b.log, err = newLogger(c.String("log-level"), c.String("log-format"), b.progress.w); err != nil {
+	if b.log, err = command.NewLogger(c.String("log-level"), c.String("log-format"), b.progress.w); err != nil {
 		return nil, err
 	}
 	b.progress.log = b.log
@@ -165,7 +166,7 @@ func newBenchRun(c *cli.Context, s Streams) (*benchRun, error) {
 		}
 	}
 	b.options = bench.Options{
-		Folder: c.String("results"), Engine: config, Program: version, Log: b.log,
+		Folder: c.String("results"), Engine: config, Program: command.Version, Log: b.log,
 		Progress: b.progress.show, Every: b.progress.every(),
 	}
 	return b, nil
@@ -176,7 +177,7 @@ func (b *benchRun) experiment(file string) (*experiment.Experiment, error) {
 	sources.File = file
 	e, err := experiment.Open(sources)
 	if err != nil {
-		return nil, usagef("%s", strings.ReplaceAll(err.Error(), "\n", " "))
+		return nil, command.Usagef("%s", strings.ReplaceAll(err.Error(), "\n", " "))
 	}
 	for _, warning := range e.Warnings {
 		b.log.Warn().Msg(warning)
@@ -199,7 +200,7 @@ func (b *benchRun) end(err error, all ...*results.Result) error {
 		b.log.Info().Str("report", files.Report()).Str("json", files.JSON()).Msg("written")
 	}
 	if errors.Is(err, bench.ErrInput) {
-		return usagef("%v", err)
+		return command.Usagef("%v", err)
 	}
 	return err
 }

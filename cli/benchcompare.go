@@ -14,16 +14,18 @@ import (
 	"github.com/mlxrank/mlxrank/bench/compare"
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 )
 
-var compareFormatChoice = choice{name: "format", usage: "print the comparison as `FORMAT`", def: "text", values: []string{"text", "json", "benchstat"}}
+var compareFormatChoice = command.Choice{Name: "format", Usage: "print the comparison as `FORMAT`", Def: "text", Values: []string{"text", "json", "benchstat"}}
 
-func compareCommand(s Streams) *cli.Command {
+func compareCommand(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.BoolFlag{Name: "run", DisableDefaultText: true, Usage: "A and B are experiments, to be measured in turns"},
 		&cli.IntFlag{Name: "rounds", Value: 6, Usage: "measure each of them `N` times"},
 		&cli.StringFlag{Name: "fail-if-slower", DefaultText: "never", Usage: "exit with status 1 if the throughput of B is lower by more than `PERCENT`, such as 5%"},
-		compareFormatChoice.flag(),
+		compareFormatChoice.Flag(),
 	}
 	return &cli.Command{
 		Name:      "compare",
@@ -35,7 +37,7 @@ func compareCommand(s Streams) *cli.Command {
 			"With --fail-if-slower, a confidence interval that holds 1 fails nothing; without one,\n" +
 			"for want of runs, the ratio decides. The format benchstat is Go's benchmark format, a\n" +
 			"line for each run, with the experiment's name for benchstat's -col.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"Two results", "mlxrank bench compare old_results.json new_results.json"},
 				[2]string{"Two experiments in turns, for continuous integration", "mlxrank bench compare --run --rounds 6 --fail-if-slower 5% a.yaml b.yaml"},
 				[2]string{"By Go's benchstat", "mlxrank bench compare --format benchstat a_results.json b_results.json | benchstat -col experiment -"},
@@ -45,8 +47,8 @@ func compareCommand(s Streams) *cli.Command {
 	}
 }
 
-func compareBench(c *cli.Context, s Streams) error {
-	if err := compareFormatChoice.check(c, "--format"); err != nil {
+func compareBench(c *cli.Context, s command.Streams) error {
+	if err := compareFormatChoice.Check(c, "--format"); err != nil {
 		return err
 	}
 	limit, err := slowerLimit(c)
@@ -54,11 +56,11 @@ func compareBench(c *cli.Context, s Streams) error {
 		return err
 	}
 	if c.NArg() != 2 {
-		return usagef("bench compare takes two files, found %d: give two results, %s, or with --run two experiments, %s (see mlxrank bench compare --help)",
+		return command.Usagef("bench compare takes two files, found %d: give two results, %s, or with --run two experiments, %s (see mlxrank bench compare --help)",
 			c.NArg(), "results/OLD_results.json results/NEW_results.json", "A.yaml B.yaml")
 	}
 	if c.Int("rounds") < 1 {
-		return usagef("--rounds %d is not a positive number", c.Int("rounds"))
+		return command.Usagef("--rounds %d is not a positive number", c.Int("rounds"))
 	}
 	both, err := toCompare(c, s)
 	if err != nil {
@@ -66,7 +68,7 @@ func compareBench(c *cli.Context, s Streams) error {
 	}
 	comparison, err := compare.Results(both[0], both[1], c.Bool("run"))
 	if err != nil {
-		return usagef("%v", err)
+		return command.Usagef("%v", err)
 	}
 	if err := printComparison(s, c.String("format"), comparison, both); err != nil {
 		return err
@@ -85,26 +87,26 @@ func slowerLimit(c *cli.Context) (float64, error) {
 	text := c.String("fail-if-slower")
 	limit, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(text, "%")), 64)
 	if err != nil || !(limit >= 0 && limit < 100) {
-		return 0, usagef("--fail-if-slower %q is not a percentage such as 5%%", text)
+		return 0, command.Usagef("--fail-if-slower %q is not a percentage such as 5%%", text)
 	}
 	return limit / 100, nil
 }
 
 // toCompare reads or measures the two.
-func toCompare(c *cli.Context, s Streams) (both [2]*results.Result, err error) {
+func toCompare(c *cli.Context, s command.Streams) (both [2]*results.Result, err error) {
 	for _, file := range c.Args().Slice() {
 		ext := strings.ToLower(filepath.Ext(file))
 		switch {
 		case (ext == ".yaml" || ext == ".yml") && !c.Bool("run"):
-			return both, usagef("%s is an experiment: add --run to measure both, or give the results that mlxrank bench wrote of it, NAME_results.json", file)
+			return both, command.Usagef("%s is an experiment: add --run to measure both, or give the results that mlxrank bench wrote of it, NAME_results.json", file)
 		case ext == ".json" && c.Bool("run"):
-			return both, usagef("%s is a result, and --run measures experiments: give two YAML files, or leave --run out", file)
+			return both, command.Usagef("%s is a result, and --run measures experiments: give two YAML files, or leave --run out", file)
 		}
 	}
 	if !c.Bool("run") {
 		for i := range both {
 			if both[i], err = results.Read(c.Args().Get(i)); err != nil {
-				return both, usagef("%v", err)
+				return both, command.Usagef("%v", err)
 			}
 		}
 		return both, nil
@@ -123,7 +125,7 @@ func toCompare(c *cli.Context, s Streams) (both [2]*results.Result, err error) {
 	return both, b.end(err, both[0], both[1])
 }
 
-func printComparison(s Streams, format string, c *compare.Comparison, both [2]*results.Result) error {
+func printComparison(s command.Streams, format string, c *compare.Comparison, both [2]*results.Result) error {
 	for _, warning := range c.Warnings {
 		if _, err := fmt.Fprintf(s.Err, "warning: %s\n", warning); err != nil {
 			return err
@@ -131,7 +133,7 @@ func printComparison(s Streams, format string, c *compare.Comparison, both [2]*r
 	}
 	switch format {
 	case "json":
-		return printJSON(s.Out, c)
+		return output.PrintJSON(s.Out, c)
 	case "benchstat":
 		_, err := io.WriteString(s.Out, compare.Benchmarks(both[0])+compare.Benchmarks(both[1]))
 		return err

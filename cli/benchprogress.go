@@ -10,21 +10,22 @@ import (
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/mlxrank/mlxrank/bench"
+	"github.com/mlxrank/mlxrank/cli/internal/progress"
 )
 
 // benchProgress shows the progress of a benchmark: a bar on a terminal, elsewhere
 // lines in the log.
 type benchProgress struct {
 	log zerolog.Logger
-	w   io.Writer // of the log: above the bar, if there is one
-	bar *bar      // nil without a terminal
+	w   io.Writer     // of the log: above the bar, if there is one
+	bar *progress.Bar // nil without a terminal
 }
 
 func newBenchProgress(w io.Writer) *benchProgress {
-	if !canDraw(w) {
+	if !progress.CanDraw(w) {
 		return &benchProgress{w: w}
 	}
-	b := newBar(w, 1,
+	b := progress.New(w, 1,
 		progressbar.OptionSetPredictTime(false), // the bar knows the current run only
 		progressbar.OptionSetWidth(12),
 	)
@@ -41,9 +42,9 @@ func (p *benchProgress) show(b bench.Progress) {
 	if b.Length > 0 {
 		done, total = int(b.Elapsed.Milliseconds()), int(b.Length.Milliseconds())
 	}
-	p.bar.describe(barText(b))
-	p.bar.set(max(0, done), max(1, total))
-	p.bar.draw()
+	p.bar.Describe(barText(b))
+	p.bar.Set(max(0, done), max(1, total))
+	p.bar.Draw()
 }
 
 func barText(b bench.Progress) string {
@@ -83,7 +84,7 @@ func rounded(x float64) float64 { return math.Round(x*10) / 10 }
 // end removes the bar.
 func (p *benchProgress) end() {
 	if p.bar != nil {
-		p.bar.end()
+		p.bar.End()
 	}
 }
 

@@ -11,13 +11,14 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/bench"
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 )
 
 // TestBenchBar shows the point, the rate, latencies and the time left on a
 // terminal, and the log above the bar.
 func TestBenchBar(t *testing.T) {
 	t.Setenv("TERM", "xterm")
-	user, program := openTerminal(t, 120)
+	user, program := clitest.OpenTerminal(t, 120)
 	p := newBenchProgress(program)
 	p.log = zerolog.New(p.w)
 	if p.bar == nil || p.every() >= time.Second {

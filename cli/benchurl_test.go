@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 // cohereServer takes one model and one key.
@@ -38,13 +40,13 @@ func cohereServer(t *testing.T) string {
 
 func TestBenchURL(t *testing.T) {
 	address, dir := cohereServer(t), t.TempDir()
-	key := writeFile(t, filepath.Join(dir, "key"), "of-a-file\n")
-	experiment := writeFile(t, filepath.Join(dir, "peer.yaml"), "batch: [2, 3]\nrequests: 4\npolicy: window\ntimeout: 200ms\nmodel: rerank-x\n")
-	t.Setenv(keyEnv, "of-the-environment")
+	key := clitest.WriteFile(t, filepath.Join(dir, "key"), "of-a-file\n")
+	experiment := clitest.WriteFile(t, filepath.Join(dir, "peer.yaml"), "batch: [2, 3]\nrequests: 4\npolicy: window\ntimeout: 200ms\nmodel: rerank-x\n")
+	t.Setenv(command.KeyEnv, "of-the-environment")
 	args := []string{"bench", "--url", address, "--api", "cohere", "--results", dir, experiment}
-	r := mlxrank.mustRun(t, "", append(args, "--api-key-file", key)...)
-	if !strings.Contains(r.out, "| 2 | 1 | 8 |") || !strings.Contains(r.out, "| 3 | 1 | 12 |") {
-		t.Errorf("standard output: %q", r.out)
+	r := mlxrank.MustRun(t, "", append(args, "--api-key-file", key)...)
+	if !strings.Contains(r.Out, "| 2 | 1 | 8 |") || !strings.Contains(r.Out, "| 3 | 1 | 12 |") {
+		t.Errorf("standard output: %q", r.Out)
 	}
 	stored, err := results.Read(filepath.Join(dir, "peer_results.json"))
 	if err != nil {
@@ -58,8 +60,8 @@ func TestBenchURL(t *testing.T) {
 		t.Errorf("%v, %s", err, report)
 	}
 	// Without the file the key is that of the environment, which is the wrong one.
-	if r := mlxrank.run(t, "", args...); r.status != exitFailure || !strings.Contains(r.errOut, "401") {
-		t.Errorf("status %d, %s", r.status, r.errOut)
+	if r := mlxrank.Run(t, "", args...); r.Status != command.ExitFailure || !strings.Contains(r.ErrOut, "401") {
+		t.Errorf("status %d, %s", r.Status, r.ErrOut)
 	}
 }
 
@@ -70,13 +72,13 @@ func TestBenchURLRefuses(t *testing.T) {
 		status int
 		words  []string
 	}{
-		{[]string{"--api", "jina"}, exitUsage, []string{"no --url"}},
-		{[]string{"--url", "http://a", "--api", "ollama"}, exitUsage, []string{"ollama", "tei, jina, cohere"}},
-		{[]string{"--url", ""}, exitUsage, []string{"--url", "http://127.0.0.1:8437"}},
-		{[]string{"--url", "localhost:8080"}, exitUsage, []string{"localhost:8080", "expected"}},
-		{[]string{"--url", "http://127.0.0.1:1", "--api-key-file", none}, exitFailure, []string{none}},
-		{[]string{"--url", "http://127.0.0.1:1", "--max-batch", "8", "--device", "cpu", "--mode", "tokenization-only"}, exitUsage, []string{"mode", "full"}},
+		{[]string{"--api", "jina"}, command.ExitUsage, []string{"no --url"}},
+		{[]string{"--url", "http://a", "--api", "ollama"}, command.ExitUsage, []string{"ollama", "tei, jina, cohere"}},
+		{[]string{"--url", ""}, command.ExitUsage, []string{"--url", "http://127.0.0.1:8437"}},
+		{[]string{"--url", "localhost:8080"}, command.ExitUsage, []string{"localhost:8080", "expected"}},
+		{[]string{"--url", "http://127.0.0.1:1", "--api-key-file", none}, command.ExitFailure, []string{none}},
+		{[]string{"--url", "http://127.0.0.1:1", "--max-batch", "8", "--device", "cpu", "--mode", "tokenization-only"}, command.ExitUsage, []string{"mode", "full"}},
 	} {
-		checkFailure(t, mlxrank.run(t, "", append([]string{"bench", "--results", t.TempDir()}, test.args...)...), test.status, test.words...)
+		clitest.CheckFailure(t, mlxrank.Run(t, "", append([]string{"bench", "--results", t.TempDir()}, test.args...)...), test.status, test.words...)
 	}
 }

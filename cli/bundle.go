@@ -9,10 +9,12 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/bundle"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-func bundleCommand(s Streams) *cli.Command {
+func bundleCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "bundle",
 		Usage:     "put the libraries into a macOS app",
@@ -24,7 +26,7 @@ func bundleCommand(s Streams) *cli.Command {
 			"unless all fits, and running it again changes nothing more, signatures included.\n" +
 			"It runs on any system. It does not sign: it prints the codesign commands that are\n" +
 			"left to run, and nothing else, on standard output. See docs/user/bundling.md.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"See what would be done", "mlxrank bundle --app Foo.app --dry-run"},
 				[2]string{"Do it, and sign", "mlxrank bundle --app Foo.app >sign.sh && IDENTITY=\"Developer ID Application: ...\" sh -e sign.sh"},
 				[2]string{"From an unpacked release, with the builtin model", "mlxrank bundle --app Foo.app --from ~/mlxrank-macos-arm64 --with-builtin"},
@@ -39,17 +41,17 @@ func bundleCommand(s Streams) *cli.Command {
 	}
 }
 
-func bundleApp(c *cli.Context, s Streams) (err error) {
-	if err := noArguments(c); err != nil {
+func bundleApp(c *cli.Context, s command.Streams) (err error) {
+	if err := command.NoArguments(c); err != nil {
 		return err
 	}
 	for _, name := range []string{"app", "from"} {
 		if c.IsSet(name) && c.String(name) == "" {
-			return usagef("--%s is empty", name)
+			return command.Usagef("--%s is empty", name)
 		}
 	}
 	if !c.IsSet("app") {
-		return usagef("--app is missing: name the app's folder (see mlxrank bundle --help)")
+		return command.Usagef("--app is missing: name the app's folder (see mlxrank bundle --help)")
 	}
 	app, err := bundle.Open(c.String("app"))
 	if err != nil {
@@ -102,7 +104,7 @@ func writePlan(w io.Writer, app *bundle.App, plan *bundle.Plan, dry bool) error 
 	for _, f := range plan.Files {
 		text := f.Target
 		if f.Source != "" {
-			text += ", " + bytesText(f.Size) + ", from " + f.Source
+			text += ", " + output.Bytes(f.Size) + ", from " + f.Source
 		}
 		row(f.State, text)
 		for _, note := range f.Notes {
@@ -127,17 +129,17 @@ func writePlan(w io.Writer, app *bundle.App, plan *bundle.Plan, dry bool) error 
 }
 
 // doctorApp checks an app instead of this installation.
-func doctorApp(c *cli.Context, s Streams) (err error) {
-	if err := noArguments(c); err != nil {
+func doctorApp(c *cli.Context, s command.Streams) (err error) {
+	if err := command.NoArguments(c); err != nil {
 		return err
 	}
 	for _, name := range c.LocalFlagNames() {
 		if name != "app" {
-			return usagef("--%s does not go with --app: an app is only looked at (see mlxrank doctor --help)", name)
+			return command.Usagef("--%s does not go with --app: an app is only looked at (see mlxrank doctor --help)", name)
 		}
 	}
 	if c.String("app") == "" {
-		return usagef("--app is empty")
+		return command.Usagef("--app is empty")
 	}
 	app, err := bundle.Open(c.String("app"))
 	if err != nil {

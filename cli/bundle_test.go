@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/mlxrank/mlxrank/bundle/bundletest"
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 const bundleTestdata = "../bundle/testdata"
@@ -18,52 +20,52 @@ func TestBundle(t *testing.T) {
 	app, prefix := fixtures.App(t, "My Foo.app", "program/linked", "26.2"), fixtures.Prefix(t)
 	library := filepath.Join(app, "Contents", "Frameworks", "libmlx.dylib")
 
-	r := mlxrank.mustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin", "--dry-run")
-	commands := strings.Split(strings.TrimSuffix(r.out, "\n"), "\n")
+	r := mlxrank.MustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin", "--dry-run")
+	commands := strings.Split(strings.TrimSuffix(r.Out, "\n"), "\n")
 	if len(commands) != 5 || commands[4] != `codesign --force --timestamp --options runtime --sign "$IDENTITY" '`+app+"'" {
-		t.Errorf("standard output %q", r.out)
+		t.Errorf("standard output %q", r.Out)
 	}
 	for _, word := range []string{"for macOS 26.2 and newer", "with kernels for the matrix units of M5", "new       Contents/Frameworks/libjaccl.dylib", "run path @executable_path/../Frameworks added", "dry run", "IDENTITY="} {
-		if !strings.Contains(r.errOut, word) {
-			t.Errorf("lacks %q:\n%s", word, r.errOut)
+		if !strings.Contains(r.ErrOut, word) {
+			t.Errorf("lacks %q:\n%s", word, r.ErrOut)
 		}
 	}
 	if _, err := os.Stat(library); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a dry run has written: %v", err)
 	}
 
-	done := mlxrank.mustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin")
-	if done.out != r.out || strings.Contains(done.errOut, "dry run") {
-		t.Errorf("got %q\n%s", done.out, done.errOut)
+	done := mlxrank.MustRun(t, "", "bundle", "--app", app, "--from", prefix, "--with-builtin")
+	if done.Out != r.Out || strings.Contains(done.ErrOut, "dry run") {
+		t.Errorf("got %q\n%s", done.Out, done.ErrOut)
 	}
-	if again := mlxrank.mustRun(t, "", "bundle", "--app", app, "--from", prefix); again.out != r.out || !strings.Contains(again.errOut, "unchanged Contents/Frameworks/libmlx.dylib") || !strings.Contains(again.errOut, "nothing: all was there") {
-		t.Errorf("a second time: %q\n%s", again.out, again.errOut)
+	if again := mlxrank.MustRun(t, "", "bundle", "--app", app, "--from", prefix); again.Out != r.Out || !strings.Contains(again.ErrOut, "unchanged Contents/Frameworks/libmlx.dylib") || !strings.Contains(again.ErrOut, "nothing: all was there") {
+		t.Errorf("a second time: %q\n%s", again.Out, again.ErrOut)
 	}
 
-	checked := mlxrank.run(t, "", "doctor", "--app", app)
+	checked := mlxrank.Run(t, "", "doctor", "--app", app)
 	got := states(t, checked)
 	for name, state := range got {
 		if (state == "FAIL") != (name == "seal") {
-			t.Errorf("%s: %s\n%s", name, state, checked.out)
+			t.Errorf("%s: %s\n%s", name, state, checked.Out)
 		}
 	}
-	if checked.status != exitFailure || len(got) != 16 || !strings.Contains(checked.out, "-> sign inside out") {
-		t.Errorf("status %d and %d checks\n%s", checked.status, len(got), checked.out)
+	if checked.Status != command.ExitFailure || len(got) != 16 || !strings.Contains(checked.Out, "-> sign inside out") {
+		t.Errorf("status %d and %d checks\n%s", checked.Status, len(got), checked.Out)
 	}
 }
 
 // TestDoctorApp finds nothing wrong with an app that a team has signed.
 func TestDoctorApp(t *testing.T) {
 	app := filepath.Join(bundletest.Unpack(t, filepath.Join(bundleTestdata, "signed.zip")), "Signed.app")
-	r := mlxrank.mustRun(t, "", "doctor", "--app", app)
+	r := mlxrank.MustRun(t, "", "doctor", "--app", app)
 	for name, state := range states(t, r) {
 		if state != "OK" {
-			t.Errorf("%s: %s\n%s", name, state, r.out)
+			t.Errorf("%s: %s\n%s", name, state, r.Out)
 		}
 	}
 	for _, word := range []string{"OK    team       team MLXRTEST01, hardened runtime on", "OK    signature  4 of 4", "Metal 3.1"} {
-		if !strings.Contains(r.out, word) {
-			t.Errorf("lacks %q:\n%s", word, r.out)
+		if !strings.Contains(r.Out, word) {
+			t.Errorf("lacks %q:\n%s", word, r.Out)
 		}
 	}
 }
@@ -83,7 +85,7 @@ func TestBundleFails(t *testing.T) {
 		{"app is empty", []string{"doctor", "--app", t.TempDir()}, []string{"Contents/Info.plist is missing"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			checkFailure(t, mlxrank.run(t, "", test.args...), exitFailure, test.words...)
+			clitest.CheckFailure(t, mlxrank.Run(t, "", test.args...), command.ExitFailure, test.words...)
 		})
 	}
 }
@@ -95,7 +97,7 @@ func TestBundleFromHere(t *testing.T) {
 	app := fixtures.App(t, "Foo.app", "program/linked", "14.0")
 	library := filepath.Join(t.TempDir(), "libmlxrank.so")
 	t.Setenv("MLXRANK_LIBRARY", library)
-	checkFailure(t, mlxrank.run(t, "", "bundle", "--app", app), exitFailure, "no libraries for macOS", filepath.Dir(library), "--from")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "bundle", "--app", app), command.ExitFailure, "no libraries for macOS", filepath.Dir(library), "--from")
 	t.Setenv("MLXRANK_LIBRARY", filepath.Join(fixtures.Prefix(t), "lib", "mlxrank", "libmlxrank.dylib"))
-	mlxrank.mustRun(t, "", "bundle", "--app", app)
+	mlxrank.MustRun(t, "", "bundle", "--app", app)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
@@ -38,12 +39,12 @@ compdef _mlxrank mlxrank
 `,
 }
 
-func completionCommand(s Streams) *cli.Command {
+func completionCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "completion",
 		Usage:     "print a script that completes commands and flags in a shell",
 		UsageText: "mlxrank completion bash|zsh|fish",
-		Description: examples(
+		Description: command.Examples(
 			[2]string{"In bash, for good", "mlxrank completion bash >~/.local/share/bash-completion/completions/mlxrank"},
 			[2]string{"In zsh, for good: a folder of $fpath", "mlxrank completion zsh >~/.zfunc/_mlxrank"},
 			[2]string{"In fish, for good", "mlxrank completion fish >~/.config/fish/completions/mlxrank.fish"},
@@ -54,7 +55,7 @@ func completionCommand(s Streams) *cli.Command {
 				_, err := io.WriteString(s.Out, script)
 				return err
 			}
-			return usagef("completion takes one of bash, zsh, fish (see mlxrank completion --help)")
+			return command.Usagef("completion takes one of bash, zsh, fish (see mlxrank completion --help)")
 		},
 	}
 }
@@ -79,29 +80,29 @@ func candidates(commands []*cli.Command, words []string) []string {
 	if last == "=" {
 		last = ""
 	}
-	command, ahead := descend(commands, words)
-	if flag, value, ok := strings.Cut(last, "="); ok && command != nil && takesNext(command, flag) { // as zsh and fish do not
+	cmd, ahead := descend(commands, words)
+	if flag, value, ok := strings.Cut(last, "="); ok && cmd != nil && command.TakesValue(cmd, flag) { // as zsh and fish do not
 		var whole []string
-		for _, found := range beginning(value, flagValues(command, flag)) {
+		for _, found := range beginning(value, flagValues(cmd, flag)) {
 			whole = append(whole, flag+"="+found)
 		}
 		return whole
 	}
 	switch {
-	case command == nil && len(ahead) > 0:
+	case cmd == nil && len(ahead) > 0:
 		return nil // an unknown command
-	case command == nil:
-		return beginning(last, names(commands))
-	case len(ahead) > 0 && takesNext(command, ahead[len(ahead)-1]):
-		return beginning(last, flagValues(command, ahead[len(ahead)-1]))
+	case cmd == nil:
+		return beginning(last, command.Names(commands))
+	case len(ahead) > 0 && command.TakesValue(cmd, ahead[len(ahead)-1]):
+		return beginning(last, flagValues(cmd, ahead[len(ahead)-1]))
 	case strings.HasPrefix(last, "-"):
-		return beginning(last, flagNames(command))
-	case takesModel(command):
+		return beginning(last, flagNames(cmd))
+	case takesModel(cmd):
 		return beginning(last, modelNames())
-	case command.Name == "completion":
+	case cmd.Name == "completion":
 		return beginning(last, []string{"bash", "fish", "zsh"})
 	case len(ahead) == 0:
-		return beginning(last, names(command.Subcommands))
+		return beginning(last, command.Names(cmd.Subcommands))
 	}
 	return nil
 }
@@ -109,50 +110,40 @@ func candidates(commands []*cli.Command, words []string) []string {
 // descend finds the command that words name, through its subcommands, and the
 // words behind it.
 func descend(commands []*cli.Command, words []string) (*cli.Command, []string) {
-	var command *cli.Command
+	var cmd *cli.Command
 	for len(words) > 0 {
 		i := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(words[0]) })
 		if i < 0 {
 			break
 		}
-		command, words = commands[i], words[1:]
-		commands = command.Subcommands
+		cmd, words = commands[i], words[1:]
+		commands = cmd.Subcommands
 	}
-	return command, words
+	return cmd, words
 }
 
-func names(commands []*cli.Command) []string {
-	var out []string
-	for _, c := range commands {
-		if !c.Hidden {
-			out = append(out, c.Name)
-		}
-	}
-	return out
-}
-
-func flagNames(command *cli.Command) []string {
+func flagNames(cmd *cli.Command) []string {
 	out := []string{"--help"}
-	for _, flag := range command.Flags {
+	for _, flag := range cmd.Flags {
 		out = append(out, "--"+flag.Names()[0])
 	}
 	return out
 }
 
 // flagValues lists the allowed values of a command's flag, if there are few.
-func flagValues(command *cli.Command, flag string) []string {
+func flagValues(cmd *cli.Command, flag string) []string {
 	name := strings.TrimLeft(flag, "-")
 	if name == "model" {
 		return modelNames()
 	}
-	if f, ok := findFlag(command, name).(*choiceFlag); ok {
-		return f.values
+	if f, ok := command.FindFlag(cmd, name).(*command.ChoiceFlag); ok {
+		return f.Values
 	}
 	return nil
 }
 
 // takesModel reports whether the command's argument is a model.
-func takesModel(command *cli.Command) bool { return strings.HasSuffix(command.UsageText, " REF") }
+func takesModel(cmd *cli.Command) bool { return strings.HasSuffix(cmd.UsageText, " REF") }
 
 // modelNames lists the models that need no download: builtin, and the models in
 // the cache. Directories are left to the shell, which offers them where no name

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 func TestCompletionCandidates(t *testing.T) {
@@ -27,16 +30,16 @@ func TestCompletionCandidates(t *testing.T) {
 		{[]string{"bench", "compare", "--rou"}, []string{"--rounds"}},
 		{[]string{"completion", ""}, []string{"bash", "fish", "zsh"}},
 	} {
-		r := mlxrank.mustRun(t, "", append([]string{completeCommand}, test.words...)...)
-		if got := strings.Fields(r.out); !slices.Equal(got, test.want) {
+		r := mlxrank.MustRun(t, "", append([]string{completeCommand}, test.words...)...)
+		if got := strings.Fields(r.Out); !slices.Equal(got, test.want) {
 			t.Errorf("%q: got %q, want %q", test.words, got, test.want)
 		}
 	}
-	all := strings.Fields(mlxrank.mustRun(t, "", completeCommand, "").out)
+	all := strings.Fields(mlxrank.MustRun(t, "", completeCommand, "").Out)
 	if !slices.Contains(all, "score") || slices.Contains(all, completeCommand) {
 		t.Errorf("commands %q", all)
 	}
-	if got := strings.Fields(mlxrank.mustRun(t, "", completeCommand).out); !slices.Equal(got, all) {
+	if got := strings.Fields(mlxrank.MustRun(t, "", completeCommand).Out); !slices.Equal(got, all) {
 		t.Errorf("without a word: %q, want all commands", got)
 	}
 }
@@ -44,7 +47,7 @@ func TestCompletionCandidates(t *testing.T) {
 // TestModelCompletion offers builtin and what is in the cache.
 func TestModelCompletion(t *testing.T) {
 	startHub(t)
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
 	for _, test := range []struct {
 		words []string
 		want  []string
@@ -61,8 +64,8 @@ func TestModelCompletion(t *testing.T) {
 		{[]string{"model", "show", "--json", "b"}, []string{"builtin"}},
 		{[]string{"model", "remove", "--y"}, []string{"--yes"}},
 	} {
-		r := mlxrank.mustRun(t, "", append([]string{completeCommand}, test.words...)...)
-		if got := strings.Fields(r.out); !slices.Equal(got, test.want) {
+		r := mlxrank.MustRun(t, "", append([]string{completeCommand}, test.words...)...)
+		if got := strings.Fields(r.Out); !slices.Equal(got, test.want) {
 			t.Errorf("%q: got %q, want %q", test.words, got, test.want)
 		}
 	}
@@ -72,7 +75,7 @@ func TestModelCompletion(t *testing.T) {
 // was called.
 func TestBashCompletion(t *testing.T) {
 	dir := t.TempDir()
-	script := writeFile(t, filepath.Join(dir, "script"), mlxrank.mustRun(t, "", "completion", "bash").out)
+	script := clitest.WriteFile(t, filepath.Join(dir, "script"), mlxrank.MustRun(t, "", "completion", "bash").Out)
 	command := `mlxrank() { printf '%s|' "$@" >'` + dir + `/called'; printf 'auto\ngpu\ncpu\n'; }
 source '` + script + `'; COMP_WORDS=(mlxrank rerank "a passage" --device g); COMP_CWORD=4; _mlxrank; echo "${COMPREPLY[*]}"; cat '` + dir + `/called'`
 	out, err := exec.Command("bash", "-c", command).CombinedOutput()
@@ -83,18 +86,18 @@ source '` + script + `'; COMP_WORDS=(mlxrank rerank "a passage" --device g); COM
 
 func TestCompletionScripts(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		if r := mlxrank.mustRun(t, "", "completion", shell); !strings.Contains(r.out, completeCommand) {
-			t.Errorf("%s: %q", shell, r.out)
+		if r := mlxrank.MustRun(t, "", "completion", shell); !strings.Contains(r.Out, completeCommand) {
+			t.Errorf("%s: %q", shell, r.Out)
 		}
 	}
 	for _, args := range [][]string{{"completion"}, {"completion", "tcsh"}, {"completion", "bash", "zsh"}} {
-		checkFailure(t, mlxrank.run(t, "", args...), exitUsage, "bash, zsh, fish")
+		clitest.CheckFailure(t, mlxrank.Run(t, "", args...), command.ExitUsage, "bash, zsh, fish")
 	}
 }
 
 // The manual has every command with its examples and every flag.
 func TestManual(t *testing.T) {
-	page := mlxrank.mustRun(t, "", "man").out
+	page := mlxrank.MustRun(t, "", "man").Out
 	for _, want := range []string{".TH", "rerank", "score", "resize photos", "--max-length", "MLXRANK_CONFIG", "EXIT STATUS"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the manual lacks %q", want)

@@ -3,12 +3,13 @@ package cli
 import (
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
 // debugCommand is hidden: it is for developers of mlxrank.
-func debugCommand(s Streams) *cli.Command {
+func debugCommand(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "query", Usage: "query of the pair: `TEXT` (required)"},
 		&cli.StringFlag{Name: "document", Usage: "document of the pair: `TEXT` (required)"},
@@ -27,14 +28,14 @@ func debugCommand(s Streams) *cli.Command {
 				"encoder.layer.N for each layer; pooler; classifier. The last layer computes only\n" +
 				"[CLS], so its tensors have one row. MLXRANK_UNFUSED_GRAPH=1 writes those of the\n" +
 				"unfused graph.\n\n" +
-				examples([2]string{"Activations of the built-in model", `mlxrank debug activations --model builtin --query "resize photos" --document "An image editor." --output pair.safetensors`}),
-			Flags: append(flags, engineFlags(weights.Default)...),
+				command.Examples([2]string{"Activations of the built-in model", `mlxrank debug activations --model builtin --query "resize photos" --document "An image editor." --output pair.safetensors`}),
+			Flags: append(flags, command.EngineFlags(weights.Default)...),
 			Action: func(c *cli.Context) error {
-				config, err := engineConfig(c, s.Err)
+				config, err := command.EngineConfig(c, s.Err)
 				if err != nil {
 					return err
 				}
-				if err := requireFlags(c, "query", "document", "output"); err != nil {
+				if err := command.Require(c, "query", "document", "output"); err != nil {
 					return err
 				}
 				pair := engine.Pair{Query: c.String("query"), Document: c.String("document")}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
@@ -28,7 +30,7 @@ var doctorPair = engine.Pair{
 
 const doctorLogit = 6.817639
 
-func doctorCommand(s Streams) *cli.Command {
+func doctorCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
 		Usage:     "check that everything needed is there and works",
@@ -40,7 +42,7 @@ func doctorCommand(s Streams) *cli.Command {
 			"With --app, looks at a macOS app that mlxrank bundle was run for, on any system:\n" +
 			"that its libraries and kernels are there, fit each other and the app's oldest macOS,\n" +
 			"find one another, and are signed as the app is. No other flag goes with it.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"Check the installation", "mlxrank doctor"},
 				[2]string{"Check a model and a device", "mlxrank doctor --model ./my-model --device gpu"},
 				[2]string{"See how long batches take", "mlxrank doctor --calibration"},
@@ -50,20 +52,20 @@ func doctorCommand(s Streams) *cli.Command {
 			&cli.BoolFlag{Name: "calibration", DisableDefaultText: true,
 				Usage: "measure and print the cost model that batches are planned with, which takes a second"},
 			&cli.StringFlag{Name: "app", Usage: "check the macOS app `FOLDER` instead"},
-		}, engineFlags(weights.Builtin)...),
+		}, command.EngineFlags(weights.Builtin)...),
 		Action: func(c *cli.Context) error { return doctor(c, s) },
 	}
 }
 
-func doctor(c *cli.Context, s Streams) error {
+func doctor(c *cli.Context, s command.Streams) error {
 	if c.IsSet("app") {
 		return doctorApp(c, s)
 	}
-	config, err := engineConfig(c, s.Err)
+	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
 		return err
 	}
-	if err := noArguments(c); err != nil {
+	if err := command.NoArguments(c); err != nil {
 		return err
 	}
 	checks := examine(c.Context, config, c.Bool("calibration"))
@@ -79,14 +81,14 @@ func reportChecks(w io.Writer, checks []check) error {
 		return err
 	}
 	if slices.ContainsFunc(checks, check.failed) {
-		return errReported
+		return command.ErrReported
 	}
 	return nil
 }
 
 // examine makes all checks. What fails keeps only what needs it from running.
 func examine(ctx context.Context, config engine.Config, calibrate bool) []check {
-	checks := []check{{name: "program", text: versionLine()}, checkProcessor()}
+	checks := []check{{name: "program", text: command.VersionLine()}, checkProcessor()}
 	library, found := checkLibrary(config.Library)
 	checks = append(checks, found...)
 	if library != nil {
@@ -218,7 +220,7 @@ func checkModel(ctx context.Context, name, ref, adapter string) check {
 	}
 	c := model.Config
 	text := fmt.Sprintf("%d layers of %d, %d heads, %s, at most %d tokens",
-		c.Layers, c.HiddenSize, c.Heads, count(c.Labels, "label", "labels"), model.MaxLength)
+		c.Layers, c.HiddenSize, c.Heads, output.Count(c.Labels, "label", "labels"), model.MaxLength)
 	dir := model.Dir
 	if err := model.Close(); err != nil {
 		return check{name: name, text: err.Error(), remedy: "look at the disk the model is on"}
@@ -237,7 +239,7 @@ func modelRemedy(ref, adapter string, err error) string {
 	case ref == weights.Builtin:
 		return "run `make build`, which fetches its files"
 	case errors.Is(err, weights.ErrNotDownloaded):
-		return pullAdvice(ref) + ", or use --model builtin"
+		return command.PullAdvice(ref) + ", or use --model builtin"
 	case adapter != "":
 		return "correct what is said of the model or of its adapter, or try without --adapter"
 	case missing == nil && info.IsDir():
@@ -290,7 +292,7 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 	}
 	out := check{name: "calibrate", text: fmt.Sprintf(
 		"a shard takes %.3f ms + %.2f us a token + %.2f ns a squared row width, of %s in %.2f s",
-		c.Shard/1e6, c.Token/1e3, c.Square, count(len(c.Points), "shape", "shapes"), c.Took.Seconds())}
+		c.Shard/1e6, c.Token/1e3, c.Square, output.Count(len(c.Points), "shape", "shapes"), c.Took.Seconds())}
 	for _, p := range c.Points {
 		out.detail = append(out.detail, fmt.Sprintf("%3d x %3d tokens  measured %8.2f ms  predicted %8.2f ms  %+5.1f %%",
 			p.Pairs, p.Width, telemetry.Milliseconds(p.Measured), telemetry.Milliseconds(p.Predicted), 100*(p.Predicted.Seconds()/p.Measured.Seconds()-1)))
@@ -302,7 +304,7 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 // the builtin model.
 func judge(info engine.Info, r *engine.Result) check {
 	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s by %s: start-up %.0f ms, inference %.1f ms",
-		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, kernelsText(info.Kernels), telemetry.Milliseconds(info.Startup.Total), telemetry.Milliseconds(r.Timings.Inference))}
+		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, output.Kernels(info.Kernels), telemetry.Milliseconds(info.Startup.Total), telemetry.Milliseconds(r.Timings.Inference))}
 	if info.Model != weights.Builtin {
 		return c
 	}

@@ -10,20 +10,22 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 )
 
 // states reads doctor's lines: the state of each check by name.
-func states(t *testing.T, r result) map[string]string {
+func states(t *testing.T, r clitest.Result) map[string]string {
 	t.Helper()
-	if r.errOut != "" {
-		t.Errorf("standard error has %q", r.errOut)
+	if r.ErrOut != "" {
+		t.Errorf("standard error has %q", r.ErrOut)
 	}
 	got := map[string]string{}
 	advice := 0
-	for _, line := range strings.Split(strings.TrimSuffix(r.out, "\n"), "\n") {
+	for _, line := range strings.Split(strings.TrimSuffix(r.Out, "\n"), "\n") {
 		if strings.HasPrefix(strings.TrimSpace(line), "-> ") {
 			advice++
 		}
@@ -43,7 +45,7 @@ func states(t *testing.T, r result) map[string]string {
 		}
 	}
 	if failed != advice {
-		t.Errorf("%d failures and %d times advice:\n%s", failed, advice, r.out)
+		t.Errorf("%d failures and %d times advice:\n%s", failed, advice, r.Out)
 	}
 	return got
 }
@@ -53,7 +55,7 @@ func TestDoctor(t *testing.T) {
 	hub.Use(t)
 	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // where calibrations are kept
 	t.Setenv("HOME", t.TempDir())
-	tiny := tinyModel(t)
+	tiny := clitest.TinyModel(t)
 	none := filepath.Join(t.TempDir(), "none")
 	all := []string{"program", "processor", "library", "mlx", "mlx-c", "blas", "device", "builtin", "tokenizer", "forward", "memory"}
 	for _, test := range []struct {
@@ -71,27 +73,27 @@ func TestDoctor(t *testing.T) {
 		{"no library", []string{"--library", none}, []string{"program", "processor", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := mlxrank.run(t, "", append([]string{"doctor"}, test.args...)...)
+			r := mlxrank.Run(t, "", append([]string{"doctor"}, test.args...)...)
 			got := states(t, r)
 			want := map[string]string{}
 			for _, name := range test.checks {
 				want[name] = "OK"
 			}
-			status := exitOK
+			status := command.ExitOK
 			for _, name := range test.failed {
-				want[name], status = "FAIL", exitFailure
+				want[name], status = "FAIL", command.ExitFailure
 			}
 			for name := range want {
 				if got[name] != want[name] {
 					t.Errorf("%s: %q, want %q", name, got[name], want[name])
 				}
 			}
-			if len(got) != len(want) || r.status != status {
-				t.Errorf("%d checks and status %d, want %d and %d\n%s", len(got), r.status, len(want), status, r.out)
+			if len(got) != len(want) || r.Status != status {
+				t.Errorf("%d checks and status %d, want %d and %d\n%s", len(got), r.Status, len(want), status, r.Out)
 			}
 			for _, word := range test.words {
-				if !strings.Contains(r.out, word) {
-					t.Errorf("lacks %q:\n%s", word, r.out)
+				if !strings.Contains(r.Out, word) {
+					t.Errorf("lacks %q:\n%s", word, r.Out)
 				}
 			}
 		})
@@ -104,8 +106,8 @@ func TestDoctor(t *testing.T) {
 // TestDoctorAdvice advises nothing that was done already.
 func TestDoctorAdvice(t *testing.T) {
 	hubtest.New(t).Use(t)
-	tiny := tinyModel(t)
-	odd := tinyModel(t)
+	tiny := clitest.TinyModel(t)
+	odd := clitest.TinyModel(t)
 	data, err := os.ReadFile(filepath.Join(odd, "config.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -119,9 +121,9 @@ func TestDoctorAdvice(t *testing.T) {
 	}
 	check := func(has, lacks string, args ...string) {
 		t.Helper()
-		r := mlxrank.run(t, "", append([]string{"doctor"}, args...)...)
-		if !strings.Contains(r.out, has) || strings.Contains(r.out, lacks) || r.status != exitFailure {
-			t.Errorf("%q: status %d, want %q and not %q\n%s", args, r.status, has, lacks, r.out)
+		r := mlxrank.Run(t, "", append([]string{"doctor"}, args...)...)
+		if !strings.Contains(r.Out, has) || strings.Contains(r.Out, lacks) || r.Status != command.ExitFailure {
+			t.Errorf("%q: status %d, want %q and not %q\n%s", args, r.Status, has, lacks, r.Out)
 		}
 	}
 	check("-> correct what is said of the files in "+tiny, "give --model a directory", "--model", tiny)
@@ -137,27 +139,27 @@ func TestDoctorAdvice(t *testing.T) {
 // TestDoctorWithoutBuiltin still uses the model it was given.
 func TestDoctorWithoutBuiltin(t *testing.T) {
 	t.Setenv(weights.BuiltinEnv, filepath.Join(t.TempDir(), "none"))
-	r := mlxrank.run(t, "", "doctor")
-	if got := states(t, r); r.status != exitFailure || got["builtin"] != "FAIL" || got["forward"] != "FAIL" || got["library"] != "OK" {
-		t.Errorf("status %d\n%s", r.status, r.out)
+	r := mlxrank.Run(t, "", "doctor")
+	if got := states(t, r); r.Status != command.ExitFailure || got["builtin"] != "FAIL" || got["forward"] != "FAIL" || got["library"] != "OK" {
+		t.Errorf("status %d\n%s", r.Status, r.Out)
 	}
-	r = mlxrank.run(t, "", "doctor", "--model", tinyModel(t))
-	if got := states(t, r); r.status != exitFailure || got["builtin"] != "FAIL" || got["forward"] != "OK" || got["model"] != "OK" {
-		t.Errorf("status %d\n%s", r.status, r.out)
+	r = mlxrank.Run(t, "", "doctor", "--model", clitest.TinyModel(t))
+	if got := states(t, r); r.Status != command.ExitFailure || got["builtin"] != "FAIL" || got["forward"] != "OK" || got["model"] != "OK" {
+		t.Errorf("status %d\n%s", r.Status, r.Out)
 	}
 }
 
 // TestDoctorDevice asks for a GPU: where there is none, that alone fails, and
 // the pair is scored on the CPU.
 func TestDoctorDevice(t *testing.T) {
-	r := mlxrank.run(t, "", "doctor", "--device", "gpu")
+	r := mlxrank.Run(t, "", "doctor", "--device", "gpu")
 	got := states(t, r)
-	if strings.Contains(r.out, "GPUs that MLX can use: 0") {
-		if r.status != exitFailure || got["device"] != "FAIL" || got["forward"] != "OK" || !strings.Contains(r.out, "on cpu") {
-			t.Errorf("status %d\n%s", r.status, r.out)
+	if strings.Contains(r.Out, "GPUs that MLX can use: 0") {
+		if r.Status != command.ExitFailure || got["device"] != "FAIL" || got["forward"] != "OK" || !strings.Contains(r.Out, "on cpu") {
+			t.Errorf("status %d\n%s", r.Status, r.Out)
 		}
-	} else if r.status != exitOK || !strings.Contains(r.out, "on gpu") {
-		t.Errorf("status %d\n%s", r.status, r.out)
+	} else if r.Status != command.ExitOK || !strings.Contains(r.Out, "on gpu") {
+		t.Errorf("status %d\n%s", r.Status, r.Out)
 	}
 }
 

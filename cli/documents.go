@@ -7,13 +7,13 @@ import (
 	"io"
 	"unicode/utf8"
 
-	"github.com/urfave/cli/v2"
-
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-var documentFormatChoice = choice{name: "format", usage: "read --documents as `FORMAT`", def: "auto", values: []string{"auto", "lines", "jsonl", "json", "tsv"}}
+var documentFormatChoice = command.Choice{Name: "format", Usage: "read --documents as `FORMAT`", Def: "auto", Values: []string{"auto", "lines", "jsonl", "json", "tsv"}}
 
 // documents are the passages to rank.
 type documents struct {
@@ -68,35 +68,16 @@ func (d documents) empty() int {
 	return n
 }
 
-// headerPolicy is what --header says.
-func headerPolicy(c *cli.Context) records.HeaderPolicy {
-	switch {
-	case !c.IsSet("header"):
-		return records.GuessHeader
-	case c.Bool("header"):
-		return records.SkipHeader
-	}
-	return records.NoHeader
-}
-
-func headerFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "header", DisableDefaultText: true,
-		Usage: "skip the first row of tab-separated columns, which names them; --header=false if it does not"}
-}
-
-// headerWarning is what to say of a first row that looks like a header.
-const headerWarning = "the first row looks like the names of columns and is scored: give --header to skip it, or --header=false"
-
 // readDocuments reads the passages of a file, or of stdin for "-".
 func readDocuments(ctx context.Context, path string, stdin io.Reader, format records.Format, header records.HeaderPolicy) (_ documents, err error) {
-	in, err := openInput(ctx, path, stdin)
+	in, err := input.Open(ctx, path, stdin)
 	if err != nil {
 		return documents{}, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	docs, err := records.ReadDocuments(in.name, in, format, header)
+	docs, err := records.ReadDocuments(in.Name, in, format, header)
 	if errors.Is(err, records.ErrNoColumns) {
-		return documents{}, usagef("--header: %v", err)
+		return documents{}, command.Usagef("--header: %v", err)
 	}
 	if err != nil {
 		return documents{}, err
@@ -105,7 +86,7 @@ func readDocuments(ctx context.Context, path string, stdin io.Reader, format rec
 	if docs.Format == records.JSON {
 		kind = "item"
 	}
-	return documents{docs, kind, in.name}, nil
+	return documents{docs, kind, in.Name}, nil
 }
 
 // arguments are the documents given on the command line.
@@ -113,10 +94,10 @@ func arguments(args []string) (documents, error) {
 	docs := documents{&records.Documents{}, "arg", ""}
 	for i, text := range args {
 		if text == "-" {
-			return documents{}, usagef("to read documents from standard input, give --documents -")
+			return documents{}, command.Usagef("to read documents from standard input, give --documents -")
 		}
 		if !utf8.ValidString(text) {
-			return documents{}, usagef("document %d: %v", i+1, records.CheckText([]byte(text)))
+			return documents{}, command.Usagef("document %d: %v", i+1, records.CheckText([]byte(text)))
 		}
 		docs.List = append(docs.List, records.Document{Place: i + 1, Text: text})
 	}

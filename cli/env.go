@@ -10,6 +10,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -21,7 +23,7 @@ const (
 	ldflagsEnv  = "CGO_LDFLAGS"
 )
 
-func envCommand(s Streams) *cli.Command {
+func envCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "env",
 		Usage:     "print the environment that Go programs with package engine are built and run in",
@@ -31,13 +33,13 @@ func envCommand(s Streams) *cli.Command {
 			"  " + mlx.LibraryEnv + "      for the program: the file of libmlxrank\n" +
 			"  " + weights.BuiltinEnv + "  for the program: the folder of the builtin model's encoder\n\n" +
 			"to the parts that this mlxrank uses. It changes and loads nothing.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"Build a program of your own", `eval "$(mlxrank env)" && go build`},
 				[2]string{"Tell an editor", "mlxrank env --json"},
 			),
-		Flags: []cli.Flag{jsonFlag()},
+		Flags: []cli.Flag{command.JSONFlag()},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			vars, err := environment(s.Err)
@@ -128,7 +130,7 @@ func printEnvironment(w io.Writer, vars []variable, asJSON bool) error {
 		for _, v := range vars {
 			object[v.name] = v.value
 		}
-		return printJSON(w, object)
+		return output.PrintJSON(w, object)
 	}
 	for _, v := range vars {
 		if _, err := fmt.Fprintf(w, "export %s=%s\n", v.name, shellQuoted(v.value)); err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -24,7 +26,7 @@ func installed(t *testing.T, dir, archive string) {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		writeFile(t, path, "")
+		clitest.WriteFile(t, path, "")
 	}
 	t.Setenv(mlx.LibraryEnv, filepath.Join(dir, "lib", "libmlxrank.so"))
 	t.Setenv(weights.BuiltinEnv, filepath.Join(dir, "models"))
@@ -32,17 +34,17 @@ func installed(t *testing.T, dir, archive string) {
 }
 
 // evaluated is what a shell makes of env's lines.
-func evaluated(t *testing.T, r result) map[string]string {
+func evaluated(t *testing.T, r clitest.Result) map[string]string {
 	t.Helper()
-	if r.errOut != "" {
-		t.Errorf("standard error has %q", r.errOut)
+	if r.ErrOut != "" {
+		t.Errorf("standard error has %q", r.ErrOut)
 	}
 	shell := exec.Command("sh", "-c", `eval "$ENV"; printf '%s\n' "$`+ldflagsEnv+`" "$`+mlx.LibraryEnv+`" "$`+weights.BuiltinEnv+`"`)
-	shell.Env = []string{"ENV=" + r.out}
+	shell.Env = []string{"ENV=" + r.Out}
 	out, err := shell.CombinedOutput()
 	lines := strings.Split(string(out), "\n")
 	if err != nil || len(lines) != 4 {
-		t.Fatalf("%v\n%s\nof\n%s", err, out, r.out)
+		t.Fatalf("%v\n%s\nof\n%s", err, out, r.Out)
 	}
 	return map[string]string{ldflagsEnv: lines[0], mlx.LibraryEnv: lines[1], weights.BuiltinEnv: lines[2]}
 }
@@ -65,7 +67,7 @@ func TestEnv(t *testing.T) {
 				weights.BuiltinEnv: filepath.Join(dir, "models"),
 			}
 			for range 2 { // the second time with what the first has set
-				got := evaluated(t, mlxrank.mustRun(t, "", "env"))
+				got := evaluated(t, mlxrank.MustRun(t, "", "env"))
 				for name, value := range want {
 					if got[name] != value {
 						t.Errorf("%s is %q, want %q", name, got[name], value)
@@ -74,7 +76,7 @@ func TestEnv(t *testing.T) {
 				}
 			}
 			var object map[string]string
-			if err := json.Unmarshal([]byte(mlxrank.mustRun(t, "", "env", "--json").out), &object); err != nil {
+			if err := json.Unmarshal([]byte(mlxrank.MustRun(t, "", "env", "--json").Out), &object); err != nil {
 				t.Fatal(err)
 			}
 			for name, value := range want {
@@ -103,7 +105,7 @@ func TestEnvErrors(t *testing.T) {
 			if test.library != "" {
 				t.Setenv(mlx.LibraryEnv, test.library)
 			}
-			checkFailure(t, mlxrank.run(t, "", "env"), exitFailure, test.words...)
+			clitest.CheckFailure(t, mlxrank.Run(t, "", "env"), command.ExitFailure, test.words...)
 		})
 	}
 }
@@ -112,11 +114,11 @@ func TestEnvErrors(t *testing.T) {
 func TestEnvWithoutBuiltin(t *testing.T) {
 	installed(t, t.TempDir(), "lib/libtokenizers.a")
 	t.Setenv(weights.BuiltinEnv, "/none")
-	r := mlxrank.mustRun(t, "", "env")
-	if strings.Contains(r.out, weights.BuiltinEnv) || !strings.Contains(r.out, mlx.LibraryEnv) {
-		t.Errorf("got %q", r.out)
+	r := mlxrank.MustRun(t, "", "env")
+	if strings.Contains(r.Out, weights.BuiltinEnv) || !strings.Contains(r.Out, mlx.LibraryEnv) {
+		t.Errorf("got %q", r.Out)
 	}
-	if !strings.Contains(r.errOut, "/none") || !strings.Contains(r.errOut, "builtin") || strings.Count(r.errOut, "\n") != 1 {
-		t.Errorf("standard error: %q", r.errOut)
+	if !strings.Contains(r.ErrOut, "/none") || !strings.Contains(r.ErrOut, "builtin") || strings.Count(r.ErrOut, "\n") != 1 {
+		t.Errorf("standard error: %q", r.ErrOut)
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
@@ -20,7 +22,7 @@ import (
 func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 	info := s.engine.Info()
 	list := []setting{
-		{"mlxrank", version},
+		{"mlxrank", command.Version},
 		{"input", s.identity()},
 		{"format", string(s.reader.Format)},
 		{"--output-format", c.String("output-format")},
@@ -28,8 +30,8 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"--long", string(s.long)},
 		{"--header", strconv.FormatBool(c.Bool("header"))},
 		{"--overwrite-score", strconv.FormatBool(c.Bool("overwrite-score"))},
-		{"--queries", s.pairs.options.Queries.Identity()},
-		{"--documents", s.pairs.options.Documents.Identity()},
+		{"--queries", s.pairs.Options.Queries.Identity()},
+		{"--documents", s.pairs.Options.Documents.Identity()},
 		{"model", info.Model},
 		{"model directory", info.Dir},
 		{"adapter", info.Adapter},
@@ -41,7 +43,7 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"label", info.Label},
 		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLXFound, info.Library.MLXC, info.Library.BLAS)},
 	}
-	if !exactAlone(info) {
+	if !input.ExactAlone(info) {
 		list = append(list, batchSettings(c, info)...)
 	}
 	for _, dir := range []string{info.Dir, c.String("adapter")} {
@@ -56,10 +58,6 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 	}
 	return list, nil
 }
-
-// exactAlone reports whether a pair has the same score whatever else is in its
-// batch: on kernels of ours it has, by MLX's operations its last bits may differ.
-func exactAlone(info engine.Info) bool { return info.Kernels != "MLX" }
 
 // batchSettings lists what batches and the order of sums depend on, which
 // matters to the last bits of MLX's operations.

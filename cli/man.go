@@ -6,16 +6,18 @@ import (
 
 	"github.com/cpuguy83/go-md2man/v2/md2man"
 	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-func manCommand(s Streams) *cli.Command {
+func manCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:        "man",
 		Usage:       "print the manual page",
 		UsageText:   "mlxrank man",
-		Description: examples([2]string{"Read it", "mlxrank man | man -l -"}),
+		Description: command.Examples([2]string{"Read it", "mlxrank man | man -l -"}),
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			_, err := s.Out.Write(md2man.Render([]byte(manual(c.App))))

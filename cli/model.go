@@ -7,11 +7,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
-func modelCommand(s Streams) *cli.Command {
+func modelCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "model",
 		Usage:     "download, list, show, verify and remove models",
@@ -26,7 +28,7 @@ func modelCommand(s Streams) *cli.Command {
 			"HF_HUB_OFFLINE=1 forbids every connection. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and\n" +
 			"NO_PROXY count. Without symbolic links, or with HF_HUB_DISABLE_SYMLINKS=1, files are\n" +
 			"kept as huggingface_hub keeps them there.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"Download the default model", "mlxrank model pull " + weights.Default},
 				[2]string{"What is there", "mlxrank model list"},
 			),
@@ -39,11 +41,11 @@ func modelCommand(s Streams) *cli.Command {
 				names = append(names, command.Name)
 			}
 			if !c.Args().Present() {
-				return usagef("model needs a command: %s (see mlxrank model --help)", strings.Join(names, ", "))
+				return command.Usagef("model needs a command: %s (see mlxrank model --help)", strings.Join(names, ", "))
 			}
 			unknown := c.Args().First()
-			return usagef("model has no command %q%s; it has %s (see mlxrank model --help)",
-				unknown, commandHint(unknown, c.Command.Subcommands), strings.Join(names, ", "))
+			return command.Usagef("model has no command %q%s; it has %s (see mlxrank model --help)",
+				unknown, command.CommandHint(unknown, c.Command.Subcommands), strings.Join(names, ", "))
 		},
 	}
 }
@@ -51,7 +53,7 @@ func modelCommand(s Streams) *cli.Command {
 // reference returns the one argument of a command on a model.
 func reference(c *cli.Context) (string, error) {
 	if c.NArg() != 1 || c.Args().First() == "" {
-		return "", usagef("model %s needs one REF, as in mlxrank model %[1]s %s (see %s --help)", c.Command.Name, weights.Default, c.Command.HelpName)
+		return "", command.Usagef("model %s needs one REF, as in mlxrank model %[1]s %s (see %s --help)", c.Command.Name, weights.Default, c.Command.HelpName)
 	}
 	return c.Args().First(), nil
 }
@@ -63,11 +65,11 @@ func hubReference(c *cli.Context) (hub.Ref, error) {
 		return hub.Ref{}, err
 	}
 	if text == weights.Builtin {
-		return hub.Ref{}, usagef("builtin is part of mlxrank: there is nothing to %s", c.Command.Name)
+		return hub.Ref{}, command.Usagef("builtin is part of mlxrank: there is nothing to %s", c.Command.Name)
 	}
 	ref, err := hub.ParseRef(text)
 	if err != nil {
-		return ref, usagef("%v%s (see %s --help)", err, weights.SuggestModel(text), c.Command.HelpName)
+		return ref, command.Usagef("%v%s (see %s --help)", err, weights.SuggestModel(text), c.Command.HelpName)
 	}
 	return ref, nil
 }
@@ -86,22 +88,12 @@ func hubModelOf(c *cli.Context) (hub.Ref, *hub.Client, error) {
 // modelError says which model err is about, and how to get it.
 func modelError(ref string, err error) error {
 	if errors.Is(err, weights.ErrNotDownloaded) {
-		err = fmt.Errorf("%w; %s", err, pullAdvice(ref))
+		err = fmt.Errorf("%w; %s", err, command.PullAdvice(ref))
 	}
 	return fmt.Errorf("model %q: %w", ref, err)
 }
 
-// pullAdvice says how to get a model that is not downloaded. Where connections
-// are forbidden, mlxrank model pull alone would get nothing.
-func pullAdvice(ref string) string {
-	pull := "get it with mlxrank model pull " + ref
-	if forbids := hub.Offline(); forbids != "" {
-		return "unset " + forbids + ", which forbids downloads, and " + pull
-	}
-	return pull
-}
-
-func modelPullCommand(s Streams) *cli.Command {
+func modelPullCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
 		Usage:     "download a model, or what is new of it",
@@ -109,7 +101,7 @@ func modelPullCommand(s Streams) *cli.Command {
 		Description: "Asks the hub which commit the revision is at, downloads what the cache lacks and\n" +
 			"prints the directory of the model's files. Each file is checked by its size and\n" +
 			"hash. An interrupted download goes on where it stopped.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"Download a model", "mlxrank model pull " + weights.Default},
 				[2]string{"A certain version of it", "mlxrank model pull " + weights.Default + "@refs/pr/1"},
 				[2]string{"From a mirror, into a directory of your own", "HF_ENDPOINT=https://hub.example HF_HUB_CACHE=./models mlxrank model pull " + weights.Default},
@@ -119,11 +111,11 @@ func modelPullCommand(s Streams) *cli.Command {
 			if err != nil {
 				return err
 			}
-			shown := downloadsOf(c.App)
+			shown := command.DownloadsOf(c.App)
 			snapshot, err := client.Pull(c.Context, ref, hub.PullOptions{
-				Progress: shown.report, Check: weights.CheckConfig, Warn: shown.warn,
+				Progress: shown.Report, Check: weights.CheckConfig, Warn: shown.Warn,
 			})
-			shown.end()
+			shown.End()
 			if errors.Is(err, hub.ErrNoModel) {
 				err = fmt.Errorf("%w%s", err, weights.SuggestModel(ref.Model))
 			}
@@ -131,7 +123,7 @@ func modelPullCommand(s Streams) *cli.Command {
 				return fmt.Errorf("model %q: %w", ref.String(), err)
 			}
 			if _, err := fmt.Fprintf(s.Err, "%s at commit %s: %s, %s\n", ref, snapshot.Commit,
-				count(len(snapshot.Files), "file", "files"), bytesText(snapshot.Size())); err != nil {
+				output.Count(len(snapshot.Files), "file", "files"), output.Bytes(snapshot.Size())); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintln(s.Out, snapshot.Dir)

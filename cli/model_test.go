@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
@@ -25,74 +27,74 @@ const hubModel = "org/name"
 func startHub(t *testing.T) (s *hubtest.Server, dir string) {
 	t.Helper()
 	s = hubtest.New(t)
-	repo := s.Add(hubModel, hubtest.Dir(t, tinyModel(t)))
+	repo := s.Add(hubModel, hubtest.Dir(t, clitest.TinyModel(t)))
 	repo.Revisions = []string{"v1"}
 	return s, filepath.Join(s.Use(t), "models--org--name", "snapshots", repo.Commit)
 }
 
 func TestModelPull(t *testing.T) {
 	s, dir := startHub(t)
-	r := mlxrank.mustRun(t, "", "model", "pull", hubModel)
-	if r.out != dir+"\n" {
-		t.Errorf("standard output is %q, want %q", r.out, dir)
+	r := mlxrank.MustRun(t, "", "model", "pull", hubModel)
+	if r.Out != dir+"\n" {
+		t.Errorf("standard output is %q, want %q", r.Out, dir)
 	}
-	lines := strings.Split(strings.TrimSpace(r.errOut), "\n")
+	lines := strings.Split(strings.TrimSpace(r.ErrOut), "\n")
 	if len(lines) != 5 || !strings.HasPrefix(lines[4], "org/name at commit "+s.Repos[hubModel].Commit+": 4 files, ") {
-		t.Errorf("standard error:\n%s", r.errOut)
+		t.Errorf("standard error:\n%s", r.ErrOut)
 	}
 	for _, name := range []string{"config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"} {
-		if n := strings.Count(r.errOut, "downloaded "+name+" of org/name, "); n != 1 {
-			t.Errorf("%d lines of %s:\n%s", n, name, r.errOut)
+		if n := strings.Count(r.ErrOut, "downloaded "+name+" of org/name, "); n != 1 {
+			t.Errorf("%d lines of %s:\n%s", n, name, r.ErrOut)
 		}
 	}
-	if strings.Contains(r.errOut, "\r") || strings.Contains(r.errOut, "\x1b") {
-		t.Errorf("a bar without a terminal: %q", r.errOut)
+	if strings.Contains(r.ErrOut, "\r") || strings.Contains(r.ErrOut, "\x1b") {
+		t.Errorf("a bar without a terminal: %q", r.ErrOut)
 	}
-	if r := mlxrank.mustRun(t, "", "model", "pull", hubModel+"@v1"); r.out != dir+"\n" || strings.Contains(r.errOut, "downloaded") {
-		t.Errorf("again: %q\n%s", r.out, r.errOut)
+	if r := mlxrank.MustRun(t, "", "model", "pull", hubModel+"@v1"); r.Out != dir+"\n" || strings.Contains(r.ErrOut, "downloaded") {
+		t.Errorf("again: %q\n%s", r.Out, r.ErrOut)
 	}
 	s.Repos["org/private"] = &hubtest.Repo{Token: "hf_other"}
 	t.Setenv("HF_TOKEN", "hf_s3cret")
-	r = mlxrank.run(t, "", "model", "pull", "org/private")
-	checkFailure(t, r, exitFailure, "org/private", "private", "HF_TOKEN")
-	if strings.Contains(r.errOut, "hf_s3cret") {
-		t.Errorf("the token is shown: %s", r.errOut)
+	r = mlxrank.Run(t, "", "model", "pull", "org/private")
+	clitest.CheckFailure(t, r, command.ExitFailure, "org/private", "private", "HF_TOKEN")
+	if strings.Contains(r.ErrOut, "hf_s3cret") {
+		t.Errorf("the token is shown: %s", r.ErrOut)
 	}
 	t.Setenv("HF_ENDPOINT", "http://127.0.0.1:1")
-	checkFailure(t, mlxrank.run(t, "", "model", "pull", hubModel), exitFailure, "cannot reach the hub", "--model builtin", "--model DIR")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "model", "pull", hubModel), command.ExitFailure, "cannot reach the hub", "--model builtin", "--model DIR")
 	t.Setenv("HF_HUB_OFFLINE", "1")
-	if r := mlxrank.mustRun(t, "", "model", "pull", hubModel); r.out != dir+"\n" {
-		t.Errorf("offline: %q", r.out)
+	if r := mlxrank.MustRun(t, "", "model", "pull", hubModel); r.Out != dir+"\n" {
+		t.Errorf("offline: %q", r.Out)
 	}
-	r = mlxrank.run(t, "", "model", "pull", "org/other")
-	checkFailure(t, r, exitFailure, "org/other", "HF_HUB_OFFLINE")
-	if strings.Contains(r.errOut, "model pull") {
-		t.Errorf("a pull that failed advises a pull: %s", r.errOut)
+	r = mlxrank.Run(t, "", "model", "pull", "org/other")
+	clitest.CheckFailure(t, r, command.ExitFailure, "org/other", "HF_HUB_OFFLINE")
+	if strings.Contains(r.ErrOut, "model pull") {
+		t.Errorf("a pull that failed advises a pull: %s", r.ErrOut)
 	}
-	checkFailure(t, mlxrank.run(t, "", "model", "show", "org/other"), exitFailure, "unset HF_HUB_OFFLINE, which forbids downloads, and get it with mlxrank model pull org/other")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "model", "show", "org/other"), command.ExitFailure, "unset HF_HUB_OFFLINE, which forbids downloads, and get it with mlxrank model pull org/other")
 }
 
 // TestModelByAddress takes the address of a page for the model.
 func TestModelByAddress(t *testing.T) {
 	s, dir := startHub(t)
 	page := s.URL + "/" + hubModel
-	if r := mlxrank.mustRun(t, "", "model", "pull", page+"/tree/main"); r.out != dir+"\n" {
-		t.Errorf("got %q", r.out)
+	if r := mlxrank.MustRun(t, "", "model", "pull", page+"/tree/main"); r.Out != dir+"\n" {
+		t.Errorf("got %q", r.Out)
 	}
 	if got := rerankJSON(t, "", "--model", page, "--query", "q", "d").Run.Model; got != hubModel {
 		t.Errorf("the model is called %q, want %q", got, hubModel)
 	}
-	if r := mlxrank.mustRun(t, "", "model", "show", "https://hf.co/"+hubModel); !strings.HasPrefix(r.out, "model       org/name\n") {
-		t.Errorf("got %q", r.out)
+	if r := mlxrank.MustRun(t, "", "model", "show", "https://hf.co/"+hubModel); !strings.HasPrefix(r.Out, "model       org/name\n") {
+		t.Errorf("got %q", r.Out)
 	}
-	mlxrank.mustRun(t, "", "model", "verify", "huggingface.co/"+hubModel)
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--model", "https://huggingface.co/datasets/org/name", "--query", "q", "d"), exitFailure, "a page of datasets")
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--model", "https://example.org/org/name", "--query", "q", "d"), exitFailure, "is not a hub")
+	mlxrank.MustRun(t, "", "model", "verify", "huggingface.co/"+hubModel)
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--model", "https://huggingface.co/datasets/org/name", "--query", "q", "d"), command.ExitFailure, "a page of datasets")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--model", "https://example.org/org/name", "--query", "q", "d"), command.ExitFailure, "is not a hub")
 }
 
 func TestMisspeltModel(t *testing.T) {
 	startHub(t)
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
 	for ref, want := range map[string]string{
 		"bultin":                              "builtin",
 		"Builtin":                             "builtin",
@@ -101,13 +103,13 @@ func TestMisspeltModel(t *testing.T) {
 		"ms-marco-MiniLM-L-6-v2":              weights.Default,
 		"cross-encoder/ms-marco-MiniLM-L6-v2": weights.Default,
 	} {
-		r := mlxrank.run(t, "", "rerank", "--model", ref, "--query", "q", "d")
-		checkFailure(t, r, exitFailure, fmt.Sprintf("; did you mean %q?", want))
-		checkFailure(t, mlxrank.run(t, "", "model", "pull", ref), r.status+1-min(strings.Count(ref, "/"), 1), fmt.Sprintf("; did you mean %q?", want))
+		r := mlxrank.Run(t, "", "rerank", "--model", ref, "--query", "q", "d")
+		clitest.CheckFailure(t, r, command.ExitFailure, fmt.Sprintf("; did you mean %q?", want))
+		clitest.CheckFailure(t, mlxrank.Run(t, "", "model", "pull", ref), r.Status+1-min(strings.Count(ref, "/"), 1), fmt.Sprintf("; did you mean %q?", want))
 	}
-	r := mlxrank.run(t, "", "rerank", "--model", "bert-base-uncased", "--query", "q", "d")
-	if strings.Contains(r.errOut, "did you mean") {
-		t.Errorf("got %q", r.errOut)
+	r := mlxrank.Run(t, "", "rerank", "--model", "bert-base-uncased", "--query", "q", "d")
+	if strings.Contains(r.ErrOut, "did you mean") {
+		t.Errorf("got %q", r.ErrOut)
 	}
 }
 
@@ -116,9 +118,9 @@ func TestModelPullUnsupported(t *testing.T) {
 	s, _ := startHub(t)
 	files := s.Repos[hubModel].Files
 	files["config.json"] = []byte(`{"model_type":"llama"}`)
-	r := mlxrank.run(t, "", "model", "pull", hubModel)
-	if r.status != exitFailure || !strings.Contains(r.errOut, `mlxrank: model "org/name": config.json: model_type "llama" is not supported`) {
-		t.Errorf("status %d\n%s", r.status, r.errOut)
+	r := mlxrank.Run(t, "", "model", "pull", hubModel)
+	if r.Status != command.ExitFailure || !strings.Contains(r.ErrOut, `mlxrank: model "org/name": config.json: model_type "llama" is not supported`) {
+		t.Errorf("status %d\n%s", r.Status, r.ErrOut)
 	}
 	if n := s.Sent(hubtest.ETag("model.safetensors", files["model.safetensors"])); n > 0 {
 		t.Errorf("%d bytes of weights were downloaded", n)
@@ -132,33 +134,33 @@ func TestDownloadWhenNeeded(t *testing.T) {
 	commands := [][]string{
 		{"rerank", "--query", "city", "london", "water"}, {"score", "--input", "-", "--output", "-"}, {"tokenize", "--input", "-"},
 	}
-	for _, command := range commands {
-		args := slices.Concat(command, []string{"--model", hubModel})
-		first := mlxrank.mustRun(t, pairLines(2), args...)
-		if !strings.Contains(first.errOut, "downloaded model.safetensors of org/name") {
-			t.Errorf("%s: nothing tells of the download:\n%s", command[0], first.errOut)
+	for _, cmdline := range commands {
+		args := slices.Concat(cmdline, []string{"--model", hubModel})
+		first := mlxrank.MustRun(t, clitest.PairLines(2), args...)
+		if !strings.Contains(first.ErrOut, "downloaded model.safetensors of org/name") {
+			t.Errorf("%s: nothing tells of the download:\n%s", cmdline[0], first.ErrOut)
 		}
 		s.Forget()
 		t.Setenv("HF_HUB_OFFLINE", "1")
-		again := mlxrank.mustRun(t, pairLines(2), args...)
-		if again.out != first.out || strings.Contains(again.errOut, "downloaded") || len(s.Requests()) > 0 {
-			t.Errorf("%s: offline it prints %q, want %q\n%s", command[0], again.out, first.out, again.errOut)
+		again := mlxrank.MustRun(t, clitest.PairLines(2), args...)
+		if again.Out != first.Out || strings.Contains(again.ErrOut, "downloaded") || len(s.Requests()) > 0 {
+			t.Errorf("%s: offline it prints %q, want %q\n%s", cmdline[0], again.Out, first.Out, again.ErrOut)
 		}
-		mlxrank.mustRun(t, "", "model", "remove", "--yes", hubModel)
+		mlxrank.MustRun(t, "", "model", "remove", "--yes", hubModel)
 		t.Setenv("HF_HUB_OFFLINE", "")
 		if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 			t.Fatalf("it is still there: %v", err)
 		}
 	}
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
-	if r := mlxrank.mustRun(t, "", "doctor", "--model", hubModel); !strings.Contains(r.out, "by org/name") {
-		t.Errorf("doctor does not use it:\n%s", r.out)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
+	if r := mlxrank.MustRun(t, "", "doctor", "--model", hubModel); !strings.Contains(r.Out, "by org/name") {
+		t.Errorf("doctor does not use it:\n%s", r.Out)
 	}
 }
 
 // TestDownloadInterrupted stops a download, and goes on with it.
 func TestDownloadInterrupted(t *testing.T) {
-	for _, command := range [][]string{{"model", "pull", hubModel}, {"rerank", "--model", hubModel, "--query", "q", "d"}} {
+	for _, cmdline := range [][]string{{"model", "pull", hubModel}, {"rerank", "--model", hubModel, "--query", "q", "d"}} {
 		s, _ := startHub(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		weights := s.Repos[hubModel].Files["model.safetensors"]
@@ -175,43 +177,43 @@ func TestDownloadInterrupted(t *testing.T) {
 			<-r.Context().Done()
 			panic(http.ErrAbortHandler)
 		})
-		r := mlxrank.runContext(ctx, t, strings.NewReader(""), command...)
-		lines := strings.Split(strings.TrimSpace(r.errOut), "\n")
-		if r.status != exitInterrupted || lines[len(lines)-1] != "mlxrank: interrupted" {
-			t.Errorf("%v: status %d\n%s", command, r.status, r.errOut)
+		r := mlxrank.RunContext(ctx, t, strings.NewReader(""), cmdline...)
+		lines := strings.Split(strings.TrimSpace(r.ErrOut), "\n")
+		if r.Status != command.ExitInterrupted || lines[len(lines)-1] != "mlxrank: interrupted" {
+			t.Errorf("%v: status %d\n%s", cmdline, r.Status, r.ErrOut)
 		}
 		s.SetContent(nil)
-		mlxrank.mustRun(t, "", command...)
+		mlxrank.MustRun(t, "", cmdline...)
 	}
 }
 
 func TestModelList(t *testing.T) {
 	s, dir := startHub(t)
-	if r := mlxrank.mustRun(t, "", "model", "list"); !strings.HasSuffix(r.out, "-  builtin\n") || strings.Count(r.out, "\n") != 2 || !strings.Contains(r.errOut, "mlxrank model pull "+weights.Default) {
-		t.Errorf("an empty cache: %q\n%s", r.out, r.errOut)
+	if r := mlxrank.MustRun(t, "", "model", "list"); !strings.HasSuffix(r.Out, "-  builtin\n") || strings.Count(r.Out, "\n") != 2 || !strings.Contains(r.ErrOut, "mlxrank model pull "+weights.Default) {
+		t.Errorf("an empty cache: %q\n%s", r.Out, r.ErrOut)
 	}
-	if r := mlxrank.mustRun(t, "", "model", "list", "--json"); strings.Count(r.out, `"model"`) != 1 || !strings.Contains(r.out, `"model": "builtin"`) || r.errOut != "" {
-		t.Errorf("an empty cache: %q\n%s", r.out, r.errOut)
+	if r := mlxrank.MustRun(t, "", "model", "list", "--json"); strings.Count(r.Out, `"model"`) != 1 || !strings.Contains(r.Out, `"model": "builtin"`) || r.ErrOut != "" {
+		t.Errorf("an empty cache: %q\n%s", r.Out, r.ErrOut)
 	}
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
-	mlxrank.mustRun(t, "", "model", "pull", hubModel+"@v1")
-	other := hubtest.Dir(t, tinyModel(t))
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel+"@v1")
+	other := hubtest.Dir(t, clitest.TinyModel(t))
 	s.Add("org/other", other)
-	snapshot := strings.TrimSpace(mlxrank.mustRun(t, "", "model", "pull", "org/other").out)
+	snapshot := strings.TrimSpace(mlxrank.MustRun(t, "", "model", "pull", "org/other").Out)
 	config := filepath.Join(snapshot, "config.json")
 	if err := errors.Join(os.Remove(config), os.WriteFile(config, []byte(`{"model_type":"llama"}`), 0o644)); err != nil {
 		t.Fatal(err)
 	}
-	r := mlxrank.mustRun(t, "", "model", "list")
-	lines := strings.Split(strings.TrimSpace(r.out), "\n")
+	r := mlxrank.MustRun(t, "", "model", "list")
+	lines := strings.Split(strings.TrimSpace(r.Out), "\n")
 	if len(lines) != 3 || !strings.HasSuffix(lines[1], "-  builtin") || !strings.HasSuffix(lines[2], s.Repos[hubModel].Commit[:12]+"  org/name (main, v1)") || !strings.Contains(lines[2], "kB") {
-		t.Errorf("got\n%s", r.out)
+		t.Errorf("got\n%s", r.Out)
 	}
-	if !strings.Contains(r.errOut, "not listed: 1 model of another kind") {
-		t.Errorf("standard error: %s", r.errOut)
+	if !strings.Contains(r.ErrOut, "not listed: 1 model of another kind") {
+		t.Errorf("standard error: %s", r.ErrOut)
 	}
 	var listed []listedJSON
-	if err := json.Unmarshal([]byte(mlxrank.mustRun(t, "", "model", "list", "--json").out), &listed); err != nil {
+	if err := json.Unmarshal([]byte(mlxrank.MustRun(t, "", "model", "list", "--json").Out), &listed); err != nil {
 		t.Fatal(err)
 	}
 	var size int64
@@ -228,13 +230,13 @@ func TestModelList(t *testing.T) {
 
 func TestModelShow(t *testing.T) {
 	s, dir := startHub(t)
-	checkFailure(t, mlxrank.run(t, "", "model", "show", hubModel), exitFailure, hubModel, "not downloaded yet", "mlxrank model pull "+hubModel)
-	checkFailure(t, mlxrank.run(t, "", "model", "show", "/no/such"), exitFailure, "/no/such", "no such directory")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "model", "show", hubModel), command.ExitFailure, hubModel, "not downloaded yet", "mlxrank model pull "+hubModel)
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "model", "show", "/no/such"), command.ExitFailure, "/no/such", "no such directory")
 	if n := len(s.Requests()); n > 0 {
 		t.Errorf("%d requests", n)
 	}
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
-	tiny := tinyModel(t)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
+	tiny := clitest.TinyModel(t)
 	for _, test := range []struct {
 		ref   string
 		words []string
@@ -243,14 +245,14 @@ func TestModelShow(t *testing.T) {
 		{tiny, []string{tiny, "supported   yes", "labels      1: LABEL_0", "tokenizer.json"}},
 		{"builtin", []string{"supported   yes", "6 layers of 384", "max length  512 tokens", "model.safetensors"}},
 	} {
-		r := mlxrank.mustRun(t, "", "model", "show", test.ref)
+		r := mlxrank.MustRun(t, "", "model", "show", test.ref)
 		for _, word := range test.words {
-			if !strings.Contains(r.out, word) {
-				t.Errorf("%s: lacks %q:\n%s", test.ref, word, r.out)
+			if !strings.Contains(r.Out, word) {
+				t.Errorf("%s: lacks %q:\n%s", test.ref, word, r.Out)
 			}
 		}
 		var m shownJSON
-		if err := json.Unmarshal([]byte(mlxrank.mustRun(t, "", "model", "show", test.ref, "--json").out), &m); err != nil {
+		if err := json.Unmarshal([]byte(mlxrank.MustRun(t, "", "model", "show", test.ref, "--json").Out), &m); err != nil {
 			t.Fatal(err)
 		}
 		if !m.Supported || m.Model != test.ref || m.Shape == nil || m.MaxLength == 0 || len(m.Files) < 3 || m.Bytes == 0 {
@@ -258,46 +260,46 @@ func TestModelShow(t *testing.T) {
 		}
 	}
 	weightstest.WriteFile(t, filepath.Join(tiny, "config.json"), []byte(`{"model_type":"xlm-roberta"}`))
-	r := mlxrank.mustRun(t, "", "model", "show", tiny)
-	if !strings.Contains(r.out, `supported   no: `) || !strings.Contains(r.out, `model_type "xlm-roberta" is not supported`) {
-		t.Errorf("got\n%s", r.out)
+	r := mlxrank.MustRun(t, "", "model", "show", tiny)
+	if !strings.Contains(r.Out, `supported   no: `) || !strings.Contains(r.Out, `model_type "xlm-roberta" is not supported`) {
+		t.Errorf("got\n%s", r.Out)
 	}
 }
 
 func TestModelVerify(t *testing.T) {
 	s, dir := startHub(t)
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
-	r := mlxrank.mustRun(t, "", "model", "verify", hubModel)
-	if n := strings.Count(r.out, "OK    "); n != 5 || strings.Contains(r.out, "FAIL") {
-		t.Errorf("got\n%s", r.out)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
+	r := mlxrank.MustRun(t, "", "model", "verify", hubModel)
+	if n := strings.Count(r.Out, "OK    "); n != 5 || strings.Contains(r.Out, "FAIL") {
+		t.Errorf("got\n%s", r.Out)
 	}
-	mlxrank.mustRun(t, "", "model", "verify", "builtin")
+	mlxrank.MustRun(t, "", "model", "verify", "builtin")
 	weights := filepath.Join(dir, "model.safetensors")
 	data := s.Repos[hubModel].Files["model.safetensors"]
 	spoilt := append([]byte{}, data...)
 	spoilt[len(spoilt)-1] ^= 1 // a number that is as good as any other
 	weightstest.WriteFile(t, weights, spoilt)
-	r = mlxrank.run(t, "", "model", "verify", hubModel)
+	r = mlxrank.Run(t, "", "model", "verify", hubModel)
 	for _, word := range []string{"FAIL  model.safetensors", "wrong SHA-256", hubtest.ETag("model.safetensors", data), "OK    config.json", "OK    tokenizer, shapes"} {
-		if !strings.Contains(r.out, word) {
-			t.Errorf("lacks %q:\n%s", word, r.out)
+		if !strings.Contains(r.Out, word) {
+			t.Errorf("lacks %q:\n%s", word, r.Out)
 		}
 	}
-	if r.status != exitFailure || !strings.Contains(r.errOut, "1 damaged file above") || !strings.Contains(r.errOut, "mlxrank model remove --yes org/name && mlxrank model pull org/name") {
-		t.Errorf("status %d\n%s", r.status, r.errOut)
+	if r.Status != command.ExitFailure || !strings.Contains(r.ErrOut, "1 damaged file above") || !strings.Contains(r.ErrOut, "mlxrank model remove --yes org/name && mlxrank model pull org/name") {
+		t.Errorf("status %d\n%s", r.Status, r.ErrOut)
 	}
 	if err := os.Remove(weights); err != nil {
 		t.Fatal(err)
 	}
-	r = mlxrank.run(t, "", "model", "verify", hubModel)
-	if r.status != exitFailure || !strings.Contains(r.out, "FAIL  ") || !strings.Contains(r.out, "lacks model.safetensors") || !strings.Contains(r.errOut, "not complete: get it with mlxrank model pull org/name") {
-		t.Errorf("status %d\n%s", r.status, r.out)
+	r = mlxrank.Run(t, "", "model", "verify", hubModel)
+	if r.Status != command.ExitFailure || !strings.Contains(r.Out, "FAIL  ") || !strings.Contains(r.Out, "lacks model.safetensors") || !strings.Contains(r.ErrOut, "not complete: get it with mlxrank model pull org/name") {
+		t.Errorf("status %d\n%s", r.Status, r.Out)
 	}
-	tiny := tinyModel(t)
+	tiny := clitest.TinyModel(t)
 	edit(t, filepath.Join(tiny, "model.safetensors"), func(data []byte) []byte { return data[:len(data)-1] })
-	r = mlxrank.run(t, "", "model", "verify", tiny)
-	if r.status != exitFailure || !strings.Contains(r.out, "truncated") || !strings.Contains(r.errOut, "cannot be used") {
-		t.Errorf("status %d\n%s%s", r.status, r.out, r.errOut)
+	r = mlxrank.Run(t, "", "model", "verify", tiny)
+	if r.Status != command.ExitFailure || !strings.Contains(r.Out, "truncated") || !strings.Contains(r.ErrOut, "cannot be used") {
+		t.Errorf("status %d\n%s%s", r.Status, r.Out, r.ErrOut)
 	}
 }
 
@@ -306,57 +308,47 @@ func TestModelVerify(t *testing.T) {
 func TestModelVerifyCopies(t *testing.T) {
 	_, dir := startHub(t)
 	t.Setenv("HF_HUB_DISABLE_SYMLINKS", "1")
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
-	if r := mlxrank.mustRun(t, "", "model", "verify", hubModel); strings.Count(r.out, "OK    ") != 5 || r.errOut != "" {
-		t.Errorf("got\n%s%s", r.out, r.errOut)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
+	if r := mlxrank.MustRun(t, "", "model", "verify", hubModel); strings.Count(r.Out, "OK    ") != 5 || r.ErrOut != "" {
+		t.Errorf("got\n%s%s", r.Out, r.ErrOut)
 	}
 	trees := filepath.Join(filepath.Dir(filepath.Dir(dir)), "trees")
 	if err := os.RemoveAll(trees); err != nil {
 		t.Fatal(err)
 	}
-	r := mlxrank.mustRun(t, "", "model", "verify", hubModel)
-	if strings.Count(r.out, "not compared: its hash is not known here") != 4 || !strings.Contains(r.errOut, "4 files were not compared") || !strings.Contains(r.errOut, "mlxrank model pull org/name") {
-		t.Errorf("got\n%s%s", r.out, r.errOut)
+	r := mlxrank.MustRun(t, "", "model", "verify", hubModel)
+	if strings.Count(r.Out, "not compared: its hash is not known here") != 4 || !strings.Contains(r.ErrOut, "4 files were not compared") || !strings.Contains(r.ErrOut, "mlxrank model pull org/name") {
+		t.Errorf("got\n%s%s", r.Out, r.ErrOut)
 	}
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
 	weights := filepath.Join(dir, "model.safetensors")
 	edit(t, weights, func(data []byte) []byte { data[len(data)-1] ^= 1; return data })
-	if r := mlxrank.run(t, "", "model", "verify", hubModel); r.status != exitFailure || !strings.Contains(r.out, "FAIL  model.safetensors") {
-		t.Errorf("status %d\n%s", r.status, r.out)
+	if r := mlxrank.Run(t, "", "model", "verify", hubModel); r.Status != command.ExitFailure || !strings.Contains(r.Out, "FAIL  model.safetensors") {
+		t.Errorf("status %d\n%s", r.Status, r.Out)
 	}
 }
 
 func TestModelRemove(t *testing.T) {
 	s, dir := startHub(t)
-	checkFailure(t, mlxrank.run(t, "", "model", "remove", hubModel), exitFailure, hubModel, "not downloaded yet")
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "model", "remove", hubModel), command.ExitFailure, hubModel, "not downloaded yet")
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
 	what := "org/name at commit " + s.Repos[hubModel].Commit + " (main): 4 files, "
 	for _, args := range [][]string{{}, {"--yes", "--dry-run"}} {
-		checkFailure(t, mlxrank.run(t, "y\n", append([]string{"model", "remove", hubModel}, args...)...), exitUsage, "--yes", "--dry-run")
+		clitest.CheckFailure(t, mlxrank.Run(t, "y\n", append([]string{"model", "remove", hubModel}, args...)...), command.ExitUsage, "--yes", "--dry-run")
 	}
-	checkFailure(t, mlxrank.run(t, "y\n", "model", "remove", hubModel), exitUsage, "would remove "+what, "no terminal")
-	if r := mlxrank.mustRun(t, "", "model", "remove", "--dry-run", hubModel); !strings.HasPrefix(r.out, "would remove "+what) || r.errOut != "" {
-		t.Errorf("got %q\n%s", r.out, r.errOut)
+	clitest.CheckFailure(t, mlxrank.Run(t, "y\n", "model", "remove", hubModel), command.ExitUsage, "would remove "+what, "no terminal")
+	if r := mlxrank.MustRun(t, "", "model", "remove", "--dry-run", hubModel); !strings.HasPrefix(r.Out, "would remove "+what) || r.ErrOut != "" {
+		t.Errorf("got %q\n%s", r.Out, r.ErrOut)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "config.json")); err != nil {
 		t.Errorf("removed without a yes: %v", err)
 	}
-	r := mlxrank.mustRun(t, "", "model", "remove", "--yes", hubModel)
-	if !strings.HasPrefix(r.out, "removed "+what) || !strings.HasSuffix(r.out, "kB\n") || r.errOut != "" {
-		t.Errorf("got %q\n%s", r.out, r.errOut)
+	r := mlxrank.MustRun(t, "", "model", "remove", "--yes", hubModel)
+	if !strings.HasPrefix(r.Out, "removed "+what) || !strings.HasSuffix(r.Out, "kB\n") || r.ErrOut != "" {
+		t.Errorf("got %q\n%s", r.Out, r.ErrOut)
 	}
 	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is still there: %v", err)
-	}
-}
-
-func TestBytesText(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0 B", 999: "999 B", 1000: "1.0 kB", 90_868_376: "90.9 MB", 999_949: "999.9 kB", 999_950: "1.0 MB", 1_340_000_000: "1.3 GB", 5e12: "5.0 TB",
-	} {
-		if got := bytesText(n); got != want {
-			t.Errorf("%d is %q, want %q", n, got, want)
-		}
 	}
 }
 
@@ -366,13 +358,13 @@ func TestModelHelp(t *testing.T) {
 		{"model", "--help"}, {"help", "model"}, {"model", "pull", "--help"}, {"model", "list", "-h"}, {"model", "show", "x", "--help"},
 		{"model", "verify", "--help"}, {"model", "remove", "--help"},
 	} {
-		r := mlxrank.mustRun(t, "", args...)
-		if !strings.Contains(r.out, "Examples:") || !strings.Contains(r.out, "mlxrank model") || r.errOut != "" {
-			t.Errorf("%q: %q\n%s", args, r.out, r.errOut)
+		r := mlxrank.MustRun(t, "", args...)
+		if !strings.Contains(r.Out, "Examples:") || !strings.Contains(r.Out, "mlxrank model") || r.ErrOut != "" {
+			t.Errorf("%q: %q\n%s", args, r.Out, r.ErrOut)
 		}
 	}
-	if r := mlxrank.runContext(t.Context(), t, io.MultiReader(), "--help"); !strings.Contains(r.out, "model") {
-		t.Errorf("got %s", r.out)
+	if r := mlxrank.RunContext(t.Context(), t, io.MultiReader(), "--help"); !strings.Contains(r.Out, "model") {
+		t.Errorf("got %s", r.Out)
 	}
 }
 
@@ -388,7 +380,7 @@ func TestModelShowSettings(t *testing.T) {
 	weightstest.WriteJSON(t, filepath.Join(dir, "config_sentence_transformers.json"), map[string]any{
 		"model_type": "CrossEncoder", "prompts": map[string]any{"q": "find: "}, "default_prompt_name": "q", "activation_fn": "torch.nn.modules.activation.Softmax",
 	})
-	shown := mlxrank.mustRun(t, "", "model", "show", dir).out
+	shown := mlxrank.MustRun(t, "", "model", "show", dir).Out
 	for _, want := range []string{
 		"max length  40 tokens, by sentence_bert_config.json", "truncation  left", `prompt      "find: " ahead of every query`,
 		"activation  softmax, by config_sentence_transformers.json", "labels      2: no, yes", "warning     tokenizer_config.json", "wordsplitting",
@@ -397,8 +389,8 @@ func TestModelShowSettings(t *testing.T) {
 			t.Errorf("%s\nlacks %q", shown, want)
 		}
 	}
-	r := mlxrank.mustRun(t, "", "rerank", "--model", dir, "--label", "yes", "--query", "city", "the city", "a river")
-	if !strings.Contains(r.errOut, "activation softmax") || !strings.Contains(r.errOut, "wordsplitting") {
-		t.Errorf("the run says %s", r.errOut)
+	r := mlxrank.MustRun(t, "", "rerank", "--model", dir, "--label", "yes", "--query", "city", "the city", "a river")
+	if !strings.Contains(r.ErrOut, "activation softmax") || !strings.Contains(r.ErrOut, "wordsplitting") {
+		t.Errorf("the run says %s", r.ErrOut)
 	}
 }

@@ -10,24 +10,26 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
-func modelListCommand(s Streams) *cli.Command {
+func modelListCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "list",
 		Usage:     "list the models in the cache",
 		UsageText: "mlxrank model list [--json]",
 		Description: "Lists the models that are complete and of a kind that mlxrank runs, with the time\n" +
 			"at which their newest file was written, and builtin, which has no commit.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"What is there", "mlxrank model list"},
 				[2]string{"Only their names", "mlxrank model list --json | jq -r '.[].model'"},
 			),
-		Flags: []cli.Flag{jsonFlag()},
+		Flags: []cli.Flag{command.JSONFlag()},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			return modelList(c, s)
@@ -48,7 +50,7 @@ func newListed(s hub.Snapshot) listedJSON {
 	return listedJSON{s.Model, append([]string{}, s.Revisions...), s.Commit, s.Dir, s.Size(), s.Modified().UTC().Truncate(time.Second)}
 }
 
-func modelList(c *cli.Context, s Streams) error {
+func modelList(c *cli.Context, s command.Streams) error {
 	client, err := hub.FromEnvironment()
 	if err != nil {
 		return err
@@ -71,15 +73,15 @@ func modelList(c *cli.Context, s Streams) error {
 	}
 	switch {
 	case c.Bool("json"):
-		err = printJSON(s.Out, listed)
+		err = output.PrintJSON(s.Out, listed)
 	case len(listed) > 0:
 		err = printList(s, listed)
 	}
 	if err == nil && len(listed) == builtin && !c.Bool("json") {
-		_, err = fmt.Fprintf(s.Err, "no model that mlxrank runs is in %s; %s\n", client.Cache(), pullAdvice(weights.Default))
+		_, err = fmt.Fprintf(s.Err, "no model that mlxrank runs is in %s; %s\n", client.Cache(), command.PullAdvice(weights.Default))
 	}
 	if err == nil && others > 0 {
-		_, err = fmt.Fprintf(s.Err, "not listed: %s of another kind (mlxrank model show REF says why)\n", count(others, "model", "models"))
+		_, err = fmt.Fprintf(s.Err, "not listed: %s of another kind (mlxrank model show REF says why)\n", output.Count(others, "model", "models"))
 	}
 	return err
 }
@@ -107,14 +109,14 @@ func listBuiltin() (listedJSON, error) {
 	return l, nil
 }
 
-func printList(s Streams, listed []listedJSON) error {
-	t := table{header: []string{"size", "written", "commit", "model"}}
+func printList(s command.Streams, listed []listedJSON) error {
+	t := output.Table{Header: []string{"size", "written", "commit", "model"}}
 	for _, l := range listed {
 		name := l.Model
 		if len(l.Revisions) > 0 {
 			name += " (" + strings.Join(l.Revisions, ", ") + ")"
 		}
-		t.add(bytesText(l.Bytes), l.Modified.Local().Format("2006-01-02 15:04"), cmp.Or(fmt.Sprintf("%.12s", l.Commit), "-"), name)
+		t.Add(output.Bytes(l.Bytes), l.Modified.Local().Format("2006-01-02 15:04"), cmp.Or(fmt.Sprintf("%.12s", l.Commit), "-"), name)
 	}
-	return t.write(s.Out, widthOf(s.Out))
+	return t.Write(s.Out, output.Width(s.Out))
 }

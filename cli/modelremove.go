@@ -11,11 +11,13 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
-func modelRemoveCommand(s Streams) *cli.Command {
+func modelRemoveCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "remove",
 		Usage:     "remove a model from the cache",
@@ -24,7 +26,7 @@ func modelRemoveCommand(s Streams) *cli.Command {
 			"there, except files that another revision in the cache has too. What goes is shown,\n" +
 			"and the question whether to remove it is asked on the terminal. Without a terminal,\n" +
 			"nothing is removed unless --yes is given.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"Remove a model", "mlxrank model remove " + weights.Default},
 				[2]string{"See what would go", "mlxrank model remove --dry-run " + weights.Default},
 				[2]string{"One commit of it, without a question", "mlxrank model remove --yes " + weights.Default + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
@@ -37,13 +39,13 @@ func modelRemoveCommand(s Streams) *cli.Command {
 	}
 }
 
-func modelRemove(c *cli.Context, s Streams) error {
+func modelRemove(c *cli.Context, s command.Streams) error {
 	ref, client, err := hubModelOf(c)
 	if err != nil {
 		return err
 	}
 	if c.Bool("yes") && c.Bool("dry-run") {
-		return usagef("--yes and --dry-run are both given; choose one")
+		return command.Usagef("--yes and --dry-run are both given; choose one")
 	}
 	if !c.Bool("yes") {
 		planned, err := client.Removal(ref)
@@ -68,10 +70,10 @@ func modelRemove(c *cli.Context, s Streams) error {
 
 // confirm asks on the terminal whether to do something, and returns an error
 // unless the answer is yes.
-func confirm(s Streams, what string) error {
+func confirm(s command.Streams, what string) error {
 	in, ok := s.In.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return usagef("this would %s; standard input is no terminal to ask on: give --yes to remove it, or --dry-run to see this only", what)
+		return command.Usagef("this would %s; standard input is no terminal to ask on: give --yes to remove it, or --dry-run to see this only", what)
 	}
 	if _, err := fmt.Fprintf(s.Err, "%s? [y/N] ", what); err != nil {
 		return err
@@ -96,9 +98,9 @@ func removalText(ref hub.Ref, r hub.Removed) string {
 	if len(r.Revisions) > 0 {
 		text += " (" + strings.Join(r.Revisions, ", ") + ")"
 	}
-	text += fmt.Sprintf(": %s, %s", count(r.Blobs+r.Copies, "file", "files"), bytesText(r.Bytes))
+	text += fmt.Sprintf(": %s, %s", output.Count(r.Blobs+r.Copies, "file", "files"), output.Bytes(r.Bytes))
 	if r.Kept > 0 {
-		text += fmt.Sprintf("; %s kept for other revisions", count(r.Kept, "shared file is", "shared files are"))
+		text += fmt.Sprintf("; %s kept for other revisions", output.Count(r.Kept, "shared file is", "shared files are"))
 	}
 	return text
 }

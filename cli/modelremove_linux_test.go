@@ -6,24 +6,27 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 // TestModelRemoveAsks answers on a terminal.
 func TestModelRemoveAsks(t *testing.T) {
 	_, dir := startHub(t)
-	mlxrank.mustRun(t, "", "model", "pull", hubModel)
+	mlxrank.MustRun(t, "", "model", "pull", hubModel)
 	for _, test := range []struct {
 		answer string
 		status int
 	}{
-		{"n\n", exitFailure}, {"\n", exitFailure}, {"yess\n", exitFailure}, {"\x04", exitFailure}, {"Y\n", exitOK},
+		{"n\n", command.ExitFailure}, {"\n", command.ExitFailure}, {"yess\n", command.ExitFailure}, {"\x04", command.ExitFailure}, {"Y\n", command.ExitOK},
 	} {
-		control, terminal := openTerminal(t, 80)
+		control, terminal := clitest.OpenTerminal(t, 80)
 		if _, err := control.WriteString(test.answer); err != nil {
 			t.Fatal(err)
 		}
 		var out, errOut bytes.Buffer
-		status := runProgram(t.Context(), []string{"mlxrank", "model", "remove", hubModel}, Streams{In: terminal, Out: &out, Err: &errOut})
+		status := runProgram(t.Context(), []string{"mlxrank", "model", "remove", hubModel}, command.Streams{In: terminal, Out: &out, Err: &errOut})
 		if err := errors.Join(control.Close(), terminal.Close()); err != nil {
 			t.Error(err)
 		}
@@ -32,7 +35,7 @@ func TestModelRemoveAsks(t *testing.T) {
 			t.Errorf("%q: status %d, %q", test.answer, status, errOut.String())
 		}
 		_, err := os.Stat(dir)
-		if gone := errors.Is(err, os.ErrNotExist); gone != (test.status == exitOK) || strings.HasPrefix(out.String(), "removed ") != gone {
+		if gone := errors.Is(err, os.ErrNotExist); gone != (test.status == command.ExitOK) || strings.HasPrefix(out.String(), "removed ") != gone {
 			t.Errorf("%q: gone is %v, %q", test.answer, gone, out.String())
 		}
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
@@ -88,23 +90,23 @@ func TestBadModel(t *testing.T) {
 		}), []string{"model.safetensors", "pooler.dense.bias", "NaN"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			model := tinyModel(t)
+			model := clitest.TinyModel(t)
 			test.spoil(t, model)
 			dir := t.TempDir()
-			input := writeFile(t, filepath.Join(dir, "pairs.jsonl"), pairLines(2))
-			output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+			input := clitest.WriteFile(t, filepath.Join(dir, "pairs.jsonl"), clitest.PairLines(2))
+			output := clitest.WriteFile(t, filepath.Join(dir, "scores.jsonl"), "old")
 			words := append([]string{model}, test.words...)
-			checkFailure(t, mlxrank.run(t, "", "score", "--model", model, "--input", input, "--output", output), exitFailure, words...)
-			checkDir(t, dir, map[string]string{"pairs.jsonl": pairLines(2), "scores.jsonl": "old"})
-			checkFailure(t, mlxrank.run(t, "", "rerank", "--model", model, "--query", "q", "d"), exitFailure, words...)
+			clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--model", model, "--input", input, "--output", output), command.ExitFailure, words...)
+			clitest.CheckDir(t, dir, map[string]string{"pairs.jsonl": clitest.PairLines(2), "scores.jsonl": "old"})
+			clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--model", model, "--query", "q", "d"), command.ExitFailure, words...)
 		})
 	}
 }
 
 func TestBadReference(t *testing.T) {
 	hubtest.New(t).Use(t)
-	tiny := tinyModel(t)
-	file := writeFile(t, filepath.Join(t.TempDir(), "model.bin"), "x")
+	tiny := clitest.TinyModel(t)
+	file := clitest.WriteFile(t, filepath.Join(t.TempDir(), "model.bin"), "x")
 	for _, test := range []struct {
 		name  string
 		flags []string
@@ -124,9 +126,9 @@ func TestBadReference(t *testing.T) {
 		{"not a library", []string{"--model", tiny, "--library", file}, []string{file}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for _, command := range [][]string{{"rerank", "--query", "q", "d"}, {"score", "--input", "-", "--output", "-"}, {"tokenize", "--input", "-"}} {
-				r := mlxrank.run(t, pairLines(1), append(command, test.flags...)...)
-				checkFailure(t, r, exitFailure, test.words...)
+			for _, cmdline := range [][]string{{"rerank", "--query", "q", "d"}, {"score", "--input", "-", "--output", "-"}, {"tokenize", "--input", "-"}} {
+				r := mlxrank.Run(t, clitest.PairLines(1), append(cmdline, test.flags...)...)
+				clitest.CheckFailure(t, r, command.ExitFailure, test.words...)
 			}
 		})
 	}
@@ -135,8 +137,8 @@ func TestBadReference(t *testing.T) {
 func TestLibraryFromEnvironment(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "none.so")
 	t.Setenv("MLXRANK_LIBRARY", none)
-	r := mlxrank.run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
-	checkFailure(t, r, exitFailure, none, "no such file", "make build")
+	r := mlxrank.Run(t, "", "rerank", "--model", clitest.TinyModel(t), "--query", "q", "d")
+	clitest.CheckFailure(t, r, command.ExitFailure, none, "no such file", "make build")
 }
 
 // A damaged tokenizer is refused with the same message by every command: what
@@ -148,19 +150,19 @@ func TestDamagedTokenizer(t *testing.T) {
 		"twice":          {"tokenizer.json", `"[CLS]":101`, `"[CLS]":101,"[CLS]":101`, `model: vocab: key "[CLS]" occurs twice`},
 		"no room":        {"tokenizer_config.json", `"model_max_length":`, `"model_max_length":2,"was":`, "a maximum length of 2 tokens"},
 	} {
-		model := tinyModel(t)
+		model := clitest.TinyModel(t)
 		edit(t, filepath.Join(model, test.file), func(data []byte) []byte {
 			if !bytes.Contains(data, []byte(test.from)) {
 				t.Fatalf("%s: no %s in %s", name, test.from, data)
 			}
 			return bytes.Replace(data, []byte(test.from), []byte(test.to), 1)
 		})
-		for _, command := range [][]string{
+		for _, cmdline := range [][]string{
 			{"rerank", "--model", model, "--query", "q", "d"}, {"model", "verify", model}, {"model", "show", model}, {"doctor", "--model", model},
 		} {
-			r := mlxrank.run(t, "", command...)
-			if said := r.out + r.errOut; !strings.Contains(said, test.want) || r.status != exitFailure && command[1] != "show" {
-				t.Errorf("%s: %v: status %d, lacks %q:\n%s", name, command, r.status, test.want, said)
+			r := mlxrank.Run(t, "", cmdline...)
+			if said := r.Out + r.ErrOut; !strings.Contains(said, test.want) || r.Status != command.ExitFailure && cmdline[1] != "show" {
+				t.Errorf("%s: %v: status %d, lacks %q:\n%s", name, cmdline, r.Status, test.want, said)
 			}
 		}
 	}

@@ -12,23 +12,25 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
-func modelShowCommand(s Streams) *cli.Command {
+func modelShowCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "show",
 		Usage:     "show what a model is, and whether it is supported",
 		UsageText: "mlxrank model show [--json] REF",
 		Description: "REF may also be a directory, or builtin. Nothing is downloaded. A model that is not\n" +
 			"supported is shown with the reason.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"A model of the cache", "mlxrank model show " + weights.Default},
 				[2]string{"The settings that were read from a model's files", "mlxrank model show ./my-model"},
 				[2]string{"The longest input it takes, in tokens", "mlxrank model show --json builtin | jq .max_length"},
 			),
-		Flags: []cli.Flag{jsonFlag()},
+		Flags: []cli.Flag{command.JSONFlag()},
 		Action: func(c *cli.Context) error {
 			ref, err := reference(c)
 			if err != nil {
@@ -39,7 +41,7 @@ func modelShowCommand(s Streams) *cli.Command {
 				return err
 			}
 			if c.Bool("json") {
-				return printJSON(s.Out, m)
+				return output.PrintJSON(s.Out, m)
 			}
 			return m.write(s.Out)
 		},
@@ -215,10 +217,10 @@ func (m *shownJSON) write(w io.Writer) error {
 	}
 	name := "files"
 	for _, f := range m.Files {
-		add(name, fmt.Sprintf("%9s  %s", bytesText(f.Bytes), f.Name))
+		add(name, fmt.Sprintf("%9s  %s", output.Bytes(f.Bytes), f.Name))
 		name = " "
 	}
-	add(" ", fmt.Sprintf("%9s  in all", bytesText(m.Bytes)))
+	add(" ", fmt.Sprintf("%9s  in all", output.Bytes(m.Bytes)))
 	var b strings.Builder
 	for _, row := range rows {
 		fmt.Fprintf(&b, "%-12s%s\n", row[0], row[1])

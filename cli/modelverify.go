@@ -8,11 +8,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
-func modelVerifyCommand(s Streams) *cli.Command {
+func modelVerifyCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
 		Usage:     "compare a model's files with their hashes, and read them whole",
@@ -22,7 +24,7 @@ func modelVerifyCommand(s Streams) *cli.Command {
 			"compared too; where no hash of a file is known, - stands in front. Then the model is read as for scoring:\n" +
 			"tokenizer, shapes, and every number of the weights. REF may also be a directory, or\n" +
 			"builtin, whose files are only read. The exit status is 1 if anything is off.\n\n" +
-			examples([2]string{"Check a model of the cache", "mlxrank model verify " + weights.Default}),
+			command.Examples([2]string{"Check a model of the cache", "mlxrank model verify " + weights.Default}),
 		Action: func(c *cli.Context) error {
 			ref, err := reference(c)
 			if err != nil {
@@ -33,7 +35,7 @@ func modelVerifyCommand(s Streams) *cli.Command {
 	}
 }
 
-func modelVerify(c *cli.Context, s Streams, ref string) error {
+func modelVerify(c *cli.Context, s command.Streams, ref string) error {
 	m, err := lookAt(c.Context, ref)
 	if err != nil {
 		return err
@@ -44,7 +46,7 @@ func modelVerify(c *cli.Context, s Streams, ref string) error {
 	}
 	if unknown > 0 {
 		if _, err := fmt.Fprintf(s.Err, "%s not compared, for want of a hash: mlxrank model pull %s asks the hub for the hashes of copied files\n",
-			count(unknown, "file was", "files were"), m.Model); err != nil {
+			output.Count(unknown, "file was", "files were"), m.Model); err != nil {
 			return err
 		}
 	}
@@ -59,7 +61,7 @@ func modelVerify(c *cli.Context, s Streams, ref string) error {
 	case faults == 0 && m.Supported:
 		return nil
 	case faults == 0 && m.incomplete:
-		return fmt.Errorf("model %q is not complete: %s", m.Model, pullAdvice(m.Model))
+		return fmt.Errorf("model %q is not complete: %s", m.Model, command.PullAdvice(m.Model))
 	case faults == 0: // the same files again would be of no more use
 		return fmt.Errorf("model %q cannot be used", ref)
 	}
@@ -67,7 +69,7 @@ func modelVerify(c *cli.Context, s Streams, ref string) error {
 	if forbids := hub.Offline(); forbids != "" {
 		again = "get it again, with " + forbids + " unset" + strings.TrimPrefix(again, "get it again")
 	}
-	return fmt.Errorf("model %q: %s above; remove the model and %s", m.Model, count(faults, "damaged file", "damaged files"), again)
+	return fmt.Errorf("model %q: %s above; remove the model and %s", m.Model, output.Count(faults, "damaged file", "damaged files"), again)
 }
 
 // verifyFiles compares the files of a snapshot with their hashes and returns
@@ -85,7 +87,7 @@ func verifyFiles(c *cli.Context, w io.Writer, snapshot *hub.Snapshot) (faults, u
 		width = max(width, len(f.Name))
 	}
 	for _, f := range snapshot.Files {
-		state, text := "OK", bytesText(f.Size)
+		state, text := "OK", output.Bytes(f.Size)
 		err := client.VerifyFile(c.Context, *snapshot, f)
 		if c.Context.Err() != nil {
 			return faults, unknown, c.Context.Err()

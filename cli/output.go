@@ -13,10 +13,13 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 )
 
-// output takes the lines of scored records, a window at a time.
-type output interface {
+// destination takes the lines of scored records, a window at a time.
+type destination interface {
 	// begin comes first. It says what the output depends on, and returns how far
 	// an earlier run came.
 	begin([]setting) (state, error)
@@ -33,7 +36,7 @@ type output interface {
 // createOutput starts an output to path, or to stdout for "-". A file appears
 // when it is complete; standard output, other descriptors, devices and pipes are
 // written as it comes. Waiting for the reader of a pipe ends when ctx does.
-func createOutput(ctx context.Context, path string, stdout io.Writer, resume bool) (output, error) {
+func createOutput(ctx context.Context, path string, stdout io.Writer, resume bool) (destination, error) {
 	if fd, ok := descriptor(path); ok {
 		return openDescriptor(ctx, path, fd, stdout, resume)
 	}
@@ -45,9 +48,9 @@ func createOutput(ctx context.Context, path string, stdout io.Writer, resume boo
 		return openPartial(path, resume)
 	}
 	if resume {
-		return nil, usagef("--resume needs an output file, and %s is none", path)
+		return nil, command.Usagef("--resume needs an output file, and %s is none", path)
 	}
-	file, err := openFile(ctx, path, os.O_WRONLY)
+	file, err := input.OpenFile(ctx, path, os.O_WRONLY)
 	if err != nil {
 		return nil, fmt.Errorf("create output: %w", err)
 	}
@@ -97,9 +100,9 @@ func holdsDescriptors(dir string) bool {
 
 // openDescriptor starts an output to a descriptor. It is not opened by its name:
 // on Linux that would write over a regular file from its beginning.
-func openDescriptor(ctx context.Context, path string, fd int, stdout io.Writer, resume bool) (output, error) {
+func openDescriptor(ctx context.Context, path string, fd int, stdout io.Writer, resume bool) (destination, error) {
 	if resume {
-		return nil, usagef("--resume needs an output file: nothing is kept of what is written to %s", path)
+		return nil, command.Usagef("--resume needs an output file: nothing is kept of what is written to %s", path)
 	}
 	if fd == 1 {
 		return newStream(ctx, stdout, nil), nil
@@ -144,7 +147,7 @@ type stream struct {
 }
 
 func newStream(ctx context.Context, w io.Writer, file *os.File) *stream {
-	return &stream{Writer: bufio.NewWriter(newInterruptibleWriter(ctx, w)), file: file}
+	return &stream{Writer: bufio.NewWriter(input.NewWriter(ctx, w)), file: file}
 }
 
 func (s *stream) begin([]setting) (state, error) { return state{}, nil }
@@ -186,7 +189,7 @@ func (s *stream) wrap(err error) error {
 
 // checkApart refuses an output that is one of the files that are read, or would
 // replace one by what it leaves beside itself.
-func checkApart(p *pairSource, output string) error {
+func checkApart(p *input.Pairs, output string) error {
 	if _, ok := descriptor(output); ok {
 		return nil
 	}
@@ -194,18 +197,18 @@ func checkApart(p *pairSource, output string) error {
 	if err != nil {
 		return err
 	}
-	for _, in := range p.files() {
+	for _, in := range p.Files() {
 		for _, suffix := range append([]string{""}, suffixes...) {
-			same, err := in.isFile(target + suffix)
+			same, err := in.IsFile(target + suffix)
 			switch {
 			case errors.Is(err, syscall.ENAMETOOLONG):
 				continue
 			case err != nil:
 				return fmt.Errorf("create output: %w", err)
 			case same && suffix == "":
-				return usagef("--output %s is the file that is read as %s: name another", output, in.name)
+				return command.Usagef("--output %s is the file that is read as %s: name another", output, in.Name)
 			case same:
-				return usagef("--output %s would overwrite %s, which is read as %s: name another", output, target+suffix, in.name)
+				return command.Usagef("--output %s would overwrite %s, which is read as %s: name another", output, target+suffix, in.Name)
 			}
 		}
 	}

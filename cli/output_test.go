@@ -10,35 +10,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 )
-
-// checkDir checks that dir holds the named files with these contents, and
-// nothing else.
-func checkDir(t *testing.T, dir string, want map[string]string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, entry := range entries {
-		if _, ok := want[entry.Name()]; !ok {
-			t.Errorf("%s was left in the directory", entry.Name())
-		}
-	}
-	for name, text := range want {
-		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != text {
-			t.Errorf("%s: got %.200q, %v, want %.200q", name, got, err, text)
-		}
-	}
-}
-
-func writeFile(t *testing.T, path, text string) string {
-	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 func TestOutputToDevice(t *testing.T) {
 	o, err := createOutput(t.Context(), os.DevNull, nil, false)
@@ -95,13 +69,13 @@ func TestCreateOutputErrors(t *testing.T) {
 	for path, want := range map[string]string{
 		dir:                               "is a directory",
 		filepath.Join(dir, "none", "out"): "no such file or directory",
-		writeFile(t, filepath.Join(dir, "file"), "") + "/out": "not a directory",
+		clitest.WriteFile(t, filepath.Join(dir, "file"), "") + "/out": "not a directory",
 	} {
 		if _, err := createOutput(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got error %v, want one with the path and %q", path, err, want)
 		}
 	}
-	checkDir(t, dir, map[string]string{"file": ""})
+	clitest.CheckDir(t, dir, map[string]string{"file": ""})
 }
 
 // A descriptor is written to where it stands, whatever its name: a regular file
@@ -141,7 +115,7 @@ func TestOutputToDescriptor(t *testing.T) {
 	if err := errors.Join(file.Close(), os.Remove(link)); err != nil {
 		t.Fatal(err)
 	}
-	checkDir(t, dir, map[string]string{"out": want})
+	clitest.CheckDir(t, dir, map[string]string{"out": want})
 	if _, err := createOutput(t.Context(), "/dev/fd/987", nil, false); !errors.Is(err, syscall.EBADF) || !strings.Contains(err.Error(), "/dev/fd/987") {
 		t.Errorf("a descriptor that is not open: %v", err)
 	}

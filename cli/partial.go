@@ -19,6 +19,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
@@ -63,7 +64,8 @@ const (
 // suffixes lists them, the longest first.
 var suffixes = []string{newSuffix, partialSuffix, stateSuffix, runSuffix}
 
-func (p *partial) dataPath() string  { return p.path + partialSuffix }
+func (p *partial) dataPath() string { return p.path + partialSuffix }
+
 func (p *partial) statePath() string { return p.path + stateSuffix }
 
 // openPartial starts a file at path. If an earlier run left one, it is an error
@@ -118,7 +120,7 @@ func openOwn(path string, flag int) (*os.File, error) {
 	}
 	if links := info.Sys().(*syscall.Stat_t).Nlink; !info.Mode().IsRegular() || links > 1 {
 		return nil, errors.Join(fmt.Errorf("%s is no file of mlxrank's: it is %v with %s; remove it",
-			path, info.Mode(), count(int(links), "name", "names")), file.Close())
+			path, info.Mode(), output.Count(int(links), "name", "names")), file.Close())
 	}
 	return file, nil
 }
@@ -354,7 +356,7 @@ func (p *partial) close(err error) error {
 	if p.kept < 0 {
 		return errors.Join(err, atomicfile.Remove(p.dataPath()), atomicfile.Remove(p.statePath()), p.release())
 	}
-	return &keptError{errors.Join(err, p.release()), p.kept, p.dataPath()}
+	return &KeptError{errors.Join(err, p.release()), p.kept, p.dataPath()}
 }
 
 func (p *partial) wrap(err error) error {
@@ -364,16 +366,17 @@ func (p *partial) wrap(err error) error {
 	return fmt.Errorf("write %s: %w", p.path, err)
 }
 
-// keptError is the error of a run that another can go on with.
-type keptError struct {
+// KeptError is the error of a run that another can go on with.
+type KeptError struct {
 	err     error
 	records int
 	path    string
 }
 
-func (e *keptError) Error() string { return e.err.Error() + "; " + e.advice() }
-func (e *keptError) Unwrap() error { return e.err }
+func (e *KeptError) Error() string { return e.err.Error() + "; " + e.Advice() }
 
-func (e *keptError) advice() string {
-	return fmt.Sprintf("what was done, %s, is kept in %s: give the same command and --resume to go on", count(e.records, "line", "lines"), e.path)
+func (e *KeptError) Unwrap() error { return e.err }
+
+func (e *KeptError) Advice() string {
+	return fmt.Sprintf("what was done, %s, is kept in %s: give the same command and --resume to go on", output.Count(e.records, "line", "lines"), e.path)
 }

@@ -7,6 +7,10 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 )
 
 // TestPartialPlanted puts something else where a run writes beside its output:
@@ -21,17 +25,17 @@ func TestPartialPlanted(t *testing.T) {
 		} {
 			t.Run(name+suffix, func(t *testing.T) {
 				dir := t.TempDir()
-				victim := writeFile(t, filepath.Join(dir, "victim"), "precious")
+				victim := clitest.WriteFile(t, filepath.Join(dir, "victim"), "precious")
 				output := filepath.Join(dir, "out")
 				if err := plant(victim, output+suffix); err != nil {
 					t.Fatal(err)
 				}
-				r := mlxrank.run(t, msmarcoLines(5), "score", "--model", model, "--input", "-", "--format", "msmarco", "--output-format", "trec", "--output", output)
-				if temporary := suffix == newSuffix || suffix == runSuffix; temporary == (r.status != exitOK) {
-					t.Errorf("status %d: %s", r.status, r.errOut)
+				r := mlxrank.Run(t, msmarcoLines(5), "score", "--model", model, "--input", "-", "--format", "msmarco", "--output-format", "trec", "--output", output)
+				if temporary := suffix == newSuffix || suffix == runSuffix; temporary == (r.Status != command.ExitOK) {
+					t.Errorf("status %d: %s", r.Status, r.ErrOut)
 				}
-				if r.status != exitOK {
-					checkFailure(t, r, exitFailure, output+suffix, "remove it")
+				if r.Status != command.ExitOK {
+					clitest.CheckFailure(t, r, command.ExitFailure, output+suffix, "remove it")
 				}
 				if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {
 					t.Errorf("the file that was linked to: %q, %v", got, err)
@@ -47,17 +51,17 @@ func TestScoreInputBesideOutput(t *testing.T) {
 	for _, suffix := range suffixes {
 		dir := t.TempDir()
 		output := filepath.Join(dir, "out")
-		input := writeFile(t, output+suffix, pairLines(3))
-		r := mlxrank.run(t, "", "score", "--model", model, "--input", input, "--output", output)
-		checkFailure(t, r, exitUsage, input, "name another")
-		checkDir(t, dir, map[string]string{filepath.Base(input): pairLines(3)})
+		input := clitest.WriteFile(t, output+suffix, clitest.PairLines(3))
+		r := mlxrank.Run(t, "", "score", "--model", model, "--input", input, "--output", output)
+		clitest.CheckFailure(t, r, command.ExitUsage, input, "name another")
+		clitest.CheckDir(t, dir, map[string]string{filepath.Base(input): clitest.PairLines(3)})
 	}
 	// Nor is a file removed that is no state, though nothing reads it.
 	dir := t.TempDir()
 	output := filepath.Join(dir, "out")
-	writeFile(t, output+stateSuffix, "notes")
-	r := mlxrank.run(t, pairLines(3), "score", "--model", model, "--input", "-", "--output", output)
-	checkFailure(t, r, exitFailure, output+stateSuffix, "remove it")
+	clitest.WriteFile(t, output+stateSuffix, "notes")
+	r := mlxrank.Run(t, clitest.PairLines(3), "score", "--model", model, "--input", "-", "--output", output)
+	clitest.CheckFailure(t, r, command.ExitFailure, output+stateSuffix, "remove it")
 	if got, err := os.ReadFile(output + stateSuffix); err != nil || string(got) != "notes" {
 		t.Errorf("it became %q, %v", got, err)
 	}
@@ -70,12 +74,12 @@ func TestScoreLongNames(t *testing.T) {
 	const most = 255
 	for length, ok := range map[int]bool{most - len(newSuffix): true, most - len(newSuffix) + 1: false, most: false, most + 1: false} {
 		output := filepath.Join(t.TempDir(), strings.Repeat("x", length))
-		r := mlxrank.run(t, pairLines(3), "score", "--model", model, "--input", "-", "--output", output)
+		r := mlxrank.Run(t, clitest.PairLines(3), "score", "--model", model, "--input", "-", "--output", output)
 		switch {
-		case ok && r.status != exitOK:
-			t.Errorf("%d bytes: %s", length, r.errOut)
+		case ok && r.Status != command.ExitOK:
+			t.Errorf("%d bytes: %s", length, r.ErrOut)
 		case !ok:
-			checkFailure(t, r, exitFailure, "name", "long")
+			clitest.CheckFailure(t, r, command.ExitFailure, "name", "long")
 		}
 	}
 }
@@ -83,8 +87,8 @@ func TestScoreLongNames(t *testing.T) {
 // TestScoreResumeOtherGraph goes on with other kernels: scores of both would
 // stand in one file.
 func TestScoreResumeOtherGraph(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	_, _, args := interruptedRun(t, t.TempDir(), model)
 	t.Setenv("MLXRANK_UNFUSED_GRAPH", "1")
-	checkFailure(t, mlxrank.run(t, pairLines(2*chunkRecords+5), args...), exitFailure, "cannot be resumed", "kernels was ", " and is MLX")
+	clitest.CheckFailure(t, mlxrank.Run(t, clitest.PairLines(2*input.ChunkRecords+5), args...), command.ExitFailure, "cannot be resumed", "kernels was ", " and is MLX")
 }

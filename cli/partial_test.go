@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 )
 
 var testSettings = []setting{{"model", "tiny"}, {"dtype", "float32"}}
@@ -56,12 +58,12 @@ func TestPartialCommit(t *testing.T) {
 	if err := errors.Join(p.commit(), p.close(nil)); err != nil {
 		t.Fatal(err)
 	}
-	checkDir(t, dir, map[string]string{"out": "new"})
+	clitest.CheckDir(t, dir, map[string]string{"out": "new"})
 }
 
 func TestPartialReplacesFile(t *testing.T) {
 	dir := t.TempDir()
-	path := writeFile(t, filepath.Join(dir, "out"), "old")
+	path := clitest.WriteFile(t, filepath.Join(dir, "out"), "old")
 	if err := os.Chmod(path, 0o646); err != nil { // a mode no umask gives
 		t.Fatal(err)
 	}
@@ -73,7 +75,7 @@ func TestPartialReplacesFile(t *testing.T) {
 	if err := p.commit(); err != nil {
 		t.Fatal(err)
 	}
-	checkDir(t, dir, map[string]string{"out": "new"})
+	clitest.CheckDir(t, dir, map[string]string{"out": "new"})
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o646 {
 		t.Errorf("mode %v, %v, want 0646", info.Mode(), err)
@@ -82,7 +84,7 @@ func TestPartialReplacesFile(t *testing.T) {
 
 func TestPartialThroughLink(t *testing.T) {
 	dir := t.TempDir()
-	target := writeFile(t, filepath.Join(dir, "target"), "old")
+	target := clitest.WriteFile(t, filepath.Join(dir, "target"), "old")
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(target, link); err != nil {
 		t.Fatal(err)
@@ -96,14 +98,14 @@ func TestPartialThroughLink(t *testing.T) {
 	if err != nil || info.Mode()&os.ModeSymlink == 0 {
 		t.Errorf("the link became %v, %v", info.Mode(), err)
 	}
-	checkDir(t, dir, map[string]string{"target": "new", "link": "new"})
+	clitest.CheckDir(t, dir, map[string]string{"target": "new", "link": "new"})
 }
 
 // TestPartialNothingDone leaves nothing of a run that failed before its first
 // window was written.
 func TestPartialNothingDone(t *testing.T) {
 	dir := t.TempDir()
-	path := writeFile(t, filepath.Join(dir, "out"), "old")
+	path := clitest.WriteFile(t, filepath.Join(dir, "out"), "old")
 	fire := errors.New("fire")
 	for _, begin := range []bool{false, true} {
 		o, err := createOutput(t.Context(), path, nil, false)
@@ -118,7 +120,7 @@ func TestPartialNothingDone(t *testing.T) {
 		if err := o.close(fire); !errors.Is(err, fire) || strings.Contains(err.Error(), "--resume") {
 			t.Errorf("got error %v", err)
 		}
-		checkDir(t, dir, map[string]string{"out": "old"})
+		clitest.CheckDir(t, dir, map[string]string{"out": "old"})
 	}
 }
 
@@ -127,7 +129,7 @@ func TestPartialNothingDone(t *testing.T) {
 func TestPartialKept(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		dir := t.TempDir()
-		path := writeFile(t, filepath.Join(dir, "out"), "old")
+		path := clitest.WriteFile(t, filepath.Join(dir, "out"), "old")
 		p := startPartial(t, path, false)
 		writeWindow(t, p, "one ", 3)
 		if killed {
@@ -155,7 +157,7 @@ func TestPartialKept(t *testing.T) {
 		if err := errors.Join(p.commit(), p.close(nil)); err != nil {
 			t.Fatal(err)
 		}
-		checkDir(t, dir, map[string]string{"out": "one two"})
+		clitest.CheckDir(t, dir, map[string]string{"out": "one two"})
 	}
 }
 
@@ -192,7 +194,7 @@ func TestPartialStopsBetween(t *testing.T) {
 			if err := p.commit(); err != nil {
 				t.Fatal(err)
 			}
-			checkDir(t, dir, map[string]string{"out": "one"})
+			clitest.CheckDir(t, dir, map[string]string{"out": "one"})
 		})
 	}
 }
@@ -209,9 +211,9 @@ func TestPartialRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, []string{partialSuffix, "is not what was written", "remove"}},
-		{"output changed", func(t *testing.T, p *partial) { writeFile(t, p.dataPath(), "0ne more") }, []string{partialSuffix, "is not what was written"}},
+		{"output changed", func(t *testing.T, p *partial) { clitest.WriteFile(t, p.dataPath(), "0ne more") }, []string{partialSuffix, "is not what was written"}},
 		{"state cut", func(t *testing.T, p *partial) { edit(t, p.statePath(), func(b []byte) []byte { return b[:len(b)/2] }) }, []string{stateSuffix, "cannot be read", "remove"}},
-		{"state empty", func(t *testing.T, p *partial) { writeFile(t, p.statePath(), "") }, []string{stateSuffix, "cannot be read"}},
+		{"state empty", func(t *testing.T, p *partial) { clitest.WriteFile(t, p.statePath(), "") }, []string{stateSuffix, "cannot be read"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -240,7 +242,7 @@ func TestPartialRefused(t *testing.T) {
 					t.Errorf("error lacks %q: %v", word, err)
 				}
 			}
-			checkDir(t, dir, before)
+			clitest.CheckDir(t, dir, before)
 		})
 	}
 }
@@ -280,7 +282,7 @@ func TestPartialTwice(t *testing.T) {
 	if err := startPartial(t, path, false).close(errors.New("fire")); err == nil {
 		t.Error("no error")
 	}
-	checkDir(t, dir, map[string]string{"out": "one"})
+	clitest.CheckDir(t, dir, map[string]string{"out": "one"})
 }
 
 // TestPartialChanged keeps nothing of an input that changed while it was read.
@@ -294,5 +296,5 @@ func TestPartialChanged(t *testing.T) {
 	if err := p.close(errChanged); !errors.Is(err, errChanged) || strings.Contains(err.Error(), "--resume") {
 		t.Errorf("got error %v", err)
 	}
-	checkDir(t, dir, nil)
+	clitest.CheckDir(t, dir, nil)
 }

@@ -5,19 +5,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
 // Errors about a text name its place as the user gave it: the flag, the
 // argument or the line, and never the engine's index.
 func TestPlacesOfTexts(t *testing.T) {
-	model, dir := tinyModel(t), t.TempDir()
+	model, dir := clitest.TinyModel(t), t.TempDir()
 	file := weightstest.Tokenizer(1000)
 	file["added_tokens"] = append(file["added_tokens"].([]map[string]any), map[string]any{
 		"id": 1000, "content": "[QRY]", "special": true, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false,
 	})
 	weightstest.WriteJSON(t, filepath.Join(model, "tokenizer.json"), file)
-	write := func(name, text string) string { return writeFile(t, filepath.Join(dir, name), text) }
+	write := func(name, text string) string { return clitest.WriteFile(t, filepath.Join(dir, name), text) }
 	lines := write("docs.txt", "a city\n\na [QRY] river\n")
 	array := write("docs.json", `["a city", "a [QRY] river"]`)
 	pairs := write("pairs.tsv", "city\ta city\ncity\ta [QRY] river\n")
@@ -36,13 +38,13 @@ func TestPlacesOfTexts(t *testing.T) {
 		{"scored query", []string{"score", "--input", queries, "--output", "-"}, queries + ": line 2: the query: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := mlxrank.run(t, "", append(test.args, "--model", model)...)
-			checkFailure(t, r, exitFailure, test.place+"engine: text cannot be tokenised: it contains the token")
-			if strings.Contains(r.errOut, "pair ") {
-				t.Errorf("the engine's index is told: %s", r.errOut)
+			r := mlxrank.Run(t, "", append(test.args, "--model", model)...)
+			clitest.CheckFailure(t, r, command.ExitFailure, test.place+"engine: text cannot be tokenised: it contains the token")
+			if strings.Contains(r.ErrOut, "pair ") {
+				t.Errorf("the engine's index is told: %s", r.ErrOut)
 			}
 		})
 	}
-	r := mlxrank.run(t, "", "tokenize", "--input", pairs, "--model", model)
-	checkFailure(t, r, exitFailure, pairs+": line 2: engine: text cannot be tokenised: it contains the token")
+	r := mlxrank.Run(t, "", "tokenize", "--input", pairs, "--model", model)
+	clitest.CheckFailure(t, r, command.ExitFailure, pairs+": line 2: engine: text cannot be tokenised: it contains the token")
 }

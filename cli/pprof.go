@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 // startPprof serves the pages of net/http/pprof at a loopback address until stop
@@ -20,10 +22,10 @@ func startPprof(address string, log zerolog.Logger) (stop func() error, err erro
 	}
 	at, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
-		return nil, usagef("--pprof %s: %v; expected a loopback address such as 127.0.0.1:6060", address, err)
+		return nil, command.Usagef("--pprof %s: %v; expected a loopback address such as 127.0.0.1:6060", address, err)
 	}
 	if !at.IP.IsLoopback() {
-		return nil, usagef("--pprof %s is not a loopback address; give one such as 127.0.0.1:6060 and forward its port to reach it from another machine", address)
+		return nil, command.Usagef("--pprof %s is not a loopback address; give one such as 127.0.0.1:6060 and forward its port to reach it from another machine", address)
 	}
 	listener, err := net.ListenTCP("tcp", at)
 	if err != nil {

@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 // Profiles are served at loopback addresses and under loopback names only.
@@ -53,5 +56,5 @@ func TestPprof(t *testing.T) {
 	if stop, err := startPprof("", zerolog.Nop()); err != nil || stop() != nil {
 		t.Errorf("without an address: %v", err)
 	}
-	checkFailure(t, mlxrank.run(t, "", "serve", "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--pprof", ":6060"), exitUsage, "--pprof :6060", "loopback")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", clitest.TinyModel(t), "--listen", "127.0.0.1:0", "--pprof", ":6060"), command.ExitUsage, "--pprof :6060", "loopback")
 }

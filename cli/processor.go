@@ -6,12 +6,14 @@ import (
 	"strings"
 
 	"golang.org/x/sys/cpu"
+
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 )
 
 // checkProcessor names the instruction sets that matter to MLX's CPU backend.
 func checkProcessor() check {
 	sets := instructionSets()
-	c := check{name: "processor", text: fmt.Sprintf("%s, %s", runtime.GOARCH, count(runtime.NumCPU(), "core", "cores"))}
+	c := check{name: "processor", text: fmt.Sprintf("%s, %s", runtime.GOARCH, output.Count(runtime.NumCPU(), "core", "cores"))}
 	if len(sets) > 0 {
 		c.text += ", with " + strings.Join(sets, ", ")
 	}

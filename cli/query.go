@@ -9,6 +9,9 @@ import (
 	"os"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 )
 
 // maxQuery bounds a query from standard input, in bytes.
@@ -16,7 +19,7 @@ const maxQuery = 1 << 20
 
 // readQuery returns the one line of standard input, without its end.
 func readQuery(ctx context.Context, stdin io.Reader) (_ string, err error) {
-	in, err := openInput(ctx, "-", stdin)
+	in, err := input.Open(ctx, "-", stdin)
 	if err != nil {
 		return "", err
 	}
@@ -61,6 +64,6 @@ func refuseFileNames(args []string) error {
 	if len(args) > 1 {
 		named += " ..."
 	}
-	return usagef("the documents are names of files (%s): to rank the lines of a file use --documents FILE; "+
+	return command.Usagef("the documents are names of files (%s): to rank the lines of a file use --documents FILE; "+
 		"to rank the names themselves, write them to standard input and use --documents -", named)
 }

@@ -4,10 +4,13 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 func TestQueryFromStandardInput(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	want := rerankJSON(t, "", "--model", model, "--query", "a city", "london", "paris")
 	for _, stdin := range []string{"a city", "a city\n", "a city\r\n", "\uFEFFa city\n"} {
 		got := rerankJSON(t, stdin, "--model", model, "--query", "-", "london", "paris")
@@ -22,16 +25,16 @@ func TestQueryFromStandardInput(t *testing.T) {
 		"caf\xe9\n":                     {"not UTF-8"},
 		strings.Repeat("a", maxQuery+1): {"more than 1048576 bytes"},
 	} {
-		checkFailure(t, mlxrank.run(t, stdin, "rerank", "--model", model, "--query", "-", "london"), exitFailure, words...)
+		clitest.CheckFailure(t, mlxrank.Run(t, stdin, "rerank", "--model", model, "--query", "-", "london"), command.ExitFailure, words...)
 	}
 }
 
 // Texts that are not all names of files are documents, and so are names from
 // standard input.
 func TestDocumentsLikeFileNames(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	for _, args := range [][]string{{"run_test.go", "no such file"}, {"."}} {
-		mlxrank.mustRun(t, "", append([]string{"rerank", "--model", model, "--query", "q"}, args...)...)
+		mlxrank.MustRun(t, "", append([]string{"rerank", "--model", model, "--query", "q"}, args...)...)
 	}
 	r := rerankJSON(t, "run_test.go\napp.go\n", "--model", model, "--query", "q", "--documents", "-")
 	if len(r.Results) != 2 {
@@ -41,11 +44,11 @@ func TestDocumentsLikeFileNames(t *testing.T) {
 
 // A flag of several values may be repeated; a value may look like a flag.
 func TestRepeatedFlags(t *testing.T) {
-	r := mlxrank.run(t, "", "serve", "--allowed-host", "a", "--allowed-host", "b", "--listen", "nowhere:none")
-	if strings.Contains(r.errOut, "twice") {
-		t.Errorf("got %q", r.errOut)
+	r := mlxrank.Run(t, "", "serve", "--allowed-host", "a", "--allowed-host", "b", "--listen", "nowhere:none")
+	if strings.Contains(r.ErrOut, "twice") {
+		t.Errorf("got %q", r.ErrOut)
 	}
-	mlxrank.mustRun(t, "", "rerank", "--model", tinyModel(t), "--query", "--query", "a", "--", "--query")
+	mlxrank.MustRun(t, "", "rerank", "--model", clitest.TinyModel(t), "--query", "--query", "a", "--", "--query")
 	t.Setenv("MLXRANK_MAX_LENGTH", "20")
-	mlxrank.mustRun(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "--max-length", "21", "d")
+	mlxrank.MustRun(t, "", "rerank", "--model", clitest.TinyModel(t), "--query", "q", "--max-length", "21", "d")
 }

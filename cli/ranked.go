@@ -13,6 +13,8 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
@@ -23,7 +25,7 @@ var runTagFlag = &cli.StringFlag{Name: "run-tag", Value: "mlxrank", DefaultText:
 // checkRunTag refuses a tag that a TREC run cannot hold.
 func checkRunTag(tag string) error {
 	if tag == "" || !utf8.ValidString(tag) || strings.ContainsFunc(tag, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return usagef("--run-tag %q is not one word", tag)
+		return command.Usagef("--run-tag %q is not one word", tag)
 	}
 	return nil
 }
@@ -37,7 +39,7 @@ func warnDuplicates(log zerolog.Logger, d records.Duplicates) {
 
 // ranked makes an output that of a TREC run. The run is made when all is scored,
 // of rows that are written until then. If it cannot, out is returned as it is.
-func ranked(ctx context.Context, out output, tag string, log zerolog.Logger) (output, error) {
+func ranked(ctx context.Context, out destination, tag string, log zerolog.Logger) (destination, error) {
 	if p, ok := out.(*partial); ok {
 		compressor := p.compressor
 		p.compressor = &records.Compressor{} // the rows are as they are
@@ -87,7 +89,7 @@ func (r *rankedFile) commit() error {
 // rank writes the run to a file.
 func (r *rankedFile) rank(file *os.File) error {
 	packed := r.run.Writer(file)
-	duplicates, err := records.Rank(packed, newInterruptible(r.ctx, r.file), filepath.Dir(file.Name()), r.tag)
+	duplicates, err := records.Rank(packed, input.NewReader(r.ctx, r.file), filepath.Dir(file.Name()), r.tag)
 	if err != nil {
 		return err
 	}
@@ -114,7 +116,7 @@ func (r *rankedStream) commit() error {
 	if _, err := r.rows.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	duplicates, err := records.Rank(r.Writer, newInterruptible(r.ctx, r.rows), "", r.tag)
+	duplicates, err := records.Rank(r.Writer, input.NewReader(r.ctx, r.rows), "", r.tag)
 	if err != nil {
 		return r.wrap(err)
 	}

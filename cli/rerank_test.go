@@ -11,26 +11,29 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
 type rankingJSON struct {
 	Query   string
 	Results []rankedJSON
-	Run     facts
+	Run     output.Summary
 }
 
 func rerankJSON(t *testing.T, stdin string, args ...string) rankingJSON {
 	t.Helper()
-	r := mlxrank.mustRun(t, stdin, append([]string{"rerank", "--json"}, args...)...)
-	if r.errOut != "" {
-		t.Errorf("standard error has %q", r.errOut)
+	r := mlxrank.MustRun(t, stdin, append([]string{"rerank", "--json"}, args...)...)
+	if r.ErrOut != "" {
+		t.Errorf("standard error has %q", r.ErrOut)
 	}
 	var got rankingJSON
-	decoder := json.NewDecoder(strings.NewReader(r.out))
+	decoder := json.NewDecoder(strings.NewReader(r.Out))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&got); err != nil {
-		t.Fatalf("%v in %s", err, r.out)
+		t.Fatalf("%v in %s", err, r.Out)
 	}
 	return got
 }
@@ -40,7 +43,7 @@ var passages = []string{
 }
 
 func TestRerankJSON(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	got := rerankJSON(t, "", append([]string{"--model", model, "--device", "cpu", "--query", "city", "--"}, passages...)...)
 	e, err := engine.Open(t.Context(), engine.Config{Model: model, Device: "cpu"})
 	if err != nil {
@@ -84,13 +87,13 @@ func TestRerankJSON(t *testing.T) {
 func near(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-5 }
 
 func TestRerankTable(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	args := append([]string{"--model", model, "--query", "city"}, passages...)
 	want := rerankJSON(t, "", args...)
-	r := mlxrank.mustRun(t, "", append([]string{"rerank"}, args...)...)
-	lines := strings.Split(strings.TrimSuffix(r.out, "\n"), "\n")
+	r := mlxrank.MustRun(t, "", append([]string{"rerank"}, args...)...)
+	lines := strings.Split(strings.TrimSuffix(r.Out, "\n"), "\n")
 	if len(lines) != 1+len(passages) || strings.Join(strings.Fields(lines[0]), " ") != "rank score arg document" {
-		t.Fatalf("got\n%s", r.out)
+		t.Fatalf("got\n%s", r.Out)
 	}
 	column := strings.Index(lines[0], "document")
 	for i, line := range lines[1:] {
@@ -108,18 +111,18 @@ func TestRerankTable(t *testing.T) {
 		}
 	}
 	for _, want := range []string{"model", model, "max length 128", "sigmoid", "device", "float32", "5 (0 truncated)", "real", "start-up", "inference", "tokenization", "queue wait", "other"} {
-		if !strings.Contains(r.errOut, want) {
-			t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
+		if !strings.Contains(r.ErrOut, want) {
+			t.Errorf("standard error lacks %q:\n%s", want, r.ErrOut)
 		}
 	}
 }
 
 func TestRerankSources(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	text := "\ufeff\n" + `  {"text": "london is a city"}` + "\n\n" + `{"id": 1, "document": "berlin", "text": "not this"}` + "\n\ufeff" + `{"text": "water\nand history"}` + "\r\n" + `{"text": "` + strings.Repeat("long ", 50_000) + `"}`
 	docs := []string{"london is a city", "berlin", "water\nand history", strings.Repeat("long ", 50_000)}
 	lines := []int{2, 4, 5, 6}
-	file := writeFile(t, filepath.Join(t.TempDir(), "docs.txt"), text)
+	file := clitest.WriteFile(t, filepath.Join(t.TempDir(), "docs.txt"), text)
 	for _, test := range []struct{ name, stdin, path string }{{"file", "", file}, {"standard input", text, "-"}} {
 		t.Run(test.name, func(t *testing.T) {
 			got := rerankJSON(t, test.stdin, "--model", model, "--query", "city", "--documents", test.path)
@@ -137,16 +140,16 @@ func TestRerankSources(t *testing.T) {
 		})
 	}
 	t.Run("table names lines", func(t *testing.T) {
-		r := mlxrank.mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
-		header, _, _ := strings.Cut(r.out, "\n")
+		r := mlxrank.MustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+		header, _, _ := strings.Cut(r.Out, "\n")
 		if strings.Join(strings.Fields(header), " ") != "rank score line id document" {
 			t.Errorf("header %q", header)
 		}
-		if !strings.Contains(r.errOut, "blank     2 lines were passed over") || !strings.Contains(r.errOut, "input     jsonl since its first line is a JSON object, document from document, text\n") {
-			t.Errorf("the summary lacks the blank lines or the format:\n%s", r.errOut)
+		if !strings.Contains(r.ErrOut, "blank     2 lines were passed over") || !strings.Contains(r.ErrOut, "input     jsonl since its first line is a JSON object, document from document, text\n") {
+			t.Errorf("the summary lacks the blank lines or the format:\n%s", r.ErrOut)
 		}
-		for _, line := range strings.Split(r.out, "\n") {
-			if width := display.StringWidth(line); width > plainWidth {
+		for _, line := range strings.Split(r.Out, "\n") {
+			if width := output.Display.StringWidth(line); width > output.PlainWidth {
 				t.Errorf("line of %d columns: %s", width, line)
 			}
 		}
@@ -169,17 +172,17 @@ func TestRerankDocumentErrors(t *testing.T) {
 		{"not a string", "{\"text\": 5}", []string{"line 1", `"text" is not a string: 5`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			file := writeFile(t, filepath.Join(dir, "docs.txt"), test.text)
-			r := mlxrank.run(t, "", "rerank", "--model", "builtin", "--query", "q", "--documents", file)
-			checkFailure(t, r, exitFailure, append(test.words, file)...)
+			file := clitest.WriteFile(t, filepath.Join(dir, "docs.txt"), test.text)
+			r := mlxrank.Run(t, "", "rerank", "--model", "builtin", "--query", "q", "--documents", file)
+			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, file)...)
 		})
 	}
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "--documents", dir), exitFailure, dir, "is a directory")
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "--documents", dir+"/none"), exitFailure, dir+"/none", "no such file")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "--documents", dir), command.ExitFailure, dir, "is a directory")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "--documents", dir+"/none"), command.ExitFailure, dir+"/none", "no such file")
 }
 
 func TestRerankFlags(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	all := rerankJSON(t, "", append([]string{"--model", model, "--query", "city"}, passages...)...)
 	t.Run("flags after documents", func(t *testing.T) {
 		got := rerankJSON(t, "", append(slices.Clone(passages), "--query", "city", "--model", model)...)
@@ -226,20 +229,20 @@ func TestRerankFlags(t *testing.T) {
 			}
 		}
 		// No processor has kernels for float16.
-		r := mlxrank.mustRun(t, "", append([]string{"rerank", "--dtype", "float16", "--device", "cpu", "--model", model, "--query", "city"}, passages...)...)
-		if !strings.Contains(r.errOut, "float32 is faster") {
-			t.Errorf("float16 on the CPU is not warned of: %q", r.errOut)
+		r := mlxrank.MustRun(t, "", append([]string{"rerank", "--dtype", "float16", "--device", "cpu", "--model", model, "--query", "city"}, passages...)...)
+		if !strings.Contains(r.ErrOut, "float32 is faster") {
+			t.Errorf("float16 on the CPU is not warned of: %q", r.ErrOut)
 		}
 	})
 	t.Run("log", func(t *testing.T) {
-		r := mlxrank.mustRun(t, "", append([]string{"rerank", "--json", "--log-level", "trace", "--log-format", "json", "--model", model, "--query", "city"}, passages...)...)
-		for _, line := range strings.Split(strings.TrimSpace(r.errOut), "\n") {
+		r := mlxrank.MustRun(t, "", append([]string{"rerank", "--json", "--log-level", "trace", "--log-format", "json", "--model", model, "--query", "city"}, passages...)...)
+		for _, line := range strings.Split(strings.TrimSpace(r.ErrOut), "\n") {
 			var event map[string]any
 			if err := json.Unmarshal([]byte(line), &event); err != nil || event["level"] == nil {
 				t.Errorf("not a log event: %q", line)
 			}
 		}
-		if strings.Contains(r.errOut, passages[0]) {
+		if strings.Contains(r.ErrOut, passages[0]) {
 			t.Error("the log has the text of a document")
 		}
 	})
@@ -263,7 +266,7 @@ func TestRerankBuiltin(t *testing.T) {
 }
 
 func TestRerankArray(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	text := "\ufeff \n[\n \"london is a city\",\n {\"id\": 1, \"document\": \"berlin\", \"text\": \"not this\"}, {\"text\": \"water\\nand history\"}, \"\"]\n"
 	docs := []string{"london is a city", "berlin", "water\nand history", ""}
 	got := rerankJSON(t, text, "--model", model, "--query", "city", "--documents", "-")
@@ -275,8 +278,8 @@ func TestRerankArray(t *testing.T) {
 			t.Errorf("result %d of line %d: %q", r.Index, r.Line, r.Document)
 		}
 	}
-	r := mlxrank.mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
-	if header, _, _ := strings.Cut(r.out, "\n"); strings.Join(strings.Fields(header), " ") != "rank score item id document" {
+	r := mlxrank.MustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+	if header, _, _ := strings.Cut(r.Out, "\n"); strings.Join(strings.Fields(header), " ") != "rank score item id document" {
 		t.Errorf("header %q", header)
 	}
 	bracket := "[1] a footnote\n[two]\n"
@@ -292,12 +295,12 @@ func TestRerankArray(t *testing.T) {
 		`["a"] more`:            "something follows",
 		`["a", {"text": "\ud8"`: "item 2",
 	} {
-		checkFailure(t, mlxrank.run(t, text, "rerank", "--model", model, "--query", "q", "--documents", "-"), exitFailure, want, "standard input")
+		clitest.CheckFailure(t, mlxrank.Run(t, text, "rerank", "--model", model, "--query", "q", "--documents", "-"), command.ExitFailure, want, "standard input")
 	}
 }
 
 func TestRerankLongDocuments(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	long := strings.Repeat("Water river history. ", 60) + "London is a city."
 	args := []string{"--model", model, "--query", "city", "--explain", long, "berlin"}
 	cut := rerankJSON(t, "", args...)
@@ -317,18 +320,18 @@ func TestRerankLongDocuments(t *testing.T) {
 			t.Errorf("document %d has sentence %+v", r.Index, s)
 		}
 	}
-	r := mlxrank.mustRun(t, "", append([]string{"rerank", "--long", "window"}, args...)...)
-	if lines := strings.Split(strings.TrimSpace(r.out), "\n"); len(lines) != 5 || !strings.Contains(lines[2], "└ ") || strings.Count(r.out, "[") != 1 {
-		t.Errorf("want a window and two sentences in\n%s", r.out)
+	r := mlxrank.MustRun(t, "", append([]string{"rerank", "--long", "window"}, args...)...)
+	if lines := strings.Split(strings.TrimSpace(r.Out), "\n"); len(lines) != 5 || !strings.Contains(lines[2], "└ ") || strings.Count(r.Out, "[") != 1 {
+		t.Errorf("want a window and two sentences in\n%s", r.Out)
 	}
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), exitUsage, "--long", "truncate, window")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), command.ExitUsage, "--long", "truncate, window")
 }
 
 // TestRerankKeepsFields gives back what documents have beside their text.
 func TestRerankKeepsFields(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	text := `{"_id": "a1", "title": "London", "text": "a city", "metadata": {"n": 1.50, "s": "<\u00e9>"}}` + "\n" + `{"text": " "}` + "\n"
-	r := mlxrank.mustRun(t, text, "rerank", "--json", "--model", model, "--query", "city", "--documents", "-")
+	r := mlxrank.MustRun(t, text, "rerank", "--json", "--model", model, "--query", "city", "--documents", "-")
 	var got struct {
 		Results []struct {
 			ID, Document string
@@ -336,10 +339,10 @@ func TestRerankKeepsFields(t *testing.T) {
 			Empty        bool
 			Fields       map[string]json.RawMessage
 		}
-		Run facts
+		Run output.Summary
 	}
-	if err := json.Unmarshal([]byte(r.out), &got); err != nil || len(got.Results) != 2 {
-		t.Fatalf("%v:\n%s", err, r.out)
+	if err := json.Unmarshal([]byte(r.Out), &got); err != nil || len(got.Results) != 2 {
+		t.Fatalf("%v:\n%s", err, r.Out)
 	}
 	for _, result := range got.Results {
 		switch result.Line {
@@ -360,20 +363,20 @@ func TestRerankKeepsFields(t *testing.T) {
 	if got.Run.Empty != 1 || got.Run.Format != "jsonl" || got.Run.Fields != "text, title and text" {
 		t.Errorf("run %+v", got.Run)
 	}
-	table := mlxrank.mustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
+	table := mlxrank.MustRun(t, text, "rerank", "--model", model, "--query", "city", "--documents", "-")
 	for _, want := range []string{"rank   score  line  id  document\n", "  a1  London a city\n", "      (empty)\n"} {
-		if !strings.Contains(table.out, want) {
-			t.Errorf("table lacks %q:\n%s", want, table.out)
+		if !strings.Contains(table.Out, want) {
+			t.Errorf("table lacks %q:\n%s", want, table.Out)
 		}
 	}
-	if !strings.Contains(table.errOut, "empty     1 document has no text") {
-		t.Errorf("the summary lacks the empty document:\n%s", table.errOut)
+	if !strings.Contains(table.ErrOut, "empty     1 document has no text") {
+		t.Errorf("the summary lacks the empty document:\n%s", table.ErrOut)
 	}
 }
 
 // TestRerankFormats overrides the guess.
 func TestRerankFormats(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	for _, test := range []struct {
 		format, text string
 		flags        []string
@@ -399,29 +402,29 @@ func TestRerankFormats(t *testing.T) {
 	}
 	about := "JSON objects\nbegin so:\n{\"text\": \"a\"}\n"
 	args := []string{"rerank", "--model", model, "--query", "q", "--documents", "-"}
-	if r := mlxrank.mustRun(t, about, args...); !strings.Contains(r.errOut, "line=3") || !strings.Contains(r.errOut, "--format lines or jsonl") {
-		t.Errorf("no warning of an object among lines:\n%s", r.errOut)
+	if r := mlxrank.MustRun(t, about, args...); !strings.Contains(r.ErrOut, "line=3") || !strings.Contains(r.ErrOut, "--format lines or jsonl") {
+		t.Errorf("no warning of an object among lines:\n%s", r.ErrOut)
 	}
-	if r := mlxrank.mustRun(t, about, append(args, "--format", "lines")...); strings.Contains(r.errOut, "line=3") {
-		t.Errorf("a warning against --format lines:\n%s", r.errOut)
+	if r := mlxrank.MustRun(t, about, append(args, "--format", "lines")...); strings.Contains(r.ErrOut, "line=3") {
+		t.Errorf("a warning against --format lines:\n%s", r.ErrOut)
 	}
 	header := "id\ttext\n2\tb\n"
 	args = append(args, "--format", "tsv")
-	if r := mlxrank.mustRun(t, header, args...); !strings.Contains(r.errOut, "looks like the names of columns") {
-		t.Errorf("no warning of a header:\n%s", r.errOut)
+	if r := mlxrank.MustRun(t, header, args...); !strings.Contains(r.ErrOut, "looks like the names of columns") {
+		t.Errorf("no warning of a header:\n%s", r.ErrOut)
 	}
-	if r := mlxrank.mustRun(t, header, append(args, "--header=false")...); strings.Contains(r.errOut, "looks like the names of columns") {
-		t.Errorf("a warning against --header=false:\n%s", r.errOut)
+	if r := mlxrank.MustRun(t, header, append(args, "--header=false")...); strings.Contains(r.ErrOut, "looks like the names of columns") {
+		t.Errorf("a warning against --header=false:\n%s", r.ErrOut)
 	}
-	checkFailure(t, mlxrank.run(t, "a\n", "rerank", "--query", "q", "--documents", "-", "--header"), exitUsage, "--header", "is lines")
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "--documents", "-", "--format", "csv"), exitUsage, "--format", "auto, lines, jsonl, json, tsv")
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "--format", "lines", "d"), exitUsage, "--format", "--documents FILE")
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "a", "caf\xe9"), exitUsage, "document 2: not UTF-8 (byte 0xE9 at column 4")
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "caf\xe9", "a"), exitUsage, "--query: not UTF-8 (byte 0xE9 at column 4")
+	clitest.CheckFailure(t, mlxrank.Run(t, "a\n", "rerank", "--query", "q", "--documents", "-", "--header"), command.ExitUsage, "--header", "is lines")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "--documents", "-", "--format", "csv"), command.ExitUsage, "--format", "auto, lines, jsonl, json, tsv")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "--format", "lines", "d"), command.ExitUsage, "--format", "--documents FILE")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "a", "caf\xe9"), command.ExitUsage, "document 2: not UTF-8 (byte 0xE9 at column 4")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "caf\xe9", "a"), command.ExitUsage, "--query: not UTF-8 (byte 0xE9 at column 4")
 }
 
 func TestRerankThreshold(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	args := append([]string{"--model", model, "--query", "city"}, passages...)
 	all := rerankJSON(t, "", args...)
 	second := strconv.FormatFloat(float64(all.Results[1].Score), 'g', -1, 32)
@@ -432,6 +435,6 @@ func TestRerankThreshold(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"nan", "much"} {
-		checkFailure(t, mlxrank.run(t, "", "rerank", "--threshold", bad, "--query", "q", "d"), exitUsage, "--threshold")
+		clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--threshold", bad, "--query", "q", "d"), command.ExitUsage, "--threshold")
 	}
 }

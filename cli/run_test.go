@@ -2,77 +2,13 @@ package cli
 
 import (
 	"bytes"
-	"context"
-	"io"
 	"strings"
 	"syscall"
 	"testing"
 
-	"github.com/mlxrank/mlxrank/weights/weightstest"
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
-
-// result is what a run of the program printed and returned.
-type result struct {
-	status      int
-	out, errOut string
-}
-
-// A program executes a command line.
-type program func(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int
-
-// run executes a command line in the test's own process.
-func (p program) run(t testing.TB, stdin string, args ...string) result {
-	t.Helper()
-	return p.runContext(t.Context(), t, strings.NewReader(stdin), args...)
-}
-
-func (p program) runContext(ctx context.Context, t testing.TB, stdin io.Reader, args ...string) result {
-	t.Helper()
-	var out, errOut bytes.Buffer
-	status := p(ctx, append([]string{"mlxrank"}, args...), stdin, &out, &errOut)
-	return result{status, out.String(), errOut.String()}
-}
-
-// mustRun is run for a command line that must succeed.
-func (p program) mustRun(t testing.TB, stdin string, args ...string) result {
-	t.Helper()
-	r := p.run(t, stdin, args...)
-	if r.status != 0 {
-		t.Fatalf("mlxrank %q: status %d, want 0\n%s", args, r.status, r.errOut)
-	}
-	return r
-}
-
-// checkFailure checks the status of a run that must fail and that its one
-// message has all the words and nothing came out.
-func checkFailure(t *testing.T, r result, status int, words ...string) {
-	t.Helper()
-	if r.status != status {
-		t.Errorf("status %d, want %d", r.status, status)
-	}
-	if r.out != "" {
-		t.Errorf("standard output is not empty: %.200q", r.out)
-	}
-	if !strings.HasPrefix(r.errOut, "mlxrank: ") || strings.Contains(r.errOut, "\nmlxrank: ") || !strings.HasSuffix(r.errOut, "\n") {
-		t.Errorf("not one message: %q", r.errOut)
-	}
-	for _, word := range words {
-		if !strings.Contains(r.errOut, word) {
-			t.Errorf("message lacks %q: %s", word, r.errOut)
-		}
-	}
-	if strings.Contains(r.errOut, "goroutine") {
-		t.Errorf("panic: %s", r.errOut)
-	}
-}
-
-// tinyModel writes a small model and returns its directory.
-func tinyModel(t *testing.T) string {
-	t.Helper()
-	dir := t.TempDir()
-	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
-	return dir
-}
 
 func TestUsage(t *testing.T) {
 	for _, test := range []struct {
@@ -154,9 +90,9 @@ func TestUsage(t *testing.T) {
 		{"argument of version", "version x", []string{`no argument "x"`}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := mlxrank.run(t, "", strings.Fields(test.args)...)
-			checkFailure(t, r, exitUsage, test.words...)
-			if lines := strings.Count(r.errOut, "\n"); lines > 1 {
+			r := mlxrank.Run(t, "", strings.Fields(test.args)...)
+			clitest.CheckFailure(t, r, command.ExitUsage, test.words...)
+			if lines := strings.Count(r.ErrOut, "\n"); lines > 1 {
 				t.Errorf("message of %d lines", lines)
 			}
 		})
@@ -165,7 +101,7 @@ func TestUsage(t *testing.T) {
 
 func TestBlankQuery(t *testing.T) {
 	for _, query := range []string{" ", " \t\n ", "\u2003"} {
-		checkFailure(t, mlxrank.run(t, "", "rerank", "--query", query, "d"), exitUsage, "--query is empty")
+		clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", query, "d"), command.ExitUsage, "--query is empty")
 	}
 }
 
@@ -173,8 +109,8 @@ func TestBlankQuery(t *testing.T) {
 func TestHelpWriteError(t *testing.T) {
 	for _, args := range [][]string{{"rerank", "--help"}, {"help", "score"}, {"--help"}, {"model", "--help"}, {"--version"}} {
 		var errOut bytes.Buffer
-		status := runProgram(t.Context(), append([]string{"mlxrank"}, args...), Streams{In: strings.NewReader(""), Out: fullWriter{}, Err: &errOut})
-		if status != exitFailure || !strings.Contains(errOut.String(), "no space left on device") {
+		status := runProgram(t.Context(), append([]string{"mlxrank"}, args...), command.Streams{In: strings.NewReader(""), Out: fullWriter{}, Err: &errOut})
+		if status != command.ExitFailure || !strings.Contains(errOut.String(), "no space left on device") {
 			t.Errorf("%q: status %d, %q", args, status, errOut.String())
 		}
 	}
@@ -188,31 +124,31 @@ func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 func TestHelp(t *testing.T) {
 	for _, command := range []string{"rerank", "score", "tokenize", "doctor"} {
 		for _, args := range [][]string{{command, "--help"}, {"help", command}, {command, "x", "-h"}} {
-			r := mlxrank.mustRun(t, "", args...)
+			r := mlxrank.MustRun(t, "", args...)
 			for _, want := range []string{"USAGE:", "Examples:", "--model", "--device", "mlxrank " + command} {
-				if !strings.Contains(r.out, want) {
+				if !strings.Contains(r.Out, want) {
 					t.Errorf("%q: help lacks %q", args, want)
 				}
 			}
-			if r.errOut != "" {
-				t.Errorf("%q: standard error has %q", args, r.errOut)
+			if r.ErrOut != "" {
+				t.Errorf("%q: standard error has %q", args, r.ErrOut)
 			}
 		}
 	}
 	for _, args := range [][]string{{"--help"}, {"help"}} {
-		if r := mlxrank.mustRun(t, "", args...); !strings.Contains(r.out, "COMMANDS:") {
-			t.Errorf("%q: got %q", args, r.out)
+		if r := mlxrank.MustRun(t, "", args...); !strings.Contains(r.Out, "COMMANDS:") {
+			t.Errorf("%q: got %q", args, r.Out)
 		}
 	}
 }
 
 func TestVersion(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"--version"}} {
-		if r := mlxrank.mustRun(t, "", args...); r.out != versionLine()+"\n" {
-			t.Errorf("%q: got %q, want %q", args, r.out, versionLine())
+		if r := mlxrank.MustRun(t, "", args...); r.Out != command.VersionLine()+"\n" {
+			t.Errorf("%q: got %q, want %q", args, r.Out, command.VersionLine())
 		}
 	}
-	if r := mlxrank.mustRun(t, "", "version", "--json"); !strings.Contains(r.out, `"version":"`+version+`"`) {
-		t.Errorf("got %q", r.out)
+	if r := mlxrank.MustRun(t, "", "version", "--json"); !strings.Contains(r.Out, `"version":"`+command.Version+`"`) {
+		t.Errorf("got %q", r.Out)
 	}
 }

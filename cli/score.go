@@ -5,31 +5,34 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var outputFormatChoice = choice{name: "output-format", usage: "write the scores as `FORMAT`", def: "same", values: []string{"same", "trec"}}
+var outputFormatChoice = command.Choice{Name: "output-format", Usage: "write the scores as `FORMAT`", Def: "same", Values: []string{"same", "trec"}}
 
-var onErrorChoice = choice{name: "on-error", usage: "for a line that cannot be scored, `ACTION`", def: "fail", values: []string{"fail", "skip"}}
+var onErrorChoice = command.Choice{Name: "on-error", Usage: "for a line that cannot be scored, `ACTION`", Def: "fail", Values: []string{"fail", "skip"}}
 
-func scoreCommand(s Streams) *cli.Command {
-	flags := append(pairFlags(),
+func scoreCommand(s command.Streams) *cli.Command {
+	flags := append(input.PairFlags(),
 		&cli.StringFlag{Name: "output", Usage: "write the scored pairs to `FILE`, - for standard output (required)"},
-		outputFormatChoice.flag(),
+		outputFormatChoice.Flag(),
 		runTagFlag,
 		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace the scores that lines have already", DisableDefaultText: true},
-		onErrorChoice.flag(),
-		longChoice.flag(),
+		onErrorChoice.Flag(),
+		command.Long.Flag(),
 		&cli.BoolFlag{Name: "resume", Usage: "go on where an earlier run of the same command ended", DisableDefaultText: true},
-		quietFlag(),
+		command.QuietFlag(),
 	)
 	return &cli.Command{
 		Name:      "score",
 		Usage:     "score the query-document pairs of a file",
 		UsageText: "mlxrank score --input FILE --output FILE [flags]",
-		Description: formatsHelp +
+		Description: input.FormatsHelp +
 			"The output is the same lines in the same order with a score added: a field \"score\"\n" +
 			"of the object, or a last column. Every other byte of a line is kept; an object with\n" +
 			"an empty document also gets \"empty\": true. A TREC run becomes a TREC run. With\n" +
@@ -51,8 +54,8 @@ func scoreCommand(s Streams) *cli.Command {
 			"written as scores are ready. What comes through a pipe is answered\n" +
 			"line by line as it comes, so that another program can write a pair and wait for its\n" +
 			"score; what came meanwhile is scored together.\n\n" +
-			summaryHelp +
-			examples(
+			command.SummaryHelp +
+			command.Examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Go on after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
 				[2]string{"As part of a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
@@ -60,32 +63,21 @@ func scoreCommand(s Streams) *cli.Command {
 				[2]string{"Rerank a TREC run", "mlxrank score --input bm25.run --queries queries.tsv --documents collection.tsv --output reranked.run"},
 				[2]string{"Rerank a run on a BEIR collection", "mlxrank score --input bm25.run --queries queries.jsonl --documents corpus.jsonl --output reranked.run --run-tag minilm"},
 			),
-		Flags:  append(flags, engineFlags(weights.Default)...),
+		Flags:  append(flags, command.EngineFlags(weights.Default)...),
 		Action: func(c *cli.Context) error { return score(c, s) },
 	}
 }
 
-// requireFlags refuses a command line without the named flags, or with
-// arguments.
-func requireFlags(c *cli.Context, names ...string) error {
-	for _, name := range names {
-		if c.String(name) == "" {
-			return usagef("--%s is missing (see %s --help)", name, c.Command.HelpName)
-		}
-	}
-	return noArguments(c)
-}
-
-func score(c *cli.Context, s Streams) (err error) {
-	config, err := engineConfig(c, s.Err)
+func score(c *cli.Context, s command.Streams) (err error) {
+	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
 		return err
 	}
 	if err := checkScoreFlags(c); err != nil {
 		return err
 	}
-	run := &scoring{log: config.Logger, notices: newNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip", long: engine.Long(c.String("long"))}
-	if run.pairs, err = openPairs(c, s.In, scoreOptions(c)); err != nil {
+	run := &scoring{log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip", long: engine.Long(c.String("long"))}
+	if run.pairs, err = input.OpenPairs(c, s.In, scoreOptions(c)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.pairs.Close()) }()
@@ -102,8 +94,8 @@ func score(c *cli.Context, s Streams) (err error) {
 	if run.engine, err = engine.Open(c.Context, config); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeEngine(c.Context, run.engine, config.Logger)) }()
-	run.facts = newFacts(run.engine.Info())
+	defer func() { err = errors.Join(err, command.CloseEngine(c.Context, run.engine, config.Logger)) }()
+	run.facts = output.NewSummary(run.engine.Info())
 	if err := run.begin(c); err != nil {
 		return err
 	}
@@ -119,22 +111,22 @@ func score(c *cli.Context, s Streams) (err error) {
 
 // checkScoreFlags checks the flags of score's own.
 func checkScoreFlags(c *cli.Context) error {
-	if err := requireFlags(c, "input", "output"); err != nil {
+	if err := command.Require(c, "input", "output"); err != nil {
 		return err
 	}
-	for _, ch := range []choice{outputFormatChoice, onErrorChoice, longChoice} {
-		if err := ch.check(c, "--"+ch.name); err != nil {
+	for _, ch := range []command.Choice{outputFormatChoice, onErrorChoice, command.Long} {
+		if err := ch.Check(c, "--"+ch.Name); err != nil {
 			return err
 		}
 	}
 	_, toDescriptor := descriptor(c.String("output"))
 	switch {
 	case c.Bool("resume") && toDescriptor:
-		return usagef("--resume needs an output file: nothing is kept of what is written to %s", c.String("output"))
+		return command.Usagef("--resume needs an output file: nothing is kept of what is written to %s", c.String("output"))
 	case checkRunTag(c.String("run-tag")) != nil:
 		return checkRunTag(c.String("run-tag"))
 	case c.String("format") == "tsv" && c.String("output-format") == "trec":
-		return usagef("--output-format trec needs ids, and tsv has none; --format msmarco has qid, pid, query, passage")
+		return command.Usagef("--output-format trec needs ids, and tsv has none; --format msmarco has qid, pid, query, passage")
 	}
 	return nil
 }

@@ -13,6 +13,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -37,7 +40,7 @@ func writePacked(t *testing.T, path, text string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return writeFile(t, path, string(packed))
+	return clitest.WriteFile(t, path, string(packed))
 }
 
 func readPacked(t *testing.T, path string) string {
@@ -91,8 +94,8 @@ func checkScores(t *testing.T, e *engine.Engine, pairs []engine.Pair, got []floa
 
 // TestScoreFormats scores every format, packed in every way, into every way.
 func TestScoreFormats(t *testing.T) {
-	model := tinyModel(t)
-	e := openEngine(t, model)
+	model := clitest.TinyModel(t)
+	e := clitest.OpenEngine(t, model)
 	pairs := testPairs(20)
 	var jsonl, tsv, msmarco strings.Builder
 	for i, p := range pairs {
@@ -106,7 +109,7 @@ func TestScoreFormats(t *testing.T) {
 			for _, out := range []string{"", ".gz", ".zst"} {
 				dir := t.TempDir()
 				input, output := writePacked(t, filepath.Join(dir, name+in), text), filepath.Join(dir, "out"+out)
-				mlxrank.mustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
+				mlxrank.MustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
 				mark := "\t"
 				if name == "pairs.jsonl" {
 					mark = `, "score": `
@@ -121,26 +124,26 @@ func TestScoreFormats(t *testing.T) {
 				}
 			}
 		}
-		r := mlxrank.mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--format", "auto")
-		if strings.Count(r.out, "\n") != len(pairs) {
-			t.Errorf("%s from standard input: got %s", name, r.out)
+		r := mlxrank.MustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--format", "auto")
+		if strings.Count(r.Out, "\n") != len(pairs) {
+			t.Errorf("%s from standard input: got %s", name, r.Out)
 		}
 		// Name or not, gzip is known by its first bytes.
-		if got := mlxrank.mustRun(t, gzipped(text), "score", "--model", model, "--input", "-", "--output", "-"); got.out != r.out {
-			t.Errorf("%s unpacked from standard input: got %s, want %s", name, got.out, r.out)
+		if got := mlxrank.MustRun(t, gzipped(text), "score", "--model", model, "--input", "-", "--output", "-"); got.Out != r.Out {
+			t.Errorf("%s unpacked from standard input: got %s, want %s", name, got.Out, r.Out)
 		}
 	}
 }
 
 func TestScoreEmpty(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	for _, in := range []string{"in", "in.tsv", "in.gz", "in.zst"} {
 		for _, text := range []string{"", "\n\r\n", "\ufeff"} {
 			for _, out := range []string{"out", "out.gz", "out.zst"} {
 				for _, format := range []string{"same", "trec"} {
 					dir := t.TempDir()
 					input, output := writePacked(t, filepath.Join(dir, in), text), filepath.Join(dir, out)
-					mlxrank.mustRun(t, "", "score", "--model", model, "--input", input, "--output", output, "--output-format", format)
+					mlxrank.MustRun(t, "", "score", "--model", model, "--input", input, "--output", output, "--output-format", format)
 					if got := readPacked(t, output); got != "" {
 						t.Errorf("%q in %s: got %q", text, in, got)
 					}
@@ -157,32 +160,32 @@ func TestScoreEmpty(t *testing.T) {
 }
 
 func TestScoreOverwrites(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	dir := t.TempDir()
 	once := filepath.Join(dir, "once")
 	for _, text := range []string{
-		pairLines(3) + `{"score":1,"query":"q","document":"d","sc\u006fre":[1]}` + "\n",
+		clitest.PairLines(3) + `{"score":1,"query":"q","document":"d","sc\u006fre":[1]}` + "\n",
 		"q\td\r\ncity\tlondon\n",
 	} {
 		clean := strings.ReplaceAll(text, `"score":1,`, "")
 		clean = strings.ReplaceAll(clean, `,"sc\u006fre":[1]`, "")
-		mlxrank.mustRun(t, "", "score", "--model", model, "--input", writeFile(t, filepath.Join(dir, "clean"), clean), "--output", once)
+		mlxrank.MustRun(t, "", "score", "--model", model, "--input", clitest.WriteFile(t, filepath.Join(dir, "clean"), clean), "--output", once)
 		scored := readPacked(t, once)
-		checkFailure(t, mlxrank.run(t, scored, "score", "--model", model, "--input", "-", "--output", "-"), exitFailure, "--overwrite-score")
+		clitest.CheckFailure(t, mlxrank.Run(t, scored, "score", "--model", model, "--input", "-", "--output", "-"), command.ExitFailure, "--overwrite-score")
 		stale := regexp.MustCompile(`(, "score": |\t)0\.\d+`).ReplaceAllString(scored, "${1}77")
-		r := mlxrank.mustRun(t, stale, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
-		if r.out != scored || stale == scored {
-			t.Errorf("overwritten:\n%s\nwant\n%s", r.out, scored)
+		r := mlxrank.MustRun(t, stale, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
+		if r.Out != scored || stale == scored {
+			t.Errorf("overwritten:\n%s\nwant\n%s", r.Out, scored)
 		}
 	}
-	r := mlxrank.mustRun(t, `{"score":1,"query":"q","document":"d","sc\u006fre":[1]}`, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
-	if !regexp.MustCompile(`^\{"score":(0\.\d+),"query":"q","document":"d","sc\\u006fre":(0\.\d+)\}\n$`).MatchString(r.out) {
-		t.Errorf("got %s", r.out)
+	r := mlxrank.MustRun(t, `{"score":1,"query":"q","document":"d","sc\u006fre":[1]}`, "score", "--model", model, "--input", "-", "--output", "-", "--overwrite-score")
+	if !regexp.MustCompile(`^\{"score":(0\.\d+),"query":"q","document":"d","sc\\u006fre":(0\.\d+)\}\n$`).MatchString(r.Out) {
+		t.Errorf("got %s", r.Out)
 	}
 }
 
 func TestScoreSkips(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	long := strings.Repeat("█", 1<<20) // no place to cut it, which the engine refuses
 	for _, test := range []struct {
 		name, text string
@@ -201,34 +204,34 @@ func TestScoreSkips(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			input, output := writeFile(t, filepath.Join(dir, "in"), test.text), filepath.Join(dir, "out")
-			args := append([]string{"score", "--model", model, "--input", input, "--output", output, "--on-error", "skip"}, test.flags...)
-			r := mlxrank.mustRun(t, "", args...)
-			if got := readPacked(t, output); !regexp.MustCompile(test.want).MatchString(got) {
+			input, out := clitest.WriteFile(t, filepath.Join(dir, "in"), test.text), filepath.Join(dir, "out")
+			args := append([]string{"score", "--model", model, "--input", input, "--output", out, "--on-error", "skip"}, test.flags...)
+			r := mlxrank.MustRun(t, "", args...)
+			if got := readPacked(t, out); !regexp.MustCompile(test.want).MatchString(got) {
 				t.Errorf("got %.2000q", got)
 			}
-			for _, want := range []string{fmt.Sprintf("skipped=%d", test.skipped), "skipped   " + count(test.skipped, "line", "lines")} {
-				if !strings.Contains(r.errOut, want) {
-					t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
+			for _, want := range []string{fmt.Sprintf("skipped=%d", test.skipped), "skipped   " + output.Count(test.skipped, "line", "lines")} {
+				if !strings.Contains(r.ErrOut, want) {
+					t.Errorf("standard error lacks %q:\n%s", want, r.ErrOut)
 				}
 			}
-			if r := mlxrank.mustRun(t, "", slices.Concat(args, []string{"--log-level", "info"})...); strings.Count(r.errOut, "line=") != test.skipped {
-				t.Errorf("the log does not name %d lines:\n%s", test.skipped, r.errOut)
+			if r := mlxrank.MustRun(t, "", slices.Concat(args, []string{"--log-level", "info"})...); strings.Count(r.ErrOut, "line=") != test.skipped {
+				t.Errorf("the log does not name %d lines:\n%s", test.skipped, r.ErrOut)
 			}
 			fail := slices.Clone(args)
 			fail[slices.Index(fail, "skip")] = "fail"
-			checkFailure(t, mlxrank.run(t, "", fail...), exitFailure, input+": line ")
+			clitest.CheckFailure(t, mlxrank.Run(t, "", fail...), command.ExitFailure, input+": line ")
 		})
 	}
 }
 
 // TestScoreNamesLine names the line of a pair that the engine refuses.
 func TestScoreNamesLine(t *testing.T) {
-	text := pairLines(2) + `{"query":"q","document":"` + strings.Repeat("█", 1<<20) + `"}`
-	r := mlxrank.run(t, text, "score", "--model", tinyModel(t), "--input", "-", "--output", filepath.Join(t.TempDir(), "out"))
-	checkFailure(t, r, exitFailure, "standard input: line 3: ", "bytes")
-	if len(r.errOut) > 500 {
-		t.Errorf("message of %d bytes", len(r.errOut))
+	text := clitest.PairLines(2) + `{"query":"q","document":"` + strings.Repeat("█", 1<<20) + `"}`
+	r := mlxrank.Run(t, text, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", filepath.Join(t.TempDir(), "out"))
+	clitest.CheckFailure(t, r, command.ExitFailure, "standard input: line 3: ", "bytes")
+	if len(r.ErrOut) > 500 {
+		t.Errorf("message of %d bytes", len(r.ErrOut))
 	}
 }
 
@@ -279,8 +282,8 @@ func checkRun(t *testing.T, e *engine.Engine, got string, texts map[string]strin
 }
 
 func TestScoreTREC(t *testing.T) {
-	model := tinyModel(t)
-	e := openEngine(t, model)
+	model := clitest.TinyModel(t)
+	e := clitest.OpenEngine(t, model)
 	texts := map[string]string{"q1": "city", "q2": "water", "d1": "london", "d2": "page 2 of 3", "d3": "river"}
 	dir := t.TempDir()
 	for _, kind := range []string{"", ".gz", ".zst"} {
@@ -288,32 +291,32 @@ func TestScoreTREC(t *testing.T) {
 		queries := writePacked(t, filepath.Join(dir, "queries"+kind), testQueries)
 		documents := writePacked(t, filepath.Join(dir, "documents"+kind), testDocuments)
 		output := filepath.Join(dir, "out"+kind)
-		mlxrank.mustRun(t, "", "score", "--model", model, "--input", input, "--queries", queries, "--documents", documents, "--output", output)
+		mlxrank.MustRun(t, "", "score", "--model", model, "--input", input, "--queries", queries, "--documents", documents, "--output", output)
 		checkRun(t, e, readPacked(t, output), texts)
-		r := mlxrank.mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
-		if r.out != readPacked(t, output) {
-			t.Errorf("on standard output:\n%s", r.out)
+		r := mlxrank.MustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
+		if r.Out != readPacked(t, output) {
+			t.Errorf("on standard output:\n%s", r.Out)
 		}
-		short := mlxrank.mustRun(t, testShortRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
-		if short.out != r.out {
-			t.Errorf("of a run as MS MARCO writes it:\n%s", short.out)
+		short := mlxrank.MustRun(t, testShortRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-")
+		if short.Out != r.Out {
+			t.Errorf("of a run as MS MARCO writes it:\n%s", short.Out)
 		}
 		tsv := filepath.Join(dir, "run.dev.tsv"+kind)
 		for _, text := range []string{testShortRun, strings.ReplaceAll(strings.ReplaceAll(testRun, "\n\n", "\n"), " ", "\t")} {
-			named := mlxrank.mustRun(t, "", "score", "--model", model, "--input", writePacked(t, tsv, text), "--queries", queries, "--documents", documents, "--output", "-")
-			if named.out != r.out {
-				t.Errorf("of a run named .tsv:\n%s", named.out)
+			named := mlxrank.MustRun(t, "", "score", "--model", model, "--input", writePacked(t, tsv, text), "--queries", queries, "--documents", documents, "--output", "-")
+			if named.Out != r.Out {
+				t.Errorf("of a run named .tsv:\n%s", named.Out)
 			}
 		}
-		tagged := mlxrank.mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-", "--run-tag", "mine")
-		if tagged.out != strings.ReplaceAll(r.out, " mlxrank\n", " mine\n") {
-			t.Errorf("with a tag:\n%s", tagged.out)
+		tagged := mlxrank.MustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", documents, "--output", "-", "--run-tag", "mine")
+		if tagged.Out != strings.ReplaceAll(r.Out, " mlxrank\n", " mine\n") {
+			t.Errorf("with a tag:\n%s", tagged.Out)
 		}
 	}
 	for _, tag := range []string{"", "two words", "a\tb", "\x01"} {
-		checkFailure(t, mlxrank.run(t, "", "score", "--input", "-", "--output", "-", "--run-tag="+tag), exitUsage, "--run-tag", "one word")
+		clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", "-", "--output", "-", "--run-tag="+tag), command.ExitUsage, "--run-tag", "one word")
 	}
-	checkFailure(t, mlxrank.run(t, pairLines(1), "score", "--model", model, "--input", "-", "--output", "-", "--run-tag", "a"), exitUsage, "--run-tag is for TREC runs", "jsonl")
+	clitest.CheckFailure(t, mlxrank.Run(t, clitest.PairLines(1), "score", "--model", model, "--input", "-", "--output", "-", "--run-tag", "a"), command.ExitUsage, "--run-tag is for TREC runs", "jsonl")
 	var jsonl, msmarco strings.Builder
 	for _, line := range strings.Fields(strings.ReplaceAll(testRun, " Q0 ", ":")) {
 		if q, d, ok := strings.Cut(line, ":"); ok {
@@ -322,8 +325,8 @@ func TestScoreTREC(t *testing.T) {
 		}
 	}
 	for _, text := range []string{jsonl.String(), msmarco.String()} {
-		r := mlxrank.mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--output-format", "trec")
-		checkRun(t, e, r.out, texts)
+		r := mlxrank.MustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--output-format", "trec")
+		checkRun(t, e, r.Out, texts)
 	}
 }
 
@@ -341,8 +344,8 @@ func gzipped(text string) string {
 }
 
 func TestScoreBadFormats(t *testing.T) {
-	model, dir := tinyModel(t), t.TempDir()
-	queries, documents := writeFile(t, filepath.Join(dir, "queries"), testQueries), writeFile(t, filepath.Join(dir, "documents"), testDocuments)
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	queries, documents := clitest.WriteFile(t, filepath.Join(dir, "queries"), testQueries), clitest.WriteFile(t, filepath.Join(dir, "documents"), testDocuments)
 	texts := []string{"--queries", queries, "--documents", documents}
 	for _, test := range []struct {
 		name, text string
@@ -350,43 +353,43 @@ func TestScoreBadFormats(t *testing.T) {
 		status     int
 		words      []string
 	}{
-		{"nothing known", "hello world\n", nil, exitFailure, []string{"cannot tell the format", "1 column", `"hello world"`, "--format"}},
-		{"three columns", "a\tb\tc\n", nil, exitFailure, []string{"cannot tell the format", "3 columns", `"a\tb\tc"`}},
-		{"run without texts", testRun, nil, exitUsage, []string{"is a TREC run", "--queries FILE and --documents FILE"}},
-		{"texts on standard input", testRun, []string{"--queries", "-", "--documents", documents}, exitUsage, []string{"--queries needs a file"}},
-		{"run without documents", testRun, texts[:2], exitUsage, []string{"is a TREC run"}},
-		{"texts for JSONL", pairLines(1), texts, exitUsage, []string{"jsonl", "--queries and --documents are for TREC runs"}},
-		{"document not there", testRun + "\nq1 Q0 d9 3 1 bm25", texts, exitFailure, []string{"line 6", `"d9" is not in ` + documents}},
-		{"texts are none", testRun, []string{"--queries", queries, "--documents", dir + "/none"}, exitFailure, []string{"--documents: ", dir + "/none", "no such file"}},
-		{"texts with one column", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "bad"), "d1\n")}, exitFailure, []string{"--documents: ", dir + "/bad: line 1: 1 column"}},
-		{"run of TSV", "a\tb\n", []string{"--output-format", "trec"}, exitFailure, []string{"needs ids", "--format msmarco"}},
-		{"run of TSV by name", "a\tb\n", []string{"--output-format", "trec", "--format", "tsv"}, exitUsage, []string{"needs ids"}},
-		{"run of JSONL without ids", pairLines(1), []string{"--output-format", "trec"}, exitFailure, []string{"line 1", `"query_id" is missing`}},
-		{"JSONL for TSV", pairLines(1), []string{"--format", "tsv"}, exitFailure, []string{"line 1: 1 column, where 2 are needed"}},
-		{"no such format", "", []string{"--format", "csv"}, exitUsage, []string{`--format "csv"`, "auto, jsonl, tsv, msmarco, trec"}},
-		{"no such output format", "", []string{"--output-format", "csv"}, exitUsage, []string{`--output-format "csv"`, "same, trec"}},
-		{"no such action", "", []string{"--on-error", "warn"}, exitUsage, []string{`--on-error "warn"`, "fail, skip"}},
-		{"Parquet", "PAR1\x15\x04\x15\x1e\x15", []string{"--on-error", "skip"}, exitFailure, []string{"looks like a Parquet file"}},
-		{"UTF-16 with --format", "\xff\xfea\x00\t\x00b\x00\n\x00", []string{"--format", "tsv"}, exitFailure, []string{"looks like UTF-16"}},
-		{"Parquet as documents", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "parquet"), "PAR1\x15\x04\x15\x1e\x15")}, exitFailure, []string{"--documents: ", "looks like a Parquet file"}},
-		{"Latin-1 as documents", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "latin"), testDocuments[:10]+"d2\tcaf\xe9\nd3\tx\n")}, exitFailure, []string{"line 5: ", dir + "/latin: line 2: not UTF-8"}},
-		{"an id twice", testRun, []string{"--queries", queries, "--documents", writeFile(t, filepath.Join(dir, "twice"), testDocuments+"d2\tother\n")}, exitFailure, []string{"line 5: ", `"d2" has different texts in lines 2 and 4 of ` + dir + "/twice"}},
-		{"qrels", "1\t0\td1\t1\n", nil, exitFailure, []string{"looks like TREC qrels"}},
-		{"run of MS MARCO without texts", testShortRun, nil, exitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
-		{"whole numbers to be overwritten", "7\t1\t1\n", []string{"--overwrite-score"}, exitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
-		{"short line in a TREC run", "q1 Q0 d1 1 3 bm25\nq1 d1 1\n", texts, exitFailure, []string{"line 2: 3 columns, where a TREC run has 6"}},
-		{"two queries of an id", "1\t2\tedit photos\tx\n1\t3\tbread\tx\n", []string{"--output-format", "trec"}, exitFailure, []string{"line 2: query id \"1\" has a different query in line 1"}},
-		{"two passages of a pair of ids", "1\t2\tbread\tx\n1\t2\tbread\ty\n", []string{"--output-format", "trec"}, exitFailure, []string{"line 2: document id \"2\" of query id \"1\" has a different text in line 1"}},
-		{"text behind gzip", gzipped("a\tb\n") + "c\td\n", nil, exitFailure, []string{": something that is not gzip follows the compressed data"}},
-		{"two bytes of gzip", "\x1f\x8b", nil, exitFailure, []string{"line 1: the gzip data is cut short: unexpected EOF\n"}},
-		{"header of JSONL", pairLines(1), []string{"--header"}, exitUsage, []string{"--header", "is jsonl"}},
-		{"broken gzip", "\x1f\x8b\x08\x00garbage", nil, exitFailure, []string{"the gzip data is cut short"}},
-		{"broken zstd", "\x28\xb5\x2f\xfdgarbage garbage", nil, exitFailure, []string{"the zstd data is"}},
+		{"nothing known", "hello world\n", nil, command.ExitFailure, []string{"cannot tell the format", "1 column", `"hello world"`, "--format"}},
+		{"three columns", "a\tb\tc\n", nil, command.ExitFailure, []string{"cannot tell the format", "3 columns", `"a\tb\tc"`}},
+		{"run without texts", testRun, nil, command.ExitUsage, []string{"is a TREC run", "--queries FILE and --documents FILE"}},
+		{"texts on standard input", testRun, []string{"--queries", "-", "--documents", documents}, command.ExitUsage, []string{"--queries needs a file"}},
+		{"run without documents", testRun, texts[:2], command.ExitUsage, []string{"is a TREC run"}},
+		{"texts for JSONL", clitest.PairLines(1), texts, command.ExitUsage, []string{"jsonl", "--queries and --documents are for TREC runs"}},
+		{"document not there", testRun + "\nq1 Q0 d9 3 1 bm25", texts, command.ExitFailure, []string{"line 6", `"d9" is not in ` + documents}},
+		{"texts are none", testRun, []string{"--queries", queries, "--documents", dir + "/none"}, command.ExitFailure, []string{"--documents: ", dir + "/none", "no such file"}},
+		{"texts with one column", testRun, []string{"--queries", queries, "--documents", clitest.WriteFile(t, filepath.Join(dir, "bad"), "d1\n")}, command.ExitFailure, []string{"--documents: ", dir + "/bad: line 1: 1 column"}},
+		{"run of TSV", "a\tb\n", []string{"--output-format", "trec"}, command.ExitFailure, []string{"needs ids", "--format msmarco"}},
+		{"run of TSV by name", "a\tb\n", []string{"--output-format", "trec", "--format", "tsv"}, command.ExitUsage, []string{"needs ids"}},
+		{"run of JSONL without ids", clitest.PairLines(1), []string{"--output-format", "trec"}, command.ExitFailure, []string{"line 1", `"query_id" is missing`}},
+		{"JSONL for TSV", clitest.PairLines(1), []string{"--format", "tsv"}, command.ExitFailure, []string{"line 1: 1 column, where 2 are needed"}},
+		{"no such format", "", []string{"--format", "csv"}, command.ExitUsage, []string{`--format "csv"`, "auto, jsonl, tsv, msmarco, trec"}},
+		{"no such output format", "", []string{"--output-format", "csv"}, command.ExitUsage, []string{`--output-format "csv"`, "same, trec"}},
+		{"no such action", "", []string{"--on-error", "warn"}, command.ExitUsage, []string{`--on-error "warn"`, "fail, skip"}},
+		{"Parquet", "PAR1\x15\x04\x15\x1e\x15", []string{"--on-error", "skip"}, command.ExitFailure, []string{"looks like a Parquet file"}},
+		{"UTF-16 with --format", "\xff\xfea\x00\t\x00b\x00\n\x00", []string{"--format", "tsv"}, command.ExitFailure, []string{"looks like UTF-16"}},
+		{"Parquet as documents", testRun, []string{"--queries", queries, "--documents", clitest.WriteFile(t, filepath.Join(dir, "parquet"), "PAR1\x15\x04\x15\x1e\x15")}, command.ExitFailure, []string{"--documents: ", "looks like a Parquet file"}},
+		{"Latin-1 as documents", testRun, []string{"--queries", queries, "--documents", clitest.WriteFile(t, filepath.Join(dir, "latin"), testDocuments[:10]+"d2\tcaf\xe9\nd3\tx\n")}, command.ExitFailure, []string{"line 5: ", dir + "/latin: line 2: not UTF-8"}},
+		{"an id twice", testRun, []string{"--queries", queries, "--documents", clitest.WriteFile(t, filepath.Join(dir, "twice"), testDocuments+"d2\tother\n")}, command.ExitFailure, []string{"line 5: ", `"d2" has different texts in lines 2 and 4 of ` + dir + "/twice"}},
+		{"qrels", "1\t0\td1\t1\n", nil, command.ExitFailure, []string{"looks like TREC qrels"}},
+		{"run of MS MARCO without texts", testShortRun, nil, command.ExitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
+		{"whole numbers to be overwritten", "7\t1\t1\n", []string{"--overwrite-score"}, command.ExitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
+		{"short line in a TREC run", "q1 Q0 d1 1 3 bm25\nq1 d1 1\n", texts, command.ExitFailure, []string{"line 2: 3 columns, where a TREC run has 6"}},
+		{"two queries of an id", "1\t2\tedit photos\tx\n1\t3\tbread\tx\n", []string{"--output-format", "trec"}, command.ExitFailure, []string{"line 2: query id \"1\" has a different query in line 1"}},
+		{"two passages of a pair of ids", "1\t2\tbread\tx\n1\t2\tbread\ty\n", []string{"--output-format", "trec"}, command.ExitFailure, []string{"line 2: document id \"2\" of query id \"1\" has a different text in line 1"}},
+		{"text behind gzip", gzipped("a\tb\n") + "c\td\n", nil, command.ExitFailure, []string{": something that is not gzip follows the compressed data"}},
+		{"two bytes of gzip", "\x1f\x8b", nil, command.ExitFailure, []string{"line 1: the gzip data is cut short: unexpected EOF\n"}},
+		{"header of JSONL", clitest.PairLines(1), []string{"--header"}, command.ExitUsage, []string{"--header", "is jsonl"}},
+		{"broken gzip", "\x1f\x8b\x08\x00garbage", nil, command.ExitFailure, []string{"the gzip data is cut short"}},
+		{"broken zstd", "\x28\xb5\x2f\xfdgarbage garbage", nil, command.ExitFailure, []string{"the zstd data is"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			input := writeFile(t, filepath.Join(dir, "in"), test.text)
-			output := writeFile(t, filepath.Join(dir, "out"), "old")
+			input := clitest.WriteFile(t, filepath.Join(dir, "in"), test.text)
+			output := clitest.WriteFile(t, filepath.Join(dir, "out"), "old")
 			left := map[string]string{"in": test.text, "out": "old"}
 			for _, skip := range []string{"fail", "skip"} {
 				flags := []string{"score", "--model", model, "--output", output, "--on-error", skip, "--input", input}
@@ -396,11 +399,11 @@ func TestScoreBadFormats(t *testing.T) {
 				if skip == "skip" && (strings.Contains(strings.Join(test.words, " "), "line ") || test.name == "no such action") && !strings.HasPrefix(test.name, "texts") {
 					continue
 				}
-				checkFailure(t, mlxrank.run(t, "", append(flags, test.flags...)...), test.status, test.words...)
-				checkDir(t, dir, left)
+				clitest.CheckFailure(t, mlxrank.Run(t, "", append(flags, test.flags...)...), test.status, test.words...)
+				clitest.CheckDir(t, dir, left)
 				flags[len(flags)-1] = "-"
-				checkFailure(t, mlxrank.run(t, test.text, append(flags, test.flags...)...), test.status, test.words...)
-				checkDir(t, dir, left)
+				clitest.CheckFailure(t, mlxrank.Run(t, test.text, append(flags, test.flags...)...), test.status, test.words...)
+				clitest.CheckDir(t, dir, left)
 			}
 		})
 	}
@@ -409,7 +412,7 @@ func TestScoreBadFormats(t *testing.T) {
 // TestScoreOntoInput refuses an output that is what is read, by any name.
 func TestScoreOntoInput(t *testing.T) {
 	dir := t.TempDir()
-	input := writeFile(t, filepath.Join(dir, "pairs"), pairLines(1))
+	input := clitest.WriteFile(t, filepath.Join(dir, "pairs"), clitest.PairLines(1))
 	soft, hard := filepath.Join(dir, "soft"), filepath.Join(dir, "hard")
 	if err := os.Symlink(input, soft); err != nil {
 		t.Fatal(err)
@@ -420,46 +423,46 @@ func TestScoreOntoInput(t *testing.T) {
 	before := contents(t, dir)
 	for _, output := range []string{input, soft, hard, dir + "/./pairs"} {
 		for _, in := range []string{input, soft} {
-			checkFailure(t, mlxrank.run(t, "", "score", "--input", in, "--output", output), exitUsage, output, in, "name another")
-			checkDir(t, dir, before)
+			clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", in, "--output", output), command.ExitUsage, output, in, "name another")
+			clitest.CheckDir(t, dir, before)
 		}
 		file, err := os.Open(input)
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkFailure(t, mlxrank.runContext(t.Context(), t, file, "score", "--input", "-", "--output", output), exitUsage, output, "standard input")
+		clitest.CheckFailure(t, mlxrank.RunContext(t.Context(), t, file, "score", "--input", "-", "--output", output), command.ExitUsage, output, "standard input")
 		if err := file.Close(); err != nil {
 			t.Error(err)
 		}
-		checkDir(t, dir, before)
+		clitest.CheckDir(t, dir, before)
 	}
-	texts := writeFile(t, filepath.Join(dir, "texts"), testDocuments)
-	checkFailure(t, mlxrank.run(t, "", "score", "--input", "-", "--queries", texts, "--documents", texts, "--output", texts), exitUsage, texts, "name another")
-	partial := writeFile(t, filepath.Join(dir, "out"+partialSuffix), pairLines(1))
-	checkFailure(t, mlxrank.run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), exitUsage, partial, "name another")
+	texts := clitest.WriteFile(t, filepath.Join(dir, "texts"), testDocuments)
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", "-", "--queries", texts, "--documents", texts, "--output", texts), command.ExitUsage, texts, "name another")
+	partial := clitest.WriteFile(t, filepath.Join(dir, "out"+partialSuffix), clitest.PairLines(1))
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), command.ExitUsage, partial, "name another")
 }
 
 // TestScoreDuplicates has each pair of a run once, and says so.
 func TestScoreDuplicates(t *testing.T) {
-	model, dir := tinyModel(t), t.TempDir()
-	args := []string{"score", "--model", model, "--queries", writeFile(t, filepath.Join(dir, "queries"), testQueries),
-		"--documents", writeFile(t, filepath.Join(dir, "documents"), testDocuments+"d1\tlondon\r\n"), "--input", "-", "--output"}
-	want := mlxrank.mustRun(t, testRun, append(args, "-")...)
-	if strings.Contains(want.errOut, "left_out") {
-		t.Errorf("a warning without duplicates:\n%s", want.errOut)
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	args := []string{"score", "--model", model, "--queries", clitest.WriteFile(t, filepath.Join(dir, "queries"), testQueries),
+		"--documents", clitest.WriteFile(t, filepath.Join(dir, "documents"), testDocuments+"d1\tlondon\r\n"), "--input", "-", "--output"}
+	want := mlxrank.MustRun(t, testRun, append(args, "-")...)
+	if strings.Contains(want.ErrOut, "left_out") {
+		t.Errorf("a warning without duplicates:\n%s", want.ErrOut)
 	}
 	output := filepath.Join(dir, "out")
 	for _, to := range []string{"-", output} {
-		r := mlxrank.mustRun(t, testRun+"\nq1 Q0 d1 3 1 bm25\n", append(args, to)...)
+		r := mlxrank.MustRun(t, testRun+"\nq1 Q0 d1 3 1 bm25\n", append(args, to)...)
 		if to == output {
-			r.out = readPacked(t, output)
+			r.Out = readPacked(t, output)
 		}
-		if r.out != want.out {
-			t.Errorf("to %s: got\n%s\nwant\n%s", to, r.out, want.out)
+		if r.Out != want.Out {
+			t.Errorf("to %s: got\n%s\nwant\n%s", to, r.Out, want.Out)
 		}
 		for _, word := range []string{"left_out=1", "query q1, document d1: line 6 left out for line 2"} {
-			if !strings.Contains(r.errOut, word) {
-				t.Errorf("to %s: the log lacks %q:\n%s", to, word, r.errOut)
+			if !strings.Contains(r.ErrOut, word) {
+				t.Errorf("to %s: the log lacks %q:\n%s", to, word, r.ErrOut)
 			}
 		}
 	}
@@ -468,17 +471,17 @@ func TestScoreDuplicates(t *testing.T) {
 // TestScoreBEIR scores a run with the texts of a BEIR collection, titles and
 // all.
 func TestScoreBEIR(t *testing.T) {
-	model, dir := tinyModel(t), t.TempDir()
-	e := openEngine(t, model)
-	queries := writeFile(t, filepath.Join(dir, "queries.jsonl"), `{"_id": "q1", "text": "city", "metadata": {}}`+"\n"+`{"_id": "q2", "text": "water"}`)
-	corpus := writeFile(t, filepath.Join(dir, "corpus.jsonl"), `{"_id": "d1", "title": "england", "text": "london"}`+"\n"+`{"_id": "d2", "title": "", "text": "page 2 of 3"}`+"\n"+`{"_id": "d3", "text": "river"}`)
-	documents := writeFile(t, filepath.Join(dir, "docs.tsv"), "d1\thttp://a\tengland\tlondon\nd2\thttp://b\t\tpage 2 of 3\nd3\thttp://c\t\triver\n")
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	e := clitest.OpenEngine(t, model)
+	queries := clitest.WriteFile(t, filepath.Join(dir, "queries.jsonl"), `{"_id": "q1", "text": "city", "metadata": {}}`+"\n"+`{"_id": "q2", "text": "water"}`)
+	corpus := clitest.WriteFile(t, filepath.Join(dir, "corpus.jsonl"), `{"_id": "d1", "title": "england", "text": "london"}`+"\n"+`{"_id": "d2", "title": "", "text": "page 2 of 3"}`+"\n"+`{"_id": "d3", "text": "river"}`)
+	documents := clitest.WriteFile(t, filepath.Join(dir, "docs.tsv"), "d1\thttp://a\tengland\tlondon\nd2\thttp://b\t\tpage 2 of 3\nd3\thttp://c\t\triver\n")
 	texts := map[string]string{"q1": "city", "q2": "water", "d1": "england london", "d2": "page 2 of 3", "d3": "river"}
 	for path, source := range map[string]string{corpus: "text, title and text", documents: "title and body"} {
-		r := mlxrank.mustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", path, "--output", "-")
-		checkRun(t, e, r.out, texts)
-		if !strings.Contains(r.errOut, "input     trec, document from "+source+"\n") {
-			t.Errorf("the summary does not say what documents are made of:\n%s", r.errOut)
+		r := mlxrank.MustRun(t, testRun, "score", "--model", model, "--input", "-", "--queries", queries, "--documents", path, "--output", "-")
+		checkRun(t, e, r.Out, texts)
+		if !strings.Contains(r.ErrOut, "input     trec, document from "+source+"\n") {
+			t.Errorf("the summary does not say what documents are made of:\n%s", r.ErrOut)
 		}
 	}
 }
@@ -486,45 +489,45 @@ func TestScoreBEIR(t *testing.T) {
 // TestScoreText takes "text" and "title" as rerank does, and marks empty
 // documents.
 func TestScoreText(t *testing.T) {
-	model := tinyModel(t)
-	e := openEngine(t, model)
+	model := clitest.TinyModel(t)
+	e := clitest.OpenEngine(t, model)
 	text := `{"query":"city","text":"london"}` + "\n" + `{"query":"city","title":"england","text":"london"}` + "\n\n" + `{"query":"city","document":"\t"}` + "\n"
-	r := mlxrank.mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-")
-	lines := strings.SplitAfter(strings.ReplaceAll(r.out, `, "empty": true}`, "}"), "\n")
+	r := mlxrank.MustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-")
+	lines := strings.SplitAfter(strings.ReplaceAll(r.Out, `, "empty": true}`, "}"), "\n")
 	_, scores := takeScores(t, strings.Join(lines, ""), `, "score": `)
 	checkScores(t, e, []engine.Pair{{Query: "city", Document: "london"}, {Query: "city", Document: "england london"}, {Query: "city", Document: "\t"}}, scores)
-	if strings.Count(r.out, `"empty"`) != 1 || !strings.HasSuffix(r.out, `, "empty": true}`+"\n") {
-		t.Errorf("got\n%s", r.out)
+	if strings.Count(r.Out, `"empty"`) != 1 || !strings.HasSuffix(r.Out, `, "empty": true}`+"\n") {
+		t.Errorf("got\n%s", r.Out)
 	}
 	for _, want := range []string{"empty     1 document has no text", "blank     1 line was passed over", "input     jsonl, document from document, text, title and text"} {
-		if !strings.Contains(r.errOut, want) {
-			t.Errorf("the summary lacks %q:\n%s", want, r.errOut)
+		if !strings.Contains(r.ErrOut, want) {
+			t.Errorf("the summary lacks %q:\n%s", want, r.ErrOut)
 		}
 	}
 }
 
 // TestScoreHeader skips a header, or warns of it.
 func TestScoreHeader(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	for header, pair := range map[string]string{"query\tdocument": "q\td", "qid\tpid\tquery\tpassage": "1\t2\tq\td"} {
 		text := header + "\r\n" + pair + "\n"
 		args := []string{"score", "--model", model, "--input", "-", "--output", "-"}
-		plain := mlxrank.mustRun(t, pair+"\n", args...)
-		r := mlxrank.mustRun(t, text, append(args, "--header")...)
-		if r.out != header+"\tscore\r\n"+plain.out || strings.Contains(r.errOut, "looks like") || !strings.Contains(r.errOut, "pairs     1 ") {
-			t.Errorf("with --header: %q\n%s", r.out, r.errOut)
+		plain := mlxrank.MustRun(t, pair+"\n", args...)
+		r := mlxrank.MustRun(t, text, append(args, "--header")...)
+		if r.Out != header+"\tscore\r\n"+plain.Out || strings.Contains(r.ErrOut, "looks like") || !strings.Contains(r.ErrOut, "pairs     1 ") {
+			t.Errorf("with --header: %q\n%s", r.Out, r.ErrOut)
 		}
-		r = mlxrank.mustRun(t, text, args...)
-		if !strings.HasSuffix(r.out, "\n"+plain.out) || strings.Count(r.errOut, "looks like the names of columns") != 1 {
-			t.Errorf("without --header: %q\n%s", r.out, r.errOut)
+		r = mlxrank.MustRun(t, text, args...)
+		if !strings.HasSuffix(r.Out, "\n"+plain.Out) || strings.Count(r.ErrOut, "looks like the names of columns") != 1 {
+			t.Errorf("without --header: %q\n%s", r.Out, r.ErrOut)
 		}
-		r = mlxrank.mustRun(t, text, append(args, "--header=false")...)
-		if strings.Contains(r.errOut, "looks like") || strings.Count(r.out, "\n") != 2 {
-			t.Errorf("with --header=false: %q\n%s", r.out, r.errOut)
+		r = mlxrank.MustRun(t, text, append(args, "--header=false")...)
+		if strings.Contains(r.ErrOut, "looks like") || strings.Count(r.Out, "\n") != 2 {
+			t.Errorf("with --header=false: %q\n%s", r.Out, r.ErrOut)
 		}
-		tokens := mlxrank.mustRun(t, text, "tokenize", "--model", model, "--input", "-", "--header")
-		if strings.Count(tokens.out, "\n") != 1 {
-			t.Errorf("tokenize --header: %q", tokens.out)
+		tokens := mlxrank.MustRun(t, text, "tokenize", "--model", model, "--input", "-", "--header")
+		if strings.Count(tokens.Out, "\n") != 1 {
+			t.Errorf("tokenize --header: %q", tokens.Out)
 		}
 	}
 }

@@ -11,8 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
+
+const chunkRecords = input.ChunkRecords
 
 // quickModel writes a model that takes no time over thousands of pairs.
 func quickModel(t *testing.T) string {
@@ -24,14 +29,14 @@ func quickModel(t *testing.T) string {
 
 // interruptAt runs a command whose standard input is text, and interrupts it
 // where n bytes are read.
-func interruptAt(t *testing.T, text string, n int, args ...string) result {
+func interruptAt(t *testing.T, text string, n int, args ...string) clitest.Result {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	stdin := io.MultiReader(strings.NewReader(text[:n]), readerFunc(func([]byte) (int, error) {
 		cancel()
 		select {}
 	}))
-	return mlxrank.runContext(ctx, t, stdin, args...)
+	return mlxrank.RunContext(ctx, t, stdin, args...)
 }
 
 // msmarcoLines are n different pairs in the layout of MS MARCO, the queries not
@@ -54,7 +59,7 @@ func otherQueries(lines string) string {
 // what one run makes.
 func TestScoreResumes(t *testing.T) {
 	model := quickModel(t)
-	lines := pairLines(3*chunkRecords + 5)
+	lines := clitest.PairLines(3*chunkRecords + 5)
 	for _, test := range []struct {
 		name, text, output string
 		flags              []string
@@ -75,7 +80,7 @@ func TestScoreResumes(t *testing.T) {
 			dir := t.TempDir()
 			args := append([]string{"score", "--model", model, "--input", "-"}, test.flags...)
 			whole := filepath.Join(dir, "whole-"+test.output)
-			mlxrank.mustRun(t, test.text, append(args, "--output", whole)...)
+			mlxrank.MustRun(t, test.text, append(args, "--output", whole)...)
 			want, err := os.ReadFile(whole)
 			if err != nil {
 				t.Fatal(err)
@@ -85,13 +90,13 @@ func TestScoreResumes(t *testing.T) {
 			for _, cut := range []struct{ percent, windows int }{{50, 1}, {90, 2}, {95, 2}} {
 				r := interruptAt(t, test.text, len(test.text)*cut.percent/100, args...)
 				done := fmt.Sprintf("interrupted; what was done, %d lines, is kept in %s", cut.windows*chunkRecords, output+partialSuffix)
-				checkFailure(t, r, exitInterrupted, done, "give the same command and --resume to go on")
+				clitest.CheckFailure(t, r, command.ExitInterrupted, done, "give the same command and --resume to go on")
 			}
-			r := mlxrank.mustRun(t, test.text, args...)
-			if !strings.Contains(r.errOut, "resumed   after 2048 lines of an earlier run") {
-				t.Errorf("the summary does not say that the run was resumed:\n%s", r.errOut)
+			r := mlxrank.MustRun(t, test.text, args...)
+			if !strings.Contains(r.ErrOut, "resumed   after 2048 lines of an earlier run") {
+				t.Errorf("the summary does not say that the run was resumed:\n%s", r.ErrOut)
 			}
-			checkDir(t, dir, map[string]string{filepath.Base(whole): string(want), test.output: string(want)})
+			clitest.CheckDir(t, dir, map[string]string{filepath.Base(whole): string(want), test.output: string(want)})
 		})
 	}
 }
@@ -101,11 +106,11 @@ func TestScoreResumes(t *testing.T) {
 func interruptedRun(t *testing.T, dir, model string) (input, output string, args []string) {
 	t.Helper()
 	input, output = filepath.Join(dir, "in"), filepath.Join(dir, "out")
-	lines := pairLines(2*chunkRecords + 5)
+	lines := clitest.PairLines(2*chunkRecords + 5)
 	// A pipe, of which more is never written, is interrupted where it is wanted.
 	args = []string{"score", "--model", model, "--input", "-", "--output", output}
-	checkFailure(t, interruptAt(t, lines, len(lines)-10, args...), exitInterrupted, "2048 lines")
-	writeFile(t, input, lines)
+	clitest.CheckFailure(t, interruptAt(t, lines, len(lines)-10, args...), command.ExitInterrupted, "2048 lines")
+	clitest.WriteFile(t, input, lines)
 	return input, output, append(args, "--resume")
 }
 
@@ -133,7 +138,7 @@ func TestScoreResumeRefused(t *testing.T) {
 			}
 		}, words: []string{"model.safetensors was ", "bytes of 20", " and is ", "2001-02-03T04:05:06Z"}},
 		{name: "file in the model", edit: func(t *testing.T, model string) {
-			writeFile(t, filepath.Join(model, "added_tokens.json"), "{}")
+			clitest.WriteFile(t, filepath.Join(model, "added_tokens.json"), "{}")
 		}, words: []string{"added_tokens.json was not there and is 2 bytes"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -147,40 +152,40 @@ func TestScoreResumeRefused(t *testing.T) {
 				text = test.text(text)
 			}
 			before := contents(t, dir)
-			r := mlxrank.run(t, text, append(args, test.flags...)...)
-			checkFailure(t, r, exitFailure, append(test.words, "cannot be resumed")...)
-			checkDir(t, dir, before)
+			r := mlxrank.Run(t, text, append(args, test.flags...)...)
+			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, "cannot be resumed")...)
+			clitest.CheckDir(t, dir, before)
 			if test.name == "dtype" {
 				args[slices.Index(args, "-")] = input
-				checkFailure(t, mlxrank.run(t, "", args...), exitFailure, "input was a stream and is 2053 records with SHA-256 ", output)
-				checkDir(t, dir, before)
+				clitest.CheckFailure(t, mlxrank.Run(t, "", args...), command.ExitFailure, "input was a stream and is 2053 records with SHA-256 ", output)
+				clitest.CheckDir(t, dir, before)
 			}
 		})
 	}
 	t.Run("skipped lines", func(t *testing.T) {
 		dir := t.TempDir()
-		lines := "{}\n" + pairLines(chunkRecords+5)
+		lines := "{}\n" + clitest.PairLines(chunkRecords+5)
 		args := []string{"score", "--model", quickModel(t), "--input", "-", "--output", filepath.Join(dir, "out"), "--on-error"}
-		checkFailure(t, interruptAt(t, lines, len(lines)-10, append(args, "skip")...), exitInterrupted, "1024 lines")
+		clitest.CheckFailure(t, interruptAt(t, lines, len(lines)-10, append(args, "skip")...), command.ExitInterrupted, "1024 lines")
 		before := contents(t, dir)
-		checkFailure(t, mlxrank.run(t, lines, append(args, "fail", "--resume")...), exitFailure, "1 line", "--on-error skip")
-		checkDir(t, dir, before)
-		mlxrank.mustRun(t, lines, append(args, "skip", "--resume")...)
+		clitest.CheckFailure(t, mlxrank.Run(t, lines, append(args, "fail", "--resume")...), command.ExitFailure, "1 line", "--on-error skip")
+		clitest.CheckDir(t, dir, before)
+		mlxrank.MustRun(t, lines, append(args, "skip", "--resume")...)
 	})
 }
 
 // TestScoreResumeAfterBadLine goes on behind a line that ended a stream.
 func TestScoreResumeAfterBadLine(t *testing.T) {
 	model, dir := quickModel(t), t.TempDir()
-	text := pairLines(chunkRecords) + "oops\n" + pairLines(2)
+	text := clitest.PairLines(chunkRecords) + "oops\n" + clitest.PairLines(2)
 	output := filepath.Join(dir, "out")
 	args := []string{"score", "--model", model, "--input", "-", "--output", output}
-	checkFailure(t, mlxrank.run(t, text, args...), exitFailure, "line 1025", "1024 lines, is kept in")
-	checkFailure(t, mlxrank.run(t, text, append(args, "--resume")...), exitFailure, "line 1025")
-	mlxrank.mustRun(t, text, append(args, "--resume", "--on-error", "skip")...)
+	clitest.CheckFailure(t, mlxrank.Run(t, text, args...), command.ExitFailure, "line 1025", "1024 lines, is kept in")
+	clitest.CheckFailure(t, mlxrank.Run(t, text, append(args, "--resume")...), command.ExitFailure, "line 1025")
+	mlxrank.MustRun(t, text, append(args, "--resume", "--on-error", "skip")...)
 	got := readPacked(t, output)
-	want := mlxrank.mustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--on-error", "skip")
-	if got != want.out {
+	want := mlxrank.MustRun(t, text, "score", "--model", model, "--input", "-", "--output", "-", "--on-error", "skip")
+	if got != want.Out {
 		t.Errorf("resumed, it is another file")
 	}
 }
@@ -191,13 +196,13 @@ func TestScoreResumeNothing(t *testing.T) {
 	model, dir := quickModel(t), t.TempDir()
 	output := filepath.Join(dir, "out")
 	for range 2 {
-		r := mlxrank.mustRun(t, pairLines(2), "score", "--model", model, "--input", "-", "--output", output, "--resume")
-		if strings.Contains(r.errOut, "resumed") {
-			t.Errorf("it was resumed:\n%s", r.errOut)
+		r := mlxrank.MustRun(t, clitest.PairLines(2), "score", "--model", model, "--input", "-", "--output", output, "--resume")
+		if strings.Contains(r.ErrOut, "resumed") {
+			t.Errorf("it was resumed:\n%s", r.ErrOut)
 		}
 	}
-	checkFailure(t, mlxrank.run(t, "", "score", "--input", "-", "--output", "-", "--resume"), exitUsage, "--resume needs an output file")
-	checkFailure(t, mlxrank.run(t, "", "score", "--input", "-", "--output", os.DevNull, "--resume"), exitUsage, "--resume needs an output file")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", "-", "--output", "-", "--resume"), command.ExitUsage, "--resume needs an output file")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", "-", "--output", os.DevNull, "--resume"), command.ExitUsage, "--resume needs an output file")
 }
 
 // TestScoreInputChanges changes a file while it is scored: nothing is left of
@@ -205,8 +210,8 @@ func TestScoreResumeNothing(t *testing.T) {
 func TestScoreInputChanges(t *testing.T) {
 	defer func(every string) { checkpointEvery = every }(checkpointEvery)
 	checkpointEvery = "0s"
-	model := tinyModel(t)
-	lines := pairLines(12 * chunkRecords)
+	model := clitest.TinyModel(t)
+	lines := clitest.PairLines(12 * chunkRecords)
 	for _, test := range []struct {
 		name   string
 		change func(file *os.File) error
@@ -227,9 +232,9 @@ func TestScoreInputChanges(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			input, output := writeFile(t, filepath.Join(dir, "in"), lines), filepath.Join(dir, "out")
-			done := make(chan result, 1)
-			go func() { done <- mlxrank.run(t, "", "score", "--model", model, "--input", input, "--output", output) }()
+			input, output := clitest.WriteFile(t, filepath.Join(dir, "in"), lines), filepath.Join(dir, "out")
+			done := make(chan clitest.Result, 1)
+			go func() { done <- mlxrank.Run(t, "", "score", "--model", model, "--input", input, "--output", output) }()
 			for {
 				if _, err := os.Stat(output + stateSuffix); err == nil {
 					break
@@ -251,12 +256,12 @@ func TestScoreInputChanges(t *testing.T) {
 			}
 			r := <-done
 			if test.words != nil {
-				checkFailure(t, r, exitFailure, test.words...)
-				checkDir(t, dir, map[string]string{"in": contents(t, dir)["in"]})
+				clitest.CheckFailure(t, r, command.ExitFailure, test.words...)
+				clitest.CheckDir(t, dir, map[string]string{"in": contents(t, dir)["in"]})
 				return
 			}
-			if got := strings.Count(readPacked(t, output), "\n"); r.status != exitOK || got != 12*chunkRecords {
-				t.Errorf("status %d, %d lines, want %d\n%s", r.status, got, 12*chunkRecords, r.errOut)
+			if got := strings.Count(readPacked(t, output), "\n"); r.Status != command.ExitOK || got != 12*chunkRecords {
+				t.Errorf("status %d, %d lines, want %d\n%s", r.Status, got, 12*chunkRecords, r.ErrOut)
 			}
 		})
 	}
@@ -264,18 +269,18 @@ func TestScoreInputChanges(t *testing.T) {
 
 // TestInputGrows reads a file up to where it ended when it was opened.
 func TestInputGrows(t *testing.T) {
-	path := writeFile(t, filepath.Join(t.TempDir(), "in"), "one")
-	in, err := openInput(t.Context(), path, nil)
+	path := clitest.WriteFile(t, filepath.Join(t.TempDir(), "in"), "one")
+	in, err := input.Open(t.Context(), path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, path, "one and more")
+	clitest.WriteFile(t, path, "one and more")
 	for range 2 {
 		got, err := io.ReadAll(in)
 		if err != nil || string(got) != "one" {
 			t.Errorf("got %q, %v", got, err)
 		}
-		if err := in.rewind(); err != nil {
+		if err := in.Rewind(); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -13,17 +13,11 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/engine"
 )
-
-// pairLines are n different pairs as JSONL.
-func pairLines(n int) string {
-	var b strings.Builder
-	for i := range n {
-		fmt.Fprintf(&b, `{"id": %d, "query":"%s", "document" : "page %d of %d", "é": [1.50, "\u00e9"]}`+"\n", i, []string{"city", "water", "data"}[i%3], i, i*i)
-	}
-	return b.String()
-}
 
 // checkScored checks that scored is lines with right scores added.
 func checkScored(t *testing.T, e *engine.Engine, lines, scored string) {
@@ -58,35 +52,21 @@ func checkScored(t *testing.T, e *engine.Engine, lines, scored string) {
 	}
 }
 
-func openEngine(t *testing.T, model string) *engine.Engine {
-	t.Helper()
-	e, err := engine.Open(t.Context(), engine.Config{Model: model})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
-}
-
 func TestScore(t *testing.T) {
-	model := tinyModel(t)
-	e := openEngine(t, model)
-	lines := pairLines(chunkRecords + 10) // more than one window
+	model := clitest.TinyModel(t)
+	e := clitest.OpenEngine(t, model)
+	lines := clitest.PairLines(chunkRecords + 10) // more than one window
 	dir := t.TempDir()
-	input := writeFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), lines)
+	input := clitest.WriteFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), lines)
 	t.Run("file to file", func(t *testing.T) {
 		output := filepath.Join(dir, "scores.jsonl")
-		r := mlxrank.mustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
-		if r.out != "" {
-			t.Errorf("standard output has %q", r.out)
+		r := mlxrank.MustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
+		if r.Out != "" {
+			t.Errorf("standard output has %q", r.Out)
 		}
 		for _, want := range []string{fmt.Sprintf("%d (0 truncated)", chunkRecords+10), "pairs/s", "real", "computed", "inference", "tokenization"} {
-			if !strings.Contains(r.errOut, want) {
-				t.Errorf("summary lacks %q:\n%s", want, r.errOut)
+			if !strings.Contains(r.ErrOut, want) {
+				t.Errorf("summary lacks %q:\n%s", want, r.ErrOut)
 			}
 		}
 		scored, err := os.ReadFile(output)
@@ -94,28 +74,28 @@ func TestScore(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkScored(t, e, lines, string(scored))
-		checkDir(t, dir, map[string]string{"scores.jsonl": string(scored)})
+		clitest.CheckDir(t, dir, map[string]string{"scores.jsonl": string(scored)})
 	})
 	t.Run("standard streams", func(t *testing.T) {
-		r := mlxrank.mustRun(t, lines, "score", "--model", model, "--input", "-", "--output", "-")
-		checkScored(t, e, lines, r.out)
+		r := mlxrank.MustRun(t, lines, "score", "--model", model, "--input", "-", "--output", "-")
+		checkScored(t, e, lines, r.Out)
 	})
 	t.Run("long line, blank lines, no newline at the end", func(t *testing.T) {
 		long := fmt.Sprintf(`{"query":"city","document":"river","padding":"%s"}`, strings.Repeat("x", 6<<20))
 		short := `{"query":"city","document":""}`
-		r := mlxrank.mustRun(t, "\n"+short+"\n \n\n"+long+"\n"+short, "score", "--model", model, "--input", "-", "--output", "-")
-		checkScored(t, e, short+"\n"+long+"\n"+short, r.out)
+		r := mlxrank.MustRun(t, "\n"+short+"\n \n\n"+long+"\n"+short, "score", "--model", model, "--input", "-", "--output", "-")
+		checkScored(t, e, short+"\n"+long+"\n"+short, r.Out)
 	})
 	t.Run("nothing", func(t *testing.T) {
-		if r := mlxrank.mustRun(t, "", "score", "--model", model, "--input", "-", "--output", "-"); r.out != "" {
-			t.Errorf("got %q", r.out)
+		if r := mlxrank.MustRun(t, "", "score", "--model", model, "--input", "-", "--output", "-"); r.Out != "" {
+			t.Errorf("got %q", r.Out)
 		}
 	})
 }
 
 func TestScoreBadInput(t *testing.T) {
-	model := tinyModel(t)
-	good := pairLines(2)
+	model := clitest.TinyModel(t)
+	good := clitest.PairLines(2)
 	for _, test := range []struct {
 		name, lines string
 		words       []string
@@ -127,29 +107,29 @@ func TestScoreBadInput(t *testing.T) {
 		{"no document", `{"query": "q"}`, []string{"line 1", `"document" is missing`}, 0},
 		{"not a string", `{"query": ["q"], "document": "d"}`, []string{"line 1", `"query" is not a string: ["q"]`}, 0},
 		{"scored already", good + `{"query": "q", "score": 1, "document": "d"}`, []string{"line 3", `"score" is there already`, "rename or remove"}, 0},
-		{"in the second window", pairLines(chunkRecords+1) + "{}", []string{fmt.Sprintf("line %d", chunkRecords+2), `"query" is missing`}, 1},
+		{"in the second window", clitest.PairLines(chunkRecords+1) + "{}", []string{fmt.Sprintf("line %d", input.ChunkRecords+2), `"query" is missing`}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
-			input := writeFile(t, filepath.Join(dir, "pairs.jsonl"), test.lines)
-			output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+			input := clitest.WriteFile(t, filepath.Join(dir, "pairs.jsonl"), test.lines)
+			output := clitest.WriteFile(t, filepath.Join(dir, "scores.jsonl"), "old")
 			left := map[string]string{"pairs.jsonl": test.lines, "scores.jsonl": "old"}
-			r := mlxrank.run(t, "", "score", "--model", model, "--input", input, "--output", output)
-			checkFailure(t, r, exitFailure, append(test.words, input)...)
-			checkDir(t, dir, left)
-			r = mlxrank.run(t, test.lines, "score", "--model", model, "--input", "-", "--output", output)
-			checkFailure(t, r, exitFailure, append(test.words, "standard input")...)
+			r := mlxrank.Run(t, "", "score", "--model", model, "--input", input, "--output", output)
+			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, input)...)
+			clitest.CheckDir(t, dir, left)
+			r = mlxrank.Run(t, test.lines, "score", "--model", model, "--input", "-", "--output", output)
+			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, "standard input")...)
 			if test.windows > 0 {
 				for _, suffix := range []string{partialSuffix, stateSuffix} {
-					if !strings.Contains(r.errOut, output+partialSuffix+": give the same command and --resume") {
-						t.Errorf("message does not say how to go on: %s", r.errOut)
+					if !strings.Contains(r.ErrOut, output+partialSuffix+": give the same command and --resume") {
+						t.Errorf("message does not say how to go on: %s", r.ErrOut)
 					}
 					if err := os.Remove(output + suffix); err != nil {
 						t.Error(err)
 					}
 				}
 			}
-			checkDir(t, dir, left)
+			clitest.CheckDir(t, dir, left)
 		})
 	}
 }
@@ -157,14 +137,14 @@ func TestScoreBadInput(t *testing.T) {
 // TestScoreChecksFirst scores nothing of a file with a bad line at its end: not
 // even the model is opened.
 func TestScoreChecksFirst(t *testing.T) {
-	input := writeFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), pairLines(2)+"{}")
-	r := mlxrank.run(t, "", "score", "--model", t.TempDir(), "--input", input, "--output", "-")
-	checkFailure(t, r, exitFailure, "line 3")
+	input := clitest.WriteFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), clitest.PairLines(2)+"{}")
+	r := mlxrank.Run(t, "", "score", "--model", t.TempDir(), "--input", input, "--output", "-")
+	clitest.CheckFailure(t, r, command.ExitFailure, "line 3")
 }
 
 func TestScoreFiles(t *testing.T) {
-	model, dir := tinyModel(t), t.TempDir()
-	input := writeFile(t, filepath.Join(dir, "pairs.jsonl"), pairLines(1))
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	input := clitest.WriteFile(t, filepath.Join(dir, "pairs.jsonl"), clitest.PairLines(1))
 	none := filepath.Join(dir, "none")
 	for _, test := range []struct {
 		name, input, output string
@@ -176,34 +156,34 @@ func TestScoreFiles(t *testing.T) {
 		{"output is a directory", input, dir, []string{dir, "is a directory"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			r := mlxrank.run(t, "", "score", "--model", model, "--input", test.input, "--output", test.output)
-			checkFailure(t, r, exitFailure, test.words...)
-			checkDir(t, dir, map[string]string{"pairs.jsonl": pairLines(1)})
+			r := mlxrank.Run(t, "", "score", "--model", model, "--input", test.input, "--output", test.output)
+			clitest.CheckFailure(t, r, command.ExitFailure, test.words...)
+			clitest.CheckDir(t, dir, map[string]string{"pairs.jsonl": clitest.PairLines(1)})
 		})
 	}
 }
 
 func TestScoreReadError(t *testing.T) {
 	dir := t.TempDir()
-	output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
-	broken := io.MultiReader(strings.NewReader(pairLines(2)), iotest.ErrReader(errors.New("disk on fire")))
-	r := mlxrank.runContext(t.Context(), t, broken, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
-	checkFailure(t, r, exitFailure, "standard input", "line 3", "disk on fire")
-	checkDir(t, dir, map[string]string{"scores.jsonl": "old"})
+	output := clitest.WriteFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+	broken := io.MultiReader(strings.NewReader(clitest.PairLines(2)), iotest.ErrReader(errors.New("disk on fire")))
+	r := mlxrank.RunContext(t.Context(), t, broken, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", output)
+	clitest.CheckFailure(t, r, command.ExitFailure, "standard input", "line 3", "disk on fire")
+	clitest.CheckDir(t, dir, map[string]string{"scores.jsonl": "old"})
 }
 
 // TestScoreInterrupted cancels while the program waits for its input.
 func TestScoreInterrupted(t *testing.T) {
 	dir := t.TempDir()
-	output := writeFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+	output := clitest.WriteFile(t, filepath.Join(dir, "scores.jsonl"), "old")
 	ctx, cancel := context.WithCancel(t.Context())
-	stdin := io.MultiReader(strings.NewReader(pairLines(3)), readerFunc(func([]byte) (int, error) {
+	stdin := io.MultiReader(strings.NewReader(clitest.PairLines(3)), readerFunc(func([]byte) (int, error) {
 		cancel()
 		select {} // as a terminal at which nobody types
 	}))
-	r := mlxrank.runContext(ctx, t, stdin, "score", "--model", tinyModel(t), "--input", "-", "--output", output)
-	checkFailure(t, r, exitInterrupted, "interrupted")
-	checkDir(t, dir, map[string]string{"scores.jsonl": "old"})
+	r := mlxrank.RunContext(ctx, t, stdin, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", output)
+	clitest.CheckFailure(t, r, command.ExitInterrupted, "interrupted")
+	clitest.CheckDir(t, dir, map[string]string{"scores.jsonl": "old"})
 }
 
 type readerFunc func([]byte) (int, error)
@@ -215,7 +195,7 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func TestWriteErrors(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	commands := map[string][]string{
 		"rerank":      {"rerank", "--model", model, "--query", "q", "d"},
 		"rerank JSON": {"rerank", "--json", "--model", model, "--query", "q", "d"},
@@ -230,12 +210,12 @@ func TestWriteErrors(t *testing.T) {
 				status int
 				text   string
 			}{
-				{syscall.EPIPE, exitBrokenPipe, ""},
-				{syscall.ENOSPC, exitFailure, "no space left on device"},
+				{syscall.EPIPE, command.ExitBrokenPipe, ""},
+				{syscall.ENOSPC, command.ExitFailure, "no space left on device"},
 			} {
 				var errOut strings.Builder
-				status := runProgram(t.Context(), append([]string{"mlxrank"}, args...), Streams{
-					In:  strings.NewReader(pairLines(1)),
+				status := runProgram(t.Context(), append([]string{"mlxrank"}, args...), command.Streams{
+					In:  strings.NewReader(clitest.PairLines(1)),
 					Out: writerFunc(func([]byte) (int, error) { return 0, &os.PathError{Op: "write", Path: "/dev/stdout", Err: test.err} }),
 					Err: &errOut,
 				})
@@ -252,33 +232,33 @@ func TestWriteErrors(t *testing.T) {
 
 // TestScoreLong scores long documents by their best windows, as rerank does.
 func TestScoreLong(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	dir := t.TempDir()
 	document := strings.Repeat("river water ", 200) + "the city "
-	writeFile(t, filepath.Join(dir, "in.tsv"), "city\t"+document+"\ncity\tpage\n")
+	clitest.WriteFile(t, filepath.Join(dir, "in.tsv"), "city\t"+document+"\ncity\tpage\n")
 	scores := map[string]string{}
 	for _, long := range []string{"truncate", "window"} {
-		r := mlxrank.mustRun(t, "", "score", "--model", model, "--max-length", "32", "--long", long, "--input", filepath.Join(dir, "in.tsv"), "--output", "-")
-		scores[long], _, _ = strings.Cut(r.out, "\n")
-		if several := strings.Contains(r.errOut, "\nwindows   "); several != (long == "window") {
-			t.Errorf("--long %s: summary\n%s", long, r.errOut)
+		r := mlxrank.MustRun(t, "", "score", "--model", model, "--max-length", "32", "--long", long, "--input", filepath.Join(dir, "in.tsv"), "--output", "-")
+		scores[long], _, _ = strings.Cut(r.Out, "\n")
+		if several := strings.Contains(r.ErrOut, "\nwindows   "); several != (long == "window") {
+			t.Errorf("--long %s: summary\n%s", long, r.ErrOut)
 		}
 	}
 	if scores["truncate"] == scores["window"] {
 		t.Errorf("the windows change nothing: %.300s", scores["window"])
 	}
-	writeFile(t, filepath.Join(dir, "doc.json"), `["`+document+`"]`)
-	r := mlxrank.mustRun(t, "", "rerank", "--model", model, "--max-length", "32", "--long", "window", "--query", "city", "--documents", filepath.Join(dir, "doc.json"), "--json", "--quiet")
+	clitest.WriteFile(t, filepath.Join(dir, "doc.json"), `["`+document+`"]`)
+	r := mlxrank.MustRun(t, "", "rerank", "--model", model, "--max-length", "32", "--long", "window", "--query", "city", "--documents", filepath.Join(dir, "doc.json"), "--json", "--quiet")
 	score := scores["window"][strings.LastIndex(scores["window"], "\t")+1:]
-	if !strings.Contains(r.out, `"score": `+score) {
-		t.Errorf("score has %s, rerank says\n%.800s", score, r.out)
+	if !strings.Contains(r.Out, `"score": `+score) {
+		t.Errorf("score has %s, rerank says\n%.800s", score, r.Out)
 	}
-	checkFailure(t, mlxrank.run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), exitUsage, `--long "fold"`, "truncate, window")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), command.ExitUsage, `--long "fold"`, "truncate, window")
 }
 
 // TestScoreLongResumed does not go on with the other choice.
 func TestScoreLongResumed(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	_, _, args := interruptedRun(t, t.TempDir(), model)
-	checkFailure(t, mlxrank.run(t, pairLines(2*chunkRecords+5), append(args, "--long", "window")...), exitFailure, "cannot be resumed", "--long was truncate and is window")
+	clitest.CheckFailure(t, mlxrank.Run(t, clitest.PairLines(2*chunkRecords+5), append(args, "--long", "window")...), command.ExitFailure, "cannot be resumed", "--long was truncate and is window")
 }

@@ -10,6 +10,10 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
+	"github.com/mlxrank/mlxrank/cli/internal/progress"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -20,73 +24,73 @@ var errChanged = errors.New("the file was changed while it was read")
 // scoring is a run of score.
 type scoring struct {
 	log     zerolog.Logger
-	notices notices
+	notices command.Notices
 	skip    bool // lines that cannot be scored
 	long    engine.Long
-	pairs   *pairSource
-	out     output
+	pairs   *input.Pairs
+	out     destination
 	engine  *engine.Engine
 
 	reader  *records.Reader
-	chunks  *chunks
+	chunks  *input.Chunks
 	layout  records.Layout // of the output
 	total   int            // records of the input, -1 if nobody knows
 	todo    int            // of those, left to this run; -1 if nobody knows
 	sum     []byte         // SHA-256 of its text, nil if nobody knows
 	done    tally
 	resumed tally // of done, by an earlier run
-	facts   *facts
+	facts   *output.Summary
 }
 
 // check reads an input that can be read twice to its end, so that a malformed
 // line is found before the pairs above it have been scored for nothing.
 func (s *scoring) check() error {
 	s.total = -1
-	if !s.pairs.rewindable() {
+	if !s.pairs.Rewindable() {
 		return nil
 	}
-	reader, err := s.pairs.reader()
+	reader, err := s.pairs.Reader()
 	if err != nil {
 		return err
 	}
-	bar := s.notices.progress("checking", "lines", -1)
-	defer bar.end()
-	chunks := newChunks(reader)
+	bar := s.notices.Progress("checking", "lines", -1)
+	defer bar.End()
+	chunks := input.NewChunks(reader)
 	for s.total = 0; ; {
-		w, err := chunks.next()
+		w, err := chunks.Next()
 		if err != nil {
 			return err
 		}
 		if len(w) == 0 {
 			break
 		}
-		if err := w.check(reader); err != nil && !s.skip {
+		if err := w.Check(reader); err != nil && !s.skip {
 			return err
 		}
 		s.total += len(w)
-		bar.add(len(w))
+		bar.Add(len(w))
 	}
 	s.sum = reader.Position().Sum
-	s.pairs.options.Format = reader.Format
-	return s.pairs.rewind()
+	s.pairs.Options.Format = reader.Format
+	return s.pairs.Rewind()
 }
 
 // begin goes to where the run begins or goes on.
 func (s *scoring) begin(c *cli.Context) (err error) {
-	if s.reader, err = s.pairs.reader(); err != nil {
+	if s.reader, err = s.pairs.Reader(); err != nil {
 		return err
 	}
 	if s.reader.HeaderLike {
-		s.log.Warn().Msg(headerWarning)
+		s.log.Warn().Msg(input.HeaderWarning)
 	}
 	s.layout = s.reader.Layout()
-	if s.reader.Format == records.TREC || s.pairs.options.IDs {
+	if s.reader.Format == records.TREC || s.pairs.Options.IDs {
 		s.layout = records.Scored{}
 		if s.out, err = ranked(c.Context, s.out, c.String("run-tag"), s.log); err != nil {
 			return err
 		}
 	} else if c.IsSet("run-tag") {
-		return usagef("--run-tag is for TREC runs, and the output is %s", s.reader.Format)
+		return command.Usagef("--run-tag is for TREC runs, and the output is %s", s.reader.Format)
 	}
 	settings, err := s.settings(c)
 	if err != nil {
@@ -97,13 +101,13 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 		return err
 	}
 	if earlier.Skipped > 0 && !s.skip {
-		return fmt.Errorf("the earlier run left %s out: give --on-error skip to go on with it", count(earlier.Skipped, "line", "lines"))
+		return fmt.Errorf("the earlier run left %s out: give --on-error skip to go on with it", output.Count(earlier.Skipped, "line", "lines"))
 	}
 	s.done, s.resumed = earlier.tally, earlier.tally
 	if earlier.Input.Bytes == 0 {
 		return nil
 	}
-	return s.reader.Skip(earlier.Input.reader(), fmt.Errorf("%s cannot be resumed: its first %d bytes are not those that the earlier run read", s.pairs.name, earlier.Input.Bytes))
+	return s.reader.Skip(earlier.Input.reader(), fmt.Errorf("%s cannot be resumed: its first %d bytes are not those that the earlier run read", s.pairs.Name, earlier.Input.Bytes))
 }
 
 // scoreAll scores the input from where the reader is.
@@ -112,16 +116,16 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 	if s.total >= 0 {
 		s.todo = s.total - s.done.Records
 	}
-	bar := s.notices.progress("scoring", "pairs", s.todo)
-	defer bar.end()
-	s.chunks = newChunks(s.reader)
-	s.chunks.workFor(s.engine.Info(), s.long)
+	bar := s.notices.Progress("scoring", "pairs", s.todo)
+	defer bar.End()
+	s.chunks = input.NewChunks(s.reader)
+	s.chunks.WorkFor(s.engine.Info(), s.long)
 	if s.answers() {
-		s.chunks.readAhead()
-		defer s.chunks.close()
+		s.chunks.ReadAhead()
+		defer s.chunks.Close()
 	}
 	for {
-		w, err := s.chunks.next()
+		w, err := s.chunks.Next()
 		if err != nil {
 			return err
 		}
@@ -132,12 +136,12 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.out.write(lines, at(s.chunks.position()), s.done); err != nil {
+		if err := s.out.write(lines, at(s.chunks.Position()), s.done); err != nil {
 			return err
 		}
 	}
 	if s.sum != nil && !bytes.Equal(s.sum, s.reader.Position().Sum) {
-		return fmt.Errorf("read %s: %w", s.pairs.name, errChanged)
+		return fmt.Errorf("read %s: %w", s.pairs.Name, errChanged)
 	}
 	return nil
 }
@@ -146,41 +150,41 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 // and wait for it.
 func (s *scoring) answers() bool {
 	_, streaming := s.out.(*stream)
-	return streaming && !s.pairs.rewindable()
+	return streaming && !s.pairs.Rewindable()
 }
 
 // scoreChunk returns the lines that a window becomes.
-func (s *scoring) scoreChunk(ctx context.Context, w chunk, bar *bar) ([]byte, error) {
-	if err := w.check(s.reader); err != nil && !s.skip {
+func (s *scoring) scoreChunk(ctx context.Context, w input.Chunk, bar *progress.Bar) ([]byte, error) {
+	if err := w.Check(s.reader); err != nil && !s.skip {
 		return nil, err
 	}
 	before := s.done.Records - s.resumed.Records
 	// Progress counts windows of documents where those are scored.
-	options := engine.ScoreOptions{Progress: func(done, of int) { bar.set(before+len(w)*done/of, s.todo) }}
+	options := engine.ScoreOptions{Progress: func(done, of int) { bar.Set(before+len(w)*done/of, s.todo) }}
 	score := s.engine.ScoreWith
 	if s.long == engine.Window {
 		score = s.engine.ScoreWindows
 	}
 	start := time.Now()
-	result, err := score(ctx, w.pairs(), options)
+	result, err := score(ctx, w.Pairs(), options)
 	if err != nil && ctx.Err() == nil && s.blame(ctx, w) {
-		if err := w.check(s.reader); !s.skip {
+		if err := w.Check(s.reader); !s.skip {
 			return nil, err
 		}
-		result, err = score(ctx, w.pairs(), options)
+		result, err = score(ctx, w.Pairs(), options)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.chunks.took(w, time.Since(start))
-	bar.set(before+len(w), s.todo)
-	s.facts.add(len(result.Scores), result)
+	s.chunks.Took(w, time.Since(start))
+	bar.Set(before+len(w), s.todo)
+	s.facts.Add(len(result.Scores), result)
 	return s.render(w, result)
 }
 
 // blame finds the records of a window that cannot be tokenised, and whether
 // there are any.
-func (s *scoring) blame(ctx context.Context, w chunk) bool {
+func (s *scoring) blame(ctx context.Context, w input.Chunk) bool {
 	found := false
 	for i := range w {
 		r := &w[i]
@@ -189,13 +193,13 @@ func (s *scoring) blame(ctx context.Context, w chunk) bool {
 		}
 		_, err := s.engine.Tokenize(ctx, []engine.Pair{{Query: r.Query, Document: r.Document}})
 		if err != nil && ctx.Err() == nil {
-			r.Err, found = textReason(err), true
+			r.Err, found = input.TextReason(err), true
 		}
 	}
 	return found
 }
 
-func (s *scoring) render(w chunk, result *engine.Result) ([]byte, error) {
+func (s *scoring) render(w input.Chunk, result *engine.Result) ([]byte, error) {
 	var lines []byte
 	var err error
 	next := 0 // in the result
@@ -231,7 +235,7 @@ func (s *scoring) report() {
 	}
 	s.facts.Skipped, s.facts.Resumed = s.done.Skipped, s.resumed.Records
 	s.facts.Format, s.facts.Fields, s.facts.Blank = string(s.reader.Format), s.reader.Sources(), s.reader.Blank
-	s.notices.summary(s.facts)
+	s.notices.Summary(s.facts)
 }
 
 // identity names the input by what is in it.
@@ -239,5 +243,5 @@ func (s *scoring) identity() string {
 	if s.sum == nil {
 		return "a stream"
 	}
-	return fmt.Sprintf("%s with SHA-256 %x", count(s.total, "record", "records"), s.sum)
+	return fmt.Sprintf("%s with SHA-256 %x", output.Count(s.total, "record", "records"), s.sum)
 }

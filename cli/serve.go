@@ -6,27 +6,20 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/server"
 	"github.com/mlxrank/mlxrank/server/dashboard"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-const (
-	keyEnv = "MLXRANK_API_KEY"
-	maxKey = 4096 // bytes of a key's file
-)
-
-func serveCommand(s Streams) *cli.Command {
-	flags := append(serveFlags(), engineFlags(weights.Default)...)
-	logFrom(flags, "info")
+func serveCommand(s command.Streams) *cli.Command {
+	flags := append(serveFlags(), command.EngineFlags(weights.Default)...)
+	command.SetLogLevel(flags, "info")
 	return &cli.Command{
 		Name:      "serve",
 		Usage:     "answer rerank requests over HTTP",
@@ -37,13 +30,13 @@ func serveCommand(s Streams) *cli.Command {
 			"which / leads a browser. Scores are 0 to 1, whatever --activation says, unless a call asks\n" +
 			"for raw scores.\n\n" +
 			"Without a key anybody who reaches the address may call. A key is the content of the\n" +
-			"file of --api-key-file, or the value of " + keyEnv + "; calls bring it as a bearer\n" +
+			"file of --api-key-file, or the value of " + command.KeyEnv + "; calls bring it as a bearer\n" +
 			"token. Pages of other sites are refused unless --cors-origin names them. Without a key,\n" +
 			"calls under a name that is not this machine's are refused unless --allowed-host gives it.\n\n" +
 			"SIGTERM, SIGINT or SIGHUP ends the server: calls at work are finished, no more are\n" +
 			"taken in, and the exit status is 0. A second SIGTERM or SIGINT ends it at once. Under\n" +
 			"nohup SIGHUP is ignored.\n\n" +
-			examples(
+			command.Examples(
 				[2]string{"Serve the default model to this machine", "mlxrank serve"},
 				[2]string{"Serve to the network, to those who have the key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
 				[2]string{"Let the pages of a site call, and calls in under a name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
@@ -61,7 +54,7 @@ func serveFlags() []cli.Flag {
 	d := server.DefaultLimits()
 	return []cli.Flag{
 		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "answer at `ADDRESS:PORT`; :PORT is all addresses, port 0 any that is free"},
-		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "ask for the key in `FILE`; " + keyEnv + " holds one too"},
+		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "ask for the key in `FILE`; " + command.KeyEnv + " holds one too"},
 		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "allow calls of pages of `ORIGIN`, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
 		&cli.StringSliceFlag{Name: "allowed-host", DefaultText: "addresses and this machine's names", Usage: "allow calls under the name `HOST`, or * for all; may be repeated"},
 		&cli.IntFlag{Name: "max-documents", Value: d.Documents, DefaultText: fmt.Sprint(d.Documents), Usage: "take at most `N` documents a call"},
@@ -75,11 +68,11 @@ func serveFlags() []cli.Flag {
 	}
 }
 
-func serve(c *cli.Context, s Streams) (err error) {
-	if err := noArguments(c); err != nil {
+func serve(c *cli.Context, s command.Streams) (err error) {
+	if err := command.NoArguments(c); err != nil {
 		return err
 	}
-	config, err := engineConfig(c, s.Err)
+	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
 		return err
 	}
@@ -109,7 +102,7 @@ func serve(c *cli.Context, s Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, e.Close()) }()
-	board, err := dashboard.New(e, dashboard.Options{Version: version, Logger: log})
+	board, err := dashboard.New(e, dashboard.Options{Version: command.Version, Logger: log})
 	if err != nil {
 		return err
 	}
@@ -158,48 +151,27 @@ func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop
 func serverConfig(c *cli.Context) (server.Config, error) {
 	for _, name := range []string{"max-documents", "max-characters", "max-requests", "queue-tokens"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
-			return server.Config{}, usagef("--%s %d is not a positive number", name, c.Int(name))
+			return server.Config{}, command.Usagef("--%s %d is not a positive number", name, c.Int(name))
 		}
 	}
 	for _, name := range []string{"request-timeout", "drain-timeout"} {
 		if c.Duration(name) < time.Millisecond {
-			return server.Config{}, usagef("--%s %v is too short", name, c.Duration(name))
+			return server.Config{}, command.Usagef("--%s %v is too short", name, c.Duration(name))
 		}
 	}
 	if c.Int64("max-body") < 1 {
-		return server.Config{}, usagef("--max-body %d is not a positive number", c.Int64("max-body"))
+		return server.Config{}, command.Usagef("--max-body %d is not a positive number", c.Int64("max-body"))
 	}
-	key, err := apiKey(c.String("api-key-file"))
+	key, err := command.APIKey(c.String("api-key-file"))
 	if err != nil {
 		return server.Config{}, err
 	}
 	return server.Config{
-		Version: version, Key: key,
+		Version: command.Version, Key: key,
 		CORSOrigins: c.StringSlice("cors-origin"), AllowedHosts: c.StringSlice("allowed-host"),
 		Limits: server.Limits{
 			Documents: c.Int("max-documents"), Characters: c.Int("max-characters"), BodyBytes: c.Int64("max-body"),
 			Requests: c.Int("max-requests"), RequestTimeout: c.Duration("request-timeout"), DrainTimeout: c.Duration("drain-timeout"),
 		},
 	}, nil
-}
-
-// apiKey is that of the file, else of the environment, else none. A key that
-// is asked for and empty is a mistake, not an open server.
-func apiKey(file string) (string, error) {
-	key, source := os.Getenv(keyEnv), keyEnv
-	if _, set := os.LookupEnv(keyEnv); file == "" && !set {
-		return "", nil
-	}
-	if file != "" {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return "", fmt.Errorf("the key's file: %w", err)
-		}
-		key, source = string(data), file
-	}
-	key = strings.TrimSpace(key)
-	if key == "" || len(key) > maxKey || slices.ContainsFunc([]rune(key), func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("%s holds no key: one is a word of up to %d printable ASCII characters", source, maxKey)
-	}
-	return key, nil
 }

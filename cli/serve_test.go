@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 func TestServeErrors(t *testing.T) {
@@ -21,47 +24,47 @@ func TestServeErrors(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	model, dir := tinyModel(t), t.TempDir()
-	file := func(text string) string { return writeFile(t, filepath.Join(dir, "key"), text) }
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	file := func(text string) string { return clitest.WriteFile(t, filepath.Join(dir, "key"), text) }
 	for _, test := range []struct {
 		name   string
 		args   []string
 		status int
 		words  []string
 	}{
-		{"an argument", []string{"x"}, exitUsage, []string{`"x"`, "serve --help"}},
-		{"address taken", []string{"--listen", taken.Addr().String()}, exitFailure, []string{"in use", "--listen"}},
-		{"no address", []string{"--listen", "here"}, exitFailure, []string{"here", "--listen"}},
-		{"no documents", []string{"--max-documents", "0"}, exitUsage, []string{"--max-documents 0"}},
-		{"no body", []string{"--max-body", "-1"}, exitUsage, []string{"--max-body -1"}},
-		{"no queue", []string{"--queue-tokens", "-1"}, exitUsage, []string{"--queue-tokens -1"}},
-		{"no time", []string{"--request-timeout", "0s"}, exitUsage, []string{"--request-timeout 0s"}},
-		{"no key's file", []string{"--api-key-file", filepath.Join(dir, "none")}, exitFailure, []string{"none", "no such file"}},
-		{"an empty key", []string{"--api-key-file", file(" \n")}, exitFailure, []string{"holds no key"}},
-		{"a bad origin", []string{"--listen", "127.0.0.1:0", "--cors-origin", "example.org"}, exitFailure, []string{`"example.org"`, "https://example.org"}},
-		{"a missing model", []string{"--listen", "127.0.0.1:0", "--model", filepath.Join(dir, "none")}, exitFailure, []string{"none"}},
+		{"an argument", []string{"x"}, command.ExitUsage, []string{`"x"`, "serve --help"}},
+		{"address taken", []string{"--listen", taken.Addr().String()}, command.ExitFailure, []string{"in use", "--listen"}},
+		{"no address", []string{"--listen", "here"}, command.ExitFailure, []string{"here", "--listen"}},
+		{"no documents", []string{"--max-documents", "0"}, command.ExitUsage, []string{"--max-documents 0"}},
+		{"no body", []string{"--max-body", "-1"}, command.ExitUsage, []string{"--max-body -1"}},
+		{"no queue", []string{"--queue-tokens", "-1"}, command.ExitUsage, []string{"--queue-tokens -1"}},
+		{"no time", []string{"--request-timeout", "0s"}, command.ExitUsage, []string{"--request-timeout 0s"}},
+		{"no key's file", []string{"--api-key-file", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none", "no such file"}},
+		{"an empty key", []string{"--api-key-file", file(" \n")}, command.ExitFailure, []string{"holds no key"}},
+		{"a bad origin", []string{"--listen", "127.0.0.1:0", "--cors-origin", "example.org"}, command.ExitFailure, []string{`"example.org"`, "https://example.org"}},
+		{"a missing model", []string{"--listen", "127.0.0.1:0", "--model", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			args := append([]string{"serve", "--log-level", "warn"}, test.args...)
 			if !slices.Contains(args, "--model") {
 				args = append(args, "--model", model)
 			}
-			checkFailure(t, mlxrank.run(t, "", args...), test.status, test.words...)
+			clitest.CheckFailure(t, mlxrank.Run(t, "", args...), test.status, test.words...)
 		})
 	}
 	file("two words")
-	t.Setenv(keyEnv, "two words")
-	checkFailure(t, mlxrank.run(t, "", "serve", "--model", model), exitFailure, keyEnv, "holds no key")
+	t.Setenv(command.KeyEnv, "two words")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", model), command.ExitFailure, command.KeyEnv, "holds no key")
 }
 
 // Settings of the server come from environment and config file too, and other
 // commands pass over them.
 func TestServeSettings(t *testing.T) {
-	config := writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "listen: nowhere:at:all\nmax-documents: 7\ncors-origin: https://example.org\n")
-	checkFailure(t, mlxrank.run(t, "", "serve", "--config", config, "--model", tinyModel(t)), exitFailure, "nowhere:at:all")
+	config := clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), "listen: nowhere:at:all\nmax-documents: 7\ncors-origin: https://example.org\n")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--config", config, "--model", clitest.TinyModel(t)), command.ExitFailure, "nowhere:at:all")
 	t.Setenv("MLXRANK_MAX_DOCUMENTS", "0")
-	checkFailure(t, mlxrank.run(t, "", "serve", "--model", tinyModel(t)), exitUsage, "max-documents 0")
-	mlxrank.mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", clitest.TinyModel(t)), command.ExitUsage, "max-documents 0")
+	mlxrank.MustRun(t, "", "rerank", "--config", config, "--model", clitest.TinyModel(t), "--query", "q", "d")
 }
 
 // A server ends with status 0 when it is told to, and warns who may call.
@@ -69,17 +72,17 @@ func TestServeEnds(t *testing.T) {
 	for address, warns := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
-		r := mlxrank.runContext(ctx, t, strings.NewReader(""), "serve", "--model", tinyModel(t), "--listen", address)
-		if r.status != exitOK || r.out != "" || !strings.Contains(r.errOut, "listening") || !strings.Contains(r.errOut, "stopped") {
-			t.Errorf("status %d, %q, %s", r.status, r.out, r.errOut)
+		r := mlxrank.RunContext(ctx, t, strings.NewReader(""), "serve", "--model", clitest.TinyModel(t), "--listen", address)
+		if r.Status != command.ExitOK || r.Out != "" || !strings.Contains(r.ErrOut, "listening") || !strings.Contains(r.ErrOut, "stopped") {
+			t.Errorf("status %d, %q, %s", r.Status, r.Out, r.ErrOut)
 		}
-		if strings.Contains(r.errOut, "anybody") != warns {
-			t.Errorf("%s: %s", address, r.errOut)
+		if strings.Contains(r.ErrOut, "anybody") != warns {
+			t.Errorf("%s: %s", address, r.ErrOut)
 		}
 		host := map[bool]string{false: "127.0.0.1", true: "localhost"}[warns] // no browser gets to 0.0.0.0 everywhere
 		for _, page := range []string{"dashboard", "docs"} {
-			if !regexp.MustCompile(page + `=?\S*http://` + host + `:[0-9]+/` + page).MatchString(r.errOut) {
-				t.Errorf("%s: no address of %s: %s", address, page, r.errOut)
+			if !regexp.MustCompile(page + `=?\S*http://` + host + `:[0-9]+/` + page).MatchString(r.ErrOut) {
+				t.Errorf("%s: no address of %s: %s", address, page, r.ErrOut)
 			}
 		}
 	}

@@ -5,12 +5,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 // TestSettingsPrecedence sets the same flag in more and more places: each comes
 // before the ones set so far.
 func TestSettingsPrecedence(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	length := func(want int, args ...string) {
 		t.Helper()
 		got := rerankJSON(t, "", append(args, "--query", "city", "london is a city")...).Run
@@ -22,16 +25,16 @@ func TestSettingsPrecedence(t *testing.T) {
 	if err := os.MkdirAll(filepath.Dir(users), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, users, "# defaults\nmodel: "+model+"\ndevice: cpu\nmax-length: 20\n")
+	clitest.WriteFile(t, users, "# defaults\nmodel: "+model+"\ndevice: cpu\nmax-length: 20\n")
 	t.Cleanup(func() {
 		if err := os.Remove(users); err != nil {
 			t.Error(err)
 		}
 	})
 	length(20)
-	t.Setenv(configEnv, writeFile(t, filepath.Join(t.TempDir(), "a.yaml"), "model: "+model+"\ndevice: cpu\nmax-length: 21\n"))
+	t.Setenv(command.ConfigEnv, clitest.WriteFile(t, filepath.Join(t.TempDir(), "a.yaml"), "model: "+model+"\ndevice: cpu\nmax-length: 21\n"))
 	length(21)
-	named := writeFile(t, filepath.Join(t.TempDir(), "b.yaml"), "model: "+model+"\ndevice: cpu\nmax-length: 22\n")
+	named := clitest.WriteFile(t, filepath.Join(t.TempDir(), "b.yaml"), "model: "+model+"\ndevice: cpu\nmax-length: 22\n")
 	length(22, "--config", named)
 	t.Setenv("MLXRANK_MAX_LENGTH", "23")
 	length(23, "--config", named)
@@ -39,41 +42,41 @@ func TestSettingsPrecedence(t *testing.T) {
 }
 
 func TestSettingsErrors(t *testing.T) {
-	file := func(text string) string { return writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), text) }
+	file := func(text string) string { return clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), text) }
 	for _, test := range []struct {
 		name   string
 		config string
 		status int
 		words  []string
 	}{
-		{"missing", filepath.Join(t.TempDir(), "none.yaml"), exitFailure, []string{"none.yaml", "no such file"}},
-		{"a folder", t.TempDir(), exitFailure, []string{"is not a file"}},
-		{"not YAML", file("model: [1"), exitFailure, []string{"c.yaml"}},
-		{"a list", file("- model\n"), exitFailure, []string{"c.yaml"}},
-		{"unknown key", file("modell: builtin\n"), exitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, threads, device"}},
-		{"misspelt key", file("max_lengt: 8\n"), exitFailure, []string{`key "max_lengt" is not known; did you mean "max-length"?`}},
-		{"key of other programs", file("port: 80\n"), exitFailure, []string{`key "port" is not known; use listen`}},
-		{"key in two spellings", file("max-length: 8\nmax_length: 9\n"), exitFailure, []string{`keys "max-length" and "max_length" are the same`}},
-		{"key twice", file("device: cpu\ndevice: gpu\n"), exitFailure, []string{"c.yaml", "device"}},
-		{"nested", file("model: {dir: x}\n"), exitFailure, []string{"c.yaml", `"model"`, "single value"}},
-		{"value", file("device: tpu\n"), exitUsage, []string{"c.yaml: device", `"tpu"`, "auto, gpu, cpu"}},
-		{"second document", file("max-length: 128\n---\nmodel: builtin\n"), exitFailure, []string{"c.yaml: it has a second YAML document"}},
-		{"second document that is broken", file("max-length: 128\n---\n[\n"), exitFailure, []string{"c.yaml: "}},
-		{"number", file("max-length: long\n"), exitUsage, []string{"c.yaml: max-length", `"long"`}},
-		{"too small", file("max-length: 2\n"), exitUsage, []string{"c.yaml: max-length 2", "3 tokens"}},
+		{"missing", filepath.Join(t.TempDir(), "none.yaml"), command.ExitFailure, []string{"none.yaml", "no such file"}},
+		{"a folder", t.TempDir(), command.ExitFailure, []string{"is not a file"}},
+		{"not YAML", file("model: [1"), command.ExitFailure, []string{"c.yaml"}},
+		{"a list", file("- model\n"), command.ExitFailure, []string{"c.yaml"}},
+		{"unknown key", file("modell: builtin\n"), command.ExitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, threads, device"}},
+		{"misspelt key", file("max_lengt: 8\n"), command.ExitFailure, []string{`key "max_lengt" is not known; did you mean "max-length"?`}},
+		{"key of other programs", file("port: 80\n"), command.ExitFailure, []string{`key "port" is not known; use listen`}},
+		{"key in two spellings", file("max-length: 8\nmax_length: 9\n"), command.ExitFailure, []string{`keys "max-length" and "max_length" are the same`}},
+		{"key twice", file("device: cpu\ndevice: gpu\n"), command.ExitFailure, []string{"c.yaml", "device"}},
+		{"nested", file("model: {dir: x}\n"), command.ExitFailure, []string{"c.yaml", `"model"`, "single value"}},
+		{"value", file("device: tpu\n"), command.ExitUsage, []string{"c.yaml: device", `"tpu"`, "auto, gpu, cpu"}},
+		{"second document", file("max-length: 128\n---\nmodel: builtin\n"), command.ExitFailure, []string{"c.yaml: it has a second YAML document"}},
+		{"second document that is broken", file("max-length: 128\n---\n[\n"), command.ExitFailure, []string{"c.yaml: "}},
+		{"number", file("max-length: long\n"), command.ExitUsage, []string{"c.yaml: max-length", `"long"`}},
+		{"too small", file("max-length: 2\n"), command.ExitUsage, []string{"c.yaml: max-length 2", "3 tokens"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			checkFailure(t, mlxrank.run(t, "", "rerank", "--config", test.config, "--query", "q", "d"), test.status, test.words...)
+			clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--config", test.config, "--query", "q", "d"), test.status, test.words...)
 		})
 	}
 	t.Setenv("MLXRANK_DTYPE", "int8")
-	checkFailure(t, mlxrank.run(t, "", "rerank", "--query", "q", "d"), exitUsage, "MLXRANK_DTYPE", `"int8"`, "float32")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "d"), command.ExitUsage, "MLXRANK_DTYPE", `"int8"`, "float32")
 }
 
 // Keys may be spelt as in experiments.
 func TestSettingsSpelling(t *testing.T) {
-	config := writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "max_length: 21\nlog_level: error\n")
-	r := rerankJSON(t, "", "--config", config, "--model", tinyModel(t), "--query", "city", "london is a city")
+	config := clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), "max_length: 21\nlog_level: error\n")
+	r := rerankJSON(t, "", "--config", config, "--model", clitest.TinyModel(t), "--query", "city", "london is a city")
 	if r.Run.MaxLength != 21 {
 		t.Errorf("maximum length %d, want 21", r.Run.MaxLength)
 	}
@@ -81,15 +84,15 @@ func TestSettingsSpelling(t *testing.T) {
 
 // A value that the native library would pass over is refused.
 func TestUnfusedGraphValue(t *testing.T) {
-	t.Setenv(unfusedGraphEnv, "true")
-	r := mlxrank.run(t, "", "rerank", "--model", tinyModel(t), "--query", "q", "d")
-	if r.status != exitUsage || !strings.Contains(r.errOut, unfusedGraphEnv+` cannot be "true"; it is 1 or 0`) {
-		t.Errorf("status %d: %s", r.status, r.errOut)
+	t.Setenv(command.UnfusedGraphEnv, "true")
+	r := mlxrank.Run(t, "", "rerank", "--model", clitest.TinyModel(t), "--query", "q", "d")
+	if r.Status != command.ExitUsage || !strings.Contains(r.ErrOut, command.UnfusedGraphEnv+` cannot be "true"; it is 1 or 0`) {
+		t.Errorf("status %d: %s", r.Status, r.ErrOut)
 	}
 }
 
 func TestUnknownVariables(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	for name, want := range map[string]string{
 		"MLXRANK_MODELL":    "; did you mean MLXRANK_MODEL?",
 		"MLXRANK_MAX_LEN":   "; did you mean MLXRANK_MAX_LENGTH?",
@@ -100,9 +103,9 @@ func TestUnknownVariables(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, "8")
-			r := mlxrank.mustRun(t, "", "rerank", "--model", model, "--query", "q", "d")
-			if !strings.Contains(r.errOut, "unknown environment variable") || !strings.Contains(r.errOut, want) || !strings.Contains(r.errOut, name) {
-				t.Errorf("standard error lacks %q:\n%s", want, r.errOut)
+			r := mlxrank.MustRun(t, "", "rerank", "--model", model, "--query", "q", "d")
+			if !strings.Contains(r.ErrOut, "unknown environment variable") || !strings.Contains(r.ErrOut, want) || !strings.Contains(r.ErrOut, name) {
+				t.Errorf("standard error lacks %q:\n%s", want, r.ErrOut)
 			}
 			rerankJSON(t, "", "--log-level", "error", "--model", model, "--query", "q", "d") // without a word
 		})
@@ -119,23 +122,8 @@ func TestUnknownVariables(t *testing.T) {
 // An empty file and empty variables set nothing.
 func TestEmptySettings(t *testing.T) {
 	t.Setenv("MLXRANK_DEVICE", "")
-	config := writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "\n# nothing\n")
-	mlxrank.mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
-	config = writeFile(t, filepath.Join(t.TempDir(), "c.yaml"), "---\nmax-length: 128\n")
-	mlxrank.mustRun(t, "", "rerank", "--config", config, "--model", tinyModel(t), "--query", "q", "d")
-}
-
-func FuzzSettings(f *testing.F) {
-	known := append(sharedFlags(), "listen", "cors-origin")
-	f.Add([]byte("model: builtin\nmax-length: 128\n"))
-	f.Add([]byte("{device: cpu, dtype: [a]}"))
-	f.Add([]byte("model: &a\n  b: *a\n"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		values, err := parseSettings(data, known)
-		for name := range values {
-			if err == nil && !strings.Contains(strings.Join(known, " "), name) {
-				t.Errorf("unknown key %q", name)
-			}
-		}
-	})
+	config := clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), "\n# nothing\n")
+	mlxrank.MustRun(t, "", "rerank", "--config", config, "--model", clitest.TinyModel(t), "--query", "q", "d")
+	config = clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), "---\nmax-length: 128\n")
+	mlxrank.MustRun(t, "", "rerank", "--config", config, "--model", clitest.TinyModel(t), "--query", "q", "d")
 }

@@ -5,11 +5,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
 // TestSummary shows the summary as the flags ask for it, in score and in rerank.
 func TestSummary(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	score := []string{"score", "--model", model, "--input", "-", "--output", filepath.Join(t.TempDir(), "out")}
 	rerank := []string{"rerank", "--model", model, "--query", "city", "--documents", "-"}
 	for _, args := range [][]string{score, rerank} {
@@ -23,7 +26,7 @@ func TestSummary(t *testing.T) {
 			"--log-level warn --log-format json":    "json",
 			"--log-level info --log-format console": "text",
 		} {
-			got := mlxrank.mustRun(t, pairLines(3), append(args, strings.Fields(flags)...)...).errOut
+			got := mlxrank.MustRun(t, clitest.PairLines(3), append(args, strings.Fields(flags)...)...).ErrOut
 			switch want {
 			case "":
 				if got != "" {
@@ -39,7 +42,7 @@ func TestSummary(t *testing.T) {
 		}
 	}
 	// Errors stay.
-	checkFailure(t, mlxrank.run(t, "{", append(score, "--quiet")...), exitFailure, "line 1")
+	clitest.CheckFailure(t, mlxrank.Run(t, "{", append(score, "--quiet")...), command.ExitFailure, "line 1")
 }
 
 func checkSummaryEvent(t *testing.T, name, line string) {

@@ -7,21 +7,23 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-func tokenizeCommand(s Streams) *cli.Command {
+func tokenizeCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "tokenize",
 		Usage:     "print what the model sees of the pairs of a file",
 		UsageText: "mlxrank tokenize --input FILE [flags]",
-		Description: formatsHelp + "For each pair one line {\"input_ids\": [...], \"token_type_ids\": [...], \"truncated\": ...}\n" +
+		Description: input.FormatsHelp + "For each pair one line {\"input_ids\": [...], \"token_type_ids\": [...], \"truncated\": ...}\n" +
 			"is printed: the ids as they enter the model, special tokens included, cut to the\n" +
 			"maximum length.\n\n" +
-			examples([2]string{"Tokens of a pair", `echo '{"query": "resize photos", "document": "An image editor."}' | mlxrank tokenize --model builtin --input -`}),
-		Flags:  append(pairFlags(), engineFlags(weights.Default)...),
+			command.Examples([2]string{"Tokens of a pair", `echo '{"query": "resize photos", "document": "An image editor."}' | mlxrank tokenize --model builtin --input -`}),
+		Flags:  append(input.PairFlags(), command.EngineFlags(weights.Default)...),
 		Action: func(c *cli.Context) error { return tokenize(c, s) },
 	}
 }
@@ -32,15 +34,15 @@ type tokensJSON struct {
 	Truncated    bool    `json:"truncated"`
 }
 
-func tokenize(c *cli.Context, s Streams) (err error) {
-	config, err := engineConfig(c, s.Err)
+func tokenize(c *cli.Context, s command.Streams) (err error) {
+	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
 		return err
 	}
-	if err := requireFlags(c, "input"); err != nil {
+	if err := command.Require(c, "input"); err != nil {
 		return err
 	}
-	in, err := openPairs(c, s.In, records.Options{Score: records.IgnoreScore})
+	in, err := input.OpenPairs(c, s.In, records.Options{Score: records.IgnoreScore})
 	if err != nil {
 		return err
 	}
@@ -49,34 +51,34 @@ func tokenize(c *cli.Context, s Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeEngine(c.Context, e, config.Logger)) }()
-	r, err := in.reader()
+	defer func() { err = errors.Join(err, command.CloseEngine(c.Context, e, config.Logger)) }()
+	r, err := in.Reader()
 	if err != nil {
 		return err
 	}
 	if r.HeaderLike {
-		config.Logger.Warn().Msg(headerWarning)
+		config.Logger.Warn().Msg(input.HeaderWarning)
 	}
-	chunks := newChunks(r)
-	if !in.rewindable() {
-		chunks.readAhead()
-		defer chunks.close()
+	chunks := input.NewChunks(r)
+	if !in.Rewindable() {
+		chunks.ReadAhead()
+		defer chunks.Close()
 	}
-	out := bufio.NewWriter(newInterruptibleWriter(c.Context, s.Out))
+	out := bufio.NewWriter(input.NewWriter(c.Context, s.Out))
 	for encoder := json.NewEncoder(out); ; {
-		w, err := chunks.next()
+		w, err := chunks.Next()
 		if err != nil {
 			return err
 		}
 		if len(w) == 0 {
 			return nil
 		}
-		if err := w.check(r); err != nil {
+		if err := w.Check(r); err != nil {
 			return err
 		}
-		tokens, err := e.Tokenize(c.Context, w.pairs())
+		tokens, err := e.Tokenize(c.Context, w.Pairs())
 		if err != nil {
-			return w.locate(r, err)
+			return w.Locate(r, err)
 		}
 		for _, t := range tokens {
 			if err := encoder.Encode(tokensJSON{t.IDs, t.TypeIDs, t.Truncated}); err != nil {

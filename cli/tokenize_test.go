@@ -8,19 +8,21 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
 func TestTokenize(t *testing.T) {
-	model := tinyModel(t)
-	e := openEngine(t, model)
-	lines := pairLines(3) + `{"query": "", "document": "", "score": 1}` + "\n" +
+	model := clitest.TinyModel(t)
+	e := clitest.OpenEngine(t, model)
+	lines := clitest.PairLines(3) + `{"query": "", "document": "", "score": 1}` + "\n" +
 		`{"query": "the city", "document": "` + strings.Repeat("river ", 300) + `"}` + "\n"
-	r := mlxrank.mustRun(t, lines, "tokenize", "--model", model, "--input", "-")
-	if r.errOut != "" {
-		t.Errorf("standard error has %q", r.errOut)
+	r := mlxrank.MustRun(t, lines, "tokenize", "--model", model, "--input", "-")
+	if r.ErrOut != "" {
+		t.Errorf("standard error has %q", r.ErrOut)
 	}
-	in, out := strings.Split(strings.TrimSpace(lines), "\n"), strings.Split(strings.TrimSpace(r.out), "\n")
+	in, out := strings.Split(strings.TrimSpace(lines), "\n"), strings.Split(strings.TrimSpace(r.Out), "\n")
 	if len(in) != len(out) {
 		t.Fatalf("got %d lines, want %d", len(out), len(in))
 	}
@@ -51,38 +53,38 @@ func TestTokenize(t *testing.T) {
 }
 
 func TestTokenizeBadInput(t *testing.T) {
-	model := tinyModel(t)
+	model := clitest.TinyModel(t)
 	file := filepath.Join(t.TempDir(), "pairs.jsonl")
-	if err := os.WriteFile(file, []byte(pairLines(1)+"{}"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(clitest.PairLines(1)+"{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := mlxrank.run(t, "", "tokenize", "--model", model, "--input", file)
-	checkFailure(t, r, exitFailure, file, "line 2", `"query" is missing`)
+	r := mlxrank.Run(t, "", "tokenize", "--model", model, "--input", file)
+	clitest.CheckFailure(t, r, command.ExitFailure, file, "line 2", `"query" is missing`)
 	// What comes through a pipe is answered as it comes: the line before the bad
 	// one perhaps, as they may have come together.
-	r = mlxrank.run(t, pairLines(1)+"{}", "tokenize", "--model", model, "--input", "-")
-	if r.status != exitFailure || r.out != "" && !strings.HasPrefix(r.out, `{"input_ids":[101,`) || strings.Count(r.out, "\n") > 1 {
-		t.Errorf("status %d, standard output %q", r.status, r.out)
+	r = mlxrank.Run(t, clitest.PairLines(1)+"{}", "tokenize", "--model", model, "--input", "-")
+	if r.Status != command.ExitFailure || r.Out != "" && !strings.HasPrefix(r.Out, `{"input_ids":[101,`) || strings.Count(r.Out, "\n") > 1 {
+		t.Errorf("status %d, standard output %q", r.Status, r.Out)
 	}
 	for _, want := range []string{"standard input", "line 2", `"query" is missing`} {
-		if !strings.Contains(r.errOut, want) {
-			t.Errorf("standard error %q lacks %q", r.errOut, want)
+		if !strings.Contains(r.ErrOut, want) {
+			t.Errorf("standard error %q lacks %q", r.ErrOut, want)
 		}
 	}
-	r = mlxrank.run(t, "", "tokenize", "--model", model, "--input", model+"/none")
-	checkFailure(t, r, exitFailure, model+"/none", "no such file")
-	r = mlxrank.run(t, pairLines(1), "tokenize", "--model", model, "--input", "-", "--max-length", "6")
-	if !strings.Contains(r.out, `"truncated":true`) {
-		t.Errorf("--max-length 6: got %s", r.out)
+	r = mlxrank.Run(t, "", "tokenize", "--model", model, "--input", model+"/none")
+	clitest.CheckFailure(t, r, command.ExitFailure, model+"/none", "no such file")
+	r = mlxrank.Run(t, clitest.PairLines(1), "tokenize", "--model", model, "--input", "-", "--max-length", "6")
+	if !strings.Contains(r.Out, `"truncated":true`) {
+		t.Errorf("--max-length 6: got %s", r.Out)
 	}
 }
 
 // TestTokenizeFormats tokenises the same pairs in every format, scored or not.
 func TestTokenizeFormats(t *testing.T) {
-	model, dir := tinyModel(t), t.TempDir()
-	queries := writeFile(t, filepath.Join(dir, "queries"), "q1\tcity\n")
-	documents := writeFile(t, filepath.Join(dir, "documents"), "d1\tpage 1 of 2\n")
-	want := mlxrank.mustRun(t, `{"query":"city","document":"page 1 of 2"}`, "tokenize", "--model", model, "--input", "-").out
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	queries := clitest.WriteFile(t, filepath.Join(dir, "queries"), "q1\tcity\n")
+	documents := clitest.WriteFile(t, filepath.Join(dir, "documents"), "d1\tpage 1 of 2\n")
+	want := mlxrank.MustRun(t, `{"query":"city","document":"page 1 of 2"}`, "tokenize", "--model", model, "--input", "-").Out
 	for text, flags := range map[string][]string{
 		"city\tpage 1 of 2":                                   nil,
 		"city\tpage 1 of 2\t0.5\r\n":                          nil,
@@ -91,8 +93,8 @@ func TestTokenizeFormats(t *testing.T) {
 		"q1 Q0 d1 1 0.5 tag\n":                                {"--queries", queries, "--documents", documents},
 	} {
 		args := append([]string{"tokenize", "--model", model, "--input", "-"}, flags...)
-		if r := mlxrank.mustRun(t, text, args...); r.out != want {
-			t.Errorf("%q: got %s, want %s", text, r.out, want)
+		if r := mlxrank.MustRun(t, text, args...); r.Out != want {
+			t.Errorf("%q: got %s, want %s", text, r.Out, want)
 		}
 	}
 }

@@ -8,19 +8,17 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-const version = engine.Version
-
-func versionCommand(s Streams) *cli.Command {
+func versionCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "version",
 		Usage:     "print the version",
 		UsageText: "mlxrank version [--json]",
-		Flags:     []cli.Flag{jsonFlag()},
+		Flags:     []cli.Flag{command.JSONFlag()},
 		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
+			if err := command.NoArguments(c); err != nil {
 				return err
 			}
 			return printVersion(s.Out, c.Bool("json"))
@@ -34,14 +32,10 @@ func printVersion(w io.Writer, asJSON bool) error {
 		Go      string `json:"go"`
 		OS      string `json:"os"`
 		Arch    string `json:"arch"`
-	}{version, runtime.Version(), runtime.GOOS, runtime.GOARCH}
+	}{command.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH}
 	if asJSON {
 		return json.NewEncoder(w).Encode(v)
 	}
-	_, err := fmt.Fprintln(w, versionLine())
+	_, err := fmt.Fprintln(w, command.VersionLine())
 	return err
-}
-
-func versionLine() string {
-	return fmt.Sprintf("mlxrank %s (%s %s/%s)", version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"context"
@@ -14,11 +14,11 @@ import (
 
 // Exit statuses of the program.
 const (
-	exitOK          = 0
-	exitFailure     = 1
-	exitUsage       = 2
-	exitInterrupted = 130 // as shells report SIGINT
-	exitBrokenPipe  = 141 // as shells report SIGPIPE
+	ExitOK          = 0
+	ExitFailure     = 1
+	ExitUsage       = 2
+	ExitInterrupted = 130 // as shells report SIGINT
+	ExitBrokenPipe  = 141 // as shells report SIGPIPE
 )
 
 // usageError is a mistake on the command line.
@@ -26,41 +26,41 @@ type usageError struct{ message string }
 
 func (e *usageError) Error() string { return e.message }
 
-func usagef(format string, args ...any) error {
+func Usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// errReported is returned by a command that failed and has said so itself.
-var errReported = errors.New("reported")
+// ErrReported is returned by a command that failed and has said so itself.
+var ErrReported = errors.New("reported")
 
-// report prints err as one message and returns the exit status it means.
-func report(ctx context.Context, w io.Writer, err error) int {
+// Report prints err as one message and returns the exit status it means.
+func Report(ctx context.Context, w io.Writer, err error) int {
 	var usage *usageError
 	var library cli.ExitCoder
-	status := exitFailure
+	status := ExitFailure
 	switch {
 	case err == nil:
-		return exitOK
-	case errors.Is(err, errReported):
-		return exitFailure
+		return ExitOK
+	case errors.Is(err, ErrReported):
+		return ExitFailure
 	case errors.Is(err, syscall.EPIPE):
-		return exitBrokenPipe
+		return ExitBrokenPipe
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
-		err, status = interrupted(err), exitInterrupted
+		err, status = interrupted(err), ExitInterrupted
 	case errors.As(err, &usage), errors.As(err, &library):
-		status = exitUsage
+		status = ExitUsage
 	}
 	if _, werr := fmt.Fprintf(w, "mlxrank: %v\n", err); werr != nil {
-		return exitFailure
+		return ExitFailure
 	}
 	return status
 }
 
 // interrupted is what to say of an error that an interrupt has caused.
 func interrupted(err error) error {
-	var kept *keptError
+	var kept interface{ Advice() string }
 	if errors.As(err, &kept) {
-		return errors.New("interrupted; " + kept.advice())
+		return errors.New("interrupted; " + kept.Advice())
 	}
 	return errors.New("interrupted")
 }
@@ -71,17 +71,17 @@ func onUsageError(c *cli.Context, err error, command bool) error {
 	message := err.Error()
 	if flag, ok := strings.CutPrefix(message, "flag provided but not defined: -"); ok {
 		if !command {
-			return usagef("unknown flag --%s; flags follow the command, as in mlxrank rerank --json (%s)", flag, see)
+			return Usagef("unknown flag --%s; flags follow the command, as in mlxrank rerank --json (%s)", flag, see)
 		}
-		return usagef("%s has no flag --%s%s (%s)", c.Command.Name, flag, flagHint(c.Command, flag), see)
+		return Usagef("%s has no flag --%s%s (%s)", c.Command.Name, flag, flagHint(c.Command, flag), see)
 	}
 	if flag, ok := strings.CutPrefix(message, "flag needs an argument: -"); ok {
-		return usagef("--%s needs a value (%s)", flag, see)
+		return Usagef("--%s needs a value (%s)", flag, see)
 	}
 	if match := invalidValue.FindStringSubmatch(message); match != nil {
-		return usagef("--%s cannot be %s (%s)", match[2], match[1], see)
+		return Usagef("--%s cannot be %s (%s)", match[2], match[1], see)
 	}
-	return usagef("%s (%s)", message, see)
+	return Usagef("%s (%s)", message, see)
 }
 
 var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([\w-]+): `)

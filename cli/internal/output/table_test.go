@@ -1,4 +1,4 @@
-package cli
+package output
 
 import (
 	"bytes"
@@ -7,12 +7,12 @@ import (
 )
 
 func TestTable(t *testing.T) {
-	tab := table{header: []string{"rank", "score", "line", "document"}}
-	tab.add("1", "0.9871", "12", "An image editor that does a lot of things at once")
-	tab.add("2", "-4.3200", "3", "画像を編集するためのプログラムです。とても便利。")
-	tab.add("10", "0.0001", "107", "👩‍👩‍👧 family and e\u0301 combining")
+	tab := Table{Header: []string{"rank", "score", "line", "document"}}
+	tab.Add("1", "0.9871", "12", "An image editor that does a lot of things at once")
+	tab.Add("2", "-4.3200", "3", "画像を編集するためのプログラムです。とても便利。")
+	tab.Add("10", "0.0001", "107", "👩‍👩‍👧 family and e\u0301 combining")
 	var b bytes.Buffer
-	if err := tab.write(&b, 50); err != nil {
+	if err := tab.Write(&b, 50); err != nil {
 		t.Fatal(err)
 	}
 	want := strings.Join([]string{
@@ -26,7 +26,7 @@ func TestTable(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
 	}
 	for _, line := range strings.Split(b.String(), "\n") {
-		if width := display.StringWidth(line); width > 50 {
+		if width := Display.StringWidth(line); width > 50 {
 			t.Errorf("line of %d columns: %s", width, line)
 		}
 	}
@@ -41,7 +41,7 @@ func TestSnippet(t *testing.T) {
 		{"a\xffb", "a\ufffdb"},
 		{"日本 é 😀", "日本 é 😀"},
 	} {
-		if got := snippet(test.text); got != test.want {
+		if got := Snippet(test.text); got != test.want {
 			t.Errorf("snippet(%q) = %q, want %q", test.text, got, test.want)
 		}
 	}

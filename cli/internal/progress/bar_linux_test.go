@@ -1,4 +1,4 @@
-package cli
+package progress
 
 import (
 	"bytes"
@@ -9,18 +9,20 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 )
 
 // drawn is what a bar draws on a terminal.
 func drawn(t *testing.T, total int) string {
 	t.Helper()
-	user, program := openTerminal(t, 100)
-	bar := newTimedBar(program, "scoring", "pairs", total)
+	user, program := clitest.OpenTerminal(t, 100)
+	bar := NewCounter(program, "scoring", "pairs", total)
 	for range 2 {
-		bar.add(10)
+		bar.Add(10)
 		time.Sleep(drawEvery + 100*time.Millisecond)
 	}
-	bar.end()
+	bar.End()
 	if err := program.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -59,9 +61,9 @@ func TestProgress(t *testing.T) {
 
 func TestProgressInPipe(t *testing.T) {
 	var b bytes.Buffer
-	bar := newTimedBar(&b, "scoring", "pairs", 100)
-	bar.add(10)
-	bar.end()
+	bar := NewCounter(&b, "scoring", "pairs", 100)
+	bar.Add(10)
+	bar.End()
 	if b.Len() > 0 {
 		t.Errorf("got %q", &b)
 	}
@@ -69,9 +71,9 @@ func TestProgressInPipe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bar = newTimedBar(w, "scoring", "pairs", 100)
-	bar.add(10)
-	bar.end()
+	bar = NewCounter(w, "scoring", "pairs", 100)
+	bar.Add(10)
+	bar.End()
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -87,21 +89,21 @@ func TestProgressInPipe(t *testing.T) {
 // ends, and the work goes on.
 func TestProgressOnClosedTerminal(t *testing.T) {
 	t.Setenv("TERM", "xterm")
-	user, program := openTerminal(t, 100)
-	bar := newTimedBar(program, "scoring", "pairs", 100)
+	user, program := clitest.OpenTerminal(t, 100)
+	bar := NewCounter(program, "scoring", "pairs", 100)
 	if err := user.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := program.Write([]byte("x")); !errors.Is(err, syscall.EIO) {
 		t.Errorf("writing to the terminal: %v, want an I/O error", err)
 	}
-	bar.set(10, 100)
-	bar.draw()
+	bar.Set(10, 100)
+	bar.Draw()
 	if bar.bar != nil {
 		t.Error("the bar goes on where it cannot be drawn")
 	}
-	bar.add(10)
-	bar.end()
+	bar.Add(10)
+	bar.End()
 	if err := program.Close(); err != nil {
 		t.Error(err)
 	}

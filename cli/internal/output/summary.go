@@ -1,4 +1,4 @@
-package cli
+package output
 
 import (
 	"cmp"
@@ -9,9 +9,9 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// facts say what a run was and what it took. The JSON names are those of the
+// Summary say what a run was and what it took. The JSON names are those of the
 // project's logs and reports.
-type facts struct {
+type Summary struct {
 	telemetry.Info
 
 	Format string `json:"format,omitempty"`          // of the input
@@ -44,17 +44,17 @@ type facts struct {
 	ThroughputPairs float64 `json:"throughput_pairs_s"`
 }
 
-func newFacts(info engine.Info) *facts {
+func NewSummary(info engine.Info) *Summary {
 	ms := telemetry.Milliseconds
-	return &facts{
+	return &Summary{
 		Info:      info.Summary(),
 		LibraryMS: ms(info.Startup.Library), WeightsMS: ms(info.Startup.Weights),
 		TokenizerMS: ms(info.Startup.Tokenizer), SessionMS: ms(info.Startup.Session),
 	}
 }
 
-// add counts a request of n pairs in.
-func (f *facts) add(n int, r *engine.Result) {
+// Add counts a request of n pairs in.
+func (f *Summary) Add(n int, r *engine.Result) {
 	f.Pairs += n
 	f.Distinct += r.Distinct
 	f.Truncated += r.Truncated
@@ -72,8 +72,8 @@ func (f *facts) add(n int, r *engine.Result) {
 	}
 }
 
-// text gives the facts as lines of text.
-func (f *facts) text() string {
+// Text gives the facts as lines of text.
+func (f *Summary) Text() string {
 	device := f.Device
 	if f.DeviceName != "" {
 		device += " (" + f.DeviceName + ")"
@@ -90,26 +90,26 @@ func (f *facts) text() string {
 	}
 	rows := [][2]string{
 		{"model", fmt.Sprintf("%s, max length %d tokens, activation %s", model, f.MaxLength, f.Activation)},
-		{"device", fmt.Sprintf("%s, %s by %s", device, f.DType, kernelsText(f.Kernels))},
-		{"pairs", fmt.Sprintf("%d (%d truncated) in %s, %.1f pairs/s", f.Pairs, f.Truncated, count(f.Batches, "batch", "batches"), f.ThroughputPairs)},
+		{"device", fmt.Sprintf("%s, %s by %s", device, f.DType, Kernels(f.Kernels))},
+		{"pairs", fmt.Sprintf("%d (%d truncated) in %s, %.1f pairs/s", f.Pairs, f.Truncated, Count(f.Batches, "batch", "batches"), f.ThroughputPairs)},
 	}
 	if f.Format != "" {
 		rows = append(rows, [2]string{"input", strings.TrimSpace(f.Format+" "+f.Basis) + ", document from " + cmp.Or(f.Fields, "nothing")})
 	}
 	if f.Empty > 0 {
-		rows = append(rows, [2]string{"empty", count(f.Empty, "document has", "documents have") + " no text; each is scored as an empty one"})
+		rows = append(rows, [2]string{"empty", Count(f.Empty, "document has", "documents have") + " no text; each is scored as an empty one"})
 	}
 	if f.Blank > 0 {
-		rows = append(rows, [2]string{"blank", count(f.Blank, "line was", "lines were") + " passed over"})
+		rows = append(rows, [2]string{"blank", Count(f.Blank, "line was", "lines were") + " passed over"})
 	}
 	if f.Distinct > f.Pairs {
 		rows = append(rows, [2]string{"windows", fmt.Sprintf("%d scored: documents that do not fit have several", f.Distinct)})
 	}
 	if f.Skipped > 0 {
-		rows = append(rows, [2]string{"skipped", count(f.Skipped, "line", "lines") + " that could not be scored"})
+		rows = append(rows, [2]string{"skipped", Count(f.Skipped, "line", "lines") + " that could not be scored"})
 	}
 	if f.Resumed > 0 {
-		rows = append(rows, [2]string{"resumed", "after " + count(f.Resumed, "line", "lines") + " of an earlier run"})
+		rows = append(rows, [2]string{"resumed", "after " + Count(f.Resumed, "line", "lines") + " of an earlier run"})
 	}
 	rows = append(rows, [][2]string{
 		{"tokens", fmt.Sprintf("%d real, %d computed (%.1f %% padding)", f.Tokens, f.ComputedTokens, f.PaddingWastePct)},
@@ -126,27 +126,4 @@ func (f *facts) text() string {
 		fmt.Fprintf(&b, "%-10s%s\n", row[0], row[1])
 	}
 	return b.String()
-}
-
-// kernelsText says what computes: MLX itself, or kernels of ours.
-func kernelsText(kernels string) string {
-	if kernels == "MLX" {
-		return "MLX's operations"
-	}
-	return "our kernels for " + kernels
-}
-
-// percent is 100 * part / whole, and 0 of nothing.
-func percent(part, whole float64) float64 {
-	if whole == 0 {
-		return 0
-	}
-	return 100 * part / whole
-}
-
-func count(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
 }

@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"bytes"
@@ -7,51 +7,54 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/cli/internal/output"
+	"github.com/mlxrank/mlxrank/cli/internal/progress"
 )
 
-func quietFlag() cli.Flag {
+func QuietFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "quiet", DisableDefaultText: true, Usage: "show no progress and no summary, only warnings and errors"}
 }
 
-const summaryHelp = "A summary goes to standard error, on a terminal a progress bar before it: neither with\n" +
+const SummaryHelp = "A summary goes to standard error, on a terminal a progress bar before it: neither with\n" +
 	"--quiet or --log-level error. With --log-format json the summary is a line of the log,\n" +
 	"with the message \"summary\", and there is no bar.\n\n"
 
-// notices are what a command tells on standard error about a run that goes well.
+// Notices are what a command tells on standard error about a run that goes well.
 // One that cannot be shown does not end the run: its results are what it is for.
-type notices struct {
+type Notices struct {
 	w     io.Writer
 	log   zerolog.Logger
 	quiet bool
 	json  bool
 }
 
-// newNotices follows --quiet, --log-level and --log-format.
-func newNotices(c *cli.Context, w io.Writer, log zerolog.Logger) notices {
-	return notices{
+// NewNotices follows --quiet, --log-level and --log-format.
+func NewNotices(c *cli.Context, w io.Writer, log zerolog.Logger) Notices {
+	return Notices{
 		w: w, log: log,
 		quiet: c.Bool("quiet") || c.String("log-level") == zerolog.ErrorLevel.String(),
 		json:  c.String("log-format") == "json",
 	}
 }
 
-// progress starts a bar, which is nothing where there is none to be seen.
-func (n *notices) progress(what, kind string, total int) *bar {
+// Progress starts a bar, which is nothing where there is none to be seen.
+func (n *Notices) Progress(what, kind string, total int) *progress.Bar {
 	if n.quiet || n.json {
-		return &bar{}
+		return &progress.Bar{}
 	}
-	return newTimedBar(n.w, what, kind, total)
+	return progress.NewCounter(n.w, what, kind, total)
 }
 
-// summary shows the facts of a run.
-func (n *notices) summary(f *facts) {
+// Summary shows the facts of a run.
+func (n *Notices) Summary(f *output.Summary) {
 	var err error
 	switch {
 	case n.quiet:
 	case n.json:
 		err = n.logSummary(f)
 	default:
-		_, err = io.WriteString(n.w, f.text())
+		_, err = io.WriteString(n.w, f.Text())
 	}
 	if err != nil {
 		n.log.Debug().Err(err).Msg("the summary cannot be shown")
@@ -60,7 +63,7 @@ func (n *notices) summary(f *facts) {
 
 // logSummary writes the facts as an event, at every level of the log that shows
 // summaries.
-func (n *notices) logSummary(f *facts) error {
+func (n *Notices) logSummary(f *output.Summary) error {
 	data, err := json.Marshal(f)
 	if err != nil {
 		return err

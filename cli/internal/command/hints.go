@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"os"
@@ -12,7 +12,18 @@ import (
 	"github.com/mlxrank/mlxrank/internal/spelling"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
+	"github.com/mlxrank/mlxrank/weights/hub"
 )
+
+func Names(commands []*cli.Command) []string {
+	var out []string
+	for _, c := range commands {
+		if !c.Hidden {
+			out = append(out, c.Name)
+		}
+	}
+	return out
+}
 
 // foreignFlags are flags of other programs, under the names of ours that do the
 // same. A flag is suggested for a command that has it.
@@ -89,26 +100,26 @@ func placeholder(command *cli.Command, name string) string {
 	return ""
 }
 
-// commandHint says which command an unknown one may be meant as.
-func commandHint(unknown string, commands []*cli.Command) string {
-	return spelling.Hint(unknown, names(commands), `"%s"`)
+// CommandHint says which command an unknown one may be meant as.
+func CommandHint(unknown string, commands []*cli.Command) string {
+	return spelling.Hint(unknown, Names(commands), `"%s"`)
 }
 
 // variables are those that mlxrank reads beside the ones of knownSettings.
-var variables = []string{configEnv, keyEnv, mlx.LibraryEnv, weights.BuiltinEnv, unfusedGraphEnv, oldUnfusedGraphEnv}
+var variables = []string{ConfigEnv, KeyEnv, mlx.LibraryEnv, weights.BuiltinEnv, UnfusedGraphEnv, oldUnfusedGraphEnv}
 
-// unfusedGraphEnv makes libmlxrank compute with MLX's own operations.
+// UnfusedGraphEnv makes libmlxrank compute with MLX's own operations.
 // oldUnfusedGraphEnv is its older name, read for one release more.
 const (
-	unfusedGraphEnv    = "MLXRANK_UNFUSED_GRAPH"
+	UnfusedGraphEnv    = "MLXRANK_UNFUSED_GRAPH"
 	oldUnfusedGraphEnv = "MLXRANK_PLAIN_GRAPH"
 )
 
 // checkUnfusedGraph refuses values that would be passed over.
 func checkUnfusedGraph() error {
-	for _, name := range []string{unfusedGraphEnv, oldUnfusedGraphEnv} {
+	for _, name := range []string{UnfusedGraphEnv, oldUnfusedGraphEnv} {
 		if value := os.Getenv(name); !slices.Contains([]string{"", "0", "1"}, value) {
-			return usagef("%s cannot be %q; it is 1 or 0", name, value)
+			return Usagef("%s cannot be %q; it is 1 or 0", name, value)
 		}
 	}
 	return nil
@@ -140,7 +151,7 @@ func variableHint(c *cli.Context, unknown string, known []string) string {
 		return "; use " + envOf(name)
 	}
 	for _, command := range c.App.Commands {
-		if findFlag(command, setting) != nil {
+		if FindFlag(command, setting) != nil {
 			return "; --" + setting + " can be set on the command line only"
 		}
 	}
@@ -149,4 +160,14 @@ func variableHint(c *cli.Context, unknown string, known []string) string {
 		names = append(names, strings.TrimPrefix(k, "MLXRANK_"))
 	}
 	return spelling.Hint(strings.TrimPrefix(unknown, "MLXRANK_"), names, "MLXRANK_%s")
+}
+
+// PullAdvice says how to get a model that is not downloaded. Where connections
+// are forbidden, mlxrank model pull alone would get nothing.
+func PullAdvice(ref string) string {
+	pull := "get it with mlxrank model pull " + ref
+	if forbids := hub.Offline(); forbids != "" {
+		return "unset " + forbids + ", which forbids downloads, and " + pull
+	}
+	return pull
 }

@@ -1,4 +1,5 @@
-package cli
+// Package input reads files, standard input and query-document pairs.
+package input
 
 import (
 	"context"
@@ -11,27 +12,27 @@ import (
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-// input is what a command reads: a named file, or standard input, unpacked if
+// File is what a command reads: a named file, or standard input, unpacked if
 // it is compressed.
-type input struct {
+type File struct {
 	io.Reader
-	name string
+	Name string
 	raw  io.Reader // as it is stored
 	file *os.File  // nil for standard input
 	from *os.File  // what it is, if it is a file of the system
 	size int64     // of a regular file when it was opened, else -1
 }
 
-// openInput opens path, or stdin for "-". A read ends when ctx does. A regular
+// Open opens path, or stdin for "-". A read ends when ctx does. A regular
 // file is read up to where it ended when it was opened.
-func openInput(ctx context.Context, path string, stdin io.Reader) (*input, error) {
+func Open(ctx context.Context, path string, stdin io.Reader) (*File, error) {
 	if path == "-" {
-		in := &input{name: "standard input", raw: newInterruptible(ctx, stdin), size: -1}
+		in := &File{Name: "standard input", raw: NewReader(ctx, stdin), size: -1}
 		in.from, _ = stdin.(*os.File)
 		in.Reader = records.Decompress(in.raw)
 		return in, nil
 	}
-	file, err := openFile(ctx, path, os.O_RDONLY)
+	file, err := OpenFile(ctx, path, os.O_RDONLY)
 	if err != nil {
 		return nil, fmt.Errorf("open input: %w", err)
 	}
@@ -42,23 +43,23 @@ func openInput(ctx context.Context, path string, stdin io.Reader) (*input, error
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	in := &input{name: path, raw: newInterruptible(ctx, file), file: file, from: file, size: -1}
+	in := &File{Name: path, raw: NewReader(ctx, file), file: file, from: file, size: -1}
 	if info.Mode().IsRegular() {
 		in.size = info.Size()
 	}
-	return in, in.rewind()
+	return in, in.Rewind()
 }
 
-// rewindable reports whether the input can be read twice.
-func (in *input) rewindable() bool { return in.size >= 0 }
+// Rewindable reports whether the input can be read twice.
+func (in *File) Rewindable() bool { return in.size >= 0 }
 
-// rewind starts the input again. One that is not rewindable must not have been
+// Rewind starts the input again. One that is not rewindable must not have been
 // read.
-func (in *input) rewind() error {
+func (in *File) Rewind() error {
 	raw := in.raw
-	if in.rewindable() {
+	if in.Rewindable() {
 		if _, err := in.file.Seek(0, io.SeekStart); err != nil {
-			return fmt.Errorf("read %s: %w", in.name, err)
+			return fmt.Errorf("read %s: %w", in.Name, err)
 		}
 		raw = io.LimitReader(raw, in.size)
 	}
@@ -68,20 +69,20 @@ func (in *input) rewind() error {
 
 // compressed reports whether the input is a file that is unpacked as it is
 // read.
-func (in *input) compressed() (bool, error) {
-	if !in.rewindable() {
+func (in *File) compressed() (bool, error) {
+	if !in.Rewindable() {
 		return false, nil
 	}
 	magic := make([]byte, 4)
 	n, err := in.file.ReadAt(magic, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read %s: %w", in.name, err)
+		return false, fmt.Errorf("read %s: %w", in.Name, err)
 	}
 	return records.Compressed(magic[:n]), nil
 }
 
-// isFile reports whether the input is the file at path, by whatever name.
-func (in *input) isFile(path string) (bool, error) {
+// IsFile reports whether the input is the file at path, by whatever name.
+func (in *File) IsFile(path string) (bool, error) {
 	if in.from == nil {
 		return false, nil
 	}
@@ -96,24 +97,24 @@ func (in *input) isFile(path string) (bool, error) {
 	return err == nil && os.SameFile(info, there) && info.Mode().IsRegular(), err
 }
 
-func (in *input) Close() error {
+func (in *File) Close() error {
 	if in.file == nil {
 		return nil
 	}
 	return in.file.Close()
 }
 
-// interruptible is a reader whose reads return when ctx ends, even one that
+// interruptibleReader is a reader whose reads return when ctx ends, even one that
 // waits for a terminal or a pipe. A read left behind writes only to a buffer of
 // its own.
-type interruptible struct {
+type interruptibleReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
-func newInterruptible(ctx context.Context, r io.Reader) io.Reader { return &interruptible{ctx, r} }
+func NewReader(ctx context.Context, r io.Reader) io.Reader { return &interruptibleReader{ctx, r} }
 
-func (i *interruptible) Read(p []byte) (int, error) {
+func (i *interruptibleReader) Read(p []byte) (int, error) {
 	type chunk struct {
 		data []byte
 		err  error
@@ -137,7 +138,7 @@ type interruptibleWriter struct {
 	w   io.Writer
 }
 
-func newInterruptibleWriter(ctx context.Context, w io.Writer) io.Writer {
+func NewWriter(ctx context.Context, w io.Writer) io.Writer {
 	return &interruptibleWriter{ctx, w}
 }
 
@@ -145,9 +146,9 @@ func (i *interruptibleWriter) Write(p []byte) (int, error) {
 	return untilDone(i.ctx, func() (int, error) { return i.w.Write(p) })
 }
 
-// openFile opens a file that exists, until ctx ends: opening a named pipe waits
+// OpenFile opens a file that exists, until ctx ends: opening a named pipe waits
 // for the process at its other end.
-func openFile(ctx context.Context, path string, flag int) (*os.File, error) {
+func OpenFile(ctx context.Context, path string, flag int) (*os.File, error) {
 	return untilDone(ctx, func() (*os.File, error) { return os.OpenFile(path, flag, 0) })
 }
 

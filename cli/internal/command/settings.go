@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	configEnv = "MLXRANK_CONFIG"
+	ConfigEnv = "MLXRANK_CONFIG"
 	// maxSettings bounds the config file; a dozen short lines are usual.
 	maxSettings = 1 << 20
 )
@@ -60,7 +60,7 @@ func applySettings(c *cli.Context) (settings, error) {
 		}
 		s.sources[name] = source
 		if err := c.Set(name, value); err != nil {
-			return s, usagef("%s cannot be %q", source, value)
+			return s, Usagef("%s cannot be %q", source, value)
 		}
 	}
 	return s, nil
@@ -94,7 +94,7 @@ func envOf(name string) string {
 func readSettings(named string, known []string) (string, map[string]string, error) {
 	path := named
 	if path == "" {
-		path = os.Getenv(configEnv)
+		path = os.Getenv(ConfigEnv)
 	}
 	asked := path != ""
 	if !asked {

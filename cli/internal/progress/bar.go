@@ -1,4 +1,5 @@
-package cli
+// Package progress shows progress bars on a terminal.
+package progress
 
 import (
 	"io"
@@ -7,15 +8,17 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 )
 
 // drawEvery is the time between two drawings of a bar that draws by itself. The
 // moving clock shows that the program runs, even while the count stands still.
 const drawEvery = time.Second
 
-// A bar shows progress on a terminal, without colours. Elsewhere it does nothing.
+// A Bar shows progress on a terminal, without colours. Elsewhere it does nothing.
 // When the terminal goes away, the bar ends and the work continues.
-type bar struct {
+type Bar struct {
 	w    io.Writer
 	mu   sync.Mutex
 	bar  *progressbar.ProgressBar // nil if there is nothing to draw on
@@ -23,11 +26,11 @@ type bar struct {
 	stop chan struct{} // ends drawAll
 }
 
-// newBar returns a bar of total steps, or of an unknown number if total is -1.
+// New returns a bar of total steps, or of an unknown number if total is -1.
 // It is drawn by draw only.
-func newBar(w io.Writer, total int64, options ...progressbar.Option) *bar {
-	b := &bar{w: w}
-	if !canDraw(w) {
+func New(w io.Writer, total int64, options ...progressbar.Option) *Bar {
+	b := &Bar{w: w}
+	if !CanDraw(w) {
 		return b
 	}
 	b.bar = progressbar.NewOptions64(total, append([]progressbar.Option{
@@ -40,13 +43,13 @@ func newBar(w io.Writer, total int64, options ...progressbar.Option) *bar {
 	return b
 }
 
-// canDraw reports whether w is a terminal that can show a bar.
-func canDraw(w io.Writer) bool { return isTerminal(w) && os.Getenv("TERM") != "dumb" }
+// CanDraw reports whether w is a terminal that can show a bar.
+func CanDraw(w io.Writer) bool { return output.IsTerminal(w) && os.Getenv("TERM") != "dumb" }
 
-// newTimedBar returns a bar that counts things of a kind, with rate and
+// NewCounter returns a bar that counts things of a kind, with rate and
 // remaining time, and draws itself every drawEvery.
-func newTimedBar(w io.Writer, what, kind string, total int) *bar {
-	b := newBar(w, int64(total),
+func NewCounter(w io.Writer, what, kind string, total int) *Bar {
+	b := New(w, int64(total),
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionSetItsString(kind),
 		progressbar.OptionShowIts(),
@@ -61,7 +64,7 @@ func newTimedBar(w io.Writer, what, kind string, total int) *bar {
 	return b
 }
 
-func (b *bar) drawAll(stop chan struct{}) {
+func (b *Bar) drawAll(stop chan struct{}) {
 	ticker := time.NewTicker(drawEvery)
 	defer ticker.Stop()
 	for {
@@ -69,12 +72,12 @@ func (b *bar) drawAll(stop chan struct{}) {
 		case <-stop:
 			return
 		case <-ticker.C:
-			b.draw()
+			b.Draw()
 		}
 	}
 }
 
-func (b *bar) draw() {
+func (b *Bar) Draw() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.bar == nil || b.bar.GetMax64() == 0 {
@@ -89,15 +92,15 @@ func (b *bar) draw() {
 	}
 }
 
-// add counts n more steps.
-func (b *bar) add(n int) {
+// Add counts n more steps.
+func (b *Bar) Add(n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.done += int64(n)
 }
 
-// set sets how many of how many steps are done.
-func (b *bar) set(done, total int) {
+// Set sets how many of how many steps are done.
+func (b *Bar) Set(done, total int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.done = int64(done)
@@ -106,8 +109,8 @@ func (b *bar) set(done, total int) {
 	}
 }
 
-// describe sets the text in front of the bar.
-func (b *bar) describe(text string) {
+// Describe sets the text in front of the bar.
+func (b *Bar) Describe(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.bar != nil {
@@ -117,15 +120,15 @@ func (b *bar) describe(text string) {
 
 // Write removes the bar, so that data takes its line, and writes data to the
 // terminal. The next drawing shows the bar below.
-func (b *bar) Write(data []byte) (int, error) {
+func (b *Bar) Write(data []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.clear()
 	return b.w.Write(data)
 }
 
-// end removes the bar for good.
-func (b *bar) end() {
+// End removes the bar for good.
+func (b *Bar) End() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stop != nil {
@@ -136,7 +139,7 @@ func (b *bar) end() {
 	b.bar = nil
 }
 
-func (b *bar) clear() {
+func (b *Bar) clear() {
 	if b.bar != nil && b.bar.Clear() != nil {
 		b.bar = nil // the terminal is gone
 	}

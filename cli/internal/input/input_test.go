@@ -1,4 +1,4 @@
-package cli
+package input
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ func TestInputEndsWithContext(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	in, err := openInput(ctx, "-", r)
+	in, err := Open(ctx, "-", r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestOpenInput(t *testing.T) {
 	if err := os.WriteFile(file, []byte("text"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	in, err := openInput(t.Context(), file, nil)
+	in, err := Open(t.Context(), file, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,21 +44,21 @@ func TestOpenInput(t *testing.T) {
 	if err != nil || string(got) != "text" {
 		t.Errorf("read %q, %v, want %q", got, err, "text")
 	}
-	if !in.rewindable() {
+	if !in.Rewindable() {
 		t.Error("a regular file is not rewindable")
 	}
 	if err := in.Close(); err != nil {
 		t.Error(err)
 	}
-	in, err = openInput(t.Context(), "-", bytes.NewReader(nil))
+	in, err = Open(t.Context(), "-", bytes.NewReader(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if in.rewindable() {
+	if in.Rewindable() {
 		t.Error("standard input is rewindable")
 	}
 	for path, want := range map[string]string{dir: "is a directory", file + "x": "no such file"} {
-		if _, err := openInput(t.Context(), path, nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		if _, err := Open(t.Context(), path, nil); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("open %s: got error %v, want one with the path and %q", path, err, want)
 		}
 	}

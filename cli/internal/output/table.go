@@ -1,4 +1,5 @@
-package cli
+// Package output formats results and run summaries as text and JSON.
+package output
 
 import (
 	"encoding/json"
@@ -11,37 +12,37 @@ import (
 	"golang.org/x/term"
 )
 
-// plainWidth is the width of tables that do not go to a terminal.
-const plainWidth = 100
+// PlainWidth is the width of tables that do not go to a terminal.
+const PlainWidth = 100
 
-// display measures text the same in every locale.
-var display = &runewidth.Condition{StrictEmojiNeutral: true}
+// Display measures text the same in every locale.
+var Display = &runewidth.Condition{StrictEmojiNeutral: true}
 
-// table is text in columns. All but the last are numbers, aligned right; the
+// Table is text in columns. All but the last are numbers, aligned right; the
 // last is cut so that no line is wider than the table. A row may have a note on
 // a line of its own.
-type table struct {
-	header []string
+type Table struct {
+	Header []string
 	rows   [][]string
 	notes  map[int]string // by row
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// note puts text under the last column of the row added last.
-func (t *table) note(text string) {
+// Note puts text under the last column of the row added last.
+func (t *Table) Note(text string) {
 	if t.notes == nil {
 		t.notes = map[int]string{}
 	}
 	t.notes[len(t.rows)-1] = text
 }
 
-func (t *table) write(w io.Writer, width int) error {
-	last := len(t.header) - 1
+func (t *Table) Write(w io.Writer, width int) error {
+	last := len(t.Header) - 1
 	columns := make([]int, last)
-	for _, row := range append([][]string{t.header}, t.rows...) {
+	for _, row := range append([][]string{t.Header}, t.rows...) {
 		for i := range columns {
-			columns[i] = max(columns[i], display.StringWidth(row[i]))
+			columns[i] = max(columns[i], Display.StringWidth(row[i]))
 		}
 	}
 	left := width
@@ -52,13 +53,13 @@ func (t *table) write(w io.Writer, width int) error {
 	var b strings.Builder
 	line := func(cells []string) {
 		for i, column := range columns {
-			b.WriteString(display.FillLeft(cells[i], column))
+			b.WriteString(Display.FillLeft(cells[i], column))
 			b.WriteString("  ")
 		}
-		b.WriteString(display.Truncate(cells[last], left, "…"))
+		b.WriteString(Display.Truncate(cells[last], left, "…"))
 		b.WriteByte('\n')
 	}
-	line(t.header)
+	line(t.Header)
 	for i, row := range t.rows {
 		line(row)
 		if note, ok := t.notes[i]; ok {
@@ -69,10 +70,10 @@ func (t *table) write(w io.Writer, width int) error {
 	return err
 }
 
-// snippet is text made fit for one line of a terminal: white space becomes
+// Snippet is text made fit for one line of a terminal: white space becomes
 // single spaces, and control characters, which could rewrite the screen or turn
 // its direction, are dropped.
-func snippet(text string) string {
+func Snippet(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
 		case unicode.IsSpace(r):
@@ -85,29 +86,29 @@ func snippet(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-func isTerminal(w io.Writer) bool {
+func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// colours reports whether output to w may be coloured: on a terminal, unless
+// CanColour reports whether output to w may be coloured: on a terminal, unless
 // NO_COLOR is set (no-color.org).
-func colours(w io.Writer) bool { return isTerminal(w) && os.Getenv("NO_COLOR") == "" }
+func CanColour(w io.Writer) bool { return IsTerminal(w) && os.Getenv("NO_COLOR") == "" }
 
-// widthOf is the number of columns of the terminal w is, else plainWidth.
-func widthOf(w io.Writer) int {
-	if !isTerminal(w) {
-		return plainWidth
+// Width is the number of columns of the terminal w is, else plainWidth.
+func Width(w io.Writer) int {
+	if !IsTerminal(w) {
+		return PlainWidth
 	}
 	width, _, err := term.GetSize(int(w.(*os.File).Fd()))
 	if err != nil || width <= 0 {
-		return plainWidth
+		return PlainWidth
 	}
 	return width
 }
 
-// printJSON prints a value as indented JSON.
-func printJSON(w io.Writer, v any) error {
+// PrintJSON prints a value as indented JSON.
+func PrintJSON(w io.Writer, v any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")

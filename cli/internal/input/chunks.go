@@ -1,4 +1,4 @@
-package cli
+package input
 
 import (
 	"errors"
@@ -14,7 +14,7 @@ import (
 // A window bounds how much of an input is in memory at once. It is still large
 // enough for the engine to group pairs of like length.
 const (
-	chunkRecords = 1024
+	ChunkRecords = 1024
 	chunkBytes   = 4 << 20
 )
 
@@ -30,10 +30,10 @@ const (
 )
 
 // window is a stretch of an input.
-type chunk []records.Record
+type Chunk []records.Record
 
 // windows reads an input window by window.
-type chunks struct {
+type Chunks struct {
 	reader *records.Reader
 	ahead  chan readAhead // what was read already; nil if nothing is read ahead
 	stop   chan struct{}  // ends reading ahead
@@ -50,15 +50,15 @@ type readAhead struct {
 	err    error
 }
 
-// newChunks reads windows that are as large as they may be.
-func newChunks(r *records.Reader) *chunks {
-	return &chunks{reader: r, limit: math.MaxInt}
+// NewChunks reads windows that are as large as they may be.
+func NewChunks(r *records.Reader) *Chunks {
+	return &Chunks{reader: r, limit: math.MaxInt}
 }
 
-// workFor sizes the windows for what scores them. A pair is cut to the maximum
+// WorkFor sizes the windows for what scores them. A pair is cut to the maximum
 // length of the model; a token is seldom more than 8 bytes.
-func (w *chunks) workFor(info engine.Info, long engine.Long) {
-	w.adapting, w.limit = exactAlone(info), fixedWork
+func (w *Chunks) WorkFor(info engine.Info, long engine.Long) {
+	w.adapting, w.limit = ExactAlone(info), fixedWork
 	if w.adapting {
 		w.limit = firstWork
 	}
@@ -67,11 +67,11 @@ func (w *chunks) workFor(info engine.Info, long engine.Long) {
 	}
 }
 
-// readAhead makes next return what has come so far instead of waiting for a
+// ReadAhead makes next return what has come so far instead of waiting for a
 // whole window: whoever writes the input may wait for an answer before it writes
 // more. What comes while a window is scored makes the next one.
-func (w *chunks) readAhead() {
-	w.ahead, w.stop = make(chan readAhead, chunkRecords), make(chan struct{})
+func (w *Chunks) ReadAhead() {
+	w.ahead, w.stop = make(chan readAhead, ChunkRecords), make(chan struct{})
 	go func() {
 		for {
 			record, err := w.reader.Next()
@@ -87,19 +87,19 @@ func (w *chunks) readAhead() {
 	}()
 }
 
-// close ends reading ahead.
-func (w *chunks) close() {
+// Close ends reading ahead.
+func (w *Chunks) Close() {
 	if w.stop != nil {
 		close(w.stop)
 	}
 }
 
-// next reads the next window. It is empty at the end of the input. What was read
+// Next reads the next window. It is empty at the end of the input. What was read
 // ahead of an error comes before the error.
-func (w *chunks) next() (chunk, error) {
-	var list chunk
+func (w *Chunks) Next() (Chunk, error) {
+	var list Chunk
 	bytes, work := 0, 0
-	for w.ended == nil && (len(list) == 0 || len(list) < chunkRecords && bytes < chunkBytes && work < w.limit) {
+	for w.ended == nil && (len(list) == 0 || len(list) < ChunkRecords && bytes < chunkBytes && work < w.limit) {
 		r, come := w.record(len(list) > 0)
 		if !come {
 			break
@@ -119,7 +119,7 @@ func (w *chunks) next() (chunk, error) {
 
 // record reads a record. It does not wait if there is something to score and
 // the input is read ahead.
-func (w *chunks) record(some bool) (r readAhead, come bool) {
+func (w *Chunks) record(some bool) (r readAhead, come bool) {
 	switch {
 	case w.ahead == nil:
 		r.record, r.err = w.reader.Next()
@@ -136,7 +136,7 @@ func (w *chunks) record(some bool) (r readAhead, come bool) {
 }
 
 // work estimates what scoring a record costs, in bytes of text.
-func (w *chunks) work(r *records.Record) int {
+func (w *Chunks) work(r *records.Record) int {
 	const least = 16
 	n := len(r.Query) + len(r.Document)
 	if w.length > 0 {
@@ -145,8 +145,8 @@ func (w *chunks) work(r *records.Record) int {
 	return least + n
 }
 
-// took says how long a window was scored.
-func (w *chunks) took(list chunk, d time.Duration) {
+// Took says how long a window was scored.
+func (w *Chunks) Took(list Chunk, d time.Duration) {
 	if !w.adapting {
 		return
 	}
@@ -158,17 +158,17 @@ func (w *chunks) took(list chunk, d time.Duration) {
 	w.limit = int(min(fitting, 2*float64(w.limit), chunkBytes))
 }
 
-// position is behind the window that next returned last, for an input that is
+// Position is behind the window that next returned last, for an input that is
 // not read ahead.
-func (w *chunks) position() records.Position {
+func (w *Chunks) Position() records.Position {
 	if w.ahead != nil {
 		return records.Position{}
 	}
 	return w.reader.Position()
 }
 
-// pairs are those of the records that have one.
-func (w chunk) pairs() []engine.Pair {
+// Pairs are those of the records that have one.
+func (w Chunk) Pairs() []engine.Pair {
 	pairs := make([]engine.Pair, 0, len(w))
 	for _, r := range w {
 		if r.Err == nil && !r.Header {
@@ -178,9 +178,9 @@ func (w chunk) pairs() []engine.Pair {
 	return pairs
 }
 
-// locate names the line of the record whose text an engine's error about the
+// Locate names the line of the record whose text an engine's error about the
 // window's pairs is about.
-func (w chunk) locate(r *records.Reader, err error) error {
+func (w Chunk) Locate(r *records.Reader, err error) error {
 	var text *engine.TextError
 	if !errors.As(err, &text) {
 		return err
@@ -191,16 +191,16 @@ func (w chunk) locate(r *records.Reader, err error) error {
 			continue
 		}
 		if at == 0 {
-			return r.Errorf(&w[i], "%w", textReason(err))
+			return r.Errorf(&w[i], "%w", TextReason(err))
 		}
 		at--
 	}
 	return err
 }
 
-// textReason is an engine's error about a text, without the index of its pair:
+// TextReason is an engine's error about a text, without the index of its pair:
 // that is the engine's, and whoever reads the error is told the line.
-func textReason(err error) error {
+func TextReason(err error) error {
 	var text *engine.TextError
 	switch {
 	case !errors.As(err, &text):
@@ -211,8 +211,8 @@ func textReason(err error) error {
 	return fmt.Errorf("%w: %w", text.Kind, text.Err)
 }
 
-// check returns the first record's error, if any has one.
-func (w chunk) check(r *records.Reader) error {
+// Check returns the first record's error, if any has one.
+func (w Chunk) Check(r *records.Reader) error {
 	for i := range w {
 		if w[i].Err != nil {
 			return r.Errorf(&w[i], "%w", w[i].Err)
@@ -220,3 +220,7 @@ func (w chunk) check(r *records.Reader) error {
 	}
 	return nil
 }
+
+// ExactAlone reports whether a pair has the same score whatever else is in its
+// batch: on kernels of ours it has, by MLX's operations its last bits may differ.
+func ExactAlone(info engine.Info) bool { return info.Kernels != "MLX" }

@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"slices"
@@ -7,11 +7,11 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// flagsFirst moves the flags of a command before its other arguments, because
+// FlagsFirst moves the flags of a command before its other arguments, because
 // urfave/cli reads no flag after the first argument that is none: without it
 // `rerank "a passage" --query q` would score the passages "--query" and "q".
 // Arguments after "--" stay as they are.
-func flagsFirst(args []string, commands []*cli.Command) []string {
+func FlagsFirst(args []string, commands []*cli.Command) []string {
 	command, first := findCommand(args, commands)
 	if command == nil {
 		return args
@@ -27,7 +27,7 @@ func flagsFirst(args []string, commands []*cli.Command) []string {
 			rest = append(rest, arg)
 		case arg == "-h", arg == "-help", arg == "--help":
 			return append(start, arg) // or it would explain the first argument
-		case !takesNext(command, arg):
+		case !TakesValue(command, arg):
 			flags = append(flags, arg)
 		case i+1 == len(args):
 			return append(start, arg) // to be refused, since its value is missing
@@ -60,7 +60,7 @@ func findCommand(args []string, commands []*cli.Command) (found *cli.Command, fi
 	return found, first
 }
 
-// refuseRepeats returns an error if args, in the order of flagsFirst, give a flag
+// refuseRepeats returns an error if args, in the order of FlagsFirst, give a flag
 // twice that has one value: urfave/cli would take the last without a word.
 func refuseRepeats(args []string, commands []*cli.Command) error {
 	command, first := findCommand(args, commands)
@@ -70,31 +70,31 @@ func refuseRepeats(args []string, commands []*cli.Command) error {
 	given := map[string]bool{}
 	for i := first; i < len(args) && args[i] != "--"; i++ {
 		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-"), "=")
-		flag := findFlag(command, name)
+		flag := FindFlag(command, name)
 		if flag == nil {
 			continue // help, or to be refused as unknown
 		}
 		if _, several := flag.(*cli.StringSliceFlag); !several && given[flag.Names()[0]] {
-			return usagef("--%s is given twice; give it once", flag.Names()[0])
+			return Usagef("--%s is given twice; give it once", flag.Names()[0])
 		}
 		given[flag.Names()[0]] = true
-		if takesNext(command, args[i]) {
+		if TakesValue(command, args[i]) {
 			i++
 		}
 	}
 	return nil
 }
 
-// takesNext reports whether arg is a flag of the command whose value is the
+// TakesValue reports whether arg is a flag of the command whose value is the
 // argument after it.
-func takesNext(command *cli.Command, arg string) bool {
-	flag := findFlag(command, strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"))
+func TakesValue(command *cli.Command, arg string) bool {
+	flag := FindFlag(command, strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"))
 	_, boolean := flag.(*cli.BoolFlag)
 	return flag != nil && !boolean
 }
 
-// findFlag returns the command's flag of that name, nil if there is none.
-func findFlag(command *cli.Command, name string) cli.Flag {
+// FindFlag returns the command's flag of that name, nil if there is none.
+func FindFlag(command *cli.Command, name string) cli.Flag {
 	for _, flag := range command.Flags {
 		if slices.Contains(flag.Names(), name) {
 			return flag

@@ -1,0 +1,129 @@
+// Package clitest runs command lines in tests and checks what they print.
+package clitest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights/weightstest"
+)
+
+func Isolate(m *testing.M) int {
+	home, err := os.MkdirTemp("", "mlxrank-home")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() {
+		if err := os.RemoveAll(home); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	for _, entry := range os.Environ() {
+		if name, _, _ := strings.Cut(entry, "="); strings.HasPrefix(name, "MLXRANK_") {
+			err = os.Unsetenv(name)
+		}
+	}
+	for _, name := range []string{"HOME", "XDG_CONFIG_HOME"} {
+		if err == nil {
+			err = os.Setenv(name, home)
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// Result is what a run of the program printed and returned.
+type Result struct {
+	Status      int
+	Out, ErrOut string
+}
+
+// A Program executes a command line.
+type Program func(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int
+
+// Run executes a command line in the test's own process.
+func (p Program) Run(t testing.TB, stdin string, args ...string) Result {
+	t.Helper()
+	return p.RunContext(t.Context(), t, strings.NewReader(stdin), args...)
+}
+
+func (p Program) RunContext(ctx context.Context, t testing.TB, stdin io.Reader, args ...string) Result {
+	t.Helper()
+	var out, errOut bytes.Buffer
+	status := p(ctx, append([]string{"mlxrank"}, args...), stdin, &out, &errOut)
+	return Result{status, out.String(), errOut.String()}
+}
+
+// MustRun is run for a command line that must succeed.
+func (p Program) MustRun(t testing.TB, stdin string, args ...string) Result {
+	t.Helper()
+	r := p.Run(t, stdin, args...)
+	if r.Status != 0 {
+		t.Fatalf("mlxrank %q: status %d, want 0\n%s", args, r.Status, r.ErrOut)
+	}
+	return r
+}
+
+// CheckFailure checks the status of a run that must fail and that its one
+// message has all the words and nothing came out.
+func CheckFailure(t *testing.T, r Result, status int, words ...string) {
+	t.Helper()
+	if r.Status != status {
+		t.Errorf("status %d, want %d", r.Status, status)
+	}
+	if r.Out != "" {
+		t.Errorf("standard output is not empty: %.200q", r.Out)
+	}
+	if !strings.HasPrefix(r.ErrOut, "mlxrank: ") || strings.Contains(r.ErrOut, "\nmlxrank: ") || !strings.HasSuffix(r.ErrOut, "\n") {
+		t.Errorf("not one message: %q", r.ErrOut)
+	}
+	for _, word := range words {
+		if !strings.Contains(r.ErrOut, word) {
+			t.Errorf("message lacks %q: %s", word, r.ErrOut)
+		}
+	}
+	if strings.Contains(r.ErrOut, "goroutine") {
+		t.Errorf("panic: %s", r.ErrOut)
+	}
+}
+
+// TinyModel writes a small model and returns its directory.
+func TinyModel(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
+	return dir
+}
+
+// PairLines are n different pairs as JSONL.
+func PairLines(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `{"id": %d, "query":"%s", "document" : "page %d of %d", "é": [1.50, "\u00e9"]}`+"\n", i, []string{"city", "water", "data"}[i%3], i, i*i)
+	}
+	return b.String()
+}
+
+func OpenEngine(t *testing.T, model string) *engine.Engine {
+	t.Helper()
+	e, err := engine.Open(t.Context(), engine.Config{Model: model})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}

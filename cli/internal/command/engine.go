@@ -1,0 +1,151 @@
+package command
+
+import (
+	"context"
+	"io"
+	"math"
+
+	"github.com/rs/zerolog"
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/cli/internal/output"
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// CloseEngine frees the engine. After an interrupt it does not wait for the
+// batches on the device, which can take seconds and serve nobody: the process
+// is about to end.
+func CloseEngine(ctx context.Context, e *engine.Engine, log zerolog.Logger) error {
+	if ctx.Err() == nil {
+		return e.Close()
+	}
+	go func() {
+		if err := e.Close(); err != nil {
+			log.Warn().Err(err).Msg("close after an interrupt")
+		}
+	}()
+	return nil
+}
+
+var choices = []Choice{
+	{Name: "device", Usage: "compute on `DEVICE`", Def: "auto", Values: []string{"auto", "gpu", "cpu"}},
+	{Name: "dtype", Usage: "compute in `DTYPE`", Def: "auto", Values: []string{"auto", "float32", "float16", "bfloat16"}},
+	{Name: "activation", Usage: "turn logits into scores by `NAME`; auto is the model's, softmax is for several labels", Def: "auto", Values: []string{"auto", "raw", "sigmoid", "softmax"}},
+	{Name: "log-level", Usage: "log from `LEVEL` on", Def: "warn", Values: []string{"trace", "debug", "info", "warn", "error"}},
+	{Name: "log-format", Usage: "log as `FORMAT`", Def: "console", Values: []string{"console", "json"}},
+}
+
+// sharedFlags names the flags that the environment and the config file can set
+// too.
+func sharedFlags() []string {
+	names := []string{"model", "adapter", "label", "max-length", "threads"}
+	for _, ch := range choices {
+		names = append(names, ch.Name)
+	}
+	return names
+}
+
+// commandLineOnly names the engine's flags that neither the environment nor the
+// config file can set.
+var commandLineOnly = []string{"max-batch", "max-batch-tokens", "library", "config", "help"}
+
+// EngineFlags are the flags of every command that opens a model.
+func EngineFlags(model string) []cli.Flag {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "model", Value: model, DefaultText: model,
+			Usage: "score with `MODEL`: the id of one on the Hugging Face hub, a directory, or builtin"},
+		&cli.StringFlag{Name: "adapter", Usage: "merge the PEFT LoRA adapter in `DIR` into the model"},
+		&cli.StringFlag{Name: "label", DefaultText: "the only one", Usage: "score by the label `NAME`, where a model has several; by number from 0 too"},
+		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "cut pairs to `N` tokens"},
+		&cli.IntFlag{Name: "threads", DefaultText: "the processors' or the CPU quota's", Usage: "CPU threads that compute and that tokenise: `N` of each"},
+		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "execute at most `N` pairs at once"},
+		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "execute at most `N` tokens at once, padding included"},
+	}
+	for _, ch := range choices {
+		flags = append(flags, ch.Flag())
+	}
+	return append(flags,
+		&cli.StringFlag{Name: "library", DefaultText: "searched for", Usage: "load libmlxrank from `PATH`"},
+		&cli.StringFlag{Name: "config", DefaultText: "the user's", Usage: "read defaults of these flags from `FILE`"},
+	)
+}
+
+// SetLogLevel gives a command another default of --log-level.
+func SetLogLevel(flags []cli.Flag, level string) {
+	for _, flag := range flags {
+		if f, ok := flag.(*ChoiceFlag); ok && f.Name == "log-level" {
+			f.Value, f.DefaultText = level, level
+		}
+	}
+}
+
+// AddAlias gives a command another name for one of its whole-number flags.
+func AddAlias(flags []cli.Flag, name, other string) {
+	for _, flag := range flags {
+		if f, ok := flag.(*cli.IntFlag); ok && f.Name == name {
+			f.Aliases = append(f.Aliases, other)
+		}
+	}
+}
+
+// EngineConfig checks the flags of engineFlags, wherever their values are from.
+func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
+	set, err := applySettings(c)
+	if err != nil {
+		return engine.Config{}, err
+	}
+	if err := checkUnfusedGraph(); err != nil {
+		return engine.Config{}, err
+	}
+	for _, ch := range choices {
+		if err := ch.Check(c, set.source(ch.Name)); err != nil {
+			return engine.Config{}, err
+		}
+	}
+	for _, name := range []string{"model", "adapter", "label", "library"} {
+		if c.IsSet(name) && c.String(name) == "" {
+			return engine.Config{}, Usagef("%s is empty", set.source(name))
+		}
+	}
+	if n := c.Int("max-length"); c.IsSet("max-length") && n < 3 {
+		return engine.Config{}, Usagef("%s %d is too small: a pair needs 3 tokens for [CLS] and twice [SEP]", set.source("max-length"), n)
+	}
+	for _, name := range []string{"threads", "max-batch", "max-batch-tokens"} {
+		if c.IsSet(name) && c.Int(name) < 1 {
+			return engine.Config{}, Usagef("%s %d is not a positive number", set.source(name), c.Int(name))
+		}
+	}
+	logger, err := NewLogger(c.String("log-level"), c.String("log-format"), stderr)
+	if err != nil {
+		return engine.Config{}, err
+	}
+	warnOfVariables(c, logger)
+	return engine.Config{
+		Model:      c.String("model"),
+		Adapter:    c.String("adapter"),
+		Device:     c.String("device"),
+		DType:      c.String("dtype"),
+		MaxLength:  c.Int("max-length"),
+		Activation: c.String("activation"),
+		Label:      c.String("label"),
+		Library:    c.String("library"),
+		Threads:    c.Int("threads"),
+		Logger:     logger,
+		Progress:   DownloadsOf(c.App).Report,
+
+		MaxBatch:       c.Int("max-batch"),
+		MaxBatchTokens: c.Int("max-batch-tokens"),
+		QueueTokens:    math.MaxInt, // nobody else has requests in this process
+	}, nil
+}
+
+func NewLogger(level, format string, w io.Writer) (zerolog.Logger, error) {
+	parsed, err := zerolog.ParseLevel(level)
+	if err != nil {
+		return zerolog.Nop(), err
+	}
+	if format == "console" {
+		w = zerolog.ConsoleWriter{Out: w, NoColor: !output.CanColour(w), TimeFormat: "15:04:05.000"}
+	}
+	return zerolog.New(w).Level(parsed).With().Timestamp().Logger(), nil
+}

@@ -1,0 +1,41 @@
+package output
+
+import "fmt"
+
+// Bytes formats a number of bytes with a decimal unit.
+func Bytes(n int64) string {
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value := float64(n)
+	for _, unit := range []string{"kB", "MB", "GB"} {
+		if value /= 1000; value < 999.95 {
+			return fmt.Sprintf("%.1f %s", value, unit)
+		}
+	}
+	return fmt.Sprintf("%.1f TB", value/1000)
+}
+
+// Kernels describes the kernels of an engine: those of MLX or our own.
+func Kernels(kernels string) string {
+	if kernels == "MLX" {
+		return "MLX's operations"
+	}
+	return "our kernels for " + kernels
+}
+
+// percent returns part as a percentage of whole, or 0 if whole is 0.
+func percent(part, whole float64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return 100 * part / whole
+}
+
+// Count returns n with the noun that fits it.
+func Count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -49,11 +49,7 @@ func withoutCommand(c *cli.Context, s command.Streams) error {
 	if c.Bool("version") {
 		return printVersion(s.Out, false)
 	}
-	var names []string
-	for _, command := range c.App.Commands {
-		names = append(names, command.Name)
-	}
-	commands := "commands: " + strings.Join(names, ", ") + " (see mlxrank --help)"
+	commands := "commands: " + strings.Join(command.Names(c.App.Commands), ", ") + " (see mlxrank --help)"
 	if !c.Args().Present() {
 		return command.Usagef("no command given; %s", commands)
 	}

@@ -17,6 +17,14 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
+// times returns how often a test repeats: few times, or many in make test-long.
+func times(few, many int) int {
+	if os.Getenv("MLXRANK_TEST_LONG") != "" {
+		return many
+	}
+	return few
+}
+
 // A built tree has the library as installed.
 type tree struct{ root string }
 
@@ -169,7 +177,7 @@ func TestThreads(t *testing.T) {
 func TestExitInTheMiddle(t *testing.T) {
 	program := compile(t, built(t), []string{"cc"}, "programs/exit.c")
 	for _, plain := range []bool{false, true} {
-		for i := range 26 {
+		for i := range times(8, 26) {
 			who := []string{"main", "thread", "log", "progress"}[i%4]
 			c := exec.Command(program, "builtin", who, strconv.Itoa(37*i%400))
 			c.Env = os.Environ()
@@ -186,7 +194,7 @@ func TestExitInTheMiddle(t *testing.T) {
 
 func TestOpenAndCloseLeavesNothingBehind(t *testing.T) {
 	program, model := compile(t, built(t), []string{"cc"}, "programs/cycle.c"), tinyModel(t)
-	t.Log(run(t, exec.Command(program, model, "200")))
+	t.Log(run(t, exec.Command(program, model, strconv.Itoa(times(60, 200)))))
 	if out, err := exec.Command(program, model, "40", "leak").CombinedOutput(); err == nil {
 		t.Errorf("rankers left open do not show: %s", out)
 	}

@@ -42,7 +42,11 @@ func TestAddressSanitizer(t *testing.T) {
 	}
 }
 
+// The race detector covers Go's side in every run; this covers a host's threads.
 func TestThreadSanitizer(t *testing.T) {
+	if times(0, 1) == 0 {
+		t.Skip("make test-long runs it")
+	}
 	in, model := instrumented(t, nil, []string{"CGO_CFLAGS=-O1 -g -fsanitize=thread", "CGO_LDFLAGS=-fsanitize=thread"}), tinyModel(t)
 	program := compile(t, in, []string{"cc"}, "programs/threads.c", "-fsanitize=thread")
 	suppressions, err := filepath.Abs("programs/tsan.supp")

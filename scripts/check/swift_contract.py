@@ -1,5 +1,5 @@
 """Holds the Swift sources of capi/swift against what they are written for: the
-names, arguments, numbers and fields of mlxr.h, and the JSON of capi/figures.go.
+names, arguments, numbers and fields of mlxr.h, and the JSON of capi/figures.go and internal/telemetry.
 
 A Swift compiler checks less (it knows no JSON, and no number written anew) and
 more; there is none where most of this project is built.
@@ -16,7 +16,7 @@ ENUMS = {
     "LogLevel": "MLXR_LOG_",
 }
 # Swift's structs and the Go structs of the JSON that they are read from.
-JSON = {"Info": "info", "Stats": "stats", "Distribution": "spread", "Memory": "memories"}
+JSON = {"Info": ["info", "Info"], "Stats": ["stats"], "Distribution": ["Spread"], "Memory": ["Memory"]}
 # What Swift has no use for: it has strings of its own.
 UNUSED = {"mlxr_string"}
 
@@ -31,7 +31,9 @@ def faults(header, swift, go):
         constants = {name: n for name, n in c.constants.items() if name.startswith(prefix)}
         found += enumeration(code, enum, prefix, constants)
     for struct, of_go in JSON.items():
-        found += compare(f"JSON fields of {struct}", json_keys(swift, struct), go_keys(go, of_go))
+        keys = set().union(*(go_keys(go, name) for name in of_go))
+        lacking = sorted(json_keys(swift, struct) - keys)
+        found += [f"JSON fields of {struct}: Go has no {', '.join(lacking)}"] if lacking else []
     return found
 
 

@@ -7,7 +7,10 @@ from . import swift_contract
 
 CAPI = Path(__file__).resolve().parent.parent.parent / "capi"
 HEADER = (CAPI / "mlxr.h").read_text(encoding="utf-8")
-GO = (CAPI / "figures.go").read_text(encoding="utf-8")
+GO = "\n".join(
+    path.read_text(encoding="utf-8")
+    for path in [CAPI / "figures.go", *sorted((CAPI.parent / "internal/telemetry").glob("*.go"))]
+)
 SWIFT = "\n".join(path.read_text(encoding="utf-8") for path in sorted((CAPI / "swift/Sources/MLXRank").glob("*.swift")))
 
 

@@ -14,9 +14,11 @@ def named(model):
     for name, module in model.named_modules():
         name = name.removeprefix("bert.")
         layer, _, part = name.removeprefix("encoder.layer.").partition(".")
-        if name.startswith("encoder.layer.") and part in ("", "attention", "attention.self"):
-            yield name, module
-        elif name in ("embeddings", "pooler", "classifier"):
+        if (
+            name.startswith("encoder.layer.")
+            and part in ("", "attention", "attention.self")
+            or name in ("embeddings", "pooler", "classifier")
+        ):
             yield name, module
 
 
@@ -37,10 +39,7 @@ def record(model, pair):
     bert.logits(model, [pair])
     for h in hooks:
         h.remove()
-    return {
-        name: {"shape": list(values.shape), "values": common.numbers(values)}
-        for name, values in out.items()
-    }
+    return {name: {"shape": list(values.shape), "values": common.numbers(values)} for name, values in out.items()}
 
 
 def golden(name):
@@ -60,6 +59,4 @@ def golden(name):
 def make(_):
     made_with = common.made_with("torch", "transformers", "numpy")
     models = [golden(name) for name in MODELS]
-    common.write_json(
-        common.ENGINE / "activations.json.gz", {"made_with": made_with, "models": models}
-    )
+    common.write_json(common.ENGINE / "activations.json.gz", {"made_with": made_with, "models": models})

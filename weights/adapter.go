@@ -13,22 +13,22 @@ const (
 )
 
 // An adapter is a PEFT LoRA adapter: low-rank updates of weights, and tensors
-// that replace the base's (modules_to_save, and biases that were trained).
+// that replace tensors of the base (modules_to_save and trained biases).
 type adapter struct {
-	name    string // of its tensors' file, for errors
+	name    string // of the file of its tensors, for errors
 	config  adapterConfig
 	updates map[string]*update // by the canonical name of the weight
-	whole   []entry            // named as in the file, without peftPrefix
+	whole   []entry            // replacements, named as in the file without peftPrefix
 }
 
 // An update adds scale * b@a to a weight of shape [out, in], where a is
 // [rank, in] and b is [out, rank].
 type update struct {
-	module string // as the adapter names it, which its patterns match
+	module string // the adapter's name for it, which its patterns match
 	a, b   entry
 }
 
-// loadAdapter reads m's adapter, from its directory or from the program.
+// loadAdapter reads the adapter of m from its directory, or the embedded one.
 func (m *Model) loadAdapter() (*adapter, error) {
 	config, file := builtinAdapterConfig, &tensorFile{name: "builtin adapter"}
 	configPath := file.name + ": " + adapterConfigFile
@@ -45,7 +45,7 @@ func (m *Model) loadAdapter() (*adapter, error) {
 		if config, err = readSmall(configPath, maxAdapterConfig); err != nil {
 			hint := "every PEFT adapter needs one"
 			if exists(m.Adapter, configFile) {
-				hint += "; the directory holds a whole model, which is given as the model and not as its adapter"
+				hint += "; the directory holds a whole model: give it as the model, not as the adapter"
 			}
 			return nil, missingFile(configPath, err, hint)
 		}
@@ -60,7 +60,7 @@ func (m *Model) loadAdapter() (*adapter, error) {
 	return newAdapter(c, file)
 }
 
-// newAdapter sorts the tensors of an adapter's file by what they do.
+// newAdapter sorts the tensors of an adapter into updates and replacements.
 func newAdapter(c adapterConfig, file *tensorFile) (*adapter, error) {
 	ad := &adapter{name: file.name, config: c, updates: map[string]*update{}}
 	if c.Base != "" {
@@ -70,7 +70,7 @@ func newAdapter(c adapterConfig, file *tensorFile) (*adapter, error) {
 		e := entry{t, ad.name, t.Name}
 		var ok bool
 		if e.Name, ok = strings.CutPrefix(t.Name, peftPrefix); !ok {
-			return nil, e.errorf("expected a name that starts with %q, as PEFT saves them", peftPrefix)
+			return nil, e.errorf("expected a name that starts with %q, as PEFT writes it", peftPrefix)
 		}
 		if _, ok := floatMasks[t.DType]; !ok {
 			return nil, e.errorf("dtype %s, expected F32, F16 or BF16", t.DType)
@@ -84,8 +84,8 @@ func newAdapter(c adapterConfig, file *tensorFile) (*adapter, error) {
 	return ad, ad.checkPairs()
 }
 
-// addHalf files a factor of a low-rank update, module.lora_A.weight or
-// module.lora_B.weight; the adapter's name may precede the weight.
+// addHalf adds one factor of a low-rank update, module.lora_A.weight or
+// module.lora_B.weight. The adapter's name may precede "weight".
 func (ad *adapter) addHalf(e entry) error {
 	for _, half := range []string{"lora_A", "lora_B"} {
 		module, rest, ok := strings.Cut(e.Name, "."+half+".")
@@ -93,7 +93,7 @@ func (ad *adapter) addHalf(e entry) error {
 			continue
 		}
 		if rest != "weight" && (!strings.HasSuffix(rest, ".weight") || strings.Count(rest, ".") > 1) {
-			return e.errorf("of a %s, only the weight is supported", half)
+			return e.errorf("%s: only its weight is supported", half)
 		}
 		target := canonical(module + ".weight")
 		u := ad.updates[target]
@@ -106,15 +106,15 @@ func (ad *adapter) addHalf(e entry) error {
 			to = &u.b
 		}
 		if to.raw != "" {
-			return e.errorf("names the same tensor as %q", to.raw)
+			return e.errorf("it is the same tensor as %q", to.raw)
 		}
 		*to = e
 		return nil
 	}
-	return e.errorf("only lora_A and lora_B of dense layers are supported")
+	return e.errorf("not supported, expected lora_A or lora_B of a dense layer")
 }
 
-// checkPairs refuses a factor without its counterpart.
+// checkPairs rejects a factor without its counterpart.
 func (ad *adapter) checkPairs() error {
 	for _, u := range ad.updates {
 		if u.a.raw == "" {
@@ -127,8 +127,8 @@ func (ad *adapter) checkPairs() error {
 	return nil
 }
 
-// replace puts the tensors that the adapter holds whole in the place of the
-// base's. A new classifier may change the number of labels in cfg.
+// replace replaces tensors of the base by the adapter's. A new classifier may
+// change the number of labels in cfg.
 func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
 	places := map[string]bool{}
 	for _, s := range layout(*cfg) {
@@ -145,11 +145,11 @@ func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
 			case name == "":
 				return e.errorf("the model has no such tensor")
 			case done[name] && form != "":
-				continue // the same tensor again, or the one it replaced
+				continue // a second copy, or the original that it replaced
 			case done[name]:
 				return e.errorf("the adapter replaces %q twice", name)
 			case form == ".original_module.":
-				return e.errorf("the adapter has nothing to put in the place of %q", name)
+				return e.errorf("the adapter has no replacement for %q", name)
 			case ad.updates[name] != nil:
 				return e.errorf("the adapter both replaces and updates %q", name)
 			}
@@ -166,8 +166,8 @@ func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
 	return nil
 }
 
-// tensorForm tells which of PEFT's spellings a name has: plain, or that of a
-// wrapper, which training with bias "all" and old versions save too.
+// tensorForm returns the marker of PEFT's wrapper in a name, "" for a plain name.
+// Training with bias "all", and old versions of PEFT, also save wrapped names.
 func tensorForm(name string) string {
 	for _, form := range []string{".modules_to_save.", ".original_module."} {
 		if strings.Contains(name, form) {
@@ -177,7 +177,7 @@ func tensorForm(name string) string {
 	return ""
 }
 
-// target returns the place that a tensor of the adapter takes, "" for none.
+// target returns the name of the tensor that an adapter's tensor replaces, "" for none.
 func target(name, form string, places map[string]bool) string {
 	name = strings.Replace(name, ".base_layer.", ".", 1)
 	plain := canonical(name)

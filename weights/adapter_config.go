@@ -12,32 +12,32 @@ import (
 
 const (
 	maxAdapterConfig = 256 << 10 // bytes
-	maxPattern       = 256       // bytes; a module's name has about 60
+	maxPattern       = 256       // bytes; the name of a module has about 60
 
-	// maxRank bounds the rank of an update; more than the width of any model
-	// accepted would make it larger than the weight itself.
+	// maxRank bounds the rank of an update. It is the largest hidden_size; a
+	// larger update would be larger than the weight itself.
 	maxRank = 1 << 14
 )
 
-// An adapterConfig is what merging needs of adapter_config.json.
+// An adapterConfig holds the settings of adapter_config.json that merging needs.
 type adapterConfig struct {
 	Base          string // base_model_name_or_path, for errors only
 	Rank          int
 	Alpha         float64
 	RankStable    bool      // use_rslora
-	RankPatterns  []pattern // exceptions to Rank and Alpha: the first that matches counts
+	RankPatterns  []pattern // exceptions to Rank and Alpha: the first match counts
 	AlphaPatterns []pattern
 }
 
-// A pattern gives the modules that it matches a value of their own.
+// A pattern sets another value for the modules that it matches.
 type pattern struct {
 	text  string
 	expr  *regexp.Regexp
 	value float64
 }
 
-// harmless are the keys that do not change what a saved adapter means:
-// provenance, training, the choice of modules (the file shows which), and
+// harmless lists the keys that do not change the meaning of a saved adapter:
+// provenance, training, the choice of modules (the file of tensors shows it), and
 // fan_in_fan_out, which PEFT resets for the dense layers of a BERT.
 var harmless = map[string]bool{
 	"auto_mapping": true, "base_model_class": true, "bias": true, "eva_config": true, "exclude_modules": true,
@@ -47,9 +47,9 @@ var harmless = map[string]bool{
 	"target_modules": true, "task_type": true,
 }
 
-// parseAdapterConfig decodes adapter_config.json. A setting that is neither
-// understood, harmless nor switched off is refused by name, since it may
-// change what the tensors mean.
+// parseAdapterConfig decodes adapter_config.json. It rejects by name a setting
+// that is not supported, not harmless and not switched off, because the setting
+// may change the meaning of the tensors.
 func parseAdapterConfig(data []byte) (adapterConfig, error) {
 	members, err := splitObject(data)
 	if err != nil {
@@ -125,8 +125,8 @@ func lookup(patterns []pattern, module string, value float64) float64 {
 	return value
 }
 
-// parsePatterns decodes an object from regular expression to number, or null.
-// As in PEFT an expression must match the whole module name or its last parts.
+// parsePatterns decodes an object from regular expressions to numbers, or null.
+// As in PEFT, an expression must match the whole module name or its last parts.
 func parsePatterns(data []byte) ([]pattern, error) {
 	if off(data) {
 		return nil, nil
@@ -149,8 +149,8 @@ func parsePatterns(data []byte) ([]pattern, error) {
 	return patterns, nil
 }
 
-// compile compiles a pattern. What could make a short one expand into much
-// memory is refused: counts, and the character classes of RE2, which PEFT's
+// compile compiles a pattern. It rejects constructs with which a short pattern
+// takes much memory: counts, and the character classes of RE2, which Python's
 // expressions lack.
 func compile(text string) (*regexp.Regexp, error) {
 	if len(text) > maxPattern {
@@ -166,8 +166,8 @@ func compile(text string) (*regexp.Regexp, error) {
 	return expr, nil
 }
 
-// checkInit refuses the initialisations that change the base's weights: the
-// tensors saved are relative to a base that cannot be had back from them.
+// checkInit rejects initialisations that change the base's weights: the saved
+// tensors are relative to a changed base, which cannot be computed from them.
 func checkInit(data []byte) error {
 	var v any
 	if err := json.Unmarshal(data, &v); err != nil {
@@ -180,7 +180,7 @@ func checkInit(data []byte) error {
 	return fmt.Errorf("%.80s is not supported: it changes the base's weights; save the adapter with path_initial_model_for_weight_conversion", data)
 }
 
-// off reports whether a setting has a value that switches it off.
+// off reports whether a value switches a setting off.
 func off(data []byte) bool {
 	switch string(bytes.Join(bytes.Fields(data), nil)) {
 	case "null", "false", "0", `""`, "[]", "{}":

@@ -33,7 +33,7 @@ func TestBuiltinAlone(t *testing.T) {
 	_, err = Open(t.Context(), dir, Options{})
 	wantError(t, err, "2 of 105 tensors missing: classifier.weight, classifier.bias", "adapter")
 	_, err = Open(t.Context(), Builtin, Options{Adapter: "some/adapter"})
-	wantError(t, err, "adapter of its own", "some/adapter", dir)
+	wantError(t, err, "already has an adapter", "some/adapter", dir)
 }
 
 // TestBuiltinLengthIgnoresItsFiles: 512 whatever the encoder's tokenizer says.

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Files of a model directory.
+// The files of a model directory, the limits and the defaults.
 const (
 	configFile          = "config.json"
 	weightsFile         = "model.safetensors"
@@ -17,23 +17,23 @@ const (
 	maxLabels           = 1 << 12
 	classifierArch      = "BertForSequenceClassification"
 	encoderArch         = "BertModel"
-	defaultLabels       = 2 // of Hugging Face, for a classifier that says nothing
+	defaultLabels       = 2 // as in transformers, without id2label and num_labels
 	defaultTypeVocab    = 2
 	defaultLayerNormEps = 1e-12
 )
 
-// Activation names the function between the two dense layers of a
-// feed-forward block.
+// Activation names the function between the two dense layers of a feed-forward
+// block.
 type Activation string
 
-// The activations a model may have.
+// The supported activations.
 const (
-	GELU     Activation = "gelu"      // exact, by erf
+	GELU     Activation = "gelu"      // exact, with erf
 	GELUTanh Activation = "gelu_tanh" // the tanh approximation
 	ReLU     Activation = "relu"
 )
 
-// activations maps hidden_act to the function it names.
+// activations maps the values of hidden_act to functions.
 var activations = map[string]Activation{
 	"gelu":              GELU,
 	"gelu_python":       GELU,
@@ -43,21 +43,21 @@ var activations = map[string]Activation{
 	"relu":              ReLU,
 }
 
-// A Config is the shape of a model's graph, from config.json.
+// A Config holds the sizes of a model's graph, read from config.json.
 type Config struct {
 	VocabSize        int // rows of the word embeddings
 	HiddenSize       int // width of a token's vector, a multiple of Heads
 	Layers           int
-	Heads            int // attention heads of a layer
+	Heads            int // attention heads per layer
 	IntermediateSize int // inner width of a feed-forward block
 	MaxPositions     int // rows of the position embeddings
 	TypeVocabSize    int // rows of the token type embeddings
-	Labels           int // logits of a pair
+	Labels           int // logits per pair
 	LayerNormEps     float64
 	Activation       Activation
 }
 
-// configJSON is what is read of config.json.
+// configJSON holds the fields of config.json that are read.
 type configJSON struct {
 	ModelType             string         `json:"model_type"`
 	Architectures         []string       `json:"architectures"`
@@ -82,8 +82,8 @@ type configJSON struct {
 	PrunedHeads           map[string]any `json:"pruned_heads"`
 }
 
-// A modelConfig is a Config together with the scoring activation, the names of
-// labels and the class of the tokenizer that config.json names.
+// A modelConfig is everything that config.json sets: sizes, the scoring
+// function, label names and the tokenizer class.
 type modelConfig struct {
 	Config
 	scoring        namedScoring
@@ -91,7 +91,7 @@ type modelConfig struct {
 	tokenizerClass string // "" for none
 }
 
-// labelNames names every logit.
+// labelNames returns a name for each logit.
 func (c modelConfig) labelNames() []string {
 	names := make([]string, c.Labels)
 	for i := range names {
@@ -103,7 +103,7 @@ func (c modelConfig) labelNames() []string {
 	return names
 }
 
-// readConfig reads config.json of a model directory.
+// readConfig reads and checks config.json of a model directory.
 func readConfig(dir string) (modelConfig, error) {
 	path := filepath.Join(dir, configFile)
 	data, err := readSmall(path, maxConfig)
@@ -117,7 +117,7 @@ func readConfig(dir string) (modelConfig, error) {
 	return cfg, nil
 }
 
-// parseConfig decodes and validates config.json.
+// parseConfig decodes and checks config.json.
 func parseConfig(data []byte) (modelConfig, error) {
 	var c configJSON
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -136,7 +136,7 @@ func parseConfig(data []byte) (modelConfig, error) {
 	}, err
 }
 
-// checkArchitecture refuses every model that is not a plain BERT encoder.
+// checkArchitecture rejects every model that is not a plain BERT encoder.
 func (c *configJSON) checkArchitecture() error {
 	if c.ModelType != "bert" {
 		return fmt.Errorf("model_type %q is not supported, expected \"bert\"", c.ModelType)
@@ -150,18 +150,18 @@ func (c *configJSON) checkArchitecture() error {
 		return fmt.Errorf("position_embedding_type %q is not supported, expected \"absolute\"", *t)
 	}
 	if c.IsDecoder || c.AddCrossAttention {
-		return fmt.Errorf("is_decoder and add_cross_attention are not supported: expected an encoder")
+		return fmt.Errorf("is_decoder and add_cross_attention are not supported, expected an encoder")
 	}
 	if len(c.PrunedHeads) > 0 {
-		return fmt.Errorf("pruned_heads is not supported: expected all attention heads")
+		return fmt.Errorf("pruned_heads is not supported, expected all attention heads")
 	}
 	if len(c.Quantization) > 0 {
-		return fmt.Errorf("quantization_config is not supported: expected float weights")
+		return fmt.Errorf("quantization_config is not supported, expected weights in floating point")
 	}
 	return nil
 }
 
-// sizes returns the validated Config.
+// sizes returns the checked Config.
 func (c *configJSON) sizes() (Config, error) {
 	var cfg Config
 	types := valueOr(c.TypeVocabSize, defaultTypeVocab)
@@ -207,9 +207,9 @@ func (c *configJSON) sizes() (Config, error) {
 	return cfg, nil
 }
 
-// labels is the number of logits. Hugging Face takes it from id2label, else
-// from num_labels, else 2; sentence-transformers puts a head with one label on
-// a model that is not a classifier.
+// labels returns the number of logits. Hugging Face takes it from id2label, or
+// else from num_labels, or else 2. sentence-transformers adds a head with one
+// label to a model that is not a classifier.
 func (c *configJSON) labels() *int {
 	n := defaultLabels
 	switch {
@@ -223,9 +223,9 @@ func (c *configJSON) labels() *int {
 	return &n
 }
 
-// scoring is the activation that config.json names for scores, nil for none:
-// sentence_transformers.activation_fn, or the key that stood for it before
-// sentence-transformers 4.
+// scoring returns the name of the scoring function in config.json, nil for none:
+// sentence_transformers.activation_fn, or the key that sentence-transformers
+// used before version 4.
 func (c *configJSON) scoring() (*string, error) {
 	value, ok := c.Sentence["activation_fn"]
 	if !ok {

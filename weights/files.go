@@ -24,19 +24,19 @@ func readSmall(path string, limit int64) (_ []byte, err error) {
 		}
 	}()
 	if size > limit {
-		return nil, fmt.Errorf("%s: %d bytes, more than the %d bytes such a file may have", path, size, limit)
+		return nil, fmt.Errorf("%s: too large: %d bytes (limit %d)", path, size, limit)
 	}
 	return io.ReadAll(io.LimitReader(f, limit))
 }
 
-// An absent error says in its own words that something does not exist.
+// absent is an fs.ErrNotExist with a text of its own.
 type absent string
 
 func (a absent) Error() string { return string(a) }
 
 func (a absent) Is(target error) bool { return target == fs.ErrNotExist }
 
-// missingFile adds to err, if it says that path does not exist, a hint.
+// missingFile adds a hint to err if err says that path does not exist.
 func missingFile(path string, err error, hint string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return absent(path + " is missing: " + hint)
@@ -56,9 +56,9 @@ func sortedKeys[V any](m map[string]V) []string {
 	return slices.Sorted(maps.Keys(m))
 }
 
-// openRegular opens path if it is a regular file. Anything else is refused
-// unopened, because opening a named pipe would wait for a writer. So is what
-// stands in the place of the file.
+// openRegular opens path if it is a regular file. It rejects other kinds before
+// it opens them, because opening a named pipe would wait for a writer. It also
+// rejects stand-ins: see refuseStandIn.
 func openRegular(path string) (*os.File, int64, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -77,11 +77,11 @@ func openRegular(path string) (*os.File, int64, error) {
 	return f, info.Size(), nil
 }
 
-// lfsPointer is how a file begins that git has in the place of a large one.
+// lfsPointer is the start of the file that git stores instead of a large one.
 const lfsPointer = "version https://git-lfs.github.com/spec/"
 
-// refuseStandIn returns an error if the file is not the one that its name says
-// but a Git LFS pointer to it, or a web page in its place.
+// refuseStandIn returns an error if f is a Git LFS pointer or a web page instead
+// of the file that its name promises.
 func refuseStandIn(f *os.File) error {
 	start := make([]byte, len(lfsPointer))
 	n, err := f.ReadAt(start, 0)
@@ -92,9 +92,9 @@ func refuseStandIn(f *os.File) error {
 	switch {
 	case text == lfsPointer:
 		dir := filepath.Dir(f.Name())
-		return fmt.Errorf("%s is a Git LFS pointer and not the file itself: run git lfs install and git lfs pull in %s", f.Name(), dir)
+		return fmt.Errorf("%s is a Git LFS pointer, not the file itself: run git lfs install and git lfs pull in %s", f.Name(), dir)
 	case strings.HasPrefix(text, "<!doctype html"), strings.HasPrefix(text, "<html"):
-		return fmt.Errorf("%s is a web page and not the file itself: download it again, from the address with /resolve/ in it", f.Name())
+		return fmt.Errorf("%s is a web page, not the file itself: download it again from the URL that contains /resolve/", f.Name())
 	}
 	return nil
 }
@@ -104,18 +104,18 @@ func exists(dir, name string) bool {
 	return err == nil
 }
 
-// explainWeights says what to do when the weights are absent but kept in
-// another form beside the place where they were expected.
+// explainWeights adds to a not-exist error what to do, in particular if the
+// folder of path holds the weights in another format.
 func explainWeights(path string, err error) error {
 	has := func(name string) bool { return exists(filepath.Dir(path), name) }
 	hint := "every model directory needs one"
 	switch {
 	case filepath.Base(path) == adapterFile && has("adapter_model.bin"):
-		hint = "only adapter_model.bin is there: save the adapter again with save_pretrained(dir, safe_serialization=True)"
+		hint = "found only adapter_model.bin: save the adapter again with save_pretrained(dir, safe_serialization=True)"
 	case filepath.Base(path) == adapterFile:
 		hint = "every PEFT adapter needs one"
 	case has("pytorch_model.bin"):
-		hint = "only pytorch_model.bin is there: convert it to safetensors, with save_pretrained(dir, safe_serialization=True)"
+		hint = "found only pytorch_model.bin: convert it to safetensors with save_pretrained(dir, safe_serialization=True)"
 	}
 	return missingFile(path, err, hint)
 }

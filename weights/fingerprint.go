@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// A Fingerprint identifies the files that a model consists of, by their paths: the
-// content of JSON files, and size, time and inode of the large files of tensors.
+// A Fingerprint identifies the files of a model. It maps the path of each file to
+// the hash of a JSON file, or to the size, time and inode of a file of tensors.
 type Fingerprint map[string]string
 
-// Difference names a file that is not the same in both, "" if there is none.
+// Difference returns the path of a file that differs between f and other, "" for none.
 func (f Fingerprint) Difference(other Fingerprint) string {
 	for _, path := range sortedKeys(f) {
 		if other[path] != f[path] {
@@ -28,7 +28,7 @@ func (f Fingerprint) Difference(other Fingerprint) string {
 	return ""
 }
 
-// fingerprint looks at the directories of the model and of its adapter.
+// fingerprint identifies the files in the directories of the model and its adapter.
 func (m *Model) fingerprint() (Fingerprint, error) {
 	f := Fingerprint{}
 	dirs := []string{m.Dir}
@@ -60,8 +60,8 @@ func isModelFile(name string) bool {
 	return false
 }
 
-// identify takes what cannot be read for a file of tensors: Open says what is
-// wrong with it, if it needs it.
+// identify returns the identity of a file. A JSON file that cannot be read is
+// treated as a file of tensors: Open reports its error if it needs the file.
 func identify(path string) string {
 	if filepath.Ext(path) == ".json" {
 		if data, err := readSmall(path, maxTokenizer); err == nil {

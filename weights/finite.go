@@ -8,10 +8,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A floatMask describes the exponents of the values in a 64-bit word: adding carry
-// to the word without its signs sets the bits of overflow for those values
-// whose exponent is all ones, that is infinities and NaNs. No carry leaves its
-// value.
+// A floatMask finds values with an exponent of all ones, that is infinities and
+// NaNs, in a 64-bit word. Adding carry to the word without its sign bits sets the
+// overflow bits of exactly these values. No carry crosses into another value.
 type floatMask struct{ magnitude, carry, overflow uint64 }
 
 var floatMasks = map[DType]floatMask{
@@ -20,8 +19,8 @@ var floatMasks = map[DType]floatMask{
 	BF16: {0x7fff7fff_7fff7fff, 0x00800080_00800080, 0x80008000_80008000},
 }
 
-// finite reports whether data holds finite values only. It reads words of 64
-// bits whatever the alignment, and is bound by memory.
+// finite reports whether data holds only finite values. It reads 64-bit words at
+// any alignment; its speed is that of the memory.
 func (m floatMask) finite(data []byte) bool {
 	var seen uint64
 	for len(data) >= 32 {
@@ -41,8 +40,8 @@ func (m floatMask) finite(data []byte) bool {
 	return seen&m.overflow == 0
 }
 
-// checkFinite refuses tensors with a NaN or an infinity, naming the first.
-// Their types are F32, F16 or BF16.
+// checkFinite rejects tensors with a NaN or an infinity; the error names the
+// first one. The types of the tensors are F32, F16 or BF16.
 func checkFinite(entries []entry) error {
 	const block = 1 << 20 // bytes, a multiple of every element size
 	type piece struct{ tensor, begin int }
@@ -73,7 +72,7 @@ func checkFinite(entries []entry) error {
 	e := entries[p.tensor]
 	for i, v := range floats(Tensor{DType: e.DType, Data: e.Data[p.begin:min(p.begin+block, len(e.Data))]}) {
 		if v-v != 0 {
-			return e.errorf("value %v at index %d, expected finite values only", v, p.begin*8/int(elementBits[e.DType])+i)
+			return e.errorf("value %v at index %d, expected only finite values", v, p.begin*8/int(elementBits[e.DType])+i)
 		}
 	}
 	return nil

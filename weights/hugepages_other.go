@@ -2,5 +2,5 @@
 
 package weights
 
-// preferHugePages does nothing where the system decides on page sizes alone.
+// preferHugePages does nothing: these systems choose page sizes themselves.
 func preferHugePages([]byte) bool { return false }

@@ -11,11 +11,11 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// An object holds the fields of a JSON object.
+// object maps the field names of a JSON object to their values.
 type object map[string]jsontext.Value
 
-// readObject returns the fields of an object, and those of the object that
-// one of them, nested, is.
+// readObject returns the fields of an object. If the field called nested is an
+// object, readObject returns its fields as inner.
 func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err error) {
 	if kind := dec.PeekKind(); kind != '{' && kind != 0 {
 		return nil, nil, fmt.Errorf("found %s, expected an object", kindName(kind))
@@ -50,8 +50,8 @@ func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err
 	return fields, inner, err
 }
 
-// splitFields returns the fields of a JSON object that is all of data and, at any
-// depth, has no key twice.
+// splitFields returns the fields of the one JSON object that data consists of.
+// It rejects a key that occurs twice, at any depth.
 func splitFields(data []byte) (map[string]jsontext.Value, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
 	fields, _, err := readObject(dec, "")
@@ -64,7 +64,7 @@ func splitFields(data []byte) (map[string]jsontext.Value, error) {
 	return fields, nil
 }
 
-// decodeField decodes a member that may be absent.
+// decodeField decodes a field that may be absent.
 func decodeField(fields map[string]jsontext.Value, name string, to any) error {
 	if err := decodeKnown(fields[name], to); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
@@ -72,8 +72,8 @@ func decodeField(fields map[string]jsontext.Value, name string, to any) error {
 	return nil
 }
 
-// decodeKnown decodes a JSON value that may be absent, and passes over members
-// that to has no place for.
+// decodeKnown decodes a JSON value that may be absent. It ignores members that
+// to has no field for.
 func decodeKnown(raw jsontext.Value, to any) error {
 	if len(raw) == 0 {
 		return nil
@@ -81,7 +81,7 @@ func decodeKnown(raw jsontext.Value, to any) error {
 	return plainJSON(json.Unmarshal(raw, to))
 }
 
-// decode decodes a JSON value that may be absent. An unknown field is an error.
+// decode decodes a JSON value that may be absent. It rejects unknown fields.
 func decode(raw jsontext.Value, to any) error {
 	if len(raw) == 0 {
 		return nil
@@ -89,7 +89,7 @@ func decode(raw jsontext.Value, to any) error {
 	return plainJSON(json.Unmarshal(raw, to, json.RejectUnknownMembers(true)))
 }
 
-// unquote returns the string that a JSON value is, "" for any other.
+// unquote returns the value of a JSON string, "" for any other JSON value.
 func unquote(raw jsontext.Value) string {
 	var s string
 	if raw.Kind() == '"' && decode(raw, &s) == nil {
@@ -98,7 +98,7 @@ func unquote(raw jsontext.Value) string {
 	return ""
 }
 
-// badJSON describes a text that is not JSON.
+// badJSON describes an error of the JSON parser in terms of the file.
 func badJSON(err error) error {
 	if errors.Is(err, io.EOF) {
 		return errors.New("not valid JSON: it is empty")
@@ -115,13 +115,13 @@ func badJSON(err error) error {
 
 func isNull(raw jsontext.Value) bool { return len(raw) == 0 || raw.Kind() == 'n' }
 
-// checkObject passes what scoring has no use for.
+// checkObject checks that raw is an object or absent; scoring does not use it.
 func checkObject(raw jsontext.Value) error {
 	var v map[string]any
 	return decode(raw, &v)
 }
 
-// plainJSON puts an error of the JSON library into terms of the file.
+// plainJSON describes an error of json.Unmarshal in terms of the file.
 func plainJSON(err error) error {
 	var semantic *json.SemanticError
 	if !errors.As(err, &semantic) {
@@ -132,7 +132,7 @@ func plainJSON(err error) error {
 		where = fmt.Sprintf("field %.200q: ", strings.TrimPrefix(p, "/"))
 	}
 	if errors.Is(err, json.ErrUnknownName) {
-		return fmt.Errorf("%snot known; it may change token ids", where)
+		return fmt.Errorf("%sunknown field; it may change token ids", where)
 	}
 	if semantic.Err != nil {
 		return fmt.Errorf("%s%w", where, semantic.Err)
@@ -140,7 +140,7 @@ func plainJSON(err error) error {
 	return fmt.Errorf("%sfound %s, expected %s", where, kindName(semantic.JSONKind), jsonKind(semantic.GoType))
 }
 
-// kindName names the sort of a JSON value.
+// kindName names the kind of a JSON value.
 func kindName(kind jsontext.Kind) string {
 	switch kind {
 	case 'n':
@@ -157,7 +157,7 @@ func kindName(kind jsontext.Kind) string {
 	return "an object"
 }
 
-// readType is the field "type" of a JSON object, "" if there is none.
+// readType returns the field "type" of a JSON object, "" if there is none.
 func readType(raw jsontext.Value) string {
 	var v struct {
 		Type string `json:"type"`
@@ -175,10 +175,10 @@ func orNone(kind string) string {
 	return fmt.Sprintf("%.40q", kind)
 }
 
-// quote writes a string as JSON.
+// quote returns a string as JSON.
 func quote(s string) []byte {
 	out, err := jsontext.AppendQuote(nil, s)
-	if err != nil { // not UTF-8, which the parser refused
+	if err != nil { // not UTF-8; the parser has rejected that
 		panic(err)
 	}
 	return out

@@ -9,14 +9,14 @@ import (
 	"reflect"
 )
 
-// A member is one key and value of a JSON object.
+// A member is a key and a value of a JSON object.
 type member struct {
 	key   string
 	value json.RawMessage
 }
 
-// splitObject returns the members of a JSON object in the order they are
-// written. Unlike json.Unmarshal it refuses a key that occurs twice.
+// splitObject returns the members of a JSON object in the order of the text.
+// Unlike json.Unmarshal it rejects a key that occurs twice.
 func splitObject(data []byte) ([]member, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	open, err := dec.Token()
@@ -24,7 +24,7 @@ func splitObject(data []byte) ([]member, error) {
 		return nil, notJSON(dec, err)
 	}
 	if open != json.Delim('{') {
-		return nil, fmt.Errorf("not a JSON object but %s", kind(open))
+		return nil, fmt.Errorf("found %s, expected a JSON object", kind(open))
 	}
 	var members []member
 	seen := map[string]bool{}
@@ -35,7 +35,7 @@ func splitObject(data []byte) ([]member, error) {
 		}
 		key, ok := token.(string)
 		if !ok {
-			return nil, fmt.Errorf("not valid JSON at byte %d: %s where a key belongs", dec.InputOffset(), kind(token))
+			return nil, fmt.Errorf("not valid JSON at byte %d: found %s, expected a key", dec.InputOffset(), kind(token))
 		}
 		if seen[key] {
 			return nil, fmt.Errorf("key %q occurs twice", key)
@@ -63,7 +63,7 @@ func notJSON(dec *json.Decoder, err error) error {
 	return fmt.Errorf("not valid JSON near byte %d: %w", dec.InputOffset(), err)
 }
 
-// kind names the sort of a JSON token.
+// kind names the kind of a JSON token.
 func kind(t json.Token) string {
 	switch t := t.(type) {
 	case json.Delim:
@@ -81,7 +81,7 @@ func kind(t json.Token) string {
 	return "null"
 }
 
-// jsonError describes a failed json.Unmarshal in terms of the file.
+// jsonError describes an error of json.Unmarshal in terms of the file.
 func jsonError(err error) error {
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) {
@@ -97,7 +97,7 @@ func jsonError(err error) error {
 	return fmt.Errorf("field %q: found %s, expected %s", found.Field, found.Value, jsonKind(found.Type))
 }
 
-// jsonKind names the JSON value that a Go type is decoded from.
+// jsonKind names the kind of JSON value that a Go type is decoded from.
 func jsonKind(t reflect.Type) string {
 	switch t.Kind() {
 	case reflect.Bool:

@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A mapping is memory outside the Go heap: a file, read-only, or anonymous.
-// It is given back to the system the moment it is closed.
+// A mapping is memory outside the Go heap: a read-only file, or anonymous.
+// Closing it returns the memory to the system at once.
 type mapping struct {
 	data []byte
 }
@@ -33,7 +33,7 @@ func mapPath(path string) (_ *mapping, err error) {
 	return &mapping{data: data}, nil
 }
 
-// newMapping returns n zeroed bytes, aligned to a page.
+// newMapping allocates n zeroed bytes, aligned to a page.
 func newMapping(n int) (*mapping, error) {
 	if n == 0 {
 		return &mapping{}, nil

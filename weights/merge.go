@@ -9,15 +9,15 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A job is one weight to merge: to = from + b@a, with the scale already in b.
+// A job is one weight to merge: to = from + b@a. b is already scaled.
 type job struct {
 	to, from, a, b []float32
 	in, rank       int
 }
 
-// merge returns picked with the adapter's updates added to the weights that
-// they belong to. Those weights are then F32 and lie in the mapping that is
-// returned. As in PEFT an update is summed up in float32 before it is added.
+// merge returns picked with the adapter's updates added to their weights. The
+// merged weights are F32 and lie in the returned mapping. As in PEFT, an update
+// is summed in float32 before it is added.
 func (ad *adapter) merge(picked []entry) ([]entry, *mapping, error) {
 	targets, err := ad.targets(picked)
 	if err != nil {
@@ -54,8 +54,8 @@ func (ad *adapter) merge(picked []entry) ([]entry, *mapping, error) {
 	return merged, mem, nil
 }
 
-// targets returns the indices of the weights to update, after checking that
-// every update has its weight, fits it and is finite.
+// targets returns the indices of the weights to update. It checks that every
+// update has a weight, fits it and is finite.
 func (ad *adapter) targets(picked []entry) ([]int, error) {
 	var indices []int
 	var factors []entry
@@ -80,7 +80,7 @@ func (ad *adapter) targets(picked []entry) ([]int, error) {
 	return indices, checkFinite(factors)
 }
 
-// fit checks the shapes of an update against the weight it belongs to.
+// fit checks the shapes of an update against its weight.
 func (ad *adapter) fit(u *update, e entry) error {
 	if len(e.Shape) != 2 || strings.HasPrefix(e.Name, "embeddings.") {
 		return u.a.errorf("%q is not the weight of a dense layer", e.Name)
@@ -91,14 +91,14 @@ func (ad *adapter) fit(u *update, e entry) error {
 		shape []int
 	}{{u.a, []int{rank, e.Shape[1]}}, {u.b, []int{e.Shape[0], rank}}} {
 		if !slices.Equal(f.half.Shape, f.shape) {
-			return f.half.errorf("shape %v, expected %v to fit the base's %s %v with rank %d",
+			return f.half.errorf("shape %v, expected %v for the base's %s %v and rank %d",
 				f.half.Shape, f.shape, e.Name, e.Shape, rank)
 		}
 	}
 	return nil
 }
 
-// job prepares the merge of one weight, all but the place for the result.
+// job prepares the merge of one weight, without the memory for the result.
 func (ad *adapter) job(e entry) job {
 	u := ad.updates[e.Name]
 	b := slices.Clone(floats(u.b.Tensor))
@@ -109,7 +109,7 @@ func (ad *adapter) job(e entry) job {
 	return job{from: floats(e.Tensor), a: floats(u.a.Tensor), b: b, in: e.Shape[1], rank: ad.config.rank(u.module)}
 }
 
-// runJobs computes all jobs in parallel, a few rows at a time.
+// runJobs computes all jobs in parallel, a block of rows at a time.
 func runJobs(jobs []job) error {
 	const rows = 32
 	var group errgroup.Group

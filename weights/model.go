@@ -1,14 +1,13 @@
-// Package weights turns a model reference into verified named tensors.
+// Package weights loads and verifies the files of a model.
 //
-// A reference is the directory of a BERT cross-encoder in the layout of
+// A model reference is the directory of a BERT cross-encoder in the layout of
 // Hugging Face (config.json, tokenizer.json, model.safetensors), the id of such
-// a model on the Hugging Face hub (org/name[@revision]), or "builtin".
-// Everything read is checked before it is used: what a file claims is compared
-// with what the file holds, and no allocation is sized by a claim.
+// a model on the Hugging Face hub (org/name[@revision]), or "builtin". Every
+// claim in a file is compared with the contents of the file before it is used;
+// no allocation is sized by a claim.
 //
-// Package engine uses it; it is for programs that load models for something
-// else. It needs no cgo. Its API may change with a minor version, which
-// CHANGELOG.md says.
+// Package engine loads models with it, and so can other programs. It needs no
+// cgo. Its API may change with a minor version; CHANGELOG.md lists the changes.
 package weights
 
 import (
@@ -19,70 +18,71 @@ import (
 	"sync"
 )
 
-// Options are the choices of Open beside the model itself.
+// Options holds the optional arguments of Open.
 type Options struct {
-	// Adapter is the directory of a PEFT LoRA adapter that is merged into the
-	// weights, Builtin for the one that is part of the program, "" for none.
+	// Adapter names the PEFT LoRA adapter to merge into the weights: a directory,
+	// Builtin for the embedded adapter, or "" for none.
 	Adapter string
 
-	// BuiltinDir is the directory of Builtin's encoder; "" searches.
+	// BuiltinDir is the directory of Builtin's encoder; "" searches for it.
 	BuiltinDir string
 
-	// Progress, if set, is told how far the download of a model of the hub is,
-	// by one goroutine at a time.
+	// Progress, if set, is called during a download from the hub, by one
+	// goroutine at a time.
 	Progress func(Progress)
 
-	// Warn, if set, is given what the user should know although a download goes
-	// on, by any goroutine.
+	// Warn, if set, receives the warnings of a download that continues. Any
+	// goroutine may call it.
 	Warn func(text string)
 
-	// NoDownload makes a model of the hub that is not on this machine an error,
-	// ErrNotDownloaded.
+	// NoDownload makes Open return ErrNotDownloaded for a model of the hub that
+	// is not on this machine.
 	NoDownload bool
 }
 
-// A Model is a verified model, ready to be handed to a session.
+// A Model holds a verified model that a session can load.
 type Model struct {
-	Ref     string // as given to Open, the address of a page of the hub as an id
+	Ref     string // as given to Open; the URL of a hub page is replaced by its id
 	Dir     string // the directory the files were read from
-	Adapter string // the adapter merged: a directory, "builtin", or ""
+	Adapter string // the merged adapter: a directory, "builtin", or ""
 	Config  Config
 
-	// LabelNames are the names of the logits, in their order: those of
-	// config.json, LABEL_0 and so on where it gives none.
+	// LabelNames names the logits in order: the names in config.json, or else
+	// LABEL_0, LABEL_1 and so on.
 	LabelNames []string
 
-	// Tensors holds every tensor of the graph exactly once, under the names
-	// and in the order of BertForSequenceClassification without its "bert."
-	// prefix: embeddings, layers ascending, pooler, classifier. Shapes are
-	// those that Config implies. Every value is finite.
+	// Tensors holds every tensor of the graph exactly once, with the names and
+	// in the order of BertForSequenceClassification without its "bert." prefix:
+	// embeddings, layers ascending, pooler, classifier. Config implies their
+	// shapes. Every value is finite.
 	Tensors []Tensor
 
-	// Tokenizer makes the ids, as AutoTokenizer of transformers reads it from
-	// the model's files. The ids of its vocabulary are below Config.VocabSize,
-	// those of AddedTokens need not be.
+	// Tokenizer holds the settings that AutoTokenizer of transformers reads from
+	// the model's files. The ids of its vocabulary are below Config.VocabSize;
+	// the ids of AddedTokens may be above.
 	Tokenizer Tokenizer
 
-	// Prompt is put ahead of every query: that which
-	// config_sentence_transformers.json has as the default, "" for none.
+	// Prompt is prepended to every query. It is the default prompt of
+	// config_sentence_transformers.json, "" for none.
 	Prompt string
 
-	// MaxLength is the longest input in tokens, special tokens included, and
-	// MaxLengthFile the file of the model that says so.
+	// MaxLength is the longest input in tokens, special tokens included.
+	// MaxLengthFile is the file of the model that sets it.
 	MaxLength     int
 	MaxLengthFile string
 
-	// Scoring makes a score of a label's logit by default, by the rule of
-	// sentence-transformers: what the model's files name, else sigmoid for one
-	// label and raw for several. It is "" if what they name is not supported.
+	// Scoring is the default function from a label's logit to a score, chosen by
+	// the rule of sentence-transformers: the function that the model's files
+	// name, or else sigmoid for one label and raw for several. It is "" if the
+	// named function is not supported.
 	Scoring Scoring
-	// ScoringName is the Python name that ScoringFile gives, "" for the default.
+	// ScoringName is the Python name in ScoringFile, "" for the default.
 	ScoringName, ScoringFile string
 
-	// Warnings name settings of the model's files that are not used.
+	// Warnings lists settings of the model's files that are not used.
 	Warnings []string
 
-	// Files identifies what the model was read from.
+	// Files identifies the files that the model was read from.
 	Files Fingerprint
 
 	mu    sync.Mutex
@@ -90,10 +90,10 @@ type Model struct {
 }
 
 // Open reads and verifies the model that ref names and merges the adapter of
-// opts, if any. A model of the hub is taken from the cache without a connection,
-// or downloaded, which ctx ends. A directory comes before a model of the hub
-// that has the same name. An error names the file, the tensor where one is concerned,
-// what was expected and what was found.
+// opts, if any. A model of the hub is read from the cache without a connection,
+// or downloaded until ctx ends. A directory takes precedence over a model of the
+// hub with the same name. An error names the file, the tensor if one is
+// concerned, the value found and the value expected.
 func Open(ctx context.Context, ref string, opts Options) (*Model, error) {
 	ref = canonicalRef(ref)
 	dir, err := resolve(ctx, ref, opts)
@@ -104,13 +104,13 @@ func Open(ctx context.Context, ref string, opts Options) (*Model, error) {
 		return nil, fmt.Errorf("model %q: %w", ref, err)
 	}
 	if ref == Builtin && opts.Adapter != "" {
-		return nil, fmt.Errorf("model %q has an adapter of its own: give the directory %s to merge %s instead", ref, dir, opts.Adapter)
+		return nil, fmt.Errorf("model %q already has an adapter: to merge %s, give its encoder %s as the model", ref, opts.Adapter, dir)
 	}
 	m := &Model{Ref: ref, Dir: dir, Adapter: opts.Adapter}
 	if ref == Builtin {
 		m.Adapter = Builtin
 	}
-	// Before the files are read: one that is replaced meanwhile is another one.
+	// Taken before the files are read, so that a file replaced meanwhile differs.
 	files, unlisted := m.fingerprint()
 	m.Files = files
 	if err := m.load(); err != nil || unlisted != nil {
@@ -124,8 +124,8 @@ func Open(ctx context.Context, ref string, opts Options) (*Model, error) {
 	return m, nil
 }
 
-// Close releases the memory that Tensors alias. They must not be used
-// afterwards, nor while Close runs. Closing twice is harmless.
+// Close releases the memory that Tensors alias. Tensors must not be used while
+// Close runs or afterwards. A second call does nothing.
 func (m *Model) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -169,9 +169,8 @@ func (m *Model) load() error {
 	return nil
 }
 
-// assemble puts the tensors of base and ad together under their canonical
-// names and merges ad's low-rank updates. Errors about base as a whole call it
-// by name.
+// assemble collects the tensors of base and ad under their canonical names and
+// merges the low-rank updates of ad. Errors about all of base call it name.
 func (m *Model) assemble(cfg *Config, base []*tensorFile, name string, ad *adapter) error {
 	found, err := index(base)
 	if err != nil {
@@ -204,7 +203,7 @@ func (m *Model) assemble(cfg *Config, base []*tensorFile, name string, ad *adapt
 	return nil
 }
 
-// explainMissing says what to do about missing tensors.
+// explainMissing adds to an error about missing tensors what to do.
 func explainMissing(file string, err error, ad *adapter) error {
 	switch {
 	case !errors.Is(err, errMissing):
@@ -212,5 +211,5 @@ func explainMissing(file string, err error, ad *adapter) error {
 	case ad != nil:
 		return fmt.Errorf("%s with %s: %w", file, ad.name, err)
 	}
-	return fmt.Errorf("%s: %w (an encoder without a classifier needs an adapter that brings one)", file, err)
+	return fmt.Errorf("%s: %w; an encoder without a classifier needs an adapter that has one", file, err)
 }

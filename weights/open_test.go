@@ -119,12 +119,12 @@ func TestOpenStandIns(t *testing.T) {
 func TestOpenAdapterAsModel(t *testing.T) {
 	adapter := adapterDir(t, map[string]any{"base_model_name_or_path": "org/base"}, nil)
 	_, err := Open(t.Context(), adapter, Options{})
-	wantError(t, err, "it is a PEFT adapter and no model", "--model org/base --adapter "+adapter)
+	wantError(t, err, "it is a PEFT adapter, not a model", "--model org/base --adapter "+adapter)
 	dir := tinyDir(t)
 	_, err = Open(t.Context(), dir, Options{Adapter: dir})
 	wantError(t, err, adapterConfigFile, "whole model")
 	_, err = Open(t.Context(), filepath.Join(dir, weightsFile), Options{})
-	wantError(t, err, "give the directory that the model's files are in, "+dir)
+	wantError(t, err, "give the directory of the model's files, "+dir)
 	s, _ := startHub(t)
 	s.Repos[hubModel].Files = map[string][]byte{adapterConfigFile: []byte("{}"), adapterFile: nil}
 	_, err = Open(t.Context(), hubModel, Options{})
@@ -178,7 +178,7 @@ func TestOpenBadDirectory(t *testing.T) {
 		{"config empty", cut(configFile, 0), []string{"config.json", "not valid JSON"}},
 		{"config not JSON", write(configFile, "hello"), []string{"config.json", "not valid JSON"}},
 		{"config of another model", write(configFile, `{"model_type":"roberta"}`), []string{"config.json", `model_type "roberta" is not supported`, `"bert"`}},
-		{"config too long", write(configFile, strings.Repeat(" ", maxConfig+1)), []string{"config.json", "more than"}},
+		{"config too long", write(configFile, strings.Repeat(" ", maxConfig+1)), []string{"config.json", "too large"}},
 		{"tokenizer missing", remove(tokenizerFile), []string{"tokenizer.json is missing"}},
 		{"tokenizer truncated", cut(tokenizerFile, 100), []string{"tokenizer.json", "not valid JSON near byte 100"}},
 		{"tokenizer not JSON", write(tokenizerFile, "\x00"), []string{"tokenizer.json", "not valid JSON"}},

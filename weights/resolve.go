@@ -18,18 +18,18 @@ import (
 )
 
 const (
-	// Default is the model of those who name none.
+	// Default is the model that is used if none is named.
 	Default = "cross-encoder/ms-marco-MiniLM-L-6-v2"
 
-	// Builtin is the reference of the model that needs no download: the
-	// encoder all-MiniLM-L6-v2 with the adapter embedded here.
+	// Builtin is the reference of the model that needs no download: the encoder
+	// all-MiniLM-L6-v2 with the adapter embedded in this package.
 	Builtin = "builtin"
 
 	// BuiltinEnv is the environment variable that names the directory of
 	// Builtin's encoder.
 	BuiltinEnv = "MLXRANK_BUILTIN_DIR"
 
-	// BuiltinEncoder is the name of that directory.
+	// BuiltinEncoder is the name of the directory of Builtin's encoder.
 	BuiltinEncoder = "all-MiniLM-L6-v2"
 )
 
@@ -39,16 +39,16 @@ var builtinAdapterConfig []byte
 //go:embed builtin/adapter_model.safetensors
 var builtinAdapterWeights []byte
 
-// ErrNotDownloaded says that a model of the hub is not on this machine.
+// ErrNotDownloaded reports that a model of the hub is not on this machine.
 var ErrNotDownloaded = hub.ErrNotCached
 
-// Progress tells how far the download of a file of a model is. Each file that
-// is to be downloaded has a first report, and a last one with Done equal to
-// Total when it is checked and in place.
+// Progress reports the progress of the download of a file. Each file has a first
+// report before any bytes arrive. In its last report, Done equals Total: the file
+// is checked and in the cache.
 type Progress = hub.Progress
 
-// resolve returns the directory that a model reference names. A model of the
-// hub is downloaded first, unless it is in the cache.
+// resolve returns the directory of a model reference. It downloads a model of
+// the hub that is not in the cache.
 func resolve(ctx context.Context, ref string, opts Options) (string, error) {
 	if ref == Builtin {
 		return findBuiltin(opts.BuiltinDir)
@@ -77,9 +77,9 @@ func resolve(ctx context.Context, ref string, opts Options) (string, error) {
 	return snapshot.Dir, err
 }
 
-// SuggestModel returns `; did you mean "MODEL"?` if ref is near to Builtin, to
-// Default or to a model of the hub's cache, or is the name of one without its
-// organisation; else "".
+// SuggestModel returns `; did you mean "MODEL"?` if ref resembles Builtin,
+// Default or a model in the hub's cache, or is the name of one without its
+// organisation. Otherwise it returns "".
 func SuggestModel(ref string) string {
 	model, _, _ := strings.Cut(ref, "@")
 	known := []string{Builtin, Default}
@@ -90,7 +90,7 @@ func SuggestModel(ref string) string {
 		}
 	}
 	if slices.Contains(known, model) {
-		return "" // it is spelt well
+		return ""
 	}
 	for _, k := range known {
 		if _, name, _ := strings.Cut(k, "/"); strings.EqualFold(name, model) {
@@ -100,8 +100,8 @@ func SuggestModel(ref string) string {
 	return spelling.Hint(model, known, `"%s"`)
 }
 
-// canonicalRef returns the id of the model whose page's address ref is, and any
-// other reference as it is.
+// canonicalRef replaces the URL of a model's page by the model's id. It returns
+// other references unchanged.
 func canonicalRef(ref string) string {
 	if !hub.IsAddress(ref) || checkDir(ref) == nil {
 		return ref
@@ -113,7 +113,7 @@ func canonicalRef(ref string) string {
 	return id.String()
 }
 
-// refuseAdapter returns an error if dir holds a PEFT adapter and no model.
+// refuseAdapter returns an error if dir holds a PEFT adapter instead of a model.
 func refuseAdapter(dir string) error {
 	if exists(dir, configFile) || !exists(dir, adapterConfigFile) {
 		return nil
@@ -127,16 +127,16 @@ func refuseAdapter(dir string) error {
 			base = c.Base
 		}
 	}
-	return fmt.Errorf("it is a PEFT adapter and no model: give the model that it was trained on, and this as its adapter (--model %s --adapter %s)", base, dir)
+	return fmt.Errorf("it is a PEFT adapter, not a model: give the model that it was trained on, and this directory as its adapter (--model %s --adapter %s)", base, dir)
 }
 
-// isPath reports whether ref cannot be meant as the id of a model on the hub.
+// isPath reports whether ref is a path and cannot be the id of a model on the hub.
 func isPath(ref string) bool {
 	return ref == "" || strings.HasPrefix(ref, ".") || strings.HasPrefix(ref, "~") || filepath.IsAbs(ref) || strings.Count(ref, "/") > 1
 }
 
-// fromHub finds a model in the cache of the hub, or downloads it. Of a model
-// that is not supported no weights are downloaded.
+// fromHub finds a model in the hub's cache, or downloads it. It does not download
+// the weights of a model that is not supported.
 func fromHub(ctx context.Context, id hub.Ref, opts Options) (hub.Snapshot, error) {
 	client, err := hub.FromEnvironment()
 	if err != nil {
@@ -149,15 +149,15 @@ func fromHub(ctx context.Context, id hub.Ref, opts Options) (hub.Snapshot, error
 	return client.Pull(ctx, id, hub.PullOptions{Progress: opts.Progress, Warn: opts.Warn, Check: CheckConfig})
 }
 
-// CheckConfig returns an error that names what is not supported of a model with
-// this config.json.
+// CheckConfig returns an error that names a setting of config.json that is not
+// supported.
 func CheckConfig(data []byte) error {
 	_, err := parseConfig(data)
 	return err
 }
 
-// CheckDir returns an error that names what config.json of a model directory
-// says and is not supported. Open checks everything else.
+// CheckDir calls CheckConfig with config.json of a model directory. It checks
+// nothing else; Open does.
 func CheckDir(dir string) error {
 	_, err := readConfig(dir)
 	return err
@@ -174,19 +174,20 @@ func checkDir(path string) error {
 	}
 	if !info.IsDir() {
 		if dir := filepath.Dir(path); exists(dir, configFile) {
-			return fmt.Errorf("%s is not a directory: give the directory that the model's files are in, %s", path, dir)
+			return fmt.Errorf("%s is not a directory: give the directory of the model's files, %s", path, dir)
 		}
 		return fmt.Errorf("%s is not a directory: a model is a directory with %s, %s and %s", path, configFile, tokenizerFile, weightsFile)
 	}
 	return nil
 }
 
-// BuiltinDir is the directory of Builtin's encoder, as Open finds it. Its files
-// have not been looked at.
+// BuiltinDir returns the directory of Builtin's encoder that Open would use. It
+// does not check the files.
 func BuiltinDir() (string, error) { return findBuiltin("") }
 
-// findBuiltin returns the directory of Builtin's encoder: the one named. The
-// environment variable is binding too; without it the first place that exists is taken.
+// findBuiltin returns the directory of Builtin's encoder: named, or else the value
+// of BuiltinEnv, or else the first of builtinPlaces that exists. It does not
+// search if one of the first two is set.
 func findBuiltin(named string) (string, error) {
 	if named != "" {
 		return named, checkDir(named)
@@ -206,13 +207,13 @@ func findBuiltin(named string) (string, error) {
 			return dir, nil
 		}
 	}
-	return "", absent(fmt.Sprintf("its encoder %s was not found in %s: run `make build`, or set %s to its directory",
+	return "", absent(fmt.Sprintf("found no encoder %s in %s: run `make build`, or set %s to its directory",
 		BuiltinEncoder, strings.Join(dirs, ", "), BuiltinEnv))
 }
 
-// builtinPlaces lists where Builtin's encoder may lie: beside the executable,
-// one above it, in the prefix or app bundle that the executable is installed in,
-// and in the build tree of the module the process runs in.
+// builtinPlaces lists the directories that Builtin's encoder may be in: beside
+// the executable, one level up, in the prefix or app bundle that the executable
+// is installed in, and in the build tree of the module that the process runs in.
 func builtinPlaces() ([]string, error) {
 	exe, err := os.Executable()
 	if err != nil {

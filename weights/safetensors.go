@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	// maxHeader bounds the JSON header of a safetensors file. The largest
-	// model accepted needs about 1 MB.
+	// maxHeader bounds the JSON header of a safetensors file, in bytes. The
+	// largest supported model needs about 1 MB.
 	maxHeader = 8 << 20
 	maxDims   = 8
 )
 
-// A span is where the data of a tensor lies, in bytes after the header.
+// A span locates the data of a tensor, in bytes after the header.
 type span struct{ begin, end uint64 }
 
 // parseSafetensors returns the tensors of a safetensors file in the order of
-// their data, which they alias. The format is checked whole: the tensors must
-// cover the data exactly, without a gap or an overlap.
+// their data, which they alias. The tensors must cover the data exactly, without
+// a gap or an overlap.
 func parseSafetensors(file []byte) ([]Tensor, error) {
 	if len(file) < 8 {
-		return nil, fmt.Errorf("truncated: %d bytes, expected at least the 8 of the header length", len(file))
+		return nil, fmt.Errorf("truncated: %d bytes, expected at least the 8 bytes of the header length", len(file))
 	}
 	n := binary.LittleEndian.Uint64(file)
 	if n > maxHeader {
@@ -60,7 +60,7 @@ func parseSafetensors(file []byte) ([]Tensor, error) {
 	return place(tensors, spans, data)
 }
 
-// parseEntry decodes the header entry of one tensor, all but its data.
+// parseEntry decodes the header entry of one tensor, without its data.
 func parseEntry(m member) (Tensor, span, error) {
 	t := Tensor{Name: m.key}
 	fields, err := splitObject(m.value)
@@ -77,7 +77,7 @@ func parseEntry(m member) (Tensor, span, error) {
 		case "data_offsets":
 			err = json.Unmarshal(f.value, &offsets)
 		default:
-			err = fmt.Errorf("not one of dtype, shape, data_offsets")
+			err = fmt.Errorf("unknown, expected dtype, shape or data_offsets")
 		}
 		if err != nil {
 			return t, span{}, fmt.Errorf("field %q: %w", f.key, jsonError(err))
@@ -87,7 +87,7 @@ func parseEntry(m member) (Tensor, span, error) {
 		return t, span{}, fmt.Errorf("shape %v, expected an array of at most %d sizes", t.Shape, maxDims)
 	}
 	if len(offsets) != 2 || offsets[0] > offsets[1] {
-		return t, span{}, fmt.Errorf("data_offsets %v, expected a begin and an end after it", offsets)
+		return t, span{}, fmt.Errorf("data_offsets %v, expected a begin and an end that is not before it", offsets)
 	}
 	s := span{offsets[0], offsets[1]}
 	want, err := byteSize(t)
@@ -100,7 +100,7 @@ func parseEntry(m member) (Tensor, span, error) {
 	return t, s, nil
 }
 
-// byteSize returns the number of bytes that a tensor's type and shape call for.
+// byteSize returns the number of bytes of a tensor's type and shape.
 func byteSize(t Tensor) (uint64, error) {
 	total, ok := elementBits[t.DType]
 	if !ok {
@@ -122,7 +122,7 @@ func byteSize(t Tensor) (uint64, error) {
 	return total / 8, nil
 }
 
-// place gives each tensor its slice of data.
+// place sets the data of each tensor.
 func place(tensors []Tensor, spans []span, data []byte) ([]Tensor, error) {
 	order := make([]int, len(tensors))
 	for i := range order {

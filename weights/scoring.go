@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// A Scoring is the function that makes a score of a pair's logits.
+// A Scoring names the function from a pair's logits to its score.
 type Scoring string
 
-// The functions that make scores. All keep the order of the logits but Softmax,
-// which also counts the other labels.
+// The supported scoring functions. All except Softmax, which depends on the other
+// labels too, keep the order of the logits.
 const (
 	ScoringRaw         Scoring = "raw" // the logit itself
 	ScoringSigmoid     Scoring = "sigmoid"
@@ -22,14 +22,14 @@ const (
 	ScoringHardsigmoid Scoring = "hardsigmoid"
 )
 
-// torchScorings maps a class of torch.nn to the function it computes.
+// torchScorings maps the classes of torch.nn to scoring functions.
 var torchScorings = map[string]Scoring{
 	"Identity": ScoringRaw, "Sigmoid": ScoringSigmoid, "Softmax": ScoringSoftmax, "Tanh": ScoringTanh, "ReLU": ScoringReLU,
 	"Softplus": ScoringSoftplus, "LogSigmoid": ScoringLogSigmoid, "Softsign": ScoringSoftsign, "Hardsigmoid": ScoringHardsigmoid,
 }
 
-// torchScoring returns the function that a Python name stands for, "" if it is
-// not supported.
+// torchScoring returns the scoring function of a Python name, "" if it is not
+// supported.
 func torchScoring(name string) Scoring {
 	dot := strings.LastIndexByte(name, '.')
 	module, class := name[:dot+1], name[dot+1:]
@@ -44,16 +44,16 @@ func torchScoring(name string) Scoring {
 	return ""
 }
 
-// A namedScoring is an activation as a file of the model names it.
+// A namedScoring is the Python name of a scoring function in a file of the model.
 type namedScoring struct {
 	file string
-	name *string // nil: the file names none
+	name *string // nil if the file names none
 }
 
-// resolveScoring sets Scoring by the rule of CrossEncoder: what the first of the
-// files names decides; a class that is not torch's is passed over with a
-// warning, as CrossEncoder does unless it trusts the code of strangers. Without
-// a name it is sigmoid for one label and raw for several.
+// resolveScoring sets Scoring by the rule of CrossEncoder: the first file that
+// names a class of torch decides. Another class gives a warning and is ignored,
+// as CrossEncoder does without trust_remote_code. Without a name, Scoring is
+// sigmoid for one label and raw for several.
 func (m *Model) resolveScoring(named ...namedScoring) {
 	for _, n := range named {
 		switch {
@@ -62,7 +62,7 @@ func (m *Model) resolveScoring(named ...namedScoring) {
 			m.Scoring, m.ScoringName, m.ScoringFile = torchScoring(*n.name), *n.name, n.file
 			return
 		default:
-			m.warn("%s: the activation %q is not one of torch; the default is used instead, as CrossEncoder does without trust_remote_code", n.file, *n.name)
+			m.warn("%s: the activation %q is not a class of torch; the default is used, as in CrossEncoder without trust_remote_code", n.file, *n.name)
 		}
 	}
 	m.Scoring = ScoringRaw

@@ -11,33 +11,33 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Files that sentence-transformers writes beside a model of transformers.
+// Files that sentence-transformers adds to a model of transformers.
 const (
 	modulesFile        = "modules.json"
 	sentenceConfigFile = "config_sentence_transformers.json"
 	sentenceBertFile   = "sentence_bert_config.json"
 )
 
-// sentenceBertFiles are the names that sentence_bert_config.json has had; the
-// first that holds something counts.
+// sentenceBertFiles lists the names that sentence_bert_config.json has had. The
+// first file that is not empty counts.
 var sentenceBertFiles = []string{
 	sentenceBertFile, "sentence_roberta_config.json", "sentence_distilbert_config.json", "sentence_camembert_config.json",
 	"sentence_albert_config.json", "sentence_xlm-roberta_config.json", "sentence_xlnet_config.json",
 }
 
-// sentenceSettings are what the files of sentence-transformers say. CrossEncoder
-// reads them only where modules.json is there and config_sentence_transformers.json
-// says that the model is a CrossEncoder.
+// sentenceSettings holds the settings in the files of sentence-transformers.
+// CrossEncoder reads them only if modules.json exists and the model_type in
+// config_sentence_transformers.json is CrossEncoder.
 type sentenceSettings struct {
 	scoring namedScoring
-	prompt  string // put ahead of every query
+	prompt  string // prepended to every query
 
 	lengthFile string
-	maxLength  int // in tokens, 0: not said
+	maxLength  int // in tokens, 0 if not set
 	lowercase  bool
-	// tokenizer overrides tokenizer_config.json, member by member.
+	// tokenizer overrides the members of tokenizer_config.json.
 	tokenizer map[string]jsontext.Value
-	saved     bool // by CrossEncoder
+	saved     bool // CrossEncoder wrote the files
 }
 
 // readSentence reads the files of sentence-transformers in the model's directory.
@@ -59,7 +59,7 @@ func (m *Model) readSentence() (sentenceSettings, error) {
 	if err := decodeField(config, "model_type", &kind); err != nil {
 		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, sentenceConfigFile), err)
 	}
-	if kind != "CrossEncoder" { // an encoder of texts, whose settings are for single texts
+	if kind != "CrossEncoder" { // the settings of an encoder are for single texts
 		return s, nil
 	}
 	s.saved = true
@@ -73,26 +73,27 @@ func (m *Model) readSentence() (sentenceSettings, error) {
 	return s, m.readSentenceBert(&s)
 }
 
-// warnOfUnknown warns by name of settings that are not understood.
+// warnOfUnknown warns about settings that are unknown and ignored.
 func (m *Model) warnOfUnknown(config map[string]jsontext.Value) {
 	unknown := slices.DeleteFunc(sortedKeys(config), func(name string) bool { return slices.Contains(sentenceKeys, name) })
 	if len(unknown) > 0 {
-		m.warn("%s: not known and not used: %s", sentenceConfigFile, strings.Join(unknown, ", "))
+		m.warn("%s: unknown settings are ignored: %s", sentenceConfigFile, strings.Join(unknown, ", "))
 	}
 }
 
-// warnOfUnused warns of settings of a CrossEncoder that CrossEncoder does not
-// read where modules.json is missing: that is a copy with a file too few.
+// warnOfUnused warns that the settings of a CrossEncoder are ignored because
+// modules.json is missing, as in an incomplete copy. CrossEncoder ignores them
+// too.
 func (m *Model) warnOfUnused(config map[string]jsontext.Value) {
 	var kind string
 	if decodeField(config, "model_type", &kind) != nil || kind != "CrossEncoder" {
 		return
 	}
-	m.warn("%s: not read, since %s is missing beside it, as CrossEncoder does; copy or pull the model again if it should be", sentenceConfigFile, modulesFile)
+	m.warn("%s: ignored, as in CrossEncoder, because %s is missing; to use it, copy or pull the whole model again", sentenceConfigFile, modulesFile)
 }
 
-// checkModules checks that a model is one Transformer in the model's directory
-// and nothing behind it.
+// checkModules checks that the model consists of one Transformer in the model's
+// directory.
 func checkModules(data []byte) error {
 	var modules []struct {
 		Path string `json:"path"`
@@ -108,13 +109,13 @@ func checkModules(data []byte) error {
 		return fmt.Errorf("module %q is not supported, expected a Transformer of sentence_transformers", t)
 	}
 	if p := modules[0].Path; p != "" && p != "." {
-		return fmt.Errorf("a module in the folder %q is not supported, expected the model's own", p)
+		return fmt.Errorf("a module in the folder %q is not supported, expected the model's folder", p)
 	}
 	return nil
 }
 
-// sentenceKeys are the members of config_sentence_transformers.json that are
-// understood, or have no effect on a CrossEncoder's scores.
+// sentenceKeys lists the members of config_sentence_transformers.json that are
+// supported, or do not affect the scores of a CrossEncoder.
 var sentenceKeys = []string{
 	"__version__", "model_type", "prompts", "default_prompt_name", "activation_fn", "keep_in_fp32_modules",
 	"similarity_fn_name", "requirements", "truncate_dim",
@@ -137,23 +138,23 @@ func (s *sentenceSettings) parseConfig(config map[string]jsontext.Value) error {
 	}
 	prompt, ok := prompts[*name]
 	if !ok {
-		return fmt.Errorf("default_prompt_name is %q, which is not one of the prompts: %s", *name, strings.Join(sortedKeys(prompts), ", "))
+		return fmt.Errorf("default_prompt_name is %q, expected one of the prompts: %s", *name, strings.Join(sortedKeys(prompts), ", "))
 	}
 	s.prompt = valueOr(prompt, "")
 	return nil
 }
 
-// sentenceBertKeys are the members of sentence_bert_config.json that have no
-// effect on a CrossEncoder's scores. Any other that is not understood is refused,
-// as CrossEncoder does.
+// sentenceBertKeys lists the members of sentence_bert_config.json that do not
+// affect the scores of a CrossEncoder, and then the supported ones. Others are
+// rejected, as in CrossEncoder.
 var sentenceBertKeys = []string{
 	"backend", "model_args", "model_kwargs", "unpad_inputs", "query_length", "document_length", "query_expansion",
-	// Understood:
+	// Supported:
 	"max_seq_length", "do_lower_case", "tokenizer_args", "processor_kwargs", "processing_kwargs", "config_args", "config_kwargs",
 	"transformer_task", "modality_config", "module_output_name", "tokenizer_name_or_path",
 }
 
-// readSentenceBert reads how the Transformer of a saved CrossEncoder is made.
+// readSentenceBert reads the settings of the Transformer of a saved CrossEncoder.
 func (m *Model) readSentenceBert(s *sentenceSettings) error {
 	for _, name := range sentenceBertFiles {
 		fields, err := m.readFields(name)
@@ -169,13 +170,13 @@ func (m *Model) readSentenceBert(s *sentenceSettings) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%s is missing, which a saved CrossEncoder needs: pull or copy the model again", filepath.Join(m.Dir, sentenceBertFile))
+	return fmt.Errorf("%s is missing; a saved CrossEncoder needs it: pull or copy the model again", filepath.Join(m.Dir, sentenceBertFile))
 }
 
 func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
 	for _, name := range sortedKeys(fields) {
 		if !slices.Contains(sentenceBertKeys, name) {
-			return fmt.Errorf("field %.40q is not known and may change scores", name)
+			return fmt.Errorf("unknown field %.40q; it may change scores", name)
 		}
 	}
 	var task, output, other *string
@@ -199,7 +200,7 @@ func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
 	case valueOr(output, "scores") != "scores":
 		return fmt.Errorf("module_output_name is %q, expected \"scores\"", *output)
 	case other != nil:
-		return fmt.Errorf("tokenizer_name_or_path %q is not supported: the tokenizer must be the model's own", *other)
+		return fmt.Errorf("tokenizer_name_or_path %q is not supported, expected the tokenizer in the model's directory", *other)
 	case length != nil && *length < 1:
 		return fmt.Errorf("max_seq_length is %d, expected at least 1", *length)
 	}
@@ -212,7 +213,7 @@ func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
 			return err
 		}
 		if len(args) > 0 {
-			return fmt.Errorf("%s is not supported: write %s into %s instead", name, strings.Join(sortedKeys(args), ", "), configFile)
+			return fmt.Errorf("%s is not supported: set %s in %s instead", name, strings.Join(sortedKeys(args), ", "), configFile)
 		}
 	}
 	if s.tokenizer["model_max_length"] == nil {
@@ -221,8 +222,7 @@ func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
 	return s.parseProcessing(fields["processing_kwargs"])
 }
 
-// checkModality checks that texts go to the model as pairs, and not as chat
-// messages.
+// checkModality checks that texts enter the model as pairs, not as chat messages.
 func checkModality(modality map[string]map[string]jsontext.Value) error {
 	for _, name := range sortedKeys(modality) {
 		text := modality[name]
@@ -233,7 +233,7 @@ func checkModality(modality map[string]map[string]jsontext.Value) error {
 	return nil
 }
 
-// parseProcessing parses the arguments of every call of the tokenizer.
+// parseProcessing parses the arguments that every call of the tokenizer gets.
 func (s *sentenceSettings) parseProcessing(raw jsontext.Value) error {
 	var kwargs map[string]map[string]jsontext.Value
 	if err := decodeKnown(raw, &kwargs); err != nil {
@@ -257,8 +257,8 @@ func (s *sentenceSettings) parseProcessing(raw jsontext.Value) error {
 	return nil
 }
 
-// readFields returns the members of a JSON file of the model's directory, nil if
-// it is not there.
+// readFields returns the members of a JSON file in the model's directory, nil if
+// there is no such file.
 func (m *Model) readFields(name string) (map[string]jsontext.Value, error) {
 	path := filepath.Join(m.Dir, name)
 	data, err := readSmall(path, maxConfig)

@@ -8,8 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// checkFrame checks that pairs are framed by special tokens, and that their type
-// ids are below the number of token types of the model.
+// checkFrame checks that the template of pairs has special tokens, and that its
+// type ids are below the number of token types of the model.
 func (t *Tokenizer) checkFrame(types int) error {
 	special := 0
 	for _, p := range t.Pair {
@@ -26,7 +26,7 @@ func (t *Tokenizer) checkFrame(types int) error {
 	return nil
 }
 
-// parsePostProcessor parses how texts are framed by special tokens.
+// parsePostProcessor parses the templates that add special tokens to texts.
 func (t *Tokenizer) parsePostProcessor(raw jsontext.Value) error {
 	switch kind := readType(raw); {
 	case isNull(raw):
@@ -40,7 +40,7 @@ func (t *Tokenizer) parsePostProcessor(raw jsontext.Value) error {
 	}
 }
 
-// parseBertProcessing parses what tokenizers before 0.9 wrote.
+// parseBertProcessing parses the format of tokenizers before 0.9.
 func (t *Tokenizer) parseBertProcessing(raw jsontext.Value) error {
 	var v struct {
 		Type string           `json:"type"`
@@ -79,7 +79,7 @@ func parseTokenAndID(list []jsontext.Value) (p Piece, err error) {
 	return p, checkSpecial(p)
 }
 
-// checkSpecial checks a special token by itself.
+// checkSpecial checks the id and the text of a special token.
 func checkSpecial(p Piece) error {
 	if p.ID < 0 || p.ID > maxTokenID {
 		return fmt.Errorf("token %.40q has the id %d, expected 0 to %d", p.Token, p.ID, maxTokenID)
@@ -87,7 +87,7 @@ func checkSpecial(p Piece) error {
 	return checkToken(p.Token)
 }
 
-// A pieceJSON is a piece as tokenizer.json spells it: one of two.
+// A pieceJSON is a piece in tokenizer.json: either SpecialToken or Sequence is set.
 type pieceJSON struct {
 	SpecialToken *struct {
 		ID     *string `json:"id"`
@@ -99,7 +99,7 @@ type pieceJSON struct {
 	} `json:"Sequence"`
 }
 
-// specialJSON says which tokens a template's special token stands for.
+// specialJSON lists the tokens that a special token of a template stands for.
 type specialJSON struct {
 	ID     string   `json:"id"`
 	IDs    []int    `json:"ids"`
@@ -134,11 +134,10 @@ func (t *Tokenizer) parseTemplate(raw jsontext.Value) error {
 	return nil
 }
 
-// pieces returns the tokens that a special token stands for: most often one,
-// itself.
+// pieces returns the tokens that a special token stands for, usually itself.
 func (s specialJSON) pieces() ([]Piece, error) {
 	if len(s.IDs) != len(s.Tokens) || len(s.IDs) == 0 {
-		return nil, fmt.Errorf("%d ids and %d tokens, expected as many of both", len(s.IDs), len(s.Tokens))
+		return nil, fmt.Errorf("%d ids and %d tokens, expected the same number", len(s.IDs), len(s.Tokens))
 	}
 	pieces := make([]Piece, len(s.IDs))
 	for i, id := range s.IDs {
@@ -150,7 +149,7 @@ func (s specialJSON) pieces() ([]Piece, error) {
 	return pieces, nil
 }
 
-// joinPieces makes a template in which every one of texts stands once.
+// joinPieces returns a template. It checks that each of texts occurs once.
 func joinPieces(list []pieceJSON, special map[string][]Piece, texts ...Sequence) ([]Piece, error) {
 	var pieces []Piece
 	for i, p := range list {
@@ -170,12 +169,12 @@ func joinPieces(list []pieceJSON, special map[string][]Piece, texts ...Sequence)
 	}
 	slices.Sort(found)
 	if !slices.Equal(found, texts) {
-		return nil, fmt.Errorf("it holds the texts %v, expected %v, each once", found, texts)
+		return nil, fmt.Errorf("found the texts %v, expected each of %v once", found, texts)
 	}
 	return pieces, nil
 }
 
-// pieces returns what a piece stands for.
+// pieces returns the pieces that p stands for.
 func (p pieceJSON) pieces(special map[string][]Piece) ([]Piece, error) {
 	var typeID *int
 	var pieces []Piece
@@ -197,7 +196,7 @@ func (p pieceJSON) pieces(special map[string][]Piece) ([]Piece, error) {
 		}
 	}
 	if typeID == nil || *typeID < 0 || *typeID > maxTypeID {
-		return nil, fmt.Errorf("type_id is missing or not of 0 to %d", maxTypeID)
+		return nil, fmt.Errorf("type_id is missing or out of range, expected 0 to %d", maxTypeID)
 	}
 	for i := range pieces {
 		pieces[i].TypeID = *typeID

@@ -6,18 +6,18 @@ import (
 	"unsafe"
 )
 
-// DType is the element type of a tensor, in the spelling of safetensors.
+// DType names the element type of a tensor as safetensors spells it.
 type DType string
 
-// The element types a model's tensors may have.
+// The supported element types of a model's tensors.
 const (
 	F32  DType = "F32"
 	F16  DType = "F16"
 	BF16 DType = "BF16"
 )
 
-// A Tensor is a named array, little-endian and row-major. Data may alias a
-// mapped file: it is read-only and valid until Model.Close.
+// A Tensor holds a named array, little-endian and row-major. Data may alias a
+// mapped file; it is read-only and valid until Model.Close.
 type Tensor struct {
 	Name  string
 	DType DType
@@ -25,7 +25,7 @@ type Tensor struct {
 	Data  []byte
 }
 
-// elementBits is the size of one element of every type that safetensors defines.
+// elementBits is the size of an element of each type that safetensors defines.
 var elementBits = map[DType]uint64{
 	"BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "U32": 32, "I32": 32, "U64": 64, "I64": 64,
 	F16: 16, BF16: 16, F32: 32, "F64": 64, "C64": 64,
@@ -33,8 +33,8 @@ var elementBits = map[DType]uint64{
 	"F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }
 
-// floats returns the values of a tensor as float32. An aligned F32 tensor is
-// aliased, not copied: the hosts that MLX runs on are little-endian.
+// floats returns the values of a tensor as float32. It aliases an aligned F32
+// tensor, since every host that MLX runs on is little-endian.
 func floats(t Tensor) []float32 {
 	if t.DType == F32 {
 		if view, ok := view32(t.Data); ok {
@@ -55,7 +55,7 @@ func floats(t Tensor) []float32 {
 	return out
 }
 
-// view32 returns the float32 values that data holds if it is aligned for them.
+// view32 returns data as float32 values if its alignment allows that.
 func view32(data []byte) ([]float32, bool) {
 	p := unsafe.Pointer(unsafe.SliceData(data))
 	if uintptr(p)%unsafe.Alignof(float32(0)) != 0 {
@@ -64,7 +64,7 @@ func view32(data []byte) ([]float32, bool) {
 	return unsafe.Slice((*float32)(p), len(data)/4), true
 }
 
-// fromF16 widens an IEEE 754 half-precision number, exactly.
+// fromF16 converts an IEEE 754 half-precision number without rounding.
 func fromF16(h uint16) float32 {
 	sign, exp, frac := uint32(h>>15)<<31, uint32(h>>10)&0x1f, uint32(h)&0x3ff
 	switch exp {

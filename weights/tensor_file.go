@@ -4,14 +4,14 @@ import (
 	"fmt"
 )
 
-// A tensorFile is the content of one safetensors file.
+// A tensorFile holds the contents of one safetensors file.
 type tensorFile struct {
 	name    string
 	tensors []Tensor
 }
 
-// An entry is a tensor under its canonical name and, for errors, where it was
-// found under which name.
+// An entry is a tensor with its canonical name. For errors, it keeps the file
+// and the name in that file (raw).
 type entry struct {
 	Tensor
 	file, raw string
@@ -21,7 +21,7 @@ func (e entry) errorf(format string, args ...any) error {
 	return fmt.Errorf("%s: tensor %q: %w", e.file, e.raw, fmt.Errorf(format, args...))
 }
 
-// mapFile maps and parses a safetensors file for the life of m.
+// mapFile maps and parses a safetensors file. The mapping lasts until m is closed.
 func (m *Model) mapFile(path string) (*tensorFile, error) {
 	mem, err := mapPath(path)
 	if err != nil {
@@ -43,7 +43,7 @@ func index(files []*tensorFile) (map[string]entry, error) {
 			e := entry{t, f.name, t.Name}
 			e.Name = canonical(t.Name)
 			if twin, ok := found[e.Name]; ok {
-				return nil, e.errorf("names the same tensor as %q of %s", twin.raw, twin.file)
+				return nil, e.errorf("it is the same tensor as %q of %s", twin.raw, twin.file)
 			}
 			found[e.Name] = e
 		}
@@ -51,7 +51,7 @@ func index(files []*tensorFile) (map[string]entry, error) {
 	return found, nil
 }
 
-// lacks returns those of the names that no tensor of f has.
+// lacks returns the names that no tensor of f has.
 func (f *tensorFile) lacks(names []string) []string {
 	has := make(map[string]bool, len(f.tensors))
 	for _, t := range f.tensors {

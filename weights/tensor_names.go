@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// A slot is a place in the graph that a tensor fills.
+// A slot is a tensor that the graph needs: its canonical name and its shape.
 type slot struct {
 	name  string
 	shape []int
 }
 
-// layout lists the slots of the graph that cfg describes, in canonical order.
+// layout returns the slots of the graph that cfg describes, in canonical order.
 func layout(cfg Config) []slot {
 	h, ffn := cfg.HiddenSize, cfg.IntermediateSize
 	slots := []slot{
@@ -42,9 +42,9 @@ func layout(cfg Config) []slot {
 	return slots
 }
 
-// canonical strips what only tells how a checkpoint was saved: the prefix of
-// the encoder inside a classifier, and the names LayerNorm's parameters had in
-// TensorFlow.
+// canonical removes from a tensor's name what depends on how the checkpoint was
+// saved: the prefix of the encoder inside a classifier, and TensorFlow's names
+// of LayerNorm's parameters.
 func canonical(name string) string {
 	name = strings.TrimPrefix(name, "bert.")
 	if module, ok := strings.CutSuffix(name, ".LayerNorm.gamma"); ok {
@@ -84,7 +84,7 @@ func pick(slots []slot, found map[string]entry) ([]entry, error) {
 	return picked, nil
 }
 
-// few joins the first names of a list that may be long.
+// few joins the first names of a list and counts the rest.
 func few(names []string) string {
 	const most = 8
 	if len(names) <= most {

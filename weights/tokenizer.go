@@ -14,47 +14,47 @@ const (
 	maxTokenizer  = 64 << 20 // bytes
 )
 
-// A Tokenizer is how ids are made of texts. Every value has been checked.
-// ParseTokenizer returns what tokenizer.json says of it, Model has what
-// AutoTokenizer of transformers makes of that with the files beside it.
+// A Tokenizer holds the checked settings that determine the token ids of a text.
+// ParseTokenizer reads only tokenizer.json. Model.Tokenizer also applies the
+// files beside it, as AutoTokenizer of transformers does.
 type Tokenizer struct {
 	Normalizer Normalizer
 
-	// Single and Pair frame one text and two. They are nil if tokenizer.json
-	// has no post-processor.
+	// Single and Pair are the templates for one text and for two. They are nil if
+	// tokenizer.json has no post-processor.
 	Single, Pair []Piece
 
-	// TruncationSide is the end at which long texts are cut: that of
-	// tokenizer_config.json, else of tokenizer.json, "" if neither says.
+	// TruncationSide is the end at which long texts are cut, from
+	// tokenizer_config.json or else tokenizer.json, "" if neither sets it.
 	TruncationSide Side
 
 	// AddedTokens are found in a text before it is split into words.
 	AddedTokens []AddedToken
 
-	// Unknown is the token that stands for a word outside the vocabulary.
+	// Unknown is the token for a word outside the vocabulary.
 	Unknown   string
 	UnknownID int
 
 	model wordPiece
 }
 
-// A Normalizer holds the switches of a BertNormalizer.
+// A Normalizer holds the settings of a BertNormalizer.
 type Normalizer struct {
 	CleanText          bool
 	HandleChineseChars bool
-	StripAccents       *bool // nil: as Lowercase
+	StripAccents       *bool // nil: the value of Lowercase
 	Lowercase          bool
 }
 
-// A Piece of a template is a special token or the place of a text.
+// A Piece is an element of a template: a special token or a text.
 type Piece struct {
 	Sequence Sequence // "" for a special token
-	Token    string   // of a special token
-	ID       int      // of a special token
+	Token    string   // the special token
+	ID       int      // of the special token
 	TypeID   int
 }
 
-// A Sequence names one of the texts that a template frames.
+// A Sequence names a text of a template.
 type Sequence string
 
 // The texts of a template.
@@ -63,7 +63,7 @@ const (
 	SequenceB Sequence = "B"
 )
 
-// A Side is an end of a text.
+// A Side names an end of a text.
 type Side string
 
 // The ends of a text.
@@ -72,35 +72,35 @@ const (
 	Right Side = "right"
 )
 
-// An AddedToken is a spelling that always is one token.
+// An AddedToken is a string that always becomes one token.
 type AddedToken struct {
 	ID         int
 	Content    string
-	SingleWord bool // not within a word
-	LStrip     bool // together with the white space on its left
-	RStrip     bool
-	Normalized bool // looked for in the normalized text
+	SingleWord bool // not matched inside a word
+	LStrip     bool // matched with the white space on its left
+	RStrip     bool // matched with the white space on its right
+	Normalized bool // matched in the normalized text
 	Special    bool
 
-	// Beyond says that the model's word embeddings have no row for ID: a text
-	// with this token cannot be scored.
+	// Beyond reports that the word embeddings have no row for ID. A text with this
+	// token cannot be scored.
 	Beyond bool
 }
 
-// ParseTokenizer parses and checks tokenizer.json, for a model whose word
-// embeddings have vocabSize rows.
+// ParseTokenizer parses and checks tokenizer.json for word embeddings of vocabSize
+// rows.
 func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
 	return parseTokenizer(data, vocabSize, nil)
 }
 
-// parseTokenizer is ParseTokenizer for a tokenizer to which tokens of the names
-// given are going to be added.
+// parseTokenizer does what ParseTokenizer does. It also looks up the ids of names,
+// which are tokens that the caller will add.
 func parseTokenizer(data []byte, vocabSize int, names []string) (Tokenizer, error) {
 	fields, model, err := splitTokenizer(data)
 	if err != nil {
 		return Tokenizer{}, err
 	}
-	// What else is unknown follows from the model's type.
+	// First, because another type explains all other unknown fields.
 	if kind := modelType(model); kind != "WordPiece" {
 		return Tokenizer{}, fmt.Errorf("model: type %s is not supported, expected \"WordPiece\"", orNone(kind))
 	}
@@ -128,12 +128,12 @@ func parseTokenizer(data []byte, vocabSize int, names []string) (Tokenizer, erro
 	return t, t.checkIDs(vocabSize)
 }
 
-// loadTokenizer reads the tokenizer's files and derives the maximum length.
+// loadTokenizer reads the tokenizer's files and sets the maximum length.
 func (m *Model) loadTokenizer(cfg modelConfig, sentence sentenceSettings) error {
 	path := filepath.Join(m.Dir, tokenizerFile)
 	data, err := readSmall(path, maxTokenizer)
 	if err != nil {
-		return missingFile(path, err, "every model directory needs one (in Python, AutoTokenizer.from_pretrained(dir).save_pretrained(dir) writes it)")
+		return missingFile(path, err, "every model directory needs one; in Python, AutoTokenizer.from_pretrained(dir).save_pretrained(dir) writes it")
 	}
 	settings, err := m.readTokenizerSettings(cfg.tokenizerClass, sentence)
 	if err != nil {
@@ -161,28 +161,29 @@ func (m *Model) loadTokenizer(cfg modelConfig, sentence sentenceSettings) error 
 		m.MaxLength, m.MaxLengthFile = length, file
 	}
 	if least := len(m.Tokenizer.Pair) - 2; m.MaxLength < least {
-		return fmt.Errorf("%s: a maximum length of %d tokens (the lesser of model_max_length and max_position_embeddings) holds no pair, whose special tokens are %d", m.Dir, m.MaxLength, least)
+		return fmt.Errorf("%s: the maximum length, the lesser of model_max_length and max_position_embeddings, is %d tokens, expected at least %d for the special tokens of a pair", m.Dir, m.MaxLength, least)
 	}
 	return nil
 }
 
-// lowerFirst lower-cases texts ahead of the normalizer's own steps, as
-// do_lower_case of sentence_bert_config.json has it. The golden's maker checks
-// for every character that this comes to the normalizer's own lower-casing.
+// lowerFirst lower-cases texts before the other steps of the normalizer, as
+// do_lower_case in sentence_bert_config.json does. The script that makes the
+// golden checks for every character that the normalizer's lower-casing gives the
+// same result.
 func (n *Normalizer) lowerFirst() {
 	strip := valueOr(n.StripAccents, n.Lowercase)
 	n.Lowercase, n.StripAccents = true, &strip
 }
 
-// HasID reports whether a token has an id.
+// HasID reports whether id belongs to a token.
 func (t *Tokenizer) HasID(id int) bool {
 	return t.model.has(id) || slices.ContainsFunc(t.AddedTokens, func(a AddedToken) bool { return a.ID == id })
 }
 
-// JSON returns a tokenizer.json for the tokenizer library. It holds nothing but
-// what Tokenizer says, so that no byte of a model's file reaches the library
-// unchecked. Its post-processor puts one token of id 0 at either end of a text,
-// whatever Single says: by them a caller tells an empty text from a failure.
+// JSON returns a tokenizer.json for the tokenizer library. It is made from the
+// checked values of t alone, so that no unchecked byte of a model's file reaches
+// the library. Its post-processor ignores Single and adds a token with id 0 at
+// each end of a text, so that a caller can tell an empty text from a failure.
 func (t *Tokenizer) JSON() []byte {
 	var b bytes.Buffer
 	b.Grow(len(t.model.vocab) + 256*len(t.AddedTokens) + 1024)
@@ -206,6 +207,6 @@ func (t *Tokenizer) JSON() []byte {
 	return b.Bytes()
 }
 
-// MaxWordChars returns how many characters a word may have; a longer one is
-// unknown.
+// MaxWordChars returns the maximum number of characters in a word. A longer word
+// becomes Unknown.
 func (t *Tokenizer) MaxWordChars() int { return t.model.maxChars }

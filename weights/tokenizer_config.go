@@ -17,13 +17,13 @@ const (
 	specialTokensFile   = "special_tokens_map.json"
 	addedTokensFile     = "added_tokens.json"
 	chatTemplateFile    = "chat_template.jinja"
-	// absurdLength is where model_max_length stops being a limit: Hugging Face
-	// writes 1e30 for "none".
+	// absurdLength is the model_max_length from which on there is no limit:
+	// Hugging Face writes 1e30 for "none".
 	absurdLength = 1 << 24
 )
 
-// readTokenizerSettings reads the files beside tokenizer.json. configClass is
-// the class that config.json names.
+// readTokenizerSettings reads the files beside tokenizer.json. configClass is the
+// tokenizer class in config.json.
 func (m *Model) readTokenizerSettings(configClass string, sentence sentenceSettings) (tokenizerSettings, error) {
 	fields, err := m.readFields(tokenizerConfigFile)
 	if err != nil {
@@ -34,16 +34,16 @@ func (m *Model) readTokenizerSettings(configClass string, sentence sentenceSetti
 	maps.Copy(all, sentence.tokenizer)
 	s, err := parseTokenizerConfig(all, configClass)
 	if err == nil && !sentence.saved && unquote(all["chat_template"]) != "" {
-		err = errors.New("a chat_template is not supported: CrossEncoder would put pairs through it")
+		err = errors.New("chat_template is not supported: CrossEncoder would format pairs with it")
 	}
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, tokenizerConfigFile), err)
 	}
 	if !sentence.saved && exists(m.Dir, chatTemplateFile) {
-		return s, fmt.Errorf("%s is not supported: CrossEncoder would put pairs through it", filepath.Join(m.Dir, chatTemplateFile))
+		return s, fmt.Errorf("%s is not supported: CrossEncoder would format pairs with it", filepath.Join(m.Dir, chatTemplateFile))
 	}
 	if len(s.unused) > 0 {
-		m.warn("%s: not known and not used: %s", tokenizerConfigFile, strings.Join(s.unused, ", "))
+		m.warn("%s: unknown settings are ignored: %s", tokenizerConfigFile, strings.Join(s.unused, ", "))
 	}
 	if s.whole {
 		return s, nil
@@ -83,7 +83,7 @@ func (s *tokenizerSettings) parseClass(fields map[string]jsontext.Value, configC
 	return nil
 }
 
-// parseSwitches parses what BertTokenizer makes its normalizer of.
+// parseSwitches parses the settings of BertTokenizer's normalizer.
 func (s *tokenizerSettings) parseSwitches(fields map[string]jsontext.Value) error {
 	if s.class.generic {
 		return nil
@@ -93,7 +93,7 @@ func (s *tokenizerSettings) parseSwitches(fields map[string]jsontext.Value) erro
 		to   *bool
 	}{{"do_lower_case", &s.lowercase}, {"tokenize_chinese_chars", &s.chineseChars}} {
 		if raw, ok := fields[f.name]; ok && raw.Kind() == 'n' {
-			return fmt.Errorf("%s is null, expected true or false; without it, it is true", f.name)
+			return fmt.Errorf("%s is null, expected true or false; remove it for the default, true", f.name)
 		}
 		if err := decodeField(fields, f.name, f.to); err != nil {
 			return err
@@ -145,8 +145,8 @@ func (s *tokenizerSettings) parseInputNames(fields map[string]jsontext.Value) er
 	return nil
 }
 
-// parseTokens parses special tokens: the named ones, those with names of the
-// model's own, and those without.
+// parseTokens parses the special tokens: those with the names of transformers,
+// those with names that the model chose, and those without a name.
 func (s *tokenizerSettings) parseTokens(fields map[string]jsontext.Value) error {
 	names := slices.Clone(namedTokens)
 	for _, name := range sortedKeys(fields) {
@@ -166,7 +166,7 @@ func (s *tokenizerSettings) parseTokens(fields map[string]jsontext.Value) error 
 	return s.parseExtra(extra)
 }
 
-// parseNamed sets a named token. A token that is null is none, but for those
+// parseNamed sets a named token. null means no token; it is an error for a token
 // that BertTokenizer needs.
 func (s *tokenizerSettings) parseNamed(name string, raw jsontext.Value) error {
 	spelled, own := bertTokens[name]
@@ -191,7 +191,7 @@ func (s *tokenizerSettings) parseExtra(raw jsontext.Value) error {
 	if isNull(raw) {
 		return nil
 	}
-	if raw.Kind() == '{' { // by names
+	if raw.Kind() == '{' { // with names
 		var named map[string]jsontext.Value
 		if err := decode(raw, &named); err != nil {
 			return err
@@ -219,7 +219,7 @@ func (s *tokenizerSettings) parseExtra(raw jsontext.Value) error {
 
 func specialToken(content string) AddedToken { return AddedToken{Content: content, Special: true} }
 
-// parseTokenValue parses a token that is a string or an object.
+// parseTokenValue parses a token, which is a string or an object.
 func parseTokenValue(raw jsontext.Value) (AddedToken, error) {
 	if raw.Kind() == '"' {
 		token := specialToken(unquote(raw))
@@ -243,8 +243,8 @@ func parseTokenValue(raw jsontext.Value) (AddedToken, error) {
 	}, checkToken(v.Content)
 }
 
-// parseDecoder parses added_tokens_decoder. Where it is there, the older files
-// and the added tokens of tokenizer.json do not count for BertTokenizer.
+// parseDecoder parses added_tokens_decoder. If it exists, BertTokenizer ignores
+// the older files and the added tokens of tokenizer.json.
 func (s *tokenizerSettings) parseDecoder(fields map[string]jsontext.Value) error {
 	const name = "added_tokens_decoder"
 	raw, ok := fields[name]
@@ -274,7 +274,7 @@ func (s *tokenizerSettings) parseDecoder(fields map[string]jsontext.Value) error
 	return nil
 }
 
-// readLegacyTokens reads the files that stand for added_tokens_decoder where
+// readLegacyTokens reads the files that replace added_tokens_decoder if
 // tokenizer_config.json has none.
 func (m *Model) readLegacyTokens(s *tokenizerSettings) error {
 	special, err := m.readFields(specialTokensFile)
@@ -294,7 +294,7 @@ func (m *Model) readLegacyTokens(s *tokenizerSettings) error {
 	return nil
 }
 
-// parseSpecialTokens parses special_tokens_map.json, which comes before
+// parseSpecialTokens parses special_tokens_map.json, which overrides
 // tokenizer_config.json.
 func (s *tokenizerSettings) parseSpecialTokens(fields map[string]jsontext.Value) error {
 	for _, name := range sortedKeys(fields) {
@@ -318,7 +318,7 @@ func (s *tokenizerSettings) parseSpecialTokens(fields map[string]jsontext.Value)
 	return nil
 }
 
-// parseAdded parses added_tokens.json: ids by spelling.
+// parseAdded parses added_tokens.json, a map from texts to ids.
 func (s *tokenizerSettings) parseAdded(fields map[string]jsontext.Value) error {
 	if len(fields) > maxAddedTokens {
 		return fmt.Errorf("%d tokens (limit %d)", len(fields), maxAddedTokens)
@@ -338,8 +338,8 @@ func (s *tokenizerSettings) parseAdded(fields map[string]jsontext.Value) error {
 	return nil
 }
 
-// tokenizerKeys are the members of tokenizer_config.json that are understood, or
-// have no effect on the ids of a WordPiece tokenizer.
+// tokenizerKeys lists the members of tokenizer_config.json that are supported, or
+// do not affect the ids of a WordPiece tokenizer.
 var tokenizerKeys = []string{
 	"tokenizer_class", "do_lower_case", "strip_accents", "tokenize_chinese_chars", "model_max_length", "max_len", "truncation_side",
 	"model_input_names", "added_tokens_decoder", "additional_special_tokens", "extra_special_tokens", "chat_template",
@@ -351,17 +351,17 @@ var tokenizerKeys = []string{
 	"tokenizer_version", "transformers_version", "trust_remote_code", "truncation", "truncation_strategy", "unk_id", "use_fast", "verbose", "vocab_file", "vocab_size",
 }
 
-// plainValues are members that change nothing as long as they have the value
-// given; AutoTokenizer of transformers 5 has no other.
+// plainValues maps members to the values with which they change nothing.
+// AutoTokenizer of transformers 5 ignores other values.
 var plainValues = map[string][]string{
 	"do_basic_tokenize": {"true"}, "never_split": {"null", "[]"}, "clean_text": {"true"}, "wordpieces_prefix": {`"##"`}, "auto_map": {"null", "{}"},
-	// Padding on the left would move the positions of the shorter pairs of a
-	// batch. Pairs are scored as they are alone, without padding.
+	// Padding on the left would shift the positions of the shorter pairs of a
+	// batch. We score every pair as if it were alone, without padding.
 	"padding_side": {"null", `"right"`},
 }
 
-// checkRest refuses what would change ids and is not supported, and notes what
-// is not known.
+// checkRest rejects settings that would change ids and are not supported. It
+// collects unknown settings in unused.
 func (s *tokenizerSettings) checkRest(fields map[string]jsontext.Value) error {
 	var split bool
 	var files []string
@@ -375,7 +375,7 @@ func (s *tokenizerSettings) checkRest(fields map[string]jsontext.Value) error {
 		return err
 	}
 	if i := slices.IndexFunc(files, func(name string) bool { return name != tokenizerFile }); i >= 0 {
-		return fmt.Errorf("fast_tokenizer_files names %.40q, expected %s alone", files[i], tokenizerFile)
+		return fmt.Errorf("fast_tokenizer_files names %.40q, expected only %s", files[i], tokenizerFile)
 	}
 	for _, name := range sortedKeys(fields) {
 		value := fields[name]

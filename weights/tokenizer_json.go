@@ -11,30 +11,30 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// What a tokenizer.json may hold. Real files stay far below; beyond, the
-// tokenizer library takes minutes or gigabytes.
+// Limits of tokenizer.json. Real files are far below them. Above them, the
+// tokenizer library needs minutes or gigabytes.
 const (
 	maxTokenID      = 1<<20 - 1 // the largest vocabularies have a million tokens
 	maxTokenBytes   = 1 << 10   // of one token
 	maxAddedTokens  = 1 << 16
-	maxAddedBytes   = 1 << 20 // of all added tokens together
+	maxAddedBytes   = 1 << 20 // sum over all added tokens
 	maxAddedJSON    = 24 << 20
-	maxWordChars    = 256 // the cost of a word grows with their square
+	maxWordChars    = 256 // the cost of a word grows with the square
 	maxPieces       = 64  // of a template
 	maxTypeID       = 1<<10 - 1
-	newestTokenizer = "1.0" // the only version of the format there has been
+	newestTokenizer = "1.0" // the only version of the format so far
 )
 
-// topFields are all fields that tokenizer.json may have.
+// topFields lists the fields that tokenizer.json may have.
 var topFields = []string{
 	"version", "truncation", "padding", "added_tokens", "normalizer",
 	"pre_tokenizer", "post_processor", "decoder", "model",
 }
 
-// splitTokenizer returns the fields of tokenizer.json, and those of its model.
-// It checks that all of the file is one JSON object in UTF-8. Keys that occur
-// twice within a field are left to decode, since the vocabulary, which is most
-// of the file, has a faster check of its own.
+// splitTokenizer returns the fields of tokenizer.json and the fields of its model.
+// It checks that the file is one JSON object in UTF-8. It does not check for keys
+// that occur twice inside a field: decode does, and parseVocab has a faster check
+// for the vocabulary, which is most of the file.
 func splitTokenizer(data []byte) (fields, model object, err error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
 	if fields, model, err = readObject(dec, "model"); err != nil {
@@ -45,7 +45,7 @@ func splitTokenizer(data []byte) (fields, model object, err error) {
 	}
 	for _, name := range sortedKeys(fields) {
 		if !slices.Contains(topFields, name) {
-			return nil, nil, fmt.Errorf("field %.40q is not known and may change token ids; known are %s", name, strings.Join(topFields, ", "))
+			return nil, nil, fmt.Errorf("unknown field %.40q; it may change token ids; expected %s", name, strings.Join(topFields, ", "))
 		}
 	}
 	return fields, model, nil
@@ -156,14 +156,14 @@ func (t *Tokenizer) parseAddedTokens(raw jsontext.Value) error {
 		}
 		t.AddedTokens = append(t.AddedTokens, AddedToken{
 			ID: *a.ID, Content: *a.Content, SingleWord: *a.SingleWord, LStrip: *a.LStrip, RStrip: *a.RStrip,
-			// Files of tokenizers before 0.8 lack it.
+			// tokenizers before 0.8 did not write normalized.
 			Normalized: valueOr(a.Normalized, !*a.Special), Special: *a.Special,
 		})
 	}
 	return nil
 }
 
-// checkToken checks the text of one token.
+// checkToken checks the text of a token.
 func checkToken[T string | []byte](token T) error {
 	switch {
 	case len(token) == 0:
@@ -176,8 +176,8 @@ func checkToken[T string | []byte](token T) error {
 	return nil
 }
 
-// checkIDs checks that the parts of tokenizer.json agree about ids, and that
-// the library gives the ids that the file says.
+// checkIDs checks that the parts of tokenizer.json agree on ids, and that the
+// library assigns the ids in the file.
 func (t *Tokenizer) checkIDs(vocabSize int) error {
 	if t.UnknownID = t.model.wanted[t.Unknown]; t.UnknownID < 0 {
 		return fmt.Errorf("model: unk_token %q is not in the vocabulary", t.Unknown)
@@ -207,9 +207,9 @@ func (t *Tokenizer) checkIDs(vocabSize int) error {
 	return nil
 }
 
-// checkAddedIDs returns the ids of the added tokens. The library heeds no id of
-// theirs in the file: a token of the vocabulary keeps its id, and the others
-// get the next ones from the size of the vocabulary on.
+// checkAddedIDs returns the ids of the added tokens. The library ignores their ids
+// in the file: a token of the vocabulary keeps its id, and the others get the next
+// ids from the size of the vocabulary on.
 func (t *Tokenizer) checkAddedIDs(vocabSize int) (map[string]int, error) {
 	ids := make(map[string]int, len(t.AddedTokens))
 	owner := make(map[int]string, len(t.AddedTokens))
@@ -225,7 +225,7 @@ func (t *Tokenizer) checkAddedIDs(vocabSize int) (map[string]int, error) {
 		want := t.model.wanted[a.Content]
 		if want < 0 {
 			if t.model.has(next) {
-				return nil, fmt.Errorf("token %q would get the id %d, which another token of the vocabulary has", a.Content, next)
+				return nil, fmt.Errorf("token %q would get the id %d, which a token of the vocabulary already has", a.Content, next)
 			}
 			want = next
 			next++

@@ -6,12 +6,13 @@ import (
 	"slices"
 )
 
-// A tokenizerClass tells how AutoTokenizer of transformers reads a tokenizer.
+// A tokenizerClass describes how AutoTokenizer of transformers reads a tokenizer.
 type tokenizerClass struct {
-	// generic takes tokenizer.json as it is. Otherwise the class is BertTokenizer,
-	// which takes the vocabulary and the added tokens and makes the rest itself.
+	// generic means that tokenizer.json is used unchanged. Otherwise the class is
+	// BertTokenizer, which uses the vocabulary and the added tokens and builds the
+	// rest itself.
 	generic bool
-	typeIDs bool // passes type ids to the model unless model_input_names lacks them
+	typeIDs bool // the model gets type ids unless model_input_names lacks them
 }
 
 var (
@@ -19,9 +20,9 @@ var (
 	genericClass = tokenizerClass{generic: true}
 )
 
-// tokenizerClasses are the supported classes, without "Fast" at their end.
+// tokenizerClasses holds the supported classes without the suffix "Fast".
 var tokenizerClasses = map[string]tokenizerClass{
-	"":                     bertClass, // config.json's model_type decides, which is bert
+	"":                     bertClass, // decided by the model_type of config.json, which is bert
 	"BertTokenizer":        bertClass,
 	"ElectraTokenizer":     bertClass,
 	"LayoutLMTokenizer":    bertClass,
@@ -33,30 +34,30 @@ var tokenizerClasses = map[string]tokenizerClass{
 	"TokenizersBackend":    genericClass,
 }
 
-// namedTokens are the special tokens by their names in tokenizer_config.json, in
+// namedTokens lists the names of the special tokens in tokenizer_config.json, in
 // the order in which transformers adds them.
 var namedTokens = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
 
-// bertTokens are those that BertTokenizer has without being told.
+// bertTokens holds the default special tokens of BertTokenizer.
 var bertTokens = map[string]string{
 	"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
 }
 
-// tokenizerSettings are what the files beside tokenizer.json say of it, after
-// AutoTokenizer of transformers 5.
+// tokenizerSettings holds the settings in the files beside tokenizer.json, as
+// AutoTokenizer of transformers 5 reads them.
 type tokenizerSettings struct {
 	class tokenizerClass
 
 	lowercase, chineseChars bool
 	stripAccents            *bool
-	side                    Side // "": tokenizer.json's
+	side                    Side // "": the side of tokenizer.json
 	maxLength               int  // in tokens, 0: no limit
 	typeIDs                 bool
 
-	named   []namedToken // in the order they are added in
-	extra   []AddedToken // added behind the named ones
+	named   []namedToken // in the order in which they are added
+	extra   []AddedToken // added after the named ones
 	decoder map[int]AddedToken
-	whole   bool // decoder holds all added tokens: those of tokenizer.json do not count
+	whole   bool // decoder holds all added tokens; those of tokenizer.json are ignored
 	unused  []string
 }
 
@@ -65,8 +66,8 @@ type namedToken struct {
 	token AddedToken
 }
 
-// apply makes of tokenizer.json's Tokenizer the one that AutoTokenizer makes of
-// it with s.
+// apply changes t, which was read from tokenizer.json, as AutoTokenizer does with
+// the settings s.
 func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int) error {
 	if s.side != "" {
 		t.TruncationSide = s.side
@@ -92,7 +93,7 @@ func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int) error {
 	return t.checkIDs(vocabSize)
 }
 
-// rebuild replaces what BertTokenizer takes from no file but its settings.
+// rebuild replaces the parts that BertTokenizer builds from its settings alone.
 func (s *tokenizerSettings) rebuild(t *Tokenizer) error {
 	t.Normalizer = Normalizer{CleanText: true, HandleChineseChars: s.chineseChars, StripAccents: s.stripAccents, Lowercase: s.lowercase}
 	t.model.prefix, t.model.maxChars, t.Unknown = "##", 100, s.spelling("unk_token")
@@ -111,7 +112,7 @@ func (s *tokenizerSettings) rebuild(t *Tokenizer) error {
 	return nil
 }
 
-// special returns the piece of a template that is a token.
+// special returns a special token as a piece of a template.
 func (t *Tokenizer) special(token string) (Piece, error) {
 	for _, a := range t.AddedTokens {
 		if a.Content == token {
@@ -124,9 +125,9 @@ func (t *Tokenizer) special(token string) (Piece, error) {
 	return Piece{}, fmt.Errorf("special token %q is not a token", token)
 }
 
-// addTokens adds tokens as transformers does: by id those of the decoder, which
-// holds tokenizer.json's own unless tokenizer_config.json has one; then the
-// named special tokens that are not there yet, then the others.
+// addTokens adds tokens in the order of transformers: first the tokens of the
+// decoder by id, which are those of tokenizer.json unless tokenizer_config.json
+// has a decoder; then missing named special tokens; then missing other tokens.
 func (s *tokenizerSettings) addTokens(t *Tokenizer) {
 	decoder := s.decoder
 	if !s.whole {
@@ -159,7 +160,7 @@ func (s *tokenizerSettings) addTokens(t *Tokenizer) {
 	t.AddedTokens = list.tokens
 }
 
-// A tokenList gives added tokens the ids that the tokenizer library gives them.
+// A tokenList assigns ids to added tokens as the tokenizer library does.
 type tokenList struct {
 	model  *wordPiece
 	tokens []AddedToken
@@ -200,7 +201,7 @@ func (s *tokenizerSettings) setNamed(name string, token AddedToken) {
 	s.named = append(s.named, namedToken{name, token})
 }
 
-// spelling returns the text of a named token.
+// spelling returns the text of a named token, "" if there is none.
 func (s *tokenizerSettings) spelling(name string) string {
 	for _, n := range s.named {
 		if n.name == name {
@@ -215,8 +216,8 @@ func (s *tokenizerSettings) isNamed(content string) bool {
 		slices.ContainsFunc(s.extra, func(t AddedToken) bool { return t.Content == content })
 }
 
-// names returns every token that the settings name: their ids are looked up in
-// the vocabulary.
+// names returns the text of every token in the settings, so that their ids can be
+// looked up in the vocabulary.
 func (s *tokenizerSettings) names() []string {
 	var names []string
 	for _, n := range s.named {

@@ -44,7 +44,7 @@ func TestSettingsRefused(t *testing.T) {
 		want  []string
 	}{
 		{map[string]string{tokenizerConfigFile: `{"model_max_length":0}`}, []string{tokenizerConfigFile, "model_max_length is 0"}},
-		{map[string]string{tokenizerConfigFile: `{"model_max_length":2}`}, []string{"a maximum length of 2 tokens", "special tokens are 3"}},
+		{map[string]string{tokenizerConfigFile: `{"model_max_length":2}`}, []string{"is 2 tokens", "at least 3 for the special tokens"}},
 		{map[string]string{tokenizerConfigFile: `{"model_max_length":-1}`}, []string{"model_max_length is -1"}},
 		{map[string]string{tokenizerConfigFile: `{"do_lower_case":"yes"}`}, []string{"do_lower_case", "a string"}},
 		{map[string]string{tokenizerConfigFile: `{"do_lower_case":null}`}, []string{"do_lower_case is null", "expected true or false"}},
@@ -63,7 +63,7 @@ func TestSettingsRefused(t *testing.T) {
 		{map[string]string{addedTokensFile: `{"x":-1}`}, []string{addedTokensFile, "-1"}},
 		{map[string]string{specialTokensFile: `{"cls_token":3}`}, []string{specialTokensFile, "cls_token"}},
 		{saved(`{"model_type":"CrossEncoder","default_prompt_name":"q","prompts":{"a":"b"}}`, `{`+task+`}`), []string{sentenceConfigFile, `default_prompt_name is "q"`, "a"}},
-		{saved(cross, `{`+task+`,"pooling":"mean"}`), []string{sentenceBertFile, `"pooling" is not known`}},
+		{saved(cross, `{`+task+`,"pooling":"mean"}`), []string{sentenceBertFile, `unknown field "pooling"`}},
 		{saved(cross, `{}`), []string{sentenceBertFile, "missing"}},
 		{saved(cross, `{"max_seq_length":8}`), []string{"transformer_task"}},
 		{saved(cross, `{`+task+`,"max_seq_length":0}`), []string{"max_seq_length is 0"}},
@@ -120,7 +120,7 @@ func TestSettingsWarned(t *testing.T) {
 // A setting of a saved CrossEncoder that is not understood is named.
 func TestUnknownSentenceSettingWarned(t *testing.T) {
 	for config, want := range map[string]string{
-		`{"model_type":"CrossEncoder","novelty":1}`: sentenceConfigFile + ": not known and not used: novelty",
+		`{"model_type":"CrossEncoder","novelty":1}`: sentenceConfigFile + ": unknown settings are ignored: novelty",
 		`{"model_type":"CrossEncoder"}`:             "",
 	} {
 		dir := tinyDir(t)

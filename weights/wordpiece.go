@@ -11,21 +11,21 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// A wordPiece is the model that splits words into tokens of a vocabulary.
+// A wordPiece holds a WordPiece model, which splits words into tokens.
 type wordPiece struct {
-	prefix   string // of a token that continues a word
-	maxChars int    // a longer word is unknown
-	vocab    []byte // a JSON object in one spelling: no white space
+	prefix   string // marks a token that continues a word
+	maxChars int    // a longer word becomes the unknown token
+	vocab    []byte // a JSON object in canonical form, without white space
 	tokens   int    // in vocab
 	taken    []bool // by id
 
-	// wanted holds the ids of the tokens that are named outside of vocab, -1
-	// for those that it lacks.
+	// wanted maps the tokens that are named outside of vocab to their ids, -1 if
+	// vocab lacks them.
 	wanted map[string]int
 }
 
-// modelType is the type that a model names. Files of tokenizers before 0.9 name
-// none: it shows by the other fields.
+// modelType returns the type of a model. tokenizers before 0.9 did not write it;
+// then modelType derives it from the other fields.
 func modelType(fields object) string {
 	if raw, ok := fields["type"]; ok {
 		var kind string
@@ -64,7 +64,7 @@ func (t *Tokenizer) parseWordPiece(fields object, vocabSize int, names []string)
 	}
 	for _, name := range sortedKeys(fields) {
 		if !slices.Contains([]string{"type", "unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"}, name) {
-			return fmt.Errorf("field %.40q is not known and may change token ids", name)
+			return fmt.Errorf("unknown field %.40q; it may change token ids", name)
 		}
 	}
 	if w.maxChars < 0 || w.maxChars > maxWordChars {
@@ -86,8 +86,8 @@ func (t *Tokenizer) parseWordPiece(fields object, vocabSize int, names []string)
 	return nil
 }
 
-// named holds the tokens that are named outside the vocabulary: those of more,
-// and tokenizer.json's.
+// named returns the tokens that are named outside the vocabulary, in tokenizer.json
+// or in more.
 func (t *Tokenizer) named(more []string) map[string]int {
 	names := map[string]int{t.Unknown: -1}
 	for _, name := range more {
@@ -104,16 +104,16 @@ func (t *Tokenizer) named(more []string) map[string]int {
 	return names
 }
 
-// parseVocab checks a vocabulary, whose text is valid JSON, and writes it in
-// one spelling. It scans by hand: the vocabulary is most of what is read at a
-// start, and the JSON library takes four times as long.
+// parseVocab checks a vocabulary, whose text is valid JSON, and converts it to
+// canonical form. It does not use the JSON library, which takes four times as
+// long: the vocabulary is most of the text that is parsed at start.
 func (w *wordPiece) parseVocab(raw []byte, vocabSize int) error {
 	if kind := jsontext.Value(raw).Kind(); kind != '{' {
 		return fmt.Errorf("found %s, expected an object of token ids", kindName(kind))
 	}
 	w.vocab = append(make([]byte, 0, len(raw)), '{')
 	w.taken = make([]bool, vocabSize)
-	seen := newTokenSet(len(raw) / 5) // a token takes five bytes at least
+	seen := newTokenSet(len(raw) / 5) // a token takes at least five bytes
 	for i := skipSpace(raw, 1); raw[i] != '}'; i = skipSpace(raw, i) {
 		name := raw[i : i+stringLength(raw[i:])]
 		i = skipSpace(raw, i+len(name))
@@ -121,7 +121,7 @@ func (w *wordPiece) parseVocab(raw []byte, vocabSize int) error {
 		id := raw[i : i+digits(raw[i:])]
 		i = skipSpace(raw, i+len(id))
 		if len(id) == 0 || raw[i] != ',' && raw[i] != '}' {
-			return fmt.Errorf("token %.80s has no token id but %.40s", name, raw[i-len(id):])
+			return fmt.Errorf("token %.80s: expected a token id, found %.40s", name, raw[i-len(id):])
 		}
 		if raw[i] == ',' {
 			i++
@@ -133,7 +133,7 @@ func (w *wordPiece) parseVocab(raw []byte, vocabSize int) error {
 	if w.tokens == 0 {
 		return errors.New("it is empty")
 	}
-	w.vocab[len(w.vocab)-1] = '}' // for the last comma
+	w.vocab[len(w.vocab)-1] = '}' // replaces the last comma
 	return nil
 }
 
@@ -144,7 +144,7 @@ func skipSpace(text []byte, i int) int {
 	return i
 }
 
-// digits counts those that a text begins with.
+// digits returns the number of digits at the start of text.
 func digits(text []byte) int {
 	n := 0
 	for text[n] >= '0' && text[n] <= '9' {
@@ -153,7 +153,7 @@ func digits(text []byte) int {
 	return n
 }
 
-// stringLength is that of the JSON string that a text begins with.
+// stringLength returns the length of the JSON string at the start of text.
 func stringLength(text []byte) int {
 	i := 1
 	for {
@@ -169,7 +169,7 @@ func stringLength(text []byte) int {
 	}
 }
 
-// add adds a token, given as a JSON string, with the id that digits spell.
+// add adds a token: name is its JSON string, id its digits.
 func (w *wordPiece) add(name, id []byte, seen *tokenSet) error {
 	token := name[1 : len(name)-1]
 	if bytes.IndexByte(token, '\\') >= 0 {
@@ -179,7 +179,7 @@ func (w *wordPiece) add(name, id []byte, seen *tokenSet) error {
 		}
 		name = quote(string(token))
 	}
-	if len(token) > 0 { // an empty one occurs, and never matches
+	if len(token) > 0 { // an empty token occurs in real files and never matches
 		if err := checkToken(token); err != nil {
 			return err
 		}
@@ -195,7 +195,7 @@ func (w *wordPiece) add(name, id []byte, seen *tokenSet) error {
 		return fmt.Errorf("token %q has the token id %d, expected less than the vocab_size %d of %s", token, n, len(w.taken), configFile)
 	}
 	if w.taken[n] {
-		return fmt.Errorf("token %q has the token id %d, which another token has", token, n)
+		return fmt.Errorf("token %q has the token id %d, which another token already has", token, n)
 	}
 	w.taken[n] = true
 	w.tokens++
@@ -206,9 +206,9 @@ func (w *wordPiece) add(name, id []byte, seen *tokenSet) error {
 	return nil
 }
 
-// A tokenSet is a set of tokens. It holds their hashes, so that it would take
-// one of two tokens with the same 64 bits of a random hash for the other: it
-// would refuse a good file, once in 10^10 loads.
+// A tokenSet is a set of tokens. It stores 64-bit hashes with a random seed
+// instead of the tokens. If the hashes of two tokens collide, a good file is
+// rejected: about once in 10^10 loads.
 type tokenSet struct {
 	seed  maphash.Seed
 	slots []uint64 // 0: free
@@ -222,7 +222,7 @@ func newTokenSet(size int) *tokenSet {
 	return &tokenSet{seed: maphash.MakeSeed(), slots: make([]uint64, n)}
 }
 
-// add adds a token and reports whether it was not there.
+// add adds a token and reports whether it was new.
 func (s *tokenSet) add(token []byte) bool {
 	hash := max(1, maphash.Bytes(s.seed, token))
 	mask := uint64(len(s.slots) - 1)
@@ -237,10 +237,10 @@ func (s *tokenSet) add(token []byte) bool {
 	}
 }
 
-// has reports whether a token of the vocabulary has an id.
+// has reports whether id belongs to a token of the vocabulary.
 func (w *wordPiece) has(id int) bool { return id < len(w.taken) && w.taken[id] }
 
-// write writes the model as the tokenizer library reads it.
+// write writes the model in the format of the tokenizer library.
 func (w *wordPiece) write(b *bytes.Buffer, unknown string) {
 	fmt.Fprintf(b, `{"type":"WordPiece","unk_token":%s,"continuing_subword_prefix":%s,"max_input_chars_per_word":%d,"vocab":`,
 		quote(unknown), quote(w.prefix), w.maxChars)

@@ -317,7 +317,7 @@ func TestModelVerifyCopies(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := mlxrank.MustRun(t, "", "model", "verify", hubModel)
-	if strings.Count(r.Out, "not compared: its hash is not known here") != 4 || !strings.Contains(r.ErrOut, "4 files were not compared") || !strings.Contains(r.ErrOut, "mlxrank model pull org/name") {
+	if strings.Count(r.Out, "not compared: its hash is unknown on this machine") != 4 || !strings.Contains(r.ErrOut, "4 files were not compared") || !strings.Contains(r.ErrOut, "mlxrank model pull org/name") {
 		t.Errorf("got\n%s%s", r.Out, r.ErrOut)
 	}
 	mlxrank.MustRun(t, "", "model", "pull", hubModel)

@@ -128,7 +128,7 @@ func TestOpenAdapterAsModel(t *testing.T) {
 	s, _ := startHub(t)
 	s.Repos[hubModel].Files = map[string][]byte{adapterConfigFile: []byte("{}"), adapterFile: nil}
 	_, err = Open(t.Context(), hubModel, Options{})
-	wantError(t, err, "a PEFT adapter and no model", "--adapter DIR")
+	wantError(t, err, "a PEFT adapter, not a model", "--adapter DIR")
 }
 
 // TestOpenBadDirectory spoils one thing at a time.

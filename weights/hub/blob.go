@@ -17,23 +17,24 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A blob is the content of a file, named by its hash. While it is downloaded,
+// A blob holds the contents of a file and is named by their hash. During the
+// download,
 //
 //	ETAG.incomplete           holds its first bytes, without a gap
 //	ETAG.partSTART.incomplete holds bytes from START on
 //
-// The first is what Python's huggingface_hub calls it too. Files only grow at
-// their end, so that whatever they hold is good for going on.
+// Python's huggingface_hub uses the first name too. These files only grow at the
+// end, so that a later download can continue from all bytes in them.
 type blob struct {
 	c       *Client
 	model   string
 	name    string // of the file
 	address string
 	etag    string
-	listed  string // the hash by which the hub lists the file, "" if it does not
+	listed  string // hash in the hub's list of files, "" for none
 	size    int64
 	path    string
-	placed  string // in the snapshot
+	placed  string // path in the snapshot
 	fresh   bool   // downloaded by this process
 	gauge   *gauge
 	warn    func(string)
@@ -42,22 +43,21 @@ type blob struct {
 const incomplete = ".incomplete"
 
 var (
-	errWhole   = errors.New("the server does not give parts of the file")
-	errTooLong = errors.New("the server sends more bytes than it said")
+	errWhole   = errors.New("the server does not support ranges")
+	errTooLong = errors.New("the server sent more bytes than it announced")
 )
 
-// there reports whether the blob's bytes are in the cache: as a blob, or as a
-// file of the snapshot, where a cache has no links.
+// there reports whether the blob's bytes are in the cache: as a blob, or as a file
+// of a snapshot without links.
 func (b *blob) there() bool { return b.whole(b.path) || b.whole(b.placed) }
 
-// whole reports whether path is a file of the blob's size. One of another size
-// is none.
+// whole reports whether path is a regular file of the blob's size.
 func (b *blob) whole(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Size() == b.size
 }
 
-// content is the file that holds the blob's bytes, once they are there.
+// content returns the file with the blob's bytes after the download.
 func (b *blob) content() string {
 	if b.whole(b.path) {
 		return b.path
@@ -65,8 +65,8 @@ func (b *blob) content() string {
 	return b.placed
 }
 
-// download fetches the blob unless it is there. Of several processes one does,
-// and the others wait for it.
+// download downloads the blob unless the cache has it. If several processes need
+// the blob, one downloads it and the others wait.
 func (b *blob) download(ctx context.Context) (err error) {
 	if b.there() {
 		return nil
@@ -78,7 +78,7 @@ func (b *blob) download(ctx context.Context) (err error) {
 		}
 		if time.Since(began) > lockPatience && !warned {
 			warned = true
-			b.warn(fmt.Sprintf("waiting for another process that downloads %s of %s, by the lock %s", b.name, b.model, b.c.lockPath(b.model, b.etag)))
+			b.warn(fmt.Sprintf("waiting for another process that is downloading %s of %s (lock %s)", b.name, b.model, b.c.lockPath(b.model, b.etag)))
 		}
 	})
 	if err != nil {
@@ -94,8 +94,8 @@ func (b *blob) download(ctx context.Context) (err error) {
 	return nil
 }
 
-// make fetches the blob, checks it and puts it in its place. It starts over
-// once if the bytes of an earlier run, or the server's parts, are of no use.
+// make fetches the blob, checks it and commits it. It starts over once if the
+// bytes of an earlier run are wrong, or if the server does not support ranges.
 func (b *blob) make(ctx context.Context) error {
 	for ranges := true; ; {
 		old, err := b.have()
@@ -116,7 +116,7 @@ func (b *blob) make(ctx context.Context) error {
 			ranges = false
 		case errors.As(err, &wrong) && old > 0:
 		case errors.As(err, &wrong):
-			err = fmt.Errorf("%w: what was downloaded is damaged, and dropped", err)
+			err = fmt.Errorf("%w: the download was damaged and has been removed", err)
 			return errors.Join(err, b.discard())
 		default:
 			return err
@@ -127,9 +127,9 @@ func (b *blob) make(ctx context.Context) error {
 	}
 }
 
-// check compares the bytes that came with the hash by which the hub lists the
-// file, or else with the blob's name. Where neither is a hash, their number has
-// to do.
+// check compares the received bytes with the hash in the hub's list of files, or
+// else with the blob's name. If neither is a hash, only the number of bytes has
+// been checked.
 func (b *blob) check(ctx context.Context) error {
 	err := checkBlob(ctx, b.path+incomplete, cmp.Or(b.listed, b.etag))
 	if errors.Is(err, errNoHash) {
@@ -138,7 +138,7 @@ func (b *blob) check(ctx context.Context) error {
 	return err
 }
 
-// commit gives the blob its name.
+// commit renames the complete file to the name of the blob.
 func (b *blob) commit() (err error) {
 	f, err := os.Open(b.path + incomplete)
 	if err != nil {
@@ -152,14 +152,14 @@ func (b *blob) commit() (err error) {
 	return os.Rename(b.path+incomplete, b.path)
 }
 
-// A part is a file that holds the blob's bytes from start on, and is to hold
-// those before end.
+// A part is a file with the blob's bytes from start on. When it is complete, it
+// ends at end.
 type part struct {
 	path       string
 	start, end int64
 }
 
-// size is how many bytes the part holds.
+// size returns the number of bytes in the part.
 func (p part) size() (int64, error) {
 	info, err := os.Stat(p.path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -171,7 +171,7 @@ func (p part) size() (int64, error) {
 	return info.Size(), nil
 }
 
-// parts returns those on disk, the first bytes before all others, without end.
+// parts returns the parts on disk in order, without their end.
 func (b *blob) parts() ([]part, error) {
 	dir, name := filepath.Split(b.path)
 	entries, err := os.ReadDir(dir)
@@ -191,7 +191,7 @@ func (b *blob) parts() ([]part, error) {
 	return found, nil
 }
 
-// have is the number of bytes on disk.
+// have returns the number of bytes on disk.
 func (b *blob) have() (int64, error) {
 	parts, err := b.parts()
 	var sum int64
@@ -202,7 +202,7 @@ func (b *blob) have() (int64, error) {
 	return sum, err
 }
 
-// discard removes what there is of the blob.
+// discard removes all parts of the blob.
 func (b *blob) discard() error {
 	parts, err := b.parts()
 	if err != nil {
@@ -216,8 +216,7 @@ func (b *blob) discard() error {
 	return nil
 }
 
-// fetch completes ETAG.incomplete, with parts of the file side by side if the
-// server gives them.
+// fetch completes ETAG.incomplete. With ranges, it fetches parts concurrently.
 func (b *blob) fetch(ctx context.Context, ranges bool) error {
 	if err := b.gather(); err != nil {
 		return err
@@ -243,8 +242,8 @@ func (b *blob) fetch(ctx context.Context, ranges bool) error {
 	return nil
 }
 
-// plan cuts what is missing after the first bytes into parts. Their bounds
-// depend on nothing but the size of a part, so that a later run finds them.
+// plan divides the missing bytes after the first into parts. Their bounds depend
+// only on the size of a part, so that a later run finds the same parts.
 func (b *blob) plan(ranges bool) ([]part, error) {
 	first := part{path: b.path + incomplete, end: b.size}
 	have, err := first.size()
@@ -261,7 +260,7 @@ func (b *blob) plan(ranges bool) ([]part, error) {
 	return plan, nil
 }
 
-// gather moves the bytes of parts that continue the first ones behind them.
+// gather appends to the first part the parts that continue it.
 func (b *blob) gather() error {
 	parts, err := b.parts()
 	if err != nil {
@@ -286,7 +285,7 @@ func (b *blob) gather() error {
 	return nil
 }
 
-// appendFrom adds the bytes of a file from an offset on to another.
+// appendFrom appends the bytes of a file from an offset on to another file.
 func appendFrom(to, from string, offset int64) (err error) {
 	source, err := os.Open(from)
 	if err != nil {
@@ -304,7 +303,7 @@ func appendFrom(to, from string, offset int64) (err error) {
 	return errors.Join(err, target.Close())
 }
 
-// fetchPart fetches what is missing of a part.
+// fetchPart fetches the missing bytes of a part.
 func (b *blob) fetchPart(ctx context.Context, p part, ranges bool) (err error) {
 	select {
 	case b.c.slots <- struct{}{}:
@@ -337,8 +336,7 @@ func (b *blob) fetchPart(ctx context.Context, p part, ranges bool) (err error) {
 	})
 }
 
-// request appends the blob's bytes from begin to end to w, and says how many
-// came.
+// request writes the blob's bytes from begin to end to w and returns their number.
 func (b *blob) request(ctx context.Context, w io.Writer, begin, end int64, ranges bool) (n int64, err error) {
 	live, touch, stop := b.c.watch(ctx)
 	defer stop()
@@ -374,31 +372,31 @@ func (b *blob) request(ctx context.Context, w io.Writer, begin, end int64, range
 	return n, nil
 }
 
-// checkAnswer refuses an answer that is not the bytes asked for.
+// checkAnswer rejects a response that does not contain the requested bytes.
 func (b *blob) checkAnswer(r *http.Response, partly bool, begin, end int64) error {
 	if !partly {
 		if r.StatusCode == http.StatusOK && (r.ContentLength < 0 || r.ContentLength == b.size) {
 			return nil
 		}
-		return fmt.Errorf("%s: status %d and %d bytes, expected the %d bytes of the file", r.Request.URL.Host, r.StatusCode, r.ContentLength, b.size)
+		return fmt.Errorf("%s: status %d and %d bytes, expected status 200 and %d bytes", r.Request.URL.Host, r.StatusCode, r.ContentLength, b.size)
 	}
 	if r.StatusCode == http.StatusOK {
 		return errWhole
 	}
 	want := fmt.Sprintf("bytes %d-%d/%d", begin, end-1, b.size)
 	if got := r.Header.Get("Content-Range"); r.StatusCode != http.StatusPartialContent || got != want {
-		return fmt.Errorf("%s: status %d and content range %q, expected %q", r.Request.URL.Host, r.StatusCode, b.c.clean(got), want)
+		return fmt.Errorf("%s: status %d and content range %q, expected status 206 and %q", r.Request.URL.Host, r.StatusCode, b.c.clean(got), want)
 	}
 	return nil
 }
 
-// A writeError is one of the disk, as opposed to the network.
+// A writeError is an error of the disk, not of the network.
 type writeError struct{ err error }
 
 func (e *writeError) Error() string { return e.err.Error() }
 func (e *writeError) Unwrap() error { return e.err }
 
-// copy copies at most limit bytes and is content with fewer.
+// copy copies at most limit bytes. Fewer bytes are not an error.
 func (b *blob) copy(w io.Writer, r io.Reader, limit int64) (n int64, err error) {
 	buffer := make([]byte, 256<<10)
 	for {

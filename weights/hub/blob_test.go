@@ -47,7 +47,7 @@ func TestResumeAfterCuts(t *testing.T) {
 		if err == nil {
 			break
 		}
-		wantError(t, err, "model.safetensors", "broke off")
+		wantError(t, err, "model.safetensors", "transfer interrupted")
 		checkNoBrokenBlobs(t, c)
 	}
 	if got := s.Sent(weightsTag()); got != weightsSize || failed < weightsSize/30_000 {
@@ -187,7 +187,7 @@ func TestWrongBytes(t *testing.T) {
 					return
 				}
 			}
-		}, []string{"more bytes than it said"}},
+		}, []string{"more bytes than it announced"}},
 		{"whole but short, and no ranges", func(w http.ResponseWriter, _ *http.Request, blob []byte) {
 			if _, err := w.Write(blob[:100]); err != nil {
 				panic(http.ErrAbortHandler)
@@ -195,7 +195,7 @@ func TestWrongBytes(t *testing.T) {
 		}, []string{"status 200 and 100 bytes", fmt.Sprint(weightsSize)}},
 		{"nothing in the range", func(w http.ResponseWriter, _ *http.Request, _ []byte) {
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
-		}, []string{"model.safetensors", "parts of the file"}},
+		}, []string{"model.safetensors", "does not support ranges"}},
 		{"signature expired", func(w http.ResponseWriter, _ *http.Request, _ []byte) {
 			w.WriteHeader(http.StatusForbidden)
 		}, []string{"model.safetensors", "403", "not the hub"}},

@@ -11,8 +11,8 @@ import (
 	"strings"
 )
 
-// ErrNotCached says that the cache does not hold a model, or not all of it. It
-// is an fs.ErrNotExist.
+// ErrNotCached reports that the cache lacks a model or some of its files. It is an
+// fs.ErrNotExist.
 var ErrNotCached error = notCached{}
 
 type notCached struct{}
@@ -23,7 +23,7 @@ func (notCached) Is(target error) bool { return target == fs.ErrNotExist }
 
 const (
 	modelPrefix = "models--"
-	treesDir    = "trees" // of a model: lists of a commit's files, as huggingface_hub writes them
+	treesDir    = "trees" // in a model's directory; huggingface_hub writes it too
 )
 
 func folder(model string) string { return modelPrefix + strings.ReplaceAll(model, "/", "--") }
@@ -47,15 +47,15 @@ func (c *Client) Models() ([]string, error) {
 	for _, entry := range entries {
 		id, ok := strings.CutPrefix(entry.Name(), modelPrefix)
 		ref, err := ParseRef(strings.Replace(id, "--", "/", 1))
-		if ok && err == nil { // else datasets, spaces, and models without an organisation
+		if ok && err == nil { // skips datasets, spaces, and models without an organisation
 			models = append(models, ref.Model)
 		}
 	}
 	return models, nil
 }
 
-// List returns the snapshots that hold what a model needs, by name and then
-// newest first.
+// List returns the snapshots that have all files that a model needs, sorted by
+// model, newest first.
 func (c *Client) List() ([]Snapshot, error) {
 	models, err := c.Models()
 	if err != nil {
@@ -91,7 +91,7 @@ func readBounded(path string, limit int64) (_ []byte, err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	data, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s: more than the %d bytes such a file may have", path, limit)
+		err = fmt.Errorf("%s: too large: more than %d bytes", path, limit)
 	}
 	return data, err
 }

@@ -101,8 +101,8 @@ func TestVerify(t *testing.T) {
 		"tokenizer.json":        {"wrong git blob id"},
 		"vocab.txt":             {"is missing"},
 		"config.json":           {"links to /etc/passwd"},
-		"tokenizer_config.json": {"a copy and no link", "its bytes are not those of " + hubtest.ETag("x", []byte("{}"))},
-		"odd.json":              {"hash is not known", `named it "odd"`},
+		"tokenizer_config.json": {"a copy, not a link", "differs from " + hubtest.ETag("x", []byte("{}"))},
+		"odd.json":              {"hash is unknown", `named it "odd"`},
 	}
 	found, err := c.Lookup(mustRef(t, model))
 	if err != nil {

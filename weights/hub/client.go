@@ -1,22 +1,22 @@
-// Package hub finds models of the Hugging Face hub in the cache that Python's
-// huggingface_hub shares, and downloads what is missing of them.
+// Package hub finds and downloads models of the Hugging Face hub. It shares the
+// cache of Python's huggingface_hub.
 //
-// Of a repository org/name the cache holds
+// For a repository org/name the cache holds
 //
-//	models--org--name/refs/REVISION            the commit that a branch or tag was at
-//	models--org--name/snapshots/COMMIT/FILE    a link to ../../blobs/ETAG
-//	models--org--name/blobs/ETAG               a file's bytes, named by their hash
-//	.locks/models--org--name/ETAG.lock         held while a blob is made
+//	models--org--name/refs/REVISION            commit of a branch or tag
+//	models--org--name/snapshots/COMMIT/FILE    link to ../../blobs/ETAG
+//	models--org--name/blobs/ETAG               bytes of a file, named by their hash
+//	.locks/models--org--name/ETAG.lock         held while a blob is downloaded
 //
-// Without symbolic links a snapshot holds the files themselves, and
+// Without symbolic links, a snapshot holds the files themselves, and
 //
-//	models--org--name/trees/COMMIT.json        the commit's files with their hashes
+//	models--org--name/trees/COMMIT.json        files of a commit with their hashes
 //
-// An ETag is the SHA-256 of a large file and the git blob id of a small one, so
-// that every blob can be checked against its name; mirrors have other ETags. A
-// blob appears when it is complete and checked, a snapshot's files when all
-// blobs are there, and a ref after them: whatever interrupts a download, what
-// the cache shows is whole.
+// The hub's ETags are the SHA-256 of a large file and the git blob id of a small
+// one, so that each blob can be checked against its name. Mirrors use other
+// ETags. A blob appears when it is complete and checked, the files of a snapshot
+// when all their blobs exist, and a ref after the files. An interrupted download
+// therefore never leaves an incomplete snapshot.
 package hub
 
 import (
@@ -32,34 +32,34 @@ import (
 
 const defaultEndpoint = "https://huggingface.co"
 
-// A Client works on one cache and talks to one hub.
+// A Client manages one cache and connects to one hub.
 type Client struct {
 	cache    string
 	endpoint *url.URL
-	offline  string // the variable that forbids connections, "" if none does
+	offline  string // environment variable that forbids connections, "" for none
 	limits   limits
 
-	token     string // sent to endpoint and nowhere else, shown nowhere
-	tokenFrom string // what it was read from
+	token     string // sent only to endpoint, never shown
+	tokenFrom string // variable or file that the token was read from
 
 	connecting sync.Mutex
 	reached    atomic.Bool   // the hub has answered
-	slots      chan struct{} // held while bytes of a file are fetched
+	slots      chan struct{} // one is held during the transfer of a part
 	metadata   *http.Client
 	content    *http.Client
 }
 
-// limits are the bounds of what a client does at once and how long it waits.
+// limits bounds the concurrency of a client and the time that it waits.
 type limits struct {
-	connect time.Duration // until a connection stands
-	answer  time.Duration // until the headers of an answer are there
-	idle    time.Duration // between bytes of an answer
-	tries   int           // failures in a row, without a byte of progress
-	backoff time.Duration // after the first failure; doubled by each further one
+	connect time.Duration // until a connection is established
+	answer  time.Duration // until the headers of a response arrive
+	idle    time.Duration // between bytes of a response
+	tries   int           // consecutive failures without a byte of progress
+	backoff time.Duration // after the first failure; doubled after each further one
 	maxWait time.Duration // longest wait between two tries
-	part    int64         // bytes of a part that is fetched on its own
-	perFile int           // parts of a file fetched at once
-	inAll   int           // parts fetched at once
+	part    int64         // bytes of a part of a file
+	perFile int           // concurrent parts per file
+	inAll   int           // concurrent parts
 }
 
 var defaultLimits = limits{
@@ -68,11 +68,11 @@ var defaultLimits = limits{
 	part: 32 << 20, perFile: 4, inAll: 8,
 }
 
-// FromEnvironment returns the client that the variables of Python's
-// huggingface_hub describe: HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT,
-// HF_HUB_DISABLE_SYMLINKS, sentence-transformers' SENTENCE_TRANSFORMERS_HOME,
-// and, read when the hub is asked for the first time, HF_TOKEN, HF_TOKEN_PATH
-// and HF_HUB_DISABLE_IMPLICIT_TOKEN.
+// FromEnvironment returns a client configured by the environment variables of
+// Python's huggingface_hub: HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT,
+// HF_HUB_DISABLE_SYMLINKS, and SENTENCE_TRANSFORMERS_HOME of sentence-transformers.
+// HF_TOKEN, HF_TOKEN_PATH and HF_HUB_DISABLE_IMPLICIT_TOKEN are read before the
+// first request.
 func FromEnvironment() (*Client, error) {
 	cache, err := cacheFromEnvironment()
 	if err != nil {
@@ -85,7 +85,7 @@ func FromEnvironment() (*Client, error) {
 	return &Client{cache: cache, endpoint: endpoint, limits: defaultLimits, offline: Offline()}, nil
 }
 
-// Cache is the directory that the models are kept in.
+// Cache returns the directory of the cache.
 func (c *Client) Cache() string { return c.cache }
 
 const (
@@ -93,7 +93,7 @@ const (
 	maxRedirects = 10
 )
 
-// connect makes the client ready to talk to the hub.
+// connect reads the token and creates the HTTP clients, once.
 func (c *Client) connect() (err error) {
 	c.connecting.Lock()
 	defer c.connecting.Unlock()
@@ -111,13 +111,13 @@ func (c *Client) connect() (err error) {
 		IdleConnTimeout:       30 * time.Second,
 		MaxIdleConnsPerHost:   c.limits.inAll,
 		ForceAttemptHTTP2:     true,
-		DisableCompression:    true, // sizes and ranges are those of the files
+		DisableCompression:    true, // so that sizes and ranges refer to the files
 	}
 	authorized := &bearer{transport, c.endpoint, c.token}
 	c.content = &http.Client{Transport: authorized, CheckRedirect: checkRedirect}
 	c.metadata = &http.Client{Transport: authorized, CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		if h := r.Response.Header; h.Get("X-Linked-Etag") != "" && h.Get("X-Linked-Size") != "" {
-			return http.ErrUseLastResponse // the redirect itself says what there is to know
+			return http.ErrUseLastResponse // the redirect has all headers that we need
 		}
 		return checkRedirect(r, via)
 	}}

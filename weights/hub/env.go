@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// Offline names the variable that forbids connections, "" if none does.
+// Offline returns the environment variable that forbids connections, "" for none.
 func Offline() string {
 	for _, name := range []string{"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"} {
 		if isTrue(os.Getenv(name)) {
@@ -25,15 +25,15 @@ func Offline() string {
 func parseEndpoint(s string) (*url.URL, error) {
 	u, err := url.Parse(strings.TrimRight(s, "/"))
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		// Without the value, which may hold a password.
-		return nil, errors.New("HF_ENDPOINT is not the address of a hub: expected one like " + defaultEndpoint)
+		// The value is left out because it may contain a password.
+		return nil, errors.New("HF_ENDPOINT is not the URL of a hub, expected one like " + defaultEndpoint)
 	}
 	return u, nil
 }
 
-// cacheVariables name the cache, the first that is set counts. Python's
-// sentence-transformers hands its own to huggingface_hub, in the place of the
-// others.
+// cacheVariables lists the variables that set the cache; the first that is set
+// counts. sentence-transformers passes its own to huggingface_hub, which then
+// ignores the others.
 var cacheVariables = []string{"SENTENCE_TRANSFORMERS_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"}
 
 func cacheFromEnvironment() (string, error) {
@@ -44,7 +44,7 @@ func cacheFromEnvironment() (string, error) {
 	return filepath.Join(home, "hub"), err
 }
 
-// cacheVariable is that of cacheVariables which counts, "" if none is set.
+// cacheVariable returns the variable that sets the cache, "" if none is set.
 func cacheVariable() string {
 	for _, name := range cacheVariables {
 		if os.Getenv(name) != "" {
@@ -54,8 +54,7 @@ func cacheVariable() string {
 	return ""
 }
 
-// homeFromEnvironment is the directory of everything that belongs to Hugging
-// Face.
+// homeFromEnvironment returns the directory of all files of Hugging Face.
 func homeFromEnvironment() (string, error) {
 	if dir := os.Getenv("HF_HOME"); dir != "" {
 		return expand(dir)
@@ -63,8 +62,8 @@ func homeFromEnvironment() (string, error) {
 	return expand(filepath.Join(cmp.Or(os.Getenv("XDG_CACHE_HOME"), "~/.cache"), "huggingface"))
 }
 
-// expand resolves a leading ~ and variables, as Python does; a variable that is
-// not set stays as written. The result is absolute.
+// expand replaces a leading ~ and variables, as Python does. A variable that is
+// not set stays unchanged. The result is absolute.
 func expand(path string) (string, error) {
 	if path == "~" || strings.HasPrefix(path, "~/") {
 		home, err := os.UserHomeDir()
@@ -81,8 +80,8 @@ func expand(path string) (string, error) {
 	}))
 }
 
-// readToken finds the token of the user: HF_TOKEN, or the file that `hf auth
-// login` writes. It returns "" if there is none.
+// readToken returns the user's token and where it is from: HF_TOKEN, or the file
+// that `hf auth login` writes. It returns "" if there is none.
 func readToken() (token, from string, err error) {
 	if isTrue(os.Getenv("HF_HUB_DISABLE_IMPLICIT_TOKEN")) {
 		return "", "", nil
@@ -120,17 +119,17 @@ func cleanToken(s string) string {
 	return strings.TrimSpace(strings.NewReplacer("\r", "", "\n", "").Replace(s))
 }
 
-// checkToken refuses what could not be sent, without showing it.
+// checkToken rejects a token that cannot be sent. The error does not show it.
 func checkToken(token, from string) error {
 	for _, r := range token {
 		if r <= ' ' || r > '~' {
-			return fmt.Errorf("the token in %s holds a character that no token has", from)
+			return fmt.Errorf("the token in %s contains an invalid character, expected printable ASCII without spaces", from)
 		}
 	}
 	return nil
 }
 
-// isTrue reads a switch as Python's huggingface_hub does.
+// isTrue parses a Boolean variable as Python's huggingface_hub does.
 func isTrue(value string) bool {
 	return slices.Contains([]string{"1", "ON", "YES", "TRUE"}, strings.ToUpper(value))
 }

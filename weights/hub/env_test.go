@@ -77,7 +77,7 @@ func TestToken(t *testing.T) {
 	t.Setenv("HF_HUB_DISABLE_IMPLICIT_TOKEN", "0")
 	t.Setenv("HF_TOKEN", token+"\x01x")
 	_, _, err := readToken()
-	wantError(t, err, "HF_TOKEN", "no token has")
+	wantError(t, err, "HF_TOKEN", "an invalid character")
 	t.Setenv("HF_TOKEN", "")
 	t.Setenv("HUGGING_FACE_HUB_TOKEN", "")
 	writeFile(t, other, []byte(strings.Repeat("x", maxToken+1)))

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// advice names the ways to a model that need no hub.
-const advice = "use --model builtin, which needs no hub, or --model DIR with a directory that holds a model"
+// advice lists the ways to use a model without the hub.
+const advice = "use --model builtin, which needs no hub, or --model DIR with the directory of a model"
 
-// ErrNoModel says that the hub shows no such model to this user.
+// ErrNoModel reports that the hub has no such model, or hides it from this user.
 var ErrNoModel = errors.New("there is no such model on the hub, or it is private")
 
-// A statusError is an answer of the hub that refuses.
+// A statusError is a response of the hub with an error status.
 type statusError struct {
 	status  int
 	host    string
@@ -34,7 +34,7 @@ func (e *statusError) Error() string {
 	return text
 }
 
-// statusError reads an answer of status 400 or above.
+// statusError returns the error in a response with status 400 or above.
 func (c *Client) statusError(response *http.Response) error {
 	e := &statusError{
 		status: response.StatusCode, host: response.Request.URL.Host,
@@ -47,8 +47,8 @@ func (c *Client) statusError(response *http.Response) error {
 	return e
 }
 
-// clean makes a text of the server's fit for an error: short, printable, and
-// without the token, should the server repeat it.
+// clean prepares a text of the server for an error: it shortens the text and
+// removes unprintable characters and the token.
 func (c *Client) clean(s string) string {
 	if c.token != "" {
 		s = strings.ReplaceAll(s, c.token, "(token)")
@@ -65,7 +65,7 @@ func (c *Client) clean(s string) string {
 	return s
 }
 
-// A cleaned error shows a text that was made fit for it.
+// A cleaned error replaces the text of an error.
 type cleaned struct {
 	text string
 	err  error
@@ -74,7 +74,7 @@ type cleaned struct {
 func (e *cleaned) Error() string { return e.text }
 func (e *cleaned) Unwrap() error { return e.err }
 
-// explain says what to do about a failed request for a model.
+// explain adds to the error of a failed download what to do.
 func (c *Client) explain(ref Ref, err error) error {
 	var status *statusError
 	switch {
@@ -87,57 +87,57 @@ func (c *Client) explain(ref Ref, err error) error {
 	var hint string
 	switch {
 	case status.host != c.endpoint.Host:
-		return fmt.Errorf("%w; that is not the hub but a server it sends to: try again later", err)
+		return fmt.Errorf("%w; this is a content server of the hub, not the hub itself: try again later", err)
 	case status.code == "GatedRepo":
-		hint = "access is granted one by one: accept the conditions at " + model + " and " + c.tokenHint()
+		hint = "access needs approval: accept the conditions at " + model + " and " + c.tokenHint()
 	case status.code == "RevisionNotFound":
 		hint = fmt.Sprintf("the model has no revision %q", ref.Revision)
 	case status.code == "EntryNotFound":
-		hint = "the file is gone: pull the model again"
+		hint = "the file no longer exists: pull the model again"
 	case status.status == http.StatusUnauthorized && c.token != "" && status.code != "RepoNotFound":
-		hint = "the token from " + c.tokenFrom + " is not accepted: make another, or unset it"
+		hint = "the token from " + c.tokenFrom + " is not accepted: create another, or unset it"
 	case status.status == http.StatusUnauthorized, status.status == http.StatusNotFound:
 		return fmt.Errorf("%w: check the spelling, or %s (%w)", ErrNoModel, c.tokenHint(), err)
 	case status.status == http.StatusForbidden:
-		hint = "access to it is not allowed: " + c.tokenHint()
+		hint = "access to the model is not allowed: " + c.tokenHint()
 	case status.status == http.StatusTooManyRequests:
-		hint = "too many requests: wait some minutes, or " + c.tokenHint() + ", with which more are allowed"
+		hint = "too many requests: wait some minutes, or " + c.tokenHint() + ", which raises the limit"
 	default:
 		return fmt.Errorf("%w; %s", err, advice)
 	}
 	return fmt.Errorf("%s (%w)", hint, err)
 }
 
-// tokenHint says how to give a token, or whose account is meant.
+// tokenHint describes how to set a token, or which account to use.
 func (c *Client) tokenHint() string {
 	if c.token != "" {
-		return "use the token of an account that may (now that from " + c.tokenFrom + ")"
+		return "use the token of an account with access (the current token is from " + c.tokenFrom + ")"
 	}
 	if name := "HF_HUB_DISABLE_IMPLICIT_TOKEN"; isTrue(os.Getenv(name)) {
-		return "unset " + name + ", by which no token is sent, and set HF_TOKEN to a token of yours"
+		return "unset " + name + ", which disables tokens, and set HF_TOKEN to your token"
 	}
-	return "set HF_TOKEN to a token of yours"
+	return "set HF_TOKEN to your token"
 }
 
-// diskError adds to err what to do about a full disk, if that is what it says.
+// diskError adds to the error of a full disk what to do.
 func diskError(dir string, err error) error {
 	for _, full := range []error{unix.ENOSPC, unix.EDQUOT, unix.EFBIG} {
 		if errors.Is(err, full) {
-			return fmt.Errorf("%w: the disk that holds %s is full; free some space and run it again, which goes on where it stopped, "+
+			return fmt.Errorf("%w: the disk of %s is full: free some space and run the command again, which continues the download, "+
 				"or set %s to a directory on another disk", err, dir, cmp.Or(cacheVariable(), "HF_HUB_CACHE"))
 		}
 	}
 	return err
 }
 
-// checkSpace refuses a download that cannot fit.
+// checkSpace returns an error if the disk has less than need bytes free.
 func checkSpace(dir string, need int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {
 		return os.NewSyscallError("statfs "+dir, err)
 	}
 	if free := st.Bavail * uint64(st.Bsize); need > 0 && uint64(need) > free {
-		return fmt.Errorf("%w: %d bytes are needed and %d are free", unix.ENOSPC, need, free)
+		return fmt.Errorf("%w: %d bytes are needed, %d are free", unix.ENOSPC, need, free)
 	}
 	return nil
 }

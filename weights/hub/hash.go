@@ -2,8 +2,8 @@ package hub
 
 import (
 	"context"
-	"crypto/md5"  // mirrors name files by it; what it protects against here is damage
-	"crypto/sha1" // git names blobs by it, with the same remark
+	"crypto/md5"  // some mirrors use it as a name; here it protects against damage only
+	"crypto/sha1" // git uses it as a name; here it protects against damage only
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -20,12 +20,12 @@ var (
 	sha256Pattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	sha1Pattern   = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	md5Pattern    = regexp.MustCompile(`^[0-9a-f]{32}$`)
-	// blobPattern is what may name a file: a mirror's ETag need be no hash.
+	// blobPattern matches valid file names: the ETag of a mirror may not be a hash.
 	blobPattern = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._+=:-]{0,127}$`)
 )
 
-// cleanETag returns the name of a blob out of an ETag header, which may be
-// quoted and marked as weak; "" if it cannot be the name of a file.
+// cleanETag returns the ETag in a header, which may be quoted and marked as weak.
+// It returns "" if the ETag is not a valid file name.
 func cleanETag(header string) string {
 	name := strings.Trim(strings.TrimPrefix(header, "W/"), `"`)
 	if !blobPattern.MatchString(name) || strings.HasSuffix(name, incomplete) {
@@ -34,22 +34,22 @@ func cleanETag(header string) string {
 	return name
 }
 
-// isHash reports whether a name has the length of a hash that is looked for.
+// isHash reports whether a name has the form of a supported hash.
 func isHash(name string) bool {
 	return sha256Pattern.MatchString(name) || sha1Pattern.MatchString(name) || md5Pattern.MatchString(name)
 }
 
-// A mismatch says that bytes are not those that a blob's name promises.
+// A mismatch reports that the bytes of a blob do not match its hash or size.
 type mismatch struct{ kind, want, got string }
 
 func (m *mismatch) Error() string {
 	return fmt.Sprintf("wrong %s %s, expected %s", m.kind, m.got, m.want)
 }
 
-// errNoHash says that a name promises nothing about the bytes.
-var errNoHash = errors.New("the name is no hash of the bytes that can be checked")
+// errNoHash reports that the name of a blob is not a hash of its bytes.
+var errNoHash = errors.New("the name is not a supported hash of the bytes")
 
-// A hashKind is a way to make a name of bytes.
+// A hashKind is a hash function that names blobs.
 type hashKind string
 
 const (
@@ -59,11 +59,11 @@ const (
 	md5Kind    hashKind = "MD5"
 )
 
-// checkBlob compares the bytes of a file with the name of its blob. The hub's
-// own names are the SHA-256 of a large file and the git blob id of a small one;
-// mirrors also use the SHA-1, or the MD5, of the bytes. A name of the length of
-// an MD5 is errNoHash if it is not the MD5, since object stores have other names
-// of that length, and so is any name that is none of these hashes.
+// checkBlob compares the bytes of a file with the name of its blob. The hub uses
+// the SHA-256 of a large file and the git blob id of a small one. Mirrors also
+// use the SHA-1 or the MD5 of the bytes. checkBlob returns errNoHash for any other
+// name, and for a name that looks like an MD5 and does not match, because object
+// stores also have other names of that form.
 func checkBlob(ctx context.Context, path, name string) error {
 	var kinds []hashKind
 	switch {

@@ -21,10 +21,10 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-var errProxy = errors.New("a proxy of this kind is not supported, expected http, https, socks5 or socks5h")
+var errProxy = errors.New("unsupported kind of proxy, expected http, https, socks5 or socks5h")
 
-// proxyFromEnvironment is http.ProxyFromEnvironment with ALL_PROXY, which Go
-// leaves out: it counts where HTTP_PROXY or HTTPS_PROXY is not set.
+// proxyFromEnvironment extends http.ProxyFromEnvironment by ALL_PROXY, the default
+// of HTTP_PROXY and HTTPS_PROXY, which Go does not support.
 func proxyFromEnvironment() func(*http.Request) (*url.URL, error) {
 	config := httpproxy.FromEnvironment()
 	all := cmp.Or(os.Getenv("all_proxy"), os.Getenv("ALL_PROXY"))
@@ -36,16 +36,16 @@ func proxyFromEnvironment() func(*http.Request) (*url.URL, error) {
 			return nil, err
 		}
 		if !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, proxy.Scheme) {
-			// net/http would speak HTTP with it.
+			// net/http would treat it as an HTTP proxy.
 			return nil, fmt.Errorf("proxy %s://%s: %w", proxy.Scheme, proxy.Host, errProxy)
 		}
 		return proxy, nil
 	}
 }
 
-// A bearer adds the token to requests to the hub. It is added here, and not to
-// a request's headers, because an http.Client would carry those along to
-// subdomains and to other ports: content servers are no business of the token.
+// A bearer adds the token to requests to the hub. The token is not part of a
+// request's headers, because http.Client would copy those to redirects to
+// subdomains and other ports, and content servers must not see the token.
 type bearer struct {
 	next   *http.Transport
 	origin *url.URL
@@ -60,7 +60,7 @@ func (b *bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return b.next.RoundTrip(r)
 }
 
-// CloseIdleConnections is what an http.Client's method of that name calls.
+// CloseIdleConnections implements the method that http.Client calls.
 func (b *bearer) CloseIdleConnections() { b.next.CloseIdleConnections() }
 
 func sameOrigin(a, b *url.URL) bool {
@@ -86,18 +86,18 @@ func checkRedirect(r *http.Request, via []*http.Request) error {
 	return nil
 }
 
-// A transient error may go away by itself.
+// A transient error may disappear when the request is repeated.
 type transient struct {
 	err   error
-	after time.Duration // that the server asked to wait
+	after time.Duration // the wait that the server asked for
 }
 
 func (t *transient) Error() string { return t.err.Error() }
 
 func (t *transient) Unwrap() error { return t.err }
 
-// retry calls try until it succeeds, or fails for good, or too often in a row
-// without a byte of progress.
+// retry calls try until it succeeds, returns an error that is not transient, or
+// fails too many times in a row without a byte of progress.
 func (c *Client) retry(ctx context.Context, try func() (moved bool, err error)) error {
 	for failures := 0; ; {
 		moved, err := try()
@@ -123,15 +123,15 @@ func (c *Client) retry(ctx context.Context, try func() (moved bool, err error)) 
 	}
 }
 
-// pause grows with the number of failures; a random part keeps processes that
-// failed together from coming back together.
+// pause returns the wait after a number of failures, which grows with the number.
+// Its random part spreads processes that failed at the same time.
 func (c *Client) pause(failures int) time.Duration {
 	d := min(c.limits.backoff<<(failures-1), c.limits.maxWait)
 	return d/2 + rand.N(d/2+1)
 }
 
-// send makes one request and returns an answer of status 2xx, or a redirect
-// where the client stops at one.
+// send makes one request. It returns a response with status 2xx, or a redirect if
+// client does not follow it.
 func (c *Client) send(ctx context.Context, client *http.Client, method, address string, header http.Header) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, method, address, nil)
 	if err != nil {
@@ -154,8 +154,8 @@ func (c *Client) send(ctx context.Context, client *http.Client, method, address 
 	return nil, errors.Join(err, response.Body.Close())
 }
 
-// sendError says why there is no answer. The address is left out but for its
-// host: those of content servers are signed.
+// sendError describes why there is no response. It shows only the host of a URL,
+// because the URLs of content servers contain signatures.
 func (c *Client) sendError(to *url.URL, err error) error {
 	host := to.Host
 	var failed *url.Error
@@ -172,7 +172,7 @@ func (c *Client) sendError(to *url.URL, err error) error {
 		record      tls.RecordHeaderError
 	)
 	connecting := errors.As(err, &lookup) || errors.As(err, &dial) && (dial.Op == "dial" || dial.Op == "proxyconnect")
-	text := c.clean(err.Error()) // it may quote the server
+	text := c.clean(err.Error()) // may quote the server
 	if !strings.Contains(text, host) {
 		text = host + ": " + text
 	}
@@ -181,12 +181,12 @@ func (c *Client) sendError(to *url.URL, err error) error {
 	case errors.Is(err, errRedirect), errors.Is(err, errProxy), errors.As(err, &certificate), errors.As(err, &record):
 		return err
 	case connecting && !c.reached.Load():
-		return err // at once: whoever has no network need not wait for it
+		return err // without a network, retrying only delays the error
 	}
 	return &transient{err: err}
 }
 
-// get returns the body of a small resource, at most limit bytes.
+// get returns the body of a resource of at most limit bytes.
 func (c *Client) get(ctx context.Context, address string, limit int64) ([]byte, error) {
 	var data []byte
 	err := c.retry(ctx, func() (moved bool, err error) {
@@ -202,17 +202,17 @@ func (c *Client) get(ctx context.Context, address string, limit int64) ([]byte, 
 			return false, c.readError(live, response, err)
 		}
 		if int64(len(data)) > limit {
-			return false, fmt.Errorf("%s: an answer of more than %d bytes", response.Request.URL.Host, limit)
+			return false, fmt.Errorf("%s: response too large: more than %d bytes", response.Request.URL.Host, limit)
 		}
 		return true, nil
 	})
 	return data, err
 }
 
-var errStalled = errors.New("no bytes came in time")
+var errStalled = errors.New("no data received in time")
 
-// watch returns a context that ends when the reader made by touch has given no
-// bytes for too long. Waiting for the headers is the transport's to bound.
+// watch returns a context that ends when the reader made by touch returns no bytes
+// for too long. The transport bounds the time until the headers arrive.
 func (c *Client) watch(ctx context.Context) (live context.Context, touch func(io.Reader) io.Reader, stop func()) {
 	live, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(time.Duration(1<<62), func() { cancel(errStalled) })
@@ -234,19 +234,19 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// readError says why a body ended early; it may be whole the next time.
+// readError describes why a body ended early. The error is transient.
 func (c *Client) readError(live context.Context, response *http.Response, err error) error {
 	if errors.Is(context.Cause(live), errStalled) {
 		err = errStalled
 	}
-	return &transient{err: fmt.Errorf("%s: the transfer broke off: %w", response.Request.URL.Host, err)}
+	return &transient{err: fmt.Errorf("%s: transfer interrupted: %w", response.Request.URL.Host, err)}
 }
 
-// rateLimit finds the seconds until the hub answers again, as in "api";r=0;t=55.
+// rateLimit matches the seconds until the hub accepts requests, as in "api";r=0;t=55.
 var rateLimit = regexp.MustCompile(`;\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)`)
 
-// retryAfter reads how long the server asks to wait: the hub's RateLimit, or a
-// Retry-After header with seconds or a date.
+// retryAfter returns how long the server asks to wait, from the hub's RateLimit
+// header, or a Retry-After header with seconds or a date.
 func retryAfter(h http.Header) time.Duration {
 	value := h.Get("Retry-After")
 	if match := rateLimit.FindStringSubmatch(h.Get("RateLimit")); match != nil {

@@ -237,11 +237,11 @@ func TestNotAHub(t *testing.T) {
 		answer string
 		words  []string
 	}{
-		{"<html>welcome</html>", []string{"not understood"}},
+		{"<html>welcome</html>", []string{"cannot parse the hub's description"}},
 		{"{}", []string{"no commit"}},
 		{`{"sha":"../../etc"}`, []string{"no commit"}},
 		{`{"sha":"` + strings.Repeat("a", 40) + `","siblings":[{"rfilename":"../config.json"}]}`, []string{"no config.json"}},
-		{`{"sha":7}`, []string{"not understood"}},
+		{`{"sha":7}`, []string{"cannot parse the hub's description"}},
 		{strings.Repeat(" ", maxInfo+1), []string{"more than"}},
 	} {
 		s.SetHub(func(w http.ResponseWriter, _ *http.Request) bool {

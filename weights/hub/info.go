@@ -18,13 +18,13 @@ const (
 	maxShards = 1 << 10
 )
 
-// info is what the hub says of a model at a revision.
+// info is the hub's description of a model at a revision.
 type info struct {
 	commit string
-	files  tree // by names that are paths below the repository, others dropped
+	files  tree // without names that are not paths below the repository
 }
 
-// parseInfo reads the answer of /api/models/ORG/NAME/revision/REVISION.
+// parseInfo parses the response of /api/models/ORG/NAME/revision/REVISION.
 func parseInfo(data []byte) (info, error) {
 	var answer struct {
 		SHA      string `json:"sha"`
@@ -39,10 +39,10 @@ func parseInfo(data []byte) (info, error) {
 		} `json:"siblings"`
 	}
 	if err := json.Unmarshal(data, &answer); err != nil {
-		return info{}, fmt.Errorf("what the hub says of the model is not understood: %w", err)
+		return info{}, fmt.Errorf("cannot parse the hub's description of the model: %w", err)
 	}
 	if !commitPattern.MatchString(answer.SHA) {
-		return info{}, errors.New("what the hub says of the model names no commit")
+		return info{}, errors.New("the hub's description of the model has no commit")
 	}
 	in := info{commit: answer.SHA, files: tree{}}
 	for _, s := range answer.Siblings {
@@ -58,21 +58,21 @@ func parseInfo(data []byte) (info, error) {
 	return in, nil
 }
 
-// validName accepts what stays below the directory it is joined to.
+// validName reports whether name stays below the directory that it is joined to.
 func validName(name string) bool {
 	return fs.ValidPath(name) && name != "." && !strings.ContainsAny(name, "\\\x00") && len(name) < 1<<10
 }
 
-// choose returns the files of a model that are no weights, and the file that is
-// or names the weights. The error says what makes the repository unfit.
+// choose returns the files of a model except its weights, and the file of the
+// weights or their index. The error describes why the repository is unusable.
 func (in info) choose() (small []string, weights string, err error) {
 	has := func(name string) bool { _, ok := in.files[name]; return ok }
 	switch {
 	case !has(configFile) && has("adapter_config.json"):
-		return nil, "", errors.New("the repository is a PEFT adapter and no model: download its files into a directory, " +
-			"and give that as the adapter (--adapter DIR) of the model that it was trained on")
+		return nil, "", errors.New("the repository is a PEFT adapter, not a model: download its files into a directory, " +
+			"and give it as the adapter (--adapter DIR) of the model that it was trained on")
 	case !has(configFile):
-		return nil, "", fmt.Errorf("the repository has no %s: it holds no model of transformers", configFile)
+		return nil, "", fmt.Errorf("the repository has no %s: it is not a model of transformers", configFile)
 	case !has(tokenizerFile):
 		return nil, "", fmt.Errorf("the repository has no %s: in Python, AutoTokenizer.from_pretrained(...).save_pretrained(DIR) "+
 			"writes one; then use --model DIR", tokenizerFile)
@@ -96,8 +96,8 @@ func (in info) choose() (small []string, weights string, err error) {
 	return small, weights, nil
 }
 
-// parseIndex returns the names of the shards that an index of weights lists.
-// They lie beside it.
+// parseIndex returns the names of the shards in an index of weights. They are in
+// the same folder.
 func parseIndex(data []byte) ([]string, error) {
 	var index struct {
 		WeightMap map[string]string `json:"weight_map"`
@@ -113,12 +113,12 @@ func parseIndex(data []byte) ([]string, error) {
 		}
 		seen[name] = true
 		if !validName(name) || strings.Contains(name, "/") || !strings.HasSuffix(name, ".safetensors") {
-			return nil, fmt.Errorf("%s: weight_map names %q, expected safetensors files beside it", indexFile, name)
+			return nil, fmt.Errorf("%s: weight_map lists %q, expected .safetensors files in the same folder", indexFile, name)
 		}
 		names = append(names, name)
 	}
 	if len(names) == 0 || len(names) > maxShards {
-		return nil, fmt.Errorf("%s: weight_map names %d files, expected 1 to %d", indexFile, len(names), maxShards)
+		return nil, fmt.Errorf("%s: weight_map lists %d files, expected 1 to %d", indexFile, len(names), maxShards)
 	}
 	slices.Sort(names)
 	return names, nil

@@ -10,12 +10,12 @@ import (
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
-// symlink is os.Symlink but in tests, where a file system refuses.
+// symlink is replaced by tests of file systems without links.
 var symlink = os.Symlink
 
-// canLink reports whether symbolic links can be made in a directory and are
-// wanted: not by vfat, not by some network file systems and sandboxes. Like
-// huggingface_hub it takes any failure for an answer.
+// canLink returns an error if symbolic links are disabled or cannot be made in a
+// directory, as on vfat, some network file systems and in some sandboxes. Like
+// huggingface_hub, it does not distinguish failures.
 func canLink(dir string) error {
 	if isTrue(os.Getenv("HF_HUB_DISABLE_SYMLINKS")) {
 		return errLinksDisabled
@@ -29,9 +29,9 @@ func canLink(dir string) error {
 
 var errLinksDisabled = errors.New("HF_HUB_DISABLE_SYMLINKS is set")
 
-// isPlaced reports whether the blob is visible in the snapshot, and whether by a
-// file of its own.
-func (b *blob) isPlaced() (placed, own bool) {
+// isPlaced reports whether the snapshot contains the blob, and whether as a copy
+// instead of a link.
+func (b *blob) isPlaced() (placed, isCopy bool) {
 	if !b.whole(b.placed) {
 		return false, false
 	}
@@ -41,12 +41,12 @@ func (b *blob) isPlaced() (placed, own bool) {
 	return true, true
 }
 
-// target is what the snapshot's link to the blob holds.
+// target returns the target of the snapshot's link to the blob.
 func (b *blob) target() string { return filepath.Join("..", "..", "blobs", b.etag) }
 
-// place makes a blob visible in the snapshot: by a link, or, where there can be
-// none, by the bytes themselves. As with huggingface_hub, a blob that was just
-// downloaded moves to the snapshot and one that was there before is copied.
+// place adds the blob to the snapshot: as a link, or else as a copy. As in
+// huggingface_hub, a blob that was just downloaded is moved into the snapshot
+// and an older blob is copied.
 func (b *blob) place(links bool) error {
 	switch {
 	case links:
@@ -57,7 +57,7 @@ func (b *blob) place(links bool) error {
 	return b.copyTo(b.placed)
 }
 
-// copyTo makes a copy of the blob, which appears when it is complete.
+// copyTo copies the blob. The copy appears when it is complete.
 func (b *blob) copyTo(path string) (err error) {
 	from, err := os.Open(b.path)
 	if err != nil {
@@ -71,8 +71,8 @@ func (b *blob) copyTo(path string) (err error) {
 	})
 }
 
-// link makes path a symbolic link to target. It appears at once, without a
-// temporary one beside it that a killed process would leave in the snapshot.
+// link makes path a symbolic link to target. It makes no temporary link, which a
+// killed process would leave in the snapshot.
 func link(target, path string) error {
 	for {
 		err := symlink(target, path)

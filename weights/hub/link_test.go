@@ -75,7 +75,7 @@ func TestWithoutLinks(t *testing.T) {
 			if name == "variable" || name == "quiet" {
 				want = 0
 			}
-			if len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "symbolic links cannot be made in "+c.cache) {
+			if len(warnings) != want || want > 0 && !strings.Contains(warnings[0], "cannot make symbolic links in "+c.cache) {
 				t.Errorf("warnings %q, want %d", warnings, want)
 			}
 			s.Forget()

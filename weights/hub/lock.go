@@ -17,21 +17,21 @@ import (
 
 const (
 	lockPoll     = 50 * time.Millisecond
-	lockPatience = 10 * time.Second // before the user is told what is waited for
+	lockPatience = 10 * time.Second // until a warning about the wait
 
-	// markerAge is when a lock file that does not say who holds it counts as
-	// left behind: at once it may be one that is just being written.
+	// markerAge is the age from which on a lock file without a holder counts as
+	// abandoned. A younger file may still be being written.
 	markerAge = 10 * time.Minute
 )
 
 // tryFlock is replaced by tests of file systems without locks.
 var tryFlock = (*flock.Flock).TryLock
 
-// lock waits for the lock of that name of a model. By that named by an ETag,
-// Python's huggingface_hub guards the making of the blob too: an flock of
-// .locks/REPOSITORY/NAME.lock, or, where there is no flock, the existence of
-// that file. While another holds it, waiting is called again and again. Closing
-// the lock frees it.
+// lock waits for a lock of a model and calls waiting at intervals meanwhile. The
+// lock is an flock of .locks/REPOSITORY/NAME.lock, or, if the file system has no
+// flock, the existence of that file. Python's huggingface_hub takes the same
+// lock, with the ETag as its name, while it downloads a blob. Closing the lock
+// releases it.
 func (c *Client) lock(ctx context.Context, model, name string, waiting func()) (io.Closer, error) {
 	path := c.lockPath(model, name)
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
@@ -55,7 +55,7 @@ func (c *Client) lockPath(model, name string) string {
 	return filepath.Join(c.cache, ".locks", folder(model), name+".lock")
 }
 
-// tryLock returns nil if another holds the lock.
+// tryLock returns nil if another process holds the lock.
 func tryLock(path string) (io.Closer, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o664)
 	made := err == nil
@@ -63,7 +63,7 @@ func tryLock(path string) (io.Closer, error) {
 		f, err = os.OpenFile(path, os.O_RDWR, 0)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil // it, or its directory, was removed just now
+		return nil, nil // another process has removed it or its directory
 	}
 	if err != nil {
 		return nil, err
@@ -103,17 +103,17 @@ func isCurrent(lock *flock.Flock) (bool, error) {
 	return err == nil && os.SameFile(held, at), err
 }
 
-// hasNoFlock reports whether an error of flock says that the file system has
-// none, as some network and user-space file systems do.
+// hasNoFlock reports whether an error of flock means that the file system does not
+// support it, like some network and user-space file systems.
 func hasNoFlock(err error) bool {
 	return errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTSUP)
 }
 
-// A marker is a lock that is held as long as its file exists, which names the
-// holder. It is the SoftFileLock of the filelock package of Python.
+// A marker is a lock that is held as long as its file exists. The file names the
+// holder. Python's filelock package calls it SoftFileLock.
 type marker struct{ file *os.File }
 
-// mark makes a file that was just made a marker.
+// mark turns a new file into a marker.
 func mark(f *os.File) (io.Closer, error) {
 	m := &marker{f}
 	if _, err := fmt.Fprintf(f, "%d\n%s\n", os.Getpid(), hostName()); err != nil {
@@ -122,13 +122,13 @@ func mark(f *os.File) (io.Closer, error) {
 	return m, nil
 }
 
-// Close removes the file, unless another has taken its place.
+// Close removes the file unless another file has replaced it.
 func (m *marker) Close() error {
 	err := removeSame(m.file)
 	return errors.Join(err, m.file.Close())
 }
 
-// removeSame removes the path of an open file if that file is still there.
+// removeSame removes the path of an open file if the path still leads to the file.
 func removeSame(f *os.File) error {
 	own, err := f.Stat()
 	if err != nil {
@@ -147,8 +147,8 @@ func removeSame(f *os.File) error {
 	return err
 }
 
-// dropStale removes the marker of a process of this machine that has ended, and
-// an old one that names no process.
+// dropStale removes the marker of a process on this machine that has ended, and an
+// old marker that names no process.
 func dropStale(f *os.File) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -168,8 +168,8 @@ func dropStale(f *os.File) error {
 	return removeSame(f)
 }
 
-// parseMarker reads a process, its machine and, in a third line that is not
-// used, when it began.
+// parseMarker parses a process, its machine and an optional third line, the start
+// time, which is ignored.
 func parseMarker(text string) (pid int, host string, ok bool) {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	if !strings.HasSuffix(text, "\n") || len(lines) < 2 || len(lines) > 3 {
@@ -181,9 +181,9 @@ func parseMarker(text string) (pid int, host string, ok bool) {
 
 func isAlive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
 
-// hostName is the name of this machine as filelock writes it: with the number of
-// the process namespace, where it is not the first, since containers may share a
-// name and not their processes.
+// hostName returns the name of this machine as filelock writes it. The number of
+// the process namespace is added if it is not the first, because containers may
+// share a host name without sharing processes.
 func hostName() string {
 	name, err := os.Hostname()
 	if err != nil {
@@ -197,7 +197,7 @@ func hostName() string {
 			fmt.Fprintf(&b, "?%02x", c)
 		}
 	}
-	const first = 0xEFFFFFFC // Linux's own
+	const first = 0xEFFFFFFC // inode of the initial namespace on Linux
 	var st unix.Stat_t
 	if err := unix.Stat("/proc/self/ns/pid", &st); err == nil && st.Ino != first {
 		fmt.Fprintf(&b, "?pidns-%x", st.Ino)

@@ -2,10 +2,10 @@ package hub
 
 import "sync"
 
-// Progress tells how far the download of a file is. For each file that is not
-// in the cache there is a first report, before any byte of any file comes, and
-// a last one with Done equal to Total when the file is checked and in place.
-// Done falls back when bytes turn out useless and are fetched again.
+// Progress reports the progress of the download of a file. Each file that is not
+// in the cache has a first report before the first byte of any file arrives. In
+// its last report, Done equals Total: the file is checked and in the cache. Done
+// decreases if bytes have to be fetched again.
 type Progress struct {
 	Model string
 	File  string
@@ -13,14 +13,14 @@ type Progress struct {
 	Total int64
 }
 
-// A meter follows the download of one model.
+// A meter counts the bytes of the download of a model.
 type meter struct {
 	mu     sync.Mutex
 	model  string
 	report func(Progress) // called by one goroutine at a time
 }
 
-// A gauge follows one file.
+// A gauge counts the bytes of a file.
 type gauge struct {
 	meter *meter
 	file  string
@@ -32,33 +32,33 @@ func (m *meter) gauge(file string, total int64) *gauge {
 	return &gauge{meter: m, file: file, total: total}
 }
 
-// announce makes the first report, of have bytes that are there already.
+// announce sends the first report; have bytes are on disk already.
 func (g *gauge) announce(have int64) {
 	g.meter.mu.Lock()
 	defer g.meter.mu.Unlock()
 	g.done = min(have, g.total)
-	if g.done == g.total { // it is still to be checked
+	if g.done == g.total { // not checked yet
 		g.done = max(g.total-1, 0)
 	}
 	g.send()
 }
 
-// add counts n bytes more. The report that says all is there is finish's.
+// add counts n more bytes. Only finish sends the report of a complete file.
 func (g *gauge) add(n int64) {
 	g.meter.mu.Lock()
 	defer g.meter.mu.Unlock()
-	g.tell(g.done + n)
+	g.update(g.done + n)
 }
 
 func (g *gauge) set(n int64) {
 	g.meter.mu.Lock()
 	defer g.meter.mu.Unlock()
 	if n != g.done {
-		g.tell(n)
+		g.update(n)
 	}
 }
 
-func (g *gauge) tell(done int64) {
+func (g *gauge) update(done int64) {
 	g.done = done
 	if g.done < g.total {
 		g.send()

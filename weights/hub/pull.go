@@ -18,28 +18,27 @@ import (
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
-// PullOptions are the choices of Pull.
+// PullOptions holds the optional arguments of Pull.
 type PullOptions struct {
-	// Progress, if set, is told how far the download is, by one goroutine at a
-	// time.
+	// Progress, if set, is called during the download, by one goroutine at a time.
 	Progress func(Progress)
-	// Warn, if set, is given what the user should know although the download
-	// goes on, by any goroutine.
+	// Warn, if set, receives the warnings of a download that continues. Any
+	// goroutine may call it.
 	Warn func(text string)
-	// Check, if set, is given the model's config.json before the weights are
-	// downloaded. Its error ends the download.
+	// Check, if set, is called with the model's config.json before the weights are
+	// downloaded. An error of Check ends the download.
 	Check func(config []byte) error
 }
 
-// Pull asks the hub which commit ref is at, downloads what the cache lacks of
-// it, and returns the snapshot. What was downloaded stays when Pull fails or
-// ctx ends, and the next Pull goes on there. Where the environment forbids
-// connections, the cache must have it all.
+// Pull asks the hub for the commit of ref, downloads the files that the cache
+// lacks, and returns the snapshot. If Pull fails or ctx ends, the downloaded
+// bytes stay, and the next Pull continues from them. If the environment forbids
+// connections, Pull fails unless the cache has all files.
 func (c *Client) Pull(ctx context.Context, ref Ref, opts PullOptions) (Snapshot, error) {
 	if c.offline != "" {
 		s, err := c.Find(ref)
 		if errors.Is(err, ErrNotCached) {
-			err = fmt.Errorf("%w, and %s is set, so nothing is downloaded: unset it, or %s", err, c.offline, advice)
+			err = fmt.Errorf("%w; %s forbids a download: unset it, or %s", err, c.offline, advice)
 		}
 		return s, err
 	}
@@ -57,7 +56,7 @@ func (c *Client) Pull(ctx context.Context, ref Ref, opts PullOptions) (Snapshot,
 	return c.readSnapshot(ref.Model, p.commit)
 }
 
-// A pull is one download of a model.
+// A pull is the state of one download of a model.
 type pull struct {
 	c      *Client
 	ref    Ref
@@ -111,8 +110,8 @@ func (c *Client) describe(ctx context.Context, ref Ref) (info, error) {
 	return parseInfo(data)
 }
 
-// prepare asks the hub for the names and sizes of the files' blobs, and
-// announces those that are to be downloaded.
+// prepare asks the hub for the names and sizes of the files' blobs, and reports
+// the blobs that have to be downloaded.
 func (p *pull) prepare(ctx context.Context, names []string) ([]*blob, error) {
 	dir := filepath.Join(p.c.repo(p.ref.Model), "blobs")
 	if err := os.MkdirAll(dir, 0o777); err != nil {
@@ -157,7 +156,7 @@ func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
 		}
 		header, length = response.Header, response.ContentLength
 		if response.StatusCode >= 300 {
-			length = -1 // of the redirect, not of the file
+			length = -1 // this is the length of the redirect
 		}
 		return true, response.Body.Close()
 	})
@@ -165,7 +164,7 @@ func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if at := header.Get("X-Repo-Commit"); at != "" && at != p.commit {
-		return nil, fmt.Errorf("%s: the hub gave it for commit %s, expected %s", name, p.c.clean(at), p.commit)
+		return nil, fmt.Errorf("%s: the hub returned it for commit %s, expected %s", name, p.c.clean(at), p.commit)
 	}
 	b := &blob{
 		c: p.c, model: p.ref.Model, name: name, address: address, size: length,
@@ -179,23 +178,23 @@ func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
 		}
 	}
 	if b.etag == "" {
-		return nil, fmt.Errorf("%s: the hub gives it the ETag %q, expected a hash, or else a name that a file can have", name, p.c.clean(tag))
+		return nil, fmt.Errorf("%s: the hub returned the ETag %q, expected a hash or a valid file name", name, p.c.clean(tag))
 	}
 	if b.size < 0 {
-		return nil, fmt.Errorf("%s: the hub does not say how large it is", name)
+		return nil, fmt.Errorf("%s: the hub returned no size", name)
 	}
 	if !isWeights(name) && b.size > maxSmall {
-		return nil, fmt.Errorf("%s: %d bytes, more than the %d bytes such a file may have", name, b.size, maxSmall)
+		return nil, fmt.Errorf("%s: too large: %d bytes (limit %d)", name, b.size, maxSmall)
 	}
 	b.path = filepath.Join(p.c.repo(p.ref.Model), "blobs", b.etag)
 	b.gauge = p.meter.gauge(name, b.size)
 	return b, nil
 }
 
-// blobName names the blob of a file: by its ETag, as huggingface_hub does, if that
-// can be a hash of the bytes. Another, such as one of time and size, may be that
-// of another file too: then the hash by which the hub lists the file is taken, or
-// else the ETag with something of the file's own.
+// blobName returns the name of a file's blob. It is the ETag, as in
+// huggingface_hub, if that can be a hash of the bytes. Another ETag, such as one
+// made of time and size, may occur for two files. Then the name is the hash in
+// the hub's list of files, or else the ETag with a hash of commit and file name.
 func (p *pull) blobName(file, etag, listed string) string {
 	switch {
 	case isHash(etag):
@@ -209,7 +208,7 @@ func (p *pull) blobName(file, etag, listed string) string {
 
 func isWeights(name string) bool { return filepath.Ext(name) == ".safetensors" }
 
-// download fetches what is missing of the blobs, side by side.
+// download downloads the missing blobs concurrently.
 func (p *pull) download(ctx context.Context, blobs []*blob) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(p.c.limits.inAll)
@@ -224,7 +223,7 @@ func (p *pull) download(ctx context.Context, blobs []*blob) error {
 	return group.Wait()
 }
 
-// check shows the model's config to the caller.
+// check passes the model's config.json to PullOptions.Check.
 func (p *pull) check(config *blob) error {
 	if p.opts.Check == nil {
 		return nil
@@ -239,7 +238,7 @@ func (p *pull) check(config *blob) error {
 	return nil
 }
 
-// shards downloads the files that an index of weights names.
+// shards downloads the files that an index of weights lists.
 func (p *pull) shards(ctx context.Context, index *blob) ([]*blob, error) {
 	data, err := readBounded(index.content(), maxIndex)
 	if err != nil {
@@ -251,7 +250,7 @@ func (p *pull) shards(ctx context.Context, index *blob) ([]*blob, error) {
 	}
 	for _, name := range names {
 		if _, ok := p.listed[name]; !ok {
-			return nil, fmt.Errorf("%s names %s, which the repository does not have", indexFile, name)
+			return nil, fmt.Errorf("%s lists %s, which the repository does not have", indexFile, name)
 		}
 	}
 	blobs, err := p.prepare(ctx, names)
@@ -261,8 +260,8 @@ func (p *pull) shards(ctx context.Context, index *blob) ([]*blob, error) {
 	return blobs, p.download(ctx, blobs)
 }
 
-// publish makes the snapshot visible: the files, of which config.json comes
-// last, and then the ref.
+// publish adds the files to the snapshot, config.json last, and then writes the
+// ref.
 func (p *pull) publish(ctx context.Context, blobs []*blob) error {
 	if err := os.MkdirAll(p.c.snapshotDir(p.ref.Model, p.commit), 0o777); err != nil {
 		return err
@@ -270,11 +269,11 @@ func (p *pull) publish(ctx context.Context, blobs []*blob) error {
 	var missing []*blob
 	copies := false
 	for _, b := range blobs {
-		placed, own := b.isPlaced()
+		placed, isCopy := b.isPlaced()
 		if !placed {
 			missing = append(missing, b)
 		}
-		copies = copies || own
+		copies = copies || isCopy
 	}
 	if len(missing) > 0 {
 		links := p.canLink()
@@ -296,13 +295,13 @@ func (p *pull) publish(ctx context.Context, blobs []*blob) error {
 	return p.writeRef(ctx)
 }
 
-// canLink reports whether the snapshot is to be made of links. Where they cannot
-// be made, it warns.
+// canLink reports whether the snapshot is made of links. It warns if links cannot
+// be made.
 func (p *pull) canLink() bool {
 	err := canLink(p.c.repo(p.ref.Model))
 	if err != nil && !errors.Is(err, errLinksDisabled) && !isTrue(os.Getenv("HF_HUB_DISABLE_SYMLINKS_WARNING")) {
-		p.warn(fmt.Sprintf("symbolic links cannot be made in %s (%v): files that versions of a model share are kept once for each; "+
-			"HF_HUB_DISABLE_SYMLINKS_WARNING=1 silences this", p.c.cache, err))
+		p.warn(fmt.Sprintf("cannot make symbolic links in %s (%v): each version of a model gets its own copy of shared files; "+
+			"set HF_HUB_DISABLE_SYMLINKS_WARNING=1 to silence this warning", p.c.cache, err))
 	}
 	return err == nil
 }
@@ -313,7 +312,7 @@ func (p *pull) warn(text string) {
 	}
 }
 
-// writeRef notes which commit the revision is at.
+// writeRef stores the commit of the revision.
 func (p *pull) writeRef(ctx context.Context) (err error) {
 	ref := filepath.Join(p.c.repo(p.ref.Model), "refs", filepath.FromSlash(p.ref.Revision))
 	if at, err := readCommit(ref); err == nil && at == p.commit {

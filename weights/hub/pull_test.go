@@ -249,10 +249,10 @@ func TestBadMetadata(t *testing.T) {
 		words            []string
 	}{
 		{"no ETag", "ETag", "", []string{`the ETag ""`}},
-		{"path as an ETag", "X-Linked-Etag", `"../../../../etc/passwd"`, []string{"ETag", "a name that a file can have"}},
+		{"path as an ETag", "X-Linked-Etag", `"../../../../etc/passwd"`, []string{"ETag", "a valid file name"}},
 		{"part of a blob as an ETag", "X-Linked-Etag", `"abc.incomplete"`, []string{"ETag"}},
-		{"no size", "X-Linked-Size", "many", []string{"how large"}},
-		{"negative size", "X-Linked-Size", "-5", []string{"how large"}},
+		{"no size", "X-Linked-Size", "many", []string{"no size"}},
+		{"negative size", "X-Linked-Size", "-5", []string{"no size"}},
 		{"larger than the disk", "X-Linked-Size", strconv.Itoa(1 << 60), []string{"full", "HF_HUB_CACHE", "are free"}},
 		{"another commit", "X-Repo-Commit", "beef", []string{"commit beef"}},
 	} {

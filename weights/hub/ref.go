@@ -9,15 +9,15 @@ import (
 	"strings"
 )
 
-// DefaultRevision is the branch taken when a reference names none.
+// DefaultRevision is the branch of a reference without a revision.
 const DefaultRevision = "main"
 
 const (
-	maxID       = 96 // characters of org/name, by the hub's own rule
+	maxID       = 96 // characters of org/name, by the rule of the hub
 	maxRevision = 200
 )
 
-// A Ref names a model of the hub at a revision: a branch, a tag or a commit.
+// A Ref names a model of the hub and a revision: a branch, a tag or a commit.
 type Ref struct {
 	Model    string // org/name
 	Revision string
@@ -36,9 +36,9 @@ var (
 	commitPattern   = regexp.MustCompile(`^[0-9a-f]{40}$`)
 )
 
-// ParseRef reads org/name[@revision], or the address of a page of such a model
-// on the hub. A name without an organisation, as the hub's oldest models once
-// had, is refused: nothing tells it from a directory.
+// ParseRef parses org/name[@revision], or the URL of a model's page on the hub. It
+// rejects a name without an organisation, which the hub's oldest models once had,
+// because it could also be a directory.
 func ParseRef(s string) (Ref, error) {
 	if IsAddress(s) {
 		return parseAddress(s)
@@ -57,19 +57,19 @@ func parseID(s string) (Ref, error) {
 	}
 	for _, part := range []string{org, name} {
 		if !idPattern.MatchString(part) || strings.Contains(part, "--") || strings.Contains(part, "..") {
-			return Ref{}, fmt.Errorf("%q is not the id of a model on the hub: expected ORG/NAME, and %q is no name there", s, part)
+			return Ref{}, fmt.Errorf("%q is not the id of a model on the hub: expected ORG/NAME; %q is not a valid name", s, part)
 		}
 	}
 	if len(model) > maxID || strings.HasSuffix(name, ".git") {
 		return Ref{}, fmt.Errorf("%q is not the id of a model on the hub: expected at most %d characters, without \".git\"", s, maxID)
 	}
 	if !validRevision(revision) {
-		return Ref{}, fmt.Errorf("%q does not name a revision after the @: expected a branch, a tag or a commit", s)
+		return Ref{}, fmt.Errorf("%q has no valid revision after the @: expected a branch, a tag or a commit", s)
 	}
 	return Ref{model, revision}, nil
 }
 
-// validRevision accepts what can be a git ref and a path inside refs.
+// validRevision reports whether s can be a git ref and a path inside refs.
 func validRevision(s string) bool {
 	for part := range strings.SplitSeq(s, "/") {
 		if !revisionPattern.MatchString(part) || strings.Contains(part, "..") {
@@ -79,14 +79,14 @@ func validRevision(s string) bool {
 	return len(s) <= maxRevision
 }
 
-// IsAddress reports whether s is written as the address of a page and not as an
-// id or a path: with a scheme, or with the name of a hub in front.
+// IsAddress reports whether s is a URL and not an id or a path: it starts with a
+// scheme or with the host name of a hub.
 func IsAddress(s string) bool {
 	host, path, _ := strings.Cut(s, "/")
 	return strings.Contains(s, "://") || slices.Contains(hubHosts(), host) && strings.Contains(path, "/")
 }
 
-// hubHosts are the names that the hub is known by, and that of HF_ENDPOINT.
+// hubHosts returns the host names of the hub and the host of HF_ENDPOINT.
 func hubHosts() []string {
 	hosts := []string{"huggingface.co", "www.huggingface.co", "hf.co"}
 	if u, err := parseEndpoint(os.Getenv("HF_ENDPOINT")); err == nil {
@@ -95,11 +95,11 @@ func hubHosts() []string {
 	return hosts
 }
 
-// parseAddress reads the address of a model, of its files at a revision, or of
-// one of them.
+// parseAddress parses the URL of a model, of its files at a revision, or of one
+// file.
 func parseAddress(s string) (Ref, error) {
 	bad := func(format string, args ...any) (Ref, error) {
-		return Ref{}, fmt.Errorf("%q is not the address of a model on the hub: expected https://huggingface.co/ORG/NAME; "+format, append([]any{s}, args...)...)
+		return Ref{}, fmt.Errorf("%q is not the URL of a model on the hub: expected https://huggingface.co/ORG/NAME; "+format, append([]any{s}, args...)...)
 	}
 	text := s
 	if rest, ok := strings.CutPrefix(s, "hf://"); ok {
@@ -109,10 +109,10 @@ func parseAddress(s string) (Ref, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.User != nil {
-		return Ref{}, fmt.Errorf("this is not the address of a model on the hub: expected https://huggingface.co/ORG/NAME") // it may hold a password
+		return Ref{}, fmt.Errorf("this is not the URL of a model on the hub: expected https://huggingface.co/ORG/NAME") // not quoted: it may contain a password
 	}
 	if (u.Scheme != "https" && u.Scheme != "http") || !slices.Contains(hubHosts(), u.Host) {
-		return bad("%s is not a hub (HF_ENDPOINT names another)", u.Scheme+"://"+u.Host)
+		return bad("%s is not a hub; set HF_ENDPOINT to use another hub", u.Scheme+"://"+u.Host)
 	}
 	words := strings.Split(strings.Trim(u.EscapedPath(), "/"), "/")
 	for i, word := range words {
@@ -122,9 +122,9 @@ func parseAddress(s string) (Ref, error) {
 	}
 	switch {
 	case slices.Contains([]string{"datasets", "spaces", "collections", "papers", "docs", "blog", "models"}, words[0]):
-		return bad("that is a page of %s", words[0])
+		return bad("found a page of %s", words[0])
 	case len(words) < 2:
-		return bad("it names no ORG/NAME")
+		return bad("found no ORG/NAME")
 	}
 	id := words[0] + "/" + strings.TrimSuffix(words[1], ".git")
 	if len(words) > 3 && slices.Contains([]string{"tree", "blob", "resolve", "raw", "commit", "commits"}, words[2]) {

@@ -41,8 +41,8 @@ func TestParseAddress(t *testing.T) {
 		"ftp://huggingface.co/a/b":                    {"is not a hub"},
 		"https://huggingface.co/a/b/tree/..%2F..%2Fx": {"revision"},
 		"https://huggingface.co/..%2Fa/b":             {"ORG/NAME"},
-		"https://huggingface.co/a/%zz":                {"not the address"},
-		"https://me:" + token + "@huggingface.co/a/b": {"not the address"},
+		"https://huggingface.co/a/%zz":                {"not the URL"},
+		"https://me:" + token + "@huggingface.co/a/b": {"not the URL"},
 	} {
 		ref, err := ParseRef(in)
 		if err == nil {

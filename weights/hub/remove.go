@@ -11,24 +11,23 @@ import (
 	"strings"
 )
 
-// Removed says what Remove removed, or would remove.
+// Removed describes what Remove removed, or would remove.
 type Removed struct {
-	Commit    string   // "" if there was no snapshot, but parts of a download
-	Revisions []string // branches and tags that were at Commit
+	Commit    string   // "" if there were parts of a download and no snapshot
+	Revisions []string // branches and tags that pointed to Commit
 	Blobs     int
-	Copies    int // files of the snapshot that are no links to blobs
+	Copies    int // files of the snapshot that are not links to blobs
 	Bytes     int64
 	Kept      int  // blobs that other snapshots link to
-	All       bool // nothing of the model is left
+	All       bool // no file of the model is left
 }
 
-// Remove deletes the snapshot of ref, the refs to it, and the blobs that no
-// other snapshot of the model links to; with the last snapshot goes all that
-// the cache holds of the model. Nothing outside of the model's directories is
-// touched, whatever links lie in them.
+// Remove removes the snapshot of ref, the refs to it, and the blobs that no other
+// snapshot of the model links to. With the last snapshot, it removes all files of
+// the model. It never follows links out of the model's directories.
 func (c *Client) Remove(ref Ref) (Removed, error) { return c.remove(ref, false) }
 
-// Removal says what Remove would remove, and removes nothing.
+// Removal returns what Remove would remove. It removes nothing.
 func (c *Client) Removal(ref Ref) (Removed, error) { return c.remove(ref, true) }
 
 func (c *Client) remove(ref Ref, dry bool) (_ Removed, err error) {
@@ -45,7 +44,7 @@ func (c *Client) remove(ref Ref, dry bool) (_ Removed, err error) {
 		return Removed{}, fmt.Errorf("%w: %s is not in %s", ErrNotCached, ref.Model, c.cache)
 	}
 	if err == nil && !info.IsDir() {
-		err = fmt.Errorf("%s is not a directory of the cache: remove it by hand", c.repo(ref.Model))
+		err = fmt.Errorf("%s is not a directory: remove it by hand", c.repo(ref.Model))
 	}
 	if err != nil {
 		return Removed{}, err
@@ -70,14 +69,14 @@ func (c *Client) remove(ref Ref, dry bool) (_ Removed, err error) {
 	return r.Removed, errors.Join(cache.RemoveAll(folder(ref.Model)), cache.RemoveAll(path.Join(".locks", folder(ref.Model))))
 }
 
-// A remover works inside the directory of one model.
+// A remover removes files in the directory of one model.
 type remover struct {
 	Removed
 	repo *os.Root
-	dry  bool // nothing is to be removed
+	dry  bool // remove nothing
 }
 
-// snapshot removes s, and what it alone needs.
+// snapshot removes s and the blobs that only s links to.
 func (r *remover) snapshot(s Snapshot) error {
 	r.Commit, r.Revisions = s.Commit, s.Revisions
 	others, err := r.snapshots()
@@ -103,8 +102,8 @@ func (r *remover) snapshot(s Snapshot) error {
 			return err
 		}
 	}
-	// Refs go first and blobs last, so that an interruption leaves no ref to a
-	// snapshot that has lost its blobs.
+	// Refs first, blobs last: an interruption leaves no ref to a snapshot without
+	// blobs.
 	for _, revision := range s.Revisions {
 		if err := r.remove(path.Join("refs", revision)); err != nil {
 			return err
@@ -122,7 +121,7 @@ func (r *remover) snapshot(s Snapshot) error {
 	return r.blobs(drop, keep)
 }
 
-// remove removes a path of the model's, and what is below it.
+// remove removes a path in the model's directory and everything below it.
 func (r *remover) remove(name string) error {
 	if r.dry {
 		return nil
@@ -130,7 +129,7 @@ func (r *remover) remove(name string) error {
 	return r.repo.RemoveAll(name)
 }
 
-// countCopies counts the files of s that are no links to blobs.
+// countCopies counts the files of s that are not links to blobs.
 func (r *remover) countCopies(s Snapshot) {
 	for _, f := range s.Files {
 		if f.Blob == "" {
@@ -140,7 +139,7 @@ func (r *remover) countCopies(s Snapshot) {
 	}
 }
 
-// snapshots lists the commits of the model that the cache holds.
+// snapshots returns the commits of the model in the cache.
 func (r *remover) snapshots() ([]string, error) {
 	entries, err := fs.ReadDir(r.repo.FS(), "snapshots")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -155,7 +154,7 @@ func (r *remover) snapshots() ([]string, error) {
 	return commits, err
 }
 
-// links adds the names of the blobs that a snapshot links to.
+// links adds to a set the names of the blobs that a snapshot links to.
 func (r *remover) links(commit string, to map[string]bool) error {
 	root := path.Join("snapshots", commit)
 	return fs.WalkDir(r.repo.FS(), root, func(name string, entry fs.DirEntry, err error) error {
@@ -173,7 +172,7 @@ func (r *remover) links(commit string, to map[string]bool) error {
 	})
 }
 
-// allBlobs adds the names of all blobs, those not complete among them.
+// allBlobs adds to a set the names of all blobs, including incomplete ones.
 func (r *remover) allBlobs(to map[string]bool) error {
 	entries, err := fs.ReadDir(r.repo.FS(), "blobs")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -185,7 +184,7 @@ func (r *remover) allBlobs(to map[string]bool) error {
 	return err
 }
 
-// blobs removes those of drop that are not to be kept.
+// blobs removes the blobs in drop that are not in keep.
 func (r *remover) blobs(drop, keep map[string]bool) error {
 	for blob := range drop {
 		if keep[blob] {
@@ -206,7 +205,7 @@ func (r *remover) blobs(drop, keep map[string]bool) error {
 		if !strings.HasSuffix(blob, incomplete) {
 			r.Blobs++
 		}
-		if info.Mode().IsRegular() { // a link to a store that models share frees nothing
+		if info.Mode().IsRegular() { // removing a link to a shared store frees nothing
 			r.Bytes += info.Size()
 		}
 	}

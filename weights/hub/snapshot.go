@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Files of a repository. The first two and the weights are required.
+// Files of a repository. The first two are required, and one of the others.
 const (
 	configFile    = "config.json"
 	tokenizerFile = "tokenizer.json"
@@ -18,7 +18,7 @@ const (
 	indexFile     = "model.safetensors.index.json"
 )
 
-// optionalFiles are taken where a repository has them.
+// optionalFiles lists the files that are downloaded if the repository has them.
 var optionalFiles = []string{
 	"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.txt",
 	"modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "sentence_roberta_config.json",
@@ -26,24 +26,24 @@ var optionalFiles = []string{
 	"sentence_xlm-roberta_config.json", "sentence_xlnet_config.json",
 }
 
-// A Snapshot is a model in the cache as it was at a commit.
+// A Snapshot describes the files of a model in the cache at one commit.
 type Snapshot struct {
 	Model     string   // org/name
 	Commit    string   // 40 hexadecimal digits
-	Revisions []string // branches and tags that were at Commit when last looked
+	Revisions []string // branches and tags that pointed to Commit at the last pull
 	Dir       string
 	Files     []File // sorted by name
 }
 
-// A File is one of a snapshot's.
+// A File describes a file of a snapshot.
 type File struct {
 	Name     string // slash-separated, below the snapshot's directory
-	Blob     string // the blob that it links to, "" for a file of its own
+	Blob     string // the blob that it links to, "" for a copy
 	Size     int64
 	Modified time.Time
 }
 
-// Size is what the files of s take, blobs that are linked twice counted once.
+// Size returns the bytes of the files of s. A blob that is linked twice counts once.
 func (s Snapshot) Size() int64 {
 	var sum int64
 	seen := map[string]bool{}
@@ -56,7 +56,7 @@ func (s Snapshot) Size() int64 {
 	return sum
 }
 
-// Modified is when the newest file of s was written.
+// Modified returns the time when the newest file of s was written.
 func (s Snapshot) Modified() time.Time {
 	var newest time.Time
 	for _, f := range s.Files {
@@ -67,8 +67,8 @@ func (s Snapshot) Modified() time.Time {
 	return newest
 }
 
-// Find returns the snapshot of ref if the cache holds what a model needs. It
-// never makes a connection. The error is ErrNotCached if something is missing.
+// Find returns the snapshot of ref if the cache holds all files that a model
+// needs, or else ErrNotCached. It never makes a connection.
 func (c *Client) Find(ref Ref) (Snapshot, error) {
 	s, err := c.Lookup(ref)
 	if err != nil {
@@ -80,7 +80,7 @@ func (c *Client) Find(ref Ref) (Snapshot, error) {
 	return s, nil
 }
 
-// Lookup is Find without the demand that the snapshot be complete.
+// Lookup returns the snapshot of ref even if files are missing.
 func (c *Client) Lookup(ref Ref) (Snapshot, error) {
 	commit, err := c.findCommit(ref)
 	if err != nil {
@@ -93,7 +93,7 @@ func (c *Client) Lookup(ref Ref) (Snapshot, error) {
 	return s, err
 }
 
-// findCommit returns the commit that a revision was at when last looked.
+// findCommit returns the commit of a revision at the last pull.
 func (c *Client) findCommit(ref Ref) (string, error) {
 	if commitPattern.MatchString(ref.Revision) {
 		return ref.Revision, nil
@@ -116,7 +116,7 @@ func readCommit(path string) (string, error) {
 	}
 	commit := strings.TrimSpace(string(data))
 	if !commitPattern.MatchString(commit) {
-		return "", fmt.Errorf("%s does not hold a commit: remove the file, and pull the model again", path)
+		return "", fmt.Errorf("%s does not hold a commit: remove the file and pull the model again", path)
 	}
 	return commit, nil
 }
@@ -145,7 +145,7 @@ func (c *Client) readSnapshot(model, commit string) (Snapshot, error) {
 			return err
 		}
 		file.Name = filepath.ToSlash(name)
-		if info, err := os.Stat(path); err == nil { // else a link to nothing, of size 0
+		if info, err := os.Stat(path); err == nil { // a dangling link has size 0
 			file.Size, file.Modified = info.Size(), info.ModTime()
 		}
 		s.Files = append(s.Files, file)
@@ -154,7 +154,7 @@ func (c *Client) readSnapshot(model, commit string) (Snapshot, error) {
 	return s, err
 }
 
-// revisionsAt returns the refs that hold a commit, sorted.
+// revisionsAt returns the refs to a commit, sorted.
 func (c *Client) revisionsAt(model, commit string) ([]string, error) {
 	root := filepath.Join(c.repo(model), "refs")
 	var found []string
@@ -166,7 +166,7 @@ func (c *Client) revisionsAt(model, commit string) ([]string, error) {
 			return err
 		}
 		if at, err := readCommit(path); err != nil || at != commit {
-			return nil //nolint:nilerr // a file that is no ref, as .DS_Store
+			return nil //nolint:nilerr // not a ref, such as .DS_Store
 		}
 		name, err := filepath.Rel(root, path)
 		found = append(found, filepath.ToSlash(name))
@@ -175,7 +175,7 @@ func (c *Client) revisionsAt(model, commit string) ([]string, error) {
 	return found, err
 }
 
-// missing names the first file that a model directory lacks, "" for none.
+// missing returns the first required file that a model directory lacks, "" for none.
 func missing(dir string) string {
 	lacks := func(name string) bool {
 		info, err := os.Stat(filepath.Join(dir, name))

@@ -8,19 +8,19 @@ import (
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
-// A tree lists the files of a commit with their hashes. huggingface_hub keeps it
-// as models--org--name/trees/COMMIT.json. Where a snapshot's files are no links,
-// whose names would be the hashes, it is what the files are checked by.
+// A tree maps the files of a commit to their hashes. huggingface_hub stores it as
+// models--org--name/trees/COMMIT.json. If a snapshot has copies instead of links,
+// whose targets contain the hashes, the files are checked against the tree.
 type tree map[string]treeEntry
 
 type treeEntry struct {
 	Size    int64  `json:"size"`
-	BlobID  string `json:"blob_id"` // of git, which for a large file is that of its pointer
+	BlobID  string `json:"blob_id"` // git blob id; of the LFS pointer for a large file
 	SHA256  string `json:"lfs_sha256,omitempty"`
 	LFSSize int64  `json:"lfs_size,omitempty"`
 }
 
-// hash names the bytes of the file, "" if that is not known.
+// hash returns the hash of the file, "" if it is unknown.
 func (e treeEntry) hash() string {
 	switch {
 	case e.SHA256 != "" && sha256Pattern.MatchString(e.SHA256):
@@ -42,8 +42,7 @@ func (c *Client) treePath(model, commit string) string {
 	return filepath.Join(c.repo(model), treesDir, commit+".json")
 }
 
-// readTree returns the list of a commit's files, nil if there is none that is
-// understood.
+// readTree returns the tree of a commit, nil if there is none in a known format.
 func (c *Client) readTree(model, commit string) tree {
 	data, err := readBounded(c.treePath(model, commit), maxInfo)
 	if err != nil {
@@ -56,7 +55,7 @@ func (c *Client) readTree(model, commit string) tree {
 	return t.Files
 }
 
-// writeTree keeps the list of a commit's files, if it has the hash of each.
+// writeTree stores the tree of a commit if every file has a hash.
 func (c *Client) writeTree(model, commit string, files tree) error {
 	for _, entry := range files {
 		if entry.hash() == "" {

@@ -9,13 +9,12 @@ import (
 	"path/filepath"
 )
 
-// ErrNoHash says that nothing on this machine tells what the hash of a file is.
-var ErrNoHash = errors.New("its hash is not known here")
+// ErrNoHash reports that this machine has no hash of a file.
+var ErrNoHash = errors.New("its hash is unknown on this machine")
 
-// VerifyFile compares a file of a snapshot with its hash: that by which a list
-// of the commit's files has it, or that which names its blob. A file that is a
-// copy and no link, as cp -rL makes it, is compared with the blobs beside it. The
-// error says what is off, or is ErrNoHash.
+// VerifyFile compares a file of a snapshot with its hash, from the tree of the
+// commit or the name of its blob. It compares a copy, as made by cp -rL, with the
+// model's blobs. The error describes the difference, or is ErrNoHash.
 func (c *Client) VerifyFile(ctx context.Context, s Snapshot, f File) error {
 	path := filepath.Join(s.Dir, filepath.FromSlash(f.Name))
 	listed := c.readTree(s.Model, s.Commit)[f.Name].hash()
@@ -42,12 +41,12 @@ func (c *Client) VerifyFile(ctx context.Context, s Snapshot, f File) error {
 	}
 	err = checkBlob(ctx, blob, cmp.Or(listed, f.Blob))
 	if errors.Is(err, errNoHash) {
-		return fmt.Errorf("%w: the hub, or a mirror of it, named it %q", ErrNoHash, f.Blob)
+		return fmt.Errorf("%w: the hub or its mirror named it %q", ErrNoHash, f.Blob)
 	}
 	return err
 }
 
-// verifyCopy checks a file that is no link.
+// verifyCopy checks a file that is not a link.
 func (c *Client) verifyCopy(ctx context.Context, s Snapshot, path, listed string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -77,8 +76,8 @@ func (c *Client) verifyCopy(ctx context.Context, s Snapshot, path, listed string
 		at, err := os.Stat(filepath.Join(blobs, entry.Name()))
 		hashed := sha256Pattern.MatchString(entry.Name()) || sha1Pattern.MatchString(entry.Name())
 		if err == nil && hashed && at.Size() == info.Size() {
-			return fmt.Errorf("it is a copy and no link, and its bytes are not those of %s, which has its size", entry.Name())
+			return fmt.Errorf("it is a copy, not a link, and differs from %s, which has the same size", entry.Name())
 		}
 	}
-	return fmt.Errorf("%w: it is a copy and no link, and no list of the commit's files is kept", ErrNoHash)
+	return fmt.Errorf("%w: it is a copy, not a link, and the cache has no list of the commit's files", ErrNoHash)
 }

@@ -1,6 +1,5 @@
-// Package hubtest is a hub for tests: it answers as huggingface.co does, on
-// 127.0.0.1, with a content server on a port of its own, and counts what it
-// gives away.
+// Package hubtest provides a hub for tests. It answers like huggingface.co on
+// 127.0.0.1, with a content server on another port, and counts the bytes sent.
 package hubtest
 
 import (
@@ -23,40 +22,40 @@ import (
 	"time"
 )
 
-// Signature stands in the addresses of the content server and must not be seen
-// in an error or a log.
+// Signature is part of the URLs of the content server and must not appear in
+// errors or logs.
 const Signature = "c2lnbmF0dXJl"
 
 // A Repo is a model on the hub.
 type Repo struct {
 	Commit    string
-	Revisions []string // branches and tags at Commit, beside main
+	Revisions []string // branches and tags at Commit, in addition to main
 	Files     map[string][]byte
-	Token     string // that opens the repository, "" if it is public
-	Gated     bool   // for all that have not been let in
+	Token     string // gives access to the repository, "" if it is public
+	Gated     bool   // nobody has access yet
 }
 
-// A Request is one that the hub or the content server got.
+// A Request is a request to the hub or the content server.
 type Request struct {
-	Content bool // by the content server
+	Content bool // to the content server
 	Method  string
 	Path    string
 	Range   string
 	Auth    string // the Authorization header
 }
 
-// A HubFunc answers a request in place of the hub by returning true.
+// A HubFunc may answer a request instead of the hub; it returns true if it did.
 type HubFunc func(w http.ResponseWriter, r *http.Request) bool
 
-// A ContentFunc answers a request for a file by returning true.
+// A ContentFunc may answer a request for a file; it returns true if it did.
 type ContentFunc func(w http.ResponseWriter, r *http.Request, blob []byte) bool
 
-// A Server is a hub. The fields may be changed while it is not asked.
+// A Server is a hub. Its fields may be changed between requests.
 type Server struct {
 	URL     string
 	Repos   map[string]*Repo  // by ORG/NAME
 	Renamed map[string]string // from the old ORG/NAME to the new
-	Bare    bool              // files are listed without hashes, as by some mirrors
+	Bare    bool              // list files without hashes, like some mirrors
 
 	contentURL string
 	mu         sync.Mutex
@@ -66,7 +65,7 @@ type Server struct {
 	sent       map[string]int64
 }
 
-// New starts a server that ends with the test.
+// New starts a server that stops at the end of the test.
 func New(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{Repos: map[string]*Repo{}, Renamed: map[string]string{}, sent: map[string]int64{}}
@@ -82,7 +81,7 @@ func New(t testing.TB) *Server {
 	return s
 }
 
-// Add puts a public model on the hub, at a commit made from its name and files.
+// Add adds a public model. Its commit is a hash of its name and files.
 func (s *Server) Add(id string, files map[string][]byte) *Repo {
 	h := sha1.New()
 	write(h, []byte(id))
@@ -97,8 +96,8 @@ func (s *Server) Add(id string, files map[string][]byte) *Repo {
 	return repo
 }
 
-// ETag is the name of a file's blob: the hub keeps weights by their SHA-256 and
-// all else in git.
+// ETag returns the name of a file's blob: the SHA-256 of weights, the git blob id
+// of other files.
 func ETag(name string, data []byte) string {
 	if large(name) {
 		sum := sha256.Sum256(data)
@@ -114,42 +113,42 @@ func large(name string) bool {
 	return slices.Contains([]string{".safetensors", ".bin"}, path.Ext(name))
 }
 
-// SetHub makes f answer first, or nobody if it is nil.
+// SetHub makes f answer requests to the hub first; nil removes it.
 func (s *Server) SetHub(f HubFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onHub = f
 }
 
-// SetContent makes f answer first when a file is asked for.
+// SetContent makes f answer requests for files first; nil removes it.
 func (s *Server) SetContent(f ContentFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.onContent = f
 }
 
-// Sent is how many bytes of a blob were sent.
+// Sent returns the number of bytes of a blob that were sent.
 func (s *Server) Sent(etag string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sent[etag]
 }
 
-// Requests returns those got so far.
+// Requests returns the requests so far.
 func (s *Server) Requests() []Request {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.requests)
 }
 
-// Forget empties the counts.
+// Forget resets the counts.
 func (s *Server) Forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests, s.sent = nil, map[string]int64{}
 }
 
-// record counts a request and returns who is to answer it first.
+// record counts a request and returns the function that answers it first.
 func (s *Server) record(r *http.Request, content bool) HubFunc {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,8 +156,8 @@ func (s *Server) record(r *http.Request, content bool) HubFunc {
 	return s.onHub
 }
 
-// Cut sends the first n bytes of a blob, as the answer to whatever part was
-// asked for, and breaks the connection off.
+// Cut sends the first n bytes of the requested part of a blob and closes the
+// connection.
 func Cut(w http.ResponseWriter, r *http.Request, blob []byte, n int) {
 	http.ServeContent(&cutter{w, n}, r, "", time.Time{}, strings.NewReader(string(blob)))
 }
@@ -177,7 +176,7 @@ func (c *cutter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Fail answers with a status and the headers by which the hub says why.
+// Fail answers with a status and the hub's headers for the reason.
 func Fail(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("X-Error-Code", code)
 	w.Header().Set("X-Error-Message", message)
@@ -205,7 +204,7 @@ func (s *Server) hub(w http.ResponseWriter, r *http.Request) {
 
 func unescape(word string) string { return strings.ReplaceAll(word, "%2F", "/") }
 
-// open finds the repository at a revision, or answers why it does not.
+// open returns the repository at a revision, or answers with an error.
 func (s *Server) open(w http.ResponseWriter, r *http.Request, id, revision string) *Repo {
 	if to, ok := s.Renamed[id]; ok {
 		w.Header().Set("Location", strings.Replace(r.URL.EscapedPath(), id, to, 1)) // relative, as the hub's
@@ -253,7 +252,7 @@ func (s *Server) describe(w http.ResponseWriter, r *http.Request, id, revision s
 		"gated": false, "sha": repo.Commit, "tags": []string{"bert"}, "siblings": siblings})
 }
 
-// tree lists the files as Python's snapshot_download asks for them.
+// tree lists the files in the format that Python's snapshot_download reads.
 func (s *Server) tree(w http.ResponseWriter, r *http.Request, id, revision string) {
 	repo := s.open(w, r, id, revision)
 	if repo == nil {
@@ -278,8 +277,8 @@ func respond(w http.ResponseWriter, v any) {
 	}
 }
 
-// resolve redirects: large files to the content server, with a signature and
-// all that is to know of them, others to another path of the hub's own.
+// resolve redirects large files to the content server, with a signature and all
+// their headers, and small files to another path of the hub.
 func (s *Server) resolve(w http.ResponseWriter, r *http.Request, id, revision, name string) {
 	repo := s.open(w, r, id, revision)
 	if repo == nil {
@@ -328,7 +327,7 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request) {
 	http.Error(w, "no such blob, or not signed", http.StatusForbidden)
 }
 
-// send answers with a blob or a part of it, and counts what is sent.
+// send answers with a blob or a part of it and counts the bytes.
 func (s *Server) send(w http.ResponseWriter, r *http.Request, etag, header string, data []byte) {
 	counted := &counter{w, func(n int) {
 		s.mu.Lock()
@@ -358,7 +357,7 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func (c *counter) Flush() { c.ResponseWriter.(http.Flusher).Flush() }
 
-// Dir returns the files of a directory, for Add.
+// Dir returns the files of a directory for Add.
 func Dir(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -376,8 +375,8 @@ func Dir(t testing.TB, dir string) map[string][]byte {
 	return files
 }
 
-// Use points the environment at the server and at an empty cache, whose
-// directory it returns.
+// Use sets the environment to the server and an empty cache. It returns the
+// directory of the cache.
 func (s *Server) Use(t *testing.T) (cache string) {
 	t.Helper()
 	home := t.TempDir()

@@ -231,11 +231,11 @@ def roofline(results):
                 [name, s["precision"], f"{achieved / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{100 * achieved / peak:.0f} %"]
             )
     text = (
-        f"A pair of the mixed set needs {mixed['flops_per_pair'] / 1e9:.3f} GFLOP: the matmuls and attention of its own tokens, in the last layer "
-        "only what [CLS] needs, without padding. The achieved rate is that times pairs/s, with tokenising in the time. A subject gets no credit for arithmetic that is not needed. "
+        f"A pair of the mixed set needs {mixed['flops_per_pair'] / 1e9:.3f} GFLOP. These are the matmuls and attention of its own tokens, without padding, "
+        "and in the last layer only what [CLS] needs. The achieved rate is that times pairs/s, with tokenising in the time. A subject gets no credit for arithmetic that is not needed. "
         "The peak is the best of one large square matmul in the same rounds: "
         + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
-        + " (OpenBLAS as mlxrank runs it, one thread per core). The float32 rows use the larger of the two float32 peaks.\n\n"
+        + ". OpenBLAS runs as in mlxrank, with one thread per core. The float32 rows use the larger of the two float32 peaks.\n\n"
     )
     return (
         text + table(["subject", "precision", "GFLOP/s", "peak", "share of peak"], reached) + stages(results["profile"])
@@ -294,10 +294,14 @@ def settings(results):
 
 def conditions(results):
     e = results["environment"]
-    versions = ", ".join(f"{name} {version}" for name, version in e["versions"].items())
-    kernels = ", ".join(f"{name}: {kind}" for name, kind in e["kernels"].items())
     load = ", ".join(f"{x:.1f}" for x in e["load"])
-    return (
-        f"{e['processor']}, {e['cores']} cores ({', '.join(e['instructions'])}), {e['memory_bytes'] / 2**30:.0f} GiB, {e['system']}. "
-        f"Load at the end of the rounds (1, 5, 15 minutes): {load}. The run took {results['seconds'] / 60:.0f} minutes. mlxrank {e['commit']}, kernels: {kernels}. {versions}."
-    )
+    facts = {
+        "processor": f"{e['processor']}, {e['cores']} cores ({', '.join(e['instructions'])}), {e['memory_bytes'] / 2**30:.0f} GiB",
+        "system": e["system"],
+        "load at the end of the rounds (1, 5, 15 minutes)": load,
+        "duration": f"{results['seconds'] / 60:.0f} minutes",
+        "mlxrank": e["commit"],
+        **{f"kernels of {name}": kind for name, kind in e["kernels"].items()},
+        **e["versions"],
+    }
+    return "| what | value |\n| --- | --- |\n" + "\n".join(f"| {name} | {value} |" for name, value in facts.items())

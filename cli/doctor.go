@@ -291,8 +291,8 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 		return []check{{name: "calibrate", text: err.Error(), remedy: "see forward above"}}
 	}
 	out := check{name: "calibrate", text: fmt.Sprintf(
-		"a shard takes %.3f ms + %.2f us a token + %.2f ns a squared row width, of %s in %.2f s",
-		c.Shard/1e6, c.Token/1e3, c.Square, output.Count(len(c.Points), "shape", "shapes"), c.Took.Seconds())}
+		"a microbatch takes %.3f ms + %.2f us a token + %.2f ns a squared row width, of %s in %.2f s",
+		c.Microbatch/1e6, c.Token/1e3, c.Square, output.Count(len(c.Points), "shape", "shapes"), c.Took.Seconds())}
 	for _, p := range c.Points {
 		out.detail = append(out.detail, fmt.Sprintf("%3d x %3d tokens  measured %8.2f ms  predicted %8.2f ms  %+5.1f %%",
 			p.Pairs, p.Width, telemetry.Milliseconds(p.Measured), telemetry.Milliseconds(p.Predicted), 100*(p.Predicted.Seconds()/p.Measured.Seconds()-1)))

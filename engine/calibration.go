@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -13,12 +12,22 @@ import (
 	"slices"
 	"time"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// A Calibration is the cost model that the planner works with, and what it was
-// measured by.
+// Costs model how many nanoseconds a microbatch takes, the pairs that are
+// computed together:
+//
+//	Microbatch + Token * tokens computed + Square * sum of squared row widths
+type Costs struct {
+	Microbatch float64 `json:"microbatch_ns"`
+	Token      float64 `json:"token_ns"`
+	Square     float64 `json:"square_ns"`
+}
+
+// A Calibration is the cost model that the planner uses, and its measurements.
 type Calibration struct {
 	Source string `json:"-"` // "assumed", "cached" or "measured"
 
@@ -26,14 +35,14 @@ type Calibration struct {
 	Device  string `json:"device"`
 	DType   string `json:"dtype"`
 	Library string `json:"library"`
-	Lanes   int    `json:"lanes"` // shards at work at once
+	Workers int    `json:"workers"` // microbatches computed at once
 
 	Costs
 	Took   time.Duration      `json:"took_ns"`
 	Points []CalibrationPoint `json:"points"`
 }
 
-// A CalibrationPoint is a shape of shard that was measured.
+// A CalibrationPoint is a microbatch that was measured.
 type CalibrationPoint struct {
 	Pairs     int           `json:"pairs"`
 	Width     int           `json:"width"`
@@ -42,22 +51,16 @@ type CalibrationPoint struct {
 }
 
 const (
-	// calibrationTime is when measuring stops; the shape under way is finished.
+	// calibrationTime is when measuring stops.
 	calibrationTime = 600 * time.Millisecond
 
-	// A request with so much predicted work has the engine calibrated first, if
-	// no calibration is cached: it makes up a small part of the request's time.
+	calibrationRounds = 5 // over all shapes; the median counts
+	leastShapes       = 4
+
+	// After requests with so much predicted work the engine calibrates itself, if
+	// no calibration is cached.
 	worthCalibrating = 30 * time.Second
 )
-
-// assumedCosts are used until there are measured ones. Only how the terms
-// compare matters to a plan, and they are of the right order.
-func assumedCosts(d mlx.Device) Costs {
-	if d == mlx.GPU {
-		return Costs{Shard: 1e6, Token: 1e4, Square: 2}
-	}
-	return Costs{Shard: 5e5, Token: 2e5, Square: 100}
-}
 
 // Calibration is the cost model in use.
 func (e *Engine) Calibration() Calibration {
@@ -66,16 +69,16 @@ func (e *Engine) Calibration() Calibration {
 	return e.pipeline.calibration
 }
 
-// Calibrate measures the cost model anew, which takes less than a second in
-// which nothing else is executed, and keeps it in the user's cache folder for
-// engines that run the same on the same.
+// Calibrate measures the cost model, which takes less than a second, and keeps
+// it in the user's cache folder for engines with the same model and device. It
+// measures while no request waits.
 //
-// Nobody need call it: an engine finds what an earlier one kept, and
-// calibrates itself before work of half a minute or more. Until then it plans
-// by assumed costs.
+// Programs need not call it: an engine finds what an earlier one kept, and
+// calibrates itself when it is idle after work of half a minute or more, if plans
+// depend on the costs. Until then it plans by assumed costs.
 func (e *Engine) Calibrate(ctx context.Context) (Calibration, error) {
 	done := make(chan error, 1)
-	if err := e.pipeline.runAlone(job{run: e.pipeline.calibrate, done: done}); err != nil {
+	if err := e.pipeline.requestCalibration(done); err != nil {
 		return Calibration{}, err
 	}
 	select {
@@ -86,14 +89,18 @@ func (e *Engine) Calibrate(ctx context.Context) (Calibration, error) {
 	}
 }
 
-// A job uses the session while no batch does.
-type job struct {
-	run  func(backend) error
-	done chan<- error // has room
+// A measurement is an unfinished calibration. It measures one shape at a time,
+// so that a request that arrives waits for one microbatch at most.
+type measurement struct {
+	shapes  []schedule.Shape
+	times   [][]time.Duration // of each shape
+	steps   int
+	spent   time.Duration
+	waiters []chan<- error // with room for one
 }
 
-// runAlone leaves the job to the submitter.
-func (p *pipeline) runAlone(j job) error {
+// requestCalibration begins to measure, or joins a measurement.
+func (p *pipeline) requestCalibration(done chan<- error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -102,133 +109,124 @@ func (p *pipeline) runAlone(j job) error {
 	if p.device.unhealthy != nil {
 		return fmt.Errorf("%w: %w", ErrUnhealthy, p.device.unhealthy)
 	}
-	p.jobs = append(p.jobs, j)
+	p.beginMeasuring()
+	p.measuring.waiters = append(p.measuring.waiters, done)
 	p.poke()
 	return nil
 }
 
-// nextJob takes one if it can run now.
-func (p *pipeline) nextJob() (job, bool) {
-	if p.calibration.Source == "assumed" && !p.calibrating && p.costly() {
-		p.calibrating = true
-		p.jobs = append(p.jobs, job{run: p.calibrate, done: make(chan error, 1)})
+// planCalibration begins to measure, once, if the engine has taken in long work
+// and plans depend on costs that are assumed.
+func (p *pipeline) planCalibration() {
+	if !p.calibrated && p.calibration.Source == "assumed" && p.schedule.DecidesByCosts() && p.schedule.TokenTime(p.reserved) > worthCalibrating {
+		p.calibrated = true
+		p.beginMeasuring()
 	}
-	if len(p.jobs) == 0 || p.inFlight > 0 || !p.usable() {
-		return job{}, false
-	}
-	j := p.jobs[0]
-	p.jobs = p.jobs[1:]
-	p.inFlight++
-	return j, true
 }
 
-func (p *pipeline) runJob(j job) {
-	err := guard(func() error { return j.run(p.session) })
+func (p *pipeline) beginMeasuring() {
+	if p.measuring == nil {
+		shapes := p.schedule.Layout().Shapes()
+		p.measuring = &measurement{shapes: shapes, times: make([][]time.Duration, len(shapes))}
+	}
+}
+
+// endMeasuring answers the callers of Calibrate.
+func (p *pipeline) endMeasuring(err error) {
+	if p.measuring == nil {
+		return
+	}
+	for _, done := range p.measuring.waiters {
+		done <- err
+	}
+	p.measuring = nil
+}
+
+// shouldMeasure reports whether the next shape can be measured: never while a
+// request waits.
+func (p *pipeline) shouldMeasure() bool {
+	return p.measuring != nil && p.device.usable() && p.scoring == 0 && p.schedule.InFlight() == 0
+}
+
+// measure measures the next shape, without the lock.
+func (p *pipeline) measure(m *measurement) {
+	start := time.Now()
+	err := guard("calibrating", func() error { return m.step(p.device.session, p.schedule.Layout().Workers, p.texts.frame, p.labels) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.inFlight--
-	p.noteOutcome(err, time.Now())
-	p.drained.Broadcast()
-	if err != nil {
+	at := time.Now()
+	m.spent += at.Sub(start)
+	p.noteOutcome(err, at)
+	switch {
+	case p.measuring != m: // closed meanwhile
+	case err != nil:
+		err = fmt.Errorf("engine: calibration: %w", err)
 		p.log.Warn().Err(err).Msg("calibration")
+		p.endMeasuring(err)
+	case m.isDone():
+		c := m.fit(p.calibration)
+		p.calibration = c
+		p.schedule.Calibrated(schedule.Costs(c.Costs), at)
+		p.mu.Unlock()
+		p.keepCalibration(c)
+		p.mu.Lock()
+		p.endMeasuring(nil)
 	}
-	j.done <- err
 }
 
-// costly says whether what the engine has taken in is long work.
-func (p *pipeline) costly() bool {
-	c, lanes := p.queue.planner.costs, float64(p.layout().lanes)
-	return c.Token*float64(p.reserved)/lanes > float64(worthCalibrating)
+func (m *measurement) isDone() bool {
+	measured := m.steps - 1
+	return measured >= calibrationRounds*len(m.shapes) || measured >= min(leastShapes, len(m.shapes)) && m.spent > calibrationTime
 }
 
-// calibrate measures shards, fits the costs and keeps them.
-func (p *pipeline) calibrate(b backend) error {
-	start := time.Now()
-	points, err := p.layout().measurePoints(b, p.frame, p.labels)
-	if err != nil {
-		return fmt.Errorf("engine: calibration: %w", err)
+// step measures the next shape. The first time is never like the others and does
+// not count.
+func (m *measurement) step(b backend, workers int, f frame, labels int) error {
+	i := max(0, m.steps-1) % len(m.shapes)
+	took, err := measureShape(b, m.shapes[i], workers, f, labels)
+	if m.steps > 0 {
+		m.times[i] = append(m.times[i], took...)
 	}
-	c := p.calibration // what it is of stays
-	c.Source, c.Points = "measured", points
-	samples := make([]sample, len(points))
-	for i, point := range points {
-		samples[i] = sample{dense(point.Pairs, point.Width), float64(point.Measured)}
-	}
-	c.Costs = fit(samples)
-	for i := range points {
-		points[i].Predicted = time.Duration(c.of(samples[i].shard))
-	}
-	c.Took = time.Since(start)
-	p.mu.Lock()
-	p.calibration, p.queue.planner.costs, p.drift = c, c.Costs, 1
-	p.pace, p.measured, p.warm = ratio{over: 1e9, under: 1e9}, time.Now(), true
-	p.mu.Unlock()
-	if p.calibrationFile != "" {
-		if err := c.write(p.calibrationFile); err != nil {
-			p.log.Warn().Err(err).Msg("calibration is not kept")
-		}
-	}
-	return nil
+	m.steps++
+	return err
 }
 
-// shapes are shards of few and many tokens, of narrow and wide rows, those of
-// least work first.
-func (l layout) shapes() []CalibrationPoint {
-	var shapes []CalibrationPoint
-	for _, width := range []int{32, 128, 512} {
-		width = min(width, l.maxWidth)
-		for _, rows := range []int{1, l.tokens / 4 / width, l.tokens / 2 / width, l.tokens / width} {
-			shape := CalibrationPoint{Pairs: max(1, rows), Width: width}
-			if !slices.Contains(shapes, shape) {
-				shapes = append(shapes, shape)
-			}
+// fit returns the calibration c with costs that are fitted to the measurement.
+func (m *measurement) fit(c Calibration) Calibration {
+	c.Source, c.Points, c.Took = "measured", nil, m.spent
+	var samples []schedule.Sample
+	for i, shape := range m.shapes {
+		if len(m.times[i]) == 0 {
+			continue
 		}
+		slices.Sort(m.times[i])
+		median := m.times[i][len(m.times[i])/2]
+		c.Points = append(c.Points, CalibrationPoint{Pairs: shape.Pairs, Width: shape.Width, Measured: median})
+		samples = append(samples, schedule.Sample{Microbatch: schedule.Padded(shape.Pairs, shape.Width), Nanoseconds: float64(median)})
 	}
-	slices.SortFunc(shapes, func(a, b CalibrationPoint) int {
-		return cmp.Or(cmp.Compare(a.Pairs*a.Width, b.Pairs*b.Width), cmp.Compare(a.Width, b.Width))
-	})
-	return shapes
+	costs := schedule.Fit(samples)
+	c.Costs = Costs(costs)
+	for i := range c.Points {
+		c.Points[i].Predicted = time.Duration(costs.Of(samples[i].Microbatch))
+	}
+	return c
 }
 
-// measurePoints measures as many shapes as there is time for, and then again;
-// the median counts.
-func (l layout) measurePoints(b backend, f frame, labels int) ([]CalibrationPoint, error) {
-	shapes := l.shapes()
-	if _, err := l.measure(b, shapes[0], f, labels); err != nil { // the first is never like the others
-		return nil, err
+func (p *pipeline) keepCalibration(c Calibration) {
+	if p.calibrationFile == "" {
+		return
 	}
-	times := make([][]time.Duration, len(shapes))
-	for start := time.Now(); len(times[0]) < 5; {
-		for i, shape := range shapes {
-			if i > 3 && time.Since(start) > calibrationTime {
-				break
-			}
-			took, err := l.measure(b, shape, f, labels)
-			if err != nil {
-				return nil, err
-			}
-			times[i] = append(times[i], took...)
-		}
-		if time.Since(start) > calibrationTime {
-			break
-		}
+	if err := c.write(p.calibrationFile); err != nil {
+		p.log.Warn().Err(err).Msg("calibration is not kept")
 	}
-	var measured []CalibrationPoint
-	for i, shape := range shapes {
-		if len(times[i]) > 0 {
-			slices.Sort(times[i])
-			shape.Measured = times[i][len(times[i])/2]
-			measured = append(measured, shape)
-		}
-	}
-	return measured, nil
 }
 
-// measure runs a shard of the shape on every lane at once, as in ordinary work.
-func (l layout) measure(b backend, shape CalibrationPoint, f frame, labels int) ([]time.Duration, error) {
+// measureShape computes a microbatch of the shape on every worker at once, as in
+// ordinary work.
+func measureShape(b backend, shape schedule.Shape, workers int, f frame, labels int) ([]time.Duration, error) {
 	var input mlx.Batch
 	some := f.join(encoded{}, encoded{}, f.special, TruncateRight).IDs[0]
-	for range l.lanes {
+	for range workers {
 		for range shape.Pairs {
 			for range shape.Width {
 				input.IDs = append(input.IDs, some)
@@ -246,13 +244,7 @@ func (l layout) measure(b backend, shape CalibrationPoint, f frame, labels int) 
 	if err != nil {
 		return nil, err
 	}
-	free := make(map[int]int64)
-	var took []time.Duration
-	for _, shard := range stats.Microbatches {
-		took = append(took, time.Duration(shard.FinishNs-max(shard.StartNs, free[shard.Worker])))
-		free[shard.Worker] = shard.FinishNs
-	}
-	return took, nil
+	return schedule.Took(timings(stats)), nil
 }
 
 // calibrationPath is where the calibration of what c names is kept.
@@ -261,7 +253,7 @@ func calibrationPath(c Calibration) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(fmt.Sprintf("%q %q %q %q %d", c.Model, c.Device, c.DType, c.Library, c.Lanes)))
+	sum := sha256.Sum256([]byte(fmt.Sprintf("2 %q %q %q %q %d", c.Model, c.Device, c.DType, c.Library, c.Workers)))
 	return filepath.Join(folder, "mlxrank", "calibration", hex.EncodeToString(sum[:12])+".json"), nil
 }
 
@@ -277,8 +269,8 @@ func readCalibration(path string, c Calibration) (Calibration, bool) {
 		return c, false
 	}
 	same := kept.Model == c.Model && kept.Device == c.Device && kept.DType == c.DType &&
-		kept.Library == c.Library && kept.Lanes == c.Lanes
-	for _, v := range []float64{kept.Shard, kept.Token, kept.Square} {
+		kept.Library == c.Library && kept.Workers == c.Workers
+	for _, v := range []float64{kept.Microbatch, kept.Token, kept.Square} {
 		same = same && v >= 0 && !math.IsInf(v, 0)
 	}
 	if !same || kept.Token == 0 && kept.Square == 0 {

@@ -10,17 +10,19 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 )
 
 // modelBackend takes what the costs say.
-func modelBackend(c Costs) *fakeBackend { return &fakeBackend{model: &c} }
+func modelBackend(c schedule.Costs) *fakeBackend { return &fakeBackend{model: &c} }
 
 func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
-	for _, want := range []Costs{{1e6, 1e4, 20}, {5e5, 1e6, 1000}, {0, 2e3, 0}} {
+	for _, want := range []schedule.Costs{{Microbatch: 1e6, Token: 1e4, Square: 20}, {Microbatch: 5e5, Token: 1e6, Square: 1000}, {Token: 2e3}} {
 		s := fakeSettings()
-		s.planner.layout.maxWidth = 512
+		s.batching.Layout.MaxWidth = 512
 		s.calibrationFile = filepath.Join(t.TempDir(), "folder", "file.json")
-		s.calibration = Calibration{Source: "assumed", Model: "m", Device: "cpu", DType: "float32", Library: "l", Lanes: 1}
+		s.calibration = Calibration{Source: "assumed", Model: "m", Device: "cpu", DType: "float32", Library: "l", Workers: 1}
 		bubble(t, s, modelBackend(want), func(t *testing.T, e *Engine) {
 			c, err := e.Calibrate(context.Background())
 			if err != nil {
@@ -29,8 +31,8 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 			if c.Source != "measured" || c.Took > 2*time.Second || len(c.Points) < 4 || !reflect.DeepEqual(c, e.Calibration()) {
 				t.Errorf("%+v", c)
 			}
-			for _, s := range []shard{dense(1, 40), dense(7, 64), dense(3, 128)} {
-				if off := math.Abs(c.of(s)/want.of(s) - 1); off > 0.01 {
+			for _, s := range []schedule.Microbatch{schedule.Padded(1, 40), schedule.Padded(7, 64), schedule.Padded(3, 128)} {
+				if off := math.Abs(schedule.Costs(c.Costs).Of(s)/want.Of(s) - 1); off > 0.01 {
 					t.Errorf("%+v calibrated as %+v: off by %.3f for %+v", want, c.Costs, off, s)
 				}
 			}
@@ -50,8 +52,8 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 // Predictions follow a machine that has become slower.
 func TestPredictionsFollowTheMachine(t *testing.T) {
 	s := fakeSettings()
-	s.planner.costs = Costs{Shard: 1e5, Token: 1e4}
-	bubble(t, s, modelBackend(Costs{Shard: 3e5, Token: 3e4}), func(t *testing.T, e *Engine) {
+	s.batching.Costs = schedule.Costs{Microbatch: 1e5, Token: 1e4}
+	bubble(t, s, modelBackend(schedule.Costs{Microbatch: 3e5, Token: 3e4}), func(t *testing.T, e *Engine) {
 		for range 100 {
 			mustScore(t, e, somePairs(10))
 		}
@@ -64,21 +66,58 @@ func TestPredictionsFollowTheMachine(t *testing.T) {
 	})
 }
 
-// Long work has the engine calibrated first, short work does not.
+// After long work an idle engine calibrates itself, where plans depend on the
+// costs. It does not after short work.
 func TestLongWorkIsWorthCalibrating(t *testing.T) {
-	for pairs, want := range map[int]string{20: "assumed", 200: "measured"} {
+	for _, test := range []struct {
+		pairs    int
+		unpadded bool
+		want     string
+	}{
+		{20, false, "assumed"},
+		{200, false, "measured"},
+		{200, true, "assumed"},
+	} {
 		s := fakeSettings()
 		s.calibration.Source = "assumed"
-		s.planner.costs = Costs{Token: 5e6} // 200 pairs of 40 tokens: 40 s
-		bubble(t, s, modelBackend(Costs{Token: 1e4}), func(t *testing.T, e *Engine) {
-			work := fakePairs(rand.New(rand.NewPCG(1, 2)), pairs, 0)
+		s.batching.Layout.Unpadded = test.unpadded
+		s.batching.Costs = schedule.Costs{Token: 5e6} // 200 pairs of 40 tokens: 40 s
+		b := modelBackend(schedule.Costs{Token: 1e4})
+		bubble(t, s, b, func(t *testing.T, e *Engine) {
+			work := fakePairs(rand.New(rand.NewPCG(1, 2)), test.pairs, 0)
 			result := mustScore(t, e, work)
 			checkFakeScores(t, work, result)
-			if got := e.Calibration().Source; got != want {
-				t.Errorf("%d pairs: costs are %s, want %s", pairs, got, want)
+			if b.pairs != result.Distinct {
+				t.Errorf("%d pairs executed before %d were scored", b.pairs, result.Distinct)
+			}
+			time.Sleep(2 * time.Second)
+			if got := e.Calibration().Source; got != test.want {
+				t.Errorf("%+v: costs are %s", test, got)
 			}
 		})
 	}
+}
+
+// A request that arrives while the engine calibrates waits for the shape that is
+// measured, and calibration goes on behind it.
+func TestCalibrationYieldsToRequests(t *testing.T) {
+	s := fakeSettings()
+	costs := schedule.Costs{Token: 1e5}
+	bubble(t, s, modelBackend(costs), func(t *testing.T, e *Engine) {
+		done := make(chan error, 1)
+		go func() { done <- errOf(e.Calibrate(context.Background())) }()
+		longest := time.Duration(costs.Of(schedule.Padded(1, s.batching.Layout.Tokens)))
+		for range 5 {
+			time.Sleep(70 * time.Millisecond)
+			pairs := somePairs(1)
+			if took := mustScore(t, e, pairs).Timings.QueueWait; took > longest {
+				t.Errorf("a request waited %v, a microbatch takes %v", took, longest)
+			}
+		}
+		if err := <-done; err != nil || e.Calibration().Source != "measured" {
+			t.Errorf("%v, costs are %s", err, e.Calibration().Source)
+		}
+	})
 }
 
 func TestCalibrationFails(t *testing.T) {
@@ -108,7 +147,7 @@ func TestCalibrationFails(t *testing.T) {
 
 func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 	dir := t.TempDir()
-	c := Calibration{Model: "m", Device: "cpu", DType: "float32", Library: "l", Lanes: 2, Costs: Costs{1, 2, 3}}
+	c := Calibration{Model: "m", Device: "cpu", DType: "float32", Library: "l", Workers: 2, Costs: Costs{1, 2, 3}}
 	file := filepath.Join(dir, "c.json")
 	if err := c.write(file); err != nil {
 		t.Fatal(err)
@@ -129,9 +168,9 @@ func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 		"empty":     "",
 		"cut":       string(good[:len(good)/2]),
 		"no JSON":   "shard: 1",
-		"negative":  `{"model":"m","device":"cpu","dtype":"float32","library":"l","lanes":2,"shard_ns":1,"token_ns":-2}`,
-		"all zeros": `{"model":"m","device":"cpu","dtype":"float32","library":"l","lanes":2}`,
-		"a type":    `{"model":"m","device":"cpu","dtype":"float32","library":"l","lanes":"2","token_ns":2}`,
+		"negative":  `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":2,"microbatch_ns":1,"token_ns":-2}`,
+		"all zeros": `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":2}`,
+		"a type":    `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":"2","token_ns":2}`,
 	} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

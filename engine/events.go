@@ -23,14 +23,14 @@ func (p *pipeline) logBatch(b *batch, stats mlx.Stats, at time.Time, err error) 
 		return
 	}
 	event.
-		Int("pairs", len(b.items)).
+		Int("pairs", len(b.Items)).
 		Int("requests", len(b.requests)).
-		Int("microbatches", len(b.shards)).
+		Int("microbatches", len(b.Microbatches)).
 		Int("tokens", stats.Tokens).
 		Int("computed_tokens", stats.ComputedTokens).
 		Float64("padding_waste_pct", waste(stats.Tokens, stats.ComputedTokens)).
-		Float64("inference_ms", telemetry.Milliseconds(at.Sub(b.submitted))).
-		Float64("predicted_ms", telemetry.Milliseconds(b.predicted)).
+		Float64("inference_ms", telemetry.Milliseconds(at.Sub(b.Submitted))).
+		Float64("predicted_ms", telemetry.Milliseconds(b.Predicted)).
 		Err(err).
 		Msg("batch")
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -22,7 +23,7 @@ import (
 // order. In a bubble of testing/synctest its time is virtual.
 type fakeBackend struct {
 	takes  func(b mlx.Batch) time.Duration // evenly divided over the shards
-	model  *Costs                          // or what each shard takes
+	model  *schedule.Costs                 // or what each shard takes
 	submit func(n int) error               // fails or panics at the n-th call
 	finish func(n int) error               // likewise for collect
 
@@ -53,11 +54,13 @@ func (f *fakeBackend) Submit(b mlx.Batch) (mlx.Ticket, error) {
 			return 0, err
 		}
 	}
-	if len(f.running) == maxInFlight {
+	if len(f.running) == schedule.MaxInFlight {
 		return 0, mlx.ErrBusy
 	}
 	now := time.Now()
-	f.until = later(f.until, now)
+	if now.After(f.until) {
+		f.until = now
+	}
 	run := fakeBatch{from: f.until}
 	run.stats, run.until = f.execute(b, now, run.from)
 	f.until = run.until
@@ -105,7 +108,7 @@ func (f *fakeBackend) execute(b mlx.Batch, now, from time.Time) (mlx.Stats, time
 		shard.ComputedTokens = int(n) * int(widest)
 		until = from.Add(whole * time.Duration(i+1) / time.Duration(len(b.Microbatches)))
 		if f.model != nil {
-			until = now.Add(time.Duration(shard.StartNs) + time.Duration(f.model.of(dense(int(n), int(widest)))))
+			until = now.Add(time.Duration(shard.StartNs) + time.Duration(f.model.Of(schedule.Padded(int(n), int(widest)))))
 		}
 		shard.FinishNs = int64(until.Sub(now))
 		s.ComputedTokens += shard.ComputedTokens
@@ -211,19 +214,16 @@ const fakeMaxLength = 64
 
 func fakeSettings() settings {
 	return settings{
-		planner: planner{
-			layout:      layout{grid: 1, maxWidth: fakeMaxLength, lanes: 1, tokens: 512},
-			costs:       Costs{Shard: 1e5, Token: 1e4},
-			lengthAware: true,
+		batching: schedule.Config{
+			Layout: schedule.Layout{Grid: 1, MaxWidth: fakeMaxLength, Workers: 1, Tokens: 512},
+			Costs:  schedule.Costs{Microbatch: 1e5, Token: 1e4},
+			Limits: schedule.Limits{Pairs: 16, Tokens: 512},
 		},
-		limits:    limits{pairs: 16, tokens: 512},
-		capacity:  1 << 20,
-		maxLength: fakeMaxLength,
-		frame:     fakeFrame,
-		labels:    1,
-		workers:   2,
-		encode:    fakeEncode,
-		log:       zerolog.Nop(),
+		texts:    pairEncoder{maxLength: fakeMaxLength, frame: fakeFrame, encode: fakeEncode},
+		capacity: 1 << 20,
+		labels:   1,
+		workers:  2,
+		log:      zerolog.Nop(),
 	}
 }
 

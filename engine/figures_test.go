@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
@@ -67,8 +68,8 @@ func BenchmarkHostTime(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			s := fakeSettings()
-			s.encode, s.frame, s.maxLength = encode, tok.frame, 512
-			s.planner.layout, s.limits = layoutOf(mlx.Layout{Grid: 16, Workers: 1, MicrobatchTokens: 16384}, 512), limitsOf(mlx.GPU)
+			s.texts = pairEncoder{maxLength: 512, frame: tok.frame, encode: encode}
+			s.batching.Layout, s.batching.Limits = newLayout(mlx.Layout{Grid: 16, Workers: 1, MicrobatchTokens: 16384}, 512), schedule.DefaultLimits(true)
 			s.workers = runtime.GOMAXPROCS(0)
 			e := fakeEngine(s, new(instantBackend))
 			before := cpuTime(b)
@@ -134,7 +135,7 @@ func BenchmarkTraffic(b *testing.B) {
 func BenchmarkTokenizeBesideHuggingFace(b *testing.B) {
 	pairs := realPairs(b, 2000, 20)
 	tok := openTokenizer(b, 512)
-	p := newPipeline(settings{maxLength: 512, frame: tok.frame, workers: 1, encode: tok.encodePart}, noBackend{})
+	p := newPipeline(settings{texts: pairEncoder{maxLength: 512, frame: tok.frame, encode: tok.encodePart}, workers: 1}, noBackend{})
 	speed := 0.0
 	for b.Loop() {
 		before := cpuTime(b)

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -13,78 +12,6 @@ import (
 
 	"github.com/mlxrank/mlxrank/mlx"
 )
-
-// The work ahead of a request is about what a queue executes before its last
-// pair: the queue has the oldest pair in each batch, whatever its turn.
-func TestWorkAheadIsTheQueuesOrder(t *testing.T) {
-	r := rand.New(rand.NewPCG(30, 1))
-	const turn = turnBatches * 40 // tokens
-	off, total := 0.0, 0.0
-	for range 300 {
-		q := queue{planner: planner{layout: layout{packed: true, maxWidth: 64, lanes: 1, tokens: 40}}, limits: limits{pairs: 10, tokens: 40}}
-		var all []standing
-		var requests []*request
-		for range 1 + r.IntN(8) {
-			one := &request{items: make([]item, 1+r.IntN(3)*r.IntN(90))}
-			for k := range one.items {
-				one.items[k] = item{request: one, length: 4, width: 4}
-				one.todo.add(4)
-			}
-			q.push(one, one.items, time.Time{})
-			requests = append(requests, one)
-			for range r.IntN(3) * r.IntN(10) { // some are executed before the next comes
-				takeSome(&q)
-			}
-		}
-		for _, one := range requests {
-			if one.todo.tokens > 0 {
-				all = append(all, standing{request: one, turn: one.nextTurn(q.now, turn), tokens: one.todo.tokens, work: float64(one.todo.tokens)})
-			}
-		}
-		ahead := workAhead(all, turn)
-		done := make([]bool, len(all))
-		for executed := 0; len(q.waiting) > 0; {
-			executed += takeSome(&q)
-			for i, s := range all {
-				if !done[i] && s.request.todo.tokens == 0 {
-					done[i] = true
-					off += math.Abs(float64(executed) - s.work - ahead[i])
-					total += float64(executed)
-				}
-			}
-		}
-	}
-	if off > 0.1*total {
-		t.Errorf("forecasts are off by %.1f %%", 100*off/total)
-	}
-	t.Logf("off by %.1f %%", 100*off/total)
-}
-
-// takeSome takes a batch and returns its tokens.
-func takeSome(q *queue) (tokens int) {
-	if len(q.waiting) == 0 {
-		return 0
-	}
-	items, _ := q.take()
-	for _, it := range items {
-		it.request.todo.remove(it.width)
-		it.request.waiting -= it.width
-		tokens += it.width
-	}
-	return tokens
-}
-
-// Requests of one turn go in the order of their arrival: of these the forecast
-// is exact.
-func TestWorkAheadOfSmallRequests(t *testing.T) {
-	all := []standing{{tokens: 10, work: 1}, {tokens: 100, work: 10}, {tokens: 10, work: 2}, {tokens: 10, work: 3, turn: -5}, {tokens: 1000, work: 100}}
-	got := workAhead(all, 100)
-	for i, want := range []float64{3, 1 + 3, 1 + 10 + 3, 0, 1 + 10 + 2 + 3} {
-		if math.Abs(got[i]-want) > 1e-9 {
-			t.Errorf("request %d has %v ahead, want %v", i, got[i], want)
-		}
-	}
-}
 
 // overload is open-loop traffic with a deadline, in virtual time.
 type overload struct {
@@ -185,7 +112,7 @@ func TestOverload(t *testing.T) {
 		return 100*time.Microsecond + 10*time.Microsecond*time.Duration(len(b.IDs))
 	}
 	slow := func(b mlx.Batch) time.Duration { return 20 * fast(b) }
-	packed := func(s *settings) { s.planner.layout.packed = true }
+	packed := func(s *settings) { s.batching.Layout.Unpadded = true }
 	for name, test := range map[string]struct {
 		takes   func(mlx.Batch) time.Duration
 		limit   time.Duration
@@ -199,9 +126,9 @@ func TestOverload(t *testing.T) {
 		"single pairs":         {takes: slow, limit: time.Second, pairs: sized(1)},
 		"large requests":       {takes: slow, limit: 15 * time.Second, pairs: sized(600), change: packed},
 		"small and large ones": {takes: slow, limit: 8 * time.Second, pairs: func(r *rand.Rand) []Pair { return sized([]int{1, 1, 1, 5, 500}[r.IntN(5)])(r) }},
-		"policy window":        {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.window = 200 * time.Millisecond }},
+		"policy window":        {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.batching.BatchTimeout = 200 * time.Millisecond }},
 		"without padding":      {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: packed},
-		"in order of arrival":  {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.planner.lengthAware = false }},
+		"in order of arrival":  {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.batching.InOrder = true }},
 		"changing speed":       {takes: changing(slow), limit: 2 * time.Second, pairs: sized(20), change: packed},
 		"without any forecast": {takes: slow, limit: 2 * time.Second, pairs: sized(20), control: true},
 	} {
@@ -274,19 +201,19 @@ func TestNeverInTime(t *testing.T) {
 func TestNeverInTimeOfWindows(t *testing.T) {
 	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
-		for range 2 + firstBatches {
+		for range 2 + 4 {
 			mustScore(t, e, somePairs(10))
 		}
 		long := fakeText(0, 1, 100000)
 		for limit, refused := range map[time.Duration]bool{10 * time.Second: true, time.Hour: false} {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
-			err := e.pipeline.checkWindows(ctx, []Pair{{"0s 7", "0s 5"}, {"0s 7", long}}, 0)
+			err := e.pipeline.checkPassages(ctx, []Pair{{"0s 7", "0s 5"}, {"0s 7", long}}, 0)
 			cancel()
 			if errors.Is(err, ErrTooLarge) != refused || !refused && err != nil {
 				t.Errorf("within %v: %v", limit, err)
 			}
 		}
-		if err := e.pipeline.checkWindows(context.Background(), []Pair{{"0s 7", long}}, 0); err != nil {
+		if err := e.pipeline.checkPassages(context.Background(), []Pair{{"0s 7", long}}, 0); err != nil {
 			t.Errorf("without a deadline: %v", err)
 		}
 	})
@@ -296,7 +223,7 @@ func TestNeverInTimeOfWindows(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
 	s := fakeSettings()
-	s.planner.layout.packed = true
+	s.batching.Layout.Unpadded = true
 	bubble(t, s, b, func(t *testing.T, e *Engine) {
 		mustScore(t, e, somePairs(60))
 		var wg sync.WaitGroup
@@ -326,7 +253,7 @@ func TestRetryAfter(t *testing.T) {
 // request that begins it is not refused, or it would never be loaded.
 func TestForecastWhileLoading(t *testing.T) {
 	s := idling(func() (backend, error) { time.Sleep(10 * time.Second); return batchesOf(10 * time.Millisecond), nil })
-	s.loading = 10 * time.Second
+	s.batching.LoadTime = 10 * time.Second
 	bubble(t, s, batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
 		for range 5 {
 			mustScore(t, e, somePairs(4))
@@ -370,27 +297,4 @@ func TestForecastForgetsASlowBatch(t *testing.T) {
 			t.Error(err)
 		}
 	})
-}
-
-// Small batches, whose time is mostly the same however small they are, do not
-// make the engine refuse a long request that it has the time for.
-func TestSmallBatchesRefuseNothing(t *testing.T) {
-	p := &pipeline{settings: fakeSettings(), warm: true}
-	p.queue = queue{planner: p.planner, limits: p.limits}
-	at := time.Now()
-	small := load{tokens: p.limits.tokens / 100}
-	batch := func(l load) *batch {
-		return &batch{work: p.cost(l), items: []*item{{width: l.tokens}}}
-	}
-	for range 10 {
-		p.measure(batch(small), 10*time.Second, at)
-	}
-	if p.pace.known() {
-		t.Error("small batches taught the pace")
-	}
-	full := load{tokens: p.limits.tokens}
-	p.measure(batch(full), time.Second, at) // the control
-	if !p.pace.known() {
-		t.Error("a full batch taught nothing")
-	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
@@ -184,19 +185,33 @@ func TestHealthyGoesFirst(t *testing.T) {
 	})
 }
 
-// A planner that panics answers those who wait and takes nobody else down.
+// A planner that panics answers the waiting requests and does not stop the engine.
 func TestPanicWhilePlanning(t *testing.T) {
 	s := fakeSettings()
 	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+		planner := &panicking{e.pipeline.events, true}
 		e.pipeline.mu.Lock()
-		e.pipeline.queue.planner.layout.lanes = 0 // divides by it
+		e.pipeline.events = planner
 		e.pipeline.mu.Unlock()
 		if _, err := e.Score(context.Background(), somePairs(3)); err == nil || !strings.Contains(err.Error(), "panic while planning") {
 			t.Errorf("got %v", err)
 		}
 		e.pipeline.mu.Lock()
-		e.pipeline.queue.planner.layout.lanes = 1
+		planner.now = false
 		e.pipeline.mu.Unlock()
 		mustScore(t, e, somePairs(3))
 	})
+}
+
+// panicking is a schedule that panics when it is to plan a batch.
+type panicking struct {
+	events
+	now bool
+}
+
+func (p *panicking) Next(at time.Time, closing bool) (*schedule.Batch, time.Duration) {
+	if p.now {
+		panic("planner")
+	}
+	return p.events.Next(at, closing)
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -18,11 +19,11 @@ type nativeBatch struct {
 }
 
 // makeBatches puts tokens into batches in their order, without the planner.
-func makeBatches(tokens []Tokens, l limits) []nativeBatch {
+func makeBatches(tokens []Tokens, l schedule.Limits) []nativeBatch {
 	var batches []nativeBatch
 	for at, t := range tokens {
 		last := len(batches) - 1
-		if last < 0 || len(batches[last].places) == l.pairs || len(batches[last].input.IDs)+len(t.IDs) > l.tokens {
+		if last < 0 || len(batches[last].places) == l.Pairs || len(batches[last].input.IDs)+len(t.IDs) > l.Tokens {
 			batches = append(batches, nativeBatch{})
 			last++
 		}
@@ -49,31 +50,28 @@ func bertFrame(cls, sep int) frame {
 // pairs tokenises as an engine does, in a pipeline without a session.
 func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) (tokens []Tokens, err error) {
 	p := newPipeline(settings{
-		maxLength: t.maxLength,
-		beyond:    t.beyond,
-		frame:     t.frame,
-		workers:   2,
-		encode:    t.encodePart,
-		log:       zerolog.Nop(),
+		texts:   pairEncoder{maxLength: t.maxLength, beyond: t.beyond, frame: t.frame, encode: t.encodePart},
+		workers: 2,
+		log:     zerolog.Nop(),
 	}, noBackend{})
 	defer func() { err = errors.Join(err, p.close()) }()
 	return p.tokens(ctx, pairs)
 }
 
-// tokenise makes an item of a pair, as an engine does.
-func (t *tokenizer) tokenise(pair Pair, opts ScoreOptions) (item, error) {
+// tokenise makes the tokens of a pair, as an engine does.
+func (t *tokenizer) tokenise(pair Pair, opts ScoreOptions) (Tokens, error) {
 	return t.tokeniseWith(pair, opts, t.encodePart)
 }
 
-func (t *tokenizer) tokeniseWith(pair Pair, opts ScoreOptions, encode func(context.Context, string, bool) ([]uint32, string, error)) (it item, err error) {
-	p := newPipeline(settings{maxLength: t.maxLength, frame: t.frame, workers: 1, encode: encode, log: zerolog.Nop()}, noBackend{})
+func (t *tokenizer) tokeniseWith(pair Pair, opts ScoreOptions, encode func(context.Context, string, bool) ([]uint32, string, error)) (tokens Tokens, err error) {
+	p := newPipeline(settings{texts: pairEncoder{maxLength: t.maxLength, frame: t.frame, encode: encode}, workers: 1, log: zerolog.Nop()}, noBackend{})
 	defer func() { err = errors.Join(err, p.close()) }()
 	r := newRequest([]Pair{pair})
 	r.keep, r.options = true, opts
 	if err := p.run(context.Background(), r); err != nil {
-		return item{}, err
+		return Tokens{}, err
 	}
-	return r.items[0], nil
+	return r.inputs[0], nil
 }
 
 type noBackend struct{}

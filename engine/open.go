@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -191,7 +192,7 @@ func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, er
 }
 
 // threads returns how many threads compute on the CPU.
-func (cfg *Config) threads() int { return orElse(cfg.Threads, system.Processors()) }
+func (cfg *Config) threads() int { return cmp.Or(cfg.Threads, system.Processors()) }
 
 // limit sets MLX's limits before there is anything to limit.
 func (e *Engine) limit(cfg Config) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
@@ -129,7 +130,7 @@ func logitsOf(t *testing.T, config mlx.ModelConfig, model *weights.Model, dtype 
 		}
 	}()
 	out := make([]float32, len(tokens)*config.Labels)
-	for _, b := range makeBatches(tokens, limitsOf(testDevice())) {
+	for _, b := range makeBatches(tokens, schedule.DefaultLimits(testDevice() == mlx.GPU)) {
 		ticket, err := session.Submit(b.input)
 		if err != nil {
 			t.Fatal(err)

@@ -3,222 +3,199 @@ package engine
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
-	"github.com/mlxrank/mlxrank/mlx"
 )
-
-// backend is where batches run: an mlx.Session, or a fake in tests. Collect
-// may be called while Submit is.
-type backend interface {
-	Submit(mlx.Batch) (mlx.Ticket, error)
-	Collect(mlx.Ticket, []float32) (mlx.Stats, error)
-	Close() error
-}
 
 // settings are what a pipeline is made with.
 type settings struct {
-	planner   planner // its costs are only the first ones
-	limits    limits
-	window    time.Duration // a batch waits so long for company; 0 never
-	capacity  int           // tokens of all requests at once
-	maxLength int
-	beyond    beyond
-	frame     frame
-	prompt    string     // ahead of every query
-	side      Truncation // of requests that name none
-	labels    int
-	workers   int // tokenizer workers
+	batching schedule.Config
+	texts    pairEncoder
+	capacity int        // tokens of all requests at once
+	side     Truncation // of requests that name none
+	labels   int
+	workers  int // tokenizer workers
 
-	// encode tokenises a part of a text, its first or its last one.
-	encode          func(ctx context.Context, text string, last bool) (ids []uint32, rest string, err error)
 	calibration     Calibration // changes under the lock
 	calibrationFile string      // "" for none
 
-	loading         time.Duration // that opening the session took
 	idle            time.Duration // after which the session is closed; 0 never
 	trim            func() error  // gives back what a closed session leaves
 	reopen          func() (backend, error)
 	log             zerolog.Logger
 	noRequestEvents bool                    // Config.OmitRequestEvents
 	machine         telemetry.MachineReader // nil logs no seconds
-	trace           func(traceEvent)        // of tests; called under the lock
 }
 
-const (
-	maxInFlight = 2 // tickets, as mlx.Session allows
-	chunkPairs  = 8
-	chunkBytes  = 8 << 10
-	turnBytes   = 32 << 10 // that a worker tokenises of a chunk at once
-	keptQueries = 256
-
-	driftRate = 0.05
-
-	// A request's pairs come to the queue in windows, so that a batch does not
-	// depend on how fast the tokenizer was, and no further than two windows ahead
-	// of the batches.
-	windowPairs = 1024
-	aheadPairs  = 2 * windowPairs
-)
-
-// A pipeline takes requests through their stages: tokenizer workers, the queue,
-// a goroutine that submits batches and one that collects them. One lock guards
-// the state; it is never held while a text is encoded or a batch executes.
+// A pipeline takes requests through their stages. One lock guards the state; it
+// is never held while a text is encoded or a batch executes.
+//
+//	admit -> tokenizeWorkers -> schedule.Scheduler -> dispatch and collect -> end
 type pipeline struct {
 	settings
 
 	mu         sync.Mutex
-	work       sync.Cond // for the tokenizer workers
 	drained    sync.Cond // for close
-	queue      queue
-	tokenizing []*request            // with pairs no worker has taken, in turns
-	live       map[*request]struct{} // not ended
-	reserved   int                   // tokens of all live requests
-	admitted   int64                 // requests so far
-	timed      int                   // live requests with a deadline
-	flying     []*batch              // taken from the queue and not collected, in order
-	inFlight   int                   // batches submitted, or on their way to it
-	executing  int                   // batches submitted
-	closed     bool
-	stopping   bool
-	stats      counters
-	watching   bool // active seconds are logged
+	schedule   *schedule.Scheduler
+	events     events // the schedule's
+	tokenizers tokenizeWorkers
+	device     device
+	measuring  *measurement // a calibration that is not finished; nil for none
+	calibrated bool         // before costly work: once
 
-	drift       float64   // of measured times against the cost model
-	pace        ratio     // of batches' times to the cost model's, for forecasts
-	padding     ratio     // of full batches: their cost to that of their pairs
-	density     ratio     // tokens of a byte
-	measured    time.Time // when the pace last was
-	batches     int       // that it was measured by
-	warm        bool      // the session has executed a batch
-	calibrating bool      // before costly work: once
-	jobs        []job
+	live      map[*schedule.Request]*request // not ended
+	scoring   int                            // of these, that need the device
+	reserved  int                            // tokens of all live requests
+	executing int                            // batches submitted
+	resting   time.Time                      // since when there is no request
+	closed    bool
+	stopping  bool
+	stats     counters
+	watching  bool // active seconds are logged
 
-	session       backend       // nil while unloaded
-	loading       time.Duration // that it took the last time
-	loadingSince  time.Time     // zero while it is not loading
-	resting       time.Time     // since when there is no request
-	device        deviceState
-	lastCollected time.Time
-
-	wake       chan struct{} // for the submitter: something has changed
+	wake       chan struct{} // for the dispatcher: something has changed
 	collecting chan *batch
 	stopped    chan struct{}
 	ended      sync.WaitGroup
 }
 
+// events are the scheduler's events of a request, in their order. Tests record
+// them.
+type events interface {
+	Admit(*schedule.Request)
+	Tokenized(r *schedule.Request, index, length int)
+	Release(r *schedule.Request, ready int, at time.Time) int
+	Next(at time.Time, closing bool) (*schedule.Batch, time.Duration)
+	Submitted(*schedule.Batch, time.Time)
+	Collected(*schedule.Batch, []schedule.Timing, time.Time)
+	End(*schedule.Request)
+}
+
 func newPipeline(s settings, session backend) *pipeline {
+	at := time.Now()
 	p := &pipeline{
 		settings:   s,
-		queue:      queue{planner: s.planner, limits: s.limits},
-		live:       make(map[*request]struct{}),
-		drift:      1,
-		pace:       ratio{},
-		padding:    ratio{over: 1, under: 1},
-		density:    ratio{over: firstDensity, under: 1},
-		loading:    s.loading,
-		session:    session,
+		schedule:   schedule.New(s.batching, at),
+		device:     device{session: session, reopen: s.reopen},
+		live:       make(map[*schedule.Request]*request),
+		resting:    at,
 		wake:       make(chan struct{}, 1),
-		collecting: make(chan *batch, maxInFlight),
+		collecting: make(chan *batch, schedule.MaxInFlight),
 		stopped:    make(chan struct{}),
 	}
-	p.work.L, p.drained.L = &p.mu, &p.mu
-	if s.calibration.Source == "cached" {
-		p.pace.add(1e9, 1e9, 0)
-	}
-	p.stats.start = time.Now()
-	p.measured = p.stats.start
-	p.resting = p.stats.start
+	p.events = p.schedule
+	p.tokenizers = tokenizeWorkers{texts: &p.texts, mu: &p.mu, done: p.chunkDone, spent: func(d time.Duration) { p.stats.Tokenizing += d }}
+	p.tokenizers.work.L, p.drained.L = &p.mu, &p.mu
+	p.stats.start = at
 	for range s.workers {
-		p.ended.Go(p.tokenize)
+		p.ended.Go(p.tokenizers.run)
 	}
-	p.ended.Go(p.submitAll)
-	p.ended.Go(p.collectAll)
+	p.ended.Go(p.dispatch)
+	p.ended.Go(p.collect)
 	return p
 }
 
-// admit takes a request in, the whole of it or nothing.
+// run takes a request in and waits for it.
+func (p *pipeline) run(ctx context.Context, r *request) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !r.keep && !r.First {
+		r.Deadline, _ = ctx.Deadline()
+	}
+	if err := p.admit(r); err != nil {
+		return err
+	}
+	return p.wait(ctx, r)
+}
+
+// admit takes a request in, the whole of it or nothing. A request with inputs is
+// tokenised already.
 func (p *pipeline) admit(r *request) error {
 	if r.options.Truncation == "" && r.options.DocumentTokens == 0 {
 		r.options.Truncation = p.side
 	}
-	need := 0
-	for _, pair := range r.pairs {
-		need += p.reserve(pair)
+	r.Whole = r.options.Truncation == TruncateNot
+	n, need, tokenised := len(r.pairs), 0, r.inputs != nil
+	for i := range n {
+		if tokenised {
+			need += len(r.inputs[i].IDs)
+		} else {
+			need += p.texts.reserve(r.pairs[i])
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := time.Now()
-	n := len(r.pairs)
-	r.items = make([]item, n)
 	if !r.keep {
-		p.estimate(r)
+		p.schedule.Expect(&r.Request, p.expectedLengths(r))
 	}
 	if err := p.refuse(r, need, at); err != nil {
 		return err
 	}
-	r.begin(n, at)
-	p.enlist(r)
-	p.traced(r, traceAccepted, n, at)
-	if n == 0 {
-		p.end(r, nil, at)
-		return nil
-	}
+	r.begin(at)
+	p.live[&r.Request] = r
 	if !r.keep {
+		p.events.Admit(&r.Request)
+		p.scoring++
 		r.reserved = need
 		p.reserved += need
 		r.logits = make([]float32, n*p.labels)
+	}
+	switch {
+	case n == 0:
+		p.end(r, nil, at)
+		return nil
+	case tokenised:
+		r.next, r.ready = n, n
+		for i := range r.inputs {
+			p.tokenized(r, i)
+		}
+		p.events.Release(&r.Request, n, at)
+	default:
+		r.inputs = make([]Tokens, n)
+		p.tokenizers.add(r)
+	}
+	if !r.keep && !r.First {
 		p.watch()
+		p.planCalibration()
 	}
-	p.tokenizing = append(p.tokenizing, r)
 	p.changed(r, at)
-	p.work.Broadcast()
-	if p.session == nil {
-		p.poke() // it is loaded while the request is tokenised
-	}
+	p.poke() // an unloaded session is loaded while the request is tokenised
 	return nil
 }
 
-// enlist adds a request to the live ones.
-func (p *pipeline) enlist(r *request) {
-	p.live[r] = struct{}{}
-	p.admitted++
-	r.number = p.admitted
-	if !r.deadline.IsZero() {
-		p.timed++
+// expectedLengths returns the lengths of a request's pairs in tokens, estimated
+// as long as they are not tokenised.
+func (p *pipeline) expectedLengths(r *request) []int {
+	lengths := make([]int, len(r.pairs))
+	for i, pair := range r.pairs {
+		if r.inputs != nil {
+			lengths[i] = len(r.inputs[i].IDs)
+			continue
+		}
+		document := p.schedule.TokensIn(len(pair.Document))
+		if n := r.options.DocumentTokens; n > 0 {
+			document = min(document, n)
+		}
+		query := p.schedule.TokensIn(len(p.texts.prompt) + len(pair.Query))
+		lengths[i] = min(p.texts.frame.special+query+document, p.texts.maxLength)
 	}
+	return lengths
 }
 
-// probe takes in a pair of nothing but special tokens, which goes first.
-func (p *pipeline) probe(r *request) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return ErrClosed
-	}
-	at := time.Now()
-	r.begin(1, at)
-	p.enlist(r)
-	r.logits = make([]float32, p.labels)
-	tokens := p.frame.join(encoded{}, encoded{}, p.maxLength, TruncateRight)
-	r.items = []item{{request: r, ids: tokens.IDs, types: tokens.TypeIDs, length: len(tokens.IDs)}}
-	p.queue.push(r, r.items, at)
-	r.queued = 1
-	p.changed(r, at)
-	p.poke()
-	return nil
-}
-
-// refuse says why a request that needs so many tokens cannot be taken in.
+// refuse returns why a request that needs so many tokens cannot be taken in.
 func (p *pipeline) refuse(r *request, need int, at time.Time) error {
 	switch {
 	case p.closed:
 		return ErrClosed
-	case r.keep:
+	case r.keep || r.First:
 		return nil
 	case p.device.unhealthy != nil:
 		return fmt.Errorf("%w: %w", ErrUnhealthy, p.device.unhealthy)
@@ -232,15 +209,90 @@ func (p *pipeline) refuse(r *request, need int, at time.Time) error {
 	return p.refuseLate(r, at)
 }
 
+// refuseLate returns why a request is not taken in that would be late, or would
+// make another one late.
+func (p *pipeline) refuseLate(r *request, at time.Time) error {
+	if !r.Deadline.IsZero() && !at.Before(r.Deadline) {
+		return context.DeadlineExceeded
+	}
+	refusal := p.schedule.Check(&r.Request, at)
+	switch {
+	case refusal == nil:
+		return nil
+	case refusal.Never:
+		p.stats.TooLarge++
+		return r.neverInTime(refusal.Own, refusal.Allowed)
+	}
+	p.stats.Late++
+	if refusal.Other {
+		return overloaded(refusal.Excess, "with the request another one would miss its deadline")
+	}
+	return overloaded(refusal.Excess, "with the work ahead of it the request may take %v, its deadline is in %v", round(refusal.Allowed+refusal.Excess), round(refusal.Allowed))
+}
+
+// checkPassages refuses documents whose passages would take longer than the
+// context allows, before they are tokenised whole to be cut. most is how many
+// tokens of a document count, 0 for all.
+func (p *pipeline) checkPassages(ctx context.Context, pairs []Pair, most int) error {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r := new(request)
+	r.Deadline = deadline
+	budget := p.texts.maxLength - minLength
+	var lengths []int
+	for _, pair := range pairs {
+		room := max(budget-p.schedule.TokensIn(len(pair.Query)), budget/2, 1)
+		tokens := p.schedule.TokensIn(len(pair.Document))
+		if most > 0 {
+			tokens = min(tokens, most)
+		}
+		passages := 1
+		if tokens > room {
+			passages = int(math.Ceil(float64(tokens) / float64(room-overlapOf(room))))
+		}
+		for range passages {
+			lengths = append(lengths, minLength+min(tokens, budget))
+		}
+	}
+	r.passages = len(lengths)
+	p.schedule.Expect(&r.Request, lengths)
+	return p.refuseLate(r, time.Now())
+}
+
+// neverInTime returns the error of a request that takes more time than it has.
+func (r *request) neverInTime(own, allowed time.Duration) error {
+	n, pairs := len(r.pairs), "pairs"
+	if r.passages > 0 {
+		n, pairs = r.passages, "passages (an estimate)"
+	}
+	fit := int(float64(n) * max(0, allowed.Seconds()) / own.Seconds())
+	advice := "allow more time"
+	if fit > 0 {
+		advice = fmt.Sprintf("about %d of them fit: split it, or allow more time", fit)
+	}
+	return fmt.Errorf("%w: its %d %s take about %v, the deadline is in %v; %s", ErrTooLarge, n, pairs, round(own), round(allowed), advice)
+}
+
+func round(d time.Duration) time.Duration {
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(100 * time.Millisecond)
+}
+
 // wait waits for the request or for the caller's context, which frees the
-// caller at once. What of the request is executing runs to its end behind it.
+// caller at once. What executes of the request runs to its end.
 func (p *pipeline) wait(ctx context.Context, r *request) error {
-	for told := 0; ; {
+	for reported := 0; ; {
 		select {
 		case <-r.done:
 			return r.err
 		case <-r.advanced:
-			told = p.tell(r, told)
+			reported = p.reportProgress(r, reported)
 		case <-ctx.Done():
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -250,17 +302,62 @@ func (p *pipeline) wait(ctx context.Context, r *request) error {
 	}
 }
 
-// tell tells how many pairs are scored, if that are more than were told of.
-func (p *pipeline) tell(r *request, told int) int {
+// reportProgress calls Progress if more pairs are scored than were reported.
+func (p *pipeline) reportProgress(r *request, reported int) int {
 	p.mu.Lock()
 	total := len(r.pairs)
 	done := total - r.left
 	p.mu.Unlock()
-	if done <= told || done == total {
-		return told
+	if done <= reported || done == total {
+		return reported
 	}
 	r.options.Progress(done, total)
 	return done
+}
+
+// chunkDone takes a chunk from the tokenizer workers and queues pairs when it is
+// time.
+func (p *pipeline) chunkDone(r *request, c *chunk, err error, at time.Time) {
+	r.working--
+	if r.ended {
+		return
+	}
+	if err != nil {
+		p.end(r, err, at)
+		return
+	}
+	for i := c.from; i < c.to; i++ {
+		p.tokenized(r, i)
+		if pair, length := r.pairs[i], len(r.inputs[i].IDs); !r.keep {
+			// What was reserved beyond the pair's tokens is given back.
+			p.refund(r, p.texts.reserve(pair)-length)
+			if !r.inputs[i].Truncated {
+				p.schedule.LearnDensity(length-p.texts.frame.special, len(p.texts.prompt)+len(pair.Query)+len(pair.Document))
+			}
+		}
+	}
+	r.finish(c)
+	switch {
+	case r.keep && r.ready == len(r.pairs):
+		p.end(r, nil, at)
+	case !r.keep && p.events.Release(&r.Request, r.ready, at) > 0:
+		p.poke()
+	}
+	p.changed(r, at)
+}
+
+func (p *pipeline) tokenized(r *request, i int) {
+	if r.inputs[i].Truncated {
+		r.truncated++
+	}
+	if !r.keep {
+		p.events.Tokenized(&r.Request, i, len(r.inputs[i].IDs))
+	}
+}
+
+func (p *pipeline) refund(r *request, tokens int) {
+	r.reserved -= tokens
+	p.reserved -= tokens
 }
 
 // end answers the request and forgets what is left of it.
@@ -269,17 +366,16 @@ func (p *pipeline) end(r *request, err error, at time.Time) {
 		return
 	}
 	r.watch.enter(other, at)
-	p.traced(r, traceEnded, 0, at)
 	r.ended, r.err = true, err
-	p.queue.drop(r)
-	p.untokenize(r)
+	if !r.keep {
+		p.events.End(&r.Request)
+		p.scoring--
+	}
+	p.tokenizers.drop(r)
 	p.refund(r, r.reserved)
 	r.cancel()
 	close(r.done)
-	delete(p.live, r)
-	if !r.deadline.IsZero() {
-		p.timed--
-	}
+	delete(p.live, &r.Request)
 	if len(p.live) == 0 {
 		p.resting = at
 		p.drained.Broadcast()
@@ -287,15 +383,30 @@ func (p *pipeline) end(r *request, err error, at time.Time) {
 	p.poke()
 }
 
-// changed keeps the request's stopwatch.
-func (p *pipeline) changed(r *request, at time.Time) {
-	if r.ended {
-		return
+// giveUpHopeless ends the requests that can no longer be answered in time, one
+// after the other.
+func (p *pipeline) giveUpHopeless(at time.Time) {
+	for h := p.schedule.Hopeless(at); h != nil; h = p.schedule.Hopeless(at) {
+		r := p.live[h.Request]
+		left := r.Deadline.Sub(at)
+		p.stats.Dropped++
+		p.stats.DroppedPairs += int64(h.Left)
+		err := overloaded(h.Wait-left, "the request was given up: it would take about %v more, its deadline is in %v", round(h.Wait), round(left))
+		if allowed := r.Deadline.Sub(r.watch.start); h.Whole > allowed {
+			err = r.neverInTime(h.Whole, allowed)
+		}
+		p.end(r, err, at)
 	}
-	r.watch.enter(r.stage(p.workable(r)), at)
 }
 
-// poke tells the submitter that something has changed.
+// changed keeps the request's stopwatch.
+func (p *pipeline) changed(r *request, at time.Time) {
+	if !r.ended {
+		r.watch.enter(r.stage(), at)
+	}
+}
+
+// poke wakes up the dispatcher.
 func (p *pipeline) poke() {
 	select {
 	case p.wake <- struct{}{}:
@@ -303,25 +414,24 @@ func (p *pipeline) poke() {
 	}
 }
 
-// close refuses new requests, waits for those at work, and ends the
-// goroutines. The session is closed last.
+// close refuses new requests, waits for the live ones, and ends the goroutines.
+// The session is closed last.
 func (p *pipeline) close() error {
 	p.mu.Lock()
 	p.closed = true
+	p.endMeasuring(ErrClosed)
 	p.poke()
-	for len(p.live) > 0 || p.inFlight > 0 || len(p.jobs) > 0 {
+	for len(p.live) > 0 || p.schedule.InFlight() > 0 {
 		p.drained.Wait()
 	}
 	p.stopping = true
+	p.tokenizers.stop()
 	close(p.stopped)
-	p.work.Broadcast()
 	p.poke()
 	p.mu.Unlock()
 	p.ended.Wait()
-	if p.session == nil {
+	if p.device.session == nil {
 		return nil
 	}
-	return p.session.Close()
+	return p.device.session.Close()
 }
-
-func (p *pipeline) layout() layout { return p.planner.layout }

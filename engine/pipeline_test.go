@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
@@ -48,8 +49,8 @@ func TestLoneCaller(t *testing.T) {
 		{200 * time.Millisecond, 16, Timings{Latency: 70 * time.Millisecond, Inference: 70 * time.Millisecond}}, // a full batch
 	} {
 		s := fakeSettings()
-		s.window = test.window
-		s.limits.tokens, s.planner.layout.tokens = 4096, 4096
+		s.batching.BatchTimeout = test.window
+		s.batching.Limits.Tokens, s.batching.Layout.Tokens = 4096, 4096
 		bubble(t, s, batchesOf(70*time.Millisecond), func(t *testing.T, e *Engine) {
 			result := mustScore(t, e, somePairs(test.pairs))
 			if result.Timings != test.want || result.Batches != 1 {
@@ -83,39 +84,45 @@ func TestTwoBatchesInFlight(t *testing.T) {
 	})
 }
 
-// A large request begins to execute long before all of it is tokenised, and
-// its tokenising keeps no more than two windows ahead of its batches.
+// A large request begins to execute long before all of it is tokenised, and its
+// tokenising stays within AheadPairs of its batches.
 func TestLargeRequestStartsEarly(t *testing.T) {
 	s := fakeSettings()
 	s.workers = 1
-	ahead, most := 0, 0
-	first := time.Duration(0)
-	var start time.Time
-	s.trace = func(e traceEvent) {
-		switch e.kind {
-		case traceChunk:
-			ahead += e.count
-		case traceTaken:
-			ahead -= e.count
-		case traceSubmitted:
-			if first == 0 {
-				first = e.at.Sub(start)
-			}
+	var first, start time.Time
+	b := batchesOf(10 * time.Millisecond)
+	b.submit = func(n int) error {
+		if n == 1 {
+			first = time.Now()
 		}
-		most = max(most, ahead)
+		return nil
 	}
-	bubble(t, s, batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
+	most := 0
+	var p *pipeline
+	s.texts.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
+		p.mu.Lock()
+		for _, r := range p.live {
+			most = max(most, r.next-r.Taken())
+		}
+		p.mu.Unlock()
+		return fakeEncode(ctx, text, last)
+	}
+	bubble(t, s, b, func(t *testing.T, e *Engine) {
+		p = e.pipeline
 		pairs := make([]Pair, 6000)
 		for i := range pairs {
 			pairs[i] = Pair{Query: "0s 7", Document: fakeText(100*time.Microsecond, i, 1+i%20)}
 		}
 		start = time.Now()
 		checkFakeScores(t, pairs, mustScore(t, e, pairs))
-		if first > 20*time.Millisecond {
-			t.Errorf("the first batch was submitted after %v", first)
+		if took := first.Sub(start); took > 20*time.Millisecond {
+			t.Errorf("the first batch was submitted after %v", took)
 		}
-		if most > aheadPairs+chunkPairs {
-			t.Errorf("%d pairs tokenised ahead of the batches, want at most %d", most, aheadPairs)
+		if most > schedule.AheadPairs+chunkPairs {
+			t.Errorf("%d pairs tokenised ahead of the batches, want at most %d", most, schedule.AheadPairs)
+		}
+		if most < schedule.AheadPairs {
+			t.Errorf("%d pairs tokenised ahead of the batches: the bound was not tested", most)
 		}
 	})
 }
@@ -250,7 +257,7 @@ func TestCancelledWhileTokenising(t *testing.T) {
 // small request waiting, though they are more than there are workers.
 func TestLongTextsTakeTurns(t *testing.T) {
 	s := fakeSettings()
-	s.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
+	s.texts.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
 		if text[0] != ' ' {
 			return fakeEncode(ctx, text, last)
 		}
@@ -275,7 +282,7 @@ func TestLongTextsTakeTurns(t *testing.T) {
 
 func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
 	s := fakeSettings()
-	s.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
+	s.texts.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
 		if strings.HasSuffix(text, " 666") {
 			panic("tokenizer")
 		}

@@ -11,7 +11,7 @@ import (
 // configuration must ask for a profile.
 func (e *Engine) Profile() (mlx.Profile, error) {
 	e.pipeline.mu.Lock()
-	session, ok := e.pipeline.session.(*mlx.Session)
+	session, ok := e.pipeline.device.session.(*mlx.Session)
 	e.pipeline.mu.Unlock()
 	if !ok || !e.profiled {
 		return mlx.Profile{}, errors.New("engine: it was opened without a profile")

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -198,22 +199,31 @@ func TestPredictedTokensAreThoseComputed(t *testing.T) {
 			lengths[i] = minLength + r.IntN(100)
 			tokens[i] = Tokens{IDs: make([]int32, lengths[i]), TypeIDs: make([]int32, lengths[i])}
 		}
-		p := e.pipeline.queue.planner.plan(lengths, limits{pairs: 256, tokens: 1 << 20})
-		b := batch{shards: p.shards}
-		for _, at := range p.order {
-			b.items = append(b.items, &item{request: new(request), ids: tokens[at].IDs, types: tokens[at].TypeIDs, length: lengths[at]})
+		s := schedule.New(schedule.Config{
+			Layout: e.pipeline.schedule.Layout(),
+			Costs:  e.pipeline.batching.Costs,
+			Limits: schedule.Limits{Pairs: 256, Tokens: 1 << 20},
+		}, time.Time{})
+		q := &request{inputs: tokens}
+		s.Expect(&q.Request, lengths)
+		for i, n := range lengths {
+			s.Tokenized(&q.Request, i, n)
 		}
-		ticket, err := e.pipeline.session.Submit(b.fill(1))
+		s.Release(&q.Request, len(lengths), time.Time{})
+		taken, _ := s.Next(time.Time{}, false)
+		b := batch{Batch: taken}
+		b.own(map[*schedule.Request]*request{&q.Request: q})
+		ticket, err := e.pipeline.device.session.Submit(b.fill(1))
 		if err != nil {
 			t.Fatal(err)
 		}
-		stats, err := e.pipeline.session.Collect(ticket, b.logits)
+		stats, err := e.pipeline.device.session.Collect(ticket, b.logits)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, s := range p.shards {
-			if got := stats.Microbatches[i]; got.ComputedTokens != s.computed || got.Pairs != s.pairs {
-				t.Fatalf("shard %d: predicted %+v, computed %+v", i, s, got)
+		for i, s := range b.Microbatches {
+			if got := stats.Microbatches[i]; got.ComputedTokens != s.Computed || got.Pairs != s.Pairs {
+				t.Fatalf("microbatch %d: predicted %+v, computed %+v", i, s, got)
 			}
 		}
 	}

@@ -4,81 +4,49 @@ import (
 	"context"
 	"slices"
 	"time"
+
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 )
 
 // A request is the distinct pairs of one call on their way through the engine.
-// The pipeline's lock guards all of it but what is said to be set once.
+// The pipeline's lock guards all fields that are not set once.
 type request struct {
-	pairs   []Pair          // distinct; set once
-	places  []int           // of the given pairs among them, nil if all are distinct; set once
-	keep    bool            // Tokenize: the tokens are the result, and nothing is executed
-	options ScoreOptions    // set once
-	probe   bool            // Healthy: in no figure, and first in the queue
+	schedule.Request // Deadline, First, Whole
+	untokenized
+
+	pairs   []Pair // distinct; set once
+	indexes []int  // of the given pairs among them, nil if all are distinct; set once
+	keep    bool   // Tokenize: the tokens are the result, and nothing is executed; set once
+	options ScoreOptions
 	ctx     context.Context // ends with the request; set once
 	cancel  context.CancelFunc
-	queries map[string]encoded
+	queries queryCache
 
-	items    []item
-	logits   []float32 // [pairs, labels]
-	next     int       // first pair that no tokenizer worker has taken
-	chunks   []*chunk  // that workers have, and those done behind such a one, in order
-	aside    []*chunk  // of these, begun and put aside
-	working  int       // chunks that workers have, or that are put aside
-	ready    int       // pairs tokenised without a gap before them
-	queued   int       // of these, handed to the queue
-	unqueued int       // tokens of those not handed to it
-	taken    int       // of these, taken into batches
-	running  int       // batches executing
-	left     int       // pairs whose logits are not there yet
+	inputs []Tokens  // of the pairs; ids are freed once they are submitted
+	logits []float32 // [pairs, labels]
+	left   int       // pairs whose logits are not there yet
 
-	deadline time.Time // of the caller's context, zero if it has none; set once
-	number   int64     // counts the requests that were taken in
-	todo     load      // of the pairs not taken into batches
-	windows  int       // of documents yet to be cut; 0 otherwise
-	waiting  int       // tokens computed for the pairs in the queue
-
-	reserved int   // tokens held of the admission's capacity
-	turn     int64 // its turn in the queue
-	used     int   // tokens of that turn that its pairs have taken up
+	passages int // of documents that are not cut yet; 0 otherwise
+	reserved int // tokens held of the queue's capacity
 
 	batches, tokens, computed, truncated int
 
 	watch stopwatch
 	err   error
 	done  chan struct{} // closed once err or all logits are there
-	// advanced has something once logits have come since it was last read; nil
-	// where nobody asks for progress.
+	// advanced receives once logits have come since it was last read; nil where
+	// the caller does not ask for progress.
 	advanced chan struct{}
 	ended    bool
 }
 
-// An item is a pair between its tokenising and its logits.
-type item struct {
-	request *request
-	place   int // of the pair in the request
-	ids     []int32
-	types   []int32
-	length  int // of ids and types, which are let go once they are submitted
-	width   int // tokens computed for it, estimated until it is tokenised
-	cut     bool
-	arrival int64
-	turn    int64 // the queue's order is by this, then by arrival
-	passed  int   // batches that took another request's pair from behind it
-	since   time.Time
-}
-
-// newRequest is of the given pairs.
 func newRequest(pairs []Pair) *request {
 	r := new(request)
-	r.pairs, r.places = distinct(pairs)
+	r.pairs, r.indexes = distinct(pairs)
 	return r
 }
 
-// whole says whether a pair that does not fit refuses the request, which then
-// executes nothing.
-func (r *request) whole() bool { return r.options.Truncation == TruncateNot }
-
-// advance tells the caller, if that asks for it, that logits have come.
+// advance wakes up a caller that asks for progress.
 func (r *request) advance() {
 	select {
 	case r.advanced <- struct{}{}:
@@ -86,58 +54,58 @@ func (r *request) advance() {
 	}
 }
 
-// givenPairs is how many pairs the caller gave.
+// givenPairs returns how many pairs the caller gave.
 func (r *request) givenPairs() int {
-	if r.places == nil {
+	if r.indexes == nil {
 		return len(r.pairs)
 	}
-	return len(r.places)
+	return len(r.indexes)
 }
 
-// distinct is the place, among the distinct pairs, of one the caller gave.
+// distinct returns the index, among the distinct pairs, of one the caller gave.
 func (r *request) distinct(given int) int {
-	if r.places == nil {
+	if r.indexes == nil {
 		return given
 	}
-	return r.places[given]
+	return r.indexes[given]
 }
 
-// begin makes a request of n distinct pairs that was accepted just now.
-func (r *request) begin(n int, at time.Time) {
+// given returns the first index, among the pairs the caller gave, of a distinct
+// one.
+func (r *request) given(at int) int {
+	if r.indexes == nil {
+		return at
+	}
+	return slices.Index(r.indexes, at)
+}
+
+// begin starts a request that was admitted just now.
+func (r *request) begin(at time.Time) {
 	r.ctx, r.cancel = context.WithCancel(context.Background())
-	r.queries = make(map[string]encoded)
 	r.watch = startStopwatch(at)
 	r.done = make(chan struct{})
 	if r.options.Progress != nil {
 		r.advanced = make(chan struct{}, 1)
 	}
-	r.left = n
+	r.left = len(r.pairs)
 }
 
-// given is the first place, among the pairs the caller gave, of a distinct one.
-func (r *request) given(at int) int {
-	if r.places == nil {
-		return at
-	}
-	return slices.Index(r.places, at)
-}
-
-// stage is what the request is at, by the precedence of Timings.
-func (r *request) stage(workable bool) stage {
+// stage returns where the request is, by the precedence of Timings.
+func (r *request) stage() stage {
 	switch {
-	case r.running > 0:
+	case r.Executes():
 		return inference
-	case r.working > 0 || workable:
+	case r.working > 0 || r.workable():
 		return tokenization
-	case r.queued > r.taken:
+	case r.Waits():
 		return queueWait
 	}
 	return other
 }
 
-// distinct lists each pair once, and for each pair given its place in the list:
+// distinct lists each pair once, and for each pair given its index in the list:
 // nil if no two were the same.
-func distinct(pairs []Pair) (list []Pair, places []int) {
+func distinct(pairs []Pair) (list []Pair, indexes []int) {
 	seen := make(map[Pair]int, len(pairs))
 	for _, p := range pairs {
 		if _, ok := seen[p]; !ok {
@@ -147,10 +115,10 @@ func distinct(pairs []Pair) (list []Pair, places []int) {
 	if len(seen) == len(pairs) {
 		return pairs, nil
 	}
-	list, places = make([]Pair, len(seen)), make([]int, len(pairs))
+	list, indexes = make([]Pair, len(seen)), make([]int, len(pairs))
 	for i, p := range pairs {
-		places[i] = seen[p]
+		indexes[i] = seen[p]
 		list[seen[p]] = p
 	}
-	return list, places
+	return list, indexes
 }

@@ -131,7 +131,7 @@ func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, toke
 		return parts, 0, nil
 	}
 	return timed(func() ([][]Span, error) {
-		if err := e.pipeline.checkWindows(ctx, pairs, tokens); err != nil {
+		if err := e.pipeline.checkPassages(ctx, pairs, tokens); err != nil {
 			return nil, err
 		}
 		queries, err := e.encodeQueries(ctx, pairs)

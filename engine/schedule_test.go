@@ -11,29 +11,112 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// A schedule is random traffic in virtual time, and the log of what happened.
-type schedule struct {
+// An event is a change of a request, as the schedule learns of it.
+type event struct {
+	at      time.Time
+	request *schedule.Request
+	kind    kind
+	count   int // of pairs
+}
+
+type kind int
+
+const (
+	admitted kind = iota
+	tokenized
+	queued
+	taken     // into a batch
+	submitted // the batch
+	collected
+	ended
+)
+
+// A recorder logs the schedule's events.
+type recorder struct {
+	events
+	log *[]event
+}
+
+func (r *recorder) add(request *schedule.Request, kind kind, count int) {
+	*r.log = append(*r.log, event{time.Now(), request, kind, count})
+}
+
+func (r *recorder) Admit(request *schedule.Request) {
+	r.add(request, admitted, request.Pairs())
+	r.events.Admit(request)
+}
+
+func (r *recorder) Tokenized(request *schedule.Request, index, length int) {
+	r.add(request, tokenized, 1)
+	r.events.Tokenized(request, index, length)
+}
+
+func (r *recorder) Release(request *schedule.Request, ready int, at time.Time) int {
+	n := r.events.Release(request, ready, at)
+	if n > 0 {
+		r.add(request, queued, n)
+	}
+	return n
+}
+
+func (r *recorder) Next(at time.Time, closing bool) (*schedule.Batch, time.Duration) {
+	b, wait := r.events.Next(at, closing)
+	if b != nil {
+		for _, it := range b.Items {
+			r.add(it.Request, taken, 1)
+		}
+	}
+	return b, wait
+}
+
+func (r *recorder) Submitted(b *schedule.Batch, at time.Time) {
+	r.each(b, submitted)
+	r.events.Submitted(b, at)
+}
+
+func (r *recorder) Collected(b *schedule.Batch, timings []schedule.Timing, at time.Time) {
+	r.each(b, collected)
+	r.events.Collected(b, timings, at)
+}
+
+func (r *recorder) each(b *schedule.Batch, kind kind) {
+	seen := make(map[*schedule.Request]bool)
+	for _, it := range b.Items {
+		if !seen[it.Request] {
+			seen[it.Request] = true
+			r.add(it.Request, kind, 0)
+		}
+	}
+}
+
+func (r *recorder) End(request *schedule.Request) {
+	r.add(request, ended, 0)
+	r.events.End(request)
+}
+
+// A traffic is random requests in virtual time, and the log of what happened.
+type traffic struct {
 	t        *testing.T
 	settings settings
 	backend  *fakeBackend
-	log      []traceEvent
-	timings  map[*request]Timings
+	log      []event
+	timings  map[*schedule.Request]Timings
 	mu       sync.Mutex
 	scored   int
 }
 
-func randomSchedule(t *testing.T, r *rand.Rand) *schedule {
-	s := &schedule{t: t, settings: fakeSettings(), timings: make(map[*request]Timings)}
+func randomTraffic(t *testing.T, r *rand.Rand) *traffic {
+	s := &traffic{t: t, settings: fakeSettings(), timings: make(map[*schedule.Request]Timings)}
 	s.settings.workers = 1 + r.IntN(3)
-	s.settings.limits = limits{pairs: 1 + r.IntN(20), tokens: fakeMaxLength + r.IntN(600)}
-	s.settings.planner.lengthAware = r.IntN(3) > 0
+	s.settings.batching.Limits = schedule.Limits{Pairs: 1 + r.IntN(20), Tokens: fakeMaxLength + r.IntN(600)}
+	s.settings.batching.InOrder = r.IntN(3) == 0
 	if r.IntN(4) == 0 {
-		s.settings.window = time.Duration(1+r.IntN(50)) * time.Millisecond
+		s.settings.batching.BatchTimeout = time.Duration(1+r.IntN(50)) * time.Millisecond
 	}
-	s.settings.trace = func(e traceEvent) { s.log = append(s.log, e) }
 	perToken := time.Duration(r.IntN(50)) * time.Microsecond
 	s.backend = &fakeBackend{takes: func(b mlx.Batch) time.Duration {
 		return time.Millisecond + perToken*time.Duration(len(b.IDs))
@@ -42,8 +125,11 @@ func randomSchedule(t *testing.T, r *rand.Rand) *schedule {
 }
 
 // run lets callers send requests at random times, some of which give up.
-func (s *schedule) run(r *rand.Rand) {
+func (s *traffic) run(r *rand.Rand) {
 	e := fakeEngine(s.settings, s.backend)
+	e.pipeline.mu.Lock()
+	e.pipeline.events = &recorder{events: e.pipeline.events, log: &s.log}
+	e.pipeline.mu.Unlock()
 	var wg sync.WaitGroup
 	for caller := range 1 + r.IntN(6) {
 		r := rand.New(rand.NewPCG(r.Uint64(), uint64(caller)))
@@ -63,7 +149,7 @@ func (s *schedule) run(r *rand.Rand) {
 	}
 }
 
-func (s *schedule) request(e *Engine, r *rand.Rand) {
+func (s *traffic) request(e *Engine, r *rand.Rand) {
 	pairs := fakePairs(r, r.IntN(40), time.Millisecond)
 	ctx := context.Background()
 	if r.IntN(4) == 0 {
@@ -72,7 +158,8 @@ func (s *schedule) request(e *Engine, r *rand.Rand) {
 		defer cancel()
 	}
 	start := time.Now()
-	result, request, err := e.score(ctx, pairs, ScoreOptions{}, nil)
+	request := newRequest(pairs)
+	result, err := e.score(ctx, request, start)
 	took := time.Since(start)
 	if err != nil {
 		if errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge) {
@@ -92,13 +179,13 @@ func (s *schedule) request(e *Engine, r *rand.Rand) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timings[request] = result.Timings
+	s.timings[&request.Request] = result.Timings
 	s.scored++
 }
 
 // byRequest is the log of each request.
-func byRequest(log []traceEvent) map[*request][]traceEvent {
-	logs := make(map[*request][]traceEvent)
+func byRequest(log []event) map[*schedule.Request][]event {
+	logs := make(map[*schedule.Request][]event)
 	for _, e := range log {
 		logs[e.request] = append(logs[e.request], e)
 	}
@@ -107,8 +194,8 @@ func byRequest(log []traceEvent) map[*request][]traceEvent {
 
 // replay works a request's stages out from its log alone: for each stretch
 // between two events it counts what the request has going.
-func replay(own []traceEvent) Timings {
-	slices.SortStableFunc(own, func(a, b traceEvent) int { return cmp.Compare(a.at.UnixNano(), b.at.UnixNano()) })
+func replay(own []event) Timings {
+	slices.SortStableFunc(own, func(a, b event) int { return cmp.Compare(a.at.UnixNano(), b.at.UnixNano()) })
 	var t Timings
 	untokenised, waiting, running := 0, 0, 0
 	for i, e := range own {
@@ -127,19 +214,19 @@ func replay(own []traceEvent) Timings {
 			}
 		}
 		switch e.kind {
-		case traceAccepted:
+		case admitted:
 			untokenised = e.count
-		case traceChunkDone:
+		case tokenized:
 			untokenised -= e.count
-		case traceQueued:
+		case queued:
 			waiting += e.count
-		case traceTaken:
+		case taken:
 			waiting -= e.count
-		case traceSubmitted:
+		case submitted:
 			running++
-		case traceCollected:
+		case collected:
 			running--
-		case traceEnded:
+		case ended:
 			return t
 		}
 	}
@@ -147,7 +234,7 @@ func replay(own []traceEvent) Timings {
 }
 
 // check holds the timings against a replay, and the device against its promise.
-func (s *schedule) check() {
+func (s *traffic) check() {
 	logs := byRequest(s.log)
 	for r, got := range s.timings {
 		if sum := got.Inference + got.Tokenization + got.QueueWait + got.Other; sum != got.Latency ||
@@ -161,15 +248,15 @@ func (s *schedule) check() {
 			s.t.Errorf("other is %v of %v", got.Other, got.Latency)
 		}
 	}
-	if s.settings.window == 0 {
+	if s.settings.batching.BatchTimeout == 0 {
 		s.checkNeverIdle()
 	}
 }
 
 // checkNeverIdle checks that no time passes while a pair waits, nothing
-// executes and the policy is continuous.
-func (s *schedule) checkNeverIdle() {
-	waitingOf := make(map[*request]int)
+// executes and there is no batch timeout.
+func (s *traffic) checkNeverIdle() {
+	waitingOf := make(map[*schedule.Request]int)
 	waiting, executing := 0, 0
 	var last time.Time
 	for _, e := range s.log {
@@ -179,15 +266,15 @@ func (s *schedule) checkNeverIdle() {
 		last = e.at
 		change := 0
 		switch e.kind {
-		case traceQueued:
+		case queued:
 			change = e.count
-		case traceTaken:
+		case taken:
 			change = -e.count
-		case traceSubmitted:
+		case submitted:
 			executing++
-		case traceCollected:
+		case collected:
 			executing--
-		case traceEnded:
+		case ended:
 			change = -waitingOf[e.request]
 		}
 		waiting += change
@@ -200,7 +287,7 @@ func TestTimingsOfRandomSchedules(t *testing.T) {
 	for seed := range uint64(2000) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
-			s := randomSchedule(t, r)
+			s := randomTraffic(t, r)
 			s.run(r)
 			s.check()
 			scored, events = scored+s.scored, events+len(s.log)
@@ -216,15 +303,17 @@ func TestTimingsOfRandomSchedules(t *testing.T) {
 func TestReplayIsNotBlind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 1))
-		s := randomSchedule(t, r)
+		s := randomTraffic(t, r)
 		s.run(r)
 		for request, got := range s.timings {
+			submits := 0
 			for i := range s.log {
-				if e := &s.log[i]; e.request == request && e.kind == traceSubmitted {
+				if e := &s.log[i]; e.request == request && e.kind == submitted {
+					submits++
 					e.at = e.at.Add(-time.Microsecond)
 				}
 			}
-			if len(request.pairs) > 0 && replay(byRequest(s.log)[request]) == got {
+			if submits > 0 && replay(byRequest(s.log)[request]) == got {
 				t.Error("a shifted submit goes unnoticed")
 			}
 		}

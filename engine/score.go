@@ -20,11 +20,27 @@ func (e *Engine) ScoreWith(ctx context.Context, pairs []Pair, opts ScoreOptions)
 	if err := e.checkOptions(opts); err != nil {
 		return nil, err
 	}
-	result, _, err := e.score(ctx, pairs, opts, nil)
-	return result, err
+	start := time.Now()
+	r := newRequest(pairs)
+	r.options = opts
+	return e.score(ctx, r, start)
 }
 
-// Tokenize gives what the model sees of each pair. It takes no room in the
+// ScoreTokens scores pairs as Tokenize returned them: only batching and
+// inference are left of Score. Identical pairs are executed each.
+func (e *Engine) ScoreTokens(ctx context.Context, pairs []Tokens) (*Result, error) {
+	start := time.Now()
+	p := e.pipeline
+	for i, t := range pairs {
+		if len(t.IDs) < p.texts.frame.special || len(t.IDs) > p.texts.maxLength || len(t.TypeIDs) != len(t.IDs) || !p.texts.frame.allows(t.TypeIDs) {
+			return nil, fmt.Errorf("engine: pair %d of %d ids and %d type ids is not as Tokenize returns it for a maximum length of %d", i, len(t.IDs), len(t.TypeIDs), p.texts.maxLength)
+		}
+	}
+	r := &request{pairs: make([]Pair, len(pairs)), inputs: append([]Tokens{}, pairs...)}
+	return e.score(ctx, r, start)
+}
+
+// Tokenize returns what the model sees of each pair. It takes no room in the
 // queue.
 func (e *Engine) Tokenize(ctx context.Context, pairs []Pair) ([]Tokens, error) {
 	return e.pipeline.tokens(ctx, pairs)
@@ -38,53 +54,30 @@ func (p *pipeline) tokens(ctx context.Context, pairs []Pair) ([]Tokens, error) {
 	}
 	tokens := make([]Tokens, len(pairs))
 	for i := range tokens {
-		it := &r.items[r.distinct(i)]
-		tokens[i] = Tokens{IDs: it.ids, TypeIDs: it.types, Truncated: it.cut}
-		if r.places != nil { // each pair its own
-			tokens[i].IDs, tokens[i].TypeIDs = slices.Clone(it.ids), slices.Clone(it.types)
+		tokens[i] = r.inputs[r.distinct(i)]
+		if r.indexes != nil { // each pair its own
+			tokens[i].IDs, tokens[i].TypeIDs = slices.Clone(tokens[i].IDs), slices.Clone(tokens[i].TypeIDs)
 		}
 	}
 	return tokens, nil
 }
 
-// run takes a request in and waits for it.
-func (p *pipeline) run(ctx context.Context, r *request) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	if !r.keep {
-		r.deadline, _ = ctx.Deadline()
-	}
-	if err := p.admit(r); err != nil {
-		return err
-	}
-	return p.wait(ctx, r)
-}
-
-// score takes a request through all its stages. What finish does with the
-// scores counts into its time.
-func (e *Engine) score(ctx context.Context, pairs []Pair, opts ScoreOptions, finish func(*request, *Result)) (*Result, *request, error) {
-	start := time.Now()
-	r := newRequest(pairs)
-	r.options = opts
-	before := time.Since(start)
+// score takes a request through all its stages. Its time counts from start.
+func (e *Engine) score(ctx context.Context, r *request, start time.Time) (*Result, error) {
 	err := e.pipeline.run(ctx, r)
 	if r.done == nil { // refused
-		return nil, nil, err
+		return nil, err
 	}
 	var result *Result
 	if err == nil {
 		woken := time.Now()
 		if result, err = e.result(r); err == nil {
-			if finish != nil {
-				finish(r, result)
-			}
 			result.Timings = r.watch.timings()
-			result.Timings.add(before + time.Since(woken))
+			result.Timings.add(r.watch.start.Sub(start) + time.Since(woken))
 		}
 	}
 	e.pipeline.record(r, result, err)
-	return result, r, err
+	return result, err
 }
 
 // result makes scores of the logits, for the pairs as they were given.
@@ -117,7 +110,7 @@ func (e *Engine) result(r *request) (*Result, error) {
 			}
 			result.ByLabel = append(result.ByLabel, all)
 		}
-		if r.items[at].cut {
+		if r.inputs[at].Truncated {
 			result.Truncated++
 		}
 	}

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
@@ -35,40 +37,42 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	if device == mlx.CPU {
 		e.info.Threads = laid.Workers
 	}
+	gpu := device == mlx.GPU
+	limits := schedule.DefaultLimits(gpu)
 	s := settings{
-		planner: planner{
-			layout:      layoutOf(laid, model.Config.MaxPositions),
-			costs:       assumedCosts(device),
-			lengthAware: cfg.LengthAware != "off",
+		batching: schedule.Config{
+			Layout:       newLayout(laid, model.Config.MaxPositions),
+			Limits:       schedule.Limits{Pairs: cmp.Or(cfg.MaxBatch, limits.Pairs), Tokens: cmp.Or(cfg.MaxBatchTokens, limits.Tokens)},
+			Costs:        schedule.AssumedCosts(gpu),
+			InOrder:      cfg.LengthAware == "off",
+			BatchTimeout: cfg.Timeout,
+			LoadTime:     e.info.Startup.Weights + e.info.Startup.Session,
 		},
-		limits:          limitsOf(device),
-		window:          cfg.Timeout,
-		loading:         e.info.Startup.Weights + e.info.Startup.Session,
+		texts: pairEncoder{
+			maxLength: e.info.MaxLength,
+			beyond:    e.tokenizer.beyond,
+			frame:     e.tokenizer.frame,
+			prompt:    model.Prompt,
+			encode:    e.tokenizer.encodePart,
+		},
 		idle:            cfg.IdleUnload,
 		trim:            e.Trim,
-		capacity:        orElse(cfg.QueueTokens, defaultQueueTokens),
-		maxLength:       e.info.MaxLength,
-		beyond:          e.tokenizer.beyond,
-		frame:           e.tokenizer.frame,
-		prompt:          model.Prompt,
+		capacity:        cmp.Or(cfg.QueueTokens, defaultQueueTokens),
 		side:            Truncation(model.Tokenizer.TruncationSide),
 		labels:          model.Config.Labels,
-		workers:         orElse(cfg.TokenizerWorkers, cfg.threads()),
-		encode:          e.tokenizer.encodePart,
+		workers:         cmp.Or(cfg.TokenizerWorkers, cfg.threads()),
 		log:             e.log,
 		noRequestEvents: cfg.OmitRequestEvents,
 	}
-	s.limits.pairs = orElse(cfg.MaxBatch, s.limits.pairs)
-	s.limits.tokens = orElse(cfg.MaxBatchTokens, s.limits.tokens)
-	if widest := s.planner.layout.width(s.maxLength); s.limits.tokens < widest {
-		return s, fmt.Errorf("engine: a batch of at most %d tokens has no room for a pair of the maximum length, which takes %d", s.limits.tokens, widest)
+	if widest := s.batching.Layout.Width(e.info.MaxLength); s.batching.Limits.Tokens < widest {
+		return s, fmt.Errorf("engine: a batch of at most %d tokens has no room for a pair of the maximum length, which takes %d", s.batching.Limits.Tokens, widest)
 	}
 	files := model.Files
 	s.reopen = func() (backend, error) { return e.reopen(cfg, files) }
 	s.calibration = Calibration{
 		Source: "assumed", Model: e.info.Model, Device: e.info.Device + " " + e.info.DeviceName, DType: e.info.DType,
-		Library: fmt.Sprintf("MLX %s, ABI %d, kernels %s", e.info.Library.MLXFound, e.info.Library.ABI, laid.Kernels), Lanes: s.planner.layout.lanes,
-		Costs: s.planner.costs,
+		Library: fmt.Sprintf("MLX %s, ABI %d, kernels %s", e.info.Library.MLXFound, e.info.Library.ABI, laid.Kernels), Workers: s.batching.Layout.Workers,
+		Costs: Costs(s.batching.Costs),
 	}
 	s.keptCalibration()
 	e.describeBatching(cfg, s)
@@ -85,11 +89,10 @@ func (e *Engine) warnOfSlowDType(kernels string) {
 	}
 }
 
-func orElse(n, other int) int {
-	if n == 0 {
-		return other
-	}
-	return n
+// newLayout describes how a session lays out microbatches of a model with
+// maxWidth positions.
+func newLayout(l mlx.Layout, maxWidth int) schedule.Layout {
+	return schedule.Layout{Unpadded: l.Unpadded, Grid: l.Grid, MaxWidth: maxWidth, Workers: l.Workers, Tokens: l.MicrobatchTokens}
 }
 
 // keptCalibration takes up what an earlier engine has kept.
@@ -97,21 +100,24 @@ func (s *settings) keptCalibration() {
 	path, err := calibrationPath(s.calibration)
 	if err != nil { // without a home folder nothing is kept
 		s.log.Debug().Err(err).Msg("calibration is not kept")
+		s.batching.Assumed = true
 		return
 	}
 	s.calibrationFile = path
-	if kept, ok := readCalibration(path, s.calibration); ok {
-		s.calibration, s.planner.costs = kept, kept.Costs
+	kept, ok := readCalibration(path, s.calibration)
+	if ok {
+		s.calibration, s.batching.Costs = kept, schedule.Costs(kept.Costs)
 	}
+	s.batching.Known, s.batching.Assumed = ok, !ok
 }
 
 func (e *Engine) describeBatching(cfg Config, s settings) {
-	e.info.MaxBatch, e.info.MaxBatchTokens, e.info.QueueTokens = s.limits.pairs, s.limits.tokens, s.capacity
+	e.info.MaxBatch, e.info.MaxBatchTokens, e.info.QueueTokens = s.batching.Limits.Pairs, s.batching.Limits.Tokens, s.capacity
 	e.info.Policy, e.info.Timeout, e.info.LengthAware = continuous, cfg.Timeout, "on"
 	if cfg.Policy == window {
 		e.info.Policy = window
 	}
-	if !s.planner.lengthAware {
+	if s.batching.InOrder {
 		e.info.LengthAware = "off"
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"time"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
@@ -44,25 +45,25 @@ func (c *counters) busy(executing int, at time.Time) {
 }
 
 // batch counts a batch that was executed.
-func (c *counters) batch(b *batch, l layout, stats mlx.Stats, at time.Time) {
+func (c *counters) batch(b *batch, l schedule.Layout, stats mlx.Stats, at time.Time) {
 	if b.probe {
 		return
 	}
 	c.Batches++
-	c.Pairs += int64(len(b.items))
+	c.Pairs += int64(len(b.Items))
 	c.Tokens += int64(stats.Tokens)
 	c.ComputedTokens += int64(stats.ComputedTokens)
-	for _, it := range b.items {
-		c.GridTokens += int64(l.width(it.length))
-		for len(c.PairsByTokens) <= it.length {
+	for _, it := range b.Items {
+		c.GridTokens += int64(l.Width(it.Length))
+		for len(c.PairsByTokens) <= it.Length {
 			c.PairsByTokens = append(c.PairsByTokens, 0)
 		}
-		c.PairsByTokens[it.length]++
+		c.PairsByTokens[it.Length]++
 	}
-	c.BatchTime.Add(telemetry.Milliseconds(at.Sub(b.submitted)))
-	c.BatchPairs.Add(float64(len(b.items)))
-	if took := at.Sub(b.alone); took > 0 && b.predicted > 0 {
-		c.PredictionError.Add(100 * (b.predicted - took).Abs().Seconds() / took.Seconds())
+	c.BatchTime.Add(telemetry.Milliseconds(at.Sub(b.Submitted)))
+	c.BatchPairs.Add(float64(len(b.Items)))
+	if took := at.Sub(b.Alone); took > 0 && b.Predicted > 0 {
+		c.PredictionError.Add(100 * (b.Predicted - took).Abs().Seconds() / took.Seconds())
 	}
 	for _, m := range stats.Microbatches {
 		c.worker(b, m)
@@ -79,7 +80,7 @@ func (c *counters) worker(b *batch, m mlx.Microbatch) {
 	w.Tokens += int64(m.Tokens)
 	w.ComputedTokens += int64(m.ComputedTokens)
 	// With two microbatches in flight the second starts before the first ends.
-	from, to := b.submitted.Add(time.Duration(m.StartNs)), b.submitted.Add(time.Duration(m.FinishNs))
+	from, to := b.Submitted.Add(time.Duration(m.StartNs)), b.Submitted.Add(time.Duration(m.FinishNs))
 	if until.After(from) {
 		from = *until
 	}
@@ -111,8 +112,8 @@ func (p *pipeline) snapshot() Stats {
 	if !p.stats.busySince.IsZero() {
 		s.Busy += at.Sub(p.stats.busySince)
 	}
-	s.Live, s.Waiting, s.Reserved, s.InFlight = len(p.live), len(p.queue.waiting), p.reserved, p.inFlight
-	s.Loaded = p.session != nil
+	s.Live, s.Waiting, s.Reserved, s.InFlight = len(p.live), p.schedule.Waiting(), p.reserved, p.schedule.InFlight()
+	s.Loaded = p.device.session != nil
 	s.Reopened, s.Unhealthy = p.device.reopened, p.device.unhealthy
 	return s
 }

@@ -272,8 +272,8 @@ func checkPart(t *testing.T, tok *tokenizer, pair Pair, opts ScoreOptions) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(it.ids, want.IDs) || !slices.Equal(it.types, want.TypeIDs) || it.cut != want.Truncated {
-		t.Fatalf("%d and %d tokens at %d, %+v: ids %v, types %v, cut %v; want %+v", q.total, d.total, tok.maxLength, opts, it.ids, it.types, it.cut, want)
+	if !slices.Equal(it.IDs, want.IDs) || !slices.Equal(it.TypeIDs, want.TypeIDs) || it.Truncated != want.Truncated {
+		t.Fatalf("%d and %d tokens at %d, %+v: ids %v, types %v, cut %v; want %+v", q.total, d.total, tok.maxLength, opts, it.IDs, it.TypeIDs, it.Truncated, want)
 	}
 }
 

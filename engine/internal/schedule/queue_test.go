@@ -1,4 +1,4 @@
-package engine
+package schedule
 
 import (
 	"math/rand/v2"
@@ -12,8 +12,8 @@ import (
 type queueCheck struct {
 	t        testing.TB
 	queue    queue
-	waiting  map[*item]int // and how often they were passed over
-	arrived  []*item       // in order; taken ones stay
+	waiting  map[*Item]int // and how often they were passed over
+	arrived  []*Item       // in order; taken ones stay
 	batches  int
 	worst    int // passes
 	tokens   int // real, of all batches
@@ -21,15 +21,15 @@ type queueCheck struct {
 	computed int
 }
 
-func newQueueCheck(t testing.TB, p planner, l limits) *queueCheck {
-	return &queueCheck{t: t, queue: queue{planner: p, limits: l}, waiting: make(map[*item]int)}
+func newQueueCheck(t testing.TB, p planner, l Limits) *queueCheck {
+	return &queueCheck{t: t, queue: queue{planner: p, limits: l}, waiting: make(map[*Item]int)}
 }
 
 // push adds pairs of the lengths to a request.
-func (c *queueCheck) push(r *request, lengths ...int) {
-	items := make([]item, len(lengths))
+func (c *queueCheck) push(r *Request, lengths ...int) {
+	items := make([]Item, len(lengths))
 	for i, n := range lengths {
-		items[i] = item{request: r, length: n}
+		items[i] = Item{Request: r, Length: n}
 	}
 	c.queue.push(r, items, time.Time{})
 	for i := range items {
@@ -38,17 +38,17 @@ func (c *queueCheck) push(r *request, lengths ...int) {
 	}
 }
 
-func (c *queueCheck) drop(r *request) {
+func (c *queueCheck) drop(r *Request) {
 	c.queue.drop(r)
 	for it := range c.waiting {
-		if it.request == r {
+		if it.Request == r {
 			delete(c.waiting, it)
 		}
 	}
 }
 
 // oldest is the pair that came first of those waiting.
-func (c *queueCheck) oldest() *item {
+func (c *queueCheck) oldest() *Item {
 	for len(c.arrived) > 0 {
 		if _, ok := c.waiting[c.arrived[0]]; ok {
 			return c.arrived[0]
@@ -59,10 +59,10 @@ func (c *queueCheck) oldest() *item {
 }
 
 // take takes a batch and checks it.
-func (c *queueCheck) take() []*item {
+func (c *queueCheck) take() []*Item {
 	t := c.t
 	t.Helper()
-	if !slices.IsSortedFunc(c.queue.waiting, func(a, b *item) int {
+	if !slices.IsSortedFunc(c.queue.waiting, func(a, b *Item) int {
 		if before(a, b) {
 			return -1
 		}
@@ -71,23 +71,23 @@ func (c *queueCheck) take() []*item {
 		t.Fatal("the queue is out of order")
 	}
 	oldest := c.oldest()
-	picked, shards := c.queue.take()
+	picked, microbatches := c.queue.take()
 	c.batches++
 	pairs, computed := 0, 0
-	for _, s := range shards {
-		lengths := make([]int, s.pairs)
-		for i, it := range picked[pairs : pairs+s.pairs] {
-			lengths[i] = it.length
-			c.tokens += it.length
+	for _, s := range microbatches {
+		lengths := make([]int, s.Pairs)
+		for i, it := range picked[pairs : pairs+s.Pairs] {
+			lengths[i] = it.Length
+			c.tokens += it.Length
 			c.grid += c.queue.width(it)
 		}
-		pairs += s.pairs
-		computed += s.computed
-		checkPlan(t, c.queue.planner.layout, lengths, plan{order: places(s.pairs), shards: []shard{s}}, c.queue.limits)
+		pairs += s.Pairs
+		computed += s.Computed
+		checkPlan(t, c.queue.planner.layout, lengths, plan{order: places(s.Pairs), microbatches: []Microbatch{s}}, c.queue.limits)
 	}
 	c.computed += computed
-	if pairs != len(picked) || pairs == 0 || pairs > c.queue.limits.pairs || pairs > 1 && computed > c.queue.limits.tokens {
-		t.Fatalf("batch of %d pairs and %d tokens, in %d shards; limits %+v", pairs, computed, len(shards), c.queue.limits)
+	if pairs != len(picked) || pairs == 0 || pairs > c.queue.limits.Pairs || pairs > 1 && computed > c.queue.limits.Tokens {
+		t.Fatalf("batch of %d pairs and %d tokens, in %d microbatches; limits %+v", pairs, computed, len(microbatches), c.queue.limits)
 	}
 	if !slices.Contains(picked, oldest) {
 		t.Fatalf("batch %d has not the oldest pair", c.batches)
@@ -99,8 +99,8 @@ func (c *queueCheck) take() []*item {
 		delete(c.waiting, it)
 	}
 	for it := range c.waiting {
-		if slices.ContainsFunc(picked, func(other *item) bool {
-			return other != oldest && other.request != it.request && before(it, other)
+		if slices.ContainsFunc(picked, func(other *Item) bool {
+			return other != oldest && other.Request != it.Request && before(it, other)
 		}) {
 			c.waiting[it]++
 			c.worst = max(c.worst, c.waiting[it])
@@ -129,8 +129,8 @@ func places(n int) []int {
 
 func randomQueue(t testing.TB, r *rand.Rand) *queueCheck {
 	l := someLayouts[r.IntN(len(someLayouts))]
-	p := planner{layout: l, costs: randomCosts(r), lengthAware: r.IntN(4) > 0}
-	return newQueueCheck(t, p, limits{pairs: 1 + r.IntN(40), tokens: l.width(l.maxWidth) + r.IntN(2000)})
+	p := planner{layout: l, costs: randomCosts(r), inOrder: r.IntN(4) == 0}
+	return newQueueCheck(t, p, Limits{Pairs: 1 + r.IntN(40), Tokens: l.Width(l.MaxWidth) + r.IntN(2000)})
 }
 
 func TestQueueKeepsItsPromises(t *testing.T) {
@@ -138,13 +138,13 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 	worst := 0
 	for range 100 {
 		c := randomQueue(t, r)
-		longest := c.queue.planner.layout.maxWidth
-		var live []*request
+		longest := c.queue.planner.layout.MaxWidth
+		var live []*Request
 		for range 60 {
 			switch {
 			case r.IntN(3) > 0:
 				if len(live) == 0 || r.IntN(2) == 0 {
-					live = append(live, new(request))
+					live = append(live, new(Request))
 				}
 				c.push(live[r.IntN(len(live))], randomLengths(r, 1+r.IntN(30), longest)...)
 			case r.IntN(8) == 0 && len(live) > 0:
@@ -168,15 +168,15 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 // pairs can always be had; one long pair is among them.
 func TestNoPairStarves(t *testing.T) {
 	for _, l := range someLayouts {
-		p := planner{layout: l, costs: Costs{1, 1000, 10}, lengthAware: true}
-		c := newQueueCheck(t, p, limits{pairs: 16, tokens: l.width(l.maxWidth) + 400})
+		p := planner{layout: l, costs: Costs{1, 1000, 10}}
+		c := newQueueCheck(t, p, Limits{Pairs: 16, Tokens: l.Width(l.MaxWidth) + 400})
 		short := func(n int) {
 			for range n {
-				c.push(new(request), 20)
+				c.push(new(Request), 20)
 			}
 		}
 		short(40)
-		c.push(new(request), l.maxWidth)
+		c.push(new(Request), l.MaxWidth)
 		long := c.arrived[len(c.arrived)-1]
 		batches := 0
 		for taken := false; !taken; batches++ {
@@ -194,8 +194,8 @@ func TestNoPairStarves(t *testing.T) {
 func TestQueueIsFairOverRequests(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	l := someLayouts[1]
-	c := newQueueCheck(t, planner{layout: l, costs: assumedCosts("cpu"), lengthAware: true}, limitsOf("cpu"))
-	large := new(request)
+	c := newQueueCheck(t, planner{layout: l, costs: AssumedCosts(false)}, DefaultLimits(false))
+	large := new(Request)
 	for range 4 {
 		c.push(large, randomLengths(r, 500, 200)...)
 	}
@@ -203,13 +203,13 @@ func TestQueueIsFairOverRequests(t *testing.T) {
 		c.take()
 	}
 	for range 20 {
-		small := new(request)
+		small := new(Request)
 		c.push(small, randomLengths(r, 10, 200)...)
 		left, batches := 10, 0
 		for left > 0 {
 			batches++
 			for _, it := range c.take() {
-				if it.request == small {
+				if it.Request == small {
 					left--
 				}
 			}
@@ -229,7 +229,7 @@ func TestQueueIsFairOverRequests(t *testing.T) {
 func TestQueuePadding(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for name, test := range map[string]struct {
-		layout   layout
+		layout   Layout
 		device   string
 		requests int
 		pairs    int
@@ -243,15 +243,15 @@ func TestQueuePadding(t *testing.T) {
 		"20 documents, 32 requests at a time GPU": {someLayouts[0], "gpu", 320, 20, 32, 10},
 		"20 documents, 32 requests at a time CPU": {someLayouts[1], "cpu", 320, 20, 32, 10},
 	} {
-		c := newQueueCheck(t, planner{layout: test.layout, costs: assumedCosts("cpu"), lengthAware: true}, limitsOf("cpu"))
+		c := newQueueCheck(t, planner{layout: test.layout, costs: AssumedCosts(false)}, DefaultLimits(false))
 		if test.device == "gpu" {
-			c.queue.planner.costs, c.queue.limits = assumedCosts("gpu"), limitsOf("gpu")
+			c.queue.planner.costs, c.queue.limits = AssumedCosts(true), DefaultLimits(true)
 		}
 		for pushed := 0; pushed < test.requests || len(c.waiting) > 0; {
 			for pushed < test.requests && len(c.waiting) <= (test.waiting-1)*test.pairs {
-				request := new(request)
-				for left := test.pairs; left > 0; left -= min(left, windowPairs) {
-					lengths := make([]int, min(left, windowPairs))
+				request := new(Request)
+				for left := test.pairs; left > 0; left -= min(left, releasePairs) {
+					lengths := make([]int, min(left, releasePairs))
 					for i := range lengths {
 						lengths[i] = marcoLength(r)
 					}
@@ -277,15 +277,15 @@ func FuzzQueue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, script []byte) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		c := randomQueue(t, r)
-		longest := c.queue.planner.layout.maxWidth
-		live := []*request{new(request)}
+		longest := c.queue.planner.layout.MaxWidth
+		live := []*Request{new(Request)}
 		for _, step := range script[:min(len(script), 200)] {
 			last := live[len(live)-1]
 			switch {
 			case step == 0 && len(c.waiting) > 0:
 				c.take()
 			case step == 255:
-				live = append(live, new(request))
+				live = append(live, new(Request))
 			case step == 254:
 				c.drop(last)
 			case step == 253:
@@ -302,16 +302,16 @@ func FuzzQueue(f *testing.F) {
 
 func BenchmarkTake(b *testing.B) {
 	r := rand.New(rand.NewPCG(7, 8))
-	lengths := make([]int, windowPairs)
+	lengths := make([]int, releasePairs)
 	for i := range lengths {
 		lengths[i] = marcoLength(r)
 	}
 	for b.Loop() {
-		q := queue{planner: planner{layout: someLayouts[0], costs: assumedCosts("gpu"), lengthAware: true}, limits: limitsOf("gpu")}
-		items := make([]item, len(lengths))
-		request := new(request)
+		q := queue{planner: planner{layout: someLayouts[0], costs: AssumedCosts(true)}, limits: DefaultLimits(true)}
+		items := make([]Item, len(lengths))
+		request := new(Request)
 		for i, n := range lengths {
-			items[i] = item{request: request, length: n}
+			items[i] = Item{Request: request, Length: n}
 		}
 		q.push(request, items, time.Time{})
 		q.take()

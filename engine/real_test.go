@@ -265,6 +265,7 @@ func TestStatsOfTheRealEngine(t *testing.T) {
 		tokens += int64(result.Tokens)
 		computed += int64(result.ComputedTokens)
 	}
+	took := time.Since(start)
 	s := e.Stats()
 	var workers Worker
 	for _, w := range s.Workers {
@@ -279,7 +280,7 @@ func TestStatsOfTheRealEngine(t *testing.T) {
 	if s.Truncated == 0 || s.Truncated > truncated || s.Requests != 30 || s.Latency.Count != 30 || len(s.Workers) != 2 {
 		t.Errorf("%d truncated of %d, %d requests, %d workers", s.Truncated, truncated, s.Requests, len(s.Workers))
 	}
-	if took := time.Since(start); s.Busy <= 0 || s.Busy > took || s.Elapsed < took {
+	if s.Busy <= 0 || s.Busy > took || s.Elapsed < took {
 		t.Errorf("busy %v of %v, elapsed %v", s.Busy, took, s.Elapsed)
 	}
 }

@@ -63,7 +63,7 @@ COMMANDS = {
     "swift": swift.check,
     "arm64": arm64.check,
 }
-# What needs no tools, so that root, who may not have them, can run it.
+# Commands that need no build tools, so that root, who may have none, can run them.
 COPY_ONLY = {"install", "uninstall"}
 
 

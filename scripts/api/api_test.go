@@ -19,7 +19,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the listings anew")
+var update = flag.Bool("update", false, "rewrite the listings")
 
 // TestAPI fails where a listing and its package differ. A line that is gone may
 // break a program that uses the package.
@@ -46,13 +46,13 @@ func TestAPI(t *testing.T) {
 				t.Errorf("new:  %s", line)
 			}
 			if t.Failed() {
-				t.Log("if that is meant, say so in CHANGELOG.md, see docs/user/go.md for what a version may change, and run: go test ./scripts/api -update")
+				t.Log("if the change is intended, add it to CHANGELOG.md, see docs/user/go.md for what a version may change, and run: go test ./scripts/api -update")
 			}
 		})
 	}
 }
 
-// without is what of lines is not in others.
+// without returns the lines that are not in others.
 func without(lines, others []string) []string {
 	return slices.DeleteFunc(slices.Clone(lines), func(line string) bool { return slices.Contains(others, line) })
 }
@@ -154,7 +154,7 @@ func (l *lister) signature(f *ast.FuncType) string {
 	}
 }
 
-// types lists those of parameters, or the constraints of type parameters.
+// types lists the types of parameters, or the constraints of type parameters.
 func (l *lister) types(list *ast.FieldList) string {
 	if list == nil {
 		return ""

@@ -37,7 +37,7 @@ STUB = """#include <stdio.h>
 #include <stdlib.h>
 #define STUB(name) void name(void) { fputs(#name ": no tokenizer here\\n", stderr); abort(); }
 """
-# What the C tests and the Go tests must have said, each at least so often.
+# Patterns that the output of the C and the Go tests must match, each at least this often.
 SAID_BY_C = {r"NEON, panels of.*": 1, r"SCALAR, panels of.*": 1, r"smoke: ok.*": 1, r"100% tests passed.*": 1}
 GO_TESTS = {
     "./mlx": "PairScoresTheSameInAnyCompany|SeveralLabels|GraphIsOfThisProcessorsKernels",
@@ -135,7 +135,7 @@ def shim(arm, fmt, highway):
         "CMAKE_C_COMPILER": arm.build / "bin/cc",
         "CMAKE_CXX_COMPILER": arm.build / "bin/c++",
         # gcc 12.2 for arm64 fails in its vectorizer on the C test's reference;
-        # what is tested is C++, which is compiled as ever.
+        # the code under test is C++, which keeps its flags.
         "CMAKE_C_FLAGS": "-fno-tree-vectorize",
         "CMAKE_CROSSCOMPILING_EMULATOR": arm.build / "bin/emulate",
         "MLXRANK_FMT_INCLUDE": fmt,
@@ -149,14 +149,14 @@ def shim(arm, fmt, highway):
 def c_tests(arm):
     """The kernels against double precision, and the smoke test on them.
 
-    It takes two minutes under qemu, and longer on the plain graph, which has no
-    code of this processor but MLX's own: that one is left out.
+    The test takes two minutes under qemu, and longer on the unfused graph, which
+    runs only MLX's code for this processor: that graph is left out.
     """
     command = ["ctest", "--test-dir", arm.build / "native", "--verbose"]
     command += ["--exclude-regex", "plain_graph"]
     title, what = "testing native under qemu", "the C tests under qemu"
-    said = arm.steps.always(title, lambda: run(command, what))
-    tell(arm, what, said, SAID_BY_C)
+    output = arm.steps.always(title, lambda: run(command, what))
+    expect_lines(arm, what, output, SAID_BY_C)
 
 
 def tokenizers(arm):
@@ -195,20 +195,20 @@ def go_tests(arm):
     }
     command = ["go", "test", "-count=1", "-v", "-timeout=30m", "-exec", arm.build / "bin/emulate"]
     what = "the tests against PyTorch under qemu"
-    said = ""
+    output = ""
     for package, tests in GO_TESTS.items():
         command_of = [*command, "-run", f"^Test({tests})$", package]
-        said += arm.steps.always(
+        output += arm.steps.always(
             f"testing {package} under qemu", lambda command=command_of: run(command, what, cwd=arm.root, env=env)
         )
-    tell(arm, what, said, SAID_BY_GO)
+    expect_lines(arm, what, output, SAID_BY_GO)
 
 
-def tell(arm, what, said, wanted):
-    """Prints the lines that the tests were run for; there must be enough of each."""
+def expect_lines(arm, what, output, wanted):
+    """Prints the lines that match wanted; fails if there are too few of a pattern."""
     for pattern, least in wanted.items():
-        found = re.findall(pattern, said)
+        found = re.findall(pattern, output)
         if len(found) < least:
-            raise SetupError(f"{what}: {len(found)} lines match {pattern!r}, want {least}", None, said)
+            raise SetupError(f"{what}: {len(found)} lines match {pattern!r}, want {least}", None, output)
         for line in found:
             arm.steps.out.write(f"  {line}\n")

@@ -20,8 +20,8 @@ from .swift_contract import Header
 TARGET = "aarch64-macos.14.0"
 SHIM_FRAMEWORKS = ["Metal", "Foundation", "QuartzCore", "Accelerate"]
 GO_FRAMEWORKS = ["CoreFoundation", "Security"]
-# What go asks of a compiler comes by standard input, which zig compiles to a
-# file "-.o" in the working folder, whatever -o says.
+# Go probes the compiler with source on standard input. zig writes the object
+# of that to "-.o" in the working folder and ignores -o.
 WRAPPER = """#!/bin/sh
 here=$(cd "${{0%/*}}" && pwd)
 case " $* " in *" - "*) cd "$here" ;; esac
@@ -173,7 +173,7 @@ def shim(mac):
 
 
 def go_environment(mac):
-    """What go takes to build for macOS on arm64."""
+    """Returns the environment in which go builds for macOS on arm64."""
     search = f'"-L{mac.build / "stubs"}" "-F{mac.build / "stubs"}"'
     return {
         "GOOS": "darwin",

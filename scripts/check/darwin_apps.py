@@ -15,7 +15,7 @@ from .macho import ARM64, MachO
 
 MINIMUMS = {"14.0": "lib", "26.2": "lib/macos26"}  # and the MLX that goes with it
 RUN_PATH = "@executable_path/../Frameworks"
-# What doctor cannot be content with: nobody has signed the app.
+# Checks of doctor that fail, since the app is not signed.
 UNSIGNED = {"seal"}
 LIBRARIES = ["libmlxr.dylib", "libmlxrank.dylib", "libmlx.dylib"]
 
@@ -117,6 +117,6 @@ def same_bytes(source, copy):
 
 
 def marks(app):
-    """What tells a file that was written again: its inode and time."""
+    """Returns the inode and time of every file, which change when a file is written again."""
     found = [(path, path.stat()) for path in app.rglob("*") if path.is_file()]
     return {(str(path), stat.st_ino, stat.st_mtime_ns) for path, stat in found}

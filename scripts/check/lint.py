@@ -16,7 +16,7 @@ from setup.steps import SetupError, run
 
 C = (".c", ".h", ".cpp", ".metal")
 PROSE = (".md", ".go", ".c", ".h", ".cpp", ".swift", ".py", ".js")
-# What others wrote, and what tests compare byte by byte.
+# Code of other projects, and files that tests compare byte by byte.
 NOT_OURS = ("/uplot/", "/axe-core/", "/testdata/")
 
 

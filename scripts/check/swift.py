@@ -1,4 +1,4 @@
-"""Checks capi/swift, as far as that goes without a Swift compiler.
+"""Checks capi/swift without a Swift compiler; CI's macOS job compiles and tests it.
 
 clang reads the header as a module, the way Swift's importer does, and with every
 warning it has; tree-sitter parses the sources. What the sources say about the C
@@ -19,7 +19,7 @@ from .swift_contract import Header
 PACKAGE = "capi/swift"
 GRAMMAR = ["tree-sitter", "tree-sitter-swift"]
 GRAMMAR_PYTHON = (3, 11)
-# All that clang warns of, but for C pointers as such.
+# Every warning of clang except the one about C pointers.
 EVERYTHING = ["-Weverything", "-Wno-unsafe-buffer-usage"]
 
 
@@ -103,7 +103,7 @@ def parse(project, site):
 
 
 def refuses(what, action, right, wrong):
-    """Does action with what is right, and sees it fail with what is wrong."""
+    """Checks that action succeeds on right and fails on wrong."""
     action(right)
     try:
         action(wrong)

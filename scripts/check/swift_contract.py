@@ -1,8 +1,8 @@
 """Holds the Swift sources of capi/swift against what they are written for: the
 names, arguments, numbers and fields of mlxr.h, and the JSON of capi/figures.go and internal/telemetry.
 
-A Swift compiler checks less (it knows no JSON, and no number written anew) and
-more; there is none where most of this project is built.
+A Swift compiler checks other things: it knows neither the JSON nor the numbers
+that the enums repeat. Linux, where most of this project is built, has none.
 """
 
 import re
@@ -22,7 +22,7 @@ UNUSED = {"mlxr_string"}
 
 
 def faults(header, swift, go):
-    """What does not agree, a sentence each. swift is all sources in one text."""
+    """Returns the differences, a sentence each. swift is all sources in one text."""
     c, code = Header(header), without_text(swift)
     found = names(c, code) + calls(c, code) + fields(c, code)
     statuses = {name: n for name, n in c.statuses.items() if n != 0}
@@ -65,7 +65,7 @@ class Header:
 
 
 def without_text(swift):
-    """Swift without comments and string literals, but for what is in \\(...)."""
+    """Returns Swift without comments and string literals, except for what is in \\(...)."""
     swift = re.sub(r"^\s*//.*$", "", swift, flags=re.MULTILINE)
     return re.sub(
         r'"(?:\\.|[^"\\\n])*"',
@@ -124,7 +124,7 @@ def enumeration(code, enum, prefix, constants):
 
 
 def plain(constant, prefix):
-    """MLXR_TOO_LARGE as Swift has it, but for its capitals: toolarge."""
+    """Returns MLXR_TOO_LARGE as Swift spells it, in lower case: toolarge."""
     return constant.removeprefix(prefix).replace("_", "").lower()
 
 

@@ -47,7 +47,7 @@ def write_gzip(path, text):
 
 
 def write(path, data):
-    """Writes data to path and says so, and whether that changed the file."""
+    """Writes data to path, and reports whether the file changed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     same = path.exists() and path.read_bytes() == data
     path.write_bytes(data)

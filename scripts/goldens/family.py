@@ -11,7 +11,7 @@ PAIRS = 12
 
 
 def ms_marco(hidden, heads, layers):
-    """config.json of cross-encoder/ms-marco-*-v2, but for its labels of origin and version."""
+    """config.json of cross-encoder/ms-marco-*-v2, without its labels of origin and version."""
     activation = {"activation_fn": "torch.nn.modules.linear.Identity", "version": "4.0.1"}
     return tiny_models.config(
         hidden,

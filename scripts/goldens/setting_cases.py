@@ -106,7 +106,7 @@ def switches():
 
 
 def classes():
-    """Who reads tokenizer.json as it is, and who makes it anew; whom config.json names."""
+    """Tokenizer classes that read tokenizer.json as it is or build it again, and the class in config.json."""
     odd = {"tokenizer.json": {"normalizer": {"lowercase": False}, "post_processor": template("[CLS]:0 $A:0 [SEP]:0", "[CLS]:0 $A:0 [SEP]:0 $B:0 [SEP]:0")}}
     for cls in CLASSES:
         yield f"class {name_of(cls)}", config(tokenizer_class=cls)

@@ -36,7 +36,7 @@ def merge(base, changes):
 
 
 def files_of(changes):
-    """The JSON files of a case: those of the base model with changes, and new ones."""
+    """Returns the JSON files of a case: the base model's with changes, and new ones."""
     files = dict(setting_cases.BASE)
     for name, change in changes.items():
         if change is setting_cases.REMOVED:
@@ -73,7 +73,7 @@ def check_auto_tokenizer(folder, model, pairs):
 
 
 def run(folder, own):
-    """What CrossEncoder answers for the model in folder."""
+    """Returns what CrossEncoder answers for the model in folder."""
     model = sentence_transformers.CrossEncoder(str(folder), device="cpu")
     pairs = setting_cases.PAIRS
     if not own:

@@ -31,7 +31,7 @@ def sigmoid(x):
 
 
 def order(scores):
-    """The documents in trec_eval's order: it tells the rank of the one relevant document of a query."""
+    """Returns the documents in trec_eval's order, which recip_rank of a single relevant document reveals."""
     run = {f"only {d}": scores for d in scores}
     evaluator = pytrec_eval.RelevanceEvaluator({f"only {d}": {d: 1} for d in scores}, {"recip_rank"})
     ranks = {query[len("only ") :]: 1 / measures["recip_rank"] for query, measures in evaluator.evaluate(run).items()}

@@ -40,7 +40,7 @@ def tree(target, folder):
 
 
 def is_program(path):
-    """Whether a path of the layout gets the permission to be executed."""
+    """Reports whether a path of the layout is installed as executable."""
     return path.startswith("bin/") or path.endswith((".so", ".dylib")) or ".so." in path
 
 
@@ -57,12 +57,12 @@ def install(project):
 
 
 def place(project, folder):
-    """Installs into folder. What it replaces stays whole for those who have it open."""
+    """Installs into folder. A file that it replaces stays whole for programs that have it open."""
     files = layout(project)
     missing = [str(source) for _, source in files if not source.is_file()]
     if missing:
         raise SetupError(
-            "\n".join(["what is to be installed was not built:", *(f"  {path}" for path in missing)]),
+            "\n".join(["files to install were not built:", *(f"  {path}" for path in missing)]),
             advice="run `make build capi`",
         )
     old = os.umask(0o022)  # new folders are for everyone
@@ -109,7 +109,7 @@ def check(project):
 
 
 def rank(project, prefix):
-    """Has the program of an installed tree rank, with nothing to lead it elsewhere."""
+    """Ranks with the program of an installed tree, in an empty environment."""
     documents = project.root / "scripts" / "demo" / "documents.jsonl"
     command = [prefix / "bin/mlxrank", "rerank", "--model", "builtin", "--top-n", "1"]
     command += ["--documents", documents, "--query", "monitor changes to configuration files"]

@@ -1,7 +1,7 @@
 """Compares mlxrank with other ways to run the same model on this machine.
 
 All subjects score the same pairs in one run, each in a process of its own, in
-turns: A B C A B C. One is at work at a time. No figure is printed before all of
+the order A B C A B C. One process runs at a time. No figure is printed before all of
 them agree about the scores. `make peers` runs this in an environment of its own.
 """
 

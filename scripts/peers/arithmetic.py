@@ -83,7 +83,7 @@ def best(scores, n):
 
 
 def agreement(got, want, queries):
-    """How far got is from want; queries names the query of each pair."""
+    """Returns how far got is from want; queries names the query of each pair."""
     groups = {}
     for i, query in enumerate(queries):
         groups.setdefault(query, []).append(i)

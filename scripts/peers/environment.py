@@ -39,7 +39,7 @@ def describe(processes):
         "instructions": [f for f in FLAGS if f in flags],
         "memory_bytes": int(memory) * 1024,
         "system": platform.freedesktop_os_release()["PRETTY_NAME"] + ", Linux " + platform.release().split("-")[0],
-        # More than a little over one process at work: others were at work too.
+        # Well over 1 means that other processes ran too.
         "load": list(os.getloadavg()),
         "commit": subprocess.run(
             ["git", "-C", subjects.ROOT, "describe", "--always", "--dirty"], capture_output=True, text=True, check=True

@@ -52,7 +52,7 @@ class Run:
         return sum(arithmetic.flops(self.config, n) for n in self.lengths.cut(pairs))
 
     def part(self, name, pairs):
-        """What the subject called name scores of pairs."""
+        """Returns the pairs that the subject called name scores."""
         slow = self.found[name]["slow"]
         return pairs[: max(4, len(pairs) // SLOW_PART)] if slow else pairs
 

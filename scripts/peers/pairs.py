@@ -1,4 +1,4 @@
-"""The pairs: those of the benchmark, and sets of other lengths made of their texts."""
+"""The benchmark's pairs, and sets of other lengths made of their texts."""
 
 import gzip
 import json

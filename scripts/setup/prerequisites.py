@@ -34,7 +34,7 @@ def install(project, tool):
 
 
 def tool_fault(name, tool):
-    """What is wrong with a tool, or None. Any one of tool's commands will do."""
+    """Returns what is wrong with a tool, or None. One of the tool's commands suffices."""
     commands = tool.get("commands", name).split()
     found = next((command for command in commands if shutil.which(command)), None)
     if found is None:

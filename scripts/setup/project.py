@@ -33,7 +33,7 @@ class Project:
     def pin(self, kind, name):
         """The section of pins.ini for a wheel or a deb, as a dict.
 
-        A name may end in :arm64, as those of Debian's foreign packages do.
+        A name may end in :arm64, as the names of Debian's foreign packages do.
         """
         return {"name": name, "kind": kind, **self.pins[f"{kind}:{name}"]}
 

@@ -17,7 +17,7 @@ TAIL_LINES = 25
 
 
 class SetupError(Exception):
-    """A step that failed, told so that the reader knows what to do."""
+    """A failed step: what failed, the command, its output, and what to do."""
 
     def __init__(self, what, command=None, output="", advice=""):
         self.what, self.command, self.output, self.advice = what, command, output, advice

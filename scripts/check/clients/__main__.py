@@ -1,4 +1,4 @@
-"""Real clients against mlxrank serve: rankings and scores must be those of mlxrank rerank.
+"""Tries real clients against mlxrank serve: they must get the rankings and scores of mlxrank rerank.
 
     python3 -m venv /tmp/clients
     /tmp/clients/bin/pip install -r scripts/requirements/clients.txt
@@ -64,7 +64,7 @@ def serving(program):
 
 
 def check(name, got, want):
-    """Whether a client's [(index, score)] are the first of those wanted."""
+    """Checks that a client's [(index, score)] are the first of the wanted ones."""
     want = want[: len(got)]
     if [index for index, _ in got] != [index for index, _ in want]:
         return f"{name}: order {[index for index, _ in got]}, want {[index for index, _ in want]}"

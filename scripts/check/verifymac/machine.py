@@ -1,4 +1,4 @@
-"""What the report says of the machine."""
+"""Collects the report's facts about the machine."""
 
 import json
 import platform

@@ -45,7 +45,7 @@ SOAK = ["TestSoak"]
 
 @dataclasses.dataclass
 class Result:
-    """How a suite went. figures are lines for the report, details a longer text."""
+    """The result of a suite. figures are lines for the report, details a longer text."""
 
     name: str
     shows: str
@@ -146,7 +146,7 @@ def failed(suite, problems, output, **fields):
 
 
 def read_doctor(suite, status, output):
-    """Tells the GPU that is not there from whatever else may be wrong."""
+    """Distinguishes a missing GPU from other failures."""
     device_failed = re.search(r"^FAIL +device ", output, re.MULTILINE)
     no_gpu = bool(device_failed and "GPUs that MLX can use: 0;" in output)
     if status != 0:

@@ -27,20 +27,20 @@ func serveCommand(s command.Streams) *cli.Command {
 		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina and\n" +
 			"version 1 of Cohere, POST /v2/rerank as Cohere, POST /score as vLLM; GET /info, /v1/models,\n" +
 			"/health, /ready, /ping, /metrics (Prometheus), /openapi.json, /docs and a live /dashboard, to\n" +
-			"which / leads a browser. Scores are 0 to 1, whatever --activation says, unless a call asks\n" +
-			"for raw scores.\n\n" +
-			"Without a key anybody who reaches the address may call. A key is the content of the\n" +
-			"file of --api-key-file, or the value of " + command.KeyEnv + "; calls bring it as a bearer\n" +
-			"token. Pages of other sites are refused unless --cors-origin names them. Without a key,\n" +
-			"calls under a name that is not this machine's are refused unless --allowed-host gives it.\n\n" +
-			"SIGTERM, SIGINT or SIGHUP ends the server: calls at work are finished, no more are\n" +
-			"taken in, and the exit status is 0. A second SIGTERM or SIGINT ends it at once. Under\n" +
+			"which / redirects a browser. Scores are 0 to 1, whatever --activation says, unless a request\n" +
+			"asks for raw scores.\n\n" +
+			"Without a key, everyone who can reach the address may send requests. The key is the content\n" +
+			"of --api-key-file, or the value of " + command.KeyEnv + "; requests send it as a bearer token.\n" +
+			"Pages of other sites are refused unless --cors-origin allows them. Without a key, requests\n" +
+			"under a host name that is not this machine's are refused unless --allowed-host allows it.\n\n" +
+			"SIGTERM, SIGINT or SIGHUP shuts the server down: running requests finish, new ones are\n" +
+			"refused, and the exit status is 0. A second SIGTERM or SIGINT ends it at once. Under\n" +
 			"nohup SIGHUP is ignored.\n\n" +
 			command.Examples(
-				[2]string{"Serve the default model to this machine", "mlxrank serve"},
-				[2]string{"Serve to the network, to those who have the key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
-				[2]string{"Let the pages of a site call, and calls in under a name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
-				[2]string{"Ask it", `curl -s http://127.0.0.1:8437/rerank -H 'Content-Type: application/json' \` + "\n    " +
+				[2]string{"Serve the default model on this machine", "mlxrank serve"},
+				[2]string{"Serve to the network, with a key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
+				[2]string{"Allow requests from pages of a site, and under a host name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
+				[2]string{"Send a request", `curl -s http://127.0.0.1:8437/rerank -H 'Content-Type: application/json' \` + "\n    " +
 					`-d '{"query": "resize photos", "texts": ["An image editor.", "A mail reader."]}'`},
 			),
 		Flags:  flags,
@@ -48,22 +48,22 @@ func serveCommand(s command.Streams) *cli.Command {
 	}
 }
 
-// serveFlags are those that serve alone has; environment and config file can
-// set them too.
+// serveFlags returns the flags that only serve has. The environment and the config
+// file can set them too.
 func serveFlags() []cli.Flag {
 	d := server.DefaultLimits()
 	return []cli.Flag{
-		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "answer at `ADDRESS:PORT`; :PORT is all addresses, port 0 any that is free"},
-		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "ask for the key in `FILE`; " + command.KeyEnv + " holds one too"},
-		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "allow calls of pages of `ORIGIN`, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
-		&cli.StringSliceFlag{Name: "allowed-host", DefaultText: "addresses and this machine's names", Usage: "allow calls under the name `HOST`, or * for all; may be repeated"},
-		&cli.IntFlag{Name: "max-documents", Value: d.Documents, DefaultText: fmt.Sprint(d.Documents), Usage: "take at most `N` documents a call"},
-		&cli.IntFlag{Name: "max-characters", Value: d.Characters, DefaultText: fmt.Sprint(d.Characters), Usage: "take at most `N` characters a call"},
-		&cli.Int64Flag{Name: "max-body", Value: d.BodyBytes, DefaultText: fmt.Sprint(d.BodyBytes), Usage: "take at most `N` bytes a call"},
-		&cli.IntFlag{Name: "max-requests", Value: d.Requests, DefaultText: fmt.Sprint(d.Requests), Usage: "have at most `N` calls at work"},
-		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "have at most `N` tokens at work"},
-		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "give a call up after `TIME`"},
-		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "finish calls at work for at most `TIME` when told to stop"},
+		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "listening `ADDRESS:PORT`; :PORT for all addresses, port 0 for any free port"},
+		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "`FILE` with the key that requests must send; " + command.KeyEnv + " may hold it instead"},
+		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "`ORIGIN` whose pages may send requests, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
+		&cli.StringSliceFlag{Name: "allowed-host", DefaultText: "addresses and this machine's names", Usage: "`HOST` name under which requests are accepted, or * for all; may be repeated"},
+		&cli.IntFlag{Name: "max-documents", Value: d.Documents, DefaultText: fmt.Sprint(d.Documents), Usage: "max documents `N` per request"},
+		&cli.IntFlag{Name: "max-characters", Value: d.Characters, DefaultText: fmt.Sprint(d.Characters), Usage: "max characters `N` per request"},
+		&cli.Int64Flag{Name: "max-body", Value: d.BodyBytes, DefaultText: fmt.Sprint(d.BodyBytes), Usage: "max body `N` per request, in bytes"},
+		&cli.IntFlag{Name: "max-requests", Value: d.Requests, DefaultText: fmt.Sprint(d.Requests), Usage: "max concurrent requests `N`"},
+		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "max tokens `N` of all concurrent requests"},
+		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "request timeout `TIME`"},
+		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "max `TIME` for running requests to finish at shutdown"},
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
 	}
 }
@@ -76,16 +76,16 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	config.QueueTokens = c.Int("queue-tokens") // 0 is the engine's own bound
+	config.QueueTokens = c.Int("queue-tokens") // 0 means the engine's default
 	settings, err := serverConfig(c)
 	if err != nil {
 		return err
 	}
 	listener, err := net.Listen("tcp", c.String("listen"))
 	if err != nil {
-		return fmt.Errorf("%w; --listen takes another address", err)
+		return fmt.Errorf("%w; choose another address with --listen", err)
 	}
-	defer func() { // Serve has closed it, if it came to that
+	defer func() { // Serve may have closed it
 		if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) {
 			err = errors.Join(err, cerr)
 		}
@@ -117,7 +117,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	log.Info().Str("address", "http://"+listener.Addr().String()).Str("dashboard", page+"/dashboard").Str("docs", page+"/docs").
 		Str("model", info.Model).Str("device", info.Device).Str("dtype", info.DType).Bool("key", settings.Key != "").Msg("listening")
 	if at, perr := netip.ParseAddrPort(listener.Addr().String()); perr == nil && !at.Addr().IsLoopback() && settings.Key == "" {
-		log.Warn().Msg("anybody who reaches this address may call: --api-key-file asks for a key")
+		log.Warn().Msg("everyone who can reach this address may send requests; set a key with --api-key-file")
 	}
 	if err := srv.Serve(c.Context, listener); err != nil {
 		return err
@@ -126,7 +126,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	return nil
 }
 
-// pageAddress is where a browser on this machine finds the server.
+// pageAddress returns the URL by which a browser on this machine reaches the server.
 func pageAddress(listening string) string {
 	if at, err := netip.ParseAddrPort(listening); err == nil && at.Addr().IsUnspecified() {
 		return fmt.Sprintf("http://localhost:%d", at.Port())
@@ -134,9 +134,9 @@ func pageAddress(listening string) string {
 	return "http://" + listening
 }
 
-// runBoard has the dashboard sample the engine until the returned function is
-// called, which adds what went wrong to err. A signal alone does not end it: calls
-// that are finished after one are in its figures too.
+// runBoard makes the dashboard sample the engine until stop is called, which joins
+// the dashboard's error to err. A signal does not end it, so that its figures include
+// the requests that finish after one.
 func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
@@ -147,7 +147,7 @@ func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop
 	}
 }
 
-// serverConfig checks the flags of serveFlags.
+// serverConfig reads and checks the flags of serveFlags.
 func serverConfig(c *cli.Context) (server.Config, error) {
 	for _, name := range []string{"max-documents", "max-characters", "max-requests", "queue-tokens"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
@@ -156,7 +156,7 @@ func serverConfig(c *cli.Context) (server.Config, error) {
 	}
 	for _, name := range []string{"request-timeout", "drain-timeout"} {
 		if c.Duration(name) < time.Millisecond {
-			return server.Config{}, command.Usagef("--%s %v is too short", name, c.Duration(name))
+			return server.Config{}, command.Usagef("--%s %v is too short; expected at least 1ms", name, c.Duration(name))
 		}
 	}
 	if c.Int64("max-body") < 1 {

@@ -76,7 +76,7 @@ func TestServeEnds(t *testing.T) {
 		if r.Status != command.ExitOK || r.Out != "" || !strings.Contains(r.ErrOut, "listening") || !strings.Contains(r.ErrOut, "stopped") {
 			t.Errorf("status %d, %q, %s", r.Status, r.Out, r.ErrOut)
 		}
-		if strings.Contains(r.ErrOut, "anybody") != warns {
+		if strings.Contains(r.ErrOut, "everyone") != warns {
 			t.Errorf("%s: %s", address, r.ErrOut)
 		}
 		host := map[bool]string{false: "127.0.0.1", true: "localhost"}[warns] // no browser gets to 0.0.0.0 everywhere

@@ -21,7 +21,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 )
 
-// environment describes the machine. What cannot be found out stays empty.
+// environment describes the machine. Unknown fields stay empty.
 func environment(program string, log zerolog.Logger) results.Environment {
 	e := results.Environment{Program: program, Go: runtime.Version(), OS: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU()}
 	chips, err := cpu.Info()
@@ -55,7 +55,7 @@ func loadAverage(log zerolog.Logger) *float64 {
 	return &average.Load1
 }
 
-// weightsHash is of the names and bytes of a model's weights and its adapter's.
+// weightsHash hashes the names and bytes of the weights in the folders.
 func weightsHash(folders ...string) (string, error) {
 	h := sha256.New()
 	for _, folder := range folders {
@@ -69,7 +69,7 @@ func weightsHash(folders ...string) (string, error) {
 		slices.Sort(files)
 		for _, path := range files {
 			if err := hashFile(h, path); err != nil {
-				return "", fmt.Errorf("hash of the weights: %w", err)
+				return "", fmt.Errorf("hash the weights: %w", err)
 			}
 		}
 	}

@@ -16,42 +16,43 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// do sends request i, waits for its answer and fills in all but its times on
-// the load's clock.
+// A do sends request i, waits for the answer and fills in everything except the
+// times on the load's clock.
 type do func(ctx context.Context, i int) (results.Request, error)
 
-// A load sends requests and keeps their figures.
+// A load sends requests and records them.
 type load struct {
 	settings experiment.Settings
 	do       do
-	start    time.Time // zero for now
+	start    time.Time // zero: when run begins
 
 	mu       sync.Mutex
-	requests []results.Request // in the order of their ends
+	requests []results.Request // in the order in which they ended
 	pairs    int
 	refused  int
 	refusal  error
-	failed   int // requests that a server did not answer with scores
+	failed   int // requests that a server answered without scores
 	failure  error
-	inARow   int // of them, with none answered since
+	inARow   int // failed requests since the last answered one
 }
 
-// Without it, a server that is gone would be sent requests as fast as they fail.
+// mostFailures in a row end a run. Otherwise a closed loop would send requests to a
+// dead server as fast as they fail.
 const mostFailures = 50
 
-// A miss is a request that a server did not answer with scores. It is counted,
-// and the run goes on.
+// A miss is a request that a server answered without scores. It is counted, and
+// the run continues.
 type miss struct {
 	error
-	refused bool          // it had no room
-	after   time.Duration // when it asks to be tried again
+	refused bool          // the server is overloaded
+	after   time.Duration // pause that the server asks for
 }
 
 func (m *miss) Unwrap() error { return m.error }
 
-// run sends all requests and returns when the last one is answered. The first
-// failure, or the end of ctx, ends it. Requests that there is no room for are
-// counted, and so are failures of a server, up to mostFailures in a row.
+// run sends all requests and returns after the last answer. An error of the
+// engine or the end of ctx ends it early. Refused requests and failures of a
+// server are counted, up to mostFailures in a row.
 func (l *load) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -67,12 +68,12 @@ func (l *load) run(ctx context.Context) error {
 		return err
 	}
 	if len(l.requests) == 0 {
-		return fmt.Errorf("none of %d requests was answered: %w", l.refused+l.failed, cmp.Or(l.failure, l.refusal))
+		return fmt.Errorf("none of %d requests was answered with scores: %w", l.refused+l.failed, cmp.Or(l.failure, l.refusal))
 	}
 	return nil
 }
 
-// more says whether request i is still to be sent.
+// more reports whether request i, at the given time, belongs to the run.
 func (l *load) more(i int, at time.Time) bool {
 	if l.settings.Duration > 0 {
 		return at.Sub(l.start) < time.Duration(l.settings.Duration)
@@ -80,7 +81,8 @@ func (l *load) more(i int, at time.Time) bool {
 	return i < l.settings.Requests
 }
 
-// closed keeps so many requests under way: each waits for the one before it.
+// closed runs as many senders as the concurrency. Each sends its next request
+// after the answer to the one before.
 func (l *load) closed(ctx context.Context, cancel context.CancelCauseFunc) {
 	var next atomic.Int64
 	var senders sync.WaitGroup
@@ -102,8 +104,8 @@ func (l *load) closed(ctx context.Context, cancel context.CancelCauseFunc) {
 }
 
 // open sends requests at the times of a Poisson process, whether or not earlier
-// ones have been answered. Latency counts from those times, so that a stall
-// counts for all who would have met it.
+// ones were answered. Latency counts from those times, so that a stall counts for
+// every request that it delays.
 func (l *load) open(ctx context.Context, cancel context.CancelCauseFunc) {
 	random := rand.New(rand.NewPCG(l.settings.Seed, 0))
 	var senders sync.WaitGroup
@@ -119,8 +121,8 @@ func (l *load) open(ctx context.Context, cancel context.CancelCauseFunc) {
 	senders.Wait()
 }
 
-// pause is when a refused sender goes on: when the server asks for it, but not
-// long after the run should have ended.
+// pause returns when a refused sender continues: after the time that the server
+// asks for, but no later than the end of the run.
 func (l *load) pause(after time.Duration) time.Time {
 	until := time.Now().Add(after)
 	if end := l.start.Add(time.Duration(l.settings.Duration)); l.settings.Duration > 0 && until.After(end) {
@@ -129,8 +131,8 @@ func (l *load) pause(after time.Duration) time.Time {
 	return until
 }
 
-// send sends request i, which was meant to start at the given time, and says how
-// long a server asks its sender to wait before the next.
+// send sends request i, which was meant to start at the given time. It returns
+// the pause that a server asks for.
 func (l *load) send(ctx context.Context, cancel context.CancelCauseFunc, i int, meant time.Time) (after time.Duration) {
 	sent := time.Now()
 	r, err := l.do(ctx, i)
@@ -164,7 +166,7 @@ func (l *load) send(ctx context.Context, cancel context.CancelCauseFunc, i int, 
 	return after
 }
 
-// soFar are the figures of a load that is under way.
+// soFar returns the figures of a running load.
 func (l *load) soFar() (requests, pairs int, p50, p95 float64) {
 	l.mu.Lock()
 	latencies := make([]float64, len(l.requests))

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// powerSource is "mains" or "battery", "" where the machine says nothing of it.
+// powerSource returns "mains" or "battery", "" if it is unknown.
 func powerSource() (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()

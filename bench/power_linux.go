@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// powerSource is "mains" or "battery", "" where the machine says nothing of it.
+// powerSource returns "mains" or "battery", "" if it is unknown.
 func powerSource() (string, error) {
 	supplies, err := filepath.Glob("/sys/class/power_supply/*/online")
 	if err != nil || len(supplies) == 0 {

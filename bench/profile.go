@@ -7,7 +7,7 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// A reading is what a profile is made of, at one time.
+// A reading holds the counters of a profile at one time.
 type reading struct {
 	stats   engine.Stats
 	profile mlx.Profile
@@ -21,14 +21,15 @@ func (t *engineTarget) reading() (r reading, err error) {
 	return r, err
 }
 
-// profile is what lies between two readings. There is none if nobody asked, nor
-// if the engine opened its session anew meanwhile, whose figures begin at zero.
+// profile returns the difference of two readings. It returns nil if no profile was
+// requested, or if the engine reopened its session in between: the figures of a new
+// session begin at zero.
 func (t *engineTarget) profile(before, after reading) *results.Profile {
 	if !t.profiled {
 		return nil
 	}
 	if after.stats.Reopened != before.stats.Reopened {
-		t.log.Warn().Msg("no profile of this run: the session was opened anew in it")
+		t.log.Warn().Msg("this run has no profile: the engine reopened its session")
 		return nil
 	}
 	a, b := after.profile, before.profile
@@ -52,7 +53,7 @@ func (t *engineTarget) profile(before, after reading) *results.Profile {
 		case name == mlx.Attention:
 			p.Attend.FLOPs = flops
 		case name == mlx.Activations && fused:
-			continue // of the products' time
+			continue // part of matmul
 		}
 		p.Phases = append(p.Phases, results.Phase{
 			Name: name, MS: telemetry.Milliseconds(phase.Time - b.Phases[i].Time), Calls: phase.Calls - b.Phases[i].Calls, FLOPs: flops,

@@ -9,19 +9,19 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 )
 
-// Progress is how far a benchmark has come.
+// Progress describes how far a benchmark is.
 type Progress struct {
-	Step, Steps int    // a step is a run of a point, from 1
+	Step, Steps int    // a step is one run of a point; the first is 1
 	Label       string // of the point
-	Done, Total int    // requests of the run; Total is 0 if its end is a time
+	Done, Total int    // requests of the run; Total is 0 if a time ends it
 	Elapsed     time.Duration
-	Length      time.Duration // of the run, if its end is a time
+	Length      time.Duration // of the run, if a time ends it
 	PairsPerS   float64
 	P50, P95    float64       // milliseconds, NaN before the first answer
-	Left        time.Duration // for this step and those behind it, negative if not known yet
+	Left        time.Duration // for this and the later steps, negative if unknown
 }
 
-// A step is a run that is to be measured.
+// A step is a run to measure.
 type step struct {
 	point    *results.Point
 	run      int
@@ -29,22 +29,22 @@ type step struct {
 	label    string
 }
 
-// A reporter tells of the progress, now and then.
+// A reporter calls a function with the progress at regular intervals.
 type reporter struct {
-	tell  func(Progress)
+	show  func(Progress)
 	steps []step
 	stop  chan struct{}
 	done  chan struct{}
 
 	mu    sync.Mutex
-	load  *load // under way, nil between runs
+	load  *load // running, nil between runs
 	start time.Time
-	at    int // the step under way
+	at    int // index of the current step
 }
 
 func newReporter(o Options, steps []step) *reporter {
-	r := &reporter{tell: o.Progress, steps: steps, stop: make(chan struct{}), done: make(chan struct{})}
-	if r.tell == nil {
+	r := &reporter{show: o.Progress, steps: steps, stop: make(chan struct{}), done: make(chan struct{})}
+	if r.show == nil {
 		close(r.done)
 		return r
 	}
@@ -60,7 +60,7 @@ func (r *reporter) watch(every time.Duration) {
 		select {
 		case <-ticker.C:
 			if p, ok := r.now(); ok {
-				r.tell(p)
+				r.show(p)
 			}
 		case <-r.stop:
 			return
@@ -73,7 +73,7 @@ func (r *reporter) close() {
 	<-r.done
 }
 
-// begin is told which run begins.
+// begin records which run begins.
 func (r *reporter) begin(point *results.Point, run int, l *load) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +109,7 @@ func (r *reporter) now() (Progress, bool) {
 	return p, true
 }
 
-// left is the time for what is left, if its pairs go as those so far.
+// left estimates the remaining time from the speed so far.
 func left(steps []step, p Progress) time.Duration {
 	pairs, length := 0, time.Duration(0)
 	for _, s := range steps {

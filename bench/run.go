@@ -19,34 +19,34 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// ErrInput marks errors of what a benchmark was given, found before anything
-// was measured: files, folders and settings that do not fit.
+// ErrInput marks errors in the input of a benchmark, found before the first
+// measurement: files, folders and settings that do not fit.
 var ErrInput = errors.New("input")
 
-// inputError is an error that is ErrInput too, with its own text alone.
+// An inputError matches ErrInput and keeps the text of its error.
 type inputError struct{ error }
 
 func (e inputError) Is(target error) bool { return target == ErrInput }
 func (e inputError) Unwrap() error        { return e.error }
 
-// ErrFailed says that points of an experiment failed; the others stand.
+// ErrFailed reports that points of an experiment failed. The other points stand.
 var ErrFailed = errors.New("failed")
 
-// Options say how to run a benchmark.
+// Options configure a benchmark.
 type Options struct {
 	Folder   string // for the results
-	Resume   bool   // go on with what is there
+	Resume   bool   // continue earlier results
 	Engine   engine.Config
-	Program  string // its version
+	Program  string // version of the program
 	Log      zerolog.Logger
-	Server   *Server        // measured in the place of an engine, if not nil
-	Progress func(Progress) // called now and then from a goroutine of its own; nil for nobody
-	Every    time.Duration  // how often
+	Server   *Server        // measured instead of an engine, if not nil
+	Progress func(Progress) // called from a goroutine of its own; may be nil
+	Every    time.Duration  // interval of Progress
 
-	withoutPlots bool // in tests: drawing takes long under the race detector
+	withoutPlots bool // for tests: drawing is slow under the race detector
 }
 
-// A session is one call of Run: its experiment and what it has found so far.
+// A session is one experiment with its results so far.
 type session struct {
 	Options
 	experiment *experiment.Experiment
@@ -56,10 +56,10 @@ type session struct {
 	progress   *reporter
 }
 
-// Run measures the points of an experiment, one after another, and writes the
-// results after each run. A point that fails is recorded, the others go on, and
-// the error is ErrFailed at the end. If ctx ends, what is complete is kept and
-// the error is that of ctx.
+// Run measures the points of an experiment one after another and writes the
+// results after each run. A failed point is recorded, the others continue, and the
+// error at the end is ErrFailed. If ctx ends, complete runs are kept and the error
+// is that of ctx.
 func Run(ctx context.Context, e *experiment.Experiment, o Options) (*results.Result, error) {
 	s, err := newSession(e, o)
 	if err != nil {
@@ -83,12 +83,12 @@ func Run(ctx context.Context, e *experiment.Experiment, o Options) (*results.Res
 	return s.result, s.finish()
 }
 
-// RunInTurns measures two experiments in rounds: all points of the first, then
-// all of the second, and again. What else the machine does meanwhile then comes
-// to both alike.
+// RunInTurns measures two experiments in alternating rounds: all points of the
+// first, then all points of the second. So noise on the machine affects both
+// equally.
 func RunInTurns(ctx context.Context, experiments [2]*experiment.Experiment, rounds int, o Options) (r [2]*results.Result, err error) {
 	if a, b := experiments[0].Name, experiments[1].Name; a == b {
-		return r, inputError{fmt.Errorf("both experiments are named %s, so that one's results would take the other's place: give one another name", a)}
+		return r, inputError{fmt.Errorf("both experiments are named %s, so their results would overwrite each other; rename one", a)}
 	}
 	var sessions [2]*session
 	var steps []step
@@ -144,7 +144,7 @@ func (s *session) step(p *results.Point, run int) step {
 	return step{point: p, run: run, settings: p.Settings, label: label}
 }
 
-// finish writes everything once all is measured.
+// finish writes everything after the last measurement.
 func (s *session) finish() error {
 	now := time.Now()
 	s.result.Finished = &now
@@ -170,7 +170,7 @@ func failures(r *results.Result) error {
 	return fmt.Errorf("%d of %d points %w: %s", n, len(r.Points), ErrFailed, first)
 }
 
-// begin reads what is needed and takes care of earlier results.
+// begin reads the workload and keeps or resumes earlier results.
 func (s *session) begin() (err error) {
 	if err := s.files.Prepare(); err != nil {
 		return err
@@ -181,7 +181,7 @@ func (s *session) begin() (err error) {
 	}
 	for _, p := range s.experiment.Points {
 		if p.Batch > len(s.workload.Pairs) {
-			return fmt.Errorf("batch: %d, but dataset %s has %d pairs: a request would hold pairs twice", p.Batch, first.Dataset, len(s.workload.Pairs))
+			return fmt.Errorf("batch: %d, but dataset %s has only %d pairs, so a request would repeat pairs; use a smaller batch", p.Batch, first.Dataset, len(s.workload.Pairs))
 		}
 	}
 	s.result = &results.Result{
@@ -204,8 +204,7 @@ func (s *session) begin() (err error) {
 	return err
 }
 
-// resume takes over the points that are done. Without results there is nothing
-// to take over.
+// resume continues earlier results, if there are any.
 func (s *session) resume() error {
 	earlier, err := results.Read(s.files.JSON())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -216,15 +215,15 @@ func (s *session) resume() error {
 	}
 	same := slices.EqualFunc(earlier.Points, s.result.Points, func(a, b results.Point) bool { return a.Settings == b.Settings })
 	if !same {
-		return fmt.Errorf("%s is of another experiment than the one to go on with: run without --resume, which keeps it", s.files.JSON())
+		return fmt.Errorf("%s holds results of another experiment; run without --resume, which keeps that file", s.files.JSON())
 	}
-	// A later version may measure otherwise, and another machine does.
+	// Another version may measure differently, and another machine does.
 	if a, b := earlier.Environment, s.result.Environment; a.Program != b.Program || a.Chip != b.Chip || a.Cores != b.Cores {
-		return fmt.Errorf("%s is from mlxrank %s on %d cores of %s, this is %s on %d of %s: run without --resume, which keeps it",
+		return fmt.Errorf("%s is from mlxrank %s on %d cores of %s, this is %s on %d cores of %s; run without --resume, which keeps that file",
 			s.files.JSON(), a.Program, a.Cores, a.Chip, b.Program, b.Cores, b.Chip)
 	}
 	if a, b := earlier.Environment.Server, s.result.Environment.Server; !a.Same(b) {
-		return fmt.Errorf("%s is of %s, this is of %s: run without --resume, which keeps it", s.files.JSON(), a, b)
+		return fmt.Errorf("%s measured %s, this run measures %s; run without --resume, which keeps that file", s.files.JSON(), a, b)
 	}
 	for i := range earlier.Points {
 		earlier.Points[i].Error = "" // tried again
@@ -234,8 +233,8 @@ func (s *session) resume() error {
 	return nil
 }
 
-// measure measures what is left of a point up to so many runs. Its failure is
-// recorded; what is returned ends the experiment.
+// measure measures a point until it has the given number of runs. It records the
+// failure of a point; an error that it returns ends the experiment.
 func (s *session) measure(ctx context.Context, p *results.Point, runs int) error {
 	if p.Error != "" || len(p.Runs) >= runs {
 		return nil
@@ -251,7 +250,7 @@ func (s *session) measure(ctx context.Context, p *results.Point, runs int) error
 	return s.writeReport(nil)
 }
 
-// runPoint opens an engine, warms it up and measures the runs that are left.
+// runPoint opens an engine, warms it up and measures the remaining runs.
 func (s *session) runPoint(ctx context.Context, p *results.Point, runs int) (err error) {
 	t, err := s.open(ctx, p.Settings)
 	if err != nil {
@@ -268,8 +267,8 @@ func (s *session) runPoint(ctx context.Context, p *results.Point, runs int) (err
 			return err
 		}
 		p.Runs = append(p.Runs, *run)
-		// Written at once, so that no more than a run is lost. What fails here
-		// fails after the point too, and ends the experiment there.
+		// Written at once, so that at most one run is lost. An error here recurs
+		// after the point and ends the experiment there.
 		if err := results.Write(s.files.JSON(), s.result); err != nil {
 			return err
 		}
@@ -284,8 +283,8 @@ func (s *session) open(ctx context.Context, settings experiment.Settings) (targe
 	return openTarget(ctx, s.Engine, settings, s.workload)
 }
 
-// warmUp sends requests that count nowhere. Those that a server does not answer
-// are no matter, as long as it answers one.
+// warmUp sends requests that are not recorded. A server must answer at least one
+// of them with scores.
 func warmUp(ctx context.Context, t target, requests int) error {
 	answered := false
 	var last *miss
@@ -305,7 +304,7 @@ func warmUp(ctx context.Context, t target, requests int) error {
 	return ctx.Err()
 }
 
-// runOnce is one run.
+// runOnce measures one run.
 func (s *session) runOnce(ctx context.Context, t target, p *results.Point) (*results.Run, error) {
 	l := &load{settings: p.Settings, do: t.do}
 	complete, err := t.watch()
@@ -347,7 +346,7 @@ func (s *session) write() error {
 	return s.writeReport(drawn)
 }
 
-// writeReport writes results and report, without plots while more is to come.
+// writeReport writes results and report. Before the end the report has no plots.
 func (s *session) writeReport(drawn []report.Plot) error {
 	if err := results.Write(s.files.JSON(), s.result); err != nil {
 		return err

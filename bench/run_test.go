@@ -350,7 +350,7 @@ func TestBadInput(t *testing.T) {
 	}
 	o := options(t)
 	fail("no such file", open(t, map[string]string{"dataset": "none.tsv"}), o)
-	fail("has 3200 pairs", open(t, map[string]string{"batch": "4000"}), o)
+	fail("has only 3200 pairs", open(t, map[string]string{"batch": "4000"}), o)
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -373,7 +373,7 @@ func TestBadInput(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.Folder = locked
-		fail("cannot be written to", open(t, nil), o)
+		fail("is not writable", open(t, nil), o)
 	}
 }
 

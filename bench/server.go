@@ -16,7 +16,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 )
 
-// APIs are the formats of rerank servers, the default first.
+// APIs lists the formats of rerank servers, the default first.
 var APIs = []string{"tei", "jina", "cohere"}
 
 const (
@@ -26,7 +26,7 @@ const (
 	maxInfo       = 1 << 20
 )
 
-// A Server is a running one, to be measured by what its clients see.
+// A Server is a running rerank server, measured as its clients see it.
 type Server struct {
 	url    *url.URL
 	api    string
@@ -34,49 +34,49 @@ type Server struct {
 	client *http.Client
 }
 
-// NewServer is the server at an address such as http://127.0.0.1:8437, which
-// answers in the format api, one of APIs. The key is sent as a bearer token, ""
-// sends none. Nothing is sent yet.
+// NewServer describes the server at an address such as http://127.0.0.1:8437. api
+// is its format, one of APIs. key is sent as a bearer token; "" sends none.
+// NewServer itself sends nothing.
 func NewServer(address, api, key string) (*Server, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("the address cannot be read: expected one such as http://127.0.0.1:8437") // err may show a password
+		return nil, errors.New("the server's address is no URL; expected one such as http://127.0.0.1:8437") // err may contain a password
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("address %s: expected one such as http://127.0.0.1:8437, without query and fragment", u.Redacted())
+		return nil, fmt.Errorf("server's address %s: expected a URL such as http://127.0.0.1:8437, without query and fragment", u.Redacted())
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 1<<16 // a sender keeps its connection
+	transport.MaxIdleConns, transport.MaxIdleConnsPerHost = 0, 1<<16 // each sender keeps its connection
 	transport.DisableCompression = true
 	client := &http.Client{
 		Transport: transport, Timeout: answerTimeout,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // another server is not what is measured
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, // a redirect would measure another server
 	}
 	return &Server{url: u, api: api, key: key, client: client}, nil
 }
 
-// names says whether a request names the model.
+// names reports whether a request names the model.
 func (s *Server) names() bool { return s.api != "tei" }
 
-// route is the path of the API's ranking.
+// route returns the path of rerank requests.
 func (s *Server) route() string {
 	return map[string]string{"tei": "/rerank", "jina": "/v1/rerank", "cohere": "/v2/rerank"}[s.api]
 }
 
-// An answer is what came back, read to its end.
+// An answer is a complete response.
 type answer struct {
 	code   int
-	status string // the code with its words
+	status string // code and text
 	header http.Header
 	data   []byte
 }
 
-// clipped is how the answer begins, in so many characters.
+// clipped returns the first characters of the answer, at most longest.
 func (a answer) clipped(longest int) string {
 	return clip(string(a.data[:min(len(a.data), 4*longest)]), longest)
 }
 
-// call sends a request and reads the answer up to so many bytes.
+// call sends a request and reads an answer of at most most bytes.
 func (s *Server) call(ctx context.Context, method, path string, body io.Reader, most int64) (a answer, err error) {
 	request, err := http.NewRequestWithContext(ctx, method, strings.TrimRight(s.url.String(), "/")+path, body)
 	if err != nil {
@@ -94,19 +94,19 @@ func (s *Server) call(ctx context.Context, method, path string, body io.Reader, 
 	if err != nil {
 		var of *url.Error
 		if errors.As(err, &of) {
-			err = of.Err // without the address, which may hold a name
+			err = of.Err // without the address, which may contain a user name
 		}
 		return a, err
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	data, err := io.ReadAll(io.LimitReader(response.Body, most+1))
 	if err == nil && int64(len(data)) > most {
-		err = fmt.Errorf("the answer has more than %d bytes", most)
+		err = fmt.Errorf("the answer is longer than the limit of %d bytes", most)
 	}
 	return answer{response.StatusCode, response.Status, response.Header, data}, err
 }
 
-// describe says what is measured. A server need not have /info.
+// describe asks a server for /info, which is optional.
 func (s *Server) describe(model string, log zerolog.Logger) *results.Server {
 	shown := *s.url
 	shown.User = nil
@@ -129,7 +129,7 @@ func (s *Server) describe(model string, log zerolog.Logger) *results.Server {
 	return out
 }
 
-// scalars are the fields that a table has room for.
+// scalars returns the fields that fit into a table.
 func scalars(fields map[string]any) map[string]string {
 	const most, longest = 40, 200
 	out := map[string]string{}
@@ -144,7 +144,7 @@ func scalars(fields map[string]any) map[string]string {
 	return out
 }
 
-// plainNumber writes 16777216 as it came, not as 1.6777216e+07.
+// plainNumber formats 16777216 without an exponent.
 func plainNumber(value any) string {
 	if f, ok := value.(float64); ok && f == float64(int64(f)) {
 		return fmt.Sprint(int64(f))
@@ -152,7 +152,7 @@ func plainNumber(value any) string {
 	return fmt.Sprint(value)
 }
 
-// clip makes one line of a text, of at most so many characters.
+// clip returns text as one line of at most longest characters.
 func clip(text string, longest int) string {
 	runes := []rune(strings.Join(strings.Fields(strings.ToValidUTF8(text, "?")), " "))
 	if len(runes) > longest {

@@ -263,14 +263,14 @@ func TestServerMisses(t *testing.T) {
 	}{
 		{"no room", 429, `{"error":"Model is overloaded"}`, 5, 0, "Model is overloaded"},
 		{"an error", 500, "oh | no\nno", 0, 5, "500 Internal Server Error"},
-		{"another page", 200, "<html>", 0, 5, "no ranking"},
-		{"nothing", 200, "", 0, 5, "no ranking"},
-		{"null", 200, "null", 0, 5, "0 scores for 2 documents"},
-		{"too few", 200, `[{"index":0,"score":1}]`, 0, 5, "1 scores for 2 documents"},
+		{"another page", 200, "<html>", 0, 5, "invalid answer"},
+		{"nothing", 200, "", 0, 5, "invalid answer"},
+		{"null", 200, "null", 0, 5, "found 0 scores, expected 2"},
+		{"too few", 200, `[{"index":0,"score":1}]`, 0, 5, "found 1 scores, expected 2"},
 		{"one twice", 200, `[{"index":1,"score":1},{"index":1,"score":1}]`, 0, 5, "document 1 has two scores"},
-		{"another index", 200, `[{"index":1,"score":1},{"index":2,"score":1}]`, 0, 5, "without the index"},
+		{"another index", 200, `[{"index":1,"score":1},{"index":2,"score":1}]`, 0, 5, "no valid index"},
 		{"no score", 200, `[{"index":1,"score":null},{"index":0,"score":1}]`, 0, 5, "document 1 has no score"},
-		{"not finite", 200, `[{"index":1,"score":1e999},{"index":0,"score":1}]`, 0, 5, "no ranking"},
+		{"not finite", 200, `[{"index":1,"score":1e999},{"index":0,"score":1}]`, 0, 5, "invalid answer"},
 		{"elsewhere", 307, "", 0, 5, "307"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

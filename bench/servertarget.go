@@ -16,10 +16,10 @@ import (
 	"github.com/mlxrank/mlxrank/bench/workload"
 )
 
-// longestPause bounds how long a sender waits because a server asks for it.
+// longestPause bounds the pause that a server can ask for.
 const longestPause = 30 * time.Second
 
-// A serverTarget is a server, asked as the settings of a point say.
+// A serverTarget sends requests to a server.
 type serverTarget struct {
 	server   *Server
 	settings experiment.Settings
@@ -34,10 +34,10 @@ func (t *serverTarget) about() *results.Engine {
 	return &results.Engine{Workload: t.workload.Name, WorkloadPairs: len(t.workload.Pairs), WorkloadSHA256: t.workload.SHA256}
 }
 
-// read has nothing to read: this process's figures are not the server's.
+// read returns nothing: this process's figures are not the server's.
 func (t *serverTarget) read() gauge { return gauge{} }
 
-// watch takes out of the rows what the server did not tell.
+// watch removes from the rows what the server did not report.
 func (t *serverTarget) watch() (func(*results.Run) error, error) {
 	return func(run *results.Run) error {
 		known := run.Known()
@@ -66,8 +66,7 @@ func (t *serverTarget) close(context.Context) error {
 	return nil
 }
 
-// do asks for the ranking of request i's documents. A ranking has one query, so
-// that of the first pair is for all.
+// do sends request i. A request has one query: that of the first pair.
 func (t *serverTarget) do(ctx context.Context, i int) (results.Request, error) {
 	pairs := t.workload.At(i, t.settings.Batch)
 	texts := make([]string, len(pairs))
@@ -85,15 +84,15 @@ func (t *serverTarget) do(ctx context.Context, i int) (results.Request, error) {
 	case err != nil:
 		return results.Request{}, &miss{error: err}
 	case a.code != http.StatusOK:
-		return results.Request{}, missOf(a)
+		return results.Request{}, newMiss(a)
 	}
 	if err := t.check(a.data); err != nil {
-		return results.Request{}, &miss{error: fmt.Errorf("the server's answer is no ranking: %w: %q", err, a.clipped(100))}
+		return results.Request{}, &miss{error: fmt.Errorf("invalid answer of the server: %w: %q", err, a.clipped(100))}
 	}
-	return requestOf(a.header, len(pairs)), nil
+	return newRequest(a.header, len(pairs)), nil
 }
 
-// body is a request in the API's format.
+// body returns a request in the API's format.
 func (t *serverTarget) body(query string, texts []string) map[string]any {
 	switch t.server.api {
 	case "jina":
@@ -101,17 +100,17 @@ func (t *serverTarget) body(query string, texts []string) map[string]any {
 	case "cohere":
 		return map[string]any{"model": t.settings.Model, "query": query, "documents": texts}
 	}
-	return map[string]any{"query": query, "texts": texts, "truncate": true} // which a server may not do unasked
+	return map[string]any{"query": query, "texts": texts, "truncate": true} // servers may reject long texts otherwise
 }
 
-// A rank is one of a ranking, in any of the formats.
+// A rank is one entry of a ranking, in any of the formats.
 type rank struct {
 	Index *int     `json:"index"`
 	TEI   *float64 `json:"score"`
 	Score *float64 `json:"relevance_score"`
 }
 
-// check makes sure that each document has one finite score.
+// check verifies that each document has one finite score.
 func (t *serverTarget) check(data []byte) error {
 	var ranks []rank
 	var err error
@@ -128,7 +127,7 @@ func (t *serverTarget) check(data []byte) error {
 		return err
 	}
 	if len(ranks) != t.settings.Batch {
-		return fmt.Errorf("%d scores for %d documents", len(ranks), t.settings.Batch)
+		return fmt.Errorf("found %d scores, expected %d: one per document", len(ranks), t.settings.Batch)
 	}
 	seen := make([]bool, t.settings.Batch)
 	for _, r := range ranks {
@@ -138,10 +137,10 @@ func (t *serverTarget) check(data []byte) error {
 		}
 		switch {
 		case r.Index == nil || *r.Index < 0 || *r.Index >= len(seen):
-			return errors.New("a score without the index of a document")
+			return errors.New("a score has no valid index")
 		case seen[*r.Index]:
 			return fmt.Errorf("document %d has two scores", *r.Index)
-		case score == nil || math.IsNaN(*score) || math.IsInf(*score, 0): // JSON has neither, but says null
+		case score == nil || math.IsNaN(*score) || math.IsInf(*score, 0): // JSON writes them as null
 			return fmt.Errorf("document %d has no score", *r.Index)
 		}
 		seen[*r.Index] = true
@@ -149,9 +148,9 @@ func (t *serverTarget) check(data []byte) error {
 	return nil
 }
 
-// missOf is of an answer that is no ranking. A refused request is not sent
-// again: it is counted, and its sender waits as long as the server asks.
-func missOf(a answer) *miss {
+// newMiss makes a miss of an error response. A refused request is counted and not
+// repeated; its sender waits as long as the server asks.
+func newMiss(a answer) *miss {
 	m := &miss{error: fmt.Errorf("the server answered %s: %q", a.status, a.clipped(200))}
 	if a.code == http.StatusTooManyRequests {
 		m.refused, m.after = true, retryAfter(a.header.Get("Retry-After"))
@@ -159,7 +158,7 @@ func missOf(a answer) *miss {
 	return m
 }
 
-// retryAfter reads the header: seconds, or a date.
+// retryAfter parses the header: seconds or a date.
 func retryAfter(value string) time.Duration {
 	var d time.Duration
 	if seconds, err := strconv.ParseFloat(value, 64); err == nil && seconds > 0 {
@@ -170,11 +169,11 @@ func retryAfter(value string) time.Duration {
 	return min(max(d, 0), longestPause)
 }
 
-// requestOf takes over what the server tells of a request.
-func requestOf(h http.Header, documents int) results.Request {
+// newRequest records what the server reports in its headers.
+func newRequest(h http.Header, documents int) results.Request {
 	side := &results.ServerSide{
-		TotalMS: told(h, "X-Total-Time"), TokenizationMS: told(h, "X-Tokenization-Time"),
-		QueueWaitMS: told(h, "X-Queue-Time"), InferenceMS: told(h, "X-Inference-Time"),
+		TotalMS: serverTime(h, "X-Total-Time"), TokenizationMS: serverTime(h, "X-Tokenization-Time"),
+		QueueWaitMS: serverTime(h, "X-Queue-Time"), InferenceMS: serverTime(h, "X-Inference-Time"),
 	}
 	r := results.Request{Pairs: documents, Server: side}
 	for _, stage := range []struct {
@@ -191,9 +190,9 @@ func requestOf(h http.Header, documents int) results.Request {
 	return r
 }
 
-// told is a time of the server's, by our header in microseconds if it is there,
-// else by text-embeddings-inference's in milliseconds, nil if it tells neither.
-func told(h http.Header, name string) *float64 {
+// serverTime reads a time of the server: from mlxrank's header in microseconds, else
+// from text-embeddings-inference's in milliseconds. It returns nil without either.
+func serverTime(h http.Header, name string) *float64 {
 	for _, header := range []struct {
 		name string
 		unit float64

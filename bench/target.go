@@ -15,32 +15,33 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A target is what a point measures: an engine of this process, or a server.
+// A target is an engine of this process or a server.
 type target interface {
-	// do sends request i, waits for its answer and fills in all but its times on
-	// the load's clock.
+	// do sends request i, waits for the answer and fills in everything except the
+	// times on the load's clock.
 	do(ctx context.Context, i int) (results.Request, error)
-	read() gauge            // the gauges, now
-	about() *results.Engine // what really runs
-	// watch begins a run; what it returns adds to it what only its target knows.
+	read() gauge            // reads the gauges
+	about() *results.Engine // describes what runs
+	// watch begins a run. The function that it returns completes the run with what
+	// only the target knows.
 	watch() (func(r *results.Run) error, error)
 	close(ctx context.Context) error
 }
 
-// An engineTarget is an engine opened with the settings of a point. All that the
-// benchmark uses of the engine is in this file.
+// An engineTarget is an engine with the settings of a point. Only this file uses
+// the engine.
 type engineTarget struct {
 	settings experiment.Settings
 	workload *workload.Workload
 	engine   *engine.Engine
-	tokens   []engine.Tokens // of the workload's pairs that are used, all but in mode full dropped
+	tokens   []engine.Tokens // of the pairs used, in mode inference-only
 	facts    results.Engine
 	profiled bool
 	slow     *slowGauges
 	log      zerolog.Logger
 }
 
-// openTarget opens an engine; base says what no experiment does.
+// openTarget opens an engine. base has the settings that no experiment has.
 func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, w *workload.Workload) (*engineTarget, error) {
 	config := base
 	config.Model, config.Adapter = s.Model, s.Adapter
@@ -65,8 +66,8 @@ func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, 
 	return t, nil
 }
 
-// prepare tokenises the pairs that are used, for the histogram of lengths and
-// for the mode that begins with tokens.
+// prepare tokenises the pairs used: for the histogram of lengths, and for mode
+// inference-only.
 func (t *engineTarget) prepare(ctx context.Context) (err error) {
 	used := len(t.workload.Pairs)
 	if n := t.settings.Requests; n > 0 {
@@ -85,7 +86,7 @@ func (t *engineTarget) prepare(ctx context.Context) (err error) {
 	return err
 }
 
-// describe says what really runs.
+// describe records what runs.
 func (t *engineTarget) describe() (err error) {
 	info := t.engine.Info()
 	t.facts = results.Engine{
@@ -103,13 +104,13 @@ func (t *engineTarget) describe() (err error) {
 	}
 	adapter := info.Adapter
 	if adapter == weights.Builtin {
-		adapter = "" // it is part of the program
+		adapter = "" // a name and not a folder
 	}
 	t.facts.ModelSHA256, err = weightsHash(info.Dir, adapter)
 	return err
 }
 
-// do sends request i as the mode says.
+// do sends request i in the way of the mode.
 func (t *engineTarget) do(ctx context.Context, i int) (results.Request, error) {
 	batch := t.settings.Batch
 	switch t.settings.Mode {
@@ -134,7 +135,7 @@ func (t *engineTarget) do(ctx context.Context, i int) (results.Request, error) {
 	return request(t.engine.Score(ctx, t.workload.At(i, batch)))
 }
 
-// request takes over what the engine says of a request. Identical pairs are
+// request records what the engine reports of a request. Identical pairs are
 // executed once and count once.
 func request(r *engine.Result, err error) (results.Request, error) {
 	if err != nil {
@@ -184,7 +185,7 @@ func (t *engineTarget) watch() (func(*results.Run) error, error) {
 	}, err
 }
 
-// dropInference takes out what mode tokenization-only does not measure.
+// dropInference removes what mode tokenization-only does not measure.
 func dropInference(rows []telemetry.Sample) {
 	for i := range rows {
 		rows[i].InferenceMS, rows[i].QueueWaitMS, rows[i].DeviceBusyPct = nil, nil, nil
@@ -206,8 +207,8 @@ func workers(before, after *engine.Stats) []results.Worker {
 	return workers
 }
 
-// close frees the engine. After an interrupt it does not wait for what runs and
-// serves nobody.
+// close frees the engine. After an interrupt it does not wait for running
+// batches.
 func (t *engineTarget) close(ctx context.Context) error {
 	if t.slow != nil {
 		t.slow.close()

@@ -96,8 +96,8 @@ func TestBenchRefuses(t *testing.T) {
 		{[]string{"bench", "compare", "a", "b"}, []string{"results", "no such file"}},
 		{[]string{"bench", "compare", other, other}, []string{"schema version 7, expected 1"}},
 		{[]string{"bench", "compare", broken, broken}, []string{"results " + broken, "NAME_results.json"}},
-		{[]string{"bench", "compare", report, report}, []string{report + ": it is no results file", "NAME_results.json"}},
-		{[]string{"bench", "compare", filepath.Dir(report), report}, []string{filepath.Dir(report) + ": it is a folder", "NAME_results.json"}},
+		{[]string{"bench", "compare", report, report}, []string{report + ": not a results file", "NAME_results.json"}},
+		{[]string{"bench", "compare", filepath.Dir(report), report}, []string{filepath.Dir(report) + ": this is a folder", "NAME_results.json"}},
 		{[]string{"bench", "compare", "--fail-if-slower", "much", "a", "b"}, []string{`"much"`, "5%"}},
 		{[]string{"bench", "compare", "--run", "--rounds", "0", "a", "b"}, []string{"--rounds 0"}},
 		{[]string{"bench", "compare", "--run", file("batch: 2"), file("batch: 4")}, []string{"both experiments are named x"}},
@@ -150,7 +150,7 @@ func TestBenchCompare(t *testing.T) {
 	quick := clitest.WriteFile(t, filepath.Join(dir, "quick.yaml"), "batch: 8\nrequests: 6\nmodel: "+tiny+"\n")
 	slow := clitest.WriteFile(t, filepath.Join(dir, "slow.yaml"), "batch: 8\nrequests: 6\npolicy: window\ntimeout: 50ms\nmodel: "+tiny+"\n")
 	r := mlxrank.Run(t, "", "bench", "compare", "--run", "--rounds", "3", "--fail-if-slower", "5%", "--results", dir, quick, slow)
-	if r.Status != command.ExitFailure || !strings.Contains(r.Out, "measured in turns") || !strings.Contains(r.Out, "B is worse") || !strings.Contains(r.ErrOut, "throughput of slow is") {
+	if r.Status != command.ExitFailure || !strings.Contains(r.Out, "measured in alternating rounds") || !strings.Contains(r.Out, "B is worse") || !strings.Contains(r.ErrOut, "throughput of slow is") {
 		t.Errorf("status %d\n%s\n%s", r.Status, r.Out, r.ErrOut)
 	}
 	a, b := filepath.Join(dir, "quick_results.json"), filepath.Join(dir, "slow_results.json")
@@ -164,7 +164,7 @@ func TestBenchCompare(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.Out), &c); err != nil || c.Interleaved || c.Points[0].Figures[0].Ratio < 2 || c.Points[0].Figures[0].Low < 1 {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if !strings.Contains(r.ErrOut, "warning: the two were not interleaved") {
+	if !strings.Contains(r.ErrOut, "warning: the two not interleaved") {
 		t.Errorf("warnings: %q", r.ErrOut)
 	}
 	r = mlxrank.MustRun(t, "", "bench", "compare", "--format", "benchstat", a, b)

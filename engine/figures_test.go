@@ -18,14 +18,14 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// The figures that the engine is held to:
+// Benchmarks of the limits that the engine must meet:
 //
 //	go test ./engine -run '^$' -bench 'HostTime|Take|Plan10000'
 //	go test ./engine -run '^$' -bench Traffic -benchtime 100x
 //	go test ./engine -run 'Padding' -v
 //	MLXRANK_PYTHON=python3 go test ./engine -run '^$' -bench BesideHuggingFace
 
-// cpuTime is what this process has used, all threads.
+// cpuTime returns the CPU time of all threads of this process.
 func cpuTime(tb testing.TB) time.Duration {
 	tb.Helper()
 	var used unix.Rusage
@@ -35,7 +35,7 @@ func cpuTime(tb testing.TB) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// realPairs are golden pairs, other ones each time, a query to every so many.
+// realPairs returns n golden pairs with a new query for every aQuery of them.
 func realPairs(tb testing.TB, n, aQuery int) []Pair {
 	tb.Helper()
 	all, _ := builtinGoldens(tb)
@@ -46,7 +46,7 @@ func realPairs(tb testing.TB, n, aQuery int) []Pair {
 	return pairs
 }
 
-// The engine's own time for a request of 32 pairs, where executing takes none.
+// Measures the engine's own time for a request of 32 pairs. Executing takes no time.
 func BenchmarkHostTime(b *testing.B) {
 	pairs := realPairs(b, 32, 32)
 	tok := openTokenizer(b, 512)
@@ -91,13 +91,13 @@ func (*instantBackend) Submit(mlx.Batch) (mlx.Ticket, error)             { retur
 func (*instantBackend) Collect(mlx.Ticket, []float32) (mlx.Stats, error) { return mlx.Stats{}, nil }
 func (*instantBackend) Close() error                                     { return nil }
 
-// Requests of 32 pairs, one at a time, on the builtin model: where their time
-// goes, and what a window of 200 ms makes of it.
+// Measures the stages of requests of 32 pairs on the builtin model, one at a time,
+// with and without a batch timeout of 200 ms.
 func BenchmarkTraffic(b *testing.B) {
 	pairs := realPairs(b, 3200, 32)
 	for name, cfg := range map[string]Config{
-		"continuous":   {},
-		"window_200ms": {Policy: window, Timeout: 200 * time.Millisecond},
+		"continuous":          {},
+		"batch_timeout_200ms": {Policy: window, Timeout: 200 * time.Millisecond},
 	} {
 		b.Run(name, func(b *testing.B) {
 			cfg.Model, cfg.Device = "builtin", "cpu"
@@ -130,8 +130,8 @@ func BenchmarkTraffic(b *testing.B) {
 	}
 }
 
-// Tokenising on one core, beside Hugging Face's tokenizers on the same pairs.
-// The interpreter that MLXRANK_PYTHON names must have that package.
+// Compares tokenising on one core with Hugging Face's tokenizers on the same pairs.
+// MLXRANK_PYTHON names a Python interpreter with that package.
 func BenchmarkTokenizeBesideHuggingFace(b *testing.B) {
 	pairs := realPairs(b, 2000, 20)
 	tok := openTokenizer(b, 512)

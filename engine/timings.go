@@ -2,17 +2,17 @@ package engine
 
 import "time"
 
-// Timings partition a request's latency: an instant counts for the first of
-// inference, tokenization and queue wait that applies, else for other.
+// Timings divides a request's latency into stages. An instant counts for the first
+// of inference, tokenization and queue wait that applies, else for other.
 type Timings struct {
-	Latency      time.Duration // accepted to scores ready
+	Latency      time.Duration // from admission to scores
 	Inference    time.Duration // at least one batch with its pairs was executing
-	Tokenization time.Duration // its pairs were with the tokenizer workers
-	QueueWait    time.Duration // its tokenised pairs were waiting for a batch
+	Tokenization time.Duration // tokenizer workers had its pairs
+	QueueWait    time.Duration // its tokenised pairs waited for a batch
 	Other        time.Duration // planning, scatter, activation, sorting
 }
 
-// A stage is what a request is at.
+// A stage is a stage of a request.
 type stage int
 
 const (
@@ -20,11 +20,11 @@ const (
 	inference
 	tokenization
 	queueWait
-	stages // how many there are
+	stages // their number
 )
 
-// A stopwatch adds up the time spent in each stage. It is told of every change
-// of stage, in the order of time, so that the stages add up to the latency.
+// A stopwatch adds up the time in each stage. Its caller reports every change of
+// stage in the order of time, so that the stages add up to the latency.
 type stopwatch struct {
 	start, last time.Time
 	now         stage
@@ -33,13 +33,13 @@ type stopwatch struct {
 
 func startStopwatch(at time.Time) stopwatch { return stopwatch{start: at, last: at} }
 
-// enter ends the stage so far.
+// enter ends the current stage.
 func (w *stopwatch) enter(s stage, at time.Time) {
 	w.spent[w.now] += at.Sub(w.last)
 	w.last, w.now = at, s
 }
 
-// timings are those from the start to the last change.
+// timings returns the times from the start to the last change.
 func (w *stopwatch) timings() Timings {
 	return Timings{
 		Latency:      w.last.Sub(w.start),
@@ -50,7 +50,7 @@ func (w *stopwatch) timings() Timings {
 	}
 }
 
-// add counts time in that the caller's goroutine spent on the result.
+// add adds time that the caller's goroutine spent on the result.
 func (t *Timings) add(d time.Duration) {
 	t.Other += d
 	t.Latency += d

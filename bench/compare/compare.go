@@ -1,5 +1,5 @@
-// Package compare says by how much one benchmark's results differ from
-// another's, and how sure that is.
+// Package compare computes by how much the results of two benchmarks differ, with
+// confidence intervals.
 package compare
 
 import (
@@ -13,11 +13,11 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// A Comparison is of results A with results B.
+// A Comparison compares results A with results B.
 type Comparison struct {
 	A           string   `json:"a"` // names
 	B           string   `json:"b"`
-	Interleaved bool     `json:"interleaved"` // measured in turns
+	Interleaved bool     `json:"interleaved"` // measured in alternating rounds
 	Warnings    []string `json:"warnings"`
 	Points      []Point  `json:"points"`
 }
@@ -31,8 +31,8 @@ type Point struct {
 	Figures []Figure `json:"figures"`
 }
 
-// A Figure is one of the figures of a run, as the mean over runs, and its ratio
-// B to A with a 95 % confidence interval: null if there are too few runs.
+// A Figure holds the means of a figure over the runs of A and of B, and the ratio
+// B/A with its 95 % confidence interval. The interval is null for too few runs.
 type Figure struct {
 	Name   string   `json:"name"`
 	Unit   string   `json:"unit"`
@@ -44,7 +44,7 @@ type Figure struct {
 	Better string   `json:"better"` // "higher" or "lower"
 }
 
-// measures are the figures that are compared, throughput first.
+// measures lists the compared figures, throughput first.
 var measures = []struct {
 	name, unit, better string
 	of                 func(*results.Run) float64
@@ -55,8 +55,8 @@ var measures = []struct {
 	{"latency_ms P95", "ms", "lower", func(r *results.Run) float64 { return telemetry.Percentile(r.Latencies(), 95) }},
 }
 
-// Results compares two results. Interleaved ones have rounds: run i of A and
-// run i of B belong together.
+// Results compares two results. In interleaved results, run i of A and run i of B
+// are the same round.
 func Results(a, b *results.Result, interleaved bool) (*Comparison, error) {
 	pairs, err := match(a, b)
 	if err != nil {
@@ -68,7 +68,7 @@ func Results(a, b *results.Result, interleaved bool) (*Comparison, error) {
 	for _, pair := range pairs {
 		p := Point{A: pair[0].Settings.Label(a.Swept), B: pair[1].Settings.Label(b.Swept), RunsA: len(pair[0].Runs), RunsB: len(pair[1].Runs)}
 		if min(p.RunsA, p.RunsB) < 2 {
-			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: %d and %d runs; it takes two of each for a confidence interval", p.A, p.RunsA, p.RunsB))
+			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: %d and %d runs; a confidence interval needs at least two of each", p.A, p.RunsA, p.RunsB))
 		}
 		for _, m := range measures {
 			p.Figures = append(p.Figures, figure(m.name, m.unit, m.better, each(pair[0], m.of), each(pair[1], m.of), interleaved))
@@ -99,8 +99,8 @@ func figure(name, unit, better string, a, b []float64, interleaved bool) Figure 
 	return f
 }
 
-// match finds the counterpart of each point: the only one, or that of the same
-// values of what was swept.
+// match finds the counterpart of each point: the only one, or the one with the
+// same swept values.
 func match(a, b *results.Result) ([][2]*results.Point, error) {
 	ofA, ofB := measured(a), measured(b)
 	if len(ofA) == 0 || len(ofB) == 0 {
@@ -120,16 +120,16 @@ func match(a, b *results.Result) ([][2]*results.Point, error) {
 		}
 	}
 	if len(pairs) == 0 {
-		return nil, fmt.Errorf("no point of %s has a counterpart of the same batch, concurrency and swept settings in %s", a.Name, b.Name)
+		return nil, fmt.Errorf("no point of %s has the same batch, concurrency and swept settings as a point of %s", a.Name, b.Name)
 	}
 	return pairs, nil
 }
 
-// warnOfUnmatched names the points of a result that are not among the pairs.
+// warnOfUnmatched warns of points of a result without a counterpart.
 func (c *Comparison) warnOfUnmatched(r, other *results.Result, pairs [][2]*results.Point) {
 	for _, p := range measured(r) {
 		if !slices.ContainsFunc(pairs, func(pair [2]*results.Point) bool { return pair[0] == p || pair[1] == p }) {
-			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: %s is left out: %s has no such point that was measured", r.Name, p.Settings.Label(r.Swept), other.Name))
+			c.Warnings = append(c.Warnings, fmt.Sprintf("%s: %s is left out: %s has no measured point like it", r.Name, p.Settings.Label(r.Swept), other.Name))
 		}
 	}
 }
@@ -144,22 +144,22 @@ func measured(r *results.Result) []*results.Point {
 	return points
 }
 
-// warnings say what else differs than what is to be compared.
+// warnings lists reasons not to trust the comparison.
 func warnings(a, b *results.Result, interleaved bool) []string {
 	var list []string
 	if !interleaved {
-		list = append(list, "the two were not interleaved: what else the machine did may be the difference; `mlxrank bench compare --run a.yaml b.yaml` measures in turns")
+		list = append(list, "not interleaved, so noise on the machine may cause the difference; measure in alternating rounds: mlxrank bench compare --run a.yaml b.yaml")
 	}
 	for _, fact := range []struct{ name, a, b string }{
-		{"what was measured", a.Environment.Server.String(), b.Environment.Server.String()},
+		{"target", a.Environment.Server.String(), b.Environment.Server.String()},
 		{"chip", a.Environment.Chip, b.Environment.Chip},
 		{"power source", a.Environment.Power, b.Environment.Power},
 		{"mlxrank version", a.Environment.Program, b.Environment.Program},
-		{"workload", workloadOf(a), workloadOf(b)},
-		{"model", modelOf(a), modelOf(b)},
+		{"workload", workload(a), workload(b)},
+		{"model", model(a), model(b)},
 	} {
 		if fact.a != fact.b {
-			list = append(list, fmt.Sprintf("they differ in %s: %q and %q", fact.name, fact.a, fact.b))
+			list = append(list, fmt.Sprintf("different %s: %q and %q", fact.name, fact.a, fact.b))
 		}
 	}
 	for _, r := range []*results.Result{a, b} {
@@ -175,7 +175,7 @@ func warnings(a, b *results.Result, interleaved bool) []string {
 	return list
 }
 
-func workloadOf(r *results.Result) string {
+func workload(r *results.Result) string {
 	for _, p := range r.Points {
 		if p.Engine != nil {
 			return fmt.Sprintf("%s %.12s", p.Engine.Workload, p.Engine.WorkloadSHA256)
@@ -184,7 +184,7 @@ func workloadOf(r *results.Result) string {
 	return ""
 }
 
-func modelOf(r *results.Result) string {
+func model(r *results.Result) string {
 	if s := r.Environment.Server; s != nil {
 		return cmp.Or(s.Info["model_id"], s.Model)
 	}
@@ -196,9 +196,9 @@ func modelOf(r *results.Result) string {
 	return ""
 }
 
-// Slower says where B's throughput is lower than A's by more than the limit, a
-// share, "" if nowhere. Where there is a confidence interval, it must be below
-// 1 as a whole too: what may be noise fails nothing.
+// Slower describes the first point where B's throughput is lower than A's by more
+// than limit, a share. It returns "" if there is none. A confidence interval that
+// includes 1 may be noise, so it does not count.
 func (c *Comparison) Slower(limit float64) string {
 	for _, p := range c.Points {
 		f := p.Figures[0]

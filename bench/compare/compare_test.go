@@ -64,15 +64,15 @@ func TestApart(t *testing.T) {
 	}
 }
 
-// Noise that slows both down in turns hides a difference apart, not interleaved.
+// Noise that slows both down hides a difference unless the rounds alternate.
 func TestInterleaved(t *testing.T) {
 	a, b := made("a", []int{32}, 100, 60, 90, 50, 80), made("b", []int{32}, 95, 57, 85, 47.5, 76)
-	apart, turns := compare(t, a, b, false), compare(t, a, b, true)
+	apart, rounds := compare(t, a, b, false), compare(t, a, b, true)
 	if verdict := apart.Points[0].Figures[0].verdict(); verdict != "no difference shown" || apart.Slower(0.01) != "" {
 		t.Errorf("apart: %s, %s", verdict, apart.Slower(0.01))
 	}
-	if verdict := turns.Points[0].Figures[0].verdict(); verdict != "B is worse" || turns.Slower(0.01) == "" || len(turns.Warnings) != 0 {
-		t.Errorf("in turns: %s, %q", verdict, turns.Warnings)
+	if verdict := rounds.Points[0].Figures[0].verdict(); verdict != "B is worse" || rounds.Slower(0.01) == "" || len(rounds.Warnings) != 0 {
+		t.Errorf("in rounds: %s, %q", verdict, rounds.Warnings)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestMatch(t *testing.T) {
 	if len(c.Points) != 2 || c.Points[0].A != "batch=16, concurrency=1" {
 		t.Errorf("%+v", c.Points)
 	}
-	for _, want := range []string{"a: batch=8, concurrency=1 is left out: b has no such point", "b: batch=64, concurrency=1 is left out: a has no such point"} {
+	for _, want := range []string{"a: batch=8, concurrency=1 is left out: b has no measured point like it", "b: batch=64, concurrency=1 is left out: a has no measured point like it"} {
 		if text := strings.Join(c.Warnings, "\n"); strings.Count(text, want) != 1 || strings.Count(text, "left out") != 2 {
 			t.Errorf("no %q in\n%s", want, text)
 		}

@@ -10,12 +10,12 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// Text is the comparison as a table.
+// Text formats the comparison as a table.
 func (c *Comparison) Text() string {
 	var b strings.Builder
-	how := "apart, resampled by run"
+	how := "one after the other, resampled by run"
 	if c.Interleaved {
-		how = "in turns, resampled by round"
+		how = "in alternating rounds, resampled by round"
 	}
 	fmt.Fprintf(&b, "A  %s\nB  %s\nmeasured %s; ratio B/A with its 95 %% confidence interval\n", c.A, c.B, how)
 	for _, p := range c.Points {
@@ -46,7 +46,7 @@ func (f Figure) interval() string {
 	return fmt.Sprintf("%.3f to %.3f", *f.Low, *f.High)
 }
 
-// verdict is what the interval says: nothing while it holds 1.
+// verdict interprets the interval. An interval that includes 1 shows no difference.
 func (f Figure) verdict() string {
 	switch {
 	case f.Low == nil:
@@ -59,8 +59,8 @@ func (f Figure) verdict() string {
 	return "B is worse"
 }
 
-// Benchmarks writes results in the format of Go's benchmarks, one line a run,
-// for benchstat.
+// Benchmarks formats results as Go's benchmarks do, one line per run, for
+// benchstat.
 func Benchmarks(r *results.Result) string {
 	var b strings.Builder
 	b.WriteString("Unit pairs/s better=higher\nUnit p50-ms better=lower\nUnit p95-ms better=lower\n")
@@ -85,14 +85,14 @@ func Benchmarks(r *results.Result) string {
 	return b.String()
 }
 
-// goos is Go's name of an environment's OS, which ends with it.
+// goos returns Go's name of the OS, the end of an environment's OS.
 func goos(os string) string {
 	name, _, _ := strings.Cut(os[strings.LastIndex(os, " ")+1:], "/")
 	return name
 }
 
-// benchmarkName makes "Score/batch=32/concurrency=1" of a label. A name holds no
-// spaces; a dash and digits at its end would be taken for GOMAXPROCS.
+// benchmarkName turns a label into "Score/batch=32/concurrency=1". A name must not
+// contain spaces. benchstat would read a dash and digits at its end as GOMAXPROCS.
 func benchmarkName(label string) string {
 	name := "Score/" + strings.ReplaceAll(label, ", ", "/")
 	return strings.Map(func(r rune) rune {

@@ -202,8 +202,8 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// The experiments that are shipped can be read, are named as their files, and
-// begin with the question they answer.
+// The experiments of the repository are valid, have the names of their files, and
+// begin with the question that they answer.
 func TestShipped(t *testing.T) {
 	files, err := filepath.Glob("../../experiments/*.yaml")
 	if err != nil || len(files) < 20 {

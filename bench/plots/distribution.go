@@ -12,8 +12,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// distribution draws the latencies of a run: how many there are of each, and
-// which share is below each.
+// distribution draws the latencies of a run: a histogram and the cumulative share.
 func distribution(run *results.Run) ([]*panel, error) {
 	latencies := run.Latencies()
 	slices.Sort(latencies)

@@ -1,4 +1,4 @@
-// Package plots draws a benchmark's results, as PNG and as SVG.
+// Package plots draws a benchmark's results as PNG and SVG.
 package plots
 
 import (
@@ -24,20 +24,20 @@ const (
 	margin     = 0.15 * vg.Inch
 )
 
-// A picture is panels above one another.
+// A picture is a column of panels.
 type picture struct {
 	file, title string
 	panels      []*panel
 }
 
-// A panel is a plot with its legend beside it, where it hides nothing.
+// A panel is a plot with its legend beside it.
 type panel struct {
 	*plot.Plot
 	legend plot.Legend
 	names  []string // of its curves
 }
 
-// side is how wide the legend is, nothing for a single curve.
+// side returns the width of the legend, 0 for a single curve.
 func (p *panel) side() vg.Length {
 	if len(p.names) < 2 {
 		return 0
@@ -49,8 +49,8 @@ func (p *panel) side() vg.Length {
 	return widest + p.legend.ThumbnailWidth + 2*margin
 }
 
-// Draw writes the plots of results into a folder and returns them for the
-// report, with paths from the folder above it.
+// Draw writes the plots of results into a folder. It returns them for the report,
+// with paths relative to the parent folder.
 func Draw(r *results.Result, folder string) ([]report.Plot, error) {
 	var pictures []picture
 	for i := range r.Points {
@@ -116,8 +116,8 @@ func write(pictures []picture, folder string) ([]report.Plot, error) {
 	return written, nil
 }
 
-// draw puts the panels under one another, their areas aligned, and the legends
-// to their right.
+// draw draws the panels below one another with aligned areas, and the legends to
+// their right.
 func (p picture) draw(canvas draw.Canvas) {
 	strip := vg.Length(0)
 	grid := make([][]*plot.Plot, len(p.panels))

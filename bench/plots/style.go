@@ -11,7 +11,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// Colours that stay apart for most kinds of colour blindness (Okabe and Ito's).
+// Colours that most colour-blind people can tell apart (Okabe and Ito).
 var (
 	blue   = color.RGBA{R: 0, G: 114, B: 178, A: 255}
 	orange = color.RGBA{R: 230, G: 159, B: 0, A: 255}
@@ -26,10 +26,10 @@ var (
 
 var palette = []color.RGBA{blue, orange, green, red, purple, sky, black}
 
-// of P50, P95 and P99
+// palettePercentiles are the colours of P50, P95 and P99.
 var palettePercentiles = []color.RGBA{green, orange, red}
 
-// newPanel has a grid and a y axis that begins at 0.
+// newPanel makes a panel with a grid and a y axis that begins at 0.
 func newPanel(title, x, y string) *panel {
 	p := &panel{Plot: plot.New(), legend: plot.NewLegend()}
 	p.Title.Text, p.X.Label.Text, p.Y.Label.Text = title, x, y
@@ -48,13 +48,13 @@ func newPanel(title, x, y string) *panel {
 	return p
 }
 
-// name puts a curve into the legend.
+// name adds a curve to the legend.
 func (p *panel) name(name string, thumb plot.Thumbnailer) {
 	p.names = append(p.names, name)
 	p.legend.Add(name, thumb)
 }
 
-// finish makes room above the curves. A panel without any says so.
+// finish adds space above the curves, and a note to a panel without curves.
 func (p *panel) finish() {
 	switch {
 	case len(p.names) == 0:
@@ -69,7 +69,7 @@ func (p *panel) finish() {
 	p.Y.Max *= 1.1
 }
 
-// ticks are the default ones with labels in plain numbers.
+// ticks are the default ticks with labels without exponents.
 type ticks struct{}
 
 func (ticks) Ticks(low, high float64) []plot.Tick {
@@ -82,7 +82,7 @@ func (ticks) Ticks(low, high float64) []plot.Tick {
 	return marks
 }
 
-// line adds a curve, if it has any points.
+// line adds a curve unless it has no points.
 func (p *panel) line(name string, points plotter.XYs, c color.Color, dashes []vg.Length, dots bool) error {
 	if len(points) == 0 {
 		return nil

@@ -15,7 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// An axis is a swept number that curves are drawn over.
+// An axis is a swept number on the x axis.
 type axis struct {
 	key, label string
 	of         func(experiment.Settings) float64
@@ -32,7 +32,7 @@ var axes = []axis{
 	{"tokenizer_workers", "tokenizer workers", func(s experiment.Settings) float64 { return float64(s.TokenizerWorkers) }},
 }
 
-// sweeps draws throughput and P95 over each swept number, a curve for each
+// sweeps draws throughput and P95 over each swept number, with a curve for each
 // combination of the other settings.
 func sweeps(r *results.Result) ([]picture, error) {
 	var pictures []picture
@@ -44,7 +44,7 @@ func sweeps(r *results.Result) ([]picture, error) {
 		tail := newPanel("P95 of latency", a.label, "ms")
 		for i, group := range a.groups(r) {
 			c := palette[i%len(palette)]
-			var dashes []vg.Length // once the colours are used up
+			var dashes []vg.Length // after the last colour
 			if i >= len(palette) {
 				dashes = []vg.Length{vg.Points(5), vg.Points(3)}
 			}
@@ -58,13 +58,13 @@ func sweeps(r *results.Result) ([]picture, error) {
 		for _, p := range []*panel{rate, tail} {
 			a.scale(p, r)
 		}
-		tail.names = nil // it has the same curves
+		tail.names = nil // the panel above names the same curves
 		pictures = append(pictures, picture{"sweep_" + a.key, "Throughput and P95 over " + a.key, []*panel{rate, tail}})
 	}
 	return pictures, nil
 }
 
-// scale puts a tick at each value, on a logarithmic axis if they span much.
+// scale adds a tick at each value, on a logarithmic axis if they span a factor of 8.
 func (a axis) scale(p *panel, r *results.Result) {
 	var marks plot.ConstantTicks
 	for _, point := range r.Points {
@@ -89,32 +89,31 @@ func (a axis) scale(p *panel, r *results.Result) {
 	p.X.Min, p.X.Max = low-space, high+space
 }
 
-// A group is points that differ in the axis alone.
+// A group holds points that differ only in the axis.
 type group struct {
 	name         string
 	rates, tails spreads
 }
 
-// spreads are the points of a curve, each the mean or the typical one of its
-// runs, and how far below and above it the runs reach.
+// spreads are the points of a curve with error bars from the lowest to the highest
+// run.
 type spreads struct {
 	plotter.XYs
 	plotter.YErrors
 }
 
-// add adds a point of several runs.
+// add adds a point with several runs.
 func (s *spreads) add(x, y float64, runs []float64) {
 	s.XYs = append(s.XYs, plotter.XY{X: x, Y: y})
 	s.YErrors = append(s.YErrors, struct{ Low, High float64 }{y - min(y, slices.Min(runs)), max(y, slices.Max(runs)) - y})
 }
 
-// apart reports whether any point has runs that differ.
+// apart reports whether the runs of any point differ.
 func (s *spreads) apart() bool {
 	return slices.ContainsFunc(s.YErrors, func(e struct{ Low, High float64 }) bool { return e.Low > 0 || e.High > 0 })
 }
 
-// curve adds a group's curve to a panel, with a bar from the least to the
-// greatest of each point's runs.
+// curve adds the curve to a panel, with error bars if runs differ.
 func (s *spreads) curve(p *panel, name string, c color.RGBA, dashes []vg.Length) error {
 	if s.apart() {
 		bars, err := plotter.NewYErrorBars(s)
@@ -132,7 +131,7 @@ func (a axis) groups(r *results.Result) []*group {
 	var groups []*group
 	for i := range r.Points {
 		p := &r.Points[i]
-		rate, tail, tails := ratesOf(p)
+		rate, tail, tails := pointRates(p)
 		if p.Error != "" || math.IsNaN(tail) {
 			continue
 		}
@@ -155,10 +154,9 @@ func (a axis) groups(r *results.Result) []*group {
 	return groups
 }
 
-// ratesOf returns the throughput and the P95 of the latency that the report
-// shows of a point, and the P95 of each of its runs. They are NaN if a run has
-// no request.
-func ratesOf(p *results.Point) (rate, tail float64, tails []float64) {
+// pointRates returns the throughput and the P95 latency that the report shows for a
+// point, and the P95 of each of its runs. They are NaN if a run has no requests.
+func pointRates(p *results.Point) (rate, tail float64, tails []float64) {
 	shown := p.Shown()
 	if len(shown) == 0 {
 		return math.NaN(), math.NaN(), nil

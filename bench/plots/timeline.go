@@ -9,7 +9,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// timeline draws what the clock saw of a run.
+// timeline draws the samples of a run over time.
 func timeline(run *results.Run) ([]*panel, error) {
 	latency, err := stack(run)
 	if err != nil {
@@ -51,7 +51,7 @@ type curve struct {
 	of    func(telemetry.Sample) *float64
 }
 
-// points places each sample in the middle of its interval.
+// points draws each sample at the middle of its interval.
 func points(run *results.Run, of func(telemetry.Sample) *float64) plotter.XYs {
 	var xy plotter.XYs
 	for _, s := range run.Samples {
@@ -64,13 +64,13 @@ func points(run *results.Run, of func(telemetry.Sample) *float64) plotter.XYs {
 
 func middle(s telemetry.Sample) float64 { return (s.FromMS + s.ToMS) / 2000 }
 
-// fit gives all panels the same time.
+// fit gives all panels the same time axis.
 func fit(p *panel, run *results.Run) {
 	p.X.Min, p.X.Max = 0, run.Samples[len(run.Samples)-1].ToMS/1000
 	p.finish()
 }
 
-// stack draws the stages of the latency on top of one another.
+// stack draws the stages of the latency as stacked areas.
 func stack(run *results.Run) (*panel, error) {
 	p := newPanel("Latency by stage, means of an interval", "", "ms")
 	below := make([]float64, len(run.Samples))

@@ -25,7 +25,7 @@ func (d *document) timeSeries() {
 	})
 }
 
-// stages are the shares of the mean latency.
+// stages writes the shares of the mean latency.
 func (d *document) stages() {
 	d.paragraph("## Stage Breakdown")
 	d.perConfig(func(_ *results.Point, run *results.Run) { d.table(stageTable(run)) })
@@ -74,7 +74,7 @@ func (d *document) workers() {
 	})
 }
 
-// busy is how much of the time the device worked for us.
+// busy writes the share of time in which the device and the workers were busy.
 func (d *document) busy() {
 	d.paragraph("## Device Busy Share")
 	d.perConfig(func(_ *results.Point, run *results.Run) {
@@ -107,22 +107,22 @@ func (d *document) repeatability() {
 		d.paragraph("%s", spread(rates))
 		switch {
 		case len(rates) == 2:
-			d.paragraph("_Results Summary, Detailed Metrics and Overall Summary show the mean of both runs, the other sections run %d, the slower one._", shown)
+			d.paragraph("_Results Summary, Detailed Metrics and Overall Summary show the mean of both runs; the other sections show run %d, the slower one._", shown)
 		case len(rates) > 2:
-			d.paragraph("_The sections above show run %d, that of the median throughput._", shown)
+			d.paragraph("_The sections above show run %d, the run with the median throughput._", shown)
 		}
 	})
 }
 
-// spread describes the throughputs of the runs.
+// spread describes how far the throughputs of the runs are apart.
 func spread(rates []float64) string {
 	s := telemetry.Summarize(rates)
-	share, deviation := 100*spreadOf(rates), math.NaN()
+	share, deviation := 100*relativeSpread(rates), math.NaN()
 	if s.N > 1 {
 		deviation = 100 * s.StdDev / s.Mean
 	}
 	ci := stats.MeanInterval(rates)
-	return fmt.Sprintf("**Throughput:** %s, median %s pairs/s, spread %s (from least to most, of the median), deviation %s; 95 %% confidence interval of the mean %s (bootstrap over runs)",
+	return fmt.Sprintf("**Throughput:** %s, median %s pairs/s, spread %s (highest less lowest, relative to the median), deviation %s; 95 %% confidence interval of the mean %s (bootstrap over runs)",
 		count(s.N), telemetry.Decimals(s.P50, 1), with(telemetry.Decimals(share, 1), " %"), with(telemetry.Decimals(deviation, 1), " %"), interval(ci))
 }
 

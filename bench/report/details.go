@@ -10,9 +10,9 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// figures are what the report says of a point: the means over the runs that it
-// shows. Latencies are in milliseconds, rates of single requests in pairs per
-// second; the lists hold the values of all these runs.
+// figures are the means over the runs of a point that the report shows. Latencies
+// are in milliseconds, rates of single requests in pairs per second. The lists hold
+// the values of all these runs.
 type figures struct {
 	latencies, rates []float64
 	latency, rate    telemetry.Summary
@@ -20,7 +20,7 @@ type figures struct {
 	throughput       float64
 }
 
-func figuresOf(runs []*results.Run) figures {
+func newFigures(runs []*results.Run) figures {
 	var f figures
 	var latency, rate []telemetry.Summary
 	for _, run := range runs {
@@ -48,19 +48,19 @@ func (d *document) summary() {
 			t.Add(fmt.Sprint(s.Batch), concurrency(s), "ERROR", "-", "-", "-", "-", "-", "-")
 			continue
 		}
-		f := figuresOf(runs)
+		f := newFigures(runs)
 		ms := func(x float64) string { return with(telemetry.Decimals(x, 1), "ms") }
 		t.Add(fmt.Sprint(s.Batch), concurrency(s), telemetry.Decimals(f.pairs, 0), telemetry.Decimals(f.wallMS/1000, 2),
 			ms(f.latency.Mean), ms(f.latency.P95), ms(f.latency.P99), telemetry.Decimals(f.throughput, 1), telemetry.Decimals(f.rate.P95, 1))
 	}
 	d.table(&t)
 	if slices.ContainsFunc(d.result.Points, func(p results.Point) bool { return len(p.Runs) == 2 }) {
-		d.paragraph("_Of two runs, the mean._")
+		d.paragraph("_The mean of two runs._")
 	}
 	if len(d.others()) == 0 {
 		return
 	}
-	// The table above has no columns for what else was swept.
+	// The table above has no columns for other swept settings.
 	points := telemetry.Table{Header: []string{"Config", "Settings"}}
 	for i, p := range d.result.Points {
 		points.Add(fmt.Sprint(i+1), p.Settings.Label(d.result.Swept))
@@ -92,7 +92,7 @@ func orUnknown(s string) string {
 }
 
 func (d *document) detail(runs []*results.Run) {
-	f := figuresOf(runs)
+	f := newFigures(runs)
 	d.paragraph("**Total:** %s pairs in %ss", telemetry.Decimals(f.pairs, 0), telemetry.Decimals(f.wallMS/1000, 2))
 	for _, run := range runs {
 		if run.Refused > 0 {
@@ -106,12 +106,12 @@ func (d *document) detail(runs []*results.Run) {
 	d.table(summaryTable(f.latency.Mean, f.latency))
 	d.line("#### Throughput (pairs/s)")
 	d.table(summaryTable(f.throughput, f.rate))
-	d.paragraph("_Average: all pairs over wall time. The others: rates of single requests, pairs over latency._")
+	d.paragraph("_Average: all pairs over wall time. The other rows: rates of single requests, pairs over latency._")
 	d.bands(f)
 }
 
-// summaryTable has an average of its own, since a run's throughput is no mean of
-// rates.
+// summaryTable takes the average separately, since the throughput of a run is not
+// the mean of its requests' rates.
 func summaryTable(average float64, s telemetry.Summary) *telemetry.Table {
 	t := &telemetry.Table{Header: []string{"Metric", "Value"}}
 	for _, row := range []struct {
@@ -144,7 +144,7 @@ func (d *document) bands(f figures) {
 		telemetry.Decimals(stats.Correlation(f.latencies, f.rates), 3))
 }
 
-// overall compares the points.
+// overall names the best points.
 func (d *document) overall() {
 	d.paragraph("## Overall Summary")
 	var rates, latencies []float64
@@ -156,7 +156,7 @@ func (d *document) overall() {
 		if p.Error != "" || len(runs) == 0 {
 			continue
 		}
-		f := figuresOf(runs)
+		f := newFigures(runs)
 		rate, latency := f.throughput, f.latency.Mean
 		rates, latencies = append(rates, rate), append(latencies, latency)
 		if !(rate <= best) {

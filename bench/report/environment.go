@@ -56,8 +56,8 @@ func orDash(s string) string {
 
 const lengthBin = 32
 
-// tokenLengths is a histogram of the pairs' tokens, of the first point that has
-// one: another maximum length cuts it off elsewhere.
+// tokenLengths writes a histogram of tokens per pair for the first point that has
+// one. Points with another maximum length differ in its end only.
 func (d *document) tokenLengths() {
 	for _, p := range d.result.Points {
 		if p.Engine == nil || len(p.Engine.TokenLengths) == 0 {

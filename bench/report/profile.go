@@ -9,8 +9,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// Profile is the report's section of where the time went, "" if no run has a
-// profile.
+// Profile returns the report's section Profile, "" if no run has a profile.
 func Profile(r *results.Result) string {
 	d := &document{result: r}
 	d.profile()
@@ -42,7 +41,7 @@ func profiled(r *results.Result) bool {
 	return false
 }
 
-// timeTable has a row for each class of work, and their sum.
+// timeTable makes a row for each class of work, and a total.
 func timeTable(p *results.Profile) *telemetry.Table {
 	t := &telemetry.Table{Header: []string{"Work", "Thread Time (ms)", "Share", "GFLOP/s per Thread", "Calls"}}
 	rows := p.Rows()
@@ -64,7 +63,7 @@ func timeTable(p *results.Profile) *telemetry.Table {
 	return t
 }
 
-// workTable sets the arithmetic that was done against what had to be.
+// workTable compares the arithmetic executed with the arithmetic needed.
 func workTable(p *results.Profile) *telemetry.Table {
 	t := &telemetry.Table{Header: []string{"MFLOP per Pair", "Executed", "Needed", "Executed / Needed"}}
 	both := results.Work{FLOPs: p.Matmul.FLOPs + p.Attend.FLOPs, Needed: p.Matmul.Needed + p.Attend.Needed}

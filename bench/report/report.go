@@ -1,6 +1,6 @@
-// Package report writes a benchmark's results as the Markdown document that this
-// project was founded on: its headings, tables and decimals, with additions on
-// lines and in sections of their own. What was not measured is "-".
+// Package report formats a benchmark's results in Markdown. Headings, tables and
+// decimals are those of the report that founded this project; additions have lines
+// and sections of their own. "-" stands for what was not measured.
 package report
 
 import (
@@ -13,10 +13,10 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// A Plot is a picture that the report shows.
+// A Plot is an image in the report.
 type Plot struct{ Title, PNG, SVG string } // paths from the report's folder
 
-// Markdown writes the report.
+// Markdown returns the report.
 func Markdown(r *results.Result, plots []Plot) []byte {
 	d := &document{result: r}
 	d.header()
@@ -36,14 +36,14 @@ func Markdown(r *results.Result, plots []Plot) []byte {
 	return []byte(strings.TrimRight(d.text.String(), "\n") + "\n")
 }
 
-// Summary is the report's Results Summary alone.
+// Summary returns the Results Summary of the report.
 func Summary(r *results.Result) string {
 	d := &document{result: r}
 	d.summary()
 	return strings.TrimSuffix(d.text.String(), "\n")
 }
 
-// A document is the report in the making.
+// A document is an unfinished report.
 type document struct {
 	text   strings.Builder
 	result *results.Result
@@ -51,7 +51,7 @@ type document struct {
 
 func (d *document) line(format string, args ...any) { fmt.Fprintf(&d.text, format+"\n", args...) }
 
-// paragraph is a line with an empty one after it.
+// paragraph adds a line and an empty line.
 func (d *document) paragraph(format string, args ...any) { d.line(format+"\n", args...) }
 
 func (d *document) table(t *telemetry.Table) { d.line("%s", t) }
@@ -94,7 +94,7 @@ func (d *document) header() {
 		d.each(load))
 }
 
-// each joins what the points differ in.
+// each lists the different values of the points.
 func (d *document) each(of func(results.Point) string) string {
 	var seen []string
 	for _, p := range d.result.Points {
@@ -125,7 +125,7 @@ func maxBatch(p results.Point) string {
 	return "-"
 }
 
-// lengthAware marks a setting that changes nothing.
+// lengthAware marks a setting without effect.
 func lengthAware(p results.Point) string {
 	text := map[bool]string{true: "on", false: "off"}[p.Settings.LengthAware]
 	if p.Engine != nil && p.Engine.Packed {
@@ -148,7 +148,7 @@ func timeout(p results.Point) string {
 	return fmt.Sprintf("%vms", p.Settings.BatchTimeoutMS)
 }
 
-// load says how requests were sent.
+// load describes how requests were sent.
 func load(p results.Point) string {
 	s := p.Settings
 	end := fmt.Sprintf("%d requests", s.Requests)
@@ -161,14 +161,14 @@ func load(p results.Point) string {
 	return "closed loop, " + end
 }
 
-// others are the swept settings that the seed's tables have no column for.
+// others lists the swept settings without a column in the summary.
 func (d *document) others() []string {
 	return slices.DeleteFunc(slices.Clone(d.result.Swept), func(key string) bool {
 		return key == "batch" || key == "concurrency"
 	})
 }
 
-// config names a point as the tables do.
+// config names a point in the style of the tables.
 func (d *document) config(s experiment.Settings) string {
 	label := fmt.Sprintf("batch=%d, conc=%d", s.Batch, s.Concurrency)
 	if s.Open() {
@@ -193,8 +193,8 @@ func (d *document) heading(i int) string {
 	return fmt.Sprintf("### Config %d: %s", i+1, d.result.Points[i].Settings.Label(d.result.Swept))
 }
 
-// perConfig writes a section for each point that has a run: under headings of
-// their own if there are several.
+// perConfig writes a section for each point with a run, under a heading each if
+// there are several points.
 func (d *document) perConfig(write func(p *results.Point, run *results.Run)) {
 	nothing := true
 	for i := range d.result.Points {

@@ -196,7 +196,7 @@ func TestShape(t *testing.T) {
 func TestFigures(t *testing.T) {
 	r := result(1)
 	run := &r.Points[0].Runs[0]
-	f := figuresOf([]*results.Run{run})
+	f := newFigures([]*results.Run{run})
 	if got, want := f.rate.Max, 32/(f.latency.Min/1000); math.Abs(got-want) > 1e-9 {
 		t.Errorf("most %v, want %v", got, want)
 	}
@@ -243,7 +243,7 @@ func TestSeveralPoints(t *testing.T) {
 	}
 }
 
-// What the seed's tables have no column for is told beside them.
+// Swept settings without a column in the seed's tables have a table of their own.
 func TestOtherSettings(t *testing.T) {
 	r := result(2)
 	r.Swept = []string{"batch_timeout_ms", "batch"}

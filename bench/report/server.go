@@ -11,8 +11,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// serverHeader stands in the place of the lines that describe an engine: of a
-// server's model and batches it says what the server tells.
+// serverHeader writes the lines that describe a server, from its /info.
 func (d *document) serverHeader(s *results.Server) {
 	d.paragraph("**Model:** `%s`", orDash(oneLine(cmp.Or(s.Info["model_id"], s.Model))))
 	d.paragraph("**Backend:** `%s` (API %s) | **Device:** `%s`", s.URL, s.API, orDash(oneLine(s.Info["device"])))
@@ -21,12 +20,12 @@ func (d *document) serverHeader(s *results.Server) {
 		d.each(func(p results.Point) string { return p.Settings.Mode }), d.each(load))
 }
 
-// serverRows say what was measured.
+// serverRows adds rows that describe the server.
 func (d *document) serverRows(t *telemetry.Table, s *results.Server) {
 	t.Add("Measured from", "the machine above")
 	t.Add("Server", oneLine(s.URL))
 	t.Add("API", s.API)
-	t.Add("Model asked for", orDash(oneLine(s.Model)))
+	t.Add("Model requested", orDash(oneLine(s.Model)))
 	for _, name := range slices.Sorted(maps.Keys(s.Info)) {
 		t.Add("Server's "+oneLine(name), oneLine(s.Info[name]))
 	}
@@ -41,12 +40,13 @@ func (d *document) serverRows(t *telemetry.Table, s *results.Server) {
 	}))
 }
 
-// oneLine keeps what others wrote from breaking a table.
+// oneLine makes foreign text safe for a table.
 func oneLine(text string) string {
 	return strings.NewReplacer("|", `\|`, "`", "'", "\n", " ").Replace(text)
 }
 
-// clientAndServer sets what clients saw beside what the server told.
+// clientAndServer compares the times that clients saw with those that the server
+// reported.
 func (d *document) clientAndServer() {
 	if d.result.Environment.Server == nil {
 		return
@@ -54,7 +54,7 @@ func (d *document) clientAndServer() {
 	d.paragraph("## Client and Server")
 	d.perConfig(func(_ *results.Point, run *results.Run) {
 		d.table(sidesTable(run))
-		d.paragraph("_Milliseconds a request. The client's latency has the writing and reading of JSON in it; - is what the server did not tell with every answer._")
+		d.paragraph("_Milliseconds per request. The client's latency includes writing and reading JSON. - means that the server did not report the time with every answer._")
 	})
 }
 
@@ -87,7 +87,7 @@ func sidesTable(run *results.Run) *telemetry.Table {
 			}
 		}
 		if len(values) < len(run.Requests) {
-			values = nil // a mean of some requests beside one of all would mislead
+			values = nil // the mean of some requests does not compare with the mean of all
 		}
 		s := telemetry.Summarize(values)
 		t.Add(row.name, telemetry.Decimals(s.Mean, 3), telemetry.Decimals(s.P50, 3), telemetry.Decimals(s.P95, 3), telemetry.Decimals(s.P99, 3))

@@ -7,15 +7,14 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// A measurement is steady if its runs are no further apart than steadySpread, a
-// share of their median, and if no more than idleLoad of a core was busy, for
-// each core, when it began.
+// A measurement is steady if the spread of its runs is at most steadySpread of
+// their median, and if the load per core was at most idleLoad when it began.
 const (
 	steadySpread = 0.05
 	idleLoad     = 0.25
 )
 
-// verdict writes the line that says how far the figures can be trusted.
+// verdict writes how far the figures can be trusted.
 func (d *document) verdict() {
 	before, end, spread := math.NaN(), math.NaN(), math.NaN()
 	runs := 0
@@ -25,7 +24,7 @@ func (d *document) verdict() {
 			continue
 		}
 		runs = max(runs, len(p.Runs))
-		spread = larger(spread, spreadOf(p.Rates()))
+		spread = larger(spread, relativeSpread(p.Rates()))
 		for k := range p.Runs {
 			if math.IsNaN(before) {
 				before = telemetry.Value(p.Runs[k].LoadBefore)
@@ -37,30 +36,29 @@ func (d *document) verdict() {
 		return
 	}
 	d.paragraph("**Verdict:** %s. Spread of the runs %s; load average %s before, up to %s during (%s)",
-		verdictOf(spread, before, d.result.Environment.Cores), with(telemetry.Decimals(100*spread, 1), " %"),
+		judge(spread, before, d.result.Environment.Cores), with(telemetry.Decimals(100*spread, 1), " %"),
 		telemetry.Decimals(before, 1), telemetry.Decimals(end, 1), cores(d.result.Environment.Cores))
 }
 
-func verdictOf(spread, before float64, cores int) string {
+func judge(spread, before float64, cores int) string {
 	busy := before > idleLoad*float64(cores)
 	switch {
 	case spread > steadySpread && busy:
-		return "NOISY: the runs are far apart, and the machine was busy with something else"
+		return "NOISY: the runs are far apart, and the machine was busy with other work"
 	case spread > steadySpread:
 		return "NOISY: the runs are far apart"
 	case busy:
-		return "NOISY: the machine was busy with something else when it began"
+		return "NOISY: the machine was busy with other work at the start"
 	case math.IsNaN(spread):
-		return "NOT KNOWN: a single run has no spread; --runs 3 measures it"
+		return "UNKNOWN: one run has no spread; use --runs 3"
 	case math.IsNaN(before):
-		return "steady by its runs; the load of the machine is not known"
+		return "steady, but the load of the machine is unknown"
 	}
 	return "steady"
 }
 
-// spreadOf returns how far values are apart, as a share of their median; NaN if
-// there are fewer than two.
-func spreadOf(values []float64) float64 {
+// relativeSpread returns (max - min) / median, NaN for fewer than two values.
+func relativeSpread(values []float64) float64 {
 	if len(values) < 2 {
 		return math.NaN()
 	}
@@ -68,7 +66,7 @@ func spreadOf(values []float64) float64 {
 	return (s.Max - s.Min) / s.P50
 }
 
-// larger returns the larger number; one that is NaN does not count.
+// larger returns the larger number and ignores NaN.
 func larger(a, b float64) float64 {
 	if math.IsNaN(a) || b > a {
 		return b

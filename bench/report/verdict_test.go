@@ -31,7 +31,7 @@ func TestVerdict(t *testing.T) {
 		{"apart", runs(0.1, 100, 120), []string{"NOISY: the runs are far apart.", "18.2 %"}},
 		{"busy", runs(1.5, 100, 101), []string{"NOISY: the machine was busy"}},
 		{"both", runs(1.5, 100, 120), []string{"NOISY: the runs are far apart, and the machine was busy"}},
-		{"one run", runs(0.1, 100), []string{"NOT KNOWN: a single run has no spread", "Spread of the runs -"}},
+		{"one run", runs(0.1, 100), []string{"UNKNOWN: one run has no spread", "Spread of the runs -"}},
 	} {
 		text := string(Markdown(test.of, nil))
 		_, line, _ := strings.Cut(text, "**Verdict:**")
@@ -49,7 +49,7 @@ func TestVerdict(t *testing.T) {
 	for i := range unknown.Points[0].Runs {
 		unknown.Points[0].Runs[i].LoadBefore, unknown.Points[0].Runs[i].LoadAfter = nil, nil
 	}
-	if text := string(Markdown(unknown, nil)); !strings.Contains(text, "steady by its runs; the load of the machine is not known") {
+	if text := string(Markdown(unknown, nil)); !strings.Contains(text, "steady, but the load of the machine is unknown") {
 		t.Error("a load that is not known passes for a low one")
 	}
 }
@@ -62,7 +62,7 @@ func TestMeanOfTwoRuns(t *testing.T) {
 		note  bool
 	}{{[]float64{100, 120}, "110.0", true}, {[]float64{100, 120, 118}, "118.0", false}} {
 		text := Summary(runs(0, test.rates...))
-		if !strings.Contains(text, "| "+test.want+" |") || strings.Contains(text, "Of two runs, the mean") != test.note {
+		if !strings.Contains(text, "| "+test.want+" |") || strings.Contains(text, "The mean of two runs") != test.note {
 			t.Errorf("%v: want %s:\n%s", test.rates, test.want, text)
 		}
 	}

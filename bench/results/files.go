@@ -14,36 +14,36 @@ import (
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
-// Files are where a benchmark's results go: NAME_results.md and .json, and the
-// folder NAME_results with plots, all in one folder.
+// Files names the files of an experiment in one folder: NAME_results.md,
+// NAME_results.json, and the folder NAME_results with plots.
 type Files struct{ Dir, Name string }
 
 func (f Files) base() string { return filepath.Join(f.Dir, f.Name+"_results") }
 
-// JSON is the path of the results.
+// JSON returns the path of the results.
 func (f Files) JSON() string { return f.base() + ".json" }
 
-// Report is the path of the report.
+// Report returns the path of the report.
 func (f Files) Report() string { return f.base() + ".md" }
 
-// Plots is the path of the folder of plots.
+// Plots returns the path of the folder of plots.
 func (f Files) Plots() string { return f.base() }
 
-// Prepare makes the folder, and makes sure that files can be written in it.
+// Prepare makes the folder and checks that it is writable.
 func (f Files) Prepare() error {
 	if err := os.MkdirAll(f.Dir, 0o777); err != nil {
 		return fmt.Errorf("results folder: %w", err)
 	}
 	probe, err := os.CreateTemp(f.Dir, ".probe-*")
 	if err != nil {
-		return fmt.Errorf("results folder %s cannot be written to: %w", f.Dir, errors.Unwrap(err))
+		return fmt.Errorf("results folder %s is not writable: %w", f.Dir, errors.Unwrap(err))
 	}
 	return errors.Join(probe.Close(), os.Remove(probe.Name()))
 }
 
-// Keep moves the results of an earlier run into a folder of their own, named by
-// experiment and time, and returns its path, "" if there were none. The report's
-// links to its plots stay right there.
+// Keep moves the results of an earlier run into a new folder, named by experiment
+// and time, and returns its path, "" without earlier results. The report's links to
+// its plots stay valid.
 func (f Files) Keep() (string, error) {
 	var present []string
 	var at time.Time
@@ -68,17 +68,17 @@ func (f Files) Keep() (string, error) {
 	}
 	folder, err := f.newFolder(at)
 	if err != nil {
-		return "", fmt.Errorf("keeping earlier results: %w", err)
+		return "", fmt.Errorf("move earlier results: %w", err)
 	}
 	for _, path := range present {
 		if err := os.Rename(path, filepath.Join(folder, filepath.Base(path))); err != nil {
-			return "", fmt.Errorf("keeping earlier results: %w", err)
+			return "", fmt.Errorf("move earlier results: %w", err)
 		}
 	}
 	return folder, nil
 }
 
-// newFolder makes a folder that was not there.
+// newFolder makes a folder with an unused name.
 func (f Files) newFolder(at time.Time) (string, error) {
 	path := filepath.Join(f.Dir, f.Name+"_"+at.Local().Format("2006-01-02_15-04-05"))
 	for n := 1; ; n++ {
@@ -102,7 +102,7 @@ func Write(path string, r *Result) error {
 	return WriteFile(path, data)
 }
 
-// encode makes JSON that has a line for each request and sample.
+// encode returns JSON with a line for each request and sample.
 func encode(r *Result) ([]byte, error) {
 	data, err := json.Marshal(r)
 	if err != nil {
@@ -123,14 +123,14 @@ func WriteFile(path string, data []byte) error {
 	return nil
 }
 
-// giveResults is the remedy for a file that holds no results.
+// giveResults tells what to do about a file without results.
 const giveResults = "give NAME_results.json, which mlxrank bench writes beside its report"
 
-// Read reads results and refuses those of another layout.
+// Read reads results and rejects other schema versions.
 func Read(path string) (*Result, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, syscall.EISDIR) {
-		return nil, fmt.Errorf("results %s: it is a folder: %s", path, giveResults)
+		return nil, fmt.Errorf("results %s: this is a folder: %s", path, giveResults)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("results: %w", err)
@@ -139,10 +139,10 @@ func Read(path string) (*Result, error) {
 		Schema *int `json:"schema_version"`
 	}
 	if err := json.Unmarshal(data, &version); err != nil {
-		return nil, fmt.Errorf("results %s: it is no results file of mlxrank bench: %w: %s", path, err, giveResults)
+		return nil, fmt.Errorf("results %s: not a results file of mlxrank bench: %w: %s", path, err, giveResults)
 	}
 	if version.Schema == nil {
-		return nil, fmt.Errorf("results %s: it has no schema_version: it is no results file of mlxrank bench: %s", path, giveResults)
+		return nil, fmt.Errorf("results %s: not a results file of mlxrank bench: no schema_version: %s", path, giveResults)
 	}
 	if *version.Schema != Schema {
 		return nil, fmt.Errorf("results %s: found schema version %d, expected %d: measure again with this version of mlxrank", path, *version.Schema, Schema)

@@ -1,5 +1,5 @@
-// Package results is what benchmarks leave behind: a versioned JSON file with
-// every request timing, from which report, plots and comparisons are made.
+// Package results defines the files of a benchmark: versioned JSON with the times
+// of every request. Report, plots and comparisons are made from it.
 package results
 
 import (
@@ -9,24 +9,22 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// Schema is the version of the file's layout. A file of another version is
-// refused.
+// Schema is the version of the file's layout. Read rejects other versions.
 const Schema = 1
 
-// A Result is all that a benchmark found. Pointers are nil for what was not
-// measured.
+// A Result holds the results of an experiment. Nil pointers were not measured.
 type Result struct {
 	Schema      int         `json:"schema_version"`
 	Name        string      `json:"name"`
 	Description string      `json:"description"`
 	Started     time.Time   `json:"started"`
-	Finished    *time.Time  `json:"finished"` // null if it was interrupted
+	Finished    *time.Time  `json:"finished"` // null if interrupted
 	Swept       []string    `json:"swept"`    // settings with several values
 	Environment Environment `json:"environment"`
 	Points      []Point     `json:"points"`
 }
 
-// Environment is the machine and the program.
+// Environment describes the machine and the program.
 type Environment struct {
 	Program string `json:"program"` // its version
 	Go      string `json:"go"`
@@ -34,23 +32,23 @@ type Environment struct {
 	Chip    string `json:"chip"`
 	Cores   int    `json:"cores"`
 	Memory  int64  `json:"memory_bytes"`
-	Power   string `json:"power"` // mains or battery, "" if not known
+	Power   string `json:"power"` // mains or battery, "" if unknown
 
-	Server *Server `json:"server,omitempty"` // what was measured, if no engine of this machine
+	Server *Server `json:"server,omitempty"` // that was measured, null for an engine
 }
 
 // A Point is one combination of settings.
 type Point struct {
 	Settings experiment.Settings `json:"settings"`
-	Error    string              `json:"error,omitempty"` // why it failed
+	Error    string              `json:"error,omitempty"` // why the point failed
 	Engine   *Engine             `json:"engine"`          // null if it could not be opened
 	Runs     []Run               `json:"runs"`
 }
 
-// Done says whether nothing of the point is left to measure.
+// Done reports whether all runs of the point are measured.
 func (p *Point) Done() bool { return p.Error == "" && len(p.Runs) >= p.Settings.Runs }
 
-// Engine is what really ran.
+// Engine describes the engine that ran.
 type Engine struct {
 	telemetry.Info
 	MLXC        string `json:"mlx_c"`
@@ -72,23 +70,23 @@ type Run struct {
 	Started       time.Time          `json:"started"`
 	WallMS        float64            `json:"wall_ms"` // from before the first request to after the last
 	DeviceBusyPct *float64           `json:"device_busy_pct"`
-	LoadBefore    *float64           `json:"load_before"` // the system's load average of one minute, when the run began
+	LoadBefore    *float64           `json:"load_before"` // load average of one minute when the run began
 	LoadAfter     *float64           `json:"load_after"`  // and when it ended
-	Refused       int                `json:"refused"`     // requests that the engine had no room for
+	Refused       int                `json:"refused"`     // requests refused for lack of room
 	Refusal       string             `json:"refusal,omitempty"`
-	Failed        int                `json:"failed,omitempty"`  // requests that a server did not answer with scores
-	Failure       string             `json:"failure,omitempty"` // the first
+	Failed        int                `json:"failed,omitempty"`  // requests that a server answered without scores
+	Failure       string             `json:"failure,omitempty"` // reason of the first
 	Requests      []Request          `json:"requests"`
 	Samples       []telemetry.Sample `json:"samples"`
 	Workers       []Worker           `json:"workers"`
 	Profile       *Profile           `json:"profile,omitempty"` // if asked for
 }
 
-// A Request is one request's figures. Latency counts from the time it was
-// meant to start, which is that of its schedule in an open loop.
+// A Request holds the figures of one request. Latency counts from the time when the
+// request was meant to start: in an open loop, the time of the schedule.
 type Request struct {
-	StartMS        float64 `json:"start_ms"` // meant to
-	LateMS         float64 `json:"late_ms"`  // by how much it was sent later
+	StartMS        float64 `json:"start_ms"` // when it was meant to start
+	LateMS         float64 `json:"late_ms"`  // time between meant start and sending
 	LatencyMS      float64 `json:"latency_ms"`
 	InferenceMS    float64 `json:"inference_ms"`
 	TokenizationMS float64 `json:"tokenization_ms"`
@@ -98,15 +96,15 @@ type Request struct {
 	ComputedTokens int     `json:"computed_tokens"`
 	Truncated      int     `json:"truncated"`
 
-	Server *ServerSide `json:"server,omitempty"` // nil of an engine
+	Server *ServerSide `json:"server,omitempty"` // null for an engine
 }
 
-// OtherMS is what is left of the latency beside its stages.
+// OtherMS returns the part of the latency outside the known stages.
 func (r Request) OtherMS() float64 {
 	return r.LatencyMS - r.InferenceMS - r.TokenizationMS - r.QueueWaitMS
 }
 
-// EndMS is when the request was answered.
+// EndMS returns the time of the answer.
 func (r Request) EndMS() float64 { return r.StartMS + r.LatencyMS }
 
 // A Worker is one of the CPU threads that compute microbatches.
@@ -120,7 +118,7 @@ type Worker struct {
 	BusyPct      float64 `json:"busy_pct"`
 }
 
-// Pairs is how many pairs the run scored.
+// Pairs counts the pairs that the run scored.
 func (r *Run) Pairs() int {
 	n := 0
 	for _, request := range r.Requests {
@@ -129,10 +127,10 @@ func (r *Run) Pairs() int {
 	return n
 }
 
-// Throughput is pairs per second of wall time.
+// Throughput returns pairs per second of wall time.
 func (r *Run) Throughput() float64 { return float64(r.Pairs()) / (r.WallMS / 1000) }
 
-// Latencies lists those of the requests, in the order of their ends.
+// Latencies lists the latencies of the requests, in the order in which they ended.
 func (r *Run) Latencies() []float64 {
 	out := make([]float64, len(r.Requests))
 	for i, request := range r.Requests {
@@ -141,7 +139,7 @@ func (r *Run) Latencies() []float64 {
 	return out
 }
 
-// Rates returns the throughputs of the runs.
+// Rates lists the throughputs of the runs.
 func (p *Point) Rates() []float64 {
 	rates := make([]float64, len(p.Runs))
 	for i := range p.Runs {
@@ -150,8 +148,8 @@ func (p *Point) Rates() []float64 {
 	return rates
 }
 
-// Shown returns the runs that a report shows: the typical one, or both where
-// there are two, whose mean it shows then. It is empty for a point without runs.
+// Shown returns the runs that a report shows: the typical one, or both of two, of
+// which the report shows the mean. It is empty for a point without runs.
 func (p *Point) Shown() []*Run {
 	if len(p.Runs) == 2 {
 		return []*Run{&p.Runs[0], &p.Runs[1]}
@@ -162,8 +160,8 @@ func (p *Point) Shown() []*Run {
 	return nil
 }
 
-// Typical is the run whose throughput is the median, the lower of two: the one
-// that a report shows. It is nil of a point without runs.
+// Typical returns the run with the median throughput, of two runs the slower one.
+// It returns nil for a point without runs.
 func (p *Point) Typical() *Run {
 	var best *Run
 	for i := range p.Runs {

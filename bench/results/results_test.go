@@ -75,8 +75,8 @@ func TestFormerFile(t *testing.T) {
 	}
 }
 
-// The rows of a profile are the whole of what it is of, also where helpers did
-// more than the lanes had time for.
+// The rows of a profile add up to the whole, also if helpers took more time than the
+// workers had.
 func TestProfileRows(t *testing.T) {
 	p := Profile{Workers: 2, BusyMS: 100, PassMS: 150, HelpedMS: 20, TokenizingMS: 7, Phases: []Phase{{Name: "a", MS: 90}, {Name: "b", MS: 60}}}
 	sum := func() (sum float64) {
@@ -89,7 +89,7 @@ func TestProfileRows(t *testing.T) {
 		return sum
 	}
 	if got := sum(); got != 207 {
-		t.Errorf("rows of %v ms, want 2 lanes x 100 ms and 7 ms", got)
+		t.Errorf("rows of %v ms, want 2 workers x 100 ms and 7 ms", got)
 	}
 	if rows := p.Rows(); rows[2].MS != 20 || rows[4].MS != 30 {
 		t.Errorf("the rest is %v ms, want 20; waiting %v, want 30", rows[2].MS, rows[4].MS)

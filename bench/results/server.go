@@ -2,16 +2,16 @@ package results
 
 import "fmt"
 
-// A Server is what was measured in the place of an engine.
+// A Server describes a server that was measured instead of an engine.
 type Server struct {
 	URL   string            `json:"url"`   // without credentials
 	API   string            `json:"api"`   // tei, jina or cohere
-	Model string            `json:"model"` // that was asked for, "" where the API names none
-	Info  map[string]string `json:"info"`  // what it says of itself, null if nothing
+	Model string            `json:"model"` // requested model, "" if the API has none
+	Info  map[string]string `json:"info"`  // from /info, null without it
 }
 
-// Same says whether two results are of one server, asked in one way. nil is no
-// server.
+// Same reports whether two results measured the same server in the same way. nil
+// stands for an engine.
 func (s *Server) Same(o *Server) bool {
 	if s == nil || o == nil {
 		return s == o
@@ -26,8 +26,8 @@ func (s *Server) String() string {
 	return fmt.Sprintf("%s (API %s, model %q)", s.URL, s.API, s.Model)
 }
 
-// A ServerSide is what a server tells of where a request's time went, nil what
-// it does not tell.
+// A ServerSide holds the times of a request that the server reported; nil was not
+// reported.
 type ServerSide struct {
 	TotalMS        *float64 `json:"total_ms"`
 	TokenizationMS *float64 `json:"tokenization_ms"`
@@ -35,14 +35,14 @@ type ServerSide struct {
 	InferenceMS    *float64 `json:"inference_ms"`
 }
 
-// Known says which stages are known of all requests of a run: of an engine's
-// all, of a server's those that it tells.
+// Known names the stages that are known for all requests of a run. An engine
+// reports all stages, a server maybe some.
 type Known struct{ Tokenization, QueueWait, Inference bool }
 
-// All says whether what is left of the latency is known too.
+// All reports whether all stages are known, and so the rest of the latency.
 func (k Known) All() bool { return k.Tokenization && k.QueueWait && k.Inference }
 
-// Known says which stages are.
+// Known returns the stages that all requests have.
 func (r *Run) Known() Known {
 	k := Known{true, true, true}
 	for _, request := range r.Requests {

@@ -10,14 +10,14 @@ import (
 // An Interval is a 95 % confidence interval.
 type Interval struct{ Low, High float64 }
 
-// None is the interval of what cannot have one.
+// None stands for an unknown interval.
 var None = Interval{math.NaN(), math.NaN()}
 
 const replicates = 10_000
 
-// MeanInterval is the confidence interval of the mean by the percentile
-// bootstrap: the values are drawn again, with replacement, many times. One
-// value says nothing of its spread.
+// MeanInterval returns the confidence interval of the mean by the percentile
+// bootstrap, which resamples the values with replacement many times. It returns
+// None for fewer than two values.
 func MeanInterval(values []float64) Interval {
 	if len(values) < 2 {
 		return None
@@ -27,8 +27,8 @@ func MeanInterval(values []float64) Interval {
 	})
 }
 
-// RatioInterval is that of the ratio of the mean of b to the mean of a, where
-// the two were measured apart and are drawn apart.
+// RatioInterval returns the interval of mean(b)/mean(a) for independent
+// measurements, which it resamples separately.
 func RatioInterval(a, b []float64) Interval {
 	if len(a) < 2 || len(b) < 2 {
 		return None
@@ -38,8 +38,8 @@ func RatioInterval(a, b []float64) Interval {
 	})
 }
 
-// PairedRatioInterval is that of the ratio where a and b were measured in turns:
-// each round is drawn as a whole, so that what slowed both down cancels out.
+// PairedRatioInterval returns the interval of mean(b)/mean(a) for alternating
+// rounds. It resamples whole rounds, so that noise which affects both cancels out.
 func PairedRatioInterval(a, b []float64) Interval {
 	if len(a) < 2 || len(a) != len(b) {
 		return None
@@ -55,7 +55,7 @@ func PairedRatioInterval(a, b []float64) Interval {
 	})
 }
 
-// bootstrap is repeatable: its random numbers are always the same.
+// bootstrap is repeatable: it always draws the same random numbers.
 func bootstrap(draw func(*rand.Rand) float64) Interval {
 	random := rand.New(rand.NewPCG(1, 2))
 	drawn := make([]float64, replicates)

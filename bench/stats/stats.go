@@ -1,6 +1,5 @@
-// Package stats holds the formulas of the benchmark's report. Percentiles are
-// by linear interpolation between order statistics and deviations are of the
-// population, as numpy has them by default.
+// Package stats holds the formulas of the benchmark's report that only benchmarks
+// use. telemetry.Summarize computes means, deviations and percentiles.
 package stats
 
 import (
@@ -11,7 +10,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// Mean returns the mean of each figure of some summaries; its N is their sum.
+// Mean returns the mean of each figure over summaries. Its N is their sum.
 func Mean(of []telemetry.Summary) telemetry.Summary {
 	if len(of) == 0 {
 		return telemetry.Summarize(nil)
@@ -33,7 +32,7 @@ func Mean(of []telemetry.Summary) telemetry.Summary {
 	return m
 }
 
-// Correlation is Pearson's, NaN where one side does not vary.
+// Correlation returns Pearson's correlation, NaN if one side does not vary.
 func Correlation(x, y []float64) float64 {
 	if len(x) < 2 {
 		return math.NaN()
@@ -41,16 +40,16 @@ func Correlation(x, y []float64) float64 {
 	return stat.Correlation(x, y, nil)
 }
 
-// A Band is the throughputs of the requests whose latency is from Low up to,
-// but not including, High.
+// A Band summarizes the throughputs of the requests with a latency of at least Low
+// and less than High.
 type Band struct {
-	Name      string // of its edges: "P50-P75"
+	Name      string // from the edges, such as "P50-P75"
 	Low, High float64
 	Rates     telemetry.Summary
 }
 
-// Bands sorts requests into the bands between P50, P75 and P90 of their
-// latencies. Bands that nothing falls into are left out.
+// Bands groups requests into the bands between P50, P75 and P90 of their
+// latencies. It leaves out empty bands.
 func Bands(latencies, rates []float64) []Band {
 	s := telemetry.Summarize(latencies)
 	edges := []Band{

@@ -11,10 +11,10 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// maxLine bounds the memory one line can take.
+// maxLine bounds the memory of a line.
 const maxLine = 16 << 20
 
-// readLines reads up to size pairs, one a line; blank lines are skipped.
+// readLines reads up to size pairs, one per line, and skips blank lines.
 func readLines(r io.Reader, parse func([]byte) (engine.Pair, error), size int) ([]engine.Pair, error) {
 	var pairs []engine.Pair
 	lines := bufio.NewScanner(r)
@@ -37,7 +37,7 @@ func readLines(r io.Reader, parse func([]byte) (engine.Pair, error), size int) (
 	return pairs, nil
 }
 
-// jsonLine reads an object with the strings "query" and "document".
+// jsonLine parses an object with the strings "query" and "document".
 func jsonLine(line []byte) (engine.Pair, error) {
 	var fields struct{ Query, Document *string }
 	if err := json.Unmarshal(line, &fields); err != nil {
@@ -49,15 +49,15 @@ func jsonLine(line []byte) (engine.Pair, error) {
 	return engine.Pair{Query: *fields.Query, Document: *fields.Document}, nil
 }
 
-// tsvLine reads a line of MS MARCO's top-1000 files: query id, passage id,
-// query, passage.
+// tsvLine parses a line of MS MARCO's top-1000 files: query id, passage id, query,
+// passage.
 func tsvLine(line []byte) (engine.Pair, error) {
 	fields := bytes.Split(bytes.TrimSuffix(line, []byte("\r")), []byte("\t"))
 	if len(fields) != 4 {
-		return engine.Pair{}, fmt.Errorf("found %d fields, expected 4 with tabs between them: query id, passage id, query, passage", len(fields))
+		return engine.Pair{}, fmt.Errorf("found %d fields, expected 4 separated by tabs: query id, passage id, query, passage", len(fields))
 	}
 	if len(fields[2]) == 0 || len(fields[3]) == 0 {
-		return engine.Pair{}, errors.New("its query or passage is empty")
+		return engine.Pair{}, errors.New("the query or the passage is empty")
 	}
 	return engine.Pair{Query: string(fields[2]), Document: string(fields[3])}, nil
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// readParquet reads up to size pairs of a file of the hub's MS MARCO: each query
+// readParquet reads up to size pairs from a file of MS MARCO on the hub: each query
 // with each of its passages.
 func readParquet(r io.ReaderAt, bytes int64, size int) (pairs []engine.Pair, err error) {
 	// The library panics on some malformed files.
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("it is no parquet file that can be read: %v", v)
+			err = fmt.Errorf("the parquet file is damaged: %v", v)
 		}
 	}()
 	file, err := parquet.OpenFile(r, bytes)
@@ -28,8 +28,8 @@ func readParquet(r io.ReaderAt, bytes int64, size int) (pairs []engine.Pair, err
 	if err != nil {
 		return nil, err
 	}
-	// What a list calls its items depends on the writer, so they are found by
-	// the names above them.
+	// The name of a list's items depends on the writer, so the names above them
+	// identify the column.
 	passage, err := column(file, "passages", "passage_text")
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func readParquet(r io.ReaderAt, bytes int64, size int) (pairs []engine.Pair, err
 	for len(pairs) < size {
 		n, err := reader.ReadRows(rows)
 		for _, row := range rows[:n] {
-			pairs = append(pairs, pairsOf(row, query, passage)...)
+			pairs = append(pairs, newPairs(row, query, passage)...)
 		}
 		if errors.Is(err, io.EOF) {
 			break
@@ -52,7 +52,7 @@ func readParquet(r io.ReaderAt, bytes int64, size int) (pairs []engine.Pair, err
 	return pairs[:min(size, len(pairs))], nil
 }
 
-// column finds the column of texts whose path begins with the names.
+// column finds the column of texts with a path that begins with names.
 func column(file *parquet.File, names ...string) (int, error) {
 	for i, path := range file.Schema().Columns() {
 		if len(path) < len(names) || !slices.Equal(path[:len(names)], names) {
@@ -62,11 +62,11 @@ func column(file *parquet.File, names ...string) (int, error) {
 			return i, nil
 		}
 	}
-	return 0, fmt.Errorf("it has no column %v of texts; expected MS MARCO as the hub has it", names)
+	return 0, fmt.Errorf("no column %v of texts; expected the columns of MS MARCO on the hub", names)
 }
 
-// pairsOf makes pairs of a row's values, which the reader owns.
-func pairsOf(row parquet.Row, query, passage int) []engine.Pair {
+// newPairs copies a row's values, which the reader owns, into pairs.
+func newPairs(row parquet.Row, query, passage int) []engine.Pair {
 	var q string
 	var pairs []engine.Pair
 	for _, value := range row {

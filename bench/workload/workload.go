@@ -21,22 +21,22 @@ import (
 // candidates each, from Debian package descriptions.
 const Builtin = "builtin"
 
-// DefaultSize is how many pairs are taken of a file unless said otherwise.
+// DefaultSize is the default limit on the pairs read from a file.
 const DefaultSize = 50_000
 
 //go:embed data/pairs.jsonl.gz
 var builtin []byte
 
-// A Workload is pairs of texts.
+// A Workload is a list of pairs.
 type Workload struct {
 	Name   string
 	Pairs  []engine.Pair
-	SHA256 string // of the texts: workloads of one hash are the same
+	SHA256 string // of the texts: equal for equal workloads
 }
 
-// Open reads a dataset: Builtin, or a file. Of its pairs the first size are
-// taken, 0 for the default. A file is known by its name: .parquet as the hub has
-// MS MARCO, .tsv as MS MARCO's top-1000 files are, or .jsonl, the latter two
+// Open reads the first size pairs of a dataset; 0 stands for DefaultSize. The
+// dataset is Builtin or a file. The file's extension names its format: .parquet
+// (MS MARCO on the hub), .tsv (MS MARCO's top-1000 files) or .jsonl; the latter two
 // also with .gz.
 func Open(dataset string, size int) (*Workload, error) {
 	if size == 0 {
@@ -54,7 +54,7 @@ func Open(dataset string, size int) (*Workload, error) {
 		return nil, fmt.Errorf("dataset %s: %w", dataset, err)
 	}
 	if len(pairs) == 0 {
-		return nil, fmt.Errorf("dataset %s holds no pair", dataset)
+		return nil, fmt.Errorf("dataset %s has no pairs", dataset)
 	}
 	return &Workload{Name: name, Pairs: pairs, SHA256: hash(pairs)}, nil
 }
@@ -70,7 +70,7 @@ func readFile(path string, size int) (pairs []engine.Pair, err error) {
 		return nil, withoutPath(err)
 	}
 	if !info.Mode().IsRegular() {
-		return nil, errors.New("it is not a file")
+		return nil, errors.New("not a regular file")
 	}
 	name, compressed := strings.CutSuffix(strings.ToLower(path), ".gz")
 	var parse func([]byte) (engine.Pair, error)
@@ -86,7 +86,7 @@ func readFile(path string, size int) (pairs []engine.Pair, err error) {
 	}
 	switch {
 	case parse == nil:
-		return nil, errors.New("its name must end in .tsv, .tsv.gz, .jsonl, .jsonl.gz or .parquet")
+		return nil, errors.New("unknown extension; expected .tsv, .tsv.gz, .jsonl, .jsonl.gz or .parquet")
 	case compressed:
 		return readCompressed(file, parse, size)
 	}
@@ -101,7 +101,7 @@ func readCompressed(r io.Reader, parse func([]byte) (engine.Pair, error), size i
 	return readLines(unzipped, parse, size)
 }
 
-// withoutPath drops the path from an error that is reported with it anyway.
+// withoutPath drops the path from an error, since the caller adds it.
 func withoutPath(err error) error {
 	var pathError *os.PathError
 	if errors.As(err, &pathError) {
@@ -113,14 +113,14 @@ func withoutPath(err error) error {
 func hash(pairs []engine.Pair) string {
 	h := sha256.New()
 	for _, p := range pairs {
-		// The lengths keep "ab", "c" from being "a", "bc". A hash never fails.
+		// The lengths separate "ab", "c" from "a", "bc". Writing to a hash never fails.
 		fmt.Fprintf(h, "%d %d %s%s", len(p.Query), len(p.Document), p.Query, p.Document) //nolint:errcheck
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// At gives the n pairs of request i. Requests take their pairs one after
-// another and begin again at the end.
+// At returns the n pairs of request i. Consecutive requests use consecutive pairs
+// and start over at the end.
 func (w *Workload) At(i, n int) []engine.Pair {
 	first := i * n % len(w.Pairs)
 	if first+n <= len(w.Pairs) {

@@ -97,12 +97,12 @@ func TestFiles(t *testing.T) {
 func TestBrokenFiles(t *testing.T) {
 	for _, test := range []struct{ path, want string }{
 		{"testdata/none.tsv", "no such file"},
-		{t.TempDir(), "not a file"},
-		{"testdata/README.md", "must end in"},
-		{write(t, "a.parquet.gz", "x"), "must end in"},
-		{write(t, "a.tsv", ""), "holds no pair"},
+		{t.TempDir(), "not a regular file"},
+		{"testdata/README.md", "unknown extension"},
+		{write(t, "a.parquet.gz", "x"), "unknown extension"},
+		{write(t, "a.tsv", ""), "has no pairs"},
 		{write(t, "a.tsv", "1\t2\tq\tp\n1\t2\tq\n"), "line 2: found 3 fields, expected 4"},
-		{write(t, "a.tsv", "1\t2\t\tp\n"), "line 1: its query or passage is empty"},
+		{write(t, "a.tsv", "1\t2\t\tp\n"), "line 1: the query or the passage is empty"},
 		{write(t, "a.tsv.gz", "1\t2\tq\tp\tx\n"), "line 1: found 5 fields"},
 		{write(t, "a.tsv", "1\t2\tq\tp\n"+strings.Repeat("x", maxLine+1)), "after line 1"},
 		{write(t, "a.jsonl", `{"query": "q", "document": "d"}`+"\n{"), "line 2"},

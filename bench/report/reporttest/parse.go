@@ -1,4 +1,4 @@
-// Package reporttest reads reports back, ours and the seed's with the same code.
+// Package reporttest parses reports for tests: ours and the seed report.
 package reporttest
 
 import (
@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// A Section is a heading and what stands under it, up to the next heading.
+// A Section is a heading with its text up to the next heading.
 type Section struct {
 	Level  int
 	Title  string
 	Fields []string // names of **Name:** values
-	Lines  []string // all lines that are neither empty nor part of a table
+	Lines  []string // without empty lines and tables
 	Tables []Table
 }
 
@@ -25,7 +25,7 @@ type Table struct {
 
 var field = regexp.MustCompile(`\*\*([^*]+):\*\*`)
 
-// Parse reads a report. What is no report is an error.
+// Parse parses a report.
 func Parse(text string) ([]Section, error) {
 	var sections []Section
 	var open *Table
@@ -73,7 +73,7 @@ func cells(line string) []string {
 	return parts
 }
 
-// Find gives the first section of a title, nil if there is none.
+// Find returns the first section with a title, nil if there is none.
 func Find(sections []Section, title string) *Section {
 	for i := range sections {
 		if sections[i].Title == title {
@@ -85,8 +85,8 @@ func Find(sections []Section, title string) *Section {
 
 var digits = regexp.MustCompile(`[0-9]+`)
 
-// Shape replaces numbers by how they are written: 280.93 becomes 9.99. All that
-// stands before the decimal point is one 9.
+// Shape replaces the digits of numbers by 9: 280.93 becomes 9.99. One 9 stands for
+// all digits before the decimal point.
 func Shape(cell string) string {
 	at := 0
 	out := digits.ReplaceAllStringFunc(cell, func(number string) string {

@@ -1,6 +1,6 @@
-"""The peak of matrix products on this machine: gemm.py LIBRARY.
+"""The peak rate of GEMMs on this machine: gemm.py LIBRARY.
 
-Answers each line of input by the rate of one large square product: float32 by the
+Answers each line of input by the rate of one large square GEMM: float32 by the
 OpenBLAS that mlxrank runs on, one thread per core, each with a product of its own;
 and by PyTorch, float32 and bfloat16, with as many threads.
 """

@@ -105,7 +105,7 @@ class Run:
             )
 
     def rounds(self):
-        """Everyone's seconds for each set, round by round, and the peaks of matrix products."""
+        """Everyone's seconds for each set, round by round, and the peak rates of GEMMs."""
         peaks = []
         gemm = processes.Process(gemm_subject(), self.folder)
         requests = self.file("requests", texts.requests(self.all, REQUESTS))

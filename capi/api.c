@@ -1,5 +1,5 @@
-// The functions of mlxr.h. What they do is Go's; here each thread keeps the
-// message of its last failure.
+// The functions of mlxr.h, which Go implements. Each thread keeps the message of its
+// last failure here.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdio.h>
@@ -19,11 +19,11 @@ static _Thread_local struct {
   char text[MLXR_MESSAGE];
 } last;
 
-// Callbacks that the thread is in.
+// How many callbacks, and log callbacks, the thread is in.
 static _Thread_local int callbacks, logs;
 
-// Keeps what Go wrote to text, if it is a failure's. Go may have called back,
-// and the host made calls of its own from there, so text is not last's.
+// Keeps the message that Go wrote to text if the call failed. Go does not write to
+// last itself, because a callback of the host may make other calls meanwhile.
 static int32_t finish(int64_t handle, int32_t status, const char *text) {
   if (status != MLXR_OK) {
     last.handle = handle;

@@ -13,7 +13,7 @@ import (
 
 var levels = []zerolog.Level{zerolog.Disabled, zerolog.ErrorLevel, zerolog.WarnLevel, zerolog.InfoLevel, zerolog.DebugLevel, zerolog.TraceLevel}
 
-// A logWriter hands the log's events to the host, until it is stopped.
+// A logWriter passes log events to the host until it is stopped.
 type logWriter struct {
 	call    C.mlxr_log
 	context unsafe.Pointer
@@ -22,8 +22,8 @@ type logWriter struct {
 	stopped bool
 }
 
-// logger is what the options ask for; its writer is never nil.
-func logger(o *C.mlxr_options) (zerolog.Logger, *logWriter, error) {
+// newLogger returns the logger that the options ask for. Its writer is never nil.
+func newLogger(o *C.mlxr_options) (zerolog.Logger, *logWriter, error) {
 	if o.log_level < 0 || int(o.log_level) >= len(levels) {
 		return zerolog.Nop(), nil, invalid("options: log_level is %d, expected 0 to %d", int32(o.log_level), len(levels)-1)
 	}
@@ -56,15 +56,16 @@ func levelCode(level zerolog.Level) C.int32_t {
 	return C.MLXR_LOG_ERROR // panics and the like
 }
 
-// stop waits for events under way; there are none afterwards.
+// stop waits for running callbacks. No callback runs afterwards.
 func (w *logWriter) stop() {
 	w.mu.Lock()
 	w.stopped = true
 	w.mu.Unlock()
 }
 
-// progressOf is the host's function, nil if it gave none.
-func progressOf(c *C.mlxr_call) func(done, total int) {
+// toProgress returns a function that calls the host's progress callback, nil if
+// there is none.
+func toProgress(c *C.mlxr_call) func(done, total int) {
 	if c == nil || c.progress == nil {
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// A statusError is an error that has its status.
+// A statusError is an error with a status.
 type statusError struct {
 	status C.int32_t
 	text   string
@@ -30,8 +30,8 @@ func failf(status C.int32_t, format string, args ...any) error {
 
 func invalid(format string, args ...any) error { return failf(C.MLXR_INVALID, format, args...) }
 
-// guard makes a status and a message, to text, of what f returns. A panic must
-// not leave Go: it would end the host.
+// guard returns the status of f's error and writes its message to text. It recovers
+// from panics, because a panic that leaves Go would end the host.
 func guard(text *C.char, f func() error) (status C.int32_t) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -43,11 +43,11 @@ func guard(text *C.char, f func() error) (status C.int32_t) {
 	if err != nil {
 		write(text, err.Error())
 	}
-	return statusOf(err)
+	return toStatus(err)
 }
 
-// write puts a message into the room there is for one, with a NUL behind it.
-// A message is text: no NULs, nothing that is not UTF-8.
+// write copies a message with a NUL to the MLXR_MESSAGE bytes at to, cut if it is too
+// long. It replaces NULs and invalid UTF-8 by U+FFFD.
 func write(to *C.char, message string) {
 	room := unsafe.Slice((*byte)(unsafe.Pointer(to)), C.MLXR_MESSAGE)
 	message = strings.ToValidUTF8(strings.ReplaceAll(message, "\x00", "\uFFFD"), "\uFFFD")
@@ -58,8 +58,8 @@ func write(to *C.char, message string) {
 	room[copy(room, message)] = 0
 }
 
-// statusOf is the status that a host branches by.
-func statusOf(err error) C.int32_t {
+// toStatus returns the status of an error.
+func toStatus(err error) C.int32_t {
 	var own *statusError
 	var load *mlx.LoadError
 	var native *mlx.NativeError

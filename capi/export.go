@@ -17,13 +17,13 @@ import (
 func mlxrgo_open(options *C.mlxr_options, call *C.mlxr_call, handle *C.mlxr_ranker, message *C.char) C.int32_t {
 	return guard(message, func() error {
 		if handle == nil {
-			return invalid("there is no place for the ranker: it is NULL")
+			return invalid("the pointer to the ranker is NULL")
 		}
 		*handle = 0
 		if err := refuseInLog(); err != nil {
 			return err
 		}
-		cfg, err := config(options)
+		cfg, err := newConfig(options)
 		if err != nil {
 			return err
 		}
@@ -32,20 +32,20 @@ func mlxrgo_open(options *C.mlxr_options, call *C.mlxr_call, handle *C.mlxr_rank
 			return err
 		}
 		r := &ranker{closed: make(chan struct{})}
-		if cfg.Logger, r.log, err = logger(options); err != nil {
+		if cfg.Logger, r.log, err = newLogger(options); err != nil {
 			return err
 		}
-		if r.engine, err = open(ctx, cfg, progressOf(call)); err != nil {
+		if r.engine, err = open(ctx, cfg, toProgress(call)); err != nil {
 			r.log.stop()
-			return ofOpen(err)
+			return toOpenError(err)
 		}
 		*handle = C.mlxr_ranker(rankers.add(r))
 		return nil
 	})
 }
 
-// open opens the engine elsewhere, so that progress, which comes from there, is
-// told here, on the host's thread.
+// open opens the engine on another goroutine, so that it can call progress here, on
+// the host's thread.
 func open(ctx context.Context, cfg engine.Config, progress func(done, total int)) (*engine.Engine, error) {
 	if progress == nil {
 		return engine.Open(ctx, cfg)
@@ -54,11 +54,11 @@ func open(ctx context.Context, cfg engine.Config, progress func(done, total int)
 		engine *engine.Engine
 		err    error
 	}
-	opened, told := make(chan outcome, 1), make(chan weights.Progress, 1)
+	opened, downloads := make(chan outcome, 1), make(chan weights.Progress, 1)
 	cfg.Progress = func(p weights.Progress) {
 		select {
-		case told <- p:
-		default: // the host has not yet heard of the one before
+		case downloads <- p:
+		default: // the host has not received the previous one yet
 		}
 	}
 	go func() {
@@ -69,21 +69,22 @@ func open(ctx context.Context, cfg engine.Config, progress func(done, total int)
 		select {
 		case o := <-opened:
 			return o.engine, o.err
-		case p := <-told:
+		case p := <-downloads:
 			progress(int(p.Done), int(p.Total))
 		}
 	}
 }
 
-// ofOpen is for what else can go wrong when opening: the model.
-func ofOpen(err error) error {
-	if statusOf(err) == C.MLXR_FAILED {
+// toOpenError gives a failure of mlxr_open that has no status of its own the status
+// MLXR_MODEL.
+func toOpenError(err error) error {
+	if toStatus(err) == C.MLXR_FAILED {
 		return &statusError{C.MLXR_MODEL, err.Error()}
 	}
 	return err
 }
 
-// checkCall gives the context of a call. Both may be NULL.
+// checkCall checks a call's structs, which may be NULL, and returns its context.
 func checkCall(c *C.mlxr_call, figures *C.mlxr_figures) (context.Context, error) {
 	if figures != nil {
 		if err := checkSize("mlxr_figures", figures.size, C.sizeof_mlxr_figures); err != nil {
@@ -97,30 +98,30 @@ func checkCall(c *C.mlxr_call, figures *C.mlxr_figures) (context.Context, error)
 		return nil, err
 	}
 	if c.top_n < 0 {
-		return nil, invalid("call: top_n is %d", int64(c.top_n))
+		return nil, invalid("call: top_n is %d, expected at least 0", int64(c.top_n))
 	}
 	if c.reserved != 0 {
 		return nil, invalid("call: reserved is %d, expected 0", int32(c.reserved))
 	}
-	if c.long_documents < 0 || c.long_documents > C.MLXR_LONG_WINDOW {
+	if c.long_documents < 0 || c.long_documents > C.MLXR_LONG_PASSAGES {
 		return nil, invalid("call: long_documents is %d, expected 0 or 1", int32(c.long_documents))
 	}
-	return contextOf(c.cancellation)
+	return toContext(c.cancellation)
 }
 
-// checkRoom says how much room a result takes, and whether there is so much.
+// checkRoom sets *needed to the room that a result takes and checks that it is there.
 func checkRoom(out unsafe.Pointer, room, takes C.int64_t, needed *C.int64_t, what string) error {
 	if needed != nil {
 		*needed = takes
 	}
 	if room < 0 {
-		return invalid("the room for %s is %d", what, int64(room))
+		return invalid("the room for %s is %d, expected at least 0", what, int64(room))
 	}
 	if room < takes {
-		return failf(C.MLXR_ROOM, "there is room for %d %s, %d are needed", int64(room), what, int64(takes))
+		return failf(C.MLXR_ROOM, "room for %d %s, %d needed", int64(room), what, int64(takes))
 	}
 	if out == nil && takes > 0 {
-		return invalid("the room for %s is NULL", what)
+		return invalid("the buffer for %s is NULL", what)
 	}
 	return nil
 }
@@ -149,12 +150,12 @@ func mlxrgo_score(handle C.mlxr_ranker, queries, documents *C.mlxr_text, pairs C
 		for i := range list {
 			list[i] = engine.Pair{Query: q[i], Document: d[i]}
 		}
-		result, err := r.engine.ScoreWith(ctx, list, engine.ScoreOptions{Progress: progressOf(call)})
+		result, err := r.engine.ScoreWith(ctx, list, engine.ScoreOptions{Progress: toProgress(call)})
 		if err != nil {
 			return err
 		}
 		copy(unsafe.Slice((*float32)(scores), int(pairs)), result.Scores)
-		tell(figures, result, len(list))
+		fillFigures(figures, result, len(list))
 		return nil
 	})
 }
@@ -168,7 +169,7 @@ func mlxrgo_rerank(handle C.mlxr_ranker, query, documents *C.mlxr_text, count C.
 			return err
 		}
 		left := int64(maxCallBytes)
-		q, err := text(query, place{"query", -1}, &left)
+		q, err := text(query, label{"query", -1}, &left)
 		if err != nil {
 			return err
 		}
@@ -192,7 +193,7 @@ func mlxrgo_rerank(handle C.mlxr_ranker, query, documents *C.mlxr_text, count C.
 		for i, item := range ranking.Items {
 			out[i] = C.mlxr_ranked{index: C.int64_t(item.Index), score: C.float(item.Score), logit: C.float(item.Logit)}
 		}
-		tell(figures, &ranking.Result, ranking.Pairs)
+		fillFigures(figures, &ranking.Result, ranking.Pairs)
 		return nil
 	})
 }
@@ -201,14 +202,14 @@ func rerankOptions(c *C.mlxr_call) engine.RerankOptions {
 	if c == nil {
 		return engine.RerankOptions{}
 	}
-	opts := engine.RerankOptions{TopN: int(c.top_n), ScoreOptions: engine.ScoreOptions{Progress: progressOf(c)}}
-	if c.long_documents == C.MLXR_LONG_WINDOW {
+	opts := engine.RerankOptions{TopN: int(c.top_n), ScoreOptions: engine.ScoreOptions{Progress: toProgress(c)}}
+	if c.long_documents == C.MLXR_LONG_PASSAGES {
 		opts.Long = engine.Window
 	}
 	return opts
 }
 
-func tell(f *C.mlxr_figures, result *engine.Result, pairs int) {
+func fillFigures(f *C.mlxr_figures, result *engine.Result, pairs int) {
 	if f == nil {
 		return
 	}
@@ -243,7 +244,7 @@ func putJSON(v any, out *C.char, room C.int64_t, needed *C.int64_t) error {
 	return put(string(data), out, room, needed)
 }
 
-// put copies a text with a NUL behind it.
+// put copies a text with a NUL at the end.
 func put(text string, out *C.char, room C.int64_t, needed *C.int64_t) error {
 	takes := len(text) + 1
 	if err := checkRoom(unsafe.Pointer(out), room, C.int64_t(takes), needed, "bytes"); err != nil {
@@ -275,11 +276,11 @@ func mlxrgo_close(handle C.mlxr_ranker, message *C.char) C.int32_t {
 		if rankers.was(int64(handle)) {
 			return nil
 		}
-		return failf(C.MLXR_CLOSED, "there was never a ranker %d", int64(handle))
+		return failf(C.MLXR_CLOSED, "ranker %d never existed", int64(handle))
 	})
 }
 
-// The message of the last failure on the ranker, of any thread.
+// Copies the message of the last failure on the ranker, on any thread.
 //
 //export mlxrgo_last_error
 func mlxrgo_last_error(handle C.mlxr_ranker, out *C.char, room C.int64_t, needed *C.int64_t) C.int32_t {
@@ -289,19 +290,19 @@ func mlxrgo_last_error(handle C.mlxr_ranker, out *C.char, room C.int64_t, needed
 		last = r.lastError
 		r.mu.Unlock()
 	}
-	return statusOf(put(last, out, room, needed))
+	return toStatus(put(last, out, room, needed))
 }
 
 //export mlxrgo_copy
 func mlxrgo_copy(text, out *C.char, room C.int64_t, needed *C.int64_t) C.int32_t {
-	return statusOf(put(C.GoString(text), out, room, needed))
+	return toStatus(put(C.GoString(text), out, room, needed))
 }
 
 //export mlxrgo_cancellation_new
 func mlxrgo_cancellation_new(handle *C.mlxr_cancellation, message *C.char) C.int32_t {
 	return guard(message, func() error {
 		if handle == nil {
-			return invalid("there is no place for the cancellation: it is NULL")
+			return invalid("the pointer to the cancellation is NULL")
 		}
 		c := new(cancellation)
 		c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -326,7 +327,7 @@ func mlxrgo_cancel(handle C.mlxr_cancellation, message *C.char) C.int32_t {
 func mlxrgo_cancellation_free(handle C.mlxr_cancellation, message *C.char) C.int32_t {
 	return guard(message, func() error {
 		if !cancellations.was(int64(handle)) {
-			return failf(C.MLXR_CLOSED, "there was never a cancellation %d", int64(handle))
+			return failf(C.MLXR_CLOSED, "cancellation %d never existed", int64(handle))
 		}
 		cancellations.remove(int64(handle))
 		return nil

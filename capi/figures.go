@@ -5,7 +5,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// info is the answer of mlxr_info.
+// info is the JSON of mlxr_info.
 type info struct {
 	telemetry.Info
 	Version string `json:"version"`
@@ -18,7 +18,7 @@ func newInfo(i engine.Info) info {
 	return info{Info: i.Summary(), Version: engine.Version, Dir: i.Dir, Library: i.Library.Path, MLXPath: i.Library.MLXPath}
 }
 
-// stats is the answer of mlxr_stats.
+// stats is the JSON of mlxr_stats.
 type stats struct {
 	ElapsedS       float64          `json:"elapsed_s"`
 	Loaded         bool             `json:"loaded"`

@@ -19,19 +19,19 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Counts and lengths beyond these are mistakes of the host's, such as a length
-// that was never set. Go would end the host if there were no memory for them.
+// Limits of counts and lengths. A larger value is a mistake of the host, such as a
+// length that was never set; Go would end the host if memory ran out.
 const (
 	maxTexts     = 1 << 24
 	maxTextBytes = 1 << 28
 	maxCallBytes = 1 << 30
 
 	maxOptionBytes = 1 << 16
-	maxThreads     = 1024 // as libmlxrank has it
+	maxThreads     = 1024 // libmlxrank's limit
 	maxIdleUnload  = math.MaxInt64 / int64(time.Millisecond)
 )
 
-// checkSize tells a caller that was compiled with another header.
+// checkSize refuses a caller that was compiled with another header.
 func checkSize(name string, size C.int64_t, want int64) error {
 	if int64(size) != want {
 		return invalid("%s has size %d, expected %d: set it to sizeof(%s), and compile with the header of this library", name, int64(size), want, name)
@@ -39,22 +39,22 @@ func checkSize(name string, size C.int64_t, want int64) error {
 	return nil
 }
 
-// A place names a text in messages: "query", or "document 3".
-type place struct {
+// A label names a text in messages: "query" or "document 3".
+type label struct {
 	name  string
 	index int // -1 for none
 }
 
-func (p place) String() string {
-	if p.index < 0 {
-		return p.name
+func (l label) String() string {
+	if l.index < 0 {
+		return l.name
 	}
-	return fmt.Sprintf("%s %d", p.name, p.index)
+	return fmt.Sprintf("%s %d", l.name, l.index)
 }
 
-// text copies a text: a call that was cancelled returns while the library may
-// still be reading it. left is what the texts of the call may still have in bytes.
-func text(t *C.mlxr_text, of place, left *int64) (string, error) {
+// text copies a text, because a cancelled call returns while the library may still
+// read it. left is how many bytes the call's remaining texts may have.
+func text(t *C.mlxr_text, of label, left *int64) (string, error) {
 	if t == nil {
 		return "", invalid("%s is NULL", of)
 	}
@@ -75,7 +75,7 @@ func text(t *C.mlxr_text, of place, left *int64) (string, error) {
 	return s, nil
 }
 
-// validPrefixCut is s without the longest beginning that is UTF-8.
+// validPrefixCut returns s without its longest prefix that is UTF-8.
 func validPrefixCut(s string) string {
 	for s != "" {
 		r, size := utf8.DecodeRuneInString(s)
@@ -90,24 +90,24 @@ func validPrefixCut(s string) string {
 // texts copies an array of texts.
 func texts(first *C.mlxr_text, count C.int64_t, name string, left *int64) ([]string, error) {
 	if count < 0 || count > maxTexts {
-		return nil, invalid("there cannot be %d texts (%s), expected 0 to %d", int64(count), name, maxTexts)
+		return nil, invalid("%d texts (%s), expected 0 to %d", int64(count), name, maxTexts)
 	}
 	if first == nil && count > 0 {
-		return nil, invalid("%d texts (%s) at NULL", int64(count), name)
+		return nil, invalid("the pointer to %d texts (%s) is NULL", int64(count), name)
 	}
 	given := unsafe.Slice(first, int(count))
 	list := make([]string, count)
 	for i := range given {
 		var err error
-		if list[i], err = text(&given[i], place{name, i}, left); err != nil {
+		if list[i], err = text(&given[i], label{name, i}, left); err != nil {
 			return nil, err
 		}
 	}
 	return list, nil
 }
 
-// config is the engine's for what the host asks for.
-func config(o *C.mlxr_options) (engine.Config, error) {
+// newConfig returns the engine's configuration for the host's options.
+func newConfig(o *C.mlxr_options) (engine.Config, error) {
 	if o == nil {
 		return engine.Config{}, invalid("options are NULL")
 	}
@@ -134,7 +134,7 @@ func config(o *C.mlxr_options) (engine.Config, error) {
 			return cfg, failf(C.MLXR_TOO_LARGE, "options: %s has %d bytes (limit %d)", field.name, int64(field.from.bytes), maxOptionBytes)
 		}
 		var err error
-		if *field.to, err = text(field.from, place{field.name, -1}, &left); err != nil {
+		if *field.to, err = text(field.from, label{field.name, -1}, &left); err != nil {
 			return cfg, err
 		}
 	}
@@ -154,7 +154,7 @@ func config(o *C.mlxr_options) (engine.Config, error) {
 		*field.to = field.names[field.value]
 	}
 	if o.max_length != 0 && o.max_length < 3 || min(o.max_length, o.threads) < 0 || min(o.memory_limit, o.idle_unload_ms) < 0 {
-		return cfg, invalid("options: max_length is %d (0, or at least 3), threads %d, memory_limit %d, idle_unload_ms %d (none negative)",
+		return cfg, invalid("options: max_length is %d (expected 0 or at least 3), threads %d, memory_limit %d, idle_unload_ms %d (expected none negative)",
 			int32(o.max_length), int32(o.threads), int64(o.memory_limit), int64(o.idle_unload_ms))
 	}
 	if o.threads > maxThreads {
@@ -168,9 +168,9 @@ func config(o *C.mlxr_options) (engine.Config, error) {
 	return cfg, nil
 }
 
-// findBeside looks for what an installed libmlxr has beside itself: the host's
-// executable, where package mlx and weights would look, may be anywhere. What
-// the environment names goes first there.
+// findBeside searches the folder of an installed libmlxr for libmlxrank and the
+// builtin encoder. Packages mlx and weights search the folder of the host's
+// executable, which may be anywhere. Environment variables take precedence there.
 func findBeside(cfg *engine.Config) {
 	folder := ownFolder()
 	if folder == "" {
@@ -186,7 +186,7 @@ func findBeside(cfg *engine.Config) {
 	}
 }
 
-// ownFolder is where libmlxr is, or the program that it is linked into.
+// ownFolder returns the folder of libmlxr, or of the program it is linked into.
 func ownFolder() string {
 	var path [4096]C.char
 	C.mlxrgo_own_file(&path[0], C.int64_t(len(path)))

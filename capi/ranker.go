@@ -10,18 +10,18 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// A ranker is an open engine with what the host gave to it.
+// A ranker is an open engine with its log.
 type ranker struct {
 	engine *engine.Engine
 	log    *logWriter
 
 	mu        sync.Mutex
 	closing   bool
-	closed    chan struct{} // closed when the first mlxr_close is through
+	closed    chan struct{} // closed when the first mlxr_close returns
 	lastError string
 }
 
-// A registry has the objects by handle. No handle is given twice.
+// A registry holds objects by handle. It never reuses a handle.
 type registry[T any] struct {
 	mu     sync.Mutex
 	first  int64
@@ -31,7 +31,8 @@ type registry[T any] struct {
 
 var (
 	rankers = registry[*ranker]{}
-	// Cancellations begin elsewhere, so that one kind is not taken for the other.
+	// Cancellations start at another number, so that neither kind of handle is valid
+	// as the other.
 	cancellations = registry[*cancellation]{first: 1 << 40}
 )
 
@@ -59,21 +60,21 @@ func (r *registry[T]) remove(handle int64) {
 	delete(r.byName, handle)
 }
 
-// was says whether the handle has been given at some time.
+// was reports whether the handle exists or existed.
 func (r *registry[T]) was(handle int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return handle > r.first && handle <= r.first+r.given
 }
 
-// A cancellation is a context that the host ends.
+// A cancellation is a context that the host cancels.
 type cancellation struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 }
 
-// contextOf is the one that ends a call: 0 names none.
-func contextOf(handle C.mlxr_cancellation) (context.Context, error) {
+// toContext returns the cancellation's context, or one that never ends if handle is 0.
+func toContext(handle C.mlxr_cancellation) (context.Context, error) {
 	if handle == 0 {
 		return context.Background(), nil
 	}
@@ -84,8 +85,8 @@ func contextOf(handle C.mlxr_cancellation) (context.Context, error) {
 	return c.ctx, nil
 }
 
-// refuseInLog refuses calls from a log callback. The engine may hold a lock while
-// it logs, or be about to run the very batch that the call would wait for.
+// refuseInLog refuses calls from a log callback. While it logs, the engine may hold a
+// lock, or be about to run the batch that the call would wait for.
 func refuseInLog() error {
 	if C.mlxrgo_in_log() != 0 {
 		return invalid("a log callback cannot call a ranker: the ranker waits for the callback; make the call from another thread, after the callback has returned")
@@ -93,7 +94,7 @@ func refuseInLog() error {
 	return nil
 }
 
-// on calls f with the ranker, and keeps the message of a failure.
+// on calls f with the ranker and keeps the message if f fails.
 func on(handle C.mlxr_ranker, message *C.char, f func(*ranker) error) C.int32_t {
 	return guard(message, func() error {
 		if err := refuseInLog(); err != nil {
@@ -113,7 +114,7 @@ func on(handle C.mlxr_ranker, message *C.char, f func(*ranker) error) C.int32_t 
 	})
 }
 
-// close frees the ranker; a second one waits for the first.
+// close frees the ranker. A second close waits for the first.
 func (r *ranker) close(handle int64) error {
 	r.mu.Lock()
 	first := !r.closing

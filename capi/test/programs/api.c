@@ -46,7 +46,8 @@ static void scores_and_ranks(mlxr_ranker ranker) {
   CHECK(needed == 2 && ranked[2].index == 77);
 
   call = a_call();
-  call.long_documents = MLXR_LONG_WINDOW;
+  _Static_assert(MLXR_LONG_WINDOW == MLXR_LONG_PASSAGES, "the older name");
+  call.long_documents = MLXR_LONG_PASSAGES;
   char *novel = malloc(20000);
   CHECK(novel != NULL);
   for (int i = 0; i < 20000; i++) novel[i] = "fox and dog "[i % 12];

@@ -1,6 +1,6 @@
-/* The header of this very checkout, for which the Swift code beside it is
- * written; mlxr_abi tells whether the library found is of the same number. Only
- * where the package was copied out of its repository is it the installed one. */
+/* Includes the header of this checkout, which the Swift code was written for. If the
+ * package was copied out of its repository, includes the installed header. At run time
+ * the Swift code compares MLXR_ABI with the library's mlxr_abi. */
 #if __has_include("../../../mlxr.h")
 #include "../../../mlxr.h"
 #else

@@ -1,7 +1,7 @@
 import CMLXR
 
 extension Ranker {
-    /// Where a model runs.
+    /// The device that a model runs on.
     public enum Device: Int32, Sendable, CaseIterable {
         /// The GPU if MLX can use one, else the CPU.
         case auto = 0
@@ -19,78 +19,82 @@ extension Ranker {
         case bfloat16 = 3
     }
 
-    /// What a score is.
+    /// The function that turns logits into scores.
     public enum Activation: Int32, Sendable, CaseIterable {
-        /// What the model's configuration names, as sentence-transformers does, else `sigmoid` for
-        /// one label and `raw` for several.
+        /// The function that the model's configuration names, as in sentence-transformers. Without
+        /// one, `sigmoid` for one label and `raw` for several.
         case auto = 0
         /// The logit of the classifier.
         case raw = 1
         /// A number from 0 to 1.
         case sigmoid = 2
-        /// The probability of the label, of a model with several.
+        /// The probability of the label. Only for a model with several labels.
         case softmax = 3
     }
 
-    /// What becomes of a document too long for the model.
+    /// What to do with a document that is too long for the model.
     public enum LongDocuments: Int32, Sendable, CaseIterable {
-        /// Its end is cut off.
+        /// Cut off its end.
         case truncate = 0
-        /// Overlapping parts of it are scored, and the best one counts.
-        case window = 1
+        /// Score overlapping passages and take the best score.
+        case passages = 1
+
+        /// The older name of ``passages``.
+        @available(*, deprecated, renamed: "passages")
+        public static var window: LongDocuments { .passages }
     }
 
-    /// How much the log tells. Each level includes those before it.
+    /// The level of the log. Each level includes the levels before it.
     public enum LogLevel: Int32, Sendable, CaseIterable {
         case off = 0
         case error = 1
         case warn = 2
-        /// Also one event for each second of activity.
+        /// Also one event per second of activity.
         case info = 3
-        /// Also one event for each call.
+        /// Also one event per call.
         case debug = 4
-        /// Also one event for each batch.
+        /// Also one event per batch.
         case trace = 5
     }
 
-    /// Takes an event of the log, a JSON object. It is called from threads of the library, by
-    /// several at once. Texts that are ranked are never logged.
+    /// Receives a log event, a JSON object. Several threads of the library may call it at the same
+    /// time. The library never logs the texts that are ranked.
     public typealias LogHandler = @Sendable (_ level: LogLevel, _ json: String) -> Void
 
-    /// Told between batches how many of a call's distinct pairs are scored, or, while a ``Ranker``
-    /// is made, how many bytes of a file are downloaded. That all are is told by the result. The
-    /// call waits for it, on a thread of its own.
+    /// Receives the progress of a call between batches: how many distinct pairs are scored, or, while
+    /// a ``Ranker`` opens, how many bytes of a file are downloaded. Only the result means that
+    /// everything is done. The call waits for it, on a thread of the package.
     public typealias ProgressHandler = @Sendable (_ done: Int, _ total: Int) -> Void
 
-    /// What to open, and how.
+    /// The model to open and its settings.
     public struct Options: Sendable {
         /// `builtin`, a directory, or a model of the Hugging Face hub, `org/name[@revision]`, which
-        /// is downloaded first if need be. Empty: `cross-encoder/ms-marco-MiniLM-L-6-v2`.
+        /// is downloaded if it is not in the cache. Empty: `cross-encoder/ms-marco-MiniLM-L-6-v2`.
         public var model: String
         /// The directory of a PEFT LoRA adapter to merge. Empty: none.
         public var adapter = ""
-        /// Of a model with several labels, the one to score by, by name or number.
+        /// The label to score, by name or zero-based index, of a model with several labels.
         public var label = ""
-        /// The file of libmlxrank. Empty: beside libmlxr, then where mlxrank looks.
+        /// The file of libmlxrank. Empty: searched beside libmlxr, then where mlxrank searches.
         public var library = ""
         public var device = Device.auto
         public var dtype = DType.auto
         public var activation = Activation.auto
-        /// Tokens of a query and a document together, at least 3. 0: the model's own maximum.
+        /// The maximum tokens of a query and a document together, at least 3. 0: the model's own.
         public var maxLength = 0
-        /// CPU threads. 0: one for each processor.
+        /// CPU threads. 0: one per processor.
         public var threads = 0
         /// Bytes of freed buffers that MLX keeps for reuse. 0: 512 MiB on a GPU; negative: MLX's own
         /// limit.
         public var cacheLimit = 0
-        /// Bytes over which work waits for running work. 0: MLX's own limit.
+        /// Bytes above which new work waits for running work. 0: MLX's own limit.
         public var memoryLimit = 0
-        /// After so long without a call the model's memory is given back; the next call loads the
-        /// model again. Zero: never.
+        /// The time without a call after which the model is unloaded. The next call loads it again.
+        /// Zero: never.
         public var idleUnload = Duration.zero
-        /// How much `log` is told.
+        /// The level of the events that `log` receives.
         public var logLevel = LogLevel.info
-        /// Takes the log. `nil`: there is none.
+        /// Receives the log. `nil`: no log.
         public var log: LogHandler?
 
         public init(model: String = "") {
@@ -100,7 +104,7 @@ extension Ranker {
 }
 
 extension Ranker.Options {
-    /// Calls body with the options as the C API takes them, valid until it returns.
+    /// Calls body with the options of the C API, which are valid until it returns.
     func withC(log box: Box<Ranker.LogHandler>?, _ body: (inout mlxr_options) -> Int32) -> Int32 {
         Texts([model, adapter, label, library]).withPointers { texts in
             var c = mlxr_options()
@@ -111,7 +115,7 @@ extension Ranker.Options {
             c.threads = Int32(clamping: threads)
             c.cache_limit = Int64(cacheLimit)
             c.memory_limit = Int64(memoryLimit)
-            // Rounded up, since 0 would be never.
+            // Rounded up, because 0 means never.
             let ms = (idleUnload / .milliseconds(1)).rounded(.up)
             c.idle_unload_ms = Int64(max(-1, min(ms, 1e15)))
             if let box {
@@ -128,7 +132,7 @@ extension Ranker.Options {
     }
 }
 
-/// Gives a closure an address, for C to hand back. Whoever hands it to C keeps the box alive.
+/// Gives a closure an address that C can pass back. The caller keeps the box alive while C has it.
 final class Box<Value: Sendable>: Sendable {
     private let value: Value
 

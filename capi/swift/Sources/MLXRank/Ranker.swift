@@ -3,9 +3,8 @@ import Foundation
 
 /// A model that ranks documents by how well they answer a query.
 ///
-/// One ranker serves a whole app, from any task: calls that come at once share batches. Calls
-/// never block the threads of Swift's tasks, and end with `CancellationError` as soon as their
-/// task is cancelled.
+/// One ranker serves a whole app, from any task: concurrent calls share batches. Calls never block
+/// the threads of Swift's tasks. A call throws `CancellationError` as soon as its task is cancelled.
 ///
 /// ```swift
 /// let ranker = try await Ranker(model: "builtin")
@@ -17,23 +16,23 @@ public final class Ranker: Sendable {
     private let log: Box<LogHandler>?
     private let calls = Threads()
 
-    /// Loads a model and makes it ready.
+    /// Loads a model and makes it ready to score.
     ///
     /// - Throws: ``RankerError``, or `CancellationError` if the task is cancelled.
     public convenience init(model: String) async throws {
         try await self.init(Options(model: model))
     }
 
-    /// Loads a model and makes it ready.
+    /// Loads a model and makes it ready to score.
     ///
     /// - Parameters:
-    ///   - options: which model, and how it is to run.
-    ///   - progress: told how far the download of each file of the model is, if there is one.
+    ///   - options: the model and its settings.
+    ///   - progress: receives the progress of each file that is downloaded.
     /// - Throws: ``RankerError``, or `CancellationError` if the task is cancelled.
     public init(_ options: Options, progress: ProgressHandler? = nil) async throws {
         guard mlxr_abi() == MLXR_ABI else {
             let found = "libmlxr \(String(cString: mlxr_version())) has the API \(mlxr_abi())"
-            let message = "\(found), expected \(MLXR_ABI): take library and Swift package of one version"
+            let message = "\(found), expected \(MLXR_ABI): use the library and the Swift package of the same version"
             throw RankerError(code: .library, message: message)
         }
         let log = options.log.map(Box.init)
@@ -47,8 +46,8 @@ public final class Ranker: Sendable {
     }
 
     deinit {
-        // No call is at work, since each keeps its ranker. Closing may wait for the device all the
-        // same, and whoever let go of the ranker must not.
+        // No call runs, because each call keeps its ranker. Closing may still wait for the device, and
+        // the thread that releases the ranker must not wait.
         DispatchQueue.global(qos: .utility).async { [handle, log] in
             withExtendedLifetime(log) { _ = mlxr_close(handle) }
         }
@@ -57,11 +56,11 @@ public final class Ranker: Sendable {
     /// Ranks documents for a query, best first.
     ///
     /// - Parameters:
-    ///   - query: what the documents are to answer.
+    ///   - query: the text that the documents should answer.
     ///   - documents: the texts to rank.
-    ///   - topN: how many documents to return; `nil` and 0 return all.
-    ///   - longDocuments: what becomes of documents too long for the model.
-    ///   - progress: told between batches how far the call is.
+    ///   - topN: the maximum number of documents to return; `nil` and 0 return all.
+    ///   - longDocuments: what to do with documents that are too long for the model.
+    ///   - progress: receives the progress between batches.
     /// - Throws: ``RankerError``, or `CancellationError` if the task is cancelled.
     public func rerank(
         query: String, documents: [String], topN: Int? = nil, longDocuments: LongDocuments = .truncate,
@@ -90,8 +89,8 @@ public final class Ranker: Sendable {
     /// Scores pairs of a query and a document.
     ///
     /// - Parameters:
-    ///   - pairs: the texts to score, each query with its document.
-    ///   - progress: told between batches how far the call is.
+    ///   - pairs: the pairs to score.
+    ///   - progress: receives the progress between batches.
     /// - Throws: ``RankerError``, or `CancellationError` if the task is cancelled.
     public func score(pairs: [Pair], progress: ProgressHandler? = nil) async throws -> Scores {
         try await cancellable(on: calls, progress) { [handle] call in
@@ -109,27 +108,27 @@ public final class Ranker: Sendable {
         }
     }
 
-    /// What runs: model, device, versions, files.
+    /// Returns facts about the ranker: model, device, versions, files.
     public func info() async throws -> Info {
         try await decode { mlxr_info($0, $1, $2, $3) }
     }
 
-    /// Figures of all calls since the ranker was made.
+    /// Returns the figures of all calls since the ranker was opened.
     public func stats() async throws -> Stats {
         try await decode { mlxr_stats($0, $1, $2, $3) }
     }
 
-    /// Gives memory that is not in use back to the system: for memory warnings.
+    /// Returns unused memory to the system. Call it on a memory warning.
     ///
-    /// Later calls may be a little slower at first.
+    /// The next calls may be a little slower.
     public func trim() async throws {
         try await offPool { [handle] in try check(mlxr_trim(handle), of: handle) }
     }
 
-    /// Refuses new calls, waits for those at work, and frees the model.
+    /// Refuses new calls, waits for running ones, and frees the model.
     ///
-    /// Cancel the tasks whose calls it is not to wait for. No handler is called afterwards. Closing
-    /// again does nothing, and a ranker that nothing refers to any more closes itself.
+    /// Cancel the tasks whose calls it should not wait for. The library calls no handler afterwards.
+    /// Closing again does nothing. A ranker without references closes itself.
     public func close() async throws {
         try await offPool { [handle, log] in
             try withExtendedLifetime(log) { try check(mlxr_close(handle), of: handle) }
@@ -149,7 +148,7 @@ public final class Ranker: Sendable {
     }
 }
 
-/// Makes a call of the library that ends when the task is cancelled, also before it begins.
+/// Makes a call of the library that ends when the task is cancelled, even before the call starts.
 private func cancellable<Result: Sendable>(
     on threads: Threads, _ progress: Ranker.ProgressHandler?,
     _ body: @escaping @Sendable (inout mlxr_call) throws -> Result
@@ -174,9 +173,9 @@ private func cancellable<Result: Sendable>(
     }
 }
 
-/// The threads that calls wait on, so many at once and no more: the app has other work for its threads.
+/// The threads that calls wait on, a limited number.
 ///
-/// An operation queue may be used from any thread, though not every SDK declares it `Sendable`.
+/// Any thread may use an operation queue, though not every SDK declares it `Sendable`.
 private final class Threads: @unchecked Sendable {
     private let queue = OperationQueue()
 
@@ -190,7 +189,7 @@ private final class Threads: @unchecked Sendable {
     }
 }
 
-/// Makes a short call of the library on a thread that may wait.
+/// Makes a short call of the library on a thread that may block.
 private func offPool<Result: Sendable>(_ body: @escaping @Sendable () throws -> Result) async throws -> Result {
     try await withCheckedThrowingContinuation { continuation in
         DispatchQueue.global(qos: .userInitiated).async {
@@ -199,7 +198,7 @@ private func offPool<Result: Sendable>(_ body: @escaping @Sendable () throws -> 
     }
 }
 
-/// A cancellation of the library, freed when nothing refers to it any more.
+/// A cancellation of the library, freed with its last reference.
 private final class Cancellation: Sendable {
     let handle: mlxr_cancellation
 

@@ -1,7 +1,7 @@
 import CMLXR
 import Foundation
 
-/// Why a call failed.
+/// The error of a call.
 ///
 /// A call that ends because its task was cancelled throws `CancellationError` instead.
 public struct RankerError: LocalizedError, Sendable, Hashable {
@@ -11,29 +11,29 @@ public struct RankerError: LocalizedError, Sendable, Hashable {
         case invalid = 1
         /// The ranker is closed.
         case closed = 2
-        /// A buffer was too small: a fault of this package.
+        /// A buffer was too small: a bug of this package.
         case room = 3
-        /// A text was not UTF-8: a fault of this package, since every `String` is.
+        /// A text was not UTF-8: a bug of this package, because every `String` is UTF-8.
         case notUTF8 = 4
-        /// The model is not there, or is not one that can be used.
+        /// The model was not found or cannot be used.
         case model = 5
-        /// libmlxr, libmlxrank or MLX is not there, or does not fit.
+        /// libmlxr, libmlxrank or MLX was not found or has the wrong version.
         case library = 6
-        /// The device asked for is not there, or has failed.
+        /// The device asked for was not found or has failed.
         case device = 7
-        /// Too much is waiting now. Try again later.
+        /// Too many requests are waiting. Try again later.
         case overloaded = 8
-        /// The call is larger than the queue. Split it.
+        /// A text or the call exceeds a limit. Split it.
         case tooLarge = 9
         /// Never thrown: a cancelled call throws `CancellationError`.
         case cancelled = 10
-        /// Anything else. ``RankerError/message`` says what.
+        /// Any other failure. See ``RankerError/message``.
         case failed = 11
     }
 
-    /// What kind of failure it was.
+    /// The kind of failure.
     public let code: Code
-    /// What failed, on what, and what to do, in English.
+    /// What failed and what to do, in English.
     public let message: String
 
     public var errorDescription: String? { message }
@@ -41,16 +41,16 @@ public struct RankerError: LocalizedError, Sendable, Hashable {
 
 /// Throws the error of a call that did not return `MLXR_OK`.
 ///
-/// The message must be read on the thread that made the call, so this is called right after it.
+/// Call it right after the call, on the same thread: the library keeps the message per thread.
 func check(_ status: Int32, of ranker: mlxr_ranker) throws {
     if status == MLXR_OK { return }
     if status == MLXR_CANCELLED { throw CancellationError() }
     let (read, text) = copyText { mlxr_last_error(ranker, $0, $1, $2) }
-    let message = read == MLXR_OK && !text.isEmpty ? text : "libmlxr answered with status \(status) and no message"
+    let message = read == MLXR_OK && !text.isEmpty ? text : "libmlxr returned status \(status) without a message"
     throw RankerError(code: RankerError.Code(rawValue: status) ?? .failed, message: message)
 }
 
-/// Reads a text of the library whose length is not known before, and the status of the last try.
+/// Reads a text of unknown length from the library. It returns the status of the last attempt.
 func copyText(
     _ read: (UnsafeMutablePointer<CChar>?, Int64, UnsafeMutablePointer<Int64>?) -> Int32
 ) -> (status: Int32, text: String) {
@@ -59,7 +59,7 @@ func copyText(
         var buffer = [CChar](repeating: 0, count: room)
         var needed: Int64 = 0
         let status = read(&buffer, Int64(room), &needed)
-        // It may have grown since its length was told, so more than one round may be needed.
+        // The text may have grown since the previous attempt.
         if status == MLXR_ROOM && needed > room {
             room = Int(needed)
             continue

@@ -11,42 +11,42 @@ public struct Pair: Sendable, Hashable, Codable {
     }
 }
 
-/// The answer to ``Ranker/score(pairs:progress:)``.
+/// The result of ``Ranker/score(pairs:progress:)``.
 public struct Scores: Sendable, Hashable, Codable {
-    /// One for each pair, in the order given.
+    /// One score per pair, in the given order.
     public let scores: [Float]
     public let figures: Figures
 }
 
-/// The answer to ``Ranker/rerank(query:documents:topN:longDocuments:progress:)``.
+/// The result of ``Ranker/rerank(query:documents:topN:longDocuments:progress:)``.
 public struct Ranking: Sendable, Hashable, Codable {
-    /// Best first. Equal scores keep the order given.
+    /// The documents, best first. Equal scores keep the given order.
     public let documents: [RankedDocument]
     public let figures: Figures
 }
 
 /// A document of a ``Ranking``.
 public struct RankedDocument: Sendable, Hashable, Codable {
-    /// Which of the documents given it is, from 0.
+    /// The zero-based index into the given documents.
     public let index: Int
     public let score: Float
-    /// The score as the classifier gave it, whatever the ``Ranker/Activation``.
+    /// The output of the classifier, before the ``Ranker/Activation``.
     public let logit: Float
 }
 
-/// Where the time of a call went. The four stages add up to `latencyMs`.
+/// The time that a call took. The four stages add up to `latencyMs`.
 public struct Figures: Sendable, Hashable, Codable {
-    /// From the call's acceptance until its scores were ready, in milliseconds.
+    /// The time from the call's acceptance until its scores were ready, in milliseconds.
     public let latencyMs: Double
-    /// A batch with pairs of the call was executing.
+    /// The time while a batch with pairs of the call ran.
     public let inferenceMs: Double
-    /// Else: pairs of the call were being tokenised.
+    /// The time, of the rest, while pairs of the call were tokenised.
     public let tokenizationMs: Double
-    /// Else: pairs of the call were waiting for a batch.
+    /// The time, of the rest, while pairs of the call waited for a batch.
     public let queueWaitMs: Double
-    /// What is left.
+    /// The rest.
     public let otherMs: Double
-    /// Pairs scored: documents, or their parts.
+    /// Pairs scored: documents or their passages.
     public let pairs: Int
     /// Pairs longer than the maximum length.
     public let truncated: Int

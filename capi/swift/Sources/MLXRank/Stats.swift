@@ -1,27 +1,27 @@
 extension Ranker {
-    /// Figures of a ``Ranker`` since it was made.
+    /// The figures of a ``Ranker`` since it was opened.
     public struct Stats: Sendable, Hashable, Codable {
-        /// Calls that were answered, and calls that were not, by reason.
+        /// Calls that succeeded, and calls that did not, by reason.
         public let requests, failed, cancelled, overloaded, tooLarge: Int
-        /// Pairs scored, how many were longer than the maximum, and the batches they made.
+        /// Pairs scored, how many of them were longer than the maximum, and their batches.
         public let pairs, truncated, batches: Int
-        /// Tokens of the pairs, without padding and with it.
+        /// Tokens of the pairs, without and with padding.
         public let tokens, computedTokens: Int
-        /// From a call's acceptance until its scores were ready.
+        /// The time from a call's acceptance until its scores were ready.
         public let latencyMs: Distribution
-        /// The four stages of it, as in ``Figures``.
+        /// The four stages of the latency, as in ``Figures``.
         public let inferenceMs, tokenizationMs, queueWaitMs, otherMs: Distribution
         public let memory: Memory
-        /// Whether the model is in memory: it is not after ``Ranker/Options/idleUnload``.
+        /// Whether the model is in memory. ``Ranker/Options/idleUnload`` unloads it.
         public let loaded: Bool
-        /// How often its memory was given back for want of calls.
+        /// How often the model was unloaded because no call came.
         public let unloads: Int
-        /// Seconds since the ranker was made.
+        /// Seconds since the ranker was opened.
         public let elapsedS: Double
 
-        /// How a stage's times were distributed over calls, in milliseconds.
+        /// The distribution of a stage's times over calls, in milliseconds.
         public struct Distribution: Sendable, Hashable, Codable {
-            /// Calls counted. Without any, the other figures are 0.
+            /// The number of calls. If it is 0, so are the other figures.
             public let count: Int
             public let mean, p50, p95, p99, max: Double
         }
@@ -51,27 +51,27 @@ extension Ranker {
         }
     }
 
-    /// What a ``Ranker`` runs.
+    /// Facts about a ``Ranker``.
     public struct Info: Sendable, Hashable, Codable {
         /// Version of libmlxr.
         public let version: String
-        /// The model as it was named, and the directory of its files.
+        /// The model's name as given, and the directory of its files.
         public let model, dir: String
         /// `gpu` or `cpu`, and the device's own name.
         public let device, deviceName: String
-        /// The number format, and whose kernels compute: MLX's, or ours for an instruction set.
+        /// The number format, and the kernels: `MLX`, or the instruction set of our own kernels.
         public let dtype, kernels: String
-        /// Tokens of a query and a document together.
+        /// The maximum tokens of a query and a document together.
         public let maxLength: Int
         /// `raw`, `sigmoid`, `softmax`, or another function that the model's files name.
         public let activation: String
-        /// The label scored by, empty where the model has but one.
+        /// The label to score, empty if the model has only one.
         public let label: String
         /// The file of libmlxrank.
         public let library: String
         /// Version and file of MLX.
         public let mlx, mlxPath: String
-        /// How long it took to make the ranker.
+        /// The time that opening the ranker took.
         public let startupMs: Double
 
         enum CodingKeys: String, CodingKey {

@@ -1,6 +1,6 @@
 import CMLXR
 
-/// Texts as the C API takes them: the bytes of all in one buffer, and the length of each.
+/// Texts for the C API: the bytes of all texts in one buffer, and each text's length.
 struct Texts {
     private var utf8: [UInt8] = []
     private var lengths: [Int] = []
@@ -15,7 +15,7 @@ struct Texts {
         }
     }
 
-    /// Calls body with the texts, whose pointers are valid until it returns.
+    /// Calls body with the texts. Their pointers are valid until it returns.
     func withPointers(_ body: (UnsafeBufferPointer<mlxr_text>) -> Int32) -> Int32 {
         utf8.withUnsafeBufferPointer { bytes in
             bytes.withMemoryRebound(to: CChar.self) { characters in

@@ -92,7 +92,7 @@ private let long = (0..<2000).map { String(repeating: "monitor configuration cha
         String(repeating: "medical terms and their history. ", count: 400)
         + String(repeating: documents[1] + ". ", count: 20)
     let cut = try await ranker.rerank(query: query, documents: [document])
-    let parts = try await ranker.rerank(query: query, documents: [document], longDocuments: .window)
+    let parts = try await ranker.rerank(query: query, documents: [document], longDocuments: .passages)
     #expect(cut.figures.truncated == 1)
     #expect(parts.figures.pairs > 1)
     #expect(parts.documents[0].logit > cut.documents[0].logit)

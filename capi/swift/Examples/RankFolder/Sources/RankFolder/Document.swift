@@ -6,11 +6,11 @@ struct Document: Sendable {
     let text: String
 }
 
-/// The text files of a folder and of the folders in it.
+/// The text files of a folder and its subfolders.
 struct Folder: Sendable {
     let url: URL
     var documents: [Document] = []
-    /// Text files left out: larger than the limit, or not to be read.
+    /// Text files left out because they exceed the limit or cannot be read.
     var skipped = 0
 
     private static let kinds: Set = ["txt", "text", "md", "markdown", "rst", "org", "tex", "csv", "tsv", "log"]
@@ -23,7 +23,7 @@ struct Folder: Sendable {
 
     private init(reading url: URL) throws {
         self.url = url
-        _ = try FileManager.default.contentsOfDirectory(atPath: url.path)  // says why it cannot be read
+        _ = try FileManager.default.contentsOfDirectory(atPath: url.path)  // throws if it cannot be read
         let keys: [URLResourceKey] = [.isRegularFileKey, .fileSizeKey]
         let files = FileManager.default.enumerator(
             at: url, includingPropertiesForKeys: keys, options: [.skipsHiddenFiles])

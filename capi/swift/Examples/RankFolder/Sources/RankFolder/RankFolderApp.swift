@@ -18,7 +18,7 @@ final class AppDelegate: NSObject, NSApplicationDelegate {
     private var memoryPressure: (any DispatchSourceMemoryPressure)?
 
     func applicationDidFinishLaunching(_ notification: Notification) {
-        // Started by swift run it has no bundle, which would say that it has windows.
+        // `swift run` starts the app without a bundle, so it must declare that it has windows.
         NSApp.setActivationPolicy(.regular)
         NSApp.activate()
 

@@ -2,7 +2,7 @@ import Foundation
 import MLXRank
 import Observation
 
-/// What the window shows: the texts of a folder, ranked for a query.
+/// The state of the window: the texts of a folder, ranked for a query.
 @MainActor @Observable
 final class Search {
     struct Hit: Identifiable {
@@ -12,7 +12,7 @@ final class Search {
         let score: Float
     }
 
-    /// What a ranking depends on: when it changes, the search at work is cancelled and another begins.
+    /// The input of a ranking. A change cancels the running search and starts another.
     struct Question: Equatable {
         var query: String
         var reading: Int
@@ -23,7 +23,7 @@ final class Search {
     var url: URL?
     private(set) var hits: [Hit] = []
     private(set) var figures: Figures?
-    /// From 0 to 1 while a search is at work.
+    /// From 0 to 1 while a search runs.
     private(set) var progress: Double?
     private(set) var status = "Loading the model"
     private(set) var failure: String?
@@ -37,7 +37,7 @@ final class Search {
         Question(query: query.trimmingCharacters(in: .whitespacesAndNewlines), reading: reading, ready: ranker != nil)
     }
 
-    /// Loads the model: the builtin one, or what `-model` names on the command line.
+    /// Loads the builtin model, or the one that `-model` names on the command line.
     func open() async {
         await showingErrors {
             var options = Ranker.Options(model: UserDefaults.standard.string(forKey: "model") ?? "builtin")
@@ -53,7 +53,7 @@ final class Search {
         }
     }
 
-    /// Reads the folder chosen.
+    /// Reads the chosen folder.
     func read() async {
         guard let url else { return }
         if ranker != nil { failure = nil }
@@ -78,12 +78,12 @@ final class Search {
             return
         }
         await showingErrors {
-            // Another key may follow at once.
+            // The user may still be typing.
             try await Task.sleep(for: .milliseconds(200))
             progress = 0
             failure = nil
             let ranking = try await ranker.rerank(
-                query: question.query, documents: documents.map(\.text), topN: 100, longDocuments: .window
+                query: question.query, documents: documents.map(\.text), topN: 100, longDocuments: .passages
             ) { done, total in
                 Task { @MainActor in self.show(Double(done) / Double(total), of: number) }
             }
@@ -98,7 +98,7 @@ final class Search {
         }
     }
 
-    /// Gives memory back that is not in use.
+    /// Returns unused memory to the system.
     func trim() async {
         await showingErrors { try await ranker?.trim() }
     }
@@ -110,7 +110,7 @@ final class Search {
         }
     }
 
-    /// Progress comes a little late: that of an earlier search, or of one that has ended, is nothing to show.
+    /// Shows the progress, unless it is late and belongs to an earlier search or one that has ended.
     private func show(_ part: Double, of number: Int) {
         if number == search && progress != nil { progress = part }
     }
@@ -119,7 +119,7 @@ final class Search {
         do {
             try await work()
         } catch is CancellationError {
-            // Whatever cancelled it goes on in its place.
+            // The search that cancelled it shows its own state.
         } catch {
             progress = nil
             failure = error.localizedDescription

@@ -39,16 +39,8 @@ STUB = """#include <stdio.h>
 """
 # Patterns that the output of the C and the Go tests must match, each at least this often.
 SAID_BY_C = {r"NEON, panels of.*": 1, r"SCALAR, panels of.*": 1, r"smoke: ok.*": 1, r"100% tests passed.*": 1}
-GO_TESTS = {
-    "./mlx": "PairScoresTheSameInAnyCompany|SeveralLabels|GraphIsOfThisProcessorsKernels",
-    "./engine": "TinyModelsMatchPyTorch",
-}
-SAID_BY_GO = {
-    r"computed by NEON\b.*": 1,
-    r"float32: off by.*": 7,
-    r"control .* is off by.*": 35,
-    r"(?m)^--- PASS: Test.*": 4,
-}
+GO_TESTS = {"./mlx": "PairScoresTheSameInAnyCompany|SeveralLabels|GraphIsOfThisProcessorsKernels", "./engine": "TinyModelsMatchPyTorch"}
+SAID_BY_GO = {r"computed by NEON\b.*": 1, r"float32: off by.*": 7, r"control .* is off by.*": 35, r"(?m)^--- PASS: Test.*": 4}
 
 
 def check(project):
@@ -161,11 +153,7 @@ def c_tests(arm):
 
 def tokenizers(arm):
     """build/arm64/stubs/libtokenizers.a: every function that Go calls, each aborts."""
-    module = json.loads(
-        run(
-            ["go", "list", "-m", "-json", native.TOKENIZERS], f"finding the Go module {native.TOKENIZERS}", cwd=arm.root
-        )
-    )
+    module = json.loads(run(["go", "list", "-m", "-json", native.TOKENIZERS], f"finding the Go module {native.TOKENIZERS}", cwd=arm.root))
     with open(f"{module['Dir']}/tokenizer.go", encoding="utf-8") as source:
         names = set(re.findall(r"\b(tokenizers_\w+)\(", source.read()))
     text = STUB + "".join(f"STUB({name})\n" for name in sorted(names))
@@ -198,9 +186,7 @@ def go_tests(arm):
     output = ""
     for package, tests in GO_TESTS.items():
         command_of = [*command, "-run", f"^Test({tests})$", package]
-        output += arm.steps.always(
-            f"testing {package} under qemu", lambda command=command_of: run(command, what, cwd=arm.root, env=env)
-        )
+        output += arm.steps.always(f"testing {package} under qemu", lambda command=command_of: run(command, what, cwd=arm.root, env=env))
     expect_lines(arm, what, output, SAID_BY_GO)
 
 

@@ -88,12 +88,7 @@ def tools(mac):
         made = [zig]
         # zig's C++ library and macOS headers together define NAN and INFINITY
         # only where __STRICT_ANSI__ is not defined.
-        modes = {
-            "cc": f"cc -target {TARGET}",
-            "c++": f"c++ -target {TARGET} -U__STRICT_ANSI__",
-            "ar": "ar",
-            "ranlib": "ranlib",
-        }
+        modes = {"cc": f"cc -target {TARGET}", "c++": f"c++ -target {TARGET} -U__STRICT_ANSI__", "ar": "ar", "ranlib": "ranlib"}
         for name, mode in modes.items():
             path = mac.build / "bin" / name
             write_atomic(path, WRAPPER.format(mode=mode).encode())
@@ -189,9 +184,7 @@ def go_environment(mac):
 
 def executable(mac, env):
     """Vets the Go code for macOS and links the command."""
-    mac.steps.always(
-        "go vet for macOS", lambda: run(["go", "vet", "./..."], "go vet for macOS on arm64", cwd=mac.root, env=env)
-    )
+    mac.steps.always("go vet for macOS", lambda: run(["go", "vet", "./..."], "go vet for macOS on arm64", cwd=mac.root, env=env))
     binary = mac.build / "mlxrank"
     command = ["go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./cmd/mlxrank"]
     what = "linking the executable for macOS on arm64"

@@ -45,8 +45,7 @@ class Header:
         text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
         text = re.sub(r"\n(static inline [^;{]*)\{.*?\n\}", r"\n\1;", text, flags=re.DOTALL)
         self.structs = {
-            name: re.findall(r"(\w+);", body)
-            for body, name in re.findall(r"typedef struct \w+ \{(.*?)\} (\w+);", text, re.DOTALL)
+            name: re.findall(r"(\w+);", body) for body, name in re.findall(r"typedef struct \w+ \{(.*?)\} (\w+);", text, re.DOTALL)
         }
         types = re.findall(r"^typedef [^{;]*?\(?\*?(\w+)\)?(?:\([^;]*\))?;", text, re.MULTILINE)
         self.types = set(types) | set(self.structs)

@@ -8,8 +8,7 @@ from . import swift_contract
 CAPI = Path(__file__).resolve().parent.parent.parent / "capi"
 HEADER = (CAPI / "mlxr.h").read_text(encoding="utf-8")
 GO = "\n".join(
-    path.read_text(encoding="utf-8")
-    for path in [CAPI / "figures.go", *sorted((CAPI.parent / "internal/telemetry").glob("*.go"))]
+    path.read_text(encoding="utf-8") for path in [CAPI / "figures.go", *sorted((CAPI.parent / "internal/telemetry").glob("*.go"))]
 )
 SWIFT = "\n".join(path.read_text(encoding="utf-8") for path in sorted((CAPI / "swift/Sources/MLXRank").glob("*.swift")))
 
@@ -28,16 +27,12 @@ class Contract(unittest.TestCase):
         self.expect("mlxr_trim of mlxr.h is not used", swift=SWIFT.replace("mlxr_trim(", "mlxr_info("))
 
     def test_a_function_with_another_argument(self):
-        header = HEADER.replace(
-            "int32_t mlxr_trim(mlxr_ranker ranker)", "int32_t mlxr_trim(mlxr_ranker ranker, int now)"
-        )
+        header = HEADER.replace("int32_t mlxr_trim(mlxr_ranker ranker)", "int32_t mlxr_trim(mlxr_ranker ranker, int now)")
         self.expect("mlxr_trim takes 2", header=header)
 
     def test_a_field_the_header_lacks(self):
         self.expect("field queue_wait_ms", header=HEADER.replace("queue_wait_ms;", "queued_ms;"))
-        self.expect(
-            "fields of mlxr_text", header=HEADER.replace("int64_t bytes;\n} mlxr_text", "int64_t length;\n} mlxr_text")
-        )
+        self.expect("fields of mlxr_text", header=HEADER.replace("int64_t bytes;\n} mlxr_text", "int64_t length;\n} mlxr_text"))
 
     def test_a_status_without_a_case(self):
         self.expect("cases of Code", header=HEADER.replace("MLXR_FAILED = 11", "MLXR_FAILED = 11,\n  MLXR_NEW = 12"))

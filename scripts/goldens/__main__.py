@@ -40,9 +40,7 @@ GOLDENS = {
 
 
 def arguments():
-    parser = argparse.ArgumentParser(
-        prog="goldens", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="goldens", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.set_defaults(base=None, texts=None)
     commands = parser.add_subparsers(dest="golden", required=True, metavar="GOLDEN")
     for name, (_, _, path, needs_base, takes_texts) in GOLDENS.items():

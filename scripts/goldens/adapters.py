@@ -24,11 +24,7 @@ ATTENTION = ["query", "value"]
 # name -> (labels, dtype of the saved adapter, settings of the LoraConfig).
 ADAPTERS = {
     "plain": (1, torch.float32, {"target_modules": EVERYWHERE, "r": 4, "lora_alpha": 8, "task_type": None}),
-    "rslora": (
-        1,
-        torch.float32,
-        {"target_modules": r".*\.self\.(query|value)", "r": 3, "lora_alpha": 6, "use_rslora": True},
-    ),
+    "rslora": (1, torch.float32, {"target_modules": r".*\.self\.(query|value)", "r": 3, "lora_alpha": 6, "use_rslora": True}),
     "patterns": (
         1,
         torch.float32,
@@ -123,11 +119,7 @@ def make_builtin(args):
     """weights/testdata/builtin_merged.json.gz."""
     before = builtin.encoder(args.base).state_dict()
     after = builtin.merged(args.base).state_dict()
-    rows = [
-        sample(name.removeprefix("bert."), value.numpy())
-        for name, value in after.items()
-        if not torch.equal(value, before[name])
-    ]
+    rows = [sample(name.removeprefix("bert."), value.numpy()) for name, value in after.items() if not torch.equal(value, before[name])]
     common.write_json(common.WEIGHTS / "builtin_merged.json.gz", {**builtin.made_with(args.base), "tensors": rows})
     print(f"  {len(rows)} tensors")
 

@@ -25,10 +25,7 @@ def build(config, tensors):
 
 def load(model, tensors, partial=False):
     """Replaces the parameters of model by tensors: every one of them, unless partial."""
-    state = {
-        name if name.startswith("classifier.") else "bert." + name: torch.from_numpy(array.copy())
-        for name, array in tensors.items()
-    }
+    state = {name if name.startswith("classifier.") else "bert." + name: torch.from_numpy(array.copy()) for name, array in tensors.items()}
     missing, unexpected = model.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith("_ids")]
     if (missing and not partial) or unexpected:
@@ -38,8 +35,7 @@ def load(model, tensors, partial=False):
 def logits(model, pairs):
     """Logits [pairs, labels] in float64; each pair is evaluated alone, so without padding."""
     rows = [
-        model(input_ids=torch.tensor([pair["input_ids"]]), token_type_ids=torch.tensor([pair["token_type_ids"]])).logits
-        for pair in pairs
+        model(input_ids=torch.tensor([pair["input_ids"]]), token_type_ids=torch.tensor([pair["token_type_ids"]])).logits for pair in pairs
     ]
     return torch.cat(rows).double().numpy()
 

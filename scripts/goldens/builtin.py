@@ -66,9 +66,7 @@ def make(args):
     swapped = encode(args.base, [(d, q) for q, d in texts])
     model = merged(args.base)
     want = bert.logits(model, pairs).astype(np.float32)
-    lines = [
-        {"query": q, "document": d, "logit": logit} for (q, d), logit in zip(texts, common.numbers(want), strict=True)
-    ]
+    lines = [{"query": q, "document": d, "logit": logit} for (q, d), logit in zip(texts, common.numbers(want), strict=True)]
     full = sum(len(p["input_ids"]) == MAXIMUM for p in pairs)
     report(f"builtin ({full} of {MAXIMUM} tokens)", model, pairs, want, **{"pair swapped": swapped})
     common.write_lines(PATH, [{**made_with(args.base), "max_length": MAXIMUM, "cases": len(lines)}, *lines])
@@ -95,11 +93,5 @@ def make_head(args):
     report("random head", model, pairs, want)
     common.write_json(
         common.ENGINE / "randomhead.json.gz",
-        {
-            **made_with(args.base),
-            "max_length": MAXIMUM,
-            "seed": HEAD_SEED,
-            "indexes": indexes,
-            "logits": common.numbers(want),
-        },
+        {**made_with(args.base), "max_length": MAXIMUM, "seed": HEAD_SEED, "indexes": indexes, "logits": common.numbers(want)},
     )

@@ -24,9 +24,7 @@ def vocabulary(texts):
 
 def build(vocab):
     """As bert-base-cased's tokenizer.json: case and accents are kept."""
-    tokenizer = tokenizers.Tokenizer(
-        tokenizers.models.WordPiece({word: n for n, word in enumerate(vocab)}, unk_token="[UNK]")
-    )
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece({word: n for n, word in enumerate(vocab)}, unk_token="[UNK]"))
     tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=False, strip_accents=False)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = tokenizers.processors.TemplateProcessing(

@@ -26,8 +26,6 @@ def make(args):
             continue
         seen += 1
         if case["name"].startswith("long/") or seen % EVERY == 0:
-            cases.append(
-                {"name": case["name"], "max_length": case["max_length"], "input_ids": ids, "token_type_ids": types}
-            )
+            cases.append({"name": case["name"], "max_length": case["max_length"], "input_ids": ids, "token_type_ids": types})
     common.write_json(PATH, {"made_with": common.made_with("tokenizers"), "cases": cases})
     print(f"  {len(cases)} of {seen} cases")

@@ -124,9 +124,7 @@ def check_lowercase():
             for start in range(0, 0x110000, 256):
                 text = " ".join(f"a{chr(c)}b" for c in range(start, start + 256) if not 0xD800 <= c < 0xE000)
                 if one.normalize_str(text) != two.normalize_str(text):
-                    raise ValueError(
-                        f"a character from U+{start:04X} on tells Lowercase before BertNormalizer from its own lowercase"
-                    )
+                    raise ValueError(f"a character from U+{start:04X} on tells Lowercase before BertNormalizer from its own lowercase")
 
 
 def make(_):
@@ -144,12 +142,5 @@ def make(_):
         print(f"  {case['name']}: {case.get('refused') or case['shows']}")
     versions = common.made_with("torch", "transformers", "tokenizers", "sentence-transformers", "numpy")
     common.write_json(
-        PATH,
-        {
-            "made_with": versions,
-            "seed": setting_cases.SEED,
-            "base": setting_cases.BASE,
-            "pairs": setting_cases.PAIRS,
-            "cases": cases,
-        },
+        PATH, {"made_with": versions, "seed": setting_cases.SEED, "base": setting_cases.BASE, "pairs": setting_cases.PAIRS, "cases": cases}
     )

@@ -12,11 +12,7 @@ PERCENTILES = [0, 2.5, 50, 75, 90, 95, 99, 100]
 
 def seed_columns():
     """The columns of the seed report's time series."""
-    rows = [
-        line.strip("| \n").split(" | ")
-        for line in SEED.read_text().splitlines()
-        if re.match(r"\| \d+ \| \d+\.\d \|", line)
-    ]
+    rows = [line.strip("| \n").split(" | ") for line in SEED.read_text().splitlines() if re.match(r"\| \d+ \| \d+\.\d \|", line)]
     table = np.array([row for row in rows if len(row) == 10], dtype=float)
     return {f"seed column {i}": table[:, i] for i in range(1, table.shape[1])}
 

@@ -76,10 +76,6 @@ def make(args):
             }
         )
         families[family] += 1
-    header = {
-        "made_with": common.made_with("tokenizers"),
-        "tokenizer_sha256": hashlib.sha256(data).hexdigest(),
-        "cases": len(lines),
-    }
+    header = {"made_with": common.made_with("tokenizers"), "tokenizer_sha256": hashlib.sha256(data).hexdigest(), "cases": len(lines)}
     common.write_lines(PATH, [header, *lines])
     print(f"  {len(lines)} cases: {dict(families)}")

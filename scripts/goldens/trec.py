@@ -53,6 +53,4 @@ def make(_):
                 "by_score": order({d: float(sigmoid(v)) for d, v in zip(documents, values)}),
             }
         )
-    common.write_json(
-        RECORDS / "trec.json.gz", {"made_with": common.made_with("pytrec_eval-terrier"), "queries": queries}
-    )
+    common.write_json(RECORDS / "trec.json.gz", {"made_with": common.made_with("pytrec_eval-terrier"), "queries": queries})

@@ -26,11 +26,7 @@ def filled(text, url, digest, version=None):
     Homebrew reads the version out of the address, unless it is named.
     """
     named = f'\n  version "{version}"' if version else ""
-    changes = [
-        (r'^  url ".*"$', f'  url "{url}"{named}'),
-        (r'^  sha256 "0{64}"$', f'  sha256 "{digest}"'),
-        (r"\A(#.*\n)+", ""),
-    ]
+    changes = [(r'^  url ".*"$', f'  url "{url}"{named}'), (r'^  sha256 "0{64}"$', f'  sha256 "{digest}"'), (r"\A(#.*\n)+", "")]
     for pattern, replacement in changes:
         text, count = re.subn(pattern, replacement, text, flags=re.MULTILINE)
         if count != 1:

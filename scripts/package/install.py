@@ -62,8 +62,7 @@ def place(project, folder):
     missing = [str(source) for _, source in files if not source.is_file()]
     if missing:
         raise SetupError(
-            "\n".join(["files to install were not built:", *(f"  {path}" for path in missing)]),
-            advice="run `make build capi`",
+            "\n".join(["files to install were not built:", *(f"  {path}" for path in missing)]), advice="run `make build capi`"
         )
     old = os.umask(0o022)  # new folders are for everyone
     try:
@@ -72,8 +71,7 @@ def place(project, folder):
             (folder / path).chmod(0o755 if is_program(path) else 0o644)
     except OSError as err:
         raise SetupError(
-            f"installing into {folder}: {err}",
-            advice="choose another place (make install PREFIX=$HOME/.local), or become root",
+            f"installing into {folder}: {err}", advice="choose another place (make install PREFIX=$HOME/.local), or become root"
         ) from err
     finally:
         os.umask(old)

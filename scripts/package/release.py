@@ -47,8 +47,7 @@ def build(project, name, options):
     env = {"MLXRANK_VERSION": name}
     run([goreleaser, "check"], "checking .goreleaser.yaml", cwd=project.root, env=env)
     project.steps.always(
-        f"archiving {name}",
-        lambda: run([goreleaser, "release", "--clean", *options], "GoReleaser", cwd=project.root, env=env),
+        f"archiving {name}", lambda: run([goreleaser, "release", "--clean", *options], "GoReleaser", cwd=project.root, env=env)
     )
     dist = project.build / "dist"
     archive = dist / f"mlxrank_{name}_{NAMES[project.host]}.tar.gz"
@@ -76,9 +75,7 @@ def tried(project, archive):
         if found != wanted:
             odd = ", ".join(sorted(set(found) ^ set(wanted)))
             raise SetupError(f"{archive} and the layout of make install differ in {odd}")
-        said = subprocess.run(
-            [prefix / "bin/mlxrank", "version"], env={}, capture_output=True, encoding="utf-8", check=True
-        ).stdout
+        said = subprocess.run([prefix / "bin/mlxrank", "version"], env={}, capture_output=True, encoding="utf-8", check=True).stdout
         if not said.startswith(f"mlxrank {version_of(project)} "):
             raise SetupError(f"the archive's program says it is {said.strip()}, not {version_of(project)}")
         rank(project, prefix)

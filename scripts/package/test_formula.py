@@ -49,9 +49,7 @@ class Formula(unittest.TestCase):
         archive.write_bytes(b"an archive")
         digest = hashlib.sha256(b"an archive").hexdigest()
         text = formula.write(self.project, "2.3.4", archive).read_text(encoding="utf-8")
-        self.assertIn(
-            f'  url "{formula.RELEASES}/v2.3.4/mlxrank_2.3.4_darwin_arm64.tar.gz"\n  sha256 "{digest}"\n', text
-        )
+        self.assertIn(f'  url "{formula.RELEASES}/v2.3.4/mlxrank_2.3.4_darwin_arm64.tar.gz"\n  sha256 "{digest}"\n', text)
         self.assertTrue(text.startswith("class Mlxrank < Formula\n"))
         text = formula.write(self.project, "2.3.4", archive, trial=True).read_text(encoding="utf-8")
         self.assertIn(f'  url "{archive.as_uri()}"\n  version "2.3.4"\n  sha256 "{digest}"\n', text)

@@ -18,9 +18,7 @@ import subjects
 
 
 def arguments():
-    parser = argparse.ArgumentParser(
-        prog="peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--work",
         type=pathlib.Path,
@@ -37,15 +35,9 @@ def arguments():
     )
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement (default: %(default)s)")
     parser.add_argument("--pairs", type=int, default=512, help="pairs of a round (default: %(default)s)")
-    parser.add_argument(
-        "--agree", type=int, default=3200, help="pairs that scores are compared on (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--only", metavar="TEXT", action="append", help="only mlxrank and the subjects whose name has TEXT"
-    )
-    parser.add_argument(
-        "--report", action="store_true", help="measure nothing: make peers.md and peers.png of peers.json again"
-    )
+    parser.add_argument("--agree", type=int, default=3200, help="pairs that scores are compared on (default: %(default)s)")
+    parser.add_argument("--only", metavar="TEXT", action="append", help="only mlxrank and the subjects whose name has TEXT")
+    parser.add_argument("--report", action="store_true", help="measure nothing: make peers.md and peers.png of peers.json again")
     args = parser.parse_args()
     if args.rounds < 1 or args.pairs < 64 or not 100 <= args.agree <= 3200:
         parser.error("--rounds must be 1 or more, --pairs 64 or more, --agree 100 to 3200")

@@ -10,26 +10,13 @@ import time
 
 import subjects
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "sentence-transformers",
-    "tokenizers",
-    "onnxruntime",
-    "openvino",
-    "mlx",
-    "mlx-cpu",
-    "onnx",
-    "numpy",
-)
+PACKAGES = ("torch", "transformers", "sentence-transformers", "tokenizers", "onnxruntime", "openvino", "mlx", "mlx-cpu", "onnx", "numpy")
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 
 
 def describe(processes):
     cpu = pathlib.Path("/proc/cpuinfo").read_text("utf-8")
-    fields = dict(
-        line.split("\t: ", 1) for line in cpu.split("\n\n")[0].replace("\t\t: ", "\t: ").splitlines() if "\t: " in line
-    )
+    fields = dict(line.split("\t: ", 1) for line in cpu.split("\n\n")[0].replace("\t\t: ", "\t: ").splitlines() if "\t: " in line)
     flags = fields.get("flags", "").split()
     memory = pathlib.Path("/proc/meminfo").read_text("utf-8").split()[1]
     return {
@@ -53,9 +40,7 @@ def versions():
     found = {"Python": platform.python_version()}
     found |= {name: importlib.metadata.version(name) for name in PACKAGES}
     module = json.loads(
-        subprocess.run(
-            ["go", "mod", "edit", "-json"], cwd=subjects.HERE / "hugot", capture_output=True, text=True, check=True
-        ).stdout
+        subprocess.run(["go", "mod", "edit", "-json"], cwd=subjects.HERE / "hugot", capture_output=True, text=True, check=True).stdout
     )
     found["hugot"] = next(r["Version"] for r in module["Require"] if r["Path"].endswith("/hugot"))
     return found

@@ -72,11 +72,7 @@ def rate(function):
     return 2 * SIZE**3 / (time.perf_counter() - start)
 
 
-peaks = {
-    "OpenBLAS float32": openblas(sys.argv[1]),
-    "PyTorch float32": pytorch(torch.float32),
-    "PyTorch bfloat16": pytorch(torch.bfloat16),
-}
+peaks = {"OpenBLAS float32": openblas(sys.argv[1]), "PyTorch float32": pytorch(torch.float32), "PyTorch bfloat16": pytorch(torch.bfloat16)}
 protocol.answer({"ready": True})
 for _ in sys.stdin:
     protocol.answer({name: peak() for name, peak in peaks.items()})

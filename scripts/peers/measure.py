@@ -31,11 +31,7 @@ class Run:
         self.sets = texts.sets(texts.read(subjects.ROOT), args.pairs)
         self.lengths = texts.Lengths(args.work / "model")
         self.config = json.loads((args.work / "model" / "config.json").read_text("utf-8"))
-        chosen = [
-            s
-            for s in subjects.subjects(args.work)
-            if s.ours or not args.only or any(part in s.name for part in args.only)
-        ]
+        chosen = [s for s in subjects.subjects(args.work) if s.ours or not args.only or any(part in s.name for part in args.only)]
         self.processes = {}
         for s in chosen:
             say(f"starting {s.name}")
@@ -95,14 +91,10 @@ class Run:
             found = arithmetic.agreement(got, [ours[i] for i in keep], [p[0] for p in pairs])
             self.found[name] |= {"agreement": found, "memory": process.memory()}
             if found["tau"] < REDUCED_TAU or not process.subject.reduced and found["worst"] > LIMIT:
-                wrong.append(
-                    f"{name}: worst difference {found['worst']:.2g} deviations, Kendall tau {found['tau']:.4f}"
-                )
+                wrong.append(f"{name}: worst difference {found['worst']:.2g} deviations, Kendall tau {found['tau']:.4f}")
             say(f"{name}: compared on {len(keep)} pairs")
         if wrong:
-            raise SystemExit(
-                "peers: no figures, since not all agree with mlxrank's float32 scores:\n" + "\n".join(wrong)
-            )
+            raise SystemExit("peers: no figures, since not all agree with mlxrank's float32 scores:\n" + "\n".join(wrong))
 
     def rounds(self):
         """Everyone's seconds for each set, round by round, and the peak rates of GEMMs."""
@@ -184,15 +176,7 @@ def profile(work):
     out = {}
     for dtype in ("float32", "bfloat16"):
         folder = work / "run" / f"profile-{dtype}"
-        command = [
-            subjects.ROOT / "build" / "bin" / "mlxrank",
-            "bench",
-            "--profile",
-            "--requests",
-            "32",
-            "--log-level",
-            "warn",
-        ]
+        command = [subjects.ROOT / "build" / "bin" / "mlxrank", "bench", "--profile", "--requests", "32", "--log-level", "warn"]
         command += ["--model", work / "model", "--dtype", dtype, "--results", folder]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         (path,) = folder.glob("*.json")

@@ -9,11 +9,7 @@ import protocol
 class Peer(protocol.Sorted):
     def __init__(self, folder, path, precision):
         super().__init__(folder)
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": protocol.CORES,
-            "INFERENCE_PRECISION_HINT": precision,
-        }
+        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": protocol.CORES, "INFERENCE_PRECISION_HINT": precision}
         self.request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
 
     def forward(self, ids, mask, types):

@@ -16,10 +16,7 @@ class Peer:
 
     def score(self, pairs):
         return self.model.predict(
-            [tuple(pair) for pair in pairs],
-            batch_size=self.batch,
-            activation_fn=torch.nn.Identity(),
-            show_progress_bar=False,
+            [tuple(pair) for pair in pairs], batch_size=self.batch, activation_fn=torch.nn.Identity(), show_progress_bar=False
         )
 
 

@@ -11,13 +11,7 @@ CORES = str(len(os.sched_getaffinity(0)))
 
 def environment(subject):
     """The driver's environment with a thread per core, and no way to the network."""
-    return {
-        **os.environ,
-        "OMP_NUM_THREADS": CORES,
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "true",
-        **subject.env,
-    }
+    return {**os.environ, "OMP_NUM_THREADS": CORES, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true", **subject.env}
 
 
 class Process:
@@ -27,12 +21,7 @@ class Process:
         command = [str(word) for word in subject.command]
         with open(self.log, "w", encoding="utf-8") as errors:
             self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=environment(subject),
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment(subject)
             )
         self.facts = self.answer()
 
@@ -67,9 +56,7 @@ def first_score(subject, query, document):
     """Seconds from the start of a new process to the end of its first line of output."""
     command = [str(word) for word in [*subject.once, query, document]]
     start = time.perf_counter()
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(subject)
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(subject)) as process:
         line = process.stdout.readline()
         seconds = time.perf_counter() - start
         process.stdout.read()

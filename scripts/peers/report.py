@@ -51,10 +51,7 @@ the share of the ten best that are the same ten, are means over the queries. No 
 
 
 def table(head, rows):
-    lines = [
-        "| " + " | ".join(head) + " |",
-        "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(head))) + "|",
-    ]
+    lines = ["| " + " | ".join(head) + " |", "|" + "|".join(" --- " if i == 0 else " ---: " for i in range(len(head))) + "|"]
     return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
 
 
@@ -77,9 +74,7 @@ def disturbed(e):
 
 def rows(results):
     """Sorts subjects by precision, then fastest first."""
-    return sorted(
-        results["subjects"].items(), key=lambda item: (item[1]["precision"] != "float32", -rate(item[1])["median"])
-    )
+    return sorted(results["subjects"].items(), key=lambda item: (item[1]["precision"] != "float32", -rate(item[1])["median"]))
 
 
 def rate(subject, label="mixed"):
@@ -98,11 +93,7 @@ def latencies(subject):
 
 def best_peer(results, reduced, figure, least=False):
     """Returns the peer with the best figure at that precision, or None without peers."""
-    peers = [
-        (figure(s), name)
-        for name, s in results["subjects"].items()
-        if not s["ours"] and (s["precision"] != "float32") == reduced
-    ]
+    peers = [(figure(s), name) for name, s in results["subjects"].items() if not s["ours"] and (s["precision"] != "float32") == reduced]
     return (min if least else max)(peers)[1] if peers else None
 
 
@@ -131,21 +122,12 @@ def goals(results):
     if "sentence-transformers" in others:
         st = others["sentence-transformers"]
         found.append(
-            (
-                "float32: pairs/s over sentence-transformers'",
-                arithmetic.ratio(ours["rounds"]["mixed"], st["rounds"]["mixed"]),
-                2,
-                True,
-            )
+            ("float32: pairs/s over sentence-transformers'", arithmetic.ratio(ours["rounds"]["mixed"], st["rounds"]["mixed"]), 2, True)
         )
         found.append(("start to first score over sentence-transformers'", start(ours) / start(st), 0.1, False))
     if "ONNX Runtime" in others:
-        found.append(
-            ("start to first score over ONNX Runtime's", start(ours) / start(others["ONNX Runtime"]), 1, False)
-        )
-    found.append(
-        (f"peak resident memory on {ours['agreement']['pairs']:,} pairs, MB", ours["memory"] / 1e6, 350, False)
-    )
+        found.append(("start to first score over ONNX Runtime's", start(ours) / start(others["ONNX Runtime"]), 1, False))
+    found.append((f"peak resident memory on {ours['agreement']['pairs']:,} pairs, MB", ours["memory"] / 1e6, 350, False))
     for label in results["sets"]:
         ratio = arithmetic.ratio(ours["rounds"][label], others[UNFUSED]["rounds"][label])
         found.append((f"float32, {label} set: pairs/s over the unfused graph's", ratio, 1, True))
@@ -160,12 +142,7 @@ def summary(results):
     def line(goal):
         what, figure, bound, more = goal
         met = figure >= bound if more else figure <= bound
-        return [
-            what,
-            f"{figure:.3g}",
-            ("at least " if more else "at most ") + f"{bound:g}",
-            "met" if met else "**missed**",
-        ]
+        return [what, f"{figure:.3g}", ("at least " if more else "at most ") + f"{bound:g}", "met" if met else "**missed**"]
 
     lines = sorted((line(goal) for goal in goals(results)), key=lambda cells: cells[3] == "met")
     return "## Goals, missed ones first\n\n" + table(["goal", "measured", "bound", ""], lines)
@@ -220,16 +197,10 @@ def roofline(results):
     peaks, mixed = results["peaks"], results["sets"]["mixed"]
     reached = []
     for name, s in rows(results):
-        peak = (
-            max(peaks["OpenBLAS float32"], peaks["PyTorch float32"])
-            if s["precision"] == "float32"
-            else peaks["PyTorch bfloat16"]
-        )
+        peak = max(peaks["OpenBLAS float32"], peaks["PyTorch float32"]) if s["precision"] == "float32" else peaks["PyTorch bfloat16"]
         if s["precision"] != "int8":
             achieved = rate(s)["median"] * mixed["flops_per_pair"]
-            reached.append(
-                [name, s["precision"], f"{achieved / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{100 * achieved / peak:.0f} %"]
-            )
+            reached.append([name, s["precision"], f"{achieved / 1e9:.0f}", f"{peak / 1e9:.0f}", f"{100 * achieved / peak:.0f} %"])
     text = (
         f"A pair of the mixed set needs {mixed['flops_per_pair'] / 1e9:.3f} GFLOP. These are the matmuls and attention of its own tokens, without padding, "
         "and in the last layer only what [CLS] needs. The achieved rate is that times pairs/s, with tokenising in the time. A subject gets no credit for arithmetic that is not needed. "
@@ -237,9 +208,7 @@ def roofline(results):
         + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items())
         + ". OpenBLAS runs as in mlxrank, with one thread per core. The float32 rows use the larger of the two float32 peaks.\n\n"
     )
-    return (
-        text + table(["subject", "precision", "GFLOP/s", "peak", "share of peak"], reached) + stages(results["profile"])
-    )
+    return text + table(["subject", "precision", "GFLOP/s", "peak", "share of peak"], reached) + stages(results["profile"])
 
 
 def stages(profiles):
@@ -247,13 +216,11 @@ def stages(profiles):
     names = list(dict.fromkeys(p["name"] for profile in profiles.values() for p in profile["phases"]))
     body = [[name, *(cell for profile in profiles.values() for cell in stage(profile, name))] for name in names]
     rest = [
-        [name, *(cell for profile in profiles.values() for cell in (percent(value(profile), profile), "-"))]
-        for name, value in REST.items()
+        [name, *(cell for profile in profiles.values() for cell in (percent(value(profile), profile), "-"))] for name, value in REST.items()
     ]
     head = ["work", *(cell for dtype in profiles for cell in (f"{dtype}, share", "GFLOP/s a thread"))]
     executed = ", ".join(
-        f"{sum(p[k]['flops'] for k in WORK) / sum(p[k]['flops_needed'] for k in WORK):.3f} in {dtype}"
-        for dtype, p in profiles.items()
+        f"{sum(p[k]['flops'] for k in WORK) / sum(p[k]['flops_needed'] for k in WORK):.3f} in {dtype}" for dtype, p in profiles.items()
     )
     return (
         "\n\nBy stage, from a separate run of `mlxrank bench --profile` after the rounds. The kernels add bias and GELU to a GEMM's results in registers:\n\n"
@@ -283,9 +250,7 @@ def stage(profile, name):
 
 
 def settings(results):
-    return "\n".join(
-        f"- {name}: {s['settings']}" + (f" ({s['batch']})" if s["batch"] else "") + "." for name, s in rows(results)
-    ) + (
+    return "\n".join(f"- {name}: {s['settings']}" + (f" ({s['batch']})" if s["batch"] else "") + "." for name, s in rows(results)) + (
         "\n\nhugot joins query, [SEP] and document into one text, truncates long ones at their end and scores one query at a time. Its scores are compared on the pairs that fit."
         if "hugot" in results["subjects"]
         else ""

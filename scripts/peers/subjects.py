@@ -39,24 +39,14 @@ def mlxrank(work):
     def subject(name, precision, settings, env=None):
         command = [work / "mlxrank", "-model", work / "model", "-dtype", precision]
         command += ["-library", ROOT / "build" / "lib" / "libmlxrank.so"]
-        once = [
-            ROOT / "build" / "bin" / "mlxrank",
-            "rerank",
-            "--model",
-            work / "model",
-            "--dtype",
-            precision,
-            "--query",
-        ]
+        once = [ROOT / "build" / "bin" / "mlxrank", "rerank", "--model", work / "model", "--dtype", precision, "--query"]
         return Subject(name, precision, command, once, settings, tuned=False, env=env or {})
 
     unfused = {"MLXRANK_UNFUSED_GRAPH": "1"}
     return [
         subject(OURS, "float32", "defaults"),
         subject(OURS + " bfloat16", "bfloat16", "`--dtype bfloat16`"),
-        subject(
-            OURS + " unfused graph", "float32", "`MLXRANK_UNFUSED_GRAPH=1`: MLX's own operations, as on Metal", unfused
-        ),
+        subject(OURS + " unfused graph", "float32", "`MLXRANK_UNFUSED_GRAPH=1`: MLX's own operations, as on Metal", unfused),
     ]
 
 
@@ -85,9 +75,7 @@ def peers(work):
             model,
             "float32",
         ),
-        python(
-            "PyTorch bfloat16", "bfloat16", "the same with the weights in bfloat16", "peer_torch.py", model, "bfloat16"
-        ),
+        python("PyTorch bfloat16", "bfloat16", "the same with the weights in bfloat16", "peer_torch.py", model, "bfloat16"),
         python(
             "ONNX Runtime",
             "float32",
@@ -97,31 +85,12 @@ def peers(work):
             onnx,
         ),
         python(
-            "ONNX Runtime int8",
-            "int8",
-            "the same, quantised dynamically, per channel",
-            "peer_onnxruntime.py",
-            model,
-            work / "int8.onnx",
+            "ONNX Runtime int8", "int8", "the same, quantised dynamically, per channel", "peer_onnxruntime.py", model, work / "int8.onnx"
         ),
         python(
-            "OpenVINO",
-            "float32",
-            f"inference precision f32, performance hint LATENCY, {threads}",
-            "peer_openvino.py",
-            model,
-            xml,
-            "f32",
+            "OpenVINO", "float32", f"inference precision f32, performance hint LATENCY, {threads}", "peer_openvino.py", model, xml, "f32"
         ),
-        python(
-            "OpenVINO bfloat16",
-            "bfloat16",
-            "the same with inference precision bf16",
-            "peer_openvino.py",
-            model,
-            xml,
-            "bf16",
-        ),
+        python("OpenVINO bfloat16", "bfloat16", "the same with inference precision bf16", "peer_openvino.py", model, xml, "bf16"),
         python(
             "Python MLX",
             "float32",

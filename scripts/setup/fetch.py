@@ -19,8 +19,7 @@ def checked(pin, path):
     if found != pin["sha256"]:
         path.unlink()
         raise SetupError(
-            f"{pin['name']} {pin['version']}: {pin['file']} has the SHA-256\n"
-            f"  {found}, but scripts/pins.ini expects\n  {pin['sha256']}",
+            f"{pin['name']} {pin['version']}: {pin['file']} has the SHA-256\n  {found}, but scripts/pins.ini expects\n  {pin['sha256']}",
             advice="the file was removed; run again in case it was damaged on the way. If it "
             "happens again, the package was changed at its source: do not use it before you "
             "know why",
@@ -76,8 +75,7 @@ def pip_download(pin, folder):
     run(
         [*command, f"{package}=={pin['version']}"],
         f"{pin['name']} {pin['version']}, from the Python package index, through pip",
-        "check the network and pip's configuration (python3 -m pip config list), then run again: "
-        "it continues where it stopped",
+        "check the network and pip's configuration (python3 -m pip config list), then run again: it continues where it stopped",
     )
 
 
@@ -106,11 +104,7 @@ class AptDownload:
             run(self._apt(fetch), what, advice, cwd=folder)
 
     def _apt(self, words):
-        options = {
-            "Dir::State::Lists": self.state / "lists",
-            "Dir::Cache": self.state / "cache",
-            "APT::Sandbox::User": "root",
-        }
+        options = {"Dir::State::Lists": self.state / "lists", "Dir::Cache": self.state / "cache", "APT::Sandbox::User": "root"}
         settings = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
         for name in self.architectures:
             settings += ["-o", f"APT::Architectures::={name}"]

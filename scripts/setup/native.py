@@ -35,12 +35,7 @@ def mlx_c(project):
     """build/mlx-c: the source of mlx-c, out of the crate that carries it."""
 
     def place_mlx_c():
-        run(
-            ["cargo", "fetch", "--locked"],
-            CRATES,
-            "check the network and cargo's configuration, then run again",
-            cwd=project.root / CRATE,
-        )
+        run(["cargo", "fetch", "--locked"], CRATES, "check the network and cargo's configuration, then run again", cwd=project.root / CRATE)
         crates = crate_metadata(project)["packages"]
         manifest = next(crate["manifest_path"] for crate in crates if crate["name"] == "mlx-sys")
         shutil.rmtree(project.mlx_c, ignore_errors=True)
@@ -101,15 +96,10 @@ def library(project):
         return [project.lib / f"libmlxrank.{'so' if project.host == LINUX else 'dylib'}"]
 
     inputs = {
-        "sources": [
-            [str(path.relative_to(project.root)), sha256(path)] for path in files_under(project.root / "native")
-        ],
+        "sources": [[str(path.relative_to(project.root)), sha256(path)] for path in files_under(project.root / "native")],
         "mlx": project.pin("wheel", project.mlx_wheel),
         "mlx-c": crate_inputs(project)[0],
-        "compiler": [
-            compilers(),
-            run([os.environ.get("CXX", "c++"), "--version"], "asking the compiler for its version"),
-        ],
+        "compiler": [compilers(), run([os.environ.get("CXX", "c++"), "--version"], "asking the compiler for its version")],
     }
     if project.host == LINUX:
         inputs["debs"] = [project.pin("deb", name) for name in ("libfmt-dev", "libhwy-dev", "libhwy1")]

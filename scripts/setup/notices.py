@@ -87,11 +87,7 @@ def crates(project):
 def linked_crates(metadata):
     """The ids of the crates that the root links: no build scripts, no macros."""
     nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    macros = {
-        package["id"]
-        for package in metadata["packages"]
-        if any("proc-macro" in target["kind"] for target in package["targets"])
-    }
+    macros = {package["id"] for package in metadata["packages"] if any("proc-macro" in target["kind"] for target in package["targets"])}
     root = metadata["resolve"]["root"]
     found, todo = set(), [root]
     while todo:
@@ -126,8 +122,7 @@ def texts_of(project, kind, name, folder):
     if name in named(project, kind):
         return named_text(project, kind, name)
     raise SetupError(
-        f"{name}: no license text in {folder}",
-        advice=f"find its text and name it in scripts/pins.ini under [notice:{kind}:{name}]",
+        f"{name}: no license text in {folder}", advice=f"find its text and name it in scripts/pins.ini under [notice:{kind}:{name}]"
     )
 
 

@@ -73,10 +73,7 @@ def main():
     documents = ["A mail reader.", "An image editor.", "Schrödinger's 猫 \0 cat"]
     first = rank(library, ranker, "edit photos", documents)
     others = []
-    threads = [
-        threading.Thread(target=lambda: others.append(rank(library, ranker, "edit photos", documents)))
-        for _ in range(16)
-    ]
+    threads = [threading.Thread(target=lambda: others.append(rank(library, ranker, "edit photos", documents))) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -101,9 +101,7 @@ def schemathesis(address):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        prog="clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=pathlib.Path, help="the mlxrank to try")
     program = parser.parse_args().program.resolve()
     want = expected(program)
@@ -114,9 +112,7 @@ def main():
         for package, client, least in clients.CLIENTS:
             name = f"{client.__name__} ({package} {importlib.metadata.version(package)})"
             got = client(address, KEY, QUERY, documents)
-            fault = check(name, got, want) or (
-                f"{name}: {len(got)} results, want {least}" if len(got) != least else None
-            )
+            fault = check(name, got, want) or (f"{name}: {len(got)} results, want {least}" if len(got) != least else None)
             print(f"  {name:60} {'wrong' if fault else 'right'}")
             faults.append(fault)
         for name, fault in clients.refusals(address, QUERY, documents):

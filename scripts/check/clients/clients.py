@@ -23,10 +23,7 @@ def pairs(results, score="relevance_score"):
 
 def cohere_v2(address, key, query, documents):
     client = cohere.ClientV2(key, base_url=address)
-    return [
-        (r.index, r.relevance_score)
-        for r in client.rerank(model=MODEL, query=query, documents=documents, top_n=10).results
-    ]
+    return [(r.index, r.relevance_score) for r in client.rerank(model=MODEL, query=query, documents=documents, top_n=10).results]
 
 
 def cohere_v1(address, key, query, documents):
@@ -39,11 +36,7 @@ def cohere_v1(address, key, query, documents):
 
 
 def langchain_cohere_rerank(address, key, query, documents):
-    return pairs(
-        langchain_cohere.CohereRerank(cohere_api_key=key, base_url=address, model=MODEL, top_n=5).rerank(
-            documents, query
-        )
-    )
+    return pairs(langchain_cohere.CohereRerank(cohere_api_key=key, base_url=address, model=MODEL, top_n=5).rerank(documents, query))
 
 
 def langchain_jina_rerank(address, key, query, documents):
@@ -66,9 +59,7 @@ def llama_index_jina(address, key, query, documents):
 
 
 def llama_index_tei(address, key, query, documents):
-    return ask_llama_index(
-        TextEmbeddingInference(base_url=address, auth_token="Bearer " + key, top_n=7), query, documents
-    )
+    return ask_llama_index(TextEmbeddingInference(base_url=address, auth_token="Bearer " + key, top_n=7), query, documents)
 
 
 def requests_tei(address, key, query, documents):
@@ -111,9 +102,7 @@ def cohere_v1_rank_fields(address, key, query, documents):
     """One field of objects, which the answer returns with all others."""
     objects = [{"body": text, "text": "", "number": str(i)} for i, text in enumerate(documents)]
     client = cohere.Client(key, base_url=address)
-    found = client.rerank(
-        model=MODEL, query=query, documents=objects, rank_fields=["body"], return_documents=True
-    ).results
+    found = client.rerank(model=MODEL, query=query, documents=objects, rank_fields=["body"], return_documents=True).results
     if [r.document.dict()["number"] for r in found] != [str(r.index) for r in found]:
         raise SystemExit("clients: cohere's version 1 got other objects")
     return [(r.index, r.relevance_score) for r in found]
@@ -122,10 +111,7 @@ def cohere_v1_rank_fields(address, key, query, documents):
 def huggingface_hub_session(address, key, query, documents):
     """huggingface_hub's InferenceClient has no rerank task; its HTTP session is what its users have."""
     answer = huggingface_hub.get_session().post(
-        address + "/predict",
-        json={"inputs": [[query, text] for text in documents]},
-        headers={"Authorization": "Bearer " + key},
-        timeout=60,
+        address + "/predict", json={"inputs": [[query, text] for text in documents]}, headers={"Authorization": "Bearer " + key}, timeout=60
     )
     answer.raise_for_status()
     scores = [item[0]["score"] for item in answer.json()]

@@ -18,14 +18,9 @@ PASSED, FAILED, NO_GPU = 0, 1, 3
 
 
 def main(arguments):
-    parser = argparse.ArgumentParser(
-        prog="verify-mac", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(prog="verify-mac", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--device",
-        choices=["gpu", "cpu"],
-        default="gpu",
-        help="what to verify; cpu tries this program itself (default: gpu)",
+        "--device", choices=["gpu", "cpu"], default="gpu", help="what to verify; cpu tries this program itself (default: gpu)"
     )
     parser.add_argument("--soak", metavar="TIME", default="120s", help="how long the soak is (default: 120s)")
     parser.add_argument("--only", metavar="SUITE", action="append", help="run this suite only; can be given again")

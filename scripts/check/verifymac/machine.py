@@ -26,9 +26,7 @@ def facts(root):
 def ask(command):
     """The output of a command, "unknown" if there is none."""
     try:
-        done = subprocess.run(
-            [str(word) for word in command], capture_output=True, encoding="utf-8", timeout=60, check=True
-        )
+        done = subprocess.run([str(word) for word in command], capture_output=True, encoding="utf-8", timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return done.stdout.strip() or "unknown"
@@ -38,10 +36,7 @@ def gpu_cores(profile):
     """The GPU's cores, of what system_profiler prints of displays."""
     try:
         gpus = json.loads(profile)["SPDisplaysDataType"]
-        return (
-            ", ".join(f"{gpu['sppci_cores']} ({gpu['sppci_model']})" for gpu in gpus if "sppci_cores" in gpu)
-            or "unknown"
-        )
+        return ", ".join(f"{gpu['sppci_cores']} ({gpu['sppci_model']})" for gpu in gpus if "sppci_cores" in gpu) or "unknown"
     except (ValueError, KeyError, TypeError):
         return "unknown"
 

@@ -66,9 +66,7 @@ class GoTests(unittest.TestCase):
                 self.assertEqual(result.problems, problems)
 
     def test_a_failure_is_shown_with_its_words(self):
-        output = go_output(
-            ("output", "TestA", "    a_test.go:1: off by 3, tolerance 1\n"), ("fail", "TestA"), ("pass", "TestB")
-        )
+        output = go_output(("output", "TestA", "    a_test.go:1: off by 3, tolerance 1\n"), ("fail", "TestA"), ("pass", "TestB"))
         result = self.read(1, output)
         self.assertFalse(result.passed)
         self.assertEqual(result.problems, ["TestA: fail"])
@@ -89,9 +87,7 @@ class GoTests(unittest.TestCase):
             (*suites.PARITY, *suites.HALF, *suites.SOAK): ["engine"],
             (*suites.THREADS, *suites.MEMORY): ["engine", "mlx"],
         }.items():
-            source = "".join(
-                path.read_text(encoding="utf-8") for folder in folders for path in (ROOT / folder).glob("*_test.go")
-            )
+            source = "".join(path.read_text(encoding="utf-8") for folder in folders for path in (ROOT / folder).glob("*_test.go"))
             for name in names:
                 self.assertRegex(source, rf"(?m)^func {name}\(t \*testing\.T\)")
 
@@ -151,11 +147,7 @@ class Verify(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         every = []
         for name, script in commands:
-            read = (
-                suites.read_doctor
-                if name == suites.DOCTOR
-                else lambda s, status, out: suites.read_go(s, status, out, None)
-            )
+            read = suites.read_doctor if name == suites.DOCTOR else lambda s, status, out: suites.read_go(s, status, out, None)
             every.append(suites.Suite(name, "something", [sys.executable, "-c", script], read))
         status = verify.verify(Path(folder.name), device, every, only, io.StringIO())
         return status, (Path(folder.name) / "build" / "verify-mac.md").read_text(encoding="utf-8")

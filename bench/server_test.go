@@ -397,6 +397,9 @@ func TestServerResume(t *testing.T) {
 
 // An open loop goes by its schedule, and an interrupt waits for no server.
 func TestServerOpenAndInterrupted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	var slow atomic.Bool
 	entered := make(chan struct{}, 1)
 	address, _ := peer(t, func(w http.ResponseWriter, n int64, texts int) {

@@ -126,6 +126,9 @@ func (w *watched) Write(data []byte) (int, error) {
 
 // TestBenchInterrupted ends a run while it is measuring.
 func TestBenchInterrupted(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	folder := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -146,6 +149,9 @@ func TestBenchInterrupted(t *testing.T) {
 }
 
 func TestBenchCompare(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	dir, tiny := t.TempDir(), clitest.TinyModel(t)
 	quick := clitest.WriteFile(t, filepath.Join(dir, "quick.yaml"), "batch: 8\nrequests: 6\nmodel: "+tiny+"\n")
 	slow := clitest.WriteFile(t, filepath.Join(dir, "slow.yaml"), "batch: 8\nrequests: 6\npolicy: window\ntimeout: 50ms\nmodel: "+tiny+"\n")

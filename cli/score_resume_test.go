@@ -58,6 +58,9 @@ func otherQueries(lines string) string {
 // TestScoreResumes interrupts runs again and again: what they make together is
 // what one run makes.
 func TestScoreResumes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	model := quickModel(t)
 	lines := clitest.PairLines(3*chunkRecords + 5)
 	for _, test := range []struct {
@@ -208,6 +211,9 @@ func TestScoreResumeNothing(t *testing.T) {
 // TestScoreInputChanges changes a file while it is scored: nothing is left of
 // the run. What is added to the file meanwhile is not read.
 func TestScoreInputChanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	defer func(every string) { checkpointEvery = every }(checkpointEvery)
 	checkpointEvery = "0s"
 	model := clitest.TinyModel(t)

@@ -69,6 +69,9 @@ func TestServeSettings(t *testing.T) {
 
 // A server ends with status 0 when it is told to, and warns who may call.
 func TestServeEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	for address, warns := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true} {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()

@@ -76,6 +76,9 @@ func mustScore(t testing.TB, e *Engine, pairs []Pair) *Result {
 }
 
 func TestBuiltinPairScoresTheSameInAnyCompany(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	pairs, want := builtinGoldens(t)
 	pairs = pairs[:40]
 	tolerance := apart() * deviation(want)

@@ -11,6 +11,9 @@ import (
 // Every shape of the ms-marco cross-encoders, with made-up weights: logits are
 // PyTorch's, and the config's own activation holds.
 func TestFamilyMatchesPyTorch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	var file struct {
 		Models []tinyGolden `json:"models"`
 	}

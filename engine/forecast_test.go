@@ -105,6 +105,9 @@ func (o overload) capacity(t *testing.T, s settings, b *fakeBackend) (pairs floa
 // At four times what the device can do, what is answered in time is nine tenths
 // of that, hardly anything else is executed, and nobody waits past the deadline.
 func TestOverload(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	sized := func(most int) func(*rand.Rand) []Pair {
 		return func(r *rand.Rand) []Pair { return fakePairs(r, 1+r.IntN(most), 0) }
 	}

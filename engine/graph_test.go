@@ -27,6 +27,9 @@ func TestGraphIsTheOneAskedFor(t *testing.T) {
 const graphsApart = 1e-5
 
 func TestGraphsAgree(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	for _, g := range tinyGoldens(t) {
 		t.Run(g.Name, func(t *testing.T) {
 			model := openTiny(t, g)

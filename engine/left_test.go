@@ -64,6 +64,9 @@ func TestTokensCutOnTheLeftEqualHuggingFaces(t *testing.T) {
 
 // What ScoreWith executes is what the goldens say.
 func TestScoreCutOnTheLeft(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	e := builtin(t)
 	cases, all := leftGoldens(t)
 	var pairs []Pair

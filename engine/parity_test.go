@@ -246,6 +246,9 @@ func TestTinyModelsMatchPyTorch(t *testing.T) {
 const halfSlack = 3
 
 func TestTinyModelsInHalfPrecision(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	for _, g := range tinyGoldens(t) {
 		for _, dtype := range []mlx.DType{mlx.Float16, mlx.BFloat16} {
 			t.Run(g.Name+" "+string(dtype), func(t *testing.T) {
@@ -290,6 +293,9 @@ func builtinGoldens(t testing.TB) (pairs []Pair, want []float32) {
 }
 
 func TestBuiltinMatchesPyTorch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	pairs, want := builtinGoldens(t)
 	result, err := builtin(t).Score(context.Background(), pairs)
 	if err != nil {
@@ -307,6 +313,9 @@ func TestBuiltinMatchesPyTorch(t *testing.T) {
 
 // The controls run on some of the pairs: each is a pass over the model.
 func TestBuiltinControlsFail(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	pairs, want := builtinGoldens(t)
 	pairs, want = pairs[:24], want[:24]
 	tokens, err := builtin(t).Tokenize(context.Background(), pairs)

@@ -103,6 +103,9 @@ func stagesAddUp(t *testing.T, got Timings) bool {
 
 // A caller may give up at any moment: ten thousand do.
 func TestCancellationAtRandomMoments(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	const cancelled = 10000
 	e := openTinyEngine(t, Config{Model: quickDir(t)})
 	pairs := randomPairs(rand.New(rand.NewPCG(5, 6)), 100)

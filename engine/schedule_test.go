@@ -283,6 +283,9 @@ func (s *traffic) checkNeverIdle() {
 }
 
 func TestTimingsOfRandomSchedules(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	scored, events := 0, 0
 	for seed := range uint64(2000) {
 		synctest.Test(t, func(t *testing.T) {

@@ -52,6 +52,9 @@ func takeFooting(t *testing.T, library *mlx.Library, sampler *system.Sampler) fo
 // buffers as it would on a Mac, leaves nothing behind. By default it is short;
 // make soak has a hundred thousand batches.
 func TestSoak(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	e := openTinyEngine(t, Config{Model: quickDir(t), MaxBatch: 40})
 	if err := e.library.SetLimits(2<<30, -1); err != nil {
 		t.Fatal(err)

@@ -58,6 +58,9 @@ type tokenizerReport struct {
 // encodes texts with it, in a child process. None may crash it, take two
 // seconds of a processor, or 500 MB.
 func TestDamagedTokenizers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	from, to := *tokenizerFirst, *tokenizerFirst+*tokenizerExecutions
 	var sum tokenizerReport
 	for crashes := 0; from < to && crashes < 5; {

@@ -225,6 +225,9 @@ func TestEndlessText(t *testing.T) {
 // However little of the texts is tokenised, a pair's tokens are those of the
 // texts tokenised whole.
 func TestTokensOfPartsAreThoseOfTheWhole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	r := rand.New(rand.NewPCG(31, 1))
 	units := []string{"the city has water, ", "a.b", "東京都", "naïve cafe\u0301 ", "international-business ", "x\x00y ", "\xff", "[SEP]", " \n", strings.Repeat("a", 150), "שלום"}
 	randomText := func(bytes int) string {

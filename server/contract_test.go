@@ -122,6 +122,9 @@ var contract = []row{
 // Every API has every status, in its own shape, and what is refused has
 // executed nothing.
 func TestContract(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Parallel()
 	for _, a := range apis {
 		for _, row := range contract {

@@ -48,6 +48,9 @@ var unread = []struct {
 // Every request with a body that nobody reads is answered, whether its client
 // sends nothing of it or a part, and closed without the client's doing.
 func TestUnreadBodies(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Parallel()
 	v := serveOn(t, Config{Key: "key"})
 	type waiting struct {
@@ -109,6 +112,9 @@ func TestUnreadBodyKeepsTheConnection(t *testing.T) {
 // A client that sends its whole body before it reads gets every refusal, and no
 // reset, although the body is larger than what the systems keep on the way.
 func TestRefusalsReachSenders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Parallel()
 	const size = 16 << 20
 	body := make([]byte, 1<<20)
@@ -176,6 +182,9 @@ func sendThenRead(c net.Conn, headers []string, piece []byte, size, status int) 
 // Clients that do not read their answers hold no place and no bytes of bodies:
 // others are answered meanwhile. Of long answers only so many wait at once.
 func TestSlowReadersHoldNothing(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{Requests: 1, BodyBytesAtOnce: 17 << 20, WriteTimeout: 4 * time.Second}})
 	long := rawCall(`{"query": "q", "texts": ["` + strings.Repeat("d", 7_900_000) + `"], "return_text": true}`)
@@ -213,6 +222,9 @@ func TestSlowReadersHoldNothing(t *testing.T) {
 
 // A server that ends waits for answers that are being read.
 func TestEndWaitsForAnswers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Parallel()
 	v := serveOn(t, Config{})
 	c := v.dial(t)
@@ -234,6 +246,9 @@ func TestEndWaitsForAnswers(t *testing.T) {
 
 // Clients that send many requests and read no answer are let go.
 func TestPipelineThatIsNotRead(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{WriteTimeout: 300 * time.Millisecond}})
 	for range 4 {

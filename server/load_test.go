@@ -128,6 +128,9 @@ func ask(ctx context.Context, client *http.Client, url, body string) (answer []b
 // Many concurrent clients all get right scores and leave nothing behind. The
 // flags make it longer and larger.
 func TestLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	e := openTiny(t, engine.Config{})
 	l := newLibrary(t, e, 200, 80)
 	var held footing
@@ -146,6 +149,9 @@ func TestLoad(t *testing.T) {
 
 // The same with a model of real size, one request per client and short texts.
 func TestLoadBuiltin(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	e := openBuiltin(t)
 	l := newLibrary(t, e, 50, 12)
 	scores, calls := loadRound(t, e, &l, []int{1, 1, 2}, 0)

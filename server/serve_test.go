@@ -144,6 +144,9 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // Slow senders of headers are cut off, slow senders of bodies are told so, and
 // neither keeps others waiting or anything held.
 func TestSlowClients(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{HeaderTimeout: 300 * time.Millisecond, BodyTimeout: 300 * time.Millisecond, Requests: 1}})
 	var headers, bodies []*net.TCPConn
@@ -310,6 +313,9 @@ func TestOrderlyEnd(t *testing.T) {
 // A call whose body is still coming when the server is told to stop is answered
 // too, though nothing else is at work.
 func TestOrderlyEndOfAnUpload(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Parallel()
 	v := serveOn(t, Config{})
 	c := v.dial(t)

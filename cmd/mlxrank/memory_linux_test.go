@@ -29,6 +29,9 @@ func residentMB(t *testing.T, pid int) int {
 
 // Large bodies that break off leave no memory behind once the server rests.
 func TestServeReturnsMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	s := startServing(t, "--model", tinyModel(t), "--listen", "127.0.0.1:0")
 	before := residentMB(t, s.Process.Pid)
 	const head = "POST /rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16000000\r\n\r\n"

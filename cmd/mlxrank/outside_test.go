@@ -16,6 +16,9 @@ import (
 // own, with nothing of mlxrank in the environment but what mlxrank env prints;
 // then from the folders it would be shipped in, with nothing at all.
 func TestOutsideModule(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	const build = `eval "$("$MLXRANK" env)" && go build -o app . && ./app`
 	tree := builtParts(t)
 	t.Run("build tree", func(t *testing.T) {

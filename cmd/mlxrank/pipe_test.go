@@ -140,6 +140,9 @@ func (c conversation) read(t *testing.T) string {
 // TestSignalAtPipes stops runs that wait for the other end of a named pipe, or
 // for the reader of standard output: the first signal ends them.
 func TestSignalAtPipes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	model := tinyModel(t)
 	dir := t.TempDir()
 	fifo, input := filepath.Join(dir, "fifo"), filepath.Join(dir, "in.tsv")

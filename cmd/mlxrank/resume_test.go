@@ -58,6 +58,9 @@ func kept(t *testing.T, output string) int {
 // killed: nothing is scored again that was kept, and what the runs make together
 // is what one run makes.
 func TestKill(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	model, dir := tinyModel(t), t.TempDir()
 	input := filepath.Join(dir, "top1000.tsv")
 	writeRows(t, input, 12*window+7)

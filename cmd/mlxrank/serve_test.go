@@ -170,6 +170,9 @@ func checkRanking(t *testing.T, model string, body []byte) {
 // A terminal that is closed sends SIGHUP, often twice: the call at work is
 // answered. Under nohup the server goes on.
 func TestServeHangup(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	model := tinyModel(t)
 	s := startServing(t, "--model", model, "--listen", "127.0.0.1:0")
 	documents, answered := largeCall(t, 1000), make(chan int, 1)

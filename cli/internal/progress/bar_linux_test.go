@@ -37,6 +37,9 @@ func drawn(t *testing.T, total int) string {
 }
 
 func TestProgress(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Setenv("TERM", "xterm")
 	got := drawn(t, 100)
 	for _, want := range []string{"scoring", "20%", "20/100", "pairs/s", "[1s:"} {

@@ -13,10 +13,9 @@ import (
 	"github.com/mlxrank/mlxrank/bench/workload"
 )
 
-// BenchmarkMeasuring is the CPU time that measuring takes from a request, with a
-// backend that answers at once: the load generator alone, and then with all
-// there is, the gauges of a real engine on the clock, an event for each request
-// and the results as JSON.
+// BenchmarkMeasuring measures the CPU time per request of the benchmark itself, with
+// a backend that answers at once. "off" is the load generator alone. "on" adds the
+// gauges of a real engine, a log event per request and the results as JSON.
 func BenchmarkMeasuring(b *testing.B) {
 	instant := func(context.Context, int) (results.Request, error) {
 		return results.Request{Pairs: 32, Tokens: 2900, ComputedTokens: 2900, InferenceMS: 68.1, TokenizationMS: 11.6, QueueWaitMS: 0.1}, nil

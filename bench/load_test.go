@@ -14,7 +14,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// after answers requests of 8 pairs after a while.
+// after answers requests of 8 pairs after a delay.
 func after(d time.Duration) do {
 	return func(ctx context.Context, _ int) (results.Request, error) {
 		select {
@@ -76,8 +76,8 @@ func TestFixedDuration(t *testing.T) {
 	}
 }
 
-// An open loop keeps to its schedule while the engine stalls, and counts the
-// stall into every latency it is to blame for.
+// An open loop keeps its schedule while the engine stalls. Every request that the
+// stall delays has it in its latency.
 func TestOpenLoop(t *testing.T) {
 	const stall = 100 * time.Millisecond
 	stalled := make(chan struct{})
@@ -135,7 +135,7 @@ func shared(a, b []float64) (n int) {
 }
 
 func TestPoisson(t *testing.T) {
-	// Gaps of a Poisson process have a deviation as large as their mean.
+	// The deviation of a Poisson process's gaps equals their mean.
 	l := load{settings: experiment.Settings{Rate: 20000, Requests: 2000, Seed: 3}, do: after(0)}
 	if err := l.run(t.Context()); err != nil {
 		t.Fatal(err)

@@ -60,7 +60,7 @@ func TestNoProfileUnasked(t *testing.T) {
 	}
 }
 
-// Without passes there is a profile of the tokenizer alone.
+// Without passes the profile has the tokenizer's time alone.
 func TestProfileOfTokenization(t *testing.T) {
 	o := options(t)
 	o.Engine.Profile = true

@@ -48,7 +48,7 @@ func options(t *testing.T) Options {
 	return Options{Folder: t.TempDir(), Engine: engine.Config{Logger: zerolog.Nop()}, Program: "test", Log: zerolog.Nop(), withoutPlots: true}
 }
 
-// open makes an experiment of flags with the tiny model.
+// open makes an experiment with the tiny model from flags.
 func open(t *testing.T, flags map[string]string) *experiment.Experiment {
 	t.Helper()
 	e, err := experiment.Open(experiment.Sources{Flags: flags, Defaults: map[string]string{"model": tinyModel(t), "device": "cpu", "warmup": "1"}})
@@ -67,8 +67,8 @@ func mustRun(t *testing.T, e *experiment.Experiment, o Options) *results.Result 
 	return r
 }
 
-// TestReport measures with the real engine and reads the report and the seed's
-// with the same code.
+// TestReport measures the real engine and compares the report with the seed
+// report.
 func TestReport(t *testing.T) {
 	o := options(t)
 	o.withoutPlots = false
@@ -138,7 +138,7 @@ func read(t *testing.T, path string) []reporttest.Section {
 	return sections
 }
 
-// checkRun checks what must hold of any run.
+// checkRun checks the invariants of a run.
 func checkRun(t *testing.T, run *results.Run, requests, batch int) {
 	t.Helper()
 	pairs, end := 0, 0.0
@@ -240,7 +240,7 @@ func TestFailedPoint(t *testing.T) {
 	}
 }
 
-// What was complete when the run was interrupted stays, and resume goes on.
+// An interrupt keeps complete runs, and resume continues.
 func TestInterruptAndResume(t *testing.T) {
 	o := options(t)
 	flags := map[string]string{"requests": "30", "batch": "2,4,8", "runs": "2"}

@@ -12,7 +12,7 @@ import (
 
 func pointer[T any](v T) *T { return &v }
 
-// sample runs a sampler for a while and gives its rows.
+// sample runs a sampler for a time and returns its rows.
 func sample(d time.Duration, requests []results.Request) (*sampler, []telemetry.Sample) {
 	var busy, clock time.Duration
 	memory := 7.0
@@ -49,7 +49,7 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// From 5 s on the clock has 500 ms, whatever was before.
+// After 5 s all ticks are 500 ms apart, also the earlier ones.
 func TestClockSlowsDown(t *testing.T) {
 	s := &sampler{every: firstEvery}
 	for now := time.Duration(0); now < 30*time.Second; now += s.every {
@@ -69,8 +69,8 @@ func TestClockSlowsDown(t *testing.T) {
 	}
 }
 
-// Ticks every 100 ms and a request every 250: each row has one, and the last
-// reaches the end.
+// With ticks every 100 ms and a request every 250 ms, each row has a request, and
+// the last row reaches the end.
 func TestEachRowHasARequest(t *testing.T) {
 	var ticks []tick
 	for k := range 21 {

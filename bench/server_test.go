@@ -25,7 +25,7 @@ import (
 
 const testKey = "a-key"
 
-// serving is our own server with the tiny model, on loopback.
+// serving starts our server with the tiny model on loopback.
 func serving(t *testing.T) string {
 	t.Helper()
 	e, err := engine.Open(t.Context(), engine.Config{Model: tinyModel(t), Device: "cpu", Logger: zerolog.Nop()})
@@ -46,7 +46,7 @@ func serving(t *testing.T) string {
 	return listener.URL
 }
 
-// ofServer are options to measure the server at an address.
+// ofServer returns options that measure the server at an address.
 func ofServer(t *testing.T, address, api string) Options {
 	t.Helper()
 	s, err := NewServer(address, api, testKey)
@@ -63,7 +63,7 @@ func reportOf(t *testing.T, o Options) []reporttest.Section {
 	return read(t, results.Files{Dir: o.Folder, Name: "bench"}.Report())
 }
 
-// cells is the row of a table that begins with a name.
+// cells returns the row of a table that begins with a name.
 func cells(t *testing.T, sections []reporttest.Section, title, name string) []string {
 	t.Helper()
 	s := reporttest.Find(sections, title)
@@ -79,7 +79,7 @@ func cells(t *testing.T, sections []reporttest.Section, title, name string) []st
 	return nil
 }
 
-// Our own server, by each API: the same report with times of both sides.
+// Every API of our server gives the same report, with times of both sides.
 func TestServer(t *testing.T) {
 	address := serving(t)
 	for _, api := range APIs {
@@ -112,7 +112,7 @@ func TestServer(t *testing.T) {
 					t.Errorf("%s is %q, want %q", row, got, want)
 				}
 			}
-			// What this machine does is not what the server does.
+			// This machine's figures are not the server's.
 			for _, row := range []string{"GPU Memory (MB)", "CPU Usage (%)", "Padding Waste (%)"} {
 				if got := cells(t, ours, "Dashboard Metrics Summary", row); got[0] != "-" {
 					t.Errorf("%s: %q", row, got)
@@ -142,7 +142,7 @@ func checkNoSecret(t *testing.T, o Options) {
 	}
 }
 
-// The same sections as of an engine, in the same order, and one more.
+// The report has an engine's sections in the same order, and one more.
 func TestServerStructure(t *testing.T) {
 	flags := map[string]string{"requests": "4", "batch": "2"}
 	engines, servers := options(t), ofServer(t, serving(t), "tei")
@@ -161,7 +161,7 @@ func TestServerStructure(t *testing.T) {
 	}
 }
 
-// A peer is a text-embeddings-inference server that answers as it is told.
+// A peer is a fake text-embeddings-inference server.
 func peer(t *testing.T, answer func(w http.ResponseWriter, n int64, texts int)) (address string, calls *atomic.Int64) {
 	t.Helper()
 	calls = new(atomic.Int64)
@@ -197,7 +197,7 @@ func ranking(texts int) string {
 	return "[" + strings.Join(list, ",") + "]"
 }
 
-// text-embeddings-inference tells milliseconds; others tell nothing, or some.
+// text-embeddings-inference reports milliseconds; other servers some times or none.
 func TestServerHeaders(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -252,7 +252,7 @@ func TestServerHeaders(t *testing.T) {
 	}
 }
 
-// What a server refuses or fails at is counted, and the others stand.
+// Refused and failed requests are counted; the others stand.
 func TestServerMisses(t *testing.T) {
 	for _, test := range []struct {
 		name            string
@@ -299,7 +299,7 @@ func TestServerMisses(t *testing.T) {
 	}
 }
 
-// A closed loop's sender waits as long as it is asked to, within the run.
+// A closed loop's sender waits as long as the server asks, within the run.
 func TestServerRetryAfter(t *testing.T) {
 	address, _ := peer(t, func(w http.ResponseWriter, n int64, texts int) {
 		if n == 1 {
@@ -329,7 +329,7 @@ func TestServerRetryAfter(t *testing.T) {
 	}
 }
 
-// A server that answers nothing fails the point and says how.
+// A server that answers nothing fails the point, with the reason.
 func TestServerGone(t *testing.T) {
 	gone := httptest.NewServer(http.NotFoundHandler())
 	gone.Close()
@@ -357,7 +357,7 @@ func TestServerGone(t *testing.T) {
 	}
 }
 
-// An experiment of an engine's settings says nothing of a server.
+// An experiment with an engine's settings cannot measure a server.
 func TestServerRefuses(t *testing.T) {
 	o := ofServer(t, "http://127.0.0.1:1", "tei")
 	for words, flags := range map[string]map[string]string{
@@ -375,7 +375,7 @@ func TestServerRefuses(t *testing.T) {
 	}
 }
 
-// Results go on only with the same server, and results of engines stay theirs.
+// Only results of the same server can be resumed, and no results of engines.
 func TestServerResume(t *testing.T) {
 	answer := func(w http.ResponseWriter, _ int64, texts int) { write(w, 200, ranking(texts)) }
 	address, calls := peer(t, answer)
@@ -395,7 +395,7 @@ func TestServerResume(t *testing.T) {
 	}
 }
 
-// An open loop goes by its schedule, and an interrupt waits for no server.
+// An open loop keeps its schedule, and an interrupt does not wait for the server.
 func TestServerOpenAndInterrupted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")

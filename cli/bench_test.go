@@ -170,7 +170,7 @@ func TestBenchCompare(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.Out), &c); err != nil || c.Interleaved || c.Points[0].Figures[0].Ratio < 2 || c.Points[0].Figures[0].Low < 1 {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if !strings.Contains(r.ErrOut, "warning: the two not interleaved") {
+	if !strings.Contains(r.ErrOut, "warning: not interleaved") {
 		t.Errorf("warnings: %q", r.ErrOut)
 	}
 	r = mlxrank.MustRun(t, "", "bench", "compare", "--format", "benchstat", a, b)

@@ -12,7 +12,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A profile is read while requests are at work.
+// Profile can be read while requests run.
 func TestProfile(t *testing.T) {
 	e, err := Open(context.Background(), Config{Model: weights.Builtin, Device: "cpu", Profile: true, Logger: zerolog.Nop()})
 	if err != nil {

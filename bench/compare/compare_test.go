@@ -12,7 +12,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 )
 
-// made has one run for each throughput, of requests of 32 pairs.
+// made returns a result with a run for each throughput, of requests of 32 pairs.
 func made(name string, batches []int, rates ...float64) *results.Result {
 	now := time.Now()
 	r := &results.Result{Name: name, Finished: &now, Environment: results.Environment{OS: "debian 12, kernel 6, linux/amd64", Chip: "a chip"}}
@@ -114,7 +114,7 @@ func TestMatch(t *testing.T) {
 	}
 }
 
-// benchstat itself reads the lines.
+// benchstat can read the lines.
 func TestBenchstat(t *testing.T) {
 	dir := t.TempDir()
 	var files []string
@@ -135,7 +135,7 @@ func TestBenchstat(t *testing.T) {
 			t.Errorf("no %q in\n%s", word, text)
 		}
 	}
-	// Both in one file, as compare prints them: a column for each experiment.
+	// Both in one file, as compare prints them, make a column per experiment.
 	out, err = exec.Command("bash", "-c", "cat \"$@\" | go tool benchstat -col experiment -", "-", files[0], files[1]).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "+20.") {
 		t.Errorf("%v\n%s", err, out)

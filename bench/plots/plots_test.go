@@ -110,7 +110,7 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// What was hardly measured is drawn too.
+// Results with few figures are drawn, too.
 func TestLittle(t *testing.T) {
 	one := results.Run{WallMS: 5, Requests: []results.Request{{LatencyMS: 5, Pairs: 1}}, Samples: []telemetry.Sample{{ToMS: 5}}}
 	for _, runs := range [][]results.Run{{one}, {{WallMS: 1}}, nil} {

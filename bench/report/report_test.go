@@ -34,7 +34,7 @@ func seedReport(t *testing.T) []reporttest.Section {
 	return parse(t, string(data))
 }
 
-// seedRows are the rows of the seed report's time series.
+// seedRows returns the rows of the seed report's time series.
 func seedRows(t *testing.T) []telemetry.Sample {
 	t.Helper()
 	table := reporttest.Find(seedReport(t), "Dashboard Time-Series Data").Tables[0]
@@ -59,7 +59,7 @@ func seedRows(t *testing.T) []telemetry.Sample {
 	return rows
 }
 
-// The seed's own rows give the seed's own summary, and the series as it was.
+// The seed's rows give the seed's summary and the seed's series.
 func TestSeedSummary(t *testing.T) {
 	rows := seedRows(t)
 	if len(rows) != 60 {
@@ -78,7 +78,7 @@ func TestSeedSummary(t *testing.T) {
 
 func pointer(x float64) *float64 { return &x }
 
-// result makes results of so many points as a run would have them.
+// result makes results with the given number of points.
 func result(points int) *results.Result {
 	random := rand.New(rand.NewPCG(1, 1))
 	started := time.Date(2025, 12, 26, 2, 25, 54, 0, time.Local)
@@ -120,11 +120,11 @@ func result(points int) *results.Result {
 	return r
 }
 
-// Additions of ours to sections that the seed report has.
+// addedFields lists our additions to sections of the seed report.
 var addedFields = []string{"Verdict", "Policy", "Length-Aware", "Mode", "Load"}
 
-// TestStructure reads the seed report and one of ours: same sections in the same
-// order, same fields, tables, rows and decimals.
+// TestStructure compares the seed report with ours: same sections in the same order,
+// same fields, tables, rows and decimals.
 func TestStructure(t *testing.T) {
 	seed, ours := seedReport(t), parse(t, string(Markdown(result(1), nil)))
 	if len(seed) != 10 || len(ours) < len(seed) {
@@ -180,7 +180,7 @@ func sameTable(t *testing.T, title string, got, want reporttest.Table) {
 	}
 }
 
-// The shape tells decimals and units apart.
+// Shape distinguishes decimals and units.
 func TestShape(t *testing.T) {
 	for _, test := range []struct{ cell, want string }{
 		{"280.93", "9.99"}, {"1182.1", "9.9"}, {"3200", "9"}, {"280.9ms", "9.9ms"}, {"-0.988", "9.999"},
@@ -192,7 +192,7 @@ func TestShape(t *testing.T) {
 	}
 }
 
-// The seed's own figures follow from its formulas.
+// Our formulas give the seed's figures.
 func TestFigures(t *testing.T) {
 	r := result(1)
 	run := &r.Points[0].Runs[0]
@@ -260,7 +260,7 @@ func TestOtherSettings(t *testing.T) {
 	}
 }
 
-// Nothing measured is "-" everywhere, not 0 or NaN.
+// What was not measured is "-" everywhere, never 0 or NaN.
 func TestNothingMeasured(t *testing.T) {
 	r := result(1)
 	r.Points[0].Runs = []results.Run{{WallMS: 5}}

@@ -7,7 +7,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 )
 
-// runs makes a result of runs with these throughputs in pairs per second.
+// runs makes a result of runs with the given throughputs in pairs per second.
 func runs(before float64, rates ...float64) *results.Result {
 	r := result(1)
 	first := r.Points[0].Runs[0]
@@ -54,7 +54,7 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// Of two runs the mean is shown, of three the median one.
+// The report shows the mean of two runs, and the median one of three.
 func TestMeanOfTwoRuns(t *testing.T) {
 	for _, test := range []struct {
 		rates []float64
@@ -68,7 +68,7 @@ func TestMeanOfTwoRuns(t *testing.T) {
 	}
 }
 
-// What the report says of settings and memory is true of the device that ran.
+// The names of settings and memory follow the device.
 func TestNamesByDevice(t *testing.T) {
 	r := runs(0, 100)
 	if text := string(Markdown(r, nil)); !strings.Contains(text, "GPU Memory (MB)") || strings.Contains(text, "MLX Mem") || strings.Contains(text, "(no effect") {

@@ -53,8 +53,8 @@ func TestWriteKeepsWhatWasThere(t *testing.T) {
 	}
 }
 
-// A file from before servers could be measured reads as one of an engine, and
-// an engine's is written as it was.
+// A file of a version that could not measure servers reads as one of an engine. The
+// results of an engine are written as before.
 func TestFormerFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "r.json")
 	former := `{"schema_version":1,"name":"x","environment":{"program":"0.1.0"},"points":[{"settings":{"batch":2,"duration":"0s","timeout":"0s"},"engine":{"device":"cpu"},"runs":[{"wall_ms":5,"requests":[{"start_ms":0,"latency_ms":3,"inference_ms":2,"pairs":2}]}]}]}`

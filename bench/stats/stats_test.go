@@ -76,7 +76,7 @@ func TestAsNumpy(t *testing.T) {
 	}
 }
 
-// near allows for another order of summation.
+// near tolerates another order of summation.
 func near(a, b float64) bool { return math.Abs(a-b) <= 1e-12*max(1, math.Abs(b)) }
 
 func TestNothingIsNaN(t *testing.T) {
@@ -113,14 +113,14 @@ func TestBands(t *testing.T) {
 	if bands[0].Rates.Min <= bands[1].Rates.Max {
 		t.Errorf("bands overlap: %+v, %+v", bands[0], bands[1])
 	}
-	// All alike: nothing is below P50, and all is in the last band.
+	// Equal latencies: none is below P50, all are in the last band.
 	if bands := Bands([]float64{7, 7, 7}, []float64{1, 1, 1}); len(bands) != 1 || bands[0].Name != "P90+" || bands[0].Rates.N != 3 {
 		t.Errorf("%+v", bands)
 	}
 }
 
-// The interval holds the truth about as often as it says, and is about as wide
-// as the normal distribution has it.
+// The interval contains the true value about as often as it claims, and is about as
+// wide as the normal distribution predicts.
 func TestIntervalCoverage(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
 	const trials, n = 40, 12

@@ -134,8 +134,7 @@ func TestBrokenFiles(t *testing.T) {
 	}
 }
 
-// A parquet file with a byte changed is an error or other texts, never
-// a crash.
+// A changed byte in a parquet file gives an error or other texts, never a crash.
 func TestDamagedParquet(t *testing.T) {
 	data, err := os.ReadFile("testdata/marco.parquet")
 	if err != nil {

@@ -29,12 +29,13 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/mlxrank/mlxrank/bench/report/reporttest"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 var screenshots = flag.String("screenshots", "", "folder for pictures of the page")
 
-// chromium is the browser's path. Without one these tests fail: whoever asks for
-// them wants them run.
+// chromium returns the browser's path. The tests fail without a browser, since the
+// build tag asks for them.
 func chromium(t testing.TB) string {
 	t.Helper()
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
@@ -47,8 +48,7 @@ func chromium(t testing.TB) string {
 	return ""
 }
 
-// A tab is a page in a browser of its own, with all that was said and asked for
-// in it.
+// A tab is a page in its own browser, with a record of its messages and requests.
 type tab struct {
 	context.Context
 	t         testing.TB
@@ -67,7 +67,7 @@ func openBrowser(t testing.TB) *tab {
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.NoFirstRun,
 		chromedp.WindowSize(1440, 1000))
 	ctx, cancelBrowser := chromedp.NewExecAllocator(context.Background(), options...)
-	// Of events that are newer than chromedp it complains; what fails is an error.
+	// chromedp complains about events that it does not know. Failures are errors.
 	ctx, cancelTab := chromedp.NewContext(ctx, chromedp.WithErrorf(func(string, ...any) {}))
 	ctx, cancelTime := context.WithTimeout(ctx, 3*time.Minute)
 	b := &tab{Context: ctx, t: t, downloads: t.TempDir()}
@@ -111,14 +111,14 @@ func (b *tab) do(actions ...chromedp.Action) {
 	}
 }
 
-// eval is what JavaScript gives.
+// eval returns the value of a JavaScript expression.
 func eval[T any](b *tab, script string) (value T) {
 	b.t.Helper()
 	b.do(chromedp.Evaluate(script, &value, func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
 	return value
 }
 
-// until waits for JavaScript to be true.
+// until waits until a JavaScript expression is true.
 func (b *tab) until(what, script string) {
 	b.t.Helper()
 	for start := time.Now(); !eval[bool](b, script); time.Sleep(100 * time.Millisecond) {
@@ -128,7 +128,7 @@ func (b *tab) until(what, script string) {
 	}
 }
 
-// sound checks that nothing went wrong and that nothing left the host.
+// sound checks that the page had no errors and requested nothing from other hosts.
 func (b *tab) sound(host string) {
 	b.t.Helper()
 	b.mu.Lock()
@@ -176,15 +176,15 @@ func (b *tab) theme(name string) {
 	b.do(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: name}}), chromedp.Sleep(300*time.Millisecond))
 }
 
-// open shows a server's page and waits for figures.
+// open opens a server's page and waits for figures.
 func (b *tab) open(s *testServer) {
 	b.t.Helper()
 	b.do(chromedp.Navigate(s.url + "/dashboard"))
 	b.until("a row", `document.getElementById("fact-uptime").textContent !== "-"`)
 }
 
-// picture is a hash of a chart's pixels. They are read from a copy, for the
-// browser remarks on canvases that are read from often.
+// picture hashes a chart's pixels. It reads a copy, since the browser warns about
+// canvases that are read often.
 const picture = `(key) => {
   const from = document.querySelector("#chart-" + key + " canvas");
   const copy = new OffscreenCanvas(from.width, from.height).getContext("2d", {willReadFrequently: true});
@@ -217,8 +217,8 @@ func TestEmptyPage(t *testing.T) {
 	b.sound(s.url)
 }
 
-// openUnderLoad opens the page of an engine that ranks so many documents at a
-// time until stop, and waits for the first figures.
+// openUnderLoad opens the page of an engine that ranks the given number of documents
+// again and again until stop, and waits for the first figures.
 func openUnderLoad(t *testing.T, documents int) (b *tab, s *testServer, stop func()) {
 	e := builtin(t)
 	s = serve(t, e, "127.0.0.1:0", "")
@@ -263,8 +263,8 @@ func TestUnderLoad(t *testing.T) {
 	if width := eval[int](b, "document.documentElement.scrollWidth"); width > phone {
 		t.Errorf("on a phone of %d the page is %d wide", phone, width)
 	}
-	// All eight values of a worker are in sight, each with its title, without
-	// scrolling the table to the side.
+	// All eight values of a worker and their titles are visible without scrolling
+	// sideways.
 	hidden := eval[[]string](b, `(() => {
 	  const table = document.querySelector(".scroll"), right = table.getBoundingClientRect().right;
 	  const cells = [...document.querySelectorAll("#workers tr:first-child td")];
@@ -279,7 +279,7 @@ func TestUnderLoad(t *testing.T) {
 	b.sound(s.url)
 }
 
-// checkStageBar adds up what is shown, and what is drawn.
+// checkStageBar adds up the shares as text and as widths.
 func checkStageBar(t testing.TB, b *tab) {
 	t.Helper()
 	sums := eval[[]float64](b, `(() => {
@@ -297,8 +297,8 @@ func checkStageBar(t testing.TB, b *tab) {
 	}
 }
 
-// A server that was started again is shown without a reload, and so is the
-// history after one.
+// The page shows a restarted server without a reload, and the history after a
+// reload.
 func TestReconnect(t *testing.T) {
 	e := builtin(t)
 	s := serve(t, e, "127.0.0.1:0", "")
@@ -313,12 +313,12 @@ func TestReconnect(t *testing.T) {
 	again := serve(t, e, strings.TrimPrefix(s.url, "http://"), "")
 	b.until("connected", `document.getElementById("state").innerText !== "Disconnected" && document.getElementById("notice").hidden`)
 	b.until("the new server's rows", `parseInt(document.querySelector("#window").textContent) < 30`)
-	// That the server was away is what the browser reports, and all it may.
+	// The browser may report only that the server was away.
 	b.forgive("net::ERR_", "Failed to load resource")
 	b.sound(again.url)
 }
 
-// forgive takes faults out that are what the test has made.
+// forgive removes the faults that the test caused.
 func (b *tab) forgive(texts ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -355,7 +355,7 @@ func TestExports(t *testing.T) {
 	stop()
 	for id, check := range map[string]func([]byte) error{
 		"json": func(data []byte) error {
-			var file struct{ Rows []Row }
+			var file struct{ Rows []telemetry.Row }
 			if err := json.Unmarshal(data, &file); err != nil || len(file.Rows) == 0 {
 				return fmt.Errorf("%d rows: %w", len(file.Rows), err)
 			}
@@ -416,8 +416,8 @@ func TestKey(t *testing.T) {
 	b.sound(s.url)
 }
 
-// Everything is reached by the keyboard, with its focus in sight; the charts'
-// seconds are read by arrow keys.
+// The keyboard reaches everything with a visible focus, and arrow keys read the
+// seconds of charts.
 func TestKeyboard(t *testing.T) {
 	s := serve(t, builtin(t), "127.0.0.1:0", "")
 	b := openBrowser(t)
@@ -459,8 +459,8 @@ func TestKeyboard(t *testing.T) {
 	t.Error("the theme does not change")
 }
 
-// axe-core finds no serious fault, in light and dark, on a desk and a phone,
-// with figures and without.
+// axe-core finds no serious fault: light and dark, desktop and phone, with and
+// without figures.
 func TestAccessibility(t *testing.T) {
 	axe, err := os.ReadFile("testdata/axe-core/axe.min.js")
 	if err != nil {

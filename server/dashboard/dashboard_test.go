@@ -12,8 +12,8 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// seconds makes a dashboard of a fake engine that has begun to sample, and a
-// function that makes a second pass.
+// seconds makes a dashboard of a fake engine, takes the first reading, and returns a
+// function that lets a second pass.
 func seconds(t testing.TB) (*Dashboard, *fakeEngine, func()) {
 	t.Helper()
 	f := &fakeEngine{}
@@ -145,8 +145,7 @@ func TestWorkers(t *testing.T) {
 	equal(t, "padding", workers[0].PaddingWastePct, 10)
 }
 
-// A real engine's requests are in the figures, with percentiles that are those
-// of the requests to within 1 %.
+// The figures include a real engine's requests, with percentiles within 1 %.
 func TestRealEngine(t *testing.T) {
 	e := builtin(t)
 	d, err := New(e, Options{})

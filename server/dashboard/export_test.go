@@ -24,8 +24,8 @@ func get(t *testing.T, d *Dashboard, path string, header ...string) *httptest.Re
 	return w
 }
 
-// The Markdown is read by the reader of reports, and has the seed report's two
-// sections with its columns.
+// The report parser can read the Markdown, which has two sections of the seed report
+// with the same columns.
 func TestExportMarkdown(t *testing.T) {
 	d, f, pass := seconds(t)
 	f.answer(100)

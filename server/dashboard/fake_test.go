@@ -8,7 +8,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// A fakeEngine has the figures it is told.
+// A fakeEngine has the figures that a test sets.
 type fakeEngine struct {
 	mu       sync.Mutex
 	stats    engine.Stats
@@ -46,7 +46,7 @@ func (f *fakeEngine) Memory() (engine.Memory, error) {
 	return engine.Memory{Active: 3 << 20, Cache: 1 << 20, Peak: 5 << 20}, nil
 }
 
-// answer counts a request of two pairs, of 30 and 50 tokens, in.
+// answer counts a request of two pairs with 30 and 50 tokens.
 func (f *fakeEngine) answer(latencyMS float64) {
 	f.set(func(s *engine.Stats) {
 		s.Requests++
@@ -68,7 +68,7 @@ func (f *fakeEngine) answer(latencyMS float64) {
 	})
 }
 
-// pass lets time go by, of which the device was busy.
+// pass lets time pass, in part of which the device was busy.
 func (f *fakeEngine) pass(wall, busy time.Duration) {
 	f.set(func(s *engine.Stats) { s.Elapsed += wall; s.Busy += busy })
 }

@@ -54,7 +54,7 @@ var (
 	inline    = regexp.MustCompile(`(?i)<script>|\son[a-z]+=|\sstyle=|javascript:`)
 )
 
-// Our own files name no other host, and nothing that the policy forbids.
+// Our files name no other host and use nothing that the policy forbids.
 func TestAssetsNameNoOtherHost(t *testing.T) {
 	err := fs.WalkDir(embedded, "assets", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || strings.Contains(name, "/uplot/") {
@@ -77,7 +77,7 @@ func TestAssetsNameNoOtherHost(t *testing.T) {
 
 var pinned = regexp.MustCompile(`(?m)^(server/dashboard/\S+) = ([0-9a-f]{64})$`)
 
-// What is taken over from others is what scripts/pins.ini names.
+// Third-party files are those that scripts/pins.ini names.
 func TestPins(t *testing.T) {
 	pins, err := os.ReadFile("../../scripts/pins.ini")
 	if err != nil {

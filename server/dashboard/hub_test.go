@@ -17,7 +17,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// A reader reads events off a connection.
+// A reader reads events from a connection.
 type reader struct{ lines *bufio.Scanner }
 
 func watch(ctx context.Context, t testing.TB, url string) *reader {
@@ -43,7 +43,7 @@ func watch(ctx context.Context, t testing.TB, url string) *reader {
 	return &reader{lines}
 }
 
-// next is an event; "" at the end.
+// next returns an event, "" at the end.
 func (r *reader) next(t testing.TB) (name string, data map[string]json.RawMessage) {
 	t.Helper()
 	for r.lines.Scan() && r.lines.Text() != "" {
@@ -72,8 +72,8 @@ func waitFor(t testing.TB, what string, done func() bool) {
 	}
 }
 
-// Ten watchers are told the same, of one reading of the engine a second, and
-// nothing is left of them when they have gone.
+// Ten watchers get the same events from one reading of the engine per second, and
+// leave nothing behind.
 func TestTenWatchers(t *testing.T) {
 	f := &fakeEngine{}
 	s := serve(t, f, "127.0.0.1:0", "")
@@ -117,7 +117,7 @@ func serving() int {
 	return bytes.Count(stacks[:runtime.Stack(stacks, true)], []byte("dashboard.(*Dashboard).watch("))
 }
 
-// A watcher that takes nothing is let go, and the others do not wait for it.
+// A watcher that reads nothing is disconnected; the others do not wait for it.
 func TestSlowWatcher(t *testing.T) {
 	d, _, pass := seconds(t)
 	slow, _ := d.join()
@@ -144,7 +144,7 @@ func TestSlowWatcher(t *testing.T) {
 	d.leave(slow) // as its handler does, once more
 }
 
-// A client that reads nothing off its connection is cut off.
+// A client that reads nothing from its connection is disconnected.
 func TestClientThatNeverReads(t *testing.T) {
 	d, _, pass := seconds(t)
 	for range history { // so that the first event does not fit into buffers that are small
@@ -178,7 +178,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	}
 }
 
-// A pipeWriter writes answers to a connection, without their headers.
+// A pipeWriter writes responses without headers to a connection.
 type pipeWriter struct {
 	net.Conn
 	header http.Header
@@ -204,7 +204,7 @@ func TestTooManyWatchers(t *testing.T) {
 	}
 }
 
-// The dashboard's end is every watcher's.
+// The end of the dashboard disconnects all watchers.
 func TestEndOfRun(t *testing.T) {
 	s := serve(t, &fakeEngine{}, "127.0.0.1:0", "")
 	r := watch(context.Background(), t, s.url)
@@ -223,9 +223,9 @@ func cpuTime(t testing.TB) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// BenchmarkWatchers measures the CPU time a second of a dashboard whose engine
-// answers, without watchers and with ten. The ten clients are in this process
-// too and are counted in, so what the server alone spends is less.
+// BenchmarkWatchers measures the CPU time per second of a dashboard of a busy engine,
+// without watchers and with ten. It includes the ten clients, which run in this
+// process, so the server alone uses less.
 func BenchmarkWatchers(b *testing.B) {
 	for b.Loop() {
 		alone, watched := cpuPerSecond(b, 0), cpuPerSecond(b, 10)
@@ -254,8 +254,7 @@ func cpuPerSecond(b *testing.B, watchers int) float64 {
 	return telemetry.Milliseconds(cpuTime(b)-before) / span.Seconds()
 }
 
-// HEAD asks for the stream's headers: nobody watches, and the connection, which
-// clients keep, goes on.
+// HEAD gets the stream's headers, adds no watcher and keeps the connection open.
 func TestHeadOfTheStream(t *testing.T) {
 	s := serve(t, &fakeEngine{}, "127.0.0.1:0", "")
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))

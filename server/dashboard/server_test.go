@@ -47,7 +47,7 @@ type testServer struct {
 	stop func() // all of it, its connections too
 }
 
-// serve listens on an address; one without a port takes any.
+// serve listens on an address; without a port it takes any free one.
 func serve(t testing.TB, e Engine, address, key string) *testServer {
 	t.Helper()
 	d, err := New(e, Options{Version: "test"})
@@ -88,7 +88,7 @@ func serve(t testing.TB, e Engine, address, key string) *testServer {
 	return &testServer{d, "http://" + listener.Addr().String(), stop}
 }
 
-// withKey asks for a key where the server does: the page itself is free.
+// withKey requires a key for the paths where the server does; the page needs none.
 func withKey(key string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		free := strings.HasPrefix(r.URL.Path, "/dashboard") && !strings.HasPrefix(r.URL.Path, "/dashboard/api/")
@@ -100,7 +100,7 @@ func withKey(key string, next http.Handler) http.Handler {
 	})
 }
 
-// rerank answers in Jina's format.
+// rerank responds in Jina's format.
 func rerank(t testing.TB, e *engine.Engine) http.Handler {
 	type result struct {
 		Index int     `json:"index"`
@@ -140,8 +140,8 @@ func rerank(t testing.TB, e *engine.Engine) http.Handler {
 	})
 }
 
-// load scores requests of so many documents until the function it gives is
-// called.
+// load scores requests of the given number of documents until the caller calls the
+// function that it returns.
 func load(t testing.TB, e *engine.Engine, documents int) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -16,7 +16,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// cpuTime is the process's so far.
+// cpuTime returns the CPU time of the process.
 func cpuTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -26,8 +26,8 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// BenchmarkHTTP is what HTTP adds to a call of 20 documents, with an engine that
-// takes no time; cpu-ms/op is CPU time of the process.
+// BenchmarkHTTP measures what HTTP adds to a request of 20 documents, with an
+// engine that takes no time; cpu-ms/op is CPU time of the process.
 func BenchmarkHTTP(b *testing.B) {
 	s := newServer(b, Config{})
 	server := httptest.NewServer(s.Handler())
@@ -52,7 +52,7 @@ func BenchmarkHTTP(b *testing.B) {
 	}
 }
 
-// BenchmarkHandler is the same without a connection and without the client.
+// BenchmarkHandler measures the same without a connection and a client.
 func BenchmarkHandler(b *testing.B) {
 	s := newServer(b, Config{})
 	r := rand.New(rand.NewPCG(1, 1))
@@ -74,8 +74,8 @@ func BenchmarkHandler(b *testing.B) {
 	}
 }
 
-// BenchmarkConcurrency is calls of 20 documents at the builtin model, in process
-// and over HTTP, by a number of callers at once.
+// BenchmarkConcurrency sends requests of 20 documents to the builtin model, in
+// process and over HTTP, from several clients at once.
 func BenchmarkConcurrency(b *testing.B) {
 	e := openBuiltin(b)
 	server := httptest.NewServer(newServer(b, Config{Engine: e}).Handler())
@@ -96,12 +96,12 @@ func BenchmarkConcurrency(b *testing.B) {
 	}
 	for _, callers := range []int{1, 8, 64} {
 		for _, name := range []string{"in-process", "http"} {
-			b.Run(fmt.Sprintf("%s/callers=%d", name, callers), func(b *testing.B) { callAtOnce(b, callers, calls[name]) })
+			b.Run(fmt.Sprintf("%s/callers=%d", name, callers), func(b *testing.B) { benchClients(b, callers, calls[name]) })
 		}
 	}
 }
 
-func callAtOnce(b *testing.B, callers int, call func([]string) error) {
+func benchClients(b *testing.B, callers int, call func([]string) error) {
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	var took []float64

@@ -15,7 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// An api is a scoring route and how its calls and errors look.
+// An api is a scoring route and the form of its requests and errors.
 type api struct {
 	path  string
 	body  func(query string, documents ...string) string
@@ -52,7 +52,7 @@ var apis = []api{
 	}, "error.message"},
 }
 
-// A row of the contract: what makes a status, on every API.
+// A row of the contract causes one status on every API.
 type row struct {
 	name    string
 	status  int
@@ -119,8 +119,8 @@ var contract = []row{
 	{name: "too slow", status: 504, kind: kindTimeout, message: "not scored within", before: waits, config: func(c *Config) { c.Limits.RequestTimeout = 20 * time.Millisecond }},
 }
 
-// Every API has every status, in its own shape, and what is refused has
-// executed nothing.
+// Every API answers every status in its own shape, and a rejected request executes
+// nothing.
 func TestContract(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -151,7 +151,7 @@ func TestContract(t *testing.T) {
 					t.Errorf("%d pairs were executed", e.executed.Load())
 				}
 				if n := s.bodies.taken.Load(); n != 0 || s.running != 0 {
-					t.Errorf("%d bytes and %d calls are held", n, s.running)
+					t.Errorf("%d bytes and %d requests are held", n, s.running)
 				}
 			})
 		}
@@ -205,7 +205,7 @@ func checkFailure(t *testing.T, s *Server, a api, row row, body string) {
 	}
 }
 
-// errorFields reads an API's error; the message is under the API's name of it.
+// errorFields reads an API's error; the key of the message is the API's.
 func errorFields(a api, body []byte) (map[string]string, error) {
 	fields := make(map[string]string)
 	if a.error != "error.message" {
@@ -222,7 +222,7 @@ func errorFields(a api, body []byte) (map[string]string, error) {
 	return fields, err
 }
 
-// The statuses that a row makes, and no others, are in the OpenAPI document.
+// The OpenAPI document lists the statuses of the rows and no others.
 func TestContractIsDocumented(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, Config{Key: "secret"})
@@ -238,7 +238,7 @@ func TestContractIsDocumented(t *testing.T) {
 	if !strings.HasPrefix(document.OpenAPI, "3.1") {
 		t.Errorf("OpenAPI %q", document.OpenAPI)
 	}
-	want := map[string]bool{"200": true, "408": true} // the latter needs a connection: TestSlowBody
+	want := map[string]bool{"200": true, "408": true} // the latter needs a connection: TestSlowClients
 	for _, row := range contract {
 		want[strconv.Itoa(row.status)] = true
 	}
@@ -315,5 +315,36 @@ func TestHealthAndReady(t *testing.T) {
 	}
 	if w := do(s, "GET", "/ready"); w.Code != 503 {
 		t.Errorf("/ready of a server that is stopping: %d", w.Code)
+	}
+}
+
+// Retry-After is the predicted wait, rounded up, or a second without a prediction.
+func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+	for want, err := range map[string]error{
+		"8": fmt.Errorf("scoring: %w", &engine.OverloadedError{RetryAfter: 7100 * time.Millisecond}),
+		"1": engine.ErrOverloaded,
+	} {
+		s := newServer(t, Config{Engine: &fakeEngine{before: func(context.Context) error { return err }}})
+		for _, a := range apis {
+			w := post(s, a.path, a.body("q", "a"))
+			if got := w.Header().Get("Retry-After"); w.Code != http.StatusTooManyRequests || got != want {
+				t.Errorf("%s: status %d, Retry-After %q, want 429 and %s", a.path, w.Code, got, want)
+			}
+		}
+	}
+}
+
+// The engine gets the deadline of a request, counted from its headers.
+func TestEngineKnowsTheDeadline(t *testing.T) {
+	t.Parallel()
+	var left time.Duration
+	s := newServer(t, Config{Limits: Limits{RequestTimeout: time.Minute}, Engine: &fakeEngine{before: func(ctx context.Context) error {
+		deadline, _ := ctx.Deadline()
+		left = time.Until(deadline)
+		return nil
+	}}})
+	if w := post(s, "/rerank", `{"query": "q", "texts": ["a"]}`); w.Code != http.StatusOK || left > time.Minute || left < 50*time.Second {
+		t.Errorf("status %d, %v left of a minute", w.Code, left)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// ask posts a body to a listening server as a client of net/http does.
+// ask posts a body to a listening server with net/http.
 func (v *served) ask(t *testing.T, path, body string, headers ...string) (int, string, http.Header) {
 	t.Helper()
 	return v.do(t, http.MethodPost, path, body, append([]string{"Content-Type", "application/json"}, headers...)...)
@@ -44,8 +44,8 @@ func (v *served) do(t *testing.T, method, path, body string, headers ...string) 
 	return w.StatusCode, string(data), w.Header
 }
 
-// A body means one thing: validation and the route read the same names and the
-// same values, and what could be read in two ways is refused with its place.
+// A body means one thing: validation and the route read the same names and values,
+// and anything ambiguous is rejected with its position.
 func TestBodiesAreDecodedOnce(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{})
@@ -73,7 +73,7 @@ func TestBodiesAreDecodedOnce(t *testing.T) {
 		{"/v1/rerank", `{"query": "q", "documents": [{"text": "a", "text": "b"}]}`, 400, `name \"text\" occurs twice`},
 		{"/v1/rerank", `{"query": "q", "documents": ["a"], "other": {"x": 1, "x": 2}}`, 400, `name \"x\" occurs twice`},
 		{"/v1/rerank", `{"query": "q", "documents": ["a"], "\u0071uery": "r"}`, 400, `name \"query\" occurs twice`},
-		// Text is UTF-8; the place is the first byte that is not.
+		// Text is UTF-8; the position is that of the first invalid byte.
 		{"/rerank", "{\"query\": \"caf\xe9\", \"texts\": [\"a\"]}", 400, "byte 14: 0xe9 is not UTF-8"},
 		{"/v1/rerank", "{\"query\": \"" + long + "\", \"documents\": [\"\xff\"]}", 400, "byte 329: 0xff is not UTF-8"},
 		{"/v2/rerank", "{\"query\": \"q\", \"documents\": [\"\xed\xa0\x80\"]}", 400, "byte 30: 0xed is not UTF-8"},
@@ -82,7 +82,7 @@ func TestBodiesAreDecodedOnce(t *testing.T) {
 		{"/rerank", `{"query": "\ud800", "texts": ["a"]}`, 400, "surrogate"},
 		{"/rerank", `{"query": "\udc00\ud800", "texts": ["a"]}`, 400, "surrogate"},
 		{"/rerank", `{"query": "q", "texts": ["\ud83d\ude00"], "return_text": true}`, 200, "\U0001f600"},
-		// NUL is a character like others; a byte order mark is passed over.
+		// NUL is an ordinary character; a byte order mark is ignored.
 		{"/rerank", `{"query": "q", "texts": ["a\u0000b"], "return_text": true}`, 200, `a\u0000b`},
 		{"/v2/rerank", "\ufeff" + `{"query": "q", "documents": ["a"]}`, 200, `"index":0`},
 		// One value and nothing after it.
@@ -128,8 +128,7 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
-// A text with NUL scores as the engine scores it, which is as the character
-// U+FFFD.
+// A text with NUL scores as the engine scores it, as if NUL were U+FFFD.
 func TestNUL(t *testing.T) {
 	e := openTiny(t, engine.Config{})
 	v := serveOn(t, Config{Engine: e})

@@ -31,8 +31,8 @@ func zstandard(t *testing.T, text string, options ...zstd.EOption) string {
 	return string(w.EncodeAll([]byte(text), nil))
 }
 
-// Compressed bodies are answered as the plain ones are; other codings are
-// refused with those that are accepted.
+// Compressed bodies get the same answers as plain ones; other codings are rejected
+// with a list of the accepted ones.
 func TestContentEncodings(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 100_000}})
@@ -79,7 +79,7 @@ func TestContentEncodings(t *testing.T) {
 			}
 		}
 	}
-	if status, _, header := v.ask(t, "/rerank", smallCall, "Content-Type", "text/plain"); status != 415 || header.Get("Accept-Encoding") != "" {
+	if status, _, header := v.ask(t, "/rerank", smallRequest, "Content-Type", "text/plain"); status != 415 || header.Get("Accept-Encoding") != "" {
 		t.Errorf("another content type: %d, Accept-Encoding %q", status, header.Get("Accept-Encoding"))
 	}
 	waitFor(t, "an empty budget", func() bool { return v.bodies.taken.Load() == 0 })
@@ -103,8 +103,8 @@ func withoutID(answer string) string {
 	return answer
 }
 
-// What a body decodes to counts against the limits, and decoding stops there: a
-// bomb takes neither its memory nor its time.
+// Decoded bytes count against the limits, and decoding stops there, so that a bomb
+// costs neither its memory nor its time.
 func TestCompressionBombs(t *testing.T) {
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1 << 20}})
 	zeros := strings.Repeat("\x00", 64<<20)
@@ -149,7 +149,7 @@ func TestCompressionBombs(t *testing.T) {
 	waitFor(t, "an empty budget", func() bool { return v.bodies.taken.Load() == 0 })
 }
 
-// Decoded bytes count against the budget of all calls.
+// Decoded bytes count against the budget of all requests.
 func TestDecodedBytesAreBudgeted(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1 << 20, BodyBytesAtOnce: 100_000}})

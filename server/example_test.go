@@ -13,8 +13,7 @@ import (
 	"github.com/mlxrank/mlxrank/server"
 )
 
-// The APIs of text-embeddings-inference, Jina and Cohere among the routes of a
-// server of one's own.
+// Another server mounts the APIs of text-embeddings-inference, Jina and Cohere.
 func ExampleServer_Handler() {
 	e, err := engine.Open(context.Background(), engine.Config{Model: "builtin"})
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// A fakeEngine scores at once, by a function of the texts, or does what it is
-// told to. It counts what it executes.
+// A fakeEngine scores at once, by a function of the texts, or fails as a test wants.
+// It counts the pairs that it executes.
 type fakeEngine struct {
-	before    func(ctx context.Context) error // of every scoring
+	before    func(ctx context.Context) error // runs first in every scoring
 	logit     func(p engine.Pair) float32
 	unhealthy atomic.Pointer[error]
 	executed  atomic.Int64 // pairs
@@ -41,14 +41,14 @@ func (f *fakeEngine) ScoreWith(ctx context.Context, pairs []engine.Pair, opts en
 			logit = f.logit(p)
 		}
 		r.Logits = append(r.Logits, logit)
-		r.Scores = append(r.Scores, logit) // as with activation raw: not what a client wants
+		r.Scores = append(r.Scores, logit) // as with activation raw, which clients do not expect
 		r.Tokens += 3 + len(strings.Fields(p.Query)) + len(strings.Fields(p.Document))
 	}
 	r.ComputedTokens = r.Tokens
 	return r, nil
 }
 
-// ScoreWindows is of an engine into which every document fits.
+// ScoreWindows behaves as if every document fitted.
 func (f *fakeEngine) ScoreWindows(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error) {
 	return f.ScoreWith(ctx, pairs, opts)
 }
@@ -100,7 +100,7 @@ func (f *fakeEngine) Memory() (engine.Memory, error) {
 	return engine.Memory{Active: 1, Cache: 2, Peak: 3}, nil
 }
 
-// fakeLogit is a function of the pair with many ties.
+// fakeLogit maps pairs to logits with many ties.
 func fakeLogit(p engine.Pair) float32 {
 	sum := 0
 	for _, b := range []byte(p.Query + "|" + p.Document) {
@@ -122,7 +122,7 @@ func newServer(t testing.TB, cfg Config) *Server {
 	return s
 }
 
-// post answers a body without a connection.
+// post serves a body without a connection.
 func post(s *Server, path, body string, headers ...string) *httptest.ResponseRecorder {
 	return serve(s, request(path, body, headers...))
 }

@@ -13,14 +13,14 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// A scored is what every API's answer comes down to.
+// A scored is one result of any API's answer.
 type scored struct {
 	index int
 	score float64
 	text  string
 }
 
-// answers reads an API's answer of status 200.
+// answers parses an API's answer of status 200.
 func answers(t testing.TB, path string, w *httptest.ResponseRecorder) []scored {
 	t.Helper()
 	if w.Code != 200 {
@@ -87,11 +87,11 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 	return list, nil
 }
 
-// keepsOrder says whether a route answers in the order of the call.
+// keepsOrder reports whether a route answers in the order of the request.
 func (a api) keepsOrder() bool { return a.path == "/predict" || a.path == "/score" }
 
-// Every route answers the sigmoid of the logit, though the engine's activation
-// is another, best first, and of equal ones the lower index first.
+// Every route answers the sigmoid of the logit, whatever the engine's activation,
+// best first; the lower index comes first among equals.
 func TestScoresAndOrder(t *testing.T) {
 	t.Parallel()
 	logits := map[string]float32{"a": -2, "b": 5, "c": 0, "d": 5, "e": 5, "f": 40, "g": 41}
@@ -196,7 +196,7 @@ func TestStageHeaders(t *testing.T) {
 	}
 }
 
-// A thousand documents are one call, and no client has to split them.
+// A thousand documents fit into one request.
 func TestAThousandDocuments(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, Config{})

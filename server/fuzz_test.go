@@ -8,9 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// fuzzBodies sends any bytes as a call's body: the answer is a result that
-// holds what every result must, or an error in the API's shape, for which
-// nothing was executed.
+// fuzzBodies sends arbitrary bytes as a body. The answer must be a valid result, or
+// an error in the API's shape without any execution.
 func fuzzBodies(f *testing.F, a api) {
 	for _, seed := range []string{
 		a.body("query", "a", "b", "a"), a.body("", ""), a.body("q"), `{}`, `[]`, `null`, `"q"`, ``, `{"query": "q"`, `{"query": "q", "texts": null}`,
@@ -78,7 +77,7 @@ func FuzzPredict(f *testing.F)      { fuzzBodies(f, apis[3]) }
 
 func FuzzScore(f *testing.F) { fuzzBodies(f, apis[4]) }
 
-// FuzzHeaders sends any name, origin, content type and key.
+// FuzzHeaders sends arbitrary hosts, origins, content types and keys.
 func FuzzHeaders(f *testing.F) {
 	f.Add("127.0.0.1", "", "application/json", "Bearer secret")
 	f.Add("evil.example.org", "https://evil.example.org", "text/plain", "secret")

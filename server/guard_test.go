@@ -50,7 +50,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// The * of a pattern matches labels of a host or a port, and no delimiter.
+// The * of a pattern matches labels of a host or a port, but no delimiter.
 func TestOriginPatterns(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, Config{CORSOrigins: []string{"https://*.example.org", "http://localhost:*", "https://pr-*.preview.example.net:8443"}})
@@ -64,7 +64,7 @@ func TestOriginPatterns(t *testing.T) {
 		"http://localhost:3000.evil.com": false, "http://localhost:": false, "http://localhost:3000/": false, "http://localhost:@evil.com": false,
 		"http://localhost.evil.com:3000": false, "https://pr-.preview.example.net:8443": false, "https://pr-1.preview.example.net": false,
 	} {
-		w := post(s, "/rerank", smallCall, "Origin", origin, "Sec-Fetch-Site", "cross-site")
+		w := post(s, "/rerank", smallRequest, "Origin", origin, "Sec-Fetch-Site", "cross-site")
 		if allowed := w.Header().Get("Access-Control-Allow-Origin"); (w.Code == 200) != want || (allowed == origin) != want || !want && w.Code != 403 {
 			t.Errorf("%s: status %d, Access-Control-Allow-Origin %q; allowed should be %v", origin, w.Code, allowed, want)
 		}
@@ -93,7 +93,7 @@ func TestKey(t *testing.T) {
 	}
 }
 
-// Neither a text nor a key is in the log, whatever goes wrong with it.
+// The log holds neither texts nor keys, whatever error occurs.
 func TestTextsAreNotLogged(t *testing.T) {
 	t.Parallel()
 	for _, row := range contract {

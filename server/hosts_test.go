@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// raw sends a request as it is written here and returns its answer.
+// raw sends a request verbatim and returns its answer.
 func (v *served) raw(t *testing.T, request string) (int, string) {
 	t.Helper()
 	c := v.dial(t)
@@ -17,8 +17,8 @@ func (v *served) raw(t *testing.T, request string) (int, string) {
 	return readAnswer(t, bufio.NewReader(c))
 }
 
-// Calls come in under addresses, names of this machine and names that are
-// allowed. Other names are refused with the flag that allows them.
+// Requests are accepted under addresses, names of this machine and allowed names.
+// Other names are rejected with the flag that allows them.
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{AllowedHosts: []string{"Rank.example.org:8437"}})
@@ -32,7 +32,7 @@ func TestHosts(t *testing.T) {
 		"rank.example.org:8437", "RANK.example.org", own, own + ":8437", own + ".", strings.ToUpper(own), short, short + ".local", short + ".local:8437",
 		"host.docker.internal", "host.docker.internal:8437", "host.containers.internal", "",
 	} {
-		if status, body, _ := v.ask(t, "/rerank", smallCall, "Host", host); host != "" && status != 200 {
+		if status, body, _ := v.ask(t, "/rerank", smallRequest, "Host", host); host != "" && status != 200 {
 			t.Errorf("%q: %d %s", host, status, body)
 		}
 	}
@@ -49,8 +49,8 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// A page under a name of its own that leads here is of the same origin for its
-// browser, and gets nothing, whatever it asks for.
+// A page whose host name resolves to this machine has the same origin for its
+// browser, and gets nothing.
 func TestDNSRebinding(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{CORSOrigins: []string{"https://app.example.org"}, Dashboard: http.NotFoundHandler()})
@@ -65,7 +65,7 @@ func TestDNSRebinding(t *testing.T) {
 			t.Errorf("%s: %d %s", request, status, answer)
 		}
 	}
-	// Nor by a name that breaks out of the message, or that fills it.
+	// Names that break out of the message or fill it are not repeated.
 	for _, name := range []string{"evil;reboot", "a'b", "$(reboot)", strings.Repeat("x", 5000)} {
 		if status, answer := v.raw(t, "GET /info HTTP/1.1\r\nHost: "+name+"\r\n\r\n"); status != 403 || !strings.Contains(answer, "--allowed-host HOST") || len(answer) > 500 {
 			t.Errorf("%.30q: %d %.500s", name, status, answer)
@@ -73,7 +73,7 @@ func TestDNSRebinding(t *testing.T) {
 	}
 }
 
-// Probers have an answer under every name, and without one, as HTTP/1.0 allows.
+// Health checks are answered under every name, and without one, as HTTP/1.0 allows.
 func TestProbes(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{})
@@ -94,29 +94,29 @@ func TestProbes(t *testing.T) {
 			}
 		}
 	}
-	call := fmt.Sprintf("POST /rerank HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(smallCall), smallCall)
+	call := fmt.Sprintf("POST /rerank HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(smallRequest), smallRequest)
 	if status, answer := v.raw(t, call); status != 200 {
-		t.Errorf("a call without Host: %d %s", status, answer)
+		t.Errorf("a request without Host: %d %s", status, answer)
 	}
 	if status, _ := v.raw(t, "GET /health HTTP/1.1\r\n\r\n"); status != 400 { // RFC 9112
 		t.Errorf("HTTP/1.1 without Host: %d", status)
 	}
 }
 
-// With a key, who calls has it: the name says nothing more.
+// With a key the host name does not matter.
 func TestHostsWithKey(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Key: "secret"})
 	const key = "Bearer secret"
-	if status, body, _ := v.ask(t, "/rerank", smallCall, "Host", "rerank.internal", "Authorization", key); status != 200 {
+	if status, body, _ := v.ask(t, "/rerank", smallRequest, "Host", "rerank.internal", "Authorization", key); status != 200 {
 		t.Errorf("with the key: %d %s", status, body)
 	}
 	for _, path := range []string{"/rerank", "/", "/invocations", "/score"} {
-		if status, body, _ := v.ask(t, path, smallCall, "Host", "rerank.internal"); status != 401 {
+		if status, body, _ := v.ask(t, path, smallRequest, "Host", "rerank.internal"); status != 401 {
 			t.Errorf("%s without the key: %d %s", path, status, body)
 		}
 	}
-	// However the path is written, what needs the key needs it.
+	// A path needs the key in every spelling.
 	for _, path := range []string{"/info", "//info", "/info/", "/v1//models", "/dashboard//api/events", "//dashboard/api/events", "/docs/../info", "/health/../info"} {
 		if status, body, _ := v.do(t, http.MethodGet, path, ""); status == 200 {
 			t.Errorf("%s without the key: %d %s", path, status, body)
@@ -132,12 +132,12 @@ func TestAllowedHosts(t *testing.T) {
 		}
 	}
 	v := serveOn(t, Config{AllowedHosts: []string{"*"}})
-	if status, body, _ := v.ask(t, "/rerank", smallCall, "Host", "any.example.org"); status != 200 {
+	if status, body, _ := v.ask(t, "/rerank", smallRequest, "Host", "any.example.org"); status != 200 {
 		t.Errorf("with all hosts allowed: %d %s", status, body)
 	}
 }
 
-// A preflight and the call after it have the same answer, whatever headers the
+// A preflight and the request after it are decided alike, whatever headers the
 // client's SDK adds.
 func TestPreflights(t *testing.T) {
 	t.Parallel()
@@ -158,16 +158,16 @@ func TestPreflights(t *testing.T) {
 				t.Errorf("%s: preflight of %s: %d %v", path, origin, status, h)
 			}
 		}
-		status, body, h := v.ask(t, "/rerank", smallCall, "Origin", origin, "Sec-Fetch-Site", "cross-site", "Authorization", "Bearer secret", "X-Fern-Language", "JavaScript")
+		status, body, h := v.ask(t, "/rerank", smallRequest, "Origin", origin, "Sec-Fetch-Site", "cross-site", "Authorization", "Bearer secret", "X-Fern-Language", "JavaScript")
 		if (status == 200) != want || !want && status != 403 || (h.Get("Access-Control-Allow-Origin") == origin) != want {
-			t.Errorf("call of %s: %d %s %v", origin, status, body, h)
+			t.Errorf("request of %s: %d %s %v", origin, status, body, h)
 		}
 		if _, _, h := closed.do(t, http.MethodOptions, "/rerank", "", "Origin", origin, "Access-Control-Request-Method", "POST"); h.Get("Access-Control-Allow-Origin") != "" {
 			t.Errorf("preflight of %s without CORS: %v", origin, h)
 		}
 	}
-	// A page may read why it was refused.
-	if status, _, h := v.ask(t, "/rerank", smallCall, "Origin", "https://a.example.net"); status != 401 || h.Get("Access-Control-Allow-Origin") == "" {
+	// A page may read why its request was rejected.
+	if status, _, h := v.ask(t, "/rerank", smallRequest, "Origin", "https://a.example.net"); status != 401 || h.Get("Access-Control-Allow-Origin") == "" {
 		t.Errorf("without the key: %d %v", status, h)
 	}
 }

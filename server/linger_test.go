@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// head is a request's beginning, up to its body.
+// head returns a request up to its body.
 func head(method, path, version string, headers ...string) string {
 	return fmt.Sprintf("%s %s %s\r\nHost: localhost\r\n%s\r\n", method, path, version, strings.Join(append(headers, ""), "\r\n"))
 }
@@ -22,7 +22,7 @@ const (
 	withJSON = "Content-Type: application/json"
 )
 
-// unread are requests whose bodies the server has no use for.
+// unread lists requests whose bodies the server does not read.
 var unread = []struct {
 	name   string
 	head   string
@@ -45,8 +45,8 @@ var unread = []struct {
 	{"docs", head("GET", "/docs", "HTTP/1.1", "Content-Length: 1000"), 200},
 }
 
-// Every request with a body that nobody reads is answered, whether its client
-// sends nothing of it or a part, and closed without the client's doing.
+// A request whose body is not read is answered and its connection closed, whether
+// the client sends none of the body or a part.
 func TestUnreadBodies(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -87,18 +87,18 @@ func TestUnreadBodies(t *testing.T) {
 	if took := time.Since(begun); took > 10*time.Second { // lingerIdle passes once for all
 		t.Errorf("%d answers took %v", len(all), took)
 	}
-	// Their clients' sides are still open.
+	// The clients' sides are still open.
 	waitFor(t, "the end of all connections", func() bool { return v.connections.Load() == 0 })
 }
 
-// A short body that is sent is dropped, and the connection goes on.
+// A short unread body is dropped, and the connection stays open.
 func TestUnreadBodyKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Key: "key"})
 	c := v.dial(t)
 	r := bufio.NewReader(c)
 	for range 3 {
-		send(t, c, rawCall(smallCall))
+		send(t, c, rawRequest(smallRequest))
 		if status, _ := readAnswer(t, r); status != 401 {
 			t.Errorf("without the key: %d", status)
 		}
@@ -109,8 +109,8 @@ func TestUnreadBodyKeepsTheConnection(t *testing.T) {
 	}
 }
 
-// A client that sends its whole body before it reads gets every refusal, and no
-// reset, although the body is larger than what the systems keep on the way.
+// A client that sends its whole body before it reads gets the refusal and no reset,
+// although the body is larger than the buffers of the sockets.
 func TestRefusalsReachSenders(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -157,7 +157,7 @@ func TestRefusalsReachSenders(t *testing.T) {
 	}
 }
 
-// sendThenRead expects a status after all of the body is sent.
+// sendThenRead sends the whole body and then expects a status.
 func sendThenRead(c net.Conn, headers []string, piece []byte, size, status int) error {
 	text := head("POST", "/rerank", "HTTP/1.1", append(headers, fmt.Sprintf("Content-Length: %d", size))...)
 	if _, err := io.WriteString(c, text); err != nil {
@@ -179,15 +179,15 @@ func sendThenRead(c net.Conn, headers []string, piece []byte, size, status int) 
 	return errors.Join(err, answer.Body.Close())
 }
 
-// Clients that do not read their answers hold no place and no bytes of bodies:
-// others are answered meanwhile. Of long answers only so many wait at once.
+// Clients that do not read their answers occupy neither the limit of requests nor
+// the budget of bodies. The number of long unread answers is limited.
 func TestSlowReadersHoldNothing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
 	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{Requests: 1, BodyBytesAtOnce: 17 << 20, WriteTimeout: 4 * time.Second}})
-	long := rawCall(`{"query": "q", "texts": ["` + strings.Repeat("d", 7_900_000) + `"], "return_text": true}`)
+	long := rawRequest(`{"query": "q", "texts": ["` + strings.Repeat("d", 7_900_000) + `"], "return_text": true}`)
 	slow := func() *net.TCPConn {
 		c := v.dial(t)
 		if err := c.SetReadBuffer(1); err != nil {
@@ -198,14 +198,14 @@ func TestSlowReadersHoldNothing(t *testing.T) {
 	}
 	for i := range 2 {
 		slow()
-		waitFor(t, "an answer that waits", func() bool { return v.answers.taken.Load() > int64(i+1)*7_900_000 })
-		if v.atWork() != 0 || v.bodies.taken.Load() != 0 {
-			t.Errorf("%d calls and %d bytes are held", v.atWork(), v.bodies.taken.Load())
+		waitFor(t, "an unread answer", func() bool { return v.answers.taken.Load() > int64(i+1)*7_900_000 })
+		if v.inProgress() != 0 || v.bodies.taken.Load() != 0 {
+			t.Errorf("%d requests and %d bytes are held", v.inProgress(), v.bodies.taken.Load())
 		}
 	}
 	quick := v.dial(t)
 	r := bufio.NewReader(quick)
-	send(t, quick, rawCall(smallCall))
+	send(t, quick, rawRequest(smallRequest))
 	if status, body := readAnswer(t, r); status != 200 {
 		t.Errorf("a short answer: %d %s", status, body)
 	}
@@ -220,7 +220,7 @@ func TestSlowReadersHoldNothing(t *testing.T) {
 	}
 }
 
-// A server that ends waits for answers that are being read.
+// A server that shuts down waits for answers that are being read.
 func TestEndWaitsForAnswers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -231,8 +231,8 @@ func TestEndWaitsForAnswers(t *testing.T) {
 	if err := c.SetReadBuffer(64 << 10); err != nil {
 		t.Fatal(err)
 	}
-	send(t, c, rawCall(`{"query": "q", "texts": ["`+strings.Repeat("d", 7_900_000)+`"], "return_text": true}`))
-	waitFor(t, "an answer that waits", func() bool { return v.answers.taken.Load() > 0 })
+	send(t, c, rawRequest(`{"query": "q", "texts": ["`+strings.Repeat("d", 7_900_000)+`"], "return_text": true}`))
+	waitFor(t, "an unread answer", func() bool { return v.answers.taken.Load() > 0 })
 	v.stop()
 	waitFor(t, "draining", v.isDraining)
 	time.Sleep(2 * closeTime)
@@ -244,7 +244,7 @@ func TestEndWaitsForAnswers(t *testing.T) {
 	}
 }
 
-// Clients that send many requests and read no answer are let go.
+// Clients that send many requests and read no answers are disconnected.
 func TestPipelineThatIsNotRead(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -258,7 +258,7 @@ func TestPipelineThatIsNotRead(t *testing.T) {
 		}
 		many := strings.Repeat(head("GET", "/openapi.json", "HTTP/1.1"), 2000)
 		if _, err := io.WriteString(c, many); err != nil {
-			continue // it was let go already
+			continue // it is disconnected already
 		}
 		waitFor(t, "a connection", func() bool { return v.connections.Load() > 0 })
 	}

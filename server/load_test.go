@@ -25,7 +25,7 @@ var (
 	loadClients = flag.Int("load-clients", 200, "concurrent clients of TestLoad and TestLoadBuiltin")
 )
 
-// A library is texts with the scores that they have by themselves.
+// A library holds texts and the score of each when scored alone.
 type library struct {
 	query  string
 	texts  []string
@@ -47,43 +47,42 @@ func newLibrary(t testing.TB, e *engine.Engine, texts, words int) library {
 	return l
 }
 
-// check holds an answer against what the texts score by themselves.
-func (l *library) check(path string, places []int, body []byte) error {
+// check compares an answer with the scores of the texts alone.
+func (l *library) check(path string, rows []int, body []byte) error {
 	got, err := parseAnswer(path, body)
 	if err != nil {
 		return err
 	}
-	if len(got) != len(places) {
-		return fmt.Errorf("%d results, want %d", len(got), len(places))
+	if len(got) != len(rows) {
+		return fmt.Errorf("%d results, want %d", len(got), len(rows))
 	}
-	seen := make([]bool, len(places))
+	seen := make([]bool, len(rows))
 	for i, item := range got {
-		if item.index < 0 || item.index >= len(places) || seen[item.index] {
-			return fmt.Errorf("index %d of %d, twice or out of range", item.index, len(places))
+		if item.index < 0 || item.index >= len(rows) || seen[item.index] {
+			return fmt.Errorf("index %d of %d, twice or out of range", item.index, len(rows))
 		}
 		seen[item.index] = true
-		if want := l.scores[places[item.index]]; item.score-want > 1e-6 || want-item.score > 1e-6 {
-			return fmt.Errorf("document %d scores %v, by itself %v", places[item.index], item.score, want)
+		if want := l.scores[rows[item.index]]; item.score-want > 1e-6 || want-item.score > 1e-6 {
+			return fmt.Errorf("document %d scores %v, alone %v", rows[item.index], item.score, want)
 		}
 		if i > 0 && !(api{path: path}).keepsOrder() && got[i-1].score < item.score {
-			return fmt.Errorf("place %d scores more than the one before", i)
+			return fmt.Errorf("rank %d scores more than the one before", i)
 		}
 	}
 	return nil
 }
 
-// mixed are the documents of calls.
+// mixed lists numbers of documents of requests.
 var mixed = []int{1, 1, 1, 2, 5, 10, 20, 60}
 
-// load is a client that sends calls of mixed sizes to all APIs until enough; a
-// few it gives up.
+// load sends requests of mixed sizes to all APIs until enough, and cancels a few.
 func (l *library) load(t *testing.T, client *http.Client, base string, sizes []int, r *rand.Rand, enough func() bool, scores *atomic.Int64) {
 	for again := true; again; again = !enough() {
-		places := make([]int, sizes[r.IntN(len(sizes))])
-		texts := make([]string, len(places))
-		for i := range places {
-			places[i] = r.IntN(len(l.texts))
-			texts[i] = l.texts[places[i]]
+		rows := make([]int, sizes[r.IntN(len(sizes))])
+		texts := make([]string, len(rows))
+		for i := range rows {
+			rows[i] = r.IntN(len(l.texts))
+			texts[i] = l.texts[rows[i]]
 		}
 		a := apis[r.IntN(len(apis))]
 		ctx, cancel := context.WithCancel(context.Background())
@@ -99,11 +98,11 @@ func (l *library) load(t *testing.T, client *http.Client, base string, sizes []i
 			t.Errorf("%s: status %d, %v: %.200s", a.path, status, err, body)
 			return
 		default:
-			if err := l.check(a.path, places, body); err != nil {
+			if err := l.check(a.path, rows, body); err != nil {
 				t.Errorf("%s: %v", a.path, err)
 				return
 			}
-			scores.Add(int64(len(places)))
+			scores.Add(int64(len(rows)))
 		}
 	}
 }
@@ -135,10 +134,10 @@ func TestLoad(t *testing.T) {
 	l := newLibrary(t, e, 200, 80)
 	var held footing
 	for round, part := range []time.Duration{*loadTime / 3, *loadTime} { // the first warms up
-		scores, calls := loadRound(t, e, &l, mixed, part)
+		scores, requests := loadRound(t, e, &l, mixed, part)
 		waitFor(t, "the end of all goroutines", func() bool { return serving() == 0 })
 		now := takeFooting(t, e)
-		t.Logf("%d scores of %d calls right in %v, then %+v", scores, calls, part, now)
+		t.Logf("%d scores of %d requests right in %v, then %+v", scores, requests, part, now)
 		grown := now.active != held.active || now.heap > held.heap+4<<20 || !raceDetector && now.footprint > 1.1*held.footprint+32
 		if round == 1 && (grown || now.live != 0) {
 			t.Errorf("left behind: %+v, before %+v", now, held)
@@ -154,15 +153,15 @@ func TestLoadBuiltin(t *testing.T) {
 	}
 	e := openBuiltin(t)
 	l := newLibrary(t, e, 50, 12)
-	scores, calls := loadRound(t, e, &l, []int{1, 1, 2}, 0)
-	t.Logf("%d scores of %d calls right", scores, calls)
-	if calls < int64(*loadClients)*9/10 {
-		t.Errorf("%d calls of %d clients", calls, *loadClients)
+	scores, requests := loadRound(t, e, &l, []int{1, 1, 2}, 0)
+	t.Logf("%d scores of %d requests right", scores, requests)
+	if requests < int64(*loadClients)*9/10 {
+		t.Errorf("%d requests of %d clients", requests, *loadClients)
 	}
 }
 
-// loadRound is a server's life under load.
-func loadRound(t *testing.T, e *engine.Engine, l *library, sizes []int, part time.Duration) (scores, calls int64) {
+// loadRound runs a server under load from start to shutdown.
+func loadRound(t *testing.T, e *engine.Engine, l *library, sizes []int, part time.Duration) (scores, requests int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -188,8 +187,8 @@ func loadRound(t *testing.T, e *engine.Engine, l *library, sizes []int, part tim
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	if n := s.bodies.taken.Load(); n != 0 || s.atWork() != 0 {
-		t.Errorf("%d bytes and %d calls are held", n, s.atWork())
+	if n := s.bodies.taken.Load(); n != 0 || s.inProgress() != 0 {
+		t.Errorf("%d bytes and %d requests are held", n, s.inProgress())
 	}
 	return right.Load(), e.Stats().Requests - before
 }
@@ -207,7 +206,7 @@ func serving() int {
 	return n
 }
 
-// A footing is what a process must come back to.
+// A footing is the memory that a process must return to.
 type footing struct {
 	active    int64   // MLX's memory
 	heap      int64   // Go's, without garbage
@@ -230,7 +229,7 @@ func takeFooting(t *testing.T, e *engine.Engine) footing {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "an engine at rest", func() bool { return e.Stats().Live == 0 })
+	waitFor(t, "an idle engine", func() bool { return e.Stats().Live == 0 })
 	var heap runtime.MemStats
 	runtime.ReadMemStats(&heap)
 	return footing{memory.Active, int64(heap.HeapAlloc), *sample.FootprintMB, e.Stats().Live}

@@ -13,7 +13,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// scrape is /metrics after some calls, of every outcome.
+// scrape returns /metrics after requests of every outcome.
 func scrape(t *testing.T, s *Server) string {
 	t.Helper()
 	for _, a := range apis[:4] {
@@ -37,7 +37,7 @@ func TestMetricsLint(t *testing.T) {
 	for _, p := range problems {
 		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
-	// The control: a bad name is found.
+	// Control: a bad name is found.
 	problems, err = promlint.New(strings.NewReader(strings.ReplaceAll(text, "mlxrank_pairs_total", "mlxrank_pairsMs"))).Lint()
 	if err != nil || len(problems) == 0 {
 		t.Errorf("a bad name is not found: %v", err)
@@ -92,8 +92,8 @@ func TestStagesAddUp(t *testing.T) {
 	}
 }
 
-// Every metric that the Grafana dashboard asks for is exported, on this machine
-// or on one with the GPU's figure.
+// Every metric of the Grafana dashboard is exported, on this machine or on one that
+// reports the GPU's utilization.
 func TestGrafanaDashboard(t *testing.T) {
 	data, err := os.ReadFile("grafana.json")
 	if err != nil {

@@ -83,7 +83,7 @@ func encode(v any) []byte {
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
-		panic(err) // types of ours, with finite numbers
+		panic(err) // our own types always marshal, and numbers are finite
 	}
 	return out.Bytes()
 }

@@ -34,7 +34,7 @@ var (
 func example(summary, body string) *huma.Example {
 	var v any
 	if err := unmarshal([]byte(body), &v); err != nil {
-		panic(err) // an example of ours
+		panic(err) // the examples above are valid
 	}
 	return &huma.Example{Summary: summary, Value: v}
 }

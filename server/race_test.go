@@ -2,5 +2,5 @@
 
 package server
 
-// The race detector keeps memory of its own for every goroutine there was.
+// The race detector keeps memory for every goroutine that ever ran.
 const raceDetector = true

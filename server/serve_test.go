@@ -25,8 +25,8 @@ type served struct {
 	ended       chan error
 }
 
-// A countingListener counts the connections that the server has open. It serves
-// tests better than a count of goroutines, which anything may change.
+// A countingListener counts the connections that the server has open. A count of
+// goroutines would change with anything that runs in the background.
 type countingListener struct {
 	net.Listener
 	open *atomic.Int64
@@ -69,7 +69,7 @@ func serveOn(t *testing.T, cfg Config) *served {
 	return v
 }
 
-// end waits for the server's end, as often as it is called.
+// end waits until the server has ended. It may be called several times.
 func (v *served) end() error {
 	select {
 	case err := <-v.ended:
@@ -97,9 +97,9 @@ func (v *served) dial(t *testing.T) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-const smallCall = `{"query": "q", "texts": ["d"]}`
+const smallRequest = `{"query": "q", "texts": ["d"]}`
 
-func rawCall(body string) string {
+func rawRequest(body string) string {
 	return fmt.Sprintf("POST /rerank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
 		len(body), body)
 }
@@ -124,7 +124,7 @@ func readAnswer(t *testing.T, r *bufio.Reader) (int, string) {
 	return answer.StatusCode, string(body)
 }
 
-// closed waits for the other side to close.
+// closed waits until the other side closes.
 func closed(t *testing.T, r io.Reader) {
 	t.Helper()
 	if _, err := io.Copy(io.Discard, r); err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
@@ -141,8 +141,8 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// Slow senders of headers are cut off, slow senders of bodies are told so, and
-// neither keeps others waiting or anything held.
+// Slow senders of headers are disconnected and slow senders of bodies get an error.
+// Neither delays other clients or keeps memory.
 func TestSlowClients(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -155,11 +155,11 @@ func TestSlowClients(t *testing.T) {
 		send(t, c, "POST /rerank HTTP/1.1\r\nHost: localh")
 		headers = append(headers, c)
 		c = v.dial(t)
-		send(t, c, rawCall(smallCall)[:len(rawCall(smallCall))-3])
+		send(t, c, rawRequest(smallRequest)[:len(rawRequest(smallRequest))-3])
 		bodies = append(bodies, c)
 	}
 	quick := v.dial(t)
-	send(t, quick, rawCall(smallCall))
+	send(t, quick, rawRequest(smallRequest))
 	if status, body := readAnswer(t, bufio.NewReader(quick)); status != 200 {
 		t.Errorf("beside slow clients: %d %s", status, body)
 	}
@@ -182,8 +182,8 @@ func TestSlowClients(t *testing.T) {
 	waitFor(t, "the end of all connections", func() bool { return v.connections.Load() == 0 })
 }
 
-// A body too large is refused by its announced length before any of it is read,
-// else when the limit is passed; one that breaks off holds nothing.
+// A body that is too large is rejected by its announced length before it is read, or
+// when it passes the limit. One that ends early keeps no memory.
 func TestOversizeAndBrokenBodies(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1000}})
@@ -199,7 +199,7 @@ func TestOversizeAndBrokenBodies(t *testing.T) {
 	}
 	for range 20 {
 		c = v.dial(t)
-		send(t, c, rawCall(smallCall)[:len(rawCall(smallCall))-3])
+		send(t, c, rawRequest(smallRequest)[:len(rawRequest(smallRequest))-3])
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -212,8 +212,7 @@ func TestOversizeAndBrokenBodies(t *testing.T) {
 	}
 }
 
-// A client that is gone frees its call at once; one that has closed its side
-// only is told that its call was given up.
+// A closed connection cancels its request at once. A half-closed one gets an error.
 func TestVanishedAndHalfClosedClients(t *testing.T) {
 	t.Parallel()
 	var freed sync.WaitGroup
@@ -225,9 +224,9 @@ func TestVanishedAndHalfClosedClients(t *testing.T) {
 	v := serveOn(t, Config{Engine: e})
 	freed.Add(2)
 	gone, half := v.dial(t), v.dial(t)
-	send(t, gone, rawCall(smallCall))
-	send(t, half, rawCall(smallCall))
-	waitFor(t, "both calls at work", func() bool { return v.atWork() == 2 })
+	send(t, gone, rawRequest(smallRequest))
+	send(t, half, rawRequest(smallRequest))
+	waitFor(t, "two running requests", func() bool { return v.inProgress() == 2 })
 	if err := errors.Join(gone.Close(), half.CloseWrite()); err != nil {
 		t.Fatal(err)
 	}
@@ -236,23 +235,23 @@ func TestVanishedAndHalfClosedClients(t *testing.T) {
 		t.Errorf("half closed: %d %s", status, body)
 	}
 	closed(t, half)
-	waitFor(t, "no call at work", func() bool { return v.atWork() == 0 && v.bodies.taken.Load() == 0 })
+	waitFor(t, "no running request", func() bool { return v.inProgress() == 0 && v.bodies.taken.Load() == 0 })
 }
 
-func (s *Server) atWork() int {
+func (s *Server) inProgress() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.running
 }
 
-// Pipelined calls are answered one after another, in their order.
+// Pipelined requests are answered in order.
 func TestPipelining(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{})
 	c := v.dial(t)
-	const calls = 50
+	const requests = 50
 	var all strings.Builder
-	for i := range calls {
+	for i := range requests {
 		body := fmt.Sprintf(`{"query": "q", "texts": ["d"], "return_text": true, "n": %d}`, i)
 		switch i % 3 {
 		case 1:
@@ -261,26 +260,26 @@ func TestPipelining(t *testing.T) {
 			all.WriteString("GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
 			continue
 		}
-		all.WriteString(rawCall(body))
+		all.WriteString(rawRequest(body))
 	}
 	send(t, c, all.String())
 	r := bufio.NewReader(c)
-	for i := range calls {
+	for i := range requests {
 		if status, body := readAnswer(t, r); status != []int{200, 422, 200}[i%3] || i%3 == 2 && !strings.Contains(body, "ready") {
 			t.Errorf("answer %d: %d %s", i, status, body)
 		}
 	}
 }
 
-// Told to stop, a server says so while it finishes what runs.
+// A server that shuts down answers with 503 while running requests finish.
 func TestOrderlyEnd(t *testing.T) {
 	t.Parallel()
 	finish := make(chan struct{})
 	e := &fakeEngine{before: func(context.Context) error { <-finish; return nil }}
 	v := serveOn(t, Config{Engine: e})
 	running := v.dial(t)
-	send(t, running, rawCall(smallCall))
-	waitFor(t, "a call at work", func() bool { return v.atWork() == 1 })
+	send(t, running, rawRequest(smallRequest))
+	waitFor(t, "a running request", func() bool { return v.inProgress() == 1 })
 	v.stop()
 	waitFor(t, "draining", v.isDraining)
 	for path, want := range map[string]int{"/ready": 503, "/health": 200} {
@@ -293,14 +292,14 @@ func TestOrderlyEnd(t *testing.T) {
 		}
 	}
 	late := v.dial(t)
-	send(t, late, rawCall(smallCall))
+	send(t, late, rawRequest(smallRequest))
 	if status, body := readAnswer(t, bufio.NewReader(late)); status != 503 || !strings.Contains(body, "stopping") {
-		t.Errorf("a late call: %d %s", status, body)
+		t.Errorf("a late request: %d %s", status, body)
 	}
 	closed(t, late)
 	close(finish)
 	if status, body := readAnswer(t, bufio.NewReader(running)); status != 200 {
-		t.Errorf("the call at work: %d %s", status, body)
+		t.Errorf("the running request: %d %s", status, body)
 	}
 	if err := v.end(); err != nil {
 		t.Error(err)
@@ -310,8 +309,8 @@ func TestOrderlyEnd(t *testing.T) {
 	}
 }
 
-// A call whose body is still coming when the server is told to stop is answered
-// too, though nothing else is at work.
+// A request whose body is arriving at shutdown is answered, even if nothing else is
+// running.
 func TestOrderlyEndOfAnUpload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -319,7 +318,7 @@ func TestOrderlyEndOfAnUpload(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{})
 	c := v.dial(t)
-	call := rawCall(smallCall)
+	call := rawRequest(smallRequest)
 	send(t, c, call[:len(call)-5])
 	waitFor(t, "an upload", func() bool {
 		v.mu.Lock()
@@ -328,7 +327,7 @@ func TestOrderlyEndOfAnUpload(t *testing.T) {
 	})
 	v.stop()
 	waitFor(t, "draining", v.isDraining)
-	time.Sleep(closeTime + 200*time.Millisecond) // connections without work are closed by then
+	time.Sleep(closeTime + 200*time.Millisecond) // idle connections are closed by then
 	send(t, c, call[len(call)-5:])
 	if status, body := readAnswer(t, bufio.NewReader(c)); status != 503 || !strings.Contains(body, `"error":"the server is stopping"`) {
 		t.Errorf("the upload: %d %s", status, body)
@@ -338,24 +337,24 @@ func TestOrderlyEndOfAnUpload(t *testing.T) {
 	}
 }
 
-// What is not finished by the deadline is given up and told so.
+// Requests that exceed the drain timeout get an error.
 func TestEndWithDeadline(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Engine: &fakeEngine{before: waits}, Limits: Limits{DrainTimeout: 100 * time.Millisecond}})
 	running := v.dial(t)
-	send(t, running, rawCall(smallCall))
-	waitFor(t, "a call at work", func() bool { return v.atWork() == 1 })
+	send(t, running, rawRequest(smallRequest))
+	waitFor(t, "a running request", func() bool { return v.inProgress() == 1 })
 	v.stop()
 	if status, body := readAnswer(t, bufio.NewReader(running)); status != 503 || !strings.Contains(body, "stopping") {
-		t.Errorf("the call at work: %d %s", status, body)
+		t.Errorf("the running request: %d %s", status, body)
 	}
 	if err := v.end(); err != nil {
 		t.Error(err)
 	}
 }
 
-// A dashboard's stream, which has no end of its own, does not keep a server from
-// ending, and outlives the deadlines of calls until then.
+// A dashboard's endless stream does not delay the shutdown, and outlives the
+// deadlines of requests until then.
 func TestStreamsEndWithTheServer(t *testing.T) {
 	t.Parallel()
 	begun := make(chan struct{})
@@ -387,7 +386,7 @@ func TestStreamsEndWithTheServer(t *testing.T) {
 	}
 }
 
-// A client that takes no answer is let go when the deadline has passed.
+// A client that does not read its answer is disconnected after the write timeout.
 func TestClientThatDoesNotRead(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Limits: Limits{RequestTimeout: 200 * time.Millisecond, WriteTimeout: 200 * time.Millisecond}})
@@ -396,11 +395,11 @@ func TestClientThatDoesNotRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := strings.Repeat("d", 7_000_000)
-	send(t, c, rawCall(`{"query": "q", "texts": ["`+long+`"], "return_text": true}`))
-	waitFor(t, "the call's end", func() bool { return v.atWork() == 0 && v.bodies.taken.Load() == 0 })
+	send(t, c, rawRequest(`{"query": "q", "texts": ["`+long+`"], "return_text": true}`))
+	waitFor(t, "the end of the request", func() bool { return v.inProgress() == 0 && v.bodies.taken.Load() == 0 })
 }
 
-// The deadline of a body is over with the body: scoring may take longer.
+// The body timeout ends with the body: scoring may take longer.
 func TestScoringOutlastsTheBodysDeadline(t *testing.T) {
 	t.Parallel()
 	e := &fakeEngine{before: func(ctx context.Context) error {
@@ -415,7 +414,7 @@ func TestScoringOutlastsTheBodysDeadline(t *testing.T) {
 	c := v.dial(t)
 	r := bufio.NewReader(c)
 	for range 2 {
-		send(t, c, rawCall(smallCall))
+		send(t, c, rawRequest(smallRequest))
 		if status, body := readAnswer(t, r); status != 200 {
 			t.Errorf("%d %s", status, body)
 		}

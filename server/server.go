@@ -1,10 +1,10 @@
 // Package server answers rerank requests over HTTP in the formats of
 // text-embeddings-inference (TEI), Jina, Cohere and vLLM.
 //
-// A request passes the guard (Host, Origin, key), is read within the limits, is
-// validated by the types that the OpenAPI document is generated from, and is scored
-// by the engine. An error is answered in the shape of the request's own API, and a
-// request that is rejected before scoring executes nothing. Texts are never logged.
+// A request passes the guard (Host, Origin, key) and is read within the limits. It
+// is validated against the schemas of the OpenAPI document, and the engine scores
+// it. An error is answered in the shape of the request's own API, and a request that
+// is rejected before scoring executes nothing. Texts are never logged.
 //
 // Another program mounts [Server.Handler], or calls [Server.Serve]. The Go API may
 // change with a minor version; CHANGELOG.md lists changes. The HTTP API is described

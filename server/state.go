@@ -39,7 +39,7 @@ type readiness struct {
 	Status string `json:"status" enum:"ready"`
 }
 
-// modelInfo has TEI's names, and names of ours for what TEI lacks.
+// modelInfo has TEI's field names, and further fields that TEI lacks.
 type modelInfo struct {
 	ModelID               string         `json:"model_id"`
 	ModelSHA              *string        `json:"model_sha" doc:"Always null"`

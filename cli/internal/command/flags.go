@@ -72,13 +72,13 @@ func APIKey(file string) (string, error) {
 	if file != "" {
 		data, err := os.ReadFile(file)
 		if err != nil {
-			return "", fmt.Errorf("the key's file: %w", err)
+			return "", fmt.Errorf("key file: %w", err)
 		}
 		key, source = string(data), file
 	}
 	key = strings.TrimSpace(key)
 	if key == "" || len(key) > maxKey || slices.ContainsFunc([]rune(key), func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("%s holds no key: one is a word of up to %d printable ASCII characters", source, maxKey)
+		return "", fmt.Errorf("%s holds no key; expected one word of at most %d printable ASCII characters", source, maxKey)
 	}
 	return key, nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// openTiny opens a small model, of 128 tokens at most.
+// openTiny opens a small model with a maximum length of 128 tokens.
 func openTiny(t testing.TB, cfg engine.Config) *engine.Engine {
 	t.Helper()
 	cfg.Model = t.TempDir()
@@ -43,7 +43,7 @@ func open(t testing.TB, cfg engine.Config) *engine.Engine {
 	return e
 }
 
-// Every API answers the scores that the engine gives, whatever its activation.
+// Every API answers the engine's scores, whatever its activation.
 func TestScoresAreTheEngines(t *testing.T) {
 	for _, activation := range []string{"raw", "sigmoid"} {
 		e := openTiny(t, engine.Config{Activation: activation})
@@ -65,7 +65,7 @@ func TestScoresAreTheEngines(t *testing.T) {
 					t.Errorf("%s: %+v, the logit is %v", a.path, item, want)
 				}
 				if !a.keepsOrder() && item.index != ranking.Items[i].Index {
-					t.Errorf("%s: place %d has document %d, want %d", a.path, i, item.index, ranking.Items[i].Index)
+					t.Errorf("%s: rank %d has document %d, want %d", a.path, i, item.index, ranking.Items[i].Index)
 				}
 			}
 			if len(got) != len(documents) {
@@ -115,7 +115,7 @@ func TestLongDocuments(t *testing.T) {
 	}
 }
 
-// Which end is cut decides what a long document says.
+// The side that is cut decides the score of a long document.
 func TestTruncationDirections(t *testing.T) {
 	e := openTiny(t, engine.Config{})
 	s := newServer(t, Config{Engine: e})
@@ -134,7 +134,7 @@ func TestTruncationDirections(t *testing.T) {
 		}
 	}
 	if ask(call(head, "")) == ask(call(tail, "")) {
-		t.Error("both ends score the same: nothing is shown")
+		t.Error("both ends score the same: the test shows nothing")
 	}
 	checkFailure(t, s, apis[0], row{status: 422, kind: kindValidation, message: "the model takes 128"}, call(head, `, "truncate": false`))
 	if executed := e.Stats().Pairs; executed != 6 {
@@ -150,7 +150,7 @@ func TestTruncationDirections(t *testing.T) {
 	}
 }
 
-// A request that the queue cannot hold, now or ever, executes nothing.
+// A request that exceeds the queue executes nothing.
 func TestQueueLimits(t *testing.T) {
 	e := openTiny(t, engine.Config{QueueTokens: 400})
 	s := newServer(t, Config{Engine: e})
@@ -163,9 +163,8 @@ func TestQueueLimits(t *testing.T) {
 	}
 }
 
-// Of several labels every API answers a probability, the softmax over the labels,
-// and ranks by it; /predict answers all labels, the best first. raw_scores asks for
-// logits.
+// With several labels every API answers and ranks by a probability, the softmax over
+// the labels. /predict answers all labels, best first. raw_scores asks for logits.
 func TestSeveralLabels(t *testing.T) {
 	dir := t.TempDir()
 	config := weightstest.Tiny(32, 2, 1)
@@ -210,7 +209,7 @@ func TestSeveralLabels(t *testing.T) {
 		}
 	}
 	if byLogit == 0 {
-		t.Error("the order by the label's logit is the same: nothing is shown")
+		t.Error("the order by the label's logit is the same: the test shows nothing")
 	}
 	var predictions [][]teiPrediction
 	for _, raw := range []bool{false, true} {

@@ -17,7 +17,7 @@ var (
 	scorePaths  = []string{"/score", "/v1/score"}
 )
 
-// mustRank asks, and fails unless the answer has the form of the path.
+// mustRank fails unless the answer has the format of the path.
 func mustRank(t *testing.T, v *served, path, body string) {
 	t.Helper()
 	status, answer, _ := v.ask(t, path, body)
@@ -33,8 +33,8 @@ func mustRank(t *testing.T, v *served, path, body string) {
 	}
 }
 
-// Where text-embeddings-inference ranks, both its format and that of Jina, vLLM
-// and infinity are answered, each in its own.
+// TEI's paths accept TEI's format and the one of Jina, vLLM and infinity, and answer
+// each in its own.
 func TestBothFormatsOfRerank(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{})
@@ -67,7 +67,7 @@ func TestBothFormatsOfRerank(t *testing.T) {
 	}
 }
 
-// Base URLs that end with a slash, and paths that do, lead where they should.
+// Base URLs and paths may end with a slash.
 func TestSlashes(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Dashboard: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,7 +94,7 @@ func TestSlashes(t *testing.T) {
 	}
 }
 
-// Probers of / get the health, browsers a page.
+// A health check of / gets the health, a browser a page.
 func TestRoot(t *testing.T) {
 	t.Parallel()
 	const browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -136,7 +136,7 @@ func TestModels(t *testing.T) {
 	}
 }
 
-// An echoEngine remembers the pairs it scores.
+// echoEngine returns an engine and the pairs that it scores.
 func echoEngine() (*fakeEngine, *atomic.Pointer[[]engine.Pair]) {
 	var seen atomic.Pointer[[]engine.Pair]
 	e := &fakeEngine{}
@@ -151,8 +151,8 @@ func echoEngine() (*fakeEngine, *atomic.Pointer[[]engine.Pair]) {
 	return e, &seen
 }
 
-// What of objects is ranked: the fields that rank_fields names, in its order,
-// in lines as YAML has them; the value alone of a single one; text by default.
+// Objects are ranked by the fields in rank_fields, in its order, as lines of YAML; a
+// single field is ranked by its value; the default is text.
 func TestRankFields(t *testing.T) {
 	t.Parallel()
 	e, seen := echoEngine()
@@ -182,8 +182,7 @@ func TestRankFields(t *testing.T) {
 			}
 		}
 	}
-	// Fields that are not named may be anything; values that are no strings are
-	// ranked as their JSON.
+	// Other fields may have any value; values other than strings are ranked as JSON.
 	for fields, want := range map[string]string{`["title"]`: "An image editor.", `["text"]`: "5", `["text", "title"]`: "text: 5\ntitle: An image editor."} {
 		for _, path := range []string{"/v1/rerank", "/v2/rerank", "/rerank"} {
 			seen.Store(nil)
@@ -214,8 +213,8 @@ func TestRankFields(t *testing.T) {
 	}
 }
 
-// Documents are answered as they came, with all their fields, where a call asks
-// for them or the API does by default.
+// Documents are returned unchanged, with all fields, if the request asks for them or
+// the API returns them by default.
 func TestReturnedDocuments(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{})
@@ -239,7 +238,7 @@ func TestReturnedDocuments(t *testing.T) {
 	}
 }
 
-// A document without text is scored and said to be empty.
+// A document without text is scored and marked as empty.
 func TestEmptyDocuments(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{})
@@ -293,8 +292,7 @@ func TestVLLMScore(t *testing.T) {
 	}
 }
 
-// Scores keep the order of logits that are one apart in their last digits, where
-// float32 has them all at 1.
+// Scores keep the order of close logits, which are all 1 in float32.
 func TestSaturatedScores(t *testing.T) {
 	t.Parallel()
 	logits := map[string]float32{"a": 18, "b": 18.001, "c": 25, "d": 17.5, "e": 30}
@@ -308,14 +306,13 @@ func TestSaturatedScores(t *testing.T) {
 		sort.SliceStable(list, func(i, j int) bool { return list[i].score > list[j].score })
 		for i, want := range []int{4, 2, 1, 0, 3} {
 			if list[i].index != want {
-				t.Errorf("%s: place %d has %+v, want document %d: %s", a.path, i, list[i], want, body)
+				t.Errorf("%s: rank %d has %+v, want document %d: %s", a.path, i, list[i], want, body)
 			}
 		}
 	}
 }
 
-// Every example of the OpenAPI document is answered as it says, every path that
-// is answered is in it, and nothing that is in it is missing.
+// Every example and path of the OpenAPI document works, and every route is in it.
 func TestExamplesAreAnswered(t *testing.T) {
 	t.Parallel()
 	v := serveOn(t, Config{Dashboard: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})})

@@ -32,7 +32,7 @@ func TestThreadKeepsToOneOSThread(t *testing.T) {
 func TestThreadRunsOneJobAtATime(t *testing.T) {
 	th := newThread()
 	defer th.close()
-	var running, ran int // only touched on th: the race detector watches
+	var running, ran int // used only on th, which the race detector checks
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
@@ -79,14 +79,14 @@ func TestClosedThreadRefuses(t *testing.T) {
 	th := newThread()
 	th.close()
 	th.close()
-	for range 100 { // close races with the thread's own reading
+	for range 100 { // close races with the thread's own reads
 		if err := th.do(func() { t.Error("ran") }); !errors.Is(err, ErrClosed) {
 			t.Fatalf("got %v, want ErrClosed", err)
 		}
 	}
 }
 
-func TestCloseWaitsForNobody(t *testing.T) {
+func TestCloseDoesNotWait(t *testing.T) {
 	th := newThread()
 	started, release := make(chan struct{}), make(chan struct{})
 	result := make(chan error, 1)
@@ -97,7 +97,7 @@ func TestCloseWaitsForNobody(t *testing.T) {
 	th.close()
 	select {
 	case err := <-result:
-		t.Fatalf("the running job was given up: %v", err)
+		t.Fatalf("the running job was aborted: %v", err)
 	case <-time.After(10 * time.Millisecond):
 	}
 	close(release)

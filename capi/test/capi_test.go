@@ -63,7 +63,7 @@ func tinyModel(t testing.TB) string {
 	return dir
 }
 
-// clang is zig's on Linux, whose compiler it is; macOS has no other.
+// clang returns the compiler: zig's on Linux, the system's on macOS.
 func clang(t testing.TB, language string) []string {
 	t.Helper()
 	if runtime.GOOS == "darwin" {
@@ -76,7 +76,7 @@ func clang(t testing.TB, language string) []string {
 	return []string{zig, map[string]string{"c": "cc", "c++": "c++"}[language], "-target", "x86_64-linux-gnu.2.36"}
 }
 
-// zigged keeps zig's caches in the build folder.
+// zigged sets the environment that keeps zig's caches in the build folder.
 func zigged(t testing.TB, c *exec.Cmd) *exec.Cmd {
 	t.Helper()
 	cache := filepath.Join(repository(t), "build", "darwin", "zig-cache")
@@ -89,7 +89,7 @@ var warnings = map[string][]string{
 	"c++": {"-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-g", "-O1"},
 }
 
-// compile makes a program that is linked with the tree's library.
+// compile builds a program and links it with the tree's library.
 func compile(t testing.TB, in tree, compiler []string, source string, flags ...string) string {
 	t.Helper()
 	language := "c"
@@ -103,7 +103,7 @@ func compile(t testing.TB, in tree, compiler []string, source string, flags ...s
 	return program
 }
 
-// run expects success and returns what was printed.
+// run expects success and returns the output.
 func run(t testing.TB, c *exec.Cmd) string {
 	t.Helper()
 	out, err := c.CombinedOutput()
@@ -113,7 +113,7 @@ func run(t testing.TB, c *exec.Cmd) string {
 	return string(out)
 }
 
-// silent expects success and that nothing was printed.
+// silent expects success and no output.
 func silent(t testing.TB, c *exec.Cmd) {
 	t.Helper()
 	if out := run(t, c); out != "" {
@@ -149,7 +149,7 @@ func TestFromCxx(t *testing.T) {
 	}
 }
 
-// The header alone, in the strictest way, in both languages.
+// The header compiles alone, with the strictest warnings, as C and as C++.
 func TestHeaderStandsAlone(t *testing.T) {
 	in, dir := built(t), t.TempDir()
 	source := filepath.Join(dir, "header.c")
@@ -171,22 +171,21 @@ func TestThreads(t *testing.T) {
 	silent(t, exec.Command(compile(t, built(t), []string{"cc"}, "programs/threads.c"), tinyModel(t), "30"))
 }
 
-// A host may call exit() while calls run, from any thread and callback, with our
-// kernels and with MLX's operations: nothing that still computes meets a
-// destructor.
+// A host may call exit() while calls run, from any thread and callback, on either
+// graph: no destructor runs while a worker computes.
 func TestExitInTheMiddle(t *testing.T) {
 	program := compile(t, built(t), []string{"cc"}, "programs/exit.c")
-	for _, plain := range []bool{false, true} {
+	for _, unfused := range []bool{false, true} {
 		for i := range times(8, 26) {
 			who := []string{"main", "thread", "log", "progress"}[i%4]
 			c := exec.Command(program, "builtin", who, strconv.Itoa(37*i%400))
 			c.Env = os.Environ()
-			if plain {
-				c.Env = append(c.Env, "MLXRANK_PLAIN_GRAPH=1")
+			if unfused {
+				c.Env = append(c.Env, "MLXRANK_UNFUSED_GRAPH=1")
 			}
 			out, err := c.CombinedOutput()
 			if c.ProcessState == nil || c.ProcessState.ExitCode() != 7 || len(out) > 0 {
-				t.Errorf("exit by %s after %d ms, plain graph %v: %v: %s", who, 37*i%400, plain, err, out)
+				t.Errorf("exit by %s after %d ms, unfused graph %v: %v: %s", who, 37*i%400, unfused, err, out)
 			}
 		}
 	}
@@ -196,7 +195,7 @@ func TestOpenAndCloseLeavesNothingBehind(t *testing.T) {
 	program, model := compile(t, built(t), []string{"cc"}, "programs/cycle.c"), tinyModel(t)
 	t.Log(run(t, exec.Command(program, model, strconv.Itoa(times(60, 200)))))
 	if out, err := exec.Command(program, model, "40", "leak").CombinedOutput(); err == nil {
-		t.Errorf("rankers left open do not show: %s", out)
+		t.Errorf("rankers that are not closed are not detected: %s", out)
 	}
 }
 
@@ -205,7 +204,7 @@ func TestSignals(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "signals")
 	run(t, exec.Command("cc", slices.Concat(warnings["c"], []string{"-I", in.include(), "-o", program, "programs/signals.c", "-ldl", "-lpthread"})...))
 	silent(t, exec.Command(program, in.library(), model, "quiet"))
-	// The control: with Go's own default the host is urged.
+	// Negative control: by default Go sends SIGURG, which the host must detect.
 	urged := exec.Command(program, in.library(), model, "urged")
 	urged.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=0")
 	silent(t, urged)
@@ -244,8 +243,8 @@ func TestFromPython(t *testing.T) {
 	}
 }
 
-// A copy of the tree in another place, with nothing of the repository or of the
-// environment, and programs that are built by its pkg-config files alone.
+// Programs build with the pkg-config files of a copied tree alone, and run without
+// the repository and its environment.
 func TestFromTheInstalledFilesAlone(t *testing.T) {
 	place := tree{filepath.Join(t.TempDir(), "an installed tree")}
 	copyTree(t, built(t).root, place.root)
@@ -282,7 +281,7 @@ func TestFromTheInstalledFilesAlone(t *testing.T) {
 	}
 }
 
-// pkgConfig is an environment in which there is one: on Linux the set-up's.
+// pkgConfig returns an environment with pkg-config: on Linux the set-up's.
 func pkgConfig(t testing.TB) []string {
 	t.Helper()
 	path := "PATH=" + os.Getenv("PATH")

@@ -1,3 +1,3 @@
-// Package test tries libmlxr from C, C++ and Python, as `make capi` has built
-// it. The programs are in programs, since Go wants no C beside it here.
+// Package test tests the libmlxr that `make capi` builds, from C, C++ and Python.
+// The programs are in a folder of their own, because Go would compile C files here.
 package test

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// instrumented builds the library with a sanitizer, and gives a tree that has it.
+// instrumented builds the library with a sanitizer and returns a tree with it.
 func instrumented(t *testing.T, flags, env []string) tree {
 	t.Helper()
 	plain, own := built(t), tree{t.TempDir()}
@@ -28,21 +28,22 @@ func instrumented(t *testing.T, flags, env []string) tree {
 	return own
 }
 
-// Go's writes to the host's memory are checked too: -asan instruments them.
+// -asan also instruments Go's writes to the host's memory.
 func TestAddressSanitizer(t *testing.T) {
 	in, model := instrumented(t, []string{"-asan"}, nil), tinyModel(t)
 	flags := []string{"-fsanitize=address,undefined", "-fno-sanitize-recover=all"}
 	silent(t, exec.Command(compile(t, in, []string{"cc"}, "programs/api.c", flags...), model))
 	silent(t, exec.Command(compile(t, in, []string{"cc"}, "programs/threads.c", flags...), model, "10"))
 	silent(t, exec.Command(compile(t, in, []string{"c++"}, "programs/host.cpp", flags...), model))
-	// The control: a host that claims more room than it has.
+	// Negative control: a host that passes more room than it has.
 	out, err := exec.Command(compile(t, in, []string{"cc"}, "programs/overrun.c", flags...), model).CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "heap-buffer-overflow") {
-		t.Errorf("a write beyond the host's buffer is not seen: %v\n%s", err, out)
+		t.Errorf("a write beyond the host's buffer is not detected: %v\n%s", err, out)
 	}
 }
 
-// The race detector covers Go's side in every run; this covers a host's threads.
+// ThreadSanitizer checks the host's threads. The race detector checks Go's side in
+// other tests.
 func TestThreadSanitizer(t *testing.T) {
 	if times(0, 1) == 0 {
 		t.Skip("make test-long runs it")
@@ -59,9 +60,9 @@ func TestThreadSanitizer(t *testing.T) {
 		return c
 	}
 	silent(t, threads("20"))
-	// The control: threads that count without a lock.
+	// Negative control: threads that count without a lock.
 	out, err := threads("1", "race").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "data race") {
-		t.Errorf("a race is not seen: %v\n%s", err, out)
+		t.Errorf("a race is not detected: %v\n%s", err, out)
 	}
 }

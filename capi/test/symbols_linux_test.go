@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The library shows what the header declares, and nothing of Go, Rust or C.
+// The library exports what the header declares, and nothing of Go, Rust or C.
 func TestSymbolsAreTheHeaders(t *testing.T) {
 	header, err := os.ReadFile("../mlxr.h")
 	if err != nil {
@@ -38,6 +38,6 @@ func TestSymbolsAreTheHeaders(t *testing.T) {
 	slices.Sort(declared)
 	slices.Sort(shown)
 	if len(declared) < 10 || !slices.Equal(shown, declared) {
-		t.Errorf("the library shows %q, the header declares %q", shown, declared)
+		t.Errorf("the library exports %q, the header declares %q", shown, declared)
 	}
 }

@@ -1,4 +1,4 @@
-// Every call as a careful host makes it, and as a careless one does.
+// Makes every call, with correct arguments and with wrong ones.
 //   api MODEL
 #define _GNU_SOURCE  // memmem
 #include <pthread.h>
@@ -19,7 +19,7 @@ static void rest(long ms) {
 static void scores_and_ranks(mlxr_ranker ranker) {
   const mlxr_text query = mlxr_string("a query");
   const mlxr_text queries[4] = {query, query, query, query};
-  // A NUL in the middle, nothing at all, and a document that is there twice.
+  // A NUL in the middle, an empty text, and the same document twice.
   const mlxr_text documents[4] = {
       mlxr_string("a fox"), {"nul\0here", 8}, {NULL, 0}, mlxr_string("a fox")};
   float scores[5] = {-1, -1, -1, -1, -1};
@@ -228,7 +228,7 @@ static void tells_progress_and_cancels(mlxr_ranker ranker) {
   call.cancellation = w.cancellation;
   EXPECT(MLXR_CANCELLED, ranker, mlxr_rerank(ranker, &query, documents, MANY, &call, ranked, MANY, NULL, NULL));
   CHECK(w.calls == 1);
-  // Later calls with it end before they begin, and so does opening.
+  // Later calls with the cancellation end before they start, and so does opening.
   call.progress = NULL;
   EXPECT(MLXR_CANCELLED, ranker, mlxr_rerank(ranker, &query, documents, 1, &call, ranked, 1, NULL, NULL));
   EXPECT(MLXR_OK, 0, mlxr_cancellation_free(w.cancellation));
@@ -276,7 +276,7 @@ static void keep_log(void *context, int32_t level, const char *json, int64_t byt
   CHECK(pthread_mutex_unlock(&l->mutex) == 0);
 }
 
-// Lengths that no host means are refused before anything is read or allocated.
+// Absurd lengths are refused before the library reads or allocates anything.
 static void refuses_absurd_sizes(mlxr_ranker ranker, const char *model) {
   static const int64_t large[] = {((int64_t)1 << 28) + 1, (int64_t)1 << 36, (int64_t)1 << 47, INT64_MAX};
   static const int64_t negative[] = {-1, -((int64_t)1 << 36), INT64_MIN};
@@ -321,7 +321,7 @@ static void refuses_absurd_sizes(mlxr_ranker ranker, const char *model) {
     REFUSED(MLXR_INVALID, ranker, "top_n", mlxr_rerank(ranker, &text, &text, 1, &call, ranked, 4, NULL, NULL));
     CHECK(byte == 'x');
   }
-  // Each text is within the limit, all of them together are not.
+  // Each text is within the limit, but their sum is not.
   char *long_text = calloc(1, (size_t)1 << 28);
   CHECK(long_text != NULL);
   mlxr_text many[5];
@@ -339,7 +339,7 @@ static void refuses_absurd_sizes(mlxr_ranker ranker, const char *model) {
   CHECK(needed == 1);
 }
 
-// What a log callback's own calls returned.
+// The results of a log callback's own calls.
 struct reentry {
   _Atomic int64_t ranker;
   _Atomic int calls, refused;
@@ -437,7 +437,7 @@ static void *fail_here(void *ranker) {
   CHECK(mlxr_trim(*(mlxr_ranker *)ranker) == MLXR_OK);
   REFUSED(MLXR_INVALID, *(mlxr_ranker *)ranker, "query is NULL",
           mlxr_rerank(*(mlxr_ranker *)ranker, NULL, NULL, 0, NULL, NULL, 0, NULL, NULL));
-  // Another ranker's failure on this thread does not take its place.
+  // Another ranker's failure on this thread does not replace it.
   CHECK(mlxr_trim(123456) == MLXR_CLOSED);
   CHECK(mlxr_last_error(*(mlxr_ranker *)ranker, message, sizeof message, NULL) == MLXR_OK);
   CHECK(strstr(message, "query is NULL") != NULL);

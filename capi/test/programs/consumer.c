@@ -1,4 +1,4 @@
-// A program outside of the source: prints a document's index and score a line.
+// A program outside of the repository. Prints the index and score of each document.
 #include <mlxr.h>
 #include <stdio.h>
 

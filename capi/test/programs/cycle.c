@@ -1,5 +1,5 @@
 // Opens, scores and closes many times: neither memory nor threads may grow.
-//   cycle MODEL TIMES [leak]: without closing, which must show
+//   cycle MODEL TIMES [leak]: leak does not close, which must be detected
 #include <dirent.h>
 #include <unistd.h>
 
@@ -61,8 +61,8 @@ int main(int argc, char **argv) {
     EXPECT(MLXR_OK, ranker, mlxr_trim(ranker));
     if (argc == 3) EXPECT(MLXR_OK, ranker, mlxr_close(ranker));
   }
-  // A megabyte is noise, and so are some threads that Go makes as it needs them; a
-  // model or a thread a time would be more than a hundred.
+  // A megabyte is noise, and so are a few threads that Go starts when it needs them.
+  // A model or a thread per cycle would be more than a hundred.
   printf("%.1f MB and %d threads after %d times, %.1f MB and %d threads after %d\n", memory, before, settled,
          resident_mb(), threads(), times);
   CHECK(resident_mb() < memory + 3 && threads() <= before + 8);

@@ -1,6 +1,6 @@
-// A host that ends in the middle of its calls, by exit().
+// A host that calls exit() while calls run.
 //   exit MODEL WHO MILLISECONDS: exits with status 7
-// WHO is main, thread, log or progress: who calls exit().
+// WHO calls exit(): main, thread, log or progress.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -20,7 +20,7 @@ static int is_time(void) {
   return now.tv_sec > until.tv_sec || (now.tv_sec == until.tv_sec && now.tv_nsec >= until.tv_nsec);
 }
 
-// Only one thread may call exit(): for two at once the C library makes no promise.
+// Only one thread may call exit(): in C, two concurrent calls are undefined.
 static void end(void) {
   static _Atomic int ended;
   if (atomic_exchange(&ended, 1) == 0) exit(7);

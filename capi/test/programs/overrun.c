@@ -1,4 +1,4 @@
-// A host that lies about its room, for AddressSanitizer to see.
+// A host that passes more room than it has, which AddressSanitizer must detect.
 //   overrun MODEL
 #include "test.h"
 

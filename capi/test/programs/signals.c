@@ -1,5 +1,5 @@
-// A host with signal handlers of its own, some older than the library, some
-// younger. SIGURG is what Go interrupts its threads with unless told not to.
+// A host with its own signal handlers, installed before and after the library loads.
+// Go interrupts its threads with SIGURG unless it is told not to.
 //   signals LIBRARY MODEL quiet|urged
 #include <dlfcn.h>
 #include <pthread.h>
@@ -33,7 +33,7 @@ static void handle(int signal, void (*handler)(int)) {
   CHECK(sigaction(signal, &action, NULL) == 0);
 }
 
-// The host's own fault, which its own handler sees to.
+// The host's own fault, which its own handler recovers from.
 static void fault(void) {
   if (sigsetjmp(back, 1) == 0) {
     *(volatile int *)16 = 1;
@@ -44,7 +44,7 @@ static void fault(void) {
 int main(int argc, char **argv) {
   CHECK(argc == 4);
   handle(SIGSEGV, recover);
-  handle(SIGBUS, recover); // what macOS may make of it
+  handle(SIGBUS, recover); // macOS may send this one
   handle(SIGUSR1, count);
   fault();
 
@@ -62,7 +62,7 @@ int main(int argc, char **argv) {
   *(void **)&close = dlsym(library, "mlxr_close");
   CHECK(open != NULL && rerank != NULL && trim != NULL && close != NULL);
   CHECK(dlsym(library, "mlxrgo_open") == NULL && dlsym(library, "tokenizers_encode") == NULL);
-  CHECK(dlsym(RTLD_DEFAULT, "mlxr_open") == NULL); // nothing of it is in the way of others
+  CHECK(dlsym(RTLD_DEFAULT, "mlxr_open") == NULL); // its symbols do not conflict with others
 
   mlxr_options options;
   mlxr_ranker ranker;
@@ -71,7 +71,7 @@ int main(int argc, char **argv) {
   options.model = mlxr_string(argv[2]);
   options.device = MLXR_DEVICE_CPU;
   CHECK(open(&options, NULL, &ranker) == MLXR_OK);
-  fault(); // the handler from before the library is still asked
+  fault(); // the handler installed before the library still runs
 
   handle(SIGALRM, count);
   handle(SIGURG, count);
@@ -84,7 +84,7 @@ int main(int argc, char **argv) {
   make_documents(documents, DOCUMENTS);
   for (int i = 0; i < 1000 && (i < 60 || alarms < 200); i++) {
     CHECK(rerank(ranker, &query, documents, DOCUMENTS, NULL, ranked, DOCUMENTS, NULL, NULL) == MLXR_OK);
-    CHECK(trim(ranker) == MLXR_OK); // a garbage collection, which is when Go interrupts
+    CHECK(trim(ranker) == MLXR_OK); // collects garbage, which makes Go interrupt threads
     CHECK(raise(SIGUSR1) == 0);
   }
   CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);

@@ -1,4 +1,4 @@
-// What the test programs share. A program prints nothing unless it fails.
+// Helpers of the test programs. A program prints nothing unless it fails.
 #ifndef TEST_H
 #define TEST_H
 
@@ -22,14 +22,14 @@ static void show_error(const char *file, int line, int32_t status, int32_t want,
   exit(1);
 }
 
-// Expects a status of a call on a ranker (0: of one that has none).
+// Expects a status of a call on a ranker (0: a call without one).
 #define EXPECT(want, ranker, call)                                                                           \
   do {                                                                                                       \
     int32_t status_ = (call);                                                                                \
     if (status_ != (want)) show_error(__FILE__, __LINE__, status_, (want), (ranker));                        \
   } while (0)
 
-// Expects a failure whose message has a text in it.
+// Expects a failure whose message contains a text.
 #define REFUSED(want, ranker, text, call)                                                                    \
   do {                                                                                                       \
     char message_[2048];                                                                                     \
@@ -65,7 +65,7 @@ static inline mlxr_ranker open_ranker(const char *model) {
   return ranker;
 }
 
-// The number behind "key": in the ranker's stats, true and false being 1 and 0.
+// Returns the number after "key": in the ranker's stats. true is 1, false 0.
 static inline double stat_of(mlxr_ranker ranker, const char *key) {
   char json[8192], wanted[64];
   const char *at;
@@ -77,7 +77,7 @@ static inline double stat_of(mlxr_ranker ranker, const char *key) {
   return strncmp(at, "true", 4) == 0 ? 1 : strncmp(at, "false", 5) == 0 ? 0 : atof(at);
 }
 
-// Many documents of some length, the same ones every time.
+// Returns many documents, the same every time.
 static inline void make_documents(mlxr_text *documents, int count) {
   static const char text[] =
       "the quick brown fox jumps over the lazy dog while seventy three sleepy cats look on from the wall "

@@ -1,5 +1,5 @@
-// Sixteen threads on the same rankers, which others close meanwhile.
-//   threads MODEL ROUNDS [race]: with a race of the host's own
+// Sixteen threads use the same rankers while other threads close them.
+//   threads MODEL ROUNDS [race]: race adds a data race of the host
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -26,7 +26,7 @@ static void check_ranked(const mlxr_ranked *ranked) {
   }
 }
 
-// Ranks with a ranker that all use.
+// Ranks with a ranker that all threads use.
 static void use_shared(void) {
   mlxr_ranked ranked[DOCUMENTS];
   EXPECT(MLXR_OK, shared, rerank(shared, NULL, ranked));
@@ -35,7 +35,7 @@ static void use_shared(void) {
   EXPECT(MLXR_OK, shared, mlxr_trim(shared));
 }
 
-// Cancels its own call from time to time: an answer is right, or none.
+// Sometimes cancels its own call: the result is correct or missing.
 static void use_cancelled(int round) {
   mlxr_ranked ranked[DOCUMENTS];
   mlxr_call call = a_call();
@@ -56,7 +56,7 @@ static void use_doomed(int round) {
   if (status == MLXR_OK) check_ranked(ranked);
   if (round % 3 == 0) {
     EXPECT(MLXR_OK, ranker, mlxr_close(ranker));
-    // Once a close has returned, so has every other's.
+    // Once one close has returned, the ranker is closed for every thread.
     CHECK(rerank(ranker, NULL, ranked) == MLXR_CLOSED);
     atomic_store(&doomed, open_ranker(model));
   }

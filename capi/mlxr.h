@@ -204,8 +204,7 @@ int32_t mlxr_score(mlxr_ranker ranker, const mlxr_text *queries, const mlxr_text
 /* Ranks documents for a query, best first. Equal scores keep the given order. room
  * and needed count documents. */
 int32_t mlxr_rerank(mlxr_ranker ranker, const mlxr_text *query, const mlxr_text *documents, int64_t count,
-                    const mlxr_call *call, mlxr_ranked *ranked, int64_t room, int64_t *needed,
-                    mlxr_figures *figures);
+                    const mlxr_call *call, mlxr_ranked *ranked, int64_t room, int64_t *needed, mlxr_figures *figures);
 
 /* Writes a JSON object about the ranker: model, device, number format, versions,
  * paths, start-up times. room and needed count bytes, with the NUL at the end. */

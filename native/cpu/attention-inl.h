@@ -86,9 +86,9 @@ inline void AttendHead(const Head &h, float scale) {
     Float32::Transpose(h.query + at * h.query_stride, h.query_stride, rows, rows, h.size, a);
     for (int token = 0; token < h.length; token += kPanel) {
       Block<Float32, rows>(a, keys + static_cast<size_t>(token) * h.size, h.size, nullptr,
-                  [&](int r, Vec low, Vec high) {
-                    StorePart(low, high, kPanel, scores + r * length + token);
-                  });
+                           [&](int r, Vec low, Vec high) {
+                             StorePart(low, high, kPanel, scores + r * length + token);
+                           });
     }
     float inverse[rows];
     for (int r = 0; r < rows; r++) {
@@ -97,11 +97,11 @@ inline void AttendHead(const Head &h, float scale) {
     Float32::Transpose(scores, length, rows, rows, h.length, a);
     for (int column = 0; column < h.size; column += kPanel) {
       Block<Float32, rows>(a, values + static_cast<size_t>(column) * h.length, h.length, nullptr,
-                  [&](int r, Vec low, Vec high) {
-                    const Vec by = hn::Set(Tag(), inverse[r]);
-                    StorePart(hn::Mul(low, by), hn::Mul(high, by), h.size - column,
-                              h.out + (at + r) * h.out_stride + column);
-                  });
+                           [&](int r, Vec low, Vec high) {
+                             const Vec by = hn::Set(Tag(), inverse[r]);
+                             StorePart(hn::Mul(low, by), hn::Mul(high, by), h.size - column,
+                                       h.out + (at + r) * h.out_stride + column);
+                           });
     }
   });
 }

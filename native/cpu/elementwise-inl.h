@@ -9,8 +9,8 @@
 
 #include <cmath>
 
-#include "hwy/contrib/math/math-inl.h"
 #include "gemm-inl.h"
+#include "hwy/contrib/math/math-inl.h"
 
 MLXRANK_BEFORE_NAMESPACE();
 namespace mlxrank::cpu {

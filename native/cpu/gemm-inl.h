@@ -23,8 +23,8 @@
 #undef MLXRANK_BEFORE_NAMESPACE
 #if HWY_TARGET == HWY_AVX3 && HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86_64
 #define MLXRANK_CPU_BFLOAT16 1
-#define MLXRANK_BEFORE_NAMESPACE() \
-  HWY_BEFORE_NAMESPACE();          \
+#define MLXRANK_BEFORE_NAMESPACE()                                                                 \
+  HWY_BEFORE_NAMESPACE();                                                                          \
   _Pragma("GCC target(\"avx512bf16\")") static_assert(true)
 #else
 #define MLXRANK_CPU_BFLOAT16 0

@@ -144,8 +144,8 @@ int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Factors fa
     return kernel("linear", {rows, out}, s, {mlx_array_get_(x), mlx_array_get_(packed)},
                   [=](const Inputs &i, float *y) {
                     share(rows, parts, least_rows, [&](int from, int to) {
-                      linear(i.floats(0) + offset(from, in), to - from, {i.floats(1), out, in, factors},
-                             activation, y + offset(from, out));
+                      linear(i.floats(0) + offset(from, in), to - from,
+                             {i.floats(1), out, in, factors}, activation, y + offset(from, out));
                     });
                   });
   });
@@ -162,7 +162,8 @@ int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array 
                   [=](const Inputs &i, float *y) {
                     share(rows, parts, least_rows, [&](int from, int to) {
                       linear_add_norm(i.floats(0) + offset(from, in), to - from,
-                                      {i.floats(1), out, in, factors}, i.floats(2) + offset(from, out),
+                                      {i.floats(1), out, in, factors},
+                                      i.floats(2) + offset(from, out),
                                       {i.floats(3), i.floats(4), epsilon}, y + offset(from, out));
                     });
                   });
@@ -188,13 +189,15 @@ int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inn
   });
 }
 
-int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, int parts, mlx_stream s) {
+int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, int parts,
+                 mlx_stream s) {
   return guarded(res, [&] {
     const int tokens = rows_of(qkv), hidden = columns_of(qkv) / 3, pairs = size_of(lengths);
     return kernel("attention", {tokens, hidden}, s, {mlx_array_get_(qkv), mlx_array_get_(lengths)},
                   [=](const Inputs &i, float *y) {
                     share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
-                      attention(i.floats(0), i.ints(1), pairs, {heads, hidden / heads, from, to}, y);
+                      attention(i.floats(0), i.ints(1), pairs, {heads, hidden / heads, from, to},
+                                y);
                     });
                   });
   });
@@ -204,15 +207,14 @@ int op_attention_cls(mlx_array *res, mlx_array query, mlx_array key_value, mlx_a
                      int heads, int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int pairs = rows_of(query), hidden = columns_of(query), tokens = rows_of(key_value);
-    return kernel(
-        "attention_cls", {pairs, hidden}, s,
-        {mlx_array_get_(query), mlx_array_get_(key_value), mlx_array_get_(lengths)},
-        [=](const Inputs &i, float *y) {
-          share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
-            attention_cls(i.floats(0), i.floats(1), i.ints(2), pairs,
-                          {heads, hidden / heads, from, to}, y);
-          });
-        });
+    return kernel("attention_cls", {pairs, hidden}, s,
+                  {mlx_array_get_(query), mlx_array_get_(key_value), mlx_array_get_(lengths)},
+                  [=](const Inputs &i, float *y) {
+                    share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
+                      attention_cls(i.floats(0), i.floats(1), i.ints(2), pairs,
+                                    {heads, hidden / heads, from, to}, y);
+                    });
+                  });
   });
 }
 
@@ -222,8 +224,7 @@ int op_embed(mlx_array *res, mlx_array ids, mlx_array type_ids, mlx_array length
   return guarded(res, [&] {
     const int tokens = size_of(ids), hidden = columns_of(words), pairs = size_of(lengths);
     std::vector<mx::array> inputs;
-    for (mlx_array a :
-         {ids, type_ids, lengths, words, positions, types, norm_weight, norm_bias}) {
+    for (mlx_array a : {ids, type_ids, lengths, words, positions, types, norm_weight, norm_bias}) {
       inputs.push_back(mlx_array_get_(a));
     }
     return kernel("embed", {tokens, hidden}, s, std::move(inputs), [=](const Inputs &i, float *y) {

@@ -9,9 +9,9 @@
 #include "error.h"
 #include "exit.h"
 #include "info.h"
-#include "model.h"
 #include "mlx/c/mlx.h"
 #include "mlxrank.h"
+#include "model.h"
 #include "session.h"
 #include "workers.h"
 
@@ -212,8 +212,8 @@ EXPORT int32_t mlxrank_model_close(int64_t model, char *err, int32_t err_len) {
   return guard(err, err_len, [&] { models().remove(model); });
 }
 
-EXPORT int32_t mlxrank_session_open(int64_t model, const mlxrank_options *options,
-                                    int64_t *session, char *err, int32_t err_len) {
+EXPORT int32_t mlxrank_session_open(int64_t model, const mlxrank_options *options, int64_t *session,
+                                    char *err, int32_t err_len) {
   return guard(err, err_len, [&] {
     check_struct(options, "mlxrank_options");
     check_out(session, "session");

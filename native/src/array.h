@@ -45,8 +45,7 @@ Array checked_call(const char *name, Function function, Arguments... arguments) 
 
 // Copies data into a new array of the given shape.
 inline Array array_of(const void *data, std::initializer_list<int> shape, mlx_dtype dtype) {
-  mlx_array handle =
-      mlx_array_new_data(data, shape.begin(), static_cast<int>(shape.size()), dtype);
+  mlx_array handle = mlx_array_new_data(data, shape.begin(), static_cast<int>(shape.size()), dtype);
   check(handle.ctx == nullptr, "new array");
   return Array(handle);
 }

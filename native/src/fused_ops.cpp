@@ -10,10 +10,7 @@ namespace {
 class FusedOps : public LayerOps {
  public:
   FusedOps(const Model &model, const Batch &batch, mlx_stream stream)
-      : model_(model),
-        batch_(batch),
-        stream_(stream),
-        lengths_(ints(batch.lengths)) {}
+      : model_(model), batch_(batch), stream_(stream), lengths_(ints(batch.lengths)) {}
 
   Array embed() const override {
     Array ids = ints(batch_.ids), type_ids = ints(batch_.type_ids);

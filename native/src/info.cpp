@@ -30,8 +30,8 @@ namespace mlxrank {
 
 namespace {
 
-constexpr char mlx_built[] = TEXT(MLX_VERSION_MAJOR) "." TEXT(MLX_VERSION_MINOR) "." TEXT(
-    MLX_VERSION_PATCH);
+constexpr char mlx_built[] =
+    TEXT(MLX_VERSION_MAJOR) "." TEXT(MLX_VERSION_MINOR) "." TEXT(MLX_VERSION_PATCH);
 
 template <size_t n>
 void put(char (&field)[n], const std::string &value) {

@@ -5,8 +5,8 @@
 #include <map>
 #include <string>
 
-#include "workers.h"
 #include "ops.h"
+#include "workers.h"
 #ifdef MLXRANK_CPU_KERNELS
 #include "../cpu/primitives.h"
 #endif
@@ -53,8 +53,8 @@ void check_config(const mlxrank_config &c) {
   check_range("activation", c.activation, MLXRANK_GELU, MLXRANK_RELU);
   check_dtype(c.dtype, "config");
   if (c.hidden_size % c.heads != 0) {
-    invalid("config: hidden_size " + std::to_string(c.hidden_size) + " is not a multiple of heads " +
-            std::to_string(c.heads));
+    invalid("config: hidden_size " + std::to_string(c.hidden_size) +
+            " is not a multiple of heads " + std::to_string(c.heads));
   }
   if (!(c.layer_norm_eps > 0) || !std::isfinite(c.layer_norm_eps)) {
     invalid("config: layer_norm_eps is not a positive number");
@@ -185,12 +185,9 @@ Constants load_constants(const Ops &ops, mlx_dtype dtype) {
     float single = static_cast<float>(value);
     return ops.astype(array_of(&single, {}, MLX_FLOAT32), dtype);
   };
-  return {scalar(0.5),
-          scalar(1.0),
-          scalar(0.0),
-          scalar(1.0 / std::sqrt(2.0)),
-          scalar(0.044715),
-          scalar(std::sqrt(2.0 / M_PI))};
+  return {scalar(0.5),      scalar(1.0),
+          scalar(0.0),      scalar(1.0 / std::sqrt(2.0)),
+          scalar(0.044715), scalar(std::sqrt(2.0 / M_PI))};
 }
 
 void eval_all(const Model &m) {
@@ -256,8 +253,8 @@ bool unfused_asked() {
 
 bool uses_kernels(const mlxrank_config &config) {
 #ifdef MLXRANK_CPU_KERNELS
-  const bool covered = config.dtype == MLXRANK_FLOAT32 ||
-                       (config.dtype == MLXRANK_BFLOAT16 && cpu::has_bfloat16());
+  const bool covered =
+      config.dtype == MLXRANK_FLOAT32 || (config.dtype == MLXRANK_BFLOAT16 && cpu::has_bfloat16());
   return config.device == MLXRANK_CPU && covered && !unfused_asked();
 #else
   (void)config;
@@ -286,15 +283,14 @@ mlx_dtype mlx_dtype_of(int32_t dtype) {
   }
 }
 
-std::shared_ptr<const Model> open_model(const mlxrank_config &config,
-                                        const mlxrank_tensor *tensors, int32_t count) {
+std::shared_ptr<const Model> open_model(const mlxrank_config &config, const mlxrank_tensor *tensors,
+                                        int32_t count) {
   check_config(config);
   if (count < 0 || (count > 0 && tensors == nullptr)) {
     invalid("tensors are missing");
   }
   std::shared_ptr<Model> model(new Model(config), free_on_device);
-  run_on_device(config.device,
-                [&](mlx_stream stream) { load(*model, tensors, count, stream); });
+  run_on_device(config.device, [&](mlx_stream stream) { load(*model, tensors, count, stream); });
   return model;
 }
 

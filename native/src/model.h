@@ -62,8 +62,8 @@ struct Model {
 
 // Checks config and tensors and copies the weights to the device. The model is
 // freed on a worker of its device, on whatever thread the last reference goes.
-std::shared_ptr<const Model> open_model(const mlxrank_config &config,
-                                        const mlxrank_tensor *tensors, int32_t count);
+std::shared_ptr<const Model> open_model(const mlxrank_config &config, const mlxrank_tensor *tensors,
+                                        int32_t count);
 
 // Returns "MLX", or the instruction set that the kernels of ../cpu use.
 const char *kernels_of(const Model &model);

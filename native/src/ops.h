@@ -13,9 +13,7 @@ class Ops {
  public:
   explicit Ops(mlx_stream stream) : stream_(stream) {}
 
-  Array add(const Array &a, const Array &b) const {
-    return call("add", mlx_add, arg(a), arg(b));
-  }
+  Array add(const Array &a, const Array &b) const { return call("add", mlx_add, arg(a), arg(b)); }
   Array multiply(const Array &a, const Array &b) const {
     return call("multiply", mlx_multiply, arg(a), arg(b));
   }
@@ -33,7 +31,9 @@ class Ops {
   Array arange(int n) const {
     return call("arange", mlx_arange, 0.0, static_cast<double>(n), 1.0, MLX_INT32);
   }
-  Array contiguous(const Array &a) const { return call("contiguous", mlx_contiguous, arg(a), false); }
+  Array contiguous(const Array &a) const {
+    return call("contiguous", mlx_contiguous, arg(a), false);
+  }
   Array reshape(const Array &a, std::initializer_list<int> shape) const {
     return call("reshape", mlx_reshape, arg(a), shape.begin(), shape.size());
   }

@@ -178,8 +178,8 @@ std::shared_ptr<Session::Ticket> Session::make_ticket(const mlxrank_batch &batch
     const auto last = first + batch.microbatches[i];
     m.width = *std::max_element(first, last);
     if (gpu_) {
-      m.width = std::min((m.width + gpu_grid - 1) / gpu_grid * gpu_grid,
-                         model_->config.max_positions);
+      m.width =
+          std::min((m.width + gpu_grid - 1) / gpu_grid * gpu_grid, model_->config.max_positions);
     }
     m.figures.pairs = batch.microbatches[i];
     m.figures.tokens = std::accumulate(first, last, int64_t{0});
@@ -347,7 +347,8 @@ void Session::settle(const Running &running, const char *fault) {
 
 void Session::profile(bool on) {
   if (on && gpu_) {
-    invalid("profile: only CPU sessions can be profiled; for a GPU, capture Metal commands in Xcode");
+    invalid(
+        "profile: only CPU sessions can be profiled; for a GPU, capture Metal commands in Xcode");
   }
   std::lock_guard<std::mutex> lock(mutex_);
   figures_ = {};

@@ -150,8 +150,7 @@ void check_layers(int rows, int hidden, int inner, Factors factors) {
     Numbers z(x.size());
     feed_forward(x.data(), rows, up.view(), activation, down.view(), norm.norm(), z.data());
     const auto between = up.reference(x, activation);
-    expect("feed_forward", z, norm.reference(down.reference(between, Activation::none), x),
-           after);
+    expect("feed_forward", z, norm.reference(down.reference(between, Activation::none), x), after);
   }
   const Numbers residual = random_numbers(x.size());
   Numbers z(x.size());
@@ -209,7 +208,8 @@ void check_attention(const std::vector<int32_t> &lengths, int heads, int size) {
     tokens += length;
   }
   const Numbers qkv = random_numbers(tokens * 3 * hidden, 2);
-  const Numbers query = random_numbers(pairs * hidden, 2), kv = random_numbers(tokens * 2 * hidden, 2);
+  const Numbers query = random_numbers(pairs * hidden, 2),
+                kv = random_numbers(tokens * 2 * hidden, 2);
   std::vector<double> want, want_cls;
   size_t at = 0;
   for (int p = 0; p < pairs; p++) {
@@ -288,8 +288,8 @@ void check_team() {
       for (int part = 0; part < 5; part++) {
         if (done[part] != (part < parts)) {
           failures++;
-          std::fprintf(stderr, "team: part %d of %d ran %d times, want %d\n", part, parts, +done[part],
-                       part < parts);
+          std::fprintf(stderr, "team: part %d of %d ran %d times, want %d\n", part, parts,
+                       +done[part], part < parts);
         }
       }
       if (round % 1000 == 0) { // long enough for the helpers to fall asleep

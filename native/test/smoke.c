@@ -161,8 +161,8 @@ static void fill_batch(ragged *r, int pairs) {
   for (int left = pairs; left > 0; left -= 4) {
     r->microbatches[count++] = left < 4 ? left : 4;
   }
-  r->batch = (mlxrank_batch){sizeof r->batch, pairs, n, r->ids, r->type_ids, r->lengths,
-                             r->microbatches, count, 0};
+  r->batch = (mlxrank_batch){sizeof r->batch, pairs,           n,     r->ids, r->type_ids,
+                             r->lengths,      r->microbatches, count, 0};
 }
 
 static int64_t open_model(const weights *w) {
@@ -204,8 +204,8 @@ static double worst_difference(const weights *w, const ragged *r, const float *l
   double worst = 0, want[8];
   int64_t at = 0;
   for (int i = 0; i < r->batch.pairs; i++) {
-    reference_logits(&w->config, w->tensors, w->count, r->ids + at, r->type_ids + at,
-                     r->lengths[i], want, NULL, NULL);
+    reference_logits(&w->config, w->tensors, w->count, r->ids + at, r->type_ids + at, r->lengths[i],
+                     want, NULL, NULL);
     for (int k = 0; k < w->config.labels; k++) {
       worst = fmax(worst, fabs(want[k] - logits[i * w->config.labels + k]));
     }
@@ -342,8 +342,11 @@ static void test_microbatches(const weights *w) {
   static const int32_t cuts[] = {2, 5, 1};
   int64_t model = open_model(w), session = open_session(model, 2), next = 0;
   mlxrank_microbatch figures[3];
-  struct collecting c = {.session = session, .out = out, .pairs = 8,
-                         .stats = {.size = sizeof c.stats, .microbatches = figures, .microbatch_room = 2}};
+  struct collecting c = {
+      .session = session,
+      .out = out,
+      .pairs = 8,
+      .stats = {.size = sizeof c.stats, .microbatches = figures, .microbatch_room = 2}};
   fill_batch(&r, 8);
   run(session, &r, 1, whole);
   r.batch.microbatches = cuts;
@@ -456,8 +459,7 @@ static void test_bad_batches(const weights *w) {
 
 static void *use_session(void *session) {
   static char message[128];
-  int32_t status =
-      mlxrank_session_close(*(int64_t *)session, message, (int32_t)sizeof message);
+  int32_t status = mlxrank_session_close(*(int64_t *)session, message, (int32_t)sizeof message);
   CHECK(status == MLXRANK_WRONG_THREAD, "status %d: %s", status, message);
   return NULL;
 }
@@ -500,7 +502,8 @@ static usage measure(void) {
 static void same_usage(usage before, usage after, const char *what) {
   CHECK(before.memory.active == after.memory.active, "%s: active memory %lld, then %lld", what,
         (long long)before.memory.active, (long long)after.memory.active);
-  CHECK(before.memory.models == after.memory.models && before.memory.sessions == after.memory.sessions,
+  CHECK(before.memory.models == after.memory.models &&
+            before.memory.sessions == after.memory.sessions,
         "%s: models or sessions left open", what);
   CHECK(before.memory.workers == after.memory.workers, "%s: %d workers, then %d", what,
         before.memory.workers, after.memory.workers);
@@ -551,9 +554,10 @@ int main(void) {
   OK(mlxrank_handshake(MLXRANK_ABI, &info, ERR));
   mlxrank_device device = {.size = sizeof device};
   OK(mlxrank_device_info(MLXRANK_CPU, &device, ERR));
-  printf("MLX %s (compiled against %s), mlx-c %s, %d GPUs, %d processors, %s\nBLAS %s\nCPU %s %s, %lld bytes\n",
-         info.mlx_found, info.mlx_built, info.mlx_c, info.gpus, info.cpus, info.mlx_path, info.blas,
-         device.name, device.architecture, (long long)device.memory);
+  printf(
+      "MLX %s (compiled against %s), mlx-c %s, %d GPUs, %d processors, %s\nBLAS %s\nCPU %s %s, %lld bytes\n",
+      info.mlx_found, info.mlx_built, info.mlx_c, info.gpus, info.cpus, info.mlx_path, info.blas,
+      device.name, device.architecture, (long long)device.memory);
 
   test_logits(32, 2, 4, MLXRANK_GELU, 1);
   test_logits(52, 1, 2, MLXRANK_GELU_TANH, 3);

@@ -20,8 +20,7 @@ static void scores_and_ranks(mlxr_ranker ranker) {
   const mlxr_text query = mlxr_string("a query");
   const mlxr_text queries[4] = {query, query, query, query};
   // A NUL in the middle, an empty text, and the same document twice.
-  const mlxr_text documents[4] = {
-      mlxr_string("a fox"), {"nul\0here", 8}, {NULL, 0}, mlxr_string("a fox")};
+  const mlxr_text documents[4] = {mlxr_string("a fox"), {"nul\0here", 8}, {NULL, 0}, mlxr_string("a fox")};
   float scores[5] = {-1, -1, -1, -1, -1};
   mlxr_ranked ranked[5];
   mlxr_figures figures = {.size = sizeof figures};
@@ -65,7 +64,12 @@ static void scores_and_ranks(mlxr_ranker ranker) {
 }
 
 static void refuses_bad_arguments(mlxr_ranker ranker) {
-  const mlxr_text text = mlxr_string("text"), broken = {"ab\xff" "c", 4}, negative = {"x", -1}, nowhere = {NULL, 3};
+  const mlxr_text text = mlxr_string("text"),
+                  broken =
+                      {"ab\xff"
+                       "c",
+                       4},
+                  negative = {"x", -1}, nowhere = {NULL, 3};
   const mlxr_text mixed[3] = {text, text, broken};
   const mlxr_text three[3] = {text, text, text};
   float scores[3] = {7, 7, 7};
@@ -86,7 +90,8 @@ static void refuses_bad_arguments(mlxr_ranker ranker) {
   REFUSED(MLXR_INVALID, ranker, "mlxr_figures has size",
           mlxr_rerank(ranker, &text, three, 3, NULL, ranked, 3, NULL, &figures));
   call.size = 1;
-  REFUSED(MLXR_INVALID, ranker, "mlxr_call has size 1", mlxr_rerank(ranker, &text, three, 3, &call, ranked, 3, NULL, NULL));
+  REFUSED(MLXR_INVALID, ranker, "mlxr_call has size 1",
+          mlxr_rerank(ranker, &text, three, 3, &call, ranked, 3, NULL, NULL));
   call = a_call();
   call.top_n = -1;
   REFUSED(MLXR_INVALID, ranker, "top_n", mlxr_rerank(ranker, &text, three, 3, &call, ranked, 3, NULL, NULL));
@@ -102,7 +107,8 @@ static void refuses_bad_arguments(mlxr_ranker ranker) {
   REFUSED(MLXR_NOT_UTF8, ranker, "document 2 is not UTF-8",
           mlxr_score(ranker, three, mixed, 3, NULL, scores, 3, NULL, NULL));
 
-  REFUSED(MLXR_ROOM, ranker, "room for 2 scores, 3", mlxr_score(ranker, three, three, 3, NULL, scores, 2, &needed, NULL));
+  REFUSED(MLXR_ROOM, ranker, "room for 2 scores, 3",
+          mlxr_score(ranker, three, three, 3, NULL, scores, 2, &needed, NULL));
   CHECK(needed == 3 && scores[0] == 7);
   needed = -1;
   REFUSED(MLXR_ROOM, ranker, "room for 0", mlxr_rerank(ranker, &text, three, 3, NULL, NULL, 0, &needed, NULL));
@@ -127,10 +133,10 @@ static void refuses_to_open(const char *model) {
   CHECK(ranker == 0);
   options.size = 8;
   REFUSED(MLXR_INVALID, 0, "mlxr_options has size 8", mlxr_open(&options, NULL, &ranker));
-#define WITH(field, value, status, text)                                                                     \
-  options = options_for(model);                                                                              \
-  options.field = value;                                                                                     \
-  REFUSED(status, 0, text, mlxr_open(&options, NULL, &ranker));                                              \
+#define WITH(field, value, status, text)                                                                               \
+  options = options_for(model);                                                                                        \
+  options.field = value;                                                                                               \
+  REFUSED(status, 0, text, mlxr_open(&options, NULL, &ranker));                                                        \
   CHECK(ranker == 0)
   const mlxr_text broken = {"\xc3", 1};
   WITH(device, 3, MLXR_INVALID, "device is 3");
@@ -289,7 +295,8 @@ static void refuses_absurd_sizes(mlxr_ranker ranker, const char *model) {
     const mlxr_text absurd[2] = {text, {"x", large[i]}};
     REFUSED(MLXR_TOO_LARGE, ranker, "(limit 268435456)",
             mlxr_rerank(ranker, &absurd[1], &text, 1, NULL, ranked, 4, NULL, NULL));
-    REFUSED(MLXR_TOO_LARGE, ranker, "document 1 has", mlxr_rerank(ranker, &text, absurd, 2, NULL, ranked, 4, NULL, NULL));
+    REFUSED(MLXR_TOO_LARGE, ranker, "document 1 has",
+            mlxr_rerank(ranker, &text, absurd, 2, NULL, ranked, 4, NULL, NULL));
     REFUSED(MLXR_TOO_LARGE, ranker, "query 1 has", mlxr_score(ranker, absurd, absurd, 2, NULL, scores, 4, NULL, NULL));
     REFUSED(MLXR_INVALID, ranker, "texts", mlxr_rerank(ranker, &text, &text, large[i], NULL, ranked, 4, NULL, NULL));
     REFUSED(MLXR_INVALID, ranker, "texts", mlxr_score(ranker, &text, &text, large[i], NULL, scores, 4, NULL, NULL));

@@ -33,8 +33,8 @@ class Ranker {
     call.progress = [](void *context, int64_t, int64_t) { ++*static_cast<int64_t *>(context); };
     call.progress_context = told;
     const mlxr_text asked = text(query);
-    check(handle_, mlxr_rerank(handle_, &asked, texts.data(), static_cast<int64_t>(texts.size()), &call,
-                               ranked.data(), static_cast<int64_t>(ranked.size()), nullptr, nullptr));
+    check(handle_, mlxr_rerank(handle_, &asked, texts.data(), static_cast<int64_t>(texts.size()), &call, ranked.data(),
+                               static_cast<int64_t>(ranked.size()), nullptr, nullptr));
     return ranked;
   }
 

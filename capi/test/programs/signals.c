@@ -52,8 +52,8 @@ int main(int argc, char **argv) {
   if (library == NULL) fprintf(stderr, "%s\n", dlerror());
   CHECK(library != NULL);
   int32_t (*open)(const mlxr_options *, const mlxr_call *, mlxr_ranker *);
-  int32_t (*rerank)(mlxr_ranker, const mlxr_text *, const mlxr_text *, int64_t, const mlxr_call *, mlxr_ranked *, int64_t,
-                    int64_t *, mlxr_figures *);
+  int32_t (*rerank)(mlxr_ranker, const mlxr_text *, const mlxr_text *, int64_t, const mlxr_call *, mlxr_ranked *,
+                    int64_t, int64_t *, mlxr_figures *);
   int32_t (*trim)(mlxr_ranker);
   int32_t (*close)(mlxr_ranker);
   *(void **)&open = dlsym(library, "mlxr_open");

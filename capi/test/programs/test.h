@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK(condition)                                                                                     \
-  do {                                                                                                       \
-    if (!(condition)) {                                                                                      \
-      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                \
-      exit(1);                                                                                               \
-    }                                                                                                        \
+#define CHECK(condition)                                                                                               \
+  do {                                                                                                                 \
+    if (!(condition)) {                                                                                                \
+      fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #condition);                                          \
+      exit(1);                                                                                                         \
+    }                                                                                                                  \
   } while (0)
 
 static void show_error(const char *file, int line, int32_t status, int32_t want, mlxr_ranker ranker) {
@@ -23,22 +23,22 @@ static void show_error(const char *file, int line, int32_t status, int32_t want,
 }
 
 // Expects a status of a call on a ranker (0: a call without one).
-#define EXPECT(want, ranker, call)                                                                           \
-  do {                                                                                                       \
-    int32_t status_ = (call);                                                                                \
-    if (status_ != (want)) show_error(__FILE__, __LINE__, status_, (want), (ranker));                        \
+#define EXPECT(want, ranker, call)                                                                                     \
+  do {                                                                                                                 \
+    int32_t status_ = (call);                                                                                          \
+    if (status_ != (want)) show_error(__FILE__, __LINE__, status_, (want), (ranker));                                  \
   } while (0)
 
 // Expects a failure whose message contains a text.
-#define REFUSED(want, ranker, text, call)                                                                    \
-  do {                                                                                                       \
-    char message_[2048];                                                                                     \
-    EXPECT(want, ranker, call);                                                                              \
-    CHECK(mlxr_last_error(ranker, message_, sizeof message_, NULL) == MLXR_OK);                              \
-    if (strstr(message_, (text)) == NULL) {                                                                  \
-      fprintf(stderr, "%s:%d: \"%s\" lacks \"%s\"\n", __FILE__, __LINE__, message_, (text));                 \
-      exit(1);                                                                                               \
-    }                                                                                                        \
+#define REFUSED(want, ranker, text, call)                                                                              \
+  do {                                                                                                                 \
+    char message_[2048];                                                                                               \
+    EXPECT(want, ranker, call);                                                                                        \
+    CHECK(mlxr_last_error(ranker, message_, sizeof message_, NULL) == MLXR_OK);                                        \
+    if (strstr(message_, (text)) == NULL) {                                                                            \
+      fprintf(stderr, "%s:%d: \"%s\" lacks \"%s\"\n", __FILE__, __LINE__, message_, (text));                           \
+      exit(1);                                                                                                         \
+    }                                                                                                                  \
   } while (0)
 
 static inline mlxr_options options_for(const char *model) {

@@ -19,7 +19,7 @@ static _Thread_local struct {
   char text[MLXR_MESSAGE];
 } last;
 
-// How many callbacks, and log callbacks, the thread is in.
+// The number of callbacks, and of log callbacks, that the thread is in.
 static _Thread_local int callbacks, logs;
 
 // Keeps the message that Go wrote to text if the call failed. Go does not write to

@@ -105,7 +105,7 @@ enum {
   MLXR_LOG_TRACE = 5  /* also one event per batch */
 };
 
-/* What mlxr_rerank does with a document that is too long for the model. */
+/* Ways to rank a document that is too long for the model. */
 enum {
   MLXR_LONG_TRUNCATE = 0, /* cut off its end */
   MLXR_LONG_PASSAGES = 1  /* score overlapping passages and take the best score */
@@ -133,7 +133,7 @@ typedef void (*mlxr_log)(void *context, int32_t level, const char *json, int64_t
  * batches. Only the call's return means that everything is done. */
 typedef void (*mlxr_progress)(void *context, int64_t done, int64_t total);
 
-/* What to open. */
+/* The model to open and its settings. */
 typedef struct mlxr_options {
   int64_t size;           /* sizeof(mlxr_options) */
   mlxr_text model;        /* "builtin", a directory, or a model of the Hugging Face hub, org/name[@revision],

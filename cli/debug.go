@@ -26,8 +26,8 @@ func debugCommand(s command.Streams) *cli.Command {
 			Description: "Tensors are float32 and have the names of PyTorch's modules without \"bert.\":\n" +
 				"embeddings; encoder.layer.N.attention.self, encoder.layer.N.attention and\n" +
 				"encoder.layer.N for each layer; pooler; classifier. The last layer computes only\n" +
-				"[CLS], so its tensors have one row. MLXRANK_UNFUSED_GRAPH=1 writes those of the\n" +
-				"unfused graph.\n\n" +
+				"[CLS], so its tensors have one row. With MLXRANK_UNFUSED_GRAPH=1 the unfused\n" +
+				"graph computes them.\n\n" +
 				command.Examples([2]string{"Activations of the built-in model", `mlxrank debug activations --model builtin --query "resize photos" --document "An image editor." --output pair.safetensors`}),
 			Flags: append(flags, command.EngineFlags(weights.Default)...),
 			Action: func(c *cli.Context) error {

@@ -54,7 +54,7 @@ type ModelConfig struct {
 }
 
 // Tensor holds one named weight, row-major and little endian, of one or two
-// dimensions. Names are those of BertForSequenceClassification without "bert.".
+// dimensions. Its name is BertForSequenceClassification's without "bert.".
 type Tensor struct {
 	Name  string
 	DType DType // Float32, Float16 or BFloat16

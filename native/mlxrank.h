@@ -43,7 +43,7 @@ enum { MLXRANK_CPU = 0, MLXRANK_GPU = 1 };
 enum { MLXRANK_FLOAT32 = 0, MLXRANK_FLOAT16 = 1, MLXRANK_BFLOAT16 = 2 };
 enum { MLXRANK_GELU = 0, MLXRANK_GELU_TANH = 1, MLXRANK_RELU = 2 };
 
-/* What was found at load. Strings are NUL-terminated, "" where unknown. */
+/* Facts found at load. Strings are NUL-terminated, "" where unknown. */
 typedef struct mlxrank_info {
   int32_t size; /* in: sizeof(mlxrank_info) */
   int32_t gpus; /* GPUs that MLX can use now */
@@ -110,7 +110,7 @@ typedef struct mlxrank_options {
   int32_t threads; /* CPU workers; 0: one per processor. A GPU has one and ignores it */
 } mlxrank_options;
 
-/* How a session computes a microbatch, and what the caller should plan for. */
+/* A session's layout of a microbatch, and the sizes that the caller should plan for. */
 typedef struct mlxrank_layout {
   int32_t size; /* in: sizeof(mlxrank_layout) */
   int32_t unpadded; /* 1: rows end to end, no padding; 0: rows as wide as the longest */
@@ -195,7 +195,7 @@ int32_t mlxrank_set_limits(int64_t cache, int64_t memory, char *err, int32_t err
 int32_t mlxrank_trim(char *err, int32_t err_len);
 
 /* Copies the tensors to the device and checks that the model is complete.
- * Tensor names are those of BertForSequenceClassification without "bert.". */
+ * Tensors have BertForSequenceClassification's names without "bert.". */
 int32_t mlxrank_model_open(const mlxrank_config *config, const mlxrank_tensor *tensors,
                            int32_t count, int64_t *model, char *err, int32_t err_len);
 /* Closes the handle. Open sessions of the model keep its weights. */

@@ -212,7 +212,7 @@ func TestSignals(t *testing.T) {
 
 var pair = []engine.Pair{{Query: "edit photos", Document: "A mail reader."}, {Query: "edit photos", Document: "An image editor."}}
 
-// What package engine gives for the pairs, by builtin.
+// engineScores returns package engine's result for the pairs, with the builtin model.
 func engineScores(t testing.TB) *engine.Result {
 	t.Helper()
 	e, err := engine.Open(t.Context(), engine.Config{Model: "builtin", Device: "cpu"})

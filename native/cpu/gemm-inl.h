@@ -65,8 +65,8 @@ float *Scratch(size_t floats) {
   return buffer.data();
 }
 
-// How the GEMM reads its factors. A step takes from each row and each output as
-// many factors as fit into 32 bits.
+// A Factor type defines how the GEMM reads its factors. A step takes from each row
+// and each output as many factors as fit into 32 bits.
 struct Float32 {
   static int Steps(int k) { return k; }
 

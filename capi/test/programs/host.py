@@ -1,6 +1,6 @@
-"""libmlxr from a host that is neither Go nor C: python3 host.py LIBRARY MODEL
+"""Uses libmlxr from a host that is neither Go nor C: python3 host.py LIBRARY MODEL
 
-The structs are those of mlxr.h. Prints the ranking as JSON.
+The structs mirror mlxr.h. Prints the ranking as JSON.
 """
 
 import ctypes

@@ -1,7 +1,6 @@
-// Package bundle puts the native parts of mlxrank into a macOS app, and checks
-// an app that has them. It works on any system: it reads and writes the files
-// itself and runs none of Apple's tools. What it cannot do is sign, for which
-// it names the commands.
+// Package bundle adds the native parts of mlxrank to a macOS app, and checks an app
+// that contains them. It runs on any system, because it uses none of Apple's
+// tools. It cannot sign; it returns the commands that do.
 package bundle
 
 import (
@@ -17,7 +16,7 @@ import (
 	"howett.net/plist"
 )
 
-// Where things lie in an app.
+// Paths in an app.
 const (
 	infoFile      = "Contents/Info.plist"
 	programs      = "Contents/MacOS"
@@ -28,7 +27,7 @@ const (
 	sealFile      = "Contents/_CodeSignature/CodeResources"
 )
 
-// The native parts, and the model that needs no download.
+// Names of the native parts and of the builtin model's encoder.
 const (
 	engineLibrary = "libmlxr.dylib"
 	shimLibrary   = "libmlxrank.dylib"
@@ -36,33 +35,33 @@ const (
 	kernels       = "mlx.metallib"
 	noticesFile   = "THIRD_PARTY_NOTICES.txt"
 	licenseFile   = "LICENSE"
-	encoderName   = "all-MiniLM-L6-v2"
+	encoderName   = "all-MiniLM-L6-v2" // weights.BuiltinEncoder
 )
 
-// frameworksPath is how an app's executable finds its libraries.
+// frameworksPath is the run path with which an app's executable finds its libraries.
 const frameworksPath = "@executable_path/../Frameworks"
 
-// App is the folder of a macOS app. Files in it are named with slashes, from
-// the folder on. Links in it are followed, but never out of it.
+// App is the folder of a macOS app. Its files are named by slash-separated paths
+// relative to the folder. Links are followed, but never out of the folder.
 type App struct {
 	Path       string
 	Identifier string
-	Minimum    Version // of macOS that it runs on
-	MinimumBy  string  // where that was said
+	Minimum    Version // oldest macOS that the app runs on
+	MinimumBy  string  // where Minimum was read from
 
 	root       *os.Root
-	executable string // the main executable
+	executable string // path of the main executable
 	program    *Binary
 }
 
-// Open reads Info.plist and the main executable. The app is to be closed.
+// Open reads Info.plist and the main executable. The caller closes the app.
 func Open(folder string) (*App, error) {
 	info, err := os.Stat(folder)
 	if err != nil {
 		return nil, fmt.Errorf("the app: %w", err)
 	}
 	if !info.IsDir() {
-		return nil, fmt.Errorf("%s is not a folder: name an app, such as Foo.app", folder)
+		return nil, fmt.Errorf("%s is not a folder, expected an app such as Foo.app", folder)
 	}
 	root, err := os.OpenRoot(folder)
 	if err != nil {
@@ -75,13 +74,13 @@ func Open(folder string) (*App, error) {
 	return a, nil
 }
 
-// Close gives the folder back.
+// Close closes the folder.
 func (a *App) Close() error { return a.root.Close() }
 
 func (a *App) read() error {
 	data, err := a.readFile(infoFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%s is missing: this is no macOS app, or it is not built yet", infoFile)
+		return fmt.Errorf("%s is missing: this is not a macOS app, or it is not built yet", infoFile)
 	}
 	if err != nil {
 		return err
@@ -102,25 +101,25 @@ func (a *App) read() error {
 		return err
 	}
 	if a.program, err = a.binary(a.executable); errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("the main executable %s, which %s names, is missing", a.executable, infoFile)
+		return fmt.Errorf("the main executable %s, named in %s, is missing", a.executable, infoFile)
 	} else if err != nil {
 		return err
 	}
 	return a.readMinimum(info.Minimum)
 }
 
-// readMinimum takes the oldest macOS from Info.plist, or else from the main
+// readMinimum sets the oldest macOS from Info.plist, or else from the main
 // executable.
-func (a *App) readMinimum(said string) error {
+func (a *App) readMinimum(text string) error {
 	own := a.program.Arch(arm64)
-	if said == "" {
+	if text == "" {
 		if own == nil || own.Minimum == (Version{}) {
-			return fmt.Errorf("%s has no LSMinimumSystemVersion, and the main executable has no minimum macOS for arm64 either: set the deployment target of the app", infoFile)
+			return fmt.Errorf("%s has no LSMinimumSystemVersion and the main executable has no minimum macOS for arm64: set the deployment target of the app", infoFile)
 		}
-		a.Minimum, a.MinimumBy = own.Minimum, "the main executable, for want of LSMinimumSystemVersion"
+		a.Minimum, a.MinimumBy = own.Minimum, "the main executable, without LSMinimumSystemVersion"
 		return nil
 	}
-	minimum, err := parseVersion(said)
+	minimum, err := parseVersion(text)
 	if err != nil {
 		return fmt.Errorf("%s: LSMinimumSystemVersion: %w", infoFile, err)
 	}
@@ -128,8 +127,8 @@ func (a *App) readMinimum(said string) error {
 	return nil
 }
 
-// resolve follows links at the end of a name. Those before it are followed, and
-// kept inside the app, by os.Root.
+// resolve follows links at the end of a path. os.Root follows the links before it
+// and keeps them inside the app.
 func (a *App) resolve(name string) (string, error) {
 	for range 16 {
 		info, err := a.root.Lstat(name)
@@ -148,17 +147,17 @@ func (a *App) resolve(name string) (string, error) {
 		}
 		next := path.Join(path.Dir(name), filepath.ToSlash(target))
 		if path.IsAbs(target) || !fs.ValidPath(next) {
-			return "", fmt.Errorf("%s is a link to %s, which is outside of the app: nothing is read or written there", name, target)
+			return "", fmt.Errorf("%s is a link to %s, out of the app: replace it by a file in the app", name, target)
 		}
 		name = next
 	}
-	return "", fmt.Errorf("%s is a link that leads in a circle", name)
+	return "", fmt.Errorf("%s is a circular link", name)
 }
 
-// explain words what os.Root says of a link that leads out of it.
+// explain replaces the error of os.Root about a link that leads out of it.
 func (a *App) explain(name string, err error) error {
 	if err != nil && strings.Contains(err.Error(), "path escapes from parent") {
-		return fmt.Errorf("%s: a link on the way leads outside of the app: nothing is read or written there", name)
+		return fmt.Errorf("%s: a link in this path leads out of the app: replace it by a folder in the app", name)
 	}
 	return err
 }
@@ -184,7 +183,7 @@ func (a *App) readFile(name string) (data []byte, err error) {
 	return io.ReadAll(file)
 }
 
-// binary reads a Mach-O file of the app.
+// binary reads a Mach-O file in the app.
 func (a *App) binary(name string) (*Binary, error) {
 	data, err := a.readFile(name)
 	if err != nil {
@@ -197,7 +196,7 @@ func (a *App) binary(name string) (*Binary, error) {
 	return b, nil
 }
 
-// metallib reads Metal's kernels in the app.
+// metallib reads the file of Metal kernels in the app.
 func (a *App) metallib() (*Metallib, error) {
 	file, err := a.open(metallibFile)
 	if err != nil {
@@ -206,7 +205,7 @@ func (a *App) metallib() (*Metallib, error) {
 	return readMetallib(file, metallibFile)
 }
 
-// exists reports whether there is a file of a name, or a link that leads to one.
+// exists reports whether a path leads to a file, directly or through links.
 func (a *App) exists(name string) bool {
 	_, err := a.root.Stat(name)
 	return err == nil

@@ -13,17 +13,18 @@ import (
 	"strings"
 )
 
-// Changes reports whether anything is to be written.
+// Changes reports whether Apply would write a file.
 func (p *Plan) Changes() bool {
 	return slices.ContainsFunc(p.Files, func(f File) bool { return f.State != Unchanged })
 }
 
-// Apply does what is planned. All files are written beside their places first,
-// and then take them: until then the app is as it was, whatever fails.
+// Apply writes the planned files. It first writes all of them under temporary names
+// and then renames them, so that an error before the renames leaves the app
+// unchanged.
 func (p *Plan) Apply(ctx context.Context) (err error) {
 	var staged []File
 	defer func() {
-		for _, f := range staged { // those that did not take their place
+		for _, f := range staged { // not renamed yet
 			err = errors.Join(err, p.app.root.Remove(f.beside()))
 		}
 	}()
@@ -55,13 +56,13 @@ func (p *Plan) Apply(ctx context.Context) (err error) {
 	return nil
 }
 
-// beside is where a file is written before it takes its place. What a run that
-// was killed has left there is replaced by the next.
+// beside returns the temporary name of a file. A later run replaces the file that a
+// killed run left there.
 func (f File) beside() string {
 	return path.Join(path.Dir(f.Target), "."+path.Base(f.Target)+".mlxrank-partial")
 }
 
-// stage writes a file beside its place.
+// stage writes a file under its temporary name.
 func (a *App) stage(ctx context.Context, f File) (created bool, err error) {
 	out, err := a.root.OpenFile(f.beside(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, f.mode)
 	if err != nil {
@@ -80,13 +81,13 @@ func (a *App) stage(ctx context.Context, f File) (created bool, err error) {
 	if _, err := io.Copy(out, stoppable{ctx, from}); err != nil {
 		return true, err
 	}
-	if err := out.Chmod(f.mode); err != nil { // whatever the umask
+	if err := out.Chmod(f.mode); err != nil { // beyond the umask
 		return true, err
 	}
 	return true, out.Sync()
 }
 
-// stoppable is a reader that ends when its context does.
+// stoppable is a reader that fails when its context ends.
 type stoppable struct {
 	ctx context.Context
 	io.Reader
@@ -99,8 +100,8 @@ func (s stoppable) Read(p []byte) (int, error) {
 	return s.Reader.Read(p)
 }
 
-// commands are what to sign with, each file after those it is linked with and
-// the app last. The shell's variable IDENTITY names the certificate.
+// commands returns the shell commands that sign: each file after the files that it
+// is linked with, the app last. The variable IDENTITY names the certificate.
 func (p *Plan) commands(libraries []string) []string {
 	if !p.Changes() && p.app.isSigned() {
 		return nil
@@ -117,7 +118,7 @@ func (p *Plan) commands(libraries []string) []string {
 	return append(lines, sign+keep+quoted(p.app.Path))
 }
 
-// isSigned reports whether a team has signed all there is to sign.
+// isSigned reports whether a team has signed the app and all its parts.
 func (a *App) isSigned() bool {
 	s := a.program.Arch(arm64).Signature
 	if s == nil || s.AdHoc {
@@ -127,7 +128,7 @@ func (a *App) isSigned() bool {
 	return !slices.ContainsFunc([]Finding{a.checkSignatures(parts), a.checkTeam(parts), a.checkSeal(parts)}, Finding.Failed)
 }
 
-// quoted is a word of a shell's command line.
+// quoted quotes a word for a shell if necessary.
 func quoted(word string) string {
 	plain := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+,:@", r)

@@ -11,28 +11,28 @@ import (
 	"strings"
 )
 
-// Finding is one thing that Check looked at.
+// Finding is the result of one check.
 type Finding struct {
 	Name   string
-	Text   string   // what was found, or what is wrong
+	Text   string   // what was found or what is wrong
 	Detail []string // further lines
-	Remedy string   // what to do; a finding with a remedy is a failure
+	Remedy string   // what to do; set if the check failed
 }
 
-// Failed reports whether something is wrong.
+// Failed reports whether the check failed.
 func (f Finding) Failed() bool { return f.Remedy != "" }
 
 // part is a library in the app.
 type part struct {
 	name, file string
 	slice      *Slice
-	fault      Finding // a failure, if it cannot be part of the app
+	fault      Finding // a failed check, if the library is unusable
 }
 
-// again names the command that puts the parts in.
+// again returns the command that adds the parts.
 func (a *App) again() string { return "run mlxrank bundle --app " + quoted(a.Path) }
 
-// Check looks at an app that is to have mlxrank in it, ready to be shipped.
+// Check checks an app that contains mlxrank and is ready to ship.
 func (a *App) Check() []Finding {
 	parts, findings := a.libraries()
 	all := []Finding{
@@ -45,7 +45,7 @@ func (a *App) Check() []Finding {
 	return append(all, a.checkSignatures(parts), a.checkTeam(parts), a.checkSandbox(), a.checkSeal(parts), a.checkNotices(), a.checkBuiltin())
 }
 
-// checkProgram looks at the main executable and how it finds the library.
+// checkProgram checks the main executable and how it finds the library.
 func (a *App) checkProgram() Finding {
 	f := Finding{Name: "executable", Text: fmt.Sprintf("%s, for %s", a.executable, a.program.archs())}
 	own := a.program.Arch(arm64)
@@ -59,20 +59,20 @@ func (a *App) checkProgram() Finding {
 	}
 	library, linked := own.links(engineLibrary)
 	if !linked {
-		f.Detail = append(f.Detail, "not linked with "+engineLibrary+": it, or a library of its own, must load it at run time")
+		f.Detail = append(f.Detail, "not linked with "+engineLibrary+": the app must load it at run time")
 		return f
 	}
 	folder := path.Dir(a.executable)
 	paths := own.runPathsIn(folder)
 	found := locate(library.Name, folder, paths, a.exists)
 	if found == "" {
-		f.Text = fmt.Sprintf("%s is linked with %s, which its run paths (%s) do not find in the app", a.executable, library.Name, strings.Join(own.RunPaths, ", "))
+		f.Text = fmt.Sprintf("%s is linked with %s; its run paths (%s) do not find it in the app", a.executable, library.Name, strings.Join(own.RunPaths, ", "))
 		f.Remedy = a.again() + ", or in Xcode add " + frameworksPath + " to Runpath Search Paths"
 		return f
 	}
-	f.Detail = append(f.Detail, "linked with "+library.Name+", which is "+found)
+	f.Detail = append(f.Detail, "linked with "+library.Name+", found as "+found)
 	for _, before := range outside(library.Name, paths, a.exists) {
-		f.Detail = append(f.Detail, "first looks for it in "+before+": remove that run path from what is shipped")
+		f.Detail = append(f.Detail, "searches "+before+" first: remove that run path before shipping")
 	}
 	for _, s := range a.program.Slices {
 		if l, ok := s.links(engineLibrary); ok && s.Arch != arm64 && !l.Weak {
@@ -82,8 +82,8 @@ func (a *App) checkProgram() Finding {
 	return f
 }
 
-// libraries looks at the libraries of mlxrank and all in the app that they are
-// linked with.
+// libraries checks the libraries of mlxrank and the libraries in the app that they
+// are linked with.
 func (a *App) libraries() ([]part, []Finding) {
 	var parts []part
 	var findings []Finding
@@ -107,7 +107,7 @@ func (a *App) libraries() ([]part, []Finding) {
 	return parts, findings
 }
 
-// library reads one, and looks at it alone.
+// library reads a library and checks it without the others.
 func (a *App) library(name string) part {
 	p := part{name: name, file: frameworks + "/" + name}
 	short := strings.TrimSuffix(name, ".dylib")
@@ -131,8 +131,8 @@ func (a *App) library(name string) part {
 	return p
 }
 
-// checkLinks looks at a library's own name and whether all that it is linked
-// with is macOS's or in the app.
+// checkLinks checks the install name of a library, and that every library that it
+// is linked with belongs to macOS or is in the app.
 func (a *App) checkLinks(p part) Finding {
 	f := Finding{Name: strings.TrimSuffix(p.name, ".dylib"), Text: fmt.Sprintf("%s, for %s and macOS %v", p.file, p.slice.Arch, p.slice.Minimum)}
 	if want := "@rpath/" + p.name; p.slice.ID != want {
@@ -149,15 +149,15 @@ func (a *App) checkLinks(p part) Finding {
 		}
 		found := locate(l.Name, frameworks, paths, a.exists)
 		if found == "" {
-			f.Text, f.Remedy = fmt.Sprintf("%s is linked with %s, which is not in the app", p.file, l.Name), a.again()
+			f.Text, f.Remedy = fmt.Sprintf("%s is linked with %s; that is not in the app", p.file, l.Name), a.again()
 			return f
 		}
-		f.Detail = append(f.Detail, "linked with "+l.Name+", which is "+found)
+		f.Detail = append(f.Detail, "linked with "+l.Name+", found as "+found)
 	}
 	return f
 }
 
-// checkSymbols looks whether each library has what the others want of it.
+// checkSymbols checks that each library has the symbols that the others need.
 func (a *App) checkSymbols(parts []part) Finding {
 	f := Finding{Name: "symbols"}
 	total := 0
@@ -165,21 +165,21 @@ func (a *App) checkSymbols(parts []part) Finding {
 		for _, library := range parts {
 			wanted, missing := lacks(user.slice, library.slice, library.name)
 			if total += wanted; len(missing) > 0 {
-				f.Text = fmt.Sprintf("%s lacks %d symbols that %s wants, such as %s", library.name, len(missing), user.name, missing[0])
+				f.Text = fmt.Sprintf("%s lacks %d symbols that %s needs, such as %s", library.name, len(missing), user.name, missing[0])
 				f.Remedy = "take both from one release: " + a.again()
 				return f
 			}
 		}
 	}
-	f.Text = fmt.Sprintf("the libraries have all %d symbols that they want of one another", total)
+	f.Text = fmt.Sprintf("the libraries have all %d symbols that they need from one another", total)
 	return f
 }
 
-// checkMLX tells the version of MLX. Whether it is the one that the shim was
-// compiled for, the shim finds out when it is loaded: its own strings do not
-// always have it.
+// checkMLX reports the version of MLX. It does not compare it with the version that
+// the shim was compiled for, because the strings of the shim do not always
+// contain that. The shim compares them when it is loaded.
 func checkMLX(parts []part) Finding {
-	f := Finding{Name: "mlx", Text: "its version cannot be told from " + mlxLibrary}
+	f := Finding{Name: "mlx", Text: "found no version in " + mlxLibrary}
 	find := func(name string) *Slice {
 		if i := slices.IndexFunc(parts, func(p part) bool { return p.name == name }); i >= 0 {
 			return parts[i].slice
@@ -192,12 +192,12 @@ func checkMLX(parts []part) Finding {
 	}
 	f.Text = library.mlxVersion()
 	if shim != nil && bytes.Contains(shim.data, []byte("\x00"+f.Text+"\x00")) {
-		f.Text += ", which " + shimLibrary + " names too"
+		f.Text += ", also named in " + shimLibrary
 	}
 	return f
 }
 
-// checkMetallib looks at Metal's kernels and where they are.
+// checkMetallib checks Metal's kernels and their path.
 func (a *App) checkMetallib(parts []part) []Finding {
 	f := Finding{Name: "metallib"}
 	fail := func(remedy, format string, args ...any) []Finding {
@@ -205,7 +205,7 @@ func (a *App) checkMetallib(parts []part) []Finding {
 		return []Finding{f}
 	}
 	if stray := frameworks + "/" + kernels; a.exists(stray) {
-		return fail("remove it: its place is "+metallibFile, "%s lies among code, where codesign refuses data", stray)
+		return fail("remove it; the kernels belong in "+metallibFile, "%s is in a folder of code, where codesign rejects data", stray)
 	}
 	m, err := a.metallib()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -215,50 +215,50 @@ func (a *App) checkMetallib(parts []part) []Finding {
 		return fail(a.again(), "%v", err)
 	}
 	if needs := m.needs(); a.Minimum.Less(needs) {
-		return fail(a.again()+", or raise LSMinimumSystemVersion", "%s is Metal %v for macOS %v: it needs macOS %v, but the app says that it runs from macOS %v on",
+		return fail(a.again()+", or raise LSMinimumSystemVersion", "%s is Metal %v for macOS %v: it needs macOS %v, but the app supports macOS %v",
 			metallibFile, m.Language, m.Minimum, needs, a.Minimum)
 	}
 	for _, p := range parts {
 		if p.name == mlxLibrary && p.slice.Minimum != m.Minimum {
-			return fail(a.again(), "%s is for macOS %v and %s for macOS %v: they are not of one build", metallibFile, m.Minimum, p.file, p.slice.Minimum)
+			return fail(a.again(), "%s is for macOS %v and %s for macOS %v: they are from different builds", metallibFile, m.Minimum, p.file, p.slice.Minimum)
 		}
 	}
 	f.Text = fmt.Sprintf("%s: %d kernels, Metal %v, for macOS %v", metallibFile, m.Functions, m.Language, m.Minimum)
 	return []Finding{f, a.describeNAX(m)}
 }
 
-// describeNAX says what M5 gets. It is no failure: without them MLX uses the
-// kernels of older chips.
+// describeNAX reports the kernels for M5. Missing kernels are not a failure, because
+// MLX then uses the kernels of older chips.
 func (a *App) describeNAX(m *Metallib) Finding {
 	f := Finding{Name: "nax", Text: fmt.Sprintf("%d %s kernels, for the matrix units of M5", m.NAX, naxKernel)}
 	switch {
 	case m.NAX > 0:
 	case a.Minimum.Less(nax):
-		f.Text = fmt.Sprintf("no %s kernels: M5 computes as older chips do; they need an app for macOS %v and newer", naxKernel, nax)
+		f.Text = fmt.Sprintf("no %s kernels: M5 uses the kernels of older chips; its own need an app for macOS %v and newer", naxKernel, nax)
 	default:
-		f.Text = fmt.Sprintf("no %s kernels, though the app is for macOS %v and newer: M5 computes as older chips do", naxKernel, a.Minimum)
-		f.Detail = []string{"libraries built for macOS 26.2 have them: those of a release, in lib/mlxrank/" + newerFolder}
+		f.Text = fmt.Sprintf("no %s kernels, though the app is for macOS %v and newer: M5 uses the kernels of older chips", naxKernel, a.Minimum)
+		f.Detail = []string{"the libraries for macOS 26.2 have them: see lib/mlxrank/" + newerFolder + " of a release"}
 	}
 	return f
 }
 
-// checkNotices looks for what the licenses of the parts ask for.
+// checkNotices checks for the files that the licenses of the parts require.
 func (a *App) checkNotices() Finding {
 	f := Finding{Name: "notices", Text: ownResources + "/" + noticesFile}
 	for _, name := range []string{noticesFile, licenseFile} {
 		if file := ownResources + "/" + name; !a.exists(file) {
-			f.Text, f.Remedy = file+" is missing: the licenses of the parts ask for it", a.again()
+			f.Text, f.Remedy = file+" is missing: the licenses of the parts require it", a.again()
 			return f
 		}
 	}
 	return f
 }
 
-// checkBuiltin looks for the model that needs no download. Not every app has it.
+// checkBuiltin checks the builtin model's encoder, which is optional.
 func (a *App) checkBuiltin() Finding {
 	f := Finding{Name: "builtin", Text: encoderFolder}
 	if !a.exists(encoderFolder) {
-		f.Text = "not in the app, which must bring or fetch its model"
+		f.Text = "not in the app: the app must contain or download another model"
 		return f
 	}
 	for _, name := range []string{"config.json", "tokenizer.json", "model.safetensors"} {

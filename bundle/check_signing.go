@@ -13,13 +13,13 @@ import (
 	"howett.net/plist"
 )
 
-// signAgain names the way to the commands that sign.
+// signAgain describes how to get the commands that sign.
 func (a *App) signAgain() string {
-	return "sign inside out: mlxrank bundle --dry-run --app " + quoted(a.Path) + " prints the commands"
+	return "sign from the inside out: mlxrank bundle --dry-run --app " + quoted(a.Path) + " prints the commands"
 }
 
-// checkSignatures looks whether all code is signed, and is what was signed.
-// macOS kills a process that maps a page of code which is not.
+// checkSignatures checks that all code is signed and unchanged since. macOS kills a
+// process that maps a changed page of code.
 func (a *App) checkSignatures(parts []part) Finding {
 	f := Finding{Name: "signature"}
 	count := 0
@@ -38,14 +38,14 @@ func (a *App) checkSignatures(parts []part) Finding {
 		look(p.file, p.slice)
 	}
 	if len(f.Detail) > 0 {
-		f.Text, f.Remedy = "not in order", a.signAgain()
+		f.Text, f.Remedy = "missing or invalid", a.signAgain()
 		return f
 	}
-	f.Text = fmt.Sprintf("%d of %d there and not stale (codesign --verify --deep --strict judges the certificates)", count, count)
+	f.Text = fmt.Sprintf("%d of %d present and valid; codesign --verify --deep --strict checks the certificates", count, count)
 	return f
 }
 
-// checkTeam compares who has signed the libraries with who has signed the app.
+// checkTeam compares the signers of the libraries with the signer of the app.
 func (a *App) checkTeam(parts []part) Finding {
 	f := Finding{Name: "team"}
 	own := a.program.Arch(arm64)
@@ -66,27 +66,27 @@ func (a *App) checkTeam(parts []part) Finding {
 	f.Text = fmt.Sprintf("%s, hardened runtime %s", s.signer(), onOff(s.Runtime))
 	switch {
 	case validates && s.Team == "":
-		f.Text = fmt.Sprintf("the app is signed by %s, with the hardened runtime: macOS will not load the libraries, since it compares Team IDs", s.signer())
-		f.Remedy = "sign with a certificate, or for work on this Mac without --options runtime"
+		f.Text = fmt.Sprintf("the app is signed by %s, with the hardened runtime: macOS will not load the libraries, because it compares Team IDs", s.signer())
+		f.Remedy = "sign with a certificate, or without --options runtime for this Mac only"
 	case validates && len(others) > 0:
-		f.Text = fmt.Sprintf("the app is signed by %s, not all libraries are: library validation, a part of the hardened runtime, will not load them", s.signer())
-		f.Remedy = a.signAgain() + "; the entitlement " + noLibraryValidation + " allows other teams, and weakens the app"
+		f.Text = fmt.Sprintf("the app is signed by %s, some libraries are not: the library validation of the hardened runtime will not load them", s.signer())
+		f.Remedy = a.signAgain() + "; the entitlement " + noLibraryValidation + " would allow other teams, but weakens the app"
 	case off && len(others) > 0:
-		f.Detail = append(f.Detail, "they are loaded only by the entitlement "+noLibraryValidation+": sign them by the app's team instead")
+		f.Detail = append(f.Detail, "they load only because of the entitlement "+noLibraryValidation+": sign them with the app's team instead")
 	case len(others) > 0:
-		f.Text = fmt.Sprintf("the app is signed by %s, not all libraries are: it runs without the hardened runtime only, and cannot be notarised", s.signer())
+		f.Text = fmt.Sprintf("the app is signed by %s, some libraries are not: it runs only without the hardened runtime and cannot be notarised", s.signer())
 		f.Remedy = a.signAgain()
 	case s.AdHoc:
-		f.Detail = append(f.Detail, "good for work on this Mac; other Macs want a Developer ID and notarisation")
+		f.Detail = append(f.Detail, "valid on this Mac; other Macs need a Developer ID and notarisation")
 	case !s.Runtime:
-		f.Detail = append(f.Detail, "notarisation asks for the hardened runtime")
+		f.Detail = append(f.Detail, "notarisation requires the hardened runtime")
 	case off:
-		f.Detail = append(f.Detail, "the entitlement "+noLibraryValidation+" is not needed for mlxrank")
+		f.Detail = append(f.Detail, "mlxrank does not need the entitlement "+noLibraryValidation)
 	}
 	return f
 }
 
-// signer says who has signed.
+// signer describes the signer.
 func (s *Signature) signer() string {
 	switch {
 	case s.AdHoc:
@@ -104,22 +104,22 @@ func onOff(on bool) string {
 	return "off"
 }
 
-// checkSandbox says what the App Sandbox lets the library do.
+// checkSandbox reports what the App Sandbox allows the library.
 func (a *App) checkSandbox() Finding {
 	f := Finding{Name: "sandbox", Text: "off"}
 	own := a.program.Arch(arm64)
 	if own == nil || own.Signature == nil || own.Signature.Entitlements["com.apple.security.app-sandbox"] != true {
 		return f
 	}
-	f.Text = "on: models of the hub can be fetched (com.apple.security.network.client)"
+	f.Text = "on: the app can download models of the hub (com.apple.security.network.client)"
 	if own.Signature.Entitlements["com.apple.security.network.client"] != true {
-		f.Text = "on, without com.apple.security.network.client: the model must be in the app, or in a folder that the user chose"
+		f.Text = "on, without com.apple.security.network.client: the model must be in the app, or in a folder that the user selects"
 	}
 	return f
 }
 
-// checkSeal looks whether the app's own signature covers mlxrank's files as
-// they are: it lists all files of the app with their hashes.
+// checkSeal checks that the app's signature, which lists all files of the app with
+// their hashes, matches mlxrank's files.
 func (a *App) checkSeal(parts []part) Finding {
 	f := Finding{Name: "seal", Text: sealFile}
 	fail := func(format string, args ...any) Finding {
@@ -149,7 +149,7 @@ func (a *App) checkSeal(parts []part) Finding {
 	}
 	for _, file := range []string{metallibFile, ownResources + "/" + noticesFile} {
 		if !a.exists(file) {
-			continue // which is a failure of its own
+			continue // another check reports it
 		}
 		why, err := a.sealsData(seal.Files[strings.TrimPrefix(file, "Contents/")], file)
 		if err != nil {
@@ -162,8 +162,8 @@ func (a *App) checkSeal(parts []part) Finding {
 	return f
 }
 
-// sealHolds says what of the executable's signature does not match, "" if all
-// does: it has the hashes of Info.plist and of the list of files.
+// sealHolds compares the hashes of Info.plist and of the list of files in the
+// executable's signature. It describes the first difference, "" if there is none.
 func (a *App) sealHolds(seal []byte) string {
 	info, err := a.readFile(infoFile)
 	if err != nil {
@@ -180,7 +180,7 @@ func (a *App) sealHolds(seal []byte) string {
 		}{{specialInfo, infoFile, info}, {specialSeal, sealFile, seal}} {
 			same, known := s.Signature.seals(part.slot, part.content)
 			if !known {
-				return "the signature of " + a.executable + " says nothing of " + part.file + ": the file was signed, but not the app"
+				return "the signature of " + a.executable + " does not cover " + part.file + ": the file was signed, but not the app"
 			}
 			if !same {
 				return part.file + " was changed after the app was signed"
@@ -190,7 +190,7 @@ func (a *App) sealHolds(seal []byte) string {
 	return ""
 }
 
-// sealsCode compares the entry of the list with a library's signature.
+// sealsCode compares an entry of the app's list with the signature of a library.
 func sealsCode(entry any, s *Signature) string {
 	fields, _ := entry.(map[string]any)
 	hash, _ := fields["cdhash"].([]byte)
@@ -205,7 +205,7 @@ func sealsCode(entry any, s *Signature) string {
 	return ""
 }
 
-// sealsData compares the entry of the list with a file.
+// sealsData compares an entry of the app's list with a file.
 func (a *App) sealsData(entry any, file string) (why string, err error) {
 	fields, _ := entry.(map[string]any)
 	hash, _ := fields["hash2"].([]byte)

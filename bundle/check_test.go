@@ -61,11 +61,11 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckAfterBundle finds nothing wrong with an app that was put together
-// just now, but that it is not signed as a whole.
+// TestCheckAfterBundle checks a new app: only the signature of the whole app is
+// missing.
 func TestCheckAfterBundle(t *testing.T) {
 	fixtures := bundletest.Open(t, "testdata")
-	for minimum, nax := range map[string]string{"14.0": "they need an app for macOS 26.2", "26.2": "1 steel_gemm_fused_nax kernels"} {
+	for minimum, nax := range map[string]string{"14.0": "its own need an app for macOS 26.2", "26.2": "1 steel_gemm_fused_nax kernels"} {
 		app := fixtures.App(t, "Foo.app", "program/linked", minimum)
 		mustPut(t, app, fixtures.Prefix(t), true)
 		names, found := check(t, app)
@@ -161,27 +161,27 @@ func TestCheckFailures(t *testing.T) {
 	}{
 		{"program for Intel", fixture("program/intel", program), []string{"executable", "signature", "team", "seal"}, "for x86_64, expected arm64"},
 		{"program for a newer system", fixture("program/newer", program), []string{"executable", "team", "seal"}, "needs macOS 26.2"},
-		{"program without a run path", fixture("program/linked", program), []string{"executable", "team", "seal"}, "do not find in the app"},
-		{"no libmlxr", remove(frameworks + "/libmlxr.dylib"), []string{"executable", "libmlxr"}, "do not find in the app"},
+		{"program without a run path", fixture("program/linked", program), []string{"executable", "team", "seal"}, "do not find it in the app"},
+		{"no libmlxr", remove(frameworks + "/libmlxr.dylib"), []string{"executable", "libmlxr"}, "do not find it in the app"},
 		{"no libmlxrank", remove(frameworks + "/libmlxrank.dylib"), []string{"libmlxrank"}, "is missing"},
-		{"no libmlx", remove(libmlx), []string{"libmlxrank", "libmlx"}, "linked with @rpath/libmlx.dylib, which is not in the app"},
+		{"no libmlx", remove(libmlx), []string{"libmlxrank", "libmlx"}, "linked with @rpath/libmlx.dylib; that is not in the app"},
 		{"libmlx for Intel", fixture("intel/libmlx.dylib", libmlx), []string{"libmlx"}, "is for x86_64, expected arm64"},
-		{"libmlx for a newer system", fixture("new/libmlx.dylib", libmlx), []string{"libmlx", "libjaccl", "metallib", "team", "seal"}, "needs macOS 26.2, but the app says that it runs from macOS 14.0 on"},
-		{"libmlx is a text", text(libmlx, "what"), []string{"libmlx"}, "no Mach-O file"},
-		{"another libmlx", fixture("other/libmlx.dylib", libmlx), []string{"symbols", "team", "seal"}, "lacks 1 symbols that libmlxrank.dylib wants, such as _mlx_add"},
+		{"libmlx for a newer system", fixture("new/libmlx.dylib", libmlx), []string{"libmlx", "libjaccl", "metallib", "team", "seal"}, "needs macOS 26.2, but the app supports macOS 14.0"},
+		{"libmlx is a text", text(libmlx, "what"), []string{"libmlx"}, "not a Mach-O file"},
+		{"another libmlx", fixture("other/libmlx.dylib", libmlx), []string{"symbols", "team", "seal"}, "lacks 1 symbols that libmlxrank.dylib needs, such as _mlx_add"},
 		{"libmlx by another name", rewritten(libmlx, edits{id: "/opt/homebrew/lib/libmlx.dylib"}), []string{"libmlx", "signature"}, "is named /opt/homebrew/lib/libmlx.dylib"},
 		{"libmlxrank with Homebrew's MLX", rewritten(frameworks+"/libmlxrank.dylib", edits{names: map[string]string{"@rpath/libmlx.dylib": "/opt/homebrew/lib/libmlx.dylib"}}),
-			[]string{"libmlxrank", "signature"}, "linked with /opt/homebrew/lib/libmlx.dylib, which is not in the app"},
+			[]string{"libmlxrank", "signature"}, "linked with /opt/homebrew/lib/libmlx.dylib; that is not in the app"},
 		{"no metallib", remove(metallibFile), []string{"metallib"}, "is missing"},
-		{"metallib among code", fixture("old/mlx.metallib", frameworks+"/mlx.metallib"), []string{"metallib"}, "where codesign refuses data"},
+		{"metallib among code", fixture("old/mlx.metallib", frameworks+"/mlx.metallib"), []string{"metallib"}, "where codesign rejects data"},
 		{"metallib for a newer system", fixture("new/mlx.metallib", metallibFile), []string{"metallib", "seal"}, "Metal 4.0 for macOS 26.2"},
-		{"metallib is a text", text(metallibFile, "what"), []string{"metallib", "seal"}, "no library of Metal kernels"},
+		{"metallib is a text", text(metallibFile, "what"), []string{"metallib", "seal"}, "not a library of Metal kernels"},
 		{"metallib is a link out", func(t *testing.T, app, _ string) {
 			remove(metallibFile)(t, app, "")
 			if err := os.Symlink(fixtures.Path("old/mlx.metallib"), filepath.Join(app, metallibFile)); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"metallib"}, "outside of the app"},
+		}, []string{"metallib"}, "out of the app"},
 		{"libmlx is not signed", func(t *testing.T, app, _ string) { withoutSignature(t, filepath.Join(app, libmlx)) }, []string{"signature", "team", "seal"}, "libmlx.dylib is not signed"},
 		{"libmlx is changed", func(t *testing.T, app, _ string) {
 			change(t, filepath.Join(app, libmlx), func(data []byte) []byte { data[20000]++; return data })
@@ -191,7 +191,7 @@ func TestCheckFailures(t *testing.T) {
 				return bytes.Replace(data, []byte("com.apple.security.app-sandbox"), []byte("com.apple.security.app-sandbux"), 1)
 			})
 		}, []string{"signature"}, "its entitlements differ"},
-		{"libmlx by another team", func(t *testing.T, app, _ string) { otherTeam(t, filepath.Join(app, libmlx)) }, []string{"team", "seal"}, "library validation, a part of the hardened runtime"},
+		{"libmlx by another team", func(t *testing.T, app, _ string) { otherTeam(t, filepath.Join(app, libmlx)) }, []string{"team", "seal"}, "library validation of the hardened runtime"},
 		{"libmlx ad hoc", fixture("old/libmlx.dylib", libmlx), []string{"team", "seal"}, "libmlx.dylib: no team (ad hoc)"},
 		{"other teams without the hardened runtime", func(t *testing.T, app, _ string) {
 			otherTeam(t, filepath.Join(app, libmlx))
@@ -211,7 +211,7 @@ func TestCheckFailures(t *testing.T) {
 		}, []string{"seal"}, "CodeResources was changed after the app was signed"},
 		{"list of files is damaged", text(sealFile, "<plist><dict>"), []string{"seal"}, "cannot be read"},
 		{"Info.plist is changed", text(infoFile, bundletest.Info("Signed", "14.0")), []string{"seal"}, "Info.plist was changed"},
-		{"program is signed alone", fixture("program/found", program), []string{"team", "seal"}, "not all libraries are"},
+		{"program is signed alone", fixture("program/found", program), []string{"team", "seal"}, "some libraries are not"},
 		{"notices are changed", text(ownResources+"/THIRD_PARTY_NOTICES.txt", "none"), []string{"seal"}, "with another hash"},
 		{"no notices", remove(ownResources + "/THIRD_PARTY_NOTICES.txt"), []string{"notices"}, "is missing"},
 		{"no license", remove(ownResources + "/LICENSE"), []string{"notices"}, "is missing"},
@@ -251,15 +251,15 @@ func TestCheckNotes(t *testing.T) {
 				return data
 			})
 			otherTeam(t, filepath.Join(app, frameworks, mlxLibrary))
-		}, "team", "loaded only by the entitlement"},
+		}, "team", "load only because of the entitlement"},
 		{"entitlement that is not needed", func(t *testing.T, app, dir string) {
 			if err := os.Rename(filepath.Join(dir, "relaxed"), filepath.Join(app, programs, "Signed")); err != nil {
 				t.Fatal(err)
 			}
-		}, "team", "is not needed"},
+		}, "team", "does not need the entitlement"},
 		{"no hardened runtime", func(t *testing.T, app, _ string) {
 			setFlags(t, filepath.Join(app, programs, "Signed"), 0, flagRuntime)
-		}, "team", "notarisation asks for the hardened runtime"},
+		}, "team", "notarisation requires the hardened runtime"},
 		{"loads at run time", func(t *testing.T, app, _ string) {
 			fixtures.Copy(t, "program/unlinked", filepath.Join(app, programs, "Signed"))
 		}, "executable", "must load it at run time"},
@@ -276,7 +276,7 @@ func TestCheckNotes(t *testing.T) {
 				t.Fatal(err)
 			}
 			change(t, path, func([]byte) []byte { return data })
-		}, "executable", "first looks for it in /usr/local/lib"},
+		}, "executable", "searches /usr/local/lib first"},
 		{"old kernels for a new system", func(t *testing.T, app, _ string) {
 			bundletest.Write(t, filepath.Join(app, infoFile), bundletest.Info("Signed", "26.2"))
 		}, "nax", "though the app is for macOS 26.2"},

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// runPath is a run path with the folder of the file that has it.
+// runPath is a run path and the folder of the file that contains it.
 type runPath struct{ path, folder string }
 
 func (s *Slice) runPathsIn(folder string) []runPath {
@@ -20,8 +20,8 @@ func (s *Slice) runPathsIn(folder string) []runPath {
 	return paths
 }
 
-// locate returns the file of the app that dyld takes for a library's name in a
-// file of folder, "" if there is none. has reports what there is.
+// locate returns the file of the app that dyld loads for a library's name in a file
+// of folder, "" if there is none. has reports whether a file exists.
 func locate(name, folder string, paths []runPath, has func(string) bool) string {
 	rest, relative := strings.CutPrefix(name, "@rpath/")
 	if !relative {
@@ -38,8 +38,8 @@ func locate(name, folder string, paths []runPath, has func(string) bool) string 
 	return ""
 }
 
-// expand turns a name that is relative to the executable or to the file itself
-// into a file of the app, "" if it is neither or leads out.
+// expand converts a name that is relative to the executable or to the loading file
+// to a path in the app. It returns "" for other names and names outside of the app.
 func expand(name, folder string) string {
 	if rest, ok := strings.CutPrefix(name, "@executable_path/"); ok {
 		name = path.Join(programs, rest)
@@ -54,8 +54,8 @@ func expand(name, folder string) string {
 	return name
 }
 
-// outside lists the run paths before the one that leads to name's file: on a
-// Mac that has a file of the name there, it is the one that is loaded.
+// outside returns the absolute run paths before the one that finds name's file.
+// On a Mac with a file of that name in such a path, dyld loads that file.
 func outside(name string, paths []runPath, has func(string) bool) []string {
 	rest, relative := strings.CutPrefix(name, "@rpath/")
 	if !relative {
@@ -73,7 +73,7 @@ func outside(name string, paths []runPath, has func(string) bool) []string {
 	return found
 }
 
-// Bits of a symbol's type and description.
+// Bits of the type and the description of a symbol.
 const (
 	symbolExternal = 0x01
 	symbolPrivate  = 0x10
@@ -81,8 +81,8 @@ const (
 	symbolWeakRef  = 0x40
 )
 
-// wants lists the symbols that the slice takes from a library. The ordinal of a
-// library is in the upper byte of the symbol's description.
+// wants returns the symbols that the slice imports from a library. The upper byte of
+// a symbol's description is the ordinal of its library.
 func (s *Slice) wants(file string) []string {
 	ordinal := 1 + slices.IndexFunc(s.Libraries, func(l Library) bool { return baseName(l.Name) == file })
 	if s.symbols == nil || ordinal == 0 {
@@ -97,8 +97,8 @@ func (s *Slice) wants(file string) []string {
 	return names
 }
 
-// exports lists the symbols that a library has for others; none if they were
-// stripped from its table.
+// exports returns the exported symbols of a library, or none if its symbol table was
+// stripped.
 func (s *Slice) exports() map[string]bool {
 	found := map[string]bool{}
 	if s.symbols == nil {
@@ -112,8 +112,8 @@ func (s *Slice) exports() map[string]bool {
 	return found
 }
 
-// lacks counts the symbols that user takes from library, and lists those that
-// it does not have. It knows nothing of stripped files.
+// lacks counts the symbols that user imports from library and returns those that
+// library does not export. It reports none for a stripped library.
 func lacks(user, library *Slice, file string) (wanted int, missing []string) {
 	exports := library.exports()
 	if len(exports) == 0 {
@@ -130,8 +130,8 @@ func lacks(user, library *Slice, file string) (wanted int, missing []string) {
 
 var versionText = regexp.MustCompile(`^\d+\.\d+\.\d+$`)
 
-// mlxVersion is the one constant string of libmlx that looks like a version, ""
-// if there is none or several.
+// mlxVersion returns the only constant string of libmlx that looks like a version,
+// "" if there is none or more than one.
 func (s *Slice) mlxVersion() string {
 	version := ""
 	for text := range strings.SplitSeq(string(s.strings), "\x00") {
@@ -146,15 +146,15 @@ func (s *Slice) mlxVersion() string {
 	return version
 }
 
-// fits says what keeps a slice from being part of the app, "" if nothing does.
+// fits describes why a slice cannot be part of the app, "" if it can.
 func (s *Slice) fits(kind macho.Type, minimum Version) string {
 	switch {
 	case s.Kind != kind:
-		return "is of the kind " + kindName(s.Kind) + ", expected " + kindName(kind)
+		return "has the kind " + kindName(s.Kind) + ", expected " + kindName(kind)
 	case s.Platform != platforms[1] && s.Platform != "":
 		return "is for " + s.Platform + ", expected " + platforms[1]
 	case minimum.Less(s.Minimum):
-		return "needs macOS " + s.Minimum.String() + ", but the app says that it runs from macOS " + minimum.String() + " on"
+		return "needs macOS " + s.Minimum.String() + ", but the app supports macOS " + minimum.String()
 	}
 	return ""
 }

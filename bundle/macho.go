@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Load commands that debug/macho leaves as bytes.
+// Load commands that debug/macho does not parse.
 const (
 	lcLoadDylib     = 0xc
 	lcIDDylib       = 0xd
@@ -29,39 +29,39 @@ const (
 
 const arm64 = "arm64"
 
-// Library is a library that a binary is linked with.
+// Library names a library that a binary is linked with.
 type Library struct {
-	Name string // the load command's
+	Name string // as in the load command
 	Weak bool   // the binary runs without it
 }
 
-// Slice is the part of a Mach-O file for one architecture: all of it, but for a
-// universal one.
+// Slice is the part of a Mach-O file for one architecture. A file that is not
+// universal has one slice.
 type Slice struct {
 	Arch       string
 	Kind       macho.Type
-	ID         string // the install name of a library
+	ID         string // install name of a library
 	Libraries  []Library
 	RunPaths   []string
 	Platform   string
-	Minimum    Version // of macOS; zero if it is not said
+	Minimum    Version // oldest macOS; zero if not set
 	Signature  *Signature
 	symbols    *macho.Symtab
-	strings    []byte // of the section with constant strings
-	data       []byte // the slice's own bytes
-	offset     int    // of them in the file
+	strings    []byte // section of constant strings
+	data       []byte // bytes of the slice
+	offset     int    // of data in the file
 	commands   []command
-	firstBytes int // where the contents begin, behind the space for load commands
+	firstBytes int // offset of the contents, after the space for load commands
 }
 
-// command is a load command as it lies in the file.
+// command is a load command in the format of the file.
 type command struct {
 	kind uint32
 	raw  []byte
 	at   int // in the slice
 }
 
-// Binary is a Mach-O file.
+// Binary holds a Mach-O file.
 type Binary struct {
 	Slices []*Slice
 	data   []byte
@@ -80,8 +80,8 @@ func ReadBinary(path string) (*Binary, error) {
 	return b, nil
 }
 
-// parseBinary reads what load commands say, through debug/macho, which bears
-// with any input. What the latter does not know of is in this package.
+// parseBinary parses load commands with debug/macho, which accepts any input
+// without panicking. This package parses the commands that debug/macho does not.
 func parseBinary(data []byte) (*Binary, error) {
 	b := &Binary{data: data}
 	fat, err := macho.NewFatFile(bytes.NewReader(data))
@@ -111,16 +111,16 @@ func parseBinary(data []byte) (*Binary, error) {
 	return b, nil
 }
 
-// notMachO words what debug/macho says of a file that it cannot read.
+// notMachO describes a file that debug/macho cannot read.
 func notMachO(data []byte, err error) error {
 	if len(data) < 4 {
-		return fmt.Errorf("is no Mach-O file: it has %d bytes", len(data))
+		return fmt.Errorf("is not a Mach-O file: it has %d bytes", len(data))
 	}
 	switch binary.LittleEndian.Uint32(data) {
-	case macho.Magic64, macho.Magic32, 0xbebafeca: // MagicFat, which is in the other order
+	case macho.Magic64, macho.Magic32, 0xbebafeca: // MagicFat in the other byte order
 		return fmt.Errorf("is a damaged Mach-O file: %w", err)
 	}
-	return fmt.Errorf("is no Mach-O file: it begins with % x", data[:4])
+	return fmt.Errorf("is not a Mach-O file: it starts with % x", data[:4])
 }
 
 func archName(cpu macho.Cpu, sub uint32) string {
@@ -138,7 +138,7 @@ func archName(cpu macho.Cpu, sub uint32) string {
 func newSlice(file *macho.File, data []byte, offset int) (*Slice, error) {
 	s := &Slice{Arch: archName(file.Cpu, file.SubCpu), Kind: file.Type, symbols: file.Symtab, data: data, offset: offset}
 	if file.Magic != macho.Magic64 || file.ByteOrder != binary.LittleEndian {
-		return nil, fmt.Errorf("is a Mach-O file for %s, of 32 bits or big-endian, which no Mac with Apple Silicon runs", s.Arch)
+		return nil, fmt.Errorf("is a 32-bit or big-endian Mach-O file for %s, expected 64 bits and little-endian", s.Arch)
 	}
 	at := headerSize
 	for _, load := range file.Loads {
@@ -151,7 +151,7 @@ func newSlice(file *macho.File, data []byte, offset int) (*Slice, error) {
 		}
 	}
 	if s.Signature != nil && s.Signature.start < at {
-		return nil, fmt.Errorf("is damaged: its signature is said to be at %d, among its load commands", s.Signature.start)
+		return nil, fmt.Errorf("is damaged: its signature starts at %d, inside its load commands", s.Signature.start)
 	}
 	s.firstBytes = len(data)
 	for _, section := range file.Sections {
@@ -168,7 +168,7 @@ func newSlice(file *macho.File, data []byte, offset int) (*Slice, error) {
 	return s, s.checkWhole(file)
 }
 
-// checkWhole refuses a file that ends before a segment does.
+// checkWhole rejects a file that ends before one of its segments.
 func (s *Slice) checkWhole(file *macho.File) error {
 	for _, load := range file.Loads {
 		segment, ok := load.(*macho.Segment)
@@ -182,12 +182,12 @@ func (s *Slice) checkWhole(file *macho.File) error {
 	return nil
 }
 
-// take keeps what one load command says.
+// take stores the contents of a load command.
 func (s *Slice) take(c command) error {
 	switch c.kind {
 	case lcIDDylib, lcLoadDylib, lcLoadWeakDylib, lcReexportDylib, lcLazyDylib, lcUpwardDylib, lcRunPath:
 		if at := c.word(2); at < 12 || uint64(at) >= uint64(len(c.raw)) {
-			return fmt.Errorf("is damaged: the load command at %d of %d bytes has its name at %d", c.at, len(c.raw), at)
+			return fmt.Errorf("is damaged: the load command at %d has %d bytes and its name at %d", c.at, len(c.raw), at)
 		}
 	}
 	switch c.kind {
@@ -227,7 +227,7 @@ func platformName(number uint32) string {
 	return fmt.Sprintf("platform %d", number)
 }
 
-// word is a load command's 32-bit word, 0 if it is shorter.
+// word returns a 32-bit word of a load command, 0 if the command is shorter.
 func (c command) word(index int) uint32 {
 	if len(c.raw) < 4*index+4 {
 		return 0
@@ -235,7 +235,7 @@ func (c command) word(index int) uint32 {
 	return binary.LittleEndian.Uint32(c.raw[4*index:])
 }
 
-// text is the string of a load command, whose third word says where it is.
+// text returns the string of a load command. The third word is its offset.
 func (c command) text() string {
 	text, _, _ := bytes.Cut(c.raw[c.word(2):], []byte{0})
 	return string(text)
@@ -251,7 +251,7 @@ func (b *Binary) Arch(name string) *Slice {
 	return nil
 }
 
-// archs names the architectures of a file.
+// archs lists the architectures of a file.
 func (b *Binary) archs() string {
 	var names []string
 	for _, s := range b.Slices {
@@ -260,7 +260,7 @@ func (b *Binary) archs() string {
 	return strings.Join(names, " and ")
 }
 
-// links returns how the slice is linked with the library of a file name.
+// links returns the link to the library with a file name.
 func (s *Slice) links(file string) (Library, bool) {
 	i := slices.IndexFunc(s.Libraries, func(l Library) bool { return baseName(l.Name) == file })
 	if i < 0 {
@@ -271,7 +271,7 @@ func (s *Slice) links(file string) (Library, bool) {
 
 func baseName(name string) string { return name[strings.LastIndexByte(name, '/')+1:] }
 
-// isSystem reports whether a library is macOS's own.
+// isSystem reports whether a library belongs to macOS.
 func isSystem(name string) bool {
 	return strings.HasPrefix(name, "/usr/lib/") || strings.HasPrefix(name, "/System/")
 }

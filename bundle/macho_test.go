@@ -94,19 +94,19 @@ func TestDamagedBinary(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"name's place":        {changedAt(old.find(lcIDDylib).at+8, 1<<30), "has its name at 1073741824"},
+		"name's place":        {changedAt(old.find(lcIDDylib).at+8, 1<<30), "its name at 1073741824"},
 		"signature's place":   {changedAt(old.find(lcSignature).at+8, 8), "damaged signature"},
-		"empty":               {nil, "no Mach-O file: it has 0 bytes"},
-		"text":                {[]byte("#!/bin/sh\n"), "no Mach-O file: it begins with 23 21 2f 62"},
+		"empty":               {nil, "not a Mach-O file: it has 0 bytes"},
+		"text":                {[]byte("#!/bin/sh\n"), "not a Mach-O file: it starts with 23 21 2f 62"},
 		"header only":         {library[:20], "damaged Mach-O file"},
 		"commands cut":        {library[:200], "damaged Mach-O file"},
 		"cut in the middle":   {library[:len(library)/2], "damaged Mach-O file: EOF"},
 		"last byte gone":      {library[:len(library)-1], "cut off"},
 		"universal, cut":      {universal[:len(universal)-1], "cut off"},
 		"universal, head":     {universal[:30], "damaged Mach-O file"},
-		"not a signature":     {changed(signature, 0), "damaged signature: it does not begin"},
+		"not a signature":     {changed(signature, 0), "damaged signature: it does not start"},
 		"signature's index":   {changed(signature+8, 1<<30), "damaged signature: its index of 1073741824 parts"},
-		"signature's parts":   {changed(signature+16, 1<<30), "damaged signature: part 0 ends behind it"},
+		"signature's parts":   {changed(signature+16, 1<<30), "damaged signature: part 0 ends after the signature"},
 		"no code directory":   {changed(signature+12, 77), "no code directory"},
 		"too much to hash":    {changed(signature+20+32, 1<<30), "damaged signature: a code directory of 1073741824 bytes"},
 		"too many hashes":     {changed(signature+20+28, 1<<30), "damaged signature: a code directory whose hashes lie outside"},
@@ -212,13 +212,13 @@ func TestRewriteWithoutRoom(t *testing.T) {
 	if _, err := b.rewrite(func(*Slice) edits { return long }); err == nil || !strings.Contains(err.Error(), "-headerpad_max_install_names") {
 		t.Errorf("got %v", err)
 	}
-	// Something that nobody knows of lies behind the load commands.
+	// Unknown bytes follow the load commands.
 	b = read(t, fixtures.Path("program/found"))
 	data := bytes.Clone(b.data)
 	data[b.Slices[0].firstBytes-1] = 1
 	if b, err := parseBinary(data); err != nil {
 		t.Error(err)
-	} else if _, err := b.rewrite(func(*Slice) edits { return edits{runPaths: []string{"x"}} }); err == nil || !strings.Contains(err.Error(), "in use") {
+	} else if _, err := b.rewrite(func(*Slice) edits { return edits{runPaths: []string{"x"}} }); err == nil || !strings.Contains(err.Error(), "is not empty") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -318,9 +318,9 @@ func TestDamagedMetallib(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"empty":            {nil, "no library of Metal kernels"},
-		"text":             {bytes.Repeat([]byte("text"), 50), `begins with "text"`},
-		"cut":              {whole[:len(whole)-1], fmt.Sprintf("should have %d bytes and has %d", len(whole), len(whole)-1)},
+		"empty":            {nil, "not a library of Metal kernels"},
+		"text":             {bytes.Repeat([]byte("text"), 50), `starts with "text"`},
+		"cut":              {whole[:len(whole)-1], fmt.Sprintf("it has %[2]d bytes, expected %[1]d", len(whole), len(whole)-1)},
 		"for iOS":          {changed(4, 0x20001), "another system"},
 		"list too long":    {changed(32, 1<<30), "list of functions ends"},
 		"list elsewhere":   {changed(24, 1<<30), "list of functions ends"},

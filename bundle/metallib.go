@@ -10,25 +10,25 @@ import (
 	"strings"
 )
 
-// Metallib is what a library of Metal's kernels says of itself. Apple has not
-// published the form. This much of it is known from the files themselves: those
-// of MLX for macOS 14 and for 26.2 differ in just these fields.
+// Metallib describes a library of Metal kernels. Apple has not published the
+// format. These fields are known because they are the only ones that differ
+// between the files of MLX for macOS 14 and for macOS 26.2.
 type Metallib struct {
-	Minimum   Version // the macOS it was compiled for
-	Language  Version // of Metal, the newest of its functions
+	Minimum   Version // macOS that it was compiled for
+	Language  Version // newest Metal version of its functions
 	Functions int
 	NAX       int // functions that use the matrix units of M5
 }
 
-// languages are the versions of Metal's language, by the first macOS that loads
-// kernels in them.
+// languages maps the versions of Metal's language to the first macOS that loads
+// them.
 var languages = []struct{ language, macOS Version }{
 	{Version{4, 0, 0}, Version{26, 0, 0}},
 	{Version{3, 2, 0}, Version{15, 0, 0}},
 	{Version{3, 1, 0}, Version{14, 0, 0}},
 }
 
-// needs is the macOS that loads the kernels.
+// needs returns the oldest macOS that loads the kernels.
 func (m *Metallib) needs() Version {
 	for _, l := range languages {
 		if !m.Language.Less(l.language) && m.Minimum.Less(l.macOS) {
@@ -71,14 +71,14 @@ func parseMetallib(r io.ReaderAt, size int64) (*Metallib, error) {
 	if n, err := r.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	} else if n < metallibHeader || string(head[:4]) != "MTLB" {
-		return nil, fmt.Errorf("is no library of Metal kernels: it begins with %q", head[:min(n, 4)])
+		return nil, fmt.Errorf("is not a library of Metal kernels: it starts with %q", head[:min(n, 4)])
 	}
 	le := binary.LittleEndian
 	if target := le.Uint16(head[4:]); target != metallibMacOS {
-		return nil, fmt.Errorf("has Metal kernels for another system than macOS: target %#x, expected %#x", target, metallibMacOS)
+		return nil, fmt.Errorf("has Metal kernels for another system: target %#x, expected %#x for macOS", target, metallibMacOS)
 	}
 	if said := le.Uint64(head[16:]); said != uint64(size) {
-		return nil, fmt.Errorf("is damaged: it should have %d bytes and has %d", said, size)
+		return nil, fmt.Errorf("is damaged: it has %[2]d bytes, expected %[1]d", said, size)
 	}
 	at, length := le.Uint64(head[24:]), le.Uint64(head[32:])
 	if at > uint64(size) || length > uint64(size)-at || uint64(size)-at-length < 4 {
@@ -95,15 +95,15 @@ func parseMetallib(r io.ReaderAt, size int64) (*Metallib, error) {
 	return m, nil
 }
 
-// takeFunctions reads the list: a count, and for each function its size and
-// tagged fields.
+// takeFunctions parses the list: a count, then the size and the tagged fields of
+// each function.
 func (m *Metallib) takeFunctions(list []byte) error {
 	le := binary.LittleEndian
 	m.Functions = int(le.Uint32(list))
 	rest := list[4:]
 	for i := range m.Functions {
 		if len(rest) < 4 || uint64(le.Uint32(rest)) > uint64(len(rest)) || le.Uint32(rest) < 4 {
-			return fmt.Errorf("function %d of %d ends behind the list", i, m.Functions)
+			return fmt.Errorf("function %d of %d ends after the end of the list", i, m.Functions)
 		}
 		entry := rest[4:le.Uint32(rest)]
 		rest = rest[le.Uint32(rest):]
@@ -120,7 +120,7 @@ func (m *Metallib) takeFunction(entry []byte) error {
 	for len(entry) >= 6 && string(entry[:4]) != "ENDT" {
 		length := int(le.Uint16(entry[4:]))
 		if len(entry) < 6+length {
-			return fmt.Errorf("its field %q ends behind it", entry[:4])
+			return fmt.Errorf("its field %q ends after the function", entry[:4])
 		}
 		tag, value := string(entry[:4]), entry[6:6+length]
 		entry = entry[6+length:]
@@ -131,7 +131,7 @@ func (m *Metallib) takeFunction(entry []byte) error {
 			if strings.Contains(string(name), naxKernel) {
 				m.NAX++
 			}
-		case tag == "VERS" && length == 8: // of AIR, then of the language
+		case tag == "VERS" && length == 8: // version of AIR, then of the language
 			if v := (Version{int(le.Uint16(value[4:])), int(le.Uint16(value[6:])), 0}); m.Language.Less(v) {
 				m.Language = v
 			}

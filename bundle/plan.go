@@ -14,43 +14,43 @@ import (
 	"strings"
 )
 
-// What becomes of a file.
+// Values of File.State.
 const (
 	New       = "new"
 	Replaced  = "replaced"
 	Unchanged = "unchanged"
 )
 
-// File is a file of the app that comes from mlxrank, or that is changed for it.
+// File describes a file of the app that mlxrank adds or changes.
 type File struct {
-	Target string // in the app
-	Source string // on this machine; "" if the app's own file is changed
+	Target string // path in the app
+	Source string // path on this machine; "" for a file of the app that is changed
 	State  string
 	Size   int64
-	Notes  []string // what is changed in it
-	data   []byte   // what to write, if that is not a copy of Source
+	Notes  []string // changes to the file
+	data   []byte   // contents, if they are not a copy of Source
 	mode   fs.FileMode
 }
 
-// Plan is what is to be done to an app. All checks have passed.
+// Plan lists the changes to an app. All checks of the parts have passed.
 type Plan struct {
 	Files   []File
 	Variant string   // which MLX, and why
-	Notes   []string // what the app's author should know
-	Sign    []string // commands to run afterwards, inside out
+	Notes   []string // hints for the app's author
+	Sign    []string // commands that sign, in order
 	app     *App
 }
 
-// Plan checks the parts against the app, and works out what is to be copied and
-// changed. It changes nothing.
+// Plan checks that the parts fit the app and returns the necessary changes. It
+// changes nothing.
 func (a *App) Plan(source *Source, withBuiltin bool) (*Plan, error) {
 	p := &Plan{app: a}
 	own := a.program.Arch(arm64)
 	if own == nil {
-		return nil, fmt.Errorf("%s: %s is for %s, and mlxrank's libraries are for arm64: build the app for it", a.Path, a.executable, a.program.archs())
+		return nil, fmt.Errorf("%s: %s is for %s, expected arm64 as mlxrank's libraries: build the app for arm64", a.Path, a.executable, a.program.archs())
 	}
 	if own.Kind != macho.TypeExec {
-		return nil, fmt.Errorf("%s: %s is of the kind %s, expected %s", a.Path, a.executable, kindName(own.Kind), kindName(macho.TypeExec))
+		return nil, fmt.Errorf("%s: %s has the kind %s, expected %s", a.Path, a.executable, kindName(own.Kind), kindName(macho.TypeExec))
 	}
 	folder, why := source.variant(a.Minimum)
 	p.Variant = why
@@ -71,14 +71,15 @@ func (a *App) Plan(source *Source, withBuiltin bool) (*Plan, error) {
 	return p, nil
 }
 
-// origin is a library to copy: from where, and read.
+// origin is a library to copy.
 type origin struct {
 	path   string
 	binary *Binary
 }
 
-// addLibraries plans the libraries and all that they are linked with and macOS
-// does not have. It returns their names, each after those it is linked with.
+// addLibraries plans the libraries and the libraries that they are linked with and
+// that macOS does not have. It returns their names, each after the names of the
+// libraries that it is linked with.
 func (p *Plan) addLibraries(source *Source, mlxFolder string) ([]string, error) {
 	found := map[string]origin{}
 	var order []string
@@ -101,7 +102,7 @@ func (p *Plan) addLibraries(source *Source, mlxFolder string) ([]string, error) 
 		for _, l := range b.Arch(arm64).Libraries {
 			if needed := filepath.Join(filepath.Dir(file), baseName(l.Name)); !isSystem(l.Name) && !l.Weak {
 				if _, ours := found[baseName(l.Name)]; !ours && !isFile(needed) {
-					problems = append(problems, fmt.Errorf("%s is linked with %s, which is neither macOS's own nor beside it: take the libraries of a release or of make build", file, l.Name))
+					problems = append(problems, fmt.Errorf("%s is linked with %s, which is neither part of macOS nor in the same folder: use the libraries of a release or of make build", file, l.Name))
 					continue
 				}
 				add(needed)
@@ -109,7 +110,7 @@ func (p *Plan) addLibraries(source *Source, mlxFolder string) ([]string, error) 
 		}
 		order = append(order, name)
 	}
-	// MLX first, so that its variant is the one that the shim is to find.
+	// MLX first, so that the shim finds this variant of it.
 	for _, file := range []string{filepath.Join(mlxFolder, mlxLibrary), filepath.Join(source.Libraries, shimLibrary), source.Engine} {
 		add(file)
 	}
@@ -122,7 +123,7 @@ func (p *Plan) addLibraries(source *Source, mlxFolder string) ([]string, error) 
 	return order, errors.Join(problems...)
 }
 
-// suits refuses a library that cannot be part of an app.
+// suits rejects a library that cannot be part of the app.
 func suits(file string, b *Binary, minimum Version) error {
 	s := b.Arch(arm64)
 	if s == nil {
@@ -131,14 +132,14 @@ func suits(file string, b *Binary, minimum Version) error {
 	if why := s.fits(macho.TypeDylib, minimum); why != "" {
 		advice := ""
 		if minimum.Less(s.Minimum) {
-			advice = "; raise LSMinimumSystemVersion, or take libraries that are built for older systems"
+			advice = "; raise LSMinimumSystemVersion, or use libraries for older systems"
 		}
 		return fmt.Errorf("%s %s%s", file, why, advice)
 	}
 	return nil
 }
 
-// addLibrary plans one library, with names that are right in an app.
+// addLibrary plans one library. It changes the names in it to those of an app.
 func (p *Plan) addLibrary(name string, found map[string]origin) error {
 	from := found[name]
 	for _, l := range from.binary.Arch(arm64).Libraries {
@@ -147,7 +148,7 @@ func (p *Plan) addLibrary(name string, found map[string]origin) error {
 			continue
 		}
 		if _, missing := lacks(from.binary.Arch(arm64), other.binary.Arch(arm64), baseName(l.Name)); len(missing) > 0 {
-			return fmt.Errorf("%s lacks %d symbols that %s wants, such as %s: the two were not built for each other", other.path, len(missing), from.path, missing[0])
+			return fmt.Errorf("%s lacks %d symbols that %s needs, such as %s: use both from one build", other.path, len(missing), from.path, missing[0])
 		}
 	}
 	var notes []string
@@ -185,7 +186,7 @@ func (p *Plan) addLibrary(name string, found map[string]origin) error {
 	default:
 		same, err := sameCode(data, old)
 		if err != nil {
-			return fmt.Errorf("%s: after its names were changed: %w", from.path, err)
+			return fmt.Errorf("%s: after changing its names: %w", from.path, err)
 		}
 		if same {
 			file.State, file.Notes = Unchanged, nil
@@ -201,7 +202,7 @@ func (p *Plan) addMetallib(from string) error {
 		return err
 	}
 	if needs := m.needs(); p.app.Minimum.Less(needs) {
-		return fmt.Errorf("%s needs macOS %v, but the app says that it runs from macOS %v on", from, needs, p.app.Minimum)
+		return fmt.Errorf("%s needs macOS %v, but the app supports macOS %v", from, needs, p.app.Minimum)
 	}
 	return p.addCopy(from, metallibFile)
 }
@@ -209,7 +210,7 @@ func (p *Plan) addMetallib(from string) error {
 // addEncoder plans the files of the builtin model's encoder.
 func (p *Plan) addEncoder(source *Source) error {
 	if source.Encoder == "" {
-		return fmt.Errorf("the builtin model's encoder %s was not found near %s", encoderName, source.Libraries)
+		return fmt.Errorf("found no encoder %s of the builtin model near %s", encoderName, source.Libraries)
 	}
 	return filepath.WalkDir(source.Encoder, func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -223,7 +224,7 @@ func (p *Plan) addEncoder(source *Source) error {
 	})
 }
 
-// addCopy plans a file that is copied as it is.
+// addCopy plans an unchanged copy of a file.
 func (p *Plan) addCopy(from, target string) error {
 	info, err := os.Stat(from)
 	if err != nil {
@@ -246,7 +247,7 @@ func (p *Plan) addCopy(from, target string) error {
 	return nil
 }
 
-// sameContent compares a file with one of the app.
+// sameContent reports whether a file equals a file of the app.
 func (a *App) sameContent(from, target string) (same bool, err error) {
 	old, err := a.open(target)
 	if err != nil {
@@ -276,8 +277,8 @@ func (a *App) sameContent(from, target string) (same bool, err error) {
 	}
 }
 
-// changeProgram plans how the main executable finds the library it is linked
-// with.
+// changeProgram plans the changes with which the main executable finds the library
+// that it is linked with.
 func (p *Plan) changeProgram() error {
 	a := p.app
 	var notes []string
@@ -290,7 +291,7 @@ func (p *Plan) changeProgram() error {
 		name := library.Name
 		linked = true
 		if s.Arch != arm64 && !library.Weak {
-			p.Notes = append(p.Notes, fmt.Sprintf("the %s part of %s is linked with %s, which is for arm64 only: that part will not start", s.Arch, a.executable, engineLibrary))
+			p.Notes = append(p.Notes, fmt.Sprintf("the %s part of %s is linked with %s, which is only for arm64: that part will not start", s.Arch, a.executable, engineLibrary))
 		}
 		there := func(file string) bool { return file == frameworks+"/"+engineLibrary }
 		if locate(name, path.Dir(a.executable), s.runPathsIn(path.Dir(a.executable)), there) != "" {
@@ -310,7 +311,7 @@ func (p *Plan) changeProgram() error {
 		return fmt.Errorf("%s: %w; or in Xcode add %s to Runpath Search Paths", a.executable, err, frameworksPath)
 	}
 	if !linked {
-		p.Notes = append(p.Notes, fmt.Sprintf("%s is not linked with %s: it, or a library of its own, must load it at run time", a.executable, engineLibrary))
+		p.Notes = append(p.Notes, fmt.Sprintf("%s is not linked with %s: the app must load it at run time", a.executable, engineLibrary))
 	}
 	if len(notes) == 0 {
 		return nil

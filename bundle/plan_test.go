@@ -278,35 +278,35 @@ func TestPlanRefuses(t *testing.T) {
 		spoil         func(t *testing.T, app, prefix string)
 		words         []string
 	}{
-		{"no Info.plist", "14.0", func(t *testing.T, app, _ string) { remove(t, filepath.Join(app, infoFile)) }, []string{"Contents/Info.plist is missing", "no macOS app"}},
+		{"no Info.plist", "14.0", func(t *testing.T, app, _ string) { remove(t, filepath.Join(app, infoFile)) }, []string{"Contents/Info.plist is missing", "not a macOS app"}},
 		{"damaged Info.plist", "14.0", info("<plist><dict>"), []string{"Info.plist cannot be read"}},
 		{"no executable named", "14.0", info(bundletest.Info("", "14.0")), []string{`CFBundleExecutable is ""`}},
 		{"executable named elsewhere", "14.0", info(bundletest.Info("../../../bin/sh", "14.0")), []string{"CFBundleExecutable is \"../../../bin/sh\""}},
 		{"no executable", "14.0", info(bundletest.Info("Bar", "14.0")), []string{"Contents/MacOS/Bar", "is missing"}},
-		{"unknown minimum", "14.0", info(bundletest.Info("Foo", "$(MACOSX_DEPLOYMENT_TARGET)")), []string{"LSMinimumSystemVersion", "DEPLOYMENT_TARGET", "such as 14.0"}},
+		{"unknown minimum", "14.0", info(bundletest.Info("Foo", "$(MACOSX_DEPLOYMENT_TARGET)")), []string{"LSMinimumSystemVersion", "DEPLOYMENT_TARGET", "like 14.0"}},
 		{"executable is a text", "14.0", func(t *testing.T, app, _ string) {
 			bundletest.Write(t, filepath.Join(app, programs, "Foo"), "#!/bin/sh")
-		}, []string{"Contents/MacOS/Foo", "no Mach-O file"}},
+		}, []string{"Contents/MacOS/Foo", "not a Mach-O file"}},
 		{"executable for Intel", "14.0", func(t *testing.T, app, _ string) {
 			fixtures.Copy(t, "program/intel", filepath.Join(app, programs, "Foo"))
 		}, []string{"is for x86_64", "arm64"}},
 		{"executable is a library", "14.0", func(t *testing.T, app, _ string) {
 			fixtures.Copy(t, "old/libmlx.dylib", filepath.Join(app, programs, "Foo"))
-		}, []string{"of the kind dylib, expected exec"}},
-		{"app for an older system", "13.0", nil, []string{"libmlx.dylib needs macOS 14.0", "from macOS 13.0 on", "libmlxr.dylib needs", "mlx.metallib needs macOS 14.0", "raise LSMinimumSystemVersion"}},
+		}, []string{"has the kind dylib, expected exec"}},
+		{"app for an older system", "13.0", nil, []string{"libmlx.dylib needs macOS 14.0", "supports macOS 13.0", "libmlxr.dylib needs", "mlx.metallib needs macOS 14.0", "raise LSMinimumSystemVersion"}},
 		{"libraries for a newer system", "14.0", func(t *testing.T, _, prefix string) {
 			fixtures.Copy(t, "new/libmlx.dylib", filepath.Join(prefix, "lib/mlxrank/libmlx.dylib"))
 			fixtures.Copy(t, "new/libjaccl.dylib", filepath.Join(prefix, "lib/mlxrank/libjaccl.dylib"))
-		}, []string{"libmlx.dylib needs macOS 26.2", "from macOS 14.0 on"}},
+		}, []string{"libmlx.dylib needs macOS 26.2", "supports macOS 14.0"}},
 		{"kernels for a newer system", "14.0", func(t *testing.T, _, prefix string) {
 			fixtures.Copy(t, "new/mlx.metallib", filepath.Join(prefix, "lib/mlxrank/mlx.metallib"))
-		}, []string{"mlx.metallib needs macOS 26.2", "from macOS 14.0 on"}},
+		}, []string{"mlx.metallib needs macOS 26.2", "supports macOS 14.0"}},
 		{"library for Intel", "14.0", func(t *testing.T, _, prefix string) {
 			fixtures.Copy(t, "intel/libmlx.dylib", filepath.Join(prefix, "lib/mlxrank/libmlx.dylib"))
 		}, []string{"libmlx.dylib is for x86_64, expected arm64"}},
 		{"library is a program", "14.0", func(t *testing.T, _, prefix string) {
 			fixtures.Copy(t, "program/linked", filepath.Join(prefix, "lib/mlxrank/libmlx.dylib"))
-		}, []string{"libmlx.dylib is of the kind exec, expected dylib"}},
+		}, []string{"libmlx.dylib has the kind exec, expected dylib"}},
 		{"library is cut off", "14.0", func(t *testing.T, _, prefix string) {
 			if err := os.Truncate(filepath.Join(prefix, "lib/libmlxr.dylib"), 49679); err != nil {
 				t.Fatal(err)
@@ -314,26 +314,26 @@ func TestPlanRefuses(t *testing.T) {
 		}, []string{"libmlxr.dylib: is cut off"}},
 		{"another MLX", "14.0", func(t *testing.T, _, prefix string) {
 			fixtures.Copy(t, "other/libmlx.dylib", filepath.Join(prefix, "lib/mlxrank/libmlx.dylib"))
-		}, []string{"lacks 1 symbols", "_mlx_add", "not built for each other"}},
+		}, []string{"lacks 1 symbols", "_mlx_add", "use both from one build"}},
 		{"a library's library is missing", "26.2", func(t *testing.T, _, prefix string) {
 			remove(t, filepath.Join(prefix, "lib/mlxrank/macos26/libjaccl.dylib"))
-		}, []string{"libmlx.dylib is linked with @rpath/libjaccl.dylib", "nor beside it"}},
+		}, []string{"libmlx.dylib is linked with @rpath/libjaccl.dylib", "nor in the same folder"}},
 		{"no engine library", "14.0", func(t *testing.T, _, prefix string) { remove(t, filepath.Join(prefix, "lib/libmlxr.dylib")) }, []string{"libmlxr.dylib is in none of"}},
 		{"no libraries", "14.0", func(t *testing.T, _, prefix string) { remove(t, filepath.Join(prefix, "lib")) }, []string{"no libraries for macOS", "libmlxrank.dylib in", "lib/mlxrank"}},
 		{"no kernels", "14.0", func(t *testing.T, _, prefix string) { remove(t, filepath.Join(prefix, "lib/mlxrank/mlx.metallib")) }, []string{"mlx.metallib", "no such file"}},
 		{"no notices", "14.0", func(t *testing.T, _, prefix string) {
 			remove(t, filepath.Join(prefix, "share/mlxrank/THIRD_PARTY_NOTICES.txt"))
 		}, []string{"THIRD_PARTY_NOTICES.txt is in none of"}},
-		{"no encoder", "14.0", func(t *testing.T, _, prefix string) { remove(t, filepath.Join(prefix, "share/mlxrank/models")) }, []string{"encoder all-MiniLM-L6-v2 was not found"}},
-		{"folder is a link out", "14.0", func(t *testing.T, app, _ string) { link(t, outside, filepath.Join(app, frameworks)) }, []string{"Contents/Frameworks", "outside of the app"}},
-		{"folder is a link up", "14.0", func(t *testing.T, app, _ string) { link(t, "../../..", filepath.Join(app, "Contents/Resources")) }, []string{"Contents/Resources/", "outside of the app"}},
+		{"no encoder", "14.0", func(t *testing.T, _, prefix string) { remove(t, filepath.Join(prefix, "share/mlxrank/models")) }, []string{"found no encoder all-MiniLM-L6-v2"}},
+		{"folder is a link out", "14.0", func(t *testing.T, app, _ string) { link(t, outside, filepath.Join(app, frameworks)) }, []string{"Contents/Frameworks", "out of the app"}},
+		{"folder is a link up", "14.0", func(t *testing.T, app, _ string) { link(t, "../../..", filepath.Join(app, "Contents/Resources")) }, []string{"Contents/Resources/", "out of the app"}},
 		{"file is a link out", "14.0", func(t *testing.T, app, _ string) {
 			link(t, filepath.Join(outside, "x"), filepath.Join(app, metallibFile))
-		}, []string{metallibFile + " is a link to", "outside of the app"}},
+		}, []string{metallibFile + " is a link to", "out of the app"}},
 		{"executable is a link out", "14.0", func(t *testing.T, app, _ string) {
 			link(t, fixtures.Path("program/linked"), filepath.Join(app, programs, "Foo"))
-		}, []string{"Contents/MacOS/Foo is a link to", "outside of the app"}},
-		{"link in a circle", "14.0", func(t *testing.T, app, _ string) { link(t, "mlx.metallib", filepath.Join(app, metallibFile)) }, []string{"leads in a circle"}},
+		}, []string{"Contents/MacOS/Foo is a link to", "out of the app"}},
+		{"link in a circle", "14.0", func(t *testing.T, app, _ string) { link(t, "mlx.metallib", filepath.Join(app, metallibFile)) }, []string{"a circular link"}},
 		{"library is a folder", "14.0", func(t *testing.T, app, _ string) {
 			bundletest.Write(t, filepath.Join(app, frameworks, "libmlx.dylib", "x"), "x")
 		}, []string{"Contents/Frameworks/libmlx.dylib is not a file"}},

@@ -7,16 +7,16 @@ import (
 	"slices"
 )
 
-// edits say what load commands of a file are to be.
+// edits holds the wanted contents of a file's load commands.
 type edits struct {
-	id       string            // the install name, if it has one
-	names    map[string]string // of linked libraries, by the name they have
-	runPaths []string          // to be there
+	id       string            // install name, if the file has one
+	names    map[string]string // new names of linked libraries, by the old names
+	runPaths []string          // added if missing
 }
 
-// rewrite returns the file with its load commands changed, in all its slices.
-// It is the file itself where nothing is to be changed. An ad-hoc signature is
-// made to hold again; another one no longer does.
+// rewrite returns the file with the load commands of all slices changed, or the
+// file itself if nothing changes. It renews an ad-hoc signature; another signature
+// becomes invalid.
 func (b *Binary) rewrite(wanted func(*Slice) edits) ([]byte, error) {
 	var data []byte
 	for _, s := range b.Slices {
@@ -42,12 +42,12 @@ func (b *Binary) rewrite(wanted func(*Slice) edits) ([]byte, error) {
 	return data, nil
 }
 
-// rewrite returns the new header and load commands of a slice, with the zeros
-// behind them; nil if nothing is to be changed.
+// rewrite returns the new header and load commands of a slice, followed by zeros;
+// nil if nothing changes.
 //
-// Nothing refers to load commands by where they lie, but for the sizes in the
-// header; linked libraries are counted, and they keep their order. So names can
-// change as long as all fits in before the first section.
+// Only the sizes in the header depend on the offsets of load commands. Symbols
+// refer to linked libraries by their order, which stays. So names can change as
+// long as all load commands fit before the first section.
 func (s *Slice) rewrite(e edits) ([]byte, error) {
 	var commands [][]byte
 	changed := false
@@ -80,16 +80,16 @@ func (s *Slice) rewrite(e edits) ([]byte, error) {
 	return s.assemble(commands)
 }
 
-// assemble lays out a header and its load commands.
+// assemble returns a header followed by load commands.
 func (s *Slice) assemble(commands [][]byte) ([]byte, error) {
 	all := slices.Concat(commands...)
 	used, room := headerSize+int(binary.LittleEndian.Uint32(s.data[20:])), s.firstBytes
 	if headerSize+len(all) > room {
-		return nil, fmt.Errorf("there is no room for the names: load commands take %d bytes, of %d before the first section; link it with -Wl,-headerpad_max_install_names",
+		return nil, fmt.Errorf("no room for the names: load commands need %d bytes, limit %d before the first section; link it with -Wl,-headerpad_max_install_names",
 			headerSize+len(all), room)
 	}
 	if used > room || len(bytes.Trim(s.data[used:room], "\x00")) > 0 {
-		return nil, fmt.Errorf("the space behind the load commands, from %d to %d, is in use: link it with the right names", used, room)
+		return nil, fmt.Errorf("the space after the load commands, from %d to %d, is not empty: link it with the right names", used, room)
 	}
 	head := make([]byte, max(used, headerSize+len(all)))
 	copy(head, s.data[:headerSize])
@@ -99,7 +99,7 @@ func (s *Slice) assemble(commands [][]byte) ([]byte, error) {
 	return head, nil
 }
 
-// withText is a load command with another string, padded to eight bytes.
+// withText returns the load command with another string, padded to eight bytes.
 func (c command) withText(text string) []byte {
 	at := int(c.word(2))
 	size := (at + len(text) + 1 + 7) / 8 * 8
@@ -110,9 +110,9 @@ func (c command) withText(text string) []byte {
 	return raw
 }
 
-// unsigned is what signing does not change of a slice, so that a file is known
-// again after it was signed: all before the signature, without the sizes of the
-// signature and of the segment that it lies in.
+// unsigned returns the bytes of a slice that signing does not change, so that a
+// signed file can be recognised: everything before the signature, with the sizes
+// of the signature and of its segment set to zero.
 func (s *Slice) unsigned() []byte {
 	if s.Signature == nil {
 		return s.data
@@ -130,8 +130,8 @@ func (s *Slice) unsigned() []byte {
 	return data
 }
 
-// sameCode reports whether a file of the app differs from the planned one in
-// its signature at most. What is no Mach-O file, or is damaged, does differ.
+// sameCode reports whether a file of the app equals the planned file except for its
+// signature. A damaged file, or one that is not Mach-O, is different.
 func sameCode(planned, old []byte) (bool, error) {
 	x, err := parseBinary(planned)
 	if err != nil {
@@ -139,7 +139,7 @@ func sameCode(planned, old []byte) (bool, error) {
 	}
 	y, err := parseBinary(old)
 	if err != nil {
-		return false, nil //nolint:nilerr // it is to be replaced
+		return false, nil //nolint:nilerr // the file will be replaced
 	}
 	return slices.EqualFunc(x.Slices, y.Slices, func(x, y *Slice) bool {
 		return x.Arch == y.Arch && bytes.Equal(x.unsigned(), y.unsigned())

@@ -12,7 +12,7 @@ import (
 	"howett.net/plist"
 )
 
-// The parts of a code signature, as xnu's cs_blobs.h names them. All of it is
+// The parts of a code signature, named as in xnu's cs_blobs.h. All numbers are
 // big-endian.
 const (
 	superBlobMagic     = 0xfade0cc0
@@ -20,7 +20,7 @@ const (
 	entitlementsMagic  = 0xfade7171
 	slotDirectory      = 0
 	slotEntitlements   = 5
-	slotAlternate      = 0x1000 // five of them
+	slotAlternate      = 0x1000 // and the next four
 	slotCMS            = 0x10000
 	flagAdHoc          = 0x2
 	flagRequireLV      = 0x2000
@@ -32,21 +32,21 @@ const (
 
 const noLibraryValidation = "com.apple.security.cs.disable-library-validation"
 
-// Signature is a code signature as it says of itself. Who made it is for
-// macOS to judge: the certificates are not looked at.
+// Signature holds the contents of a code signature. Its certificates are not
+// checked; only macOS can do that.
 type Signature struct {
 	Identifier        string
-	Team              string // "" without one
+	Team              string // "" for none
 	AdHoc             bool   // without a certificate
 	Runtime           bool   // the hardened runtime
-	LibraryValidation bool   // asked for without the hardened runtime
+	LibraryValidation bool   // enabled without the hardened runtime
 	Entitlements      map[string]any
 	directories       []directory
-	entitlements      []byte // as they lie in the signature
+	entitlements      []byte // as stored in the signature
 	start, end        int    // of the signature in the slice
 }
 
-// directory is a code directory: the hashes of the code's pages.
+// directory is a code directory, which holds the hashes of the code's pages.
 type directory struct {
 	at        int // in the slice
 	raw       []byte
@@ -59,12 +59,12 @@ type directory struct {
 	codeLimit int
 }
 
-// parseSignature reads the signature that lies at data[start:end].
+// parseSignature parses the signature at data[start:end].
 func parseSignature(data []byte, start, end int) (*Signature, error) {
 	blob := data[start:end]
 	word := func(at int) uint32 { return binary.BigEndian.Uint32(blob[at:]) }
 	if len(blob) < 12 || word(0) != superBlobMagic {
-		return nil, errors.New("it does not begin as signatures do")
+		return nil, errors.New("it does not start with the magic number of a signature")
 	}
 	count := int64(word(8))
 	if 12+8*count > int64(len(blob)) {
@@ -75,7 +75,7 @@ func parseSignature(data []byte, start, end int) (*Signature, error) {
 	for i := range int(count) {
 		slot, at := word(12+8*i), int64(word(16+8*i))
 		if at+8 > int64(len(blob)) || at+int64(word(int(at)+4)) > int64(len(blob)) || word(int(at)+4) < 8 {
-			return nil, fmt.Errorf("part %d ends behind it", i)
+			return nil, fmt.Errorf("part %d ends after the signature", i)
 		}
 		magic, part := word(int(at)), blob[at:at+int64(word(int(at)+4))]
 		switch {
@@ -98,13 +98,13 @@ func parseSignature(data []byte, start, end int) (*Signature, error) {
 		}
 	}
 	if len(s.directories) == 0 {
-		return nil, errors.New("it has no code directory of a known kind")
+		return nil, errors.New("it has no code directory with a supported hash")
 	}
 	s.AdHoc = s.AdHoc || !cms
 	return s, nil
 }
 
-// describe takes the identifier, the team and the flags of a code directory.
+// describe reads the identifier, the team and the flags of a code directory.
 func (s *Signature) describe(raw []byte) {
 	version, flags := binary.BigEndian.Uint32(raw[8:]), binary.BigEndian.Uint32(raw[12:])
 	s.AdHoc = flags&flagAdHoc != 0
@@ -116,7 +116,7 @@ func (s *Signature) describe(raw []byte) {
 	}
 }
 
-// text is the string at an offset; 0 is none.
+// text returns the string at an offset, "" for offset 0.
 func text(raw []byte, at uint32) string {
 	if at == 0 || uint64(at) >= uint64(len(raw)) {
 		return ""
@@ -125,8 +125,8 @@ func text(raw []byte, at uint32) string {
 	return string(found)
 }
 
-// parseDirectory reads a code directory, which says of limit bytes what they
-// hash to. Its hash is nil where that is of an unknown kind.
+// parseDirectory parses a code directory of limit bytes of code. The hash function
+// is nil if it is not supported.
 func parseDirectory(raw []byte, at, limit int) (directory, error) {
 	if len(raw) < 44 {
 		return directory{}, fmt.Errorf("a code directory of %d bytes", len(raw))
@@ -162,7 +162,7 @@ func parseDirectory(raw []byte, at, limit int) (directory, error) {
 	return d, nil
 }
 
-// hashes are the kinds of hashes that a code directory may have.
+// hashes holds the supported hash functions of a code directory.
 var hashes = map[byte]func([]byte) []byte{
 	1: func(b []byte) []byte { sum := sha1.Sum(b); return sum[:] }, //nolint:gosec // see above
 	2: func(b []byte) []byte { sum := sha256.Sum256(b); return sum[:] },
@@ -170,13 +170,13 @@ var hashes = map[byte]func([]byte) []byte{
 	4: func(b []byte) []byte { sum := sha512.Sum384(b); return sum[:] },
 }
 
-// page is where a page's bytes lie, and its hash.
+// page returns the bounds of a page's bytes and the offset of its hash.
 func (d *directory) page(i int) (start, end, hash int) {
 	start = i * d.pageSize
 	return start, min(start+d.pageSize, d.codeLimit), d.first + i*d.hashSize
 }
 
-// stale says what of the data is not as it was signed, "" if all is.
+// stale describes how data differs from the signed data, "" if it does not.
 func (s *Signature) stale(data []byte) string {
 	if n := s.stalePages(data); n > 0 {
 		return fmt.Sprintf("%d of its pages differ", n)
@@ -189,7 +189,7 @@ func (s *Signature) stale(data []byte) string {
 	return ""
 }
 
-// stalePages counts the pages of code that are not what was signed.
+// stalePages counts the pages of code that were changed after signing.
 func (s *Signature) stalePages(data []byte) int {
 	stale := 0
 	for _, d := range s.directories {
@@ -203,8 +203,8 @@ func (s *Signature) stalePages(data []byte) int {
 	return stale
 }
 
-// seals reports whether the signature has the hash of what belongs to a special
-// slot; known is false if the signature says nothing of it.
+// seals reports whether the signature has the hash of content in a special slot.
+// known is false if the slot is empty.
 func (s *Signature) seals(slot int, content []byte) (same, known bool) {
 	for _, d := range s.directories {
 		if slot > d.special {
@@ -222,7 +222,7 @@ func (s *Signature) seals(slot int, content []byte) (same, known bool) {
 	return known, known
 }
 
-// cdHashes are the hashes by which other signatures name this one.
+// cdHashes returns the hashes with which other signatures refer to this one.
 func (s *Signature) cdHashes() [][]byte {
 	var sums [][]byte
 	for _, d := range s.directories {
@@ -231,9 +231,8 @@ func (s *Signature) cdHashes() [][]byte {
 	return sums
 }
 
-// renew puts the hashes of the changed data into its own signature, which is
-// at the same place. It must be ad hoc: of another one, the certificate's
-// signature would no longer hold.
+// renew writes the hashes of the changed data into the signature inside data. The
+// signature must be ad hoc: with a certificate, it would become invalid.
 func (s *Signature) renew(data []byte) {
 	for _, d := range s.directories {
 		for i := range d.pages {

@@ -6,30 +6,30 @@ import (
 	"strings"
 )
 
-// Version is a version of macOS.
+// Version is a version of macOS or of Metal.
 type Version struct{ Major, Minor, Patch int }
 
-// nax is the macOS from which on MLX has kernels for the matrix units of M5.
+// nax is the first macOS for which MLX has kernels for the matrix units of M5.
 var nax = Version{26, 2, 0}
 
-// parseVersion reads one to three numbers, as LSMinimumSystemVersion has them.
+// parseVersion parses one to three numbers, as in LSMinimumSystemVersion.
 func parseVersion(text string) (Version, error) {
 	parts := strings.Split(text, ".")
 	var numbers [3]int
 	if len(parts) > len(numbers) {
-		return Version{}, fmt.Errorf("%q is no version of macOS, such as 14.0", text)
+		return Version{}, fmt.Errorf("%q is not a version of macOS, expected one like 14.0", text)
 	}
 	for i, part := range parts {
 		n, err := strconv.ParseUint(part, 10, 16)
 		if err != nil {
-			return Version{}, fmt.Errorf("%q is no version of macOS, such as 14.0", text)
+			return Version{}, fmt.Errorf("%q is not a version of macOS, expected one like 14.0", text)
 		}
 		numbers[i] = int(n)
 	}
 	return Version{numbers[0], numbers[1], numbers[2]}, nil
 }
 
-// packedVersion reads the form of load commands: 16 bits, 8 and 8.
+// packedVersion unpacks a version of a load command: 16 bits, 8 bits and 8 bits.
 func packedVersion(v uint32) Version {
 	return Version{int(v >> 16), int(v >> 8 & 0xff), int(v & 0xff)}
 }

@@ -49,7 +49,7 @@ func TestBundle(t *testing.T) {
 			t.Errorf("%s: %s\n%s", name, state, checked.Out)
 		}
 	}
-	if checked.Status != command.ExitFailure || len(got) != 16 || !strings.Contains(checked.Out, "-> sign inside out") {
+	if checked.Status != command.ExitFailure || len(got) != 16 || !strings.Contains(checked.Out, "-> sign from the inside out") {
 		t.Errorf("status %d and %d checks\n%s", checked.Status, len(got), checked.Out)
 	}
 }
@@ -80,7 +80,7 @@ func TestBundleFails(t *testing.T) {
 	}{
 		{"no such app", []string{"bundle", "--app", none, "--from", prefix}, []string{none, "no such file"}},
 		{"no such folder", []string{"bundle", "--app", app, "--from", none}, []string{"no libraries for macOS", none}},
-		{"does not fit", []string{"bundle", "--app", app, "--from", prefix}, []string{"nothing was changed in " + app, "needs macOS 14.0", "from macOS 13.0 on"}},
+		{"does not fit", []string{"bundle", "--app", app, "--from", prefix}, []string{"nothing was changed in " + app, "needs macOS 14.0", "supports macOS 13.0"}},
 		{"app is a file", []string{"doctor", "--app", fixtures.Path("program/linked")}, []string{"is not a folder"}},
 		{"app is empty", []string{"doctor", "--app", t.TempDir()}, []string{"Contents/Info.plist is missing"}},
 	} {

@@ -1,5 +1,5 @@
-// Package bundletest makes apps and folders of libraries for tests, of the
-// files that bundle/testdata/make.py has made.
+// Package bundletest makes apps and folders of libraries for tests. The files come
+// from bundle/testdata/make.py.
 package bundletest
 
 import (
@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// Unpack writes what is in a zip file to a folder and returns that.
+// Unpack unpacks a zip file into a new folder and returns the folder.
 func Unpack(t testing.TB, archive string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,19 +50,19 @@ func write(path string, data []byte, mode os.FileMode) error {
 	return os.WriteFile(path, data, mode)
 }
 
-// Fixtures are the files of fixtures.zip, by their names there.
+// Fixtures maps the names in fixtures.zip to files.
 type Fixtures struct{ Dir string }
 
-// Open unpacks fixtures.zip, which lies in a folder.
+// Open unpacks the fixtures.zip of a folder.
 func Open(t testing.TB, testdata string) Fixtures {
 	t.Helper()
 	return Fixtures{Unpack(t, filepath.Join(testdata, "fixtures.zip"))}
 }
 
-// Path is where a fixture lies.
+// Path returns the path of a fixture.
 func (f Fixtures) Path(name string) string { return filepath.Join(f.Dir, filepath.FromSlash(name)) }
 
-// Copy writes a fixture to a path, as a file that can be executed.
+// Copy copies a fixture to a path, as an executable file.
 func (f Fixtures) Copy(t testing.TB, name, path string) {
 	t.Helper()
 	data, err := os.ReadFile(f.Path(name))
@@ -74,8 +74,8 @@ func (f Fixtures) Copy(t testing.TB, name, path string) {
 	}
 }
 
-// App makes an app of a name in a new folder, whose main executable is a
-// fixture and which runs from a version of macOS on.
+// App makes an app in a new folder. Its main executable is a fixture; minimum is the
+// oldest macOS that it runs on.
 func (f Fixtures) App(t testing.TB, name, program, minimum string) string {
 	t.Helper()
 	app := filepath.Join(t.TempDir(), name)
@@ -84,7 +84,7 @@ func (f Fixtures) App(t testing.TB, name, program, minimum string) string {
 	return app
 }
 
-// Info is an Info.plist.
+// Info returns an Info.plist.
 func Info(executable, minimum string) string {
 	return fmt.Sprintf(`<?xml version="1.0" encoding="UTF-8"?>
 <plist version="1.0"><dict>
@@ -95,7 +95,7 @@ func Info(executable, minimum string) string {
 `, executable, minimum)
 }
 
-// Write writes a file, and the folders it is in.
+// Write writes a file and makes its folders.
 func Write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := write(path, []byte(text), 0o644); err != nil {
@@ -103,8 +103,8 @@ func Write(t testing.TB, path, text string) {
 	}
 }
 
-// Prefix makes the folder of a release, with both builds of MLX and a model
-// that is none.
+// Prefix makes the folder of a release, with both builds of MLX and files in the
+// place of a model.
 func (f Fixtures) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := t.TempDir()

@@ -1,11 +1,11 @@
-// Command http is a web server of one's own with a route that ranks passages:
-// one engine for all requests, whose pairs share batches.
+// Command http is a web server with a route that ranks passages. All requests use
+// one engine and share its batches.
 //
 //	go run ./examples/http &
 //	curl -s 127.0.0.1:8080/rank -d '{"query": "resize photos", "passages": ["A mail reader.", "An image editor."]}'
 //
 // For the APIs of text-embeddings-inference, Jina and Cohere, with limits and
-// metrics, mount package server's Handler in its place.
+// metrics, mount the Handler of package server instead.
 package main
 
 import (
@@ -25,13 +25,13 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // so that a second signal ends the program at once
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	listener, err := net.Listen("tcp", "127.0.0.1:8080")
 	if err == nil {
 		err = run(ctx, listener, engine.Config{
 			Model: "builtin",
-			// What waits for longer than clients do is work for nobody. This is some
-			// ten seconds of two cores; what comes on top of it is refused.
+			// Clients do not wait for long queues. This limit is about ten seconds of
+			// work on two cores; the engine rejects requests beyond it.
 			QueueTokens: 100_000,
 		})
 	}
@@ -40,9 +40,8 @@ func main() {
 	}
 }
 
-// run serves until ctx ends. It ends in the order in which things depend on one
-// another: first the server, which waits for handlers, then the engine that they
-// use.
+// run serves until ctx ends. It first shuts down the server, which waits for its
+// handlers, and then closes the engine that they use.
 func run(ctx context.Context, listener net.Listener, config engine.Config) (err error) {
 	e, err := engine.Open(ctx, config)
 	if err != nil {
@@ -65,8 +64,8 @@ func run(ctx context.Context, listener net.Listener, config engine.Config) (err 
 	defer cancel()
 	err = srv.Shutdown(drain)
 	if errors.Is(err, context.DeadlineExceeded) {
-		// Closing the connections ends their requests' contexts, which frees
-		// their handlers.
+		// Closing the connections ends the contexts of their requests, so that the
+		// handlers return.
 		err = errors.Join(err, srv.Close())
 	}
 	return err
@@ -88,7 +87,7 @@ type item struct {
 	Score   float32 `json:"score"`
 }
 
-// rank answers with the request's passages, best first.
+// rank returns a handler that answers with the passages of a request, best first.
 func rank(e *engine.Engine) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var req request
@@ -101,11 +100,11 @@ func rank(e *engine.Engine) http.Handler {
 			return
 		}
 		if req.Query == "" || len(req.Passages) == 0 {
-			http.Error(w, "query and passages are needed", http.StatusUnprocessableEntity)
+			http.Error(w, "query and passages must not be empty", http.StatusUnprocessableEntity)
 			return
 		}
-		// The context ends when the client goes away, too. Pairs that wait are
-		// dropped then, and nobody waits for those that are running.
+		// The context also ends when the client disconnects. The engine then drops
+		// the pairs that wait, and Rerank returns without the running ones.
 		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 		defer cancel()
 		ranking, err := e.Rerank(ctx, req.Query, req.Passages, engine.RerankOptions{})
@@ -124,7 +123,7 @@ func rank(e *engine.Engine) http.Handler {
 	})
 }
 
-// healthy tells a load balancer whether the engine answers.
+// healthy returns a handler that tells a load balancer whether the engine works.
 func healthy(e *engine.Engine) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := e.Healthy(r.Context()); err != nil {
@@ -133,16 +132,16 @@ func healthy(e *engine.Engine) http.Handler {
 	})
 }
 
-// fail answers with the status that an error of the engine means to a client.
+// fail answers with the HTTP status for an error of the engine.
 func fail(w http.ResponseWriter, err error) {
 	switch {
-	case errors.Is(err, context.Canceled): // by a client that is gone
+	case errors.Is(err, context.Canceled): // the client has disconnected
 	case errors.Is(err, engine.ErrOverloaded):
-		// Nothing of the request was executed, so that it can be sent again.
+		// The engine has executed no part of the request; it can be sent again.
 		w.Header().Set("Retry-After", "1") // seconds
-		http.Error(w, "too much to do; try again later", http.StatusServiceUnavailable)
+		http.Error(w, "the queue is full; try again later", http.StatusServiceUnavailable)
 	case errors.Is(err, context.DeadlineExceeded):
-		http.Error(w, "it took too long", http.StatusGatewayTimeout)
+		http.Error(w, "the request took too long; send fewer passages", http.StatusGatewayTimeout)
 	case errors.Is(err, engine.ErrTooLarge):
 		http.Error(w, "too many passages; split the request", http.StatusRequestEntityTooLarge)
 	case errors.Is(err, engine.ErrText):

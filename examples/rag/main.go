@@ -4,8 +4,8 @@
 //
 //	go run . "speed up the start of applications"
 //
-// The prompt goes to standard output, for the model of your choice; how the
-// ranking changed goes to standard error.
+// The prompt goes to standard output, for the model of your choice. The change of
+// the ranking goes to standard error.
 package main
 
 import (
@@ -25,23 +25,23 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// descriptions are those of 500 Debian packages, in JSON Lines.
+// descriptions holds the descriptions of 500 Debian packages, in JSON Lines.
 //
 //go:embed passages.jsonl
 var descriptions []byte
 
-// A passage is what is found and quoted: a text short enough for the
-// cross-encoder to see all of it, and where it is from.
+// A passage is a text to find and quote, with its source. It is short enough for
+// the cross-encoder to read all of it.
 type passage struct {
 	Package string `json:"package"`
 	Text    string `json:"text"`
 }
 
-// settings say how much is looked at and how much is quoted.
+// settings holds the model and the numbers of passages.
 type settings struct {
 	model      string
-	candidates int // of BM25, to be ranked by the cross-encoder
-	quoted     int // of these, in the prompt
+	candidates int // passages that BM25 finds and the cross-encoder ranks
+	quoted     int // passages in the prompt
 }
 
 func main() {
@@ -81,8 +81,8 @@ func readPassages(r io.Reader) ([]passage, error) {
 	}
 }
 
-// run is the pipeline. A service would open index and engine once, for all its
-// questions.
+// run runs the pipeline for one question. A service would open the index and the
+// engine once.
 func run(ctx context.Context, out, facts io.Writer, passages []passage, question string, s settings) (err error) {
 	index, err := newIndex(passages)
 	if err != nil {
@@ -110,15 +110,15 @@ func run(ctx context.Context, out, facts io.Writer, passages []passage, question
 	return err
 }
 
-// A hit is a passage that was found, with what the two stages say of it.
+// A hit is a passage that was found, with the results of both stages.
 type hit struct {
-	passage int     // its number
-	place   int     // among BM25's, from 1
-	score   float32 // of the cross-encoder
+	passage int     // index of the passage
+	rank    int     // in the results of BM25, from 1
+	score   float32 // from the cross-encoder
 }
 
-// rerank returns the n of what BM25 found that the cross-encoder scores highest,
-// best first.
+// rerank returns the n found passages with the highest scores from the
+// cross-encoder, best first.
 func rerank(ctx context.Context, e *engine.Engine, passages []passage, found []int, question string, n int) ([]hit, error) {
 	texts := make([]string, len(found))
 	for i, number := range found {
@@ -130,29 +130,30 @@ func rerank(ctx context.Context, e *engine.Engine, passages []passage, found []i
 	}
 	hits := make([]hit, len(ranking.Items))
 	for i, item := range ranking.Items {
-		hits[i] = hit{passage: found[item.Index], place: item.Index + 1, score: item.Score}
+		hits[i] = hit{passage: found[item.Index], rank: item.Index + 1, score: item.Score}
 	}
 	return hits, nil
 }
 
-// printChange says where BM25 had put what is now at the top.
+// printChange prints the best passages with their ranks in the results of BM25.
 func printChange(w io.Writer, passages []passage, ranked []hit, found int) error {
 	if _, err := fmt.Fprintf(w, "of %d passages that BM25 found:\nnow  BM25   score  passage\n", found); err != nil {
 		return err
 	}
 	for i, h := range ranked {
-		if _, err := fmt.Fprintf(w, "%3d  %4d  %.4f  %s\n", i+1, h.place, h.score, passages[h.passage].Package); err != nil {
+		if _, err := fmt.Fprintf(w, "%3d  %4d  %.4f  %s\n", i+1, h.rank, h.score, passages[h.passage].Package); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// prompt asks for an answer by the passages alone, with their names as sources.
-// Where nothing was found it says so, for the model not to make an answer up.
+// prompt returns a prompt that asks for an answer from the passages alone, with
+// their names as sources. It states when no passage was found, so that the model
+// does not invent an answer.
 func prompt(passages []passage, ranked []hit, question string) string {
 	var b strings.Builder
-	b.WriteString("Answer the question by these passages alone, and name those you used in brackets. " +
+	b.WriteString("Answer the question from these passages alone, and name the passages you used in brackets. " +
 		"If they do not answer it, say so.\n\n")
 	if len(ranked) == 0 {
 		b.WriteString("(No passage was found.)\n\n")

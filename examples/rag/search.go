@@ -12,13 +12,13 @@ import (
 	index "github.com/blevesearch/bleve_index_api"
 )
 
-// newIndex indexes the passages in memory, each under its number, for BM25.
+// newIndex indexes the passages for BM25, in memory. Their ids are their indices.
 func newIndex(passages []passage) (_ bleve.Index, err error) {
 	mapping := bleve.NewIndexMapping()
-	mapping.DefaultAnalyzer = en.AnalyzerName // stems words and drops the likes of "the"
+	mapping.DefaultAnalyzer = en.AnalyzerName // stems words and drops stop words
 	mapping.ScoringModel = index.BM25Scoring
-	// Only scorch knows the lengths of fields. With NewMemOnly's kind of index
-	// bleve scores by TF-IDF, whatever the mapping says.
+	// Only scorch stores the lengths of fields. With the index of NewMemOnly, bleve
+	// scores by TF-IDF despite ScoringModel.
 	found, err := bleve.NewUsing("", mapping, scorch.Name, scorch.Name, nil)
 	if err != nil {
 		return nil, err
@@ -37,10 +37,10 @@ func newIndex(passages []passage) (_ bleve.Index, err error) {
 	return found, found.Batch(batch)
 }
 
-// search returns the numbers of the n passages that share most with the
-// question, best first: fewer if fewer share a word with it.
+// search returns the indices of the n best matches of the question, best first. It
+// returns fewer if fewer passages share a word with the question.
 func search(ctx context.Context, index bleve.Index, question string, n int) ([]int, error) {
-	// A match query takes the question as words, not as a query language.
+	// A match query treats the question as words, not as a query language.
 	query := bleve.NewMatchQuery(question)
 	query.SetField("text")
 	result, err := index.SearchInContext(ctx, bleve.NewSearchRequestOptions(query, n, 0, false))
@@ -50,7 +50,7 @@ func search(ctx context.Context, index bleve.Index, question string, n int) ([]i
 	found := make([]int, len(result.Hits))
 	for i, hit := range result.Hits {
 		if found[i], err = strconv.Atoi(hit.ID); err != nil {
-			return nil, fmt.Errorf("search: hit %q is no passage: %w", hit.ID, err)
+			return nil, fmt.Errorf("search: hit %q is not the index of a passage: %w", hit.ID, err)
 		}
 	}
 	return found, nil

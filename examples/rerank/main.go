@@ -1,4 +1,4 @@
-// Command rerank reads passages, one a line, and prints them as they answer a
+// Command rerank reads passages, one per line, and prints the best answers to a
 // query, best first.
 //
 //	go run ./examples/rerank --model builtin "resize photos" <passages.txt
@@ -20,12 +20,12 @@ import (
 )
 
 func main() {
-	// The first signal ends the context, and with it the work; a second one ends
-	// the program, since stop gives signals their usual meaning back.
+	// The first signal ends the context and the work. It also calls stop, which
+	// restores the default: a second signal ends the program.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	model := flag.String("model", "builtin", "`model` to score with: builtin, a directory, or an id of the Hugging Face hub")
-	top := flag.Int("top", 10, "print the best `n` passages, 0 for all")
+	top := flag.Int("top", 10, "number of passages to print, 0 for all")
 	flag.Parse()
 	if flag.NArg() != 1 || flag.Arg(0) == "" || *top < 0 {
 		fmt.Fprintln(os.Stderr, `usage: rerank [--model MODEL] [--top N] "QUERY" <passages.txt`)
@@ -37,15 +37,15 @@ func main() {
 	}
 }
 
-// run ranks the lines of in. The engine is closed on every way out: Close waits
-// for what is running and frees the model.
+// run ranks the lines of in. It always closes the engine: Close waits for running
+// work and frees the model.
 func run(ctx context.Context, in io.Reader, out io.Writer, model, query string, top int) (err error) {
 	passages, err := readLines(in)
 	if err != nil {
 		return fmt.Errorf("read passages: %w", err)
 	}
 	if len(passages) == 0 {
-		return errors.New("there are no passages to rank on standard input")
+		return errors.New("no passages on standard input; give one per line")
 	}
 	e, err := engine.Open(ctx, engine.Config{Model: model})
 	if err != nil {
@@ -55,7 +55,7 @@ func run(ctx context.Context, in io.Reader, out io.Writer, model, query string, 
 
 	ranking, err := e.Rerank(ctx, query, passages, engine.RerankOptions{TopN: top})
 	if errors.Is(err, engine.ErrTooLarge) {
-		return fmt.Errorf("%d passages are too many for one call; see engine.Stream: %w", len(passages), err)
+		return fmt.Errorf("too many passages for one call: %d; use engine.Stream: %w", len(passages), err)
 	}
 	if err != nil {
 		return err
@@ -68,7 +68,7 @@ func run(ctx context.Context, in io.Reader, out io.Writer, model, query string, 
 	return nil
 }
 
-// readLines reads the lines that are not blank, however long they are.
+// readLines returns the lines that are not blank. Lines may have any length.
 func readLines(in io.Reader) ([]string, error) {
 	var lines []string
 	for r := bufio.NewReader(in); ; {

@@ -46,7 +46,7 @@ func TestErrors(t *testing.T) {
 		{"no passages", t.Context(), " \n\n", "builtin", nil, "no passages"},
 		{"no such model", t.Context(), passages, "./none", nil, "./none"},
 		{"interrupted", ended, passages, "builtin", context.Canceled, ""},
-		{"too many", t.Context(), many.String(), "builtin", engine.ErrTooLarge, "40000 passages"},
+		{"too many", t.Context(), many.String(), "builtin", engine.ErrTooLarge, "passages for one call: 40000"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var out strings.Builder

@@ -1,4 +1,4 @@
-// Package spelling finds the word that a misspelt one was meant to be.
+// Package spelling suggests known words for misspelt ones.
 package spelling
 
 import (
@@ -8,15 +8,15 @@ import (
 	"github.com/xrash/smetrics"
 )
 
-// maxWord bounds the words that are compared, in bytes; names are shorter.
+// maxWord is the maximum length of a compared word, in bytes.
 const maxWord = 128
 
-// minPrefix is how many characters say what a word abbreviates.
+// minPrefix is the minimum length of an abbreviation, in characters.
 const minPrefix = 4
 
-// Nearest returns the known word with the fewest edits to word, if it takes no
-// more than one and one for every four characters, or if it is one that word
-// abbreviates. Case, and - or _, make no difference.
+// Nearest returns the known word with the fewest edits from word. It allows one
+// edit plus one for every four characters, or any number if word abbreviates the
+// known word. Nearest ignores case and treats _ as -.
 func Nearest(word string, known []string) (nearest string, ok bool) {
 	plain := fold(word)
 	if plain == "" || len(word) > maxWord {
@@ -35,8 +35,8 @@ func Nearest(word string, known []string) (nearest string, ok bool) {
 	return nearest, ok
 }
 
-// Hint returns `; did you mean "WORD"?` for the nearest word, "" if none is
-// near. format writes the word, as "--%s" does for a flag.
+// Hint returns `; did you mean WORD?` for the nearest word, "" if none is near.
+// format formats the word, as "--%s" does for a flag.
 func Hint(word string, known []string, format string) string {
 	nearest, ok := Nearest(word, known)
 	if !ok {

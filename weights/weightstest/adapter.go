@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// LoRA returns the tensors of a PEFT adapter for the model of spec: updates of
-// the given rank for the query and value of every layer, and a classifier that
-// replaces the model's.
+// LoRA returns the tensors of a PEFT adapter for the model of spec: updates with
+// the given rank for query and value of every layer, and a new classifier.
 func LoRA(spec Spec, rank int, seed uint64) []Tensor {
 	hidden := size(spec.Config, "hidden_size")
 	var tensors []Tensor

@@ -9,16 +9,16 @@ import (
 // specials are BERT's special tokens, in the order of their ids.
 var specials = []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
 
-// words are whole tokens, beside the single characters.
+// words are the tokens that are not single characters.
 const words = "the of and to in is for on with that by it as at from this an be are or not what how where when who which " +
 	"query document text search rank model score word sentence page file program package library network data system user " +
 	"berlin paris london city river people water music language science history number system time day year world"
 
 // Tokenizer returns the tokenizer.json of an uncased BERT WordPiece model with
 // exactly vocabSize tokens: the special tokens with the ids of BERT (0, 100,
-// 101, 102, 103), or 0 to 4 where the vocabulary is smaller than 300; single
-// characters, alone and as continuations, as many as fit; some words; and
-// [unused] tokens in the rest.
+// 101, 102, 103), or 0 to 4 if the vocabulary is smaller than 300; as many single
+// characters, alone and as continuations, and words as fit; and [unused] tokens
+// for the other ids.
 func Tokenizer(vocabSize int) map[string]any {
 	vocab := make(map[string]int, vocabSize)
 	added := make([]map[string]any, len(specials))
@@ -58,7 +58,7 @@ func Tokenizer(vocabSize int) map[string]any {
 	}
 }
 
-// pieces lists the tokens that are not special, without repetition.
+// pieces returns the tokens that are not special, without duplicates.
 func pieces() []string {
 	var list []string
 	seen := map[string]bool{}
@@ -73,7 +73,7 @@ func pieces() []string {
 		add("##" + string(c))
 	}
 	for c := '!'; c <= '~'; c++ {
-		if c < 'A' || c > 'Z' { // the normalizer leaves no capitals
+		if c < 'A' || c > 'Z' { // the normalizer lower-cases
 			add(string(c))
 		}
 	}

@@ -1,5 +1,5 @@
 // Package weightstest builds small model directories for tests: a config, a
-// WordPiece tokenizer, and weights that follow from a seed alone, so that a
+// WordPiece tokenizer and weights. The weights depend only on a seed, so that a
 // program in another language can make the same files bit for bit.
 package weightstest
 
@@ -18,14 +18,14 @@ import (
 
 // A Spec describes a synthetic model.
 type Spec struct {
-	// Config is config.json. It must hold the sizes of the model; model_type
-	// and architectures are those of a BERT classifier unless given.
+	// Config is config.json. It must hold the sizes of the model. The defaults of
+	// model_type and architectures are those of a BERT classifier.
 	Config map[string]any
-	// Seed decides the values of the weights.
+	// Seed determines the values of the weights.
 	Seed uint64
 }
 
-// A Tensor is a named array as it stands in a safetensors file.
+// A Tensor is a named array in a safetensors file.
 type Tensor struct {
 	Name  string
 	DType string
@@ -110,8 +110,8 @@ func Tensors(spec Spec) []Tensor {
 	return tensors
 }
 
-// Values returns the values of one tensor: uniform, with a range that depends
-// on what the tensor is for, from splitmix64 seeded with the name.
+// Values returns the values of one tensor. They are uniform in a range that depends
+// on the kind of tensor, from splitmix64 seeded with the name and seed.
 func Values(name string, shape []int, seed uint64) []float32 {
 	h := fnv.New64a()
 	if _, err := h.Write([]byte(name)); err != nil {
@@ -136,9 +136,9 @@ func Values(name string, shape []int, seed uint64) []float32 {
 	return values
 }
 
-// spread returns half the width and the middle of a tensor's range. A dense
-// weight gets the largest power of two for which the variance of its output
-// stays below twice that of its input.
+// spread returns half the width and the middle of a tensor's range. For a dense
+// weight, half the width is the largest power of two with which the variance of
+// the output stays below twice the variance of the input.
 func spread(name string, shape []int) (scale, offset float64) {
 	switch {
 	case strings.HasSuffix(name, "LayerNorm.weight"):
@@ -168,7 +168,7 @@ func F32(name string, shape []int, values []float32) Tensor {
 	return Tensor{Name: name, DType: "F32", Shape: shape, Data: data}
 }
 
-// Encode returns a safetensors file of the tensors in the order given.
+// Encode returns a safetensors file with the tensors in the given order.
 func Encode(tensors []Tensor) []byte {
 	header := []byte{'{'}
 	at := 0
@@ -192,7 +192,7 @@ func Encode(tensors []Tensor) []byte {
 	return file
 }
 
-// size returns a whole number of a config, as an int or as JSON decodes it.
+// size returns a whole number of a config. It may be an int or decoded from JSON.
 func size(config map[string]any, key string) int {
 	switch n := config[key].(type) {
 	case int:
@@ -203,7 +203,7 @@ func size(config map[string]any, key string) int {
 	panic(fmt.Sprintf("weightstest: config has no number %q", key))
 }
 
-// labels is the number of labels by the rule of Hugging Face.
+// labels returns the number of labels by the rule of Hugging Face.
 func labels(config map[string]any) int {
 	if names, ok := config["id2label"].(map[string]any); ok {
 		return len(names)
@@ -214,8 +214,8 @@ func labels(config map[string]any) int {
 	return 2
 }
 
-// Split puts a model's tensors into several files with an index, as Hugging
-// Face saves large models, in the place of model.safetensors.
+// Split replaces model.safetensors by several files with an index, as Hugging Face
+// saves large models.
 func Split(t testing.TB, dir string, tensors []Tensor, files int) {
 	t.Helper()
 	places := map[string]string{}

@@ -186,7 +186,7 @@ func peer(t *testing.T, answer func(w http.ResponseWriter, n int64, texts int)) 
 
 func write(w http.ResponseWriter, status int, body string) {
 	w.WriteHeader(status)
-	fmt.Fprint(w, body) //nolint:errcheck // the client tells
+	fmt.Fprint(w, body) //nolint:errcheck // the client reports it
 }
 
 func ranking(texts int) string {

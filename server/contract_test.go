@@ -110,7 +110,7 @@ var contract = []row{
 	{name: "client gone", status: 499, kind: kindCancelled, message: "closed the connection", before: waits, ctx: gone},
 	{name: "not a number", status: 500, kind: kindBackend, message: "no finite score", logit: float32(math.NaN())},
 	{name: "infinite", status: 500, kind: kindBackend, message: "no finite score", logit: float32(math.Inf(1))},
-	{name: "the engine says so", status: 500, kind: kindBackend, message: "not finite", before: fails(engine.ErrNotFinite)},
+	{name: "an error of the engine", status: 500, kind: kindBackend, message: "not finite", before: fails(engine.ErrNotFinite)},
 	{name: "a fault", status: 500, kind: kindBackend, message: "a fault", before: fails(errors.New("engine: a fault"))},
 	{name: "a panic", status: 500, kind: kindBackend, message: "internal error", before: func(context.Context) error { panic("the text") }},
 	{name: "stopping", status: 503, kind: kindUnhealthy, message: "stopping", retry: true, drain: true},

@@ -89,7 +89,7 @@ func (s *Server) newFailure(ctx context.Context, err error) *failure {
 	return f
 }
 
-// failEnded says why a request's context has ended.
+// failEnded reports why a request's context has ended.
 func (s *Server) failEnded(ctx context.Context) *failure {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):

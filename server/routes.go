@@ -20,7 +20,7 @@ type route struct {
 	post, get *operation // nil for a method that is not allowed
 }
 
-// access says which requests are answered without the key.
+// access selects the requests that are answered without the key.
 type access int
 
 const (
@@ -41,7 +41,7 @@ type operation struct {
 	examples         examples
 	body             any    // an example of the answer's type, if it is JSON
 	media            string // of an answer that is not described by a type
-	errors           []int  // statuses, besides those of the guard
+	errors           []int  // statuses, besides the guard's
 }
 
 // makeRoutes fills the table of routes.

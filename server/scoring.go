@@ -188,7 +188,7 @@ func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, long engin
 	return result, o
 }
 
-// newOutcome counts a request's documents; characters are those of its queries.
+// newOutcome counts a request's documents; characters counts its queries'.
 func newOutcome(documents []string, characters int) outcome {
 	o := outcome{documents: len(documents), characters: characters}
 	for _, d := range documents {

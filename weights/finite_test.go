@@ -7,7 +7,7 @@ import (
 )
 
 // TestFiniteEveryPattern tries all 65,536 bit patterns of the 16-bit types, and
-// those of F32 with the same upper half, at every place of a word.
+// the patterns of F32 with the same upper half, at every place of a word.
 func TestFiniteEveryPattern(t *testing.T) {
 	exponent := map[DType]uint32{F16: 0x7c00, BF16: 0x7f80, F32: 0x7f800000}
 	for dtype, mask := range exponent {

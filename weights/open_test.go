@@ -115,7 +115,7 @@ func TestOpenStandIns(t *testing.T) {
 	wantError(t, err, adapterFile, "is a Git LFS pointer")
 }
 
-// TestOpenAdapterAsModel says what an adapter's directory is, and the reverse.
+// TestOpenAdapterAsModel checks the errors for an adapter given as a model, and the reverse.
 func TestOpenAdapterAsModel(t *testing.T) {
 	adapter := adapterDir(t, map[string]any{"base_model_name_or_path": "org/base"}, nil)
 	_, err := Open(t.Context(), adapter, Options{})

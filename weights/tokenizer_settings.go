@@ -57,7 +57,7 @@ type tokenizerSettings struct {
 	named   []namedToken // in the order in which they are added
 	extra   []AddedToken // added after the named ones
 	decoder map[int]AddedToken
-	whole   bool // decoder holds all added tokens; those of tokenizer.json are ignored
+	whole   bool // decoder holds all added tokens; tokenizer.json's are ignored
 	unused  []string
 }
 
@@ -126,7 +126,7 @@ func (t *Tokenizer) special(token string) (Piece, error) {
 }
 
 // addTokens adds tokens in the order of transformers: first the tokens of the
-// decoder by id, which are those of tokenizer.json unless tokenizer_config.json
+// decoder by id, which come from tokenizer.json unless tokenizer_config.json
 // has a decoder; then missing named special tokens; then missing other tokens.
 func (s *tokenizerSettings) addTokens(t *Tokenizer) {
 	decoder := s.decoder

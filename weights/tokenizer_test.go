@@ -31,8 +31,8 @@ func TestMaxLength(t *testing.T) {
 	}
 }
 
-// What is wrong in a settings file is refused by name, and so is what would
-// change ids or scores and is not supported.
+// A fault in a settings file is refused by name, and so is an unsupported setting
+// that would change ids or scores.
 func TestSettingsRefused(t *testing.T) {
 	modules := `[{"idx":0,"name":"0","path":"","type":"sentence_transformers.base.modules.transformer.Transformer"}]`
 	saved := func(config, bert string) map[string]string {

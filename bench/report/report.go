@@ -1,5 +1,5 @@
 // Package report formats a benchmark's results in Markdown. Headings, tables and
-// decimals are those of the report that founded this project; additions have lines
+// decimals follow the report that founded this project; additions have lines
 // and sections of their own. "-" stands for what was not measured.
 package report
 

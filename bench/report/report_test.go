@@ -260,7 +260,7 @@ func TestOtherSettings(t *testing.T) {
 	}
 }
 
-// What was not measured is "-" everywhere, never 0 or NaN.
+// A figure that was not measured is "-" everywhere, never 0 or NaN.
 func TestNothingMeasured(t *testing.T) {
 	r := result(1)
 	r.Points[0].Runs = []results.Run{{WallMS: 5}}

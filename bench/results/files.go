@@ -123,7 +123,7 @@ func WriteFile(path string, data []byte) error {
 	return nil
 }
 
-// giveResults tells what to do about a file without results.
+// giveResults advises what to do about a file without results.
 const giveResults = "give NAME_results.json, which mlxrank bench writes beside its report"
 
 // Read reads results and rejects other schema versions.

@@ -123,7 +123,7 @@ func TestOverload(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	first := make(chan answer, 1)
 	go func() { first <- post(ctx, server.URL, long(t, 40)) }()
-	waitFor(t, "the first request is at work", func() bool { return e.Stats().Live == 1 })
+	waitFor(t, "the first request runs", func() bool { return e.Stats().Live == 1 })
 	if got := post(t.Context(), server.URL, long(t, 40)); got.status != http.StatusServiceUnavailable || got.retry != "1" {
 		t.Errorf("got %+v, want status 503 and Retry-After 1", got)
 	}

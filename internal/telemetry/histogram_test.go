@@ -63,7 +63,7 @@ func TestHistogramAtMost(t *testing.T) {
 	}
 }
 
-// What Since gives is what was added, whether the snapshots hold values as they
+// Since returns what was added, whether the snapshots hold values as they
 // are or counts of buckets.
 func TestHistogramSince(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))

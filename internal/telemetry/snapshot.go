@@ -54,7 +54,7 @@ type Snapshot struct {
 	Workers []Worker
 
 	Loaded    bool  // a session is open; otherwise the next request opens one
-	Unloads   int   // sessions closed for want of requests
+	Unloads   int   // sessions closed since there were no requests
 	Reopened  int   // sessions opened after a failure
 	Unhealthy error // nil while the device works
 }

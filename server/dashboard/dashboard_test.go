@@ -65,7 +65,7 @@ func TestRowOfASecond(t *testing.T) {
 	}
 }
 
-// What was not measured is null, in JSON too, and never 0.
+// A figure that was not measured is null, in JSON too, and never 0.
 func TestRowOfNothing(t *testing.T) {
 	d, f, pass := seconds(t)
 	f.noMemory = true

@@ -107,7 +107,7 @@ func TestTenWatchers(t *testing.T) {
 		}
 	}
 	cancel()
-	waitFor(t, "nobody watches", func() bool { return s.watching() == 0 })
+	waitFor(t, "no watcher is left", func() bool { return s.watching() == 0 })
 	waitFor(t, "no goroutine is left", func() bool { return serving() == 0 })
 }
 

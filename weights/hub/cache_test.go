@@ -38,7 +38,7 @@ func TestList(t *testing.T) {
 	s, c, old, fresh := two(t)
 	s.Add("a/first", modelFiles())
 	first := mustPull(t, s, c, "a/first")
-	// What is not a model that is complete, or not of the hub's making.
+	// Folders that hold no complete model, or were not made by the hub.
 	for _, path := range []string{
 		"models--bert-base-uncased/snapshots/" + old.Commit + "/config.json", "datasets--a--b/snapshots/" + old.Commit + "/x",
 		"models--a--partial/snapshots/" + old.Commit + "/config.json", "models--a--b/snapshots/main/config.json", "models--a--none/refs/main",

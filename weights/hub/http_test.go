@@ -280,7 +280,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestOrigins tells the hub from everything that only resembles it.
+// TestOrigins checks that only the hub passes for the hub.
 func TestOrigins(t *testing.T) {
 	parse := func(s string) *url.URL {
 		u, err := url.Parse(s)

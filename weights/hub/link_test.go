@@ -196,7 +196,7 @@ func TestWithoutFlock(t *testing.T) {
 	wantError(t, err, "lock "+filepath.Join(c.Cache(), ".locks"), "input/output")
 }
 
-// TestStaleMarkers waits for those who may be at work and for nobody else.
+// TestStaleMarkers checks that only a running download is waited for.
 func TestStaleMarkers(t *testing.T) {
 	ended := exec.Command("true")
 	if err := ended.Run(); err != nil {

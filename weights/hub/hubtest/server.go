@@ -32,7 +32,7 @@ type Repo struct {
 	Revisions []string // branches and tags at Commit, in addition to main
 	Files     map[string][]byte
 	Token     string // gives access to the repository, "" if it is public
-	Gated     bool   // nobody has access yet
+	Gated     bool   // no account has access yet
 }
 
 // A Request is a request to the hub or the content server.

@@ -3,6 +3,7 @@ package bench
 import (
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
@@ -16,7 +17,7 @@ type reading struct {
 func (t *engineTarget) reading() (r reading, err error) {
 	r.stats = t.engine.Stats()
 	if t.profiled {
-		r.profile, err = t.engine.Profile()
+		r.profile, err = t.engine.Profile(lab.Key{})
 	}
 	return r, err
 }

@@ -6,13 +6,14 @@ import (
 
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/lab"
 )
 
 func TestProfile(t *testing.T) {
 	for _, graph := range []string{"0", "1"} {
 		t.Setenv("MLXRANK_UNFUSED_GRAPH", graph)
 		o := options(t)
-		o.Engine.Profile = true
+		o.Engine.Lab = &lab.Options{Profile: true}
 		r := mustRun(t, open(t, map[string]string{"requests": "20", "runs": "2", "batch": "8"}), o)
 		plain := r.Points[0].Engine.Kernels == results.UnfusedGraph
 		for i := range r.Points[0].Runs {
@@ -63,7 +64,7 @@ func TestNoProfileUnasked(t *testing.T) {
 // Without passes the profile has the tokenizer's time alone.
 func TestProfileOfTokenization(t *testing.T) {
 	o := options(t)
-	o.Engine.Profile = true
+	o.Engine.Lab = &lab.Options{Profile: true}
 	r := mustRun(t, open(t, map[string]string{"mode": experiment.TokenizationOnly, "requests": "5", "batch": "8"}), o)
 	if p := r.Points[0].Runs[0].Profile; p == nil || p.TokenizingMS <= 0 || p.BusyMS != 0 || p.Matmul.FLOPs != 0 {
 		t.Errorf("%+v", p)

@@ -11,6 +11,7 @@ import (
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/bench/workload"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -45,21 +46,20 @@ type engineTarget struct {
 func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, w *workload.Workload) (*engineTarget, error) {
 	config := base
 	config.Model, config.Adapter = s.Model, s.Adapter
-	config.Device, config.DType, config.MaxLength = s.Device, s.DType, s.MaxLength
+	config.Device, config.DType, config.MaxLength = engine.Device(s.Device), engine.DType(s.DType), s.MaxLength
 	config.MaxBatch, config.MaxBatchTokens = s.MaxBatch, s.MaxBatchTokens
 	config.Threads, config.TokenizerWorkers = s.Threads, s.TokenizerWorkers
-	config.LengthAware = "on"
-	if s.BatchTimeoutMS > 0 {
-		config.Policy, config.Timeout = "window", time.Duration(s.BatchTimeoutMS*float64(time.Millisecond))
+	var options lab.Options
+	if base.Lab != nil {
+		options = *base.Lab
 	}
-	if !s.LengthAware {
-		config.LengthAware = "off"
-	}
+	options.BatchTimeout, options.InOrder = time.Duration(s.BatchTimeoutMS*float64(time.Millisecond)), !s.LengthAware
+	config.Lab = &options
 	e, err := engine.Open(ctx, config)
 	if err != nil {
 		return nil, err
 	}
-	t := &engineTarget{settings: s, workload: w, engine: e, profiled: base.Profile, log: base.Logger}
+	t := &engineTarget{settings: s, workload: w, engine: e, profiled: options.Profile, log: base.Logger}
 	if err := t.prepare(ctx); err != nil {
 		return nil, errors.Join(err, t.close(ctx))
 	}
@@ -90,7 +90,7 @@ func (t *engineTarget) prepare(ctx context.Context) (err error) {
 func (t *engineTarget) describe() (err error) {
 	info := t.engine.Info()
 	t.facts = results.Engine{
-		Info: info.Summary(), MLXC: info.Library.MLXC, Shim: info.Library.ABI, BLAS: info.Library.BLAS, Packed: info.Packed,
+		Info: info.Summary(), MLXC: info.Library.MLXC, Shim: info.Library.ABI, BLAS: info.Library.BLAS, Packed: info.Unpadded,
 		Workload: t.workload.Name, WorkloadPairs: len(t.tokens), WorkloadSHA256: t.workload.SHA256,
 	}
 	for _, tokens := range t.tokens {
@@ -130,7 +130,7 @@ func (t *engineTarget) do(ctx context.Context, i int) (results.Request, error) {
 		for k := range pairs {
 			pairs[k] = t.tokens[(i*batch+k)%len(t.tokens)]
 		}
-		return request(t.engine.ScoreTokens(ctx, pairs))
+		return request(t.engine.ScoreTokens(ctx, lab.Key{}, pairs))
 	}
 	return request(t.engine.Score(ctx, t.workload.At(i, batch)))
 }

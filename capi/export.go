@@ -10,7 +10,6 @@ import (
 
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
-	"github.com/mlxrank/mlxrank/weights"
 )
 
 //export mlxrgo_open
@@ -54,8 +53,8 @@ func open(ctx context.Context, cfg engine.Config, progress func(done, total int)
 		engine *engine.Engine
 		err    error
 	}
-	opened, downloads := make(chan outcome, 1), make(chan weights.Progress, 1)
-	cfg.Progress = func(p weights.Progress) {
+	opened, downloads := make(chan outcome, 1), make(chan engine.Download, 1)
+	cfg.Progress = func(p engine.Download) {
 		select {
 		case downloads <- p:
 		default: // the host has not received the previous one yet
@@ -204,7 +203,7 @@ func rerankOptions(c *C.mlxr_call) engine.RerankOptions {
 	}
 	opts := engine.RerankOptions{TopN: int(c.top_n), ScoreOptions: engine.ScoreOptions{Progress: toProgress(c)}}
 	if c.long_documents == C.MLXR_LONG_PASSAGES {
-		opts.Long = engine.Window
+		opts.Long = engine.Passages
 	}
 	return opts
 }

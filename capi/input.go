@@ -144,9 +144,9 @@ func newConfig(o *C.mlxr_options) (engine.Config, error) {
 		names []string
 		to    *string
 	}{
-		{"device", o.device, []string{"auto", "gpu", "cpu"}, &cfg.Device},
-		{"dtype", o.dtype, []string{"auto", "float32", "float16", "bfloat16"}, &cfg.DType},
-		{"scores", o.scores, []string{"auto", "raw", "sigmoid", "softmax"}, &cfg.Activation},
+		{"device", o.device, []string{"auto", "gpu", "cpu"}, (*string)(&cfg.Device)},
+		{"dtype", o.dtype, []string{"auto", "float32", "float16", "bfloat16"}, (*string)(&cfg.DType)},
+		{"scores", o.scores, []string{"auto", "raw", "sigmoid", "softmax"}, (*string)(&cfg.Activation)},
 	} {
 		if field.value < 0 || int(field.value) >= len(field.names) {
 			return cfg, invalid("options: %s is %d, expected 0 to %d", field.name, int32(field.value), len(field.names)-1)

@@ -16,6 +16,7 @@ import (
 	reports "github.com/mlxrank/mlxrank/bench/report"
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
@@ -102,7 +103,8 @@ func runBench(c *cli.Context, s command.Streams) error {
 	if b.options.Server, err = serverOf(c); err != nil {
 		return err
 	}
-	if b.options.Engine.Profile = c.Bool("profile"); b.options.Engine.Profile && b.options.Server != nil {
+	b.options.Engine.Lab = &lab.Options{Profile: c.Bool("profile")}
+	if b.options.Engine.Lab.Profile && b.options.Server != nil {
 		return command.Usagef("--profile looks into this process and not into the server at --url")
 	}
 	r, err := bench.Run(c.Context, e, b.options)

@@ -21,7 +21,7 @@ func TestCompletionCandidates(t *testing.T) {
 		{[]string{"rerank", "--de"}, []string{"--device"}},
 		{[]string{"rerank", "--device", ""}, []string{"auto", "gpu", "cpu"}},
 		{[]string{"rerank", "a passage", "--device", "g"}, []string{"gpu"}},
-		{[]string{"rerank", "--long", "w"}, []string{"window"}},
+		{[]string{"rerank", "--long", "p"}, []string{"passages"}},
 		{[]string{"rerank", "--documents", ""}, nil}, // files
 		{[]string{"rerank", "--json", ""}, nil},
 		{[]string{"bench", "--format", ""}, []string{"text", "benchstat"}},

@@ -95,7 +95,7 @@ func examine(ctx context.Context, config engine.Config, calibrate bool) []check 
 		device := checkDevice(library, mlx.Device(config.Device))
 		checks = append(checks, append(checkSignatures(ctx, library.Info()), device)...)
 		if device.failed() {
-			config.Device = string(mlx.CPU) // for the rest
+			config.Device = engine.CPU // for the rest
 		}
 	}
 	config, found = checkModels(ctx, config)
@@ -253,7 +253,7 @@ func modelRemedy(ref, adapter string, err error) string {
 func checkForward(ctx context.Context, config engine.Config, calibrate bool) []check {
 	failed := func(err error) []check {
 		remedy := "run `make build`, then mlxrank doctor again"
-		if config.Device != string(mlx.CPU) || config.DType != string(mlx.Float32) {
+		if config.Device != engine.CPU || config.DType != engine.Float32 {
 			remedy += "; try --device cpu --dtype float32"
 		}
 		if errors.Is(err, engine.ErrActivation) {
@@ -309,7 +309,7 @@ func judge(info engine.Info, r *engine.Result) check {
 		return c
 	}
 	tolerance := 0.001
-	if info.DType != string(mlx.Float32) {
+	if info.DType != engine.Float32 {
 		tolerance = 0.1
 	}
 	c.detail = []string{fmt.Sprintf("PyTorch computes logit %.4f", doctorLogit)}

@@ -178,7 +178,7 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			logit := float32(doctorLogit + test.off)
-			c := judge(engine.Info{Model: test.model, DType: test.dtype}, &engine.Result{Logits: []float32{logit}, Scores: []float32{0.5}})
+			c := judge(engine.Info{Model: test.model, DType: engine.DType(test.dtype)}, &engine.Result{Logits: []float32{logit}, Scores: []float32{0.5}})
 			if c.failed() == test.ok {
 				t.Errorf("got %+v", c)
 			}

@@ -35,13 +35,13 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"model", info.Model},
 		{"model directory", info.Dir},
 		{"adapter", info.Adapter},
-		{"device", info.Device + " " + info.DeviceName},
-		{"dtype", info.DType},
+		{"device", string(info.Device) + " " + info.DeviceName},
+		{"dtype", string(info.DType)},
 		{"kernels", info.Kernels},
 		{"maximum length", strconv.Itoa(info.MaxLength)},
-		{"activation", info.Activation},
+		{"activation", string(info.Activation)},
 		{"label", info.Label},
-		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLXFound, info.Library.MLXC, info.Library.BLAS)},
+		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLX, info.Library.MLXC, info.Library.BLAS)},
 	}
 	if !input.ExactAlone(info) {
 		list = append(list, batchSettings(c, info)...)

@@ -123,7 +123,7 @@ func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	if c.IsSet("top-n") && c.Int("top-n") < 1 {
 		return options, command.Usagef("--top-n %d is not a positive number", c.Int("top-n"))
 	}
-	options.Long = engine.Long(c.String("long"))
+	options.Long = engine.Long(command.Long.Value(c))
 	options.TopN = c.Int("top-n")
 	options.Explain = c.Bool("explain")
 	if c.IsSet("threshold") {
@@ -205,7 +205,7 @@ func rankedText(item engine.Ranked, text string) string {
 	if engine.IsEmpty(text) {
 		return "(empty)"
 	}
-	if w := item.Window; w != nil {
+	if w := item.Passage; w != nil {
 		return fmt.Sprintf("[%d/%d] %s", w.Index+1, w.Count, output.Snippet(text[w.Start:w.End]))
 	}
 	return output.Snippet(text)
@@ -250,7 +250,7 @@ func printRankingJSON(s command.Streams, query string, items []engine.Ranked, do
 		text := document.Text
 		results[i] = rankedJSON{
 			Rank: i + 1, Index: item.Index, ID: document.ID, Score: item.Score, Logit: item.Logit, Document: text, Fields: document.Fields,
-			Empty: engine.IsEmpty(text), Window: newPartJSON(item.Window, text), Sentence: newPartJSON(item.Best, text),
+			Empty: engine.IsEmpty(text), Window: newPartJSON(item.Passage, text), Sentence: newPartJSON(item.Best, text),
 		}
 		if docs.kind == "line" {
 			results[i].Line = document.Place

@@ -324,7 +324,7 @@ func TestRerankLongDocuments(t *testing.T) {
 	if lines := strings.Split(strings.TrimSpace(r.Out), "\n"); len(lines) != 5 || !strings.Contains(lines[2], "└ ") || strings.Count(r.Out, "[") != 1 {
 		t.Errorf("want a window and two sentences in\n%s", r.Out)
 	}
-	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), command.ExitUsage, "--long", "truncate, window")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), command.ExitUsage, "--long", "truncate, passages")
 }
 
 // TestRerankKeepsFields gives back what documents have beside their text.

@@ -76,7 +76,7 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	if err := checkScoreFlags(c); err != nil {
 		return err
 	}
-	run := &scoring{log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip", long: engine.Long(c.String("long"))}
+	run := &scoring{log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip", long: engine.Long(command.Long.Value(c))}
 	if run.pairs, err = input.OpenPairs(c, s.In, scoreOptions(c)); err != nil {
 		return err
 	}

@@ -253,12 +253,12 @@ func TestScoreLong(t *testing.T) {
 	if !strings.Contains(r.Out, `"score": `+score) {
 		t.Errorf("score has %s, rerank says\n%.800s", score, r.Out)
 	}
-	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), command.ExitUsage, `--long "fold"`, "truncate, window")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), command.ExitUsage, `--long "fold"`, "truncate, passages")
 }
 
 // TestScoreLongResumed does not go on with the other choice.
 func TestScoreLongResumed(t *testing.T) {
 	model := clitest.TinyModel(t)
 	_, _, args := interruptedRun(t, t.TempDir(), model)
-	clitest.CheckFailure(t, mlxrank.Run(t, clitest.PairLines(2*chunkRecords+5), append(args, "--long", "window")...), command.ExitFailure, "cannot be resumed", "--long was truncate and is window")
+	clitest.CheckFailure(t, mlxrank.Run(t, clitest.PairLines(2*chunkRecords+5), append(args, "--long", "window")...), command.ExitFailure, "cannot be resumed", "--long was truncate and is passages")
 }

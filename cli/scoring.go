@@ -162,8 +162,8 @@ func (s *scoring) scoreChunk(ctx context.Context, w input.Chunk, bar *progress.B
 	// Progress counts windows of documents where those are scored.
 	options := engine.ScoreOptions{Progress: func(done, of int) { bar.Set(before+len(w)*done/of, s.todo) }}
 	score := s.engine.ScoreWith
-	if s.long == engine.Window {
-		score = s.engine.ScoreWindows
+	if s.long == engine.Passages {
+		score = s.engine.ScorePassages
 	}
 	start := time.Now()
 	result, err := score(ctx, w.Pairs(), options)

@@ -115,7 +115,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	info := e.Info()
 	page := pageAddress(listener.Addr().String())
 	log.Info().Str("address", "http://"+listener.Addr().String()).Str("dashboard", page+"/dashboard").Str("docs", page+"/docs").
-		Str("model", info.Model).Str("device", info.Device).Str("dtype", info.DType).Bool("key", settings.Key != "").Msg("listening")
+		Str("model", info.Model).Str("device", string(info.Device)).Str("dtype", string(info.DType)).Bool("key", settings.Key != "").Msg("listening")
 	if at, perr := netip.ParseAddrPort(listener.Addr().String()); perr == nil && !at.Addr().IsLoopback() && settings.Key == "" {
 		log.Warn().Msg("everyone who can reach this address may send requests; set a key with --api-key-file")
 	}

@@ -50,7 +50,7 @@ func TestTokenBeyondTheEmbeddings(t *testing.T) {
 	}
 	long := strings.Repeat("a program. ", 100)
 	documents := []string{"a", "a", long, "a [QRY] program"}
-	for _, how := range []Long{Truncate, Window} {
+	for _, how := range []Long{Truncate, Passages} {
 		_, err := e.Rerank(context.Background(), "what is new", documents, RerankOptions{Long: how})
 		if i, query := fault(err); i != 3 || query {
 			t.Errorf("%s: document %d (query: %v), want document 3", how, i, query)

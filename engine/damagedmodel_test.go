@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"testing"
 
-	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
@@ -144,7 +143,7 @@ func otherNumber(t *testing.T, r *rand.Rand, data []byte) []byte {
 // scoreModel opens a model and scores pairs. An error is no fault; a score that
 // is no number would be.
 func scoreModel(dir, adapter string) error {
-	e, err := Open(context.Background(), Config{Model: dir, Adapter: adapter, Device: string(testDevice()), DType: string(mlx.Float32), Label: "0"})
+	e, err := Open(context.Background(), Config{Model: dir, Adapter: adapter, Device: Device(testDevice()), DType: Float32, Label: "0"})
 	if err != nil {
 		return err
 	}

@@ -8,19 +8,60 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/mlx"
-	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Config says which model runs where, and how. Model is needed; for all else
-// empty strings and zeros mean the default, and the zero Logger logs nothing.
+// A Device computes.
+type Device string
+
+// The devices of Config and Info.
+const (
+	DeviceAuto Device = "auto" // the GPU where there is one
+	GPU        Device = "gpu"
+	CPU        Device = "cpu"
+)
+
+// A DType is the number format that a model is computed in.
+type DType string
+
+// The number formats of Config and Info.
+const (
+	DTypeAuto DType = "auto" // the default of the device
+	Float32   DType = "float32"
+	Float16   DType = "float16"
+	BFloat16  DType = "bfloat16"
+)
+
+// An Activation makes a score from logits. Info may name others, from the
+// model's files.
+type Activation string
+
+// The activations that a caller may choose.
+const (
+	ActivationAuto Activation = "auto" // the model's
+	Raw            Activation = "raw"
+	SigmoidScores  Activation = "sigmoid"
+	Softmax        Activation = "softmax" // over several labels
+)
+
+// A Download reports how far the download of a file of a model is.
+type Download struct {
+	Model string
+	File  string
+	Done  int64 // bytes
+	Total int64 // bytes
+}
+
+// Config selects a model, a device and limits. Model is required. Empty strings
+// and zeros select the default, and the zero Logger logs nothing.
 type Config struct {
 	Model      string // "builtin", a directory, or a model of the Hugging Face hub: org/name[@revision]
 	Adapter    string // directory of a PEFT LoRA adapter to merge, "" for none
-	Device     string // "auto", "gpu" or "cpu"
-	DType      string // "auto", "float32", "float16" or "bfloat16"
-	MaxLength  int    // tokens of a pair, at least 3; 0 is the model's own
-	Activation string // "auto", "raw", "sigmoid", or "softmax" over several labels
+	Device     Device
+	DType      DType
+	MaxLength  int // tokens of a pair, at least 3; 0 is the model's own
+	Activation Activation
 	Label      string // of several, by name or number: the one whose logit makes the score
 	BuiltinDir string // directory of the encoder of "builtin"; "" searches
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
@@ -37,17 +78,8 @@ type Config struct {
 	// a GPU.
 	MaxBatch       int
 	MaxBatchTokens int
-	// Policy is when a batch is made of the pairs that wait: "continuous" (the
-	// default) as soon as the device has room for one, "window" when there are
-	// enough for a full batch or the oldest has waited for Timeout.
-	Policy  string
-	Timeout time.Duration
-	// LengthAware is "on" (the default): pairs of like lengths go together; or
-	// "off": pairs go as they come.
-	LengthAware string
-	// Profile times the classes of work, for (*Engine).Profile. It costs some of the
-	// speed, and there is none of a GPU.
-	Profile bool
+	// Lab has settings for benchmarks of this module; other programs leave it nil.
+	Lab *lab.Options
 	// QueueTokens is how many tokens the requests at work may have in all. For a
 	// pair not yet tokenised the most it can have is counted. What is beyond it is
 	// refused with ErrOverloaded. 0 is 16,777,216: 32,768 pairs of 512 tokens.
@@ -66,7 +98,7 @@ type Config struct {
 	// Progress, if set, is told how far the download of a model of the hub is,
 	// by one goroutine at a time. It may still be called shortly after Open has
 	// returned because its context ended.
-	Progress func(weights.Progress)
+	Progress func(Download)
 }
 
 // A Pair is one query and one document, in UTF-8. Bytes that are not, and NUL,
@@ -104,27 +136,35 @@ type Info struct {
 	Model          string // as given
 	Dir            string // where its files are
 	Adapter        string // merged into it, "" if none
-	Device         string // "gpu" or "cpu"
+	Device         Device
 	DeviceName     string
-	DType          string
+	DType          DType
 	Kernels        string // "MLX", or the instruction set of our own kernels
 	Threads        int    // that compute on the CPU; 0 on a GPU
-	Packed         bool   // tokens are computed without padding, and LengthAware changes nothing
+	Unpadded       bool   // tokens are computed without padding
 	MaxLength      int
-	Activation     string     // what makes the scores: "raw", "sigmoid", "softmax", or what else the model's files name
+	Activation     Activation // what makes the scores: "raw", "sigmoid", "softmax", or what else the model's files name
 	Label          string     // scored by, "" where the model has but one
 	Labels         []string   // all of them, nil where the model has but one
 	Prompt         string     // of the model's files, put ahead of every query
 	TruncationSide Truncation // where long pairs are cut unless a request says otherwise
-	Library        mlx.Info
+	Library        Library
 	Startup        Startup
 
 	MaxBatch       int
 	MaxBatchTokens int
-	Policy         string
-	Timeout        time.Duration // of policy window
-	LengthAware    string
 	QueueTokens    int
+}
+
+// Library describes the libraries that an engine runs on.
+type Library struct {
+	Path     string // file of libmlxrank
+	ABI      int    // ABI number of libmlxrank
+	MLX      string // version of the libmlx that was loaded
+	MLXC     string // version of mlx-c inside libmlxrank
+	MLXPath  string // file of libmlx
+	BLAS     string // that MLX's CPU backend uses
+	Metallib string // file of MLX's Metal kernels, "" if MLX finds it itself
 }
 
 // Startup is where the time of Open went. Parts overlap, so they add up to

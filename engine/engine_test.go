@@ -34,9 +34,9 @@ func openTinyEngine(t testing.TB, cfg Config) *Engine {
 	if cfg.Model == "" {
 		cfg.Model = tinyDir(t, nil)
 	}
-	cfg.Device = string(testDevice())
+	cfg.Device = Device(testDevice())
 	if cfg.DType == "" {
-		cfg.DType = string(mlx.Float32)
+		cfg.DType = Float32
 	}
 	e, err := Open(context.Background(), cfg)
 	if err != nil {
@@ -135,7 +135,7 @@ func TestRerankSortsAndKeepsTies(t *testing.T) {
 func TestActivation(t *testing.T) {
 	dir := tinyDir(t, nil)
 	pairs := randomPairs(rand.New(rand.NewPCG(3, 4)), 5)
-	for activation, sigmoided := range map[string]bool{"": true, "auto": true, "raw": false, "sigmoid": true} {
+	for activation, sigmoided := range map[Activation]bool{"": true, "auto": true, "raw": false, "sigmoid": true} {
 		e := openTinyEngine(t, Config{Model: dir, Activation: activation})
 		result := mustScore(t, e, pairs)
 		for i, logit := range result.Logits {
@@ -345,7 +345,7 @@ func TestOpenAndCloseLeaveNothing(t *testing.T) {
 	}
 	dir := tinyDir(t, nil)
 	cycle := func() mlx.Memory {
-		e, err := Open(context.Background(), Config{Model: dir, Device: string(testDevice())})
+		e, err := Open(context.Background(), Config{Model: dir, Device: Device(testDevice())})
 		if err != nil {
 			t.Fatal(err)
 		}

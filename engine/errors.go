@@ -6,35 +6,35 @@ import (
 	"time"
 )
 
-// Errors that callers may want to tell apart, by errors.Is.
+// Errors that callers distinguish by errors.Is.
 var (
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("engine: closed")
-	// ErrOverloaded says that the queue has no room for the request now, or that
-	// it cannot be answered before its context's deadline for the work ahead of
-	// it. It can be tried again later; an OverloadedError says when.
+	// ErrOverloaded reports that the queue has no room for the request now, or that
+	// the work ahead of it takes longer than its context's deadline allows. Try
+	// again later; an OverloadedError predicts when.
 	ErrOverloaded = errors.New("engine: overloaded")
-	// ErrTooLarge says that the request is larger than the whole queue, or takes
+	// ErrTooLarge reports that the request is larger than the whole queue, or takes
 	// longer than its context's deadline allows even alone. Split it.
 	ErrTooLarge = errors.New("engine: request is too large")
-	// ErrTooLong is of a pair of more tokens than the model takes, where
-	// ScoreOptions forbid to truncate it. Nothing of the request was executed. A
-	// TextError says which pair.
+	// ErrTooLong reports a pair of more tokens than the model takes, if
+	// ScoreOptions do not allow truncation. Nothing of the request was executed. A
+	// TextError has the index of the pair.
 	ErrTooLong = errors.New("engine: pair is too long")
-	// ErrText is of a text that cannot be tokenised. A TextError says which.
+	// ErrText reports a text that cannot be tokenised. A TextError has its index.
 	ErrText = errors.New("engine: text cannot be tokenised")
 	// ErrActivation reports that the model's files name an activation that is not
 	// supported; Config.Activation can name another one.
 	ErrActivation = errors.New("engine: activation is not supported")
-	// ErrNotFinite is of logits that are no numbers to rank by.
+	// ErrNotFinite reports a NaN or infinite logit.
 	ErrNotFinite = errors.New("engine: logit is not finite")
-	// ErrUnhealthy says that the device has failed again after its session was
-	// opened anew. Healthy tries it once more.
+	// ErrUnhealthy reports that the device has failed again after its session was
+	// reopened. Healthy tries it once more.
 	ErrUnhealthy = errors.New("engine: unhealthy")
 )
 
-// An OverloadedError is an ErrOverloaded that predicts when the request can be
-// taken in.
+// An OverloadedError is an ErrOverloaded with a prediction: after RetryAfter the
+// request can be admitted.
 type OverloadedError struct {
 	RetryAfter time.Duration
 	reason     string
@@ -49,10 +49,10 @@ func overloaded(retryAfter time.Duration, format string, args ...any) error {
 	return &OverloadedError{RetryAfter: retryAfter, reason: fmt.Sprintf(format, args...) + "; try again later"}
 }
 
-// A TextError is an ErrText or an ErrTooLong that says which text is at fault.
+// A TextError is an ErrText or an ErrTooLong with the text that caused it.
 type TextError struct {
-	Index int   // of the pair, or of the document of Rerank, as given
-	Query bool  // the pair's query is at fault, and not its document or both
+	Index int   // of the pair, or of the document of Rerank, in the order given
+	Query bool  // the pair's query is the cause, and not its document or both
 	Kind  error // ErrText or ErrTooLong
 	Err   error // the reason
 }
@@ -68,8 +68,8 @@ func (e *TextError) Error() string {
 // Unwrap returns the kind and the reason.
 func (e *TextError) Unwrap() []error { return []error{e.Kind, e.Err} }
 
-// reindexed gives a TextError another index, that of the text which the part at
-// fault is of. Other errors stay as they are.
+// reindexed changes the index of a TextError from a part to its text. Other errors
+// stay as they are.
 func reindexed(err error, of func(index int) int) error {
 	var text *TextError
 	if !errors.As(err, &text) {

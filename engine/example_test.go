@@ -23,7 +23,7 @@ func ExampleOpen() {
 	config := engine.Config{
 		Model:     "./my-model",
 		MaxLength: 256, // tokens of a query and a document together
-		Progress: func(p weights.Progress) {
+		Progress: func(p engine.Download) {
 			fmt.Fprintf(os.Stderr, "%s: %d of %d bytes\n", p.File, p.Done, p.Total)
 		},
 		Logger: zerolog.New(os.Stderr).Level(zerolog.WarnLevel),
@@ -84,13 +84,13 @@ func ExampleEngine_Rerank_long() {
 	manual := strings.Repeat("The calculator works with numbers of any size. ", 10) +
 		"Its plug-in for the image editor retouches photographs. " +
 		strings.Repeat("It runs on every computer. ", 10)
-	ranking, err := e.Rerank(ctx, "edit photos", []string{manual}, engine.RerankOptions{Long: engine.Window, Explain: true})
+	ranking, err := e.Rerank(ctx, "edit photos", []string{manual}, engine.RerankOptions{Long: engine.Passages, Explain: true})
 	if err != nil {
 		log.Fatal(err)
 	}
 	best := ranking.Items[0].Best
 	fmt.Println(manual[best.Start:best.End])
-	fmt.Println("parts scored:", ranking.Items[0].Window.Count)
+	fmt.Println("parts scored:", ranking.Items[0].Passage.Count)
 	if err := e.Close(); err != nil {
 		log.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func ExampleStream() {
 		if err != nil {
 			log.Fatal(err)
 		}
-		fmt.Printf("line %d: %d scores\n", scored.Window.from, len(scored.Scores))
+		fmt.Printf("line %d: %d scores\n", scored.Chunk.from, len(scored.Scores))
 	}
 	if err := e.Close(); err != nil {
 		log.Fatal(err)

@@ -23,7 +23,7 @@ func TestBuiltinInHalfPrecision(t *testing.T) {
 	pairs, want = shortest(pairs, want, 48) // two a second without products of bfloat16
 	var log bytes.Buffer
 	e, err := Open(context.Background(), Config{
-		Model: "builtin", Device: string(testDevice()), DType: string(halfPrecision()), Logger: zerolog.New(zerolog.SyncWriter(&log)),
+		Model: "builtin", Device: Device(testDevice()), DType: DType(halfPrecision()), Logger: zerolog.New(zerolog.SyncWriter(&log)),
 	})
 	if err != nil {
 		t.Fatal(err)

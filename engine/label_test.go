@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
@@ -34,7 +35,7 @@ func TestLabels(t *testing.T) {
 		}
 		for _, name := range names {
 			e := openTinyEngine(t, Config{Model: dir, Label: name})
-			result, err := e.ScoreTokens(context.Background(), tokens)
+			result, err := e.ScoreTokens(context.Background(), lab.Key{}, tokens)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/internal/lab"
 )
 
 type leftGolden struct {
@@ -77,7 +79,7 @@ func TestScoreCutOnTheLeft(t *testing.T) {
 			tokens = append(tokens, Tokens{IDs: g.IDs, TypeIDs: g.TypeIDs, Truncated: true})
 		}
 	}
-	want, err := e.ScoreTokens(context.Background(), tokens)
+	want, err := e.ScoreTokens(context.Background(), lab.Key{}, tokens)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
@@ -16,7 +15,7 @@ import (
 var opened *Engine
 
 var openBuiltin = sync.OnceValues(func() (e *Engine, err error) {
-	opened, err = Open(context.Background(), Config{Model: weights.Builtin, Device: string(testDevice()), DType: string(mlx.Float32)})
+	opened, err = Open(context.Background(), Config{Model: weights.Builtin, Device: Device(testDevice()), DType: Float32})
 	return opened, err
 })
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
@@ -47,47 +48,43 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 
 // check refuses what no model could make right.
 func (cfg *Config) check() error {
-	for _, field := range []struct {
-		name, value string
-		allowed     []string
-	}{
-		{"device", cfg.Device, []string{"", "auto", "gpu", "cpu"}},
-		{"dtype", cfg.DType, []string{"", "auto", "float32", "float16", "bfloat16"}},
-		{"activation", cfg.Activation, append([]string{"", "auto"}, activations...)},
-		{"policy", cfg.Policy, []string{"", continuous, window}},
-		{"length-aware", cfg.LengthAware, []string{"", "on", "off"}},
-	} {
-		if !contains(field.allowed, field.value) {
-			return fmt.Errorf("engine: %s %q is none of %v", field.name, field.value, field.allowed[1:])
-		}
+	if err := errors.Join(
+		checkChoice("device", cfg.Device, DeviceAuto, GPU, CPU),
+		checkChoice("dtype", cfg.DType, DTypeAuto, Float32, Float16, BFloat16),
+		checkChoice("activation", cfg.Activation, append([]Activation{ActivationAuto}, activations...)...),
+	); err != nil {
+		return err
 	}
 	if cfg.MaxLength != 0 && cfg.MaxLength < minLength {
 		return fmt.Errorf("engine: a maximum length of %d holds no pair: [CLS] and two [SEP] need %d tokens", cfg.MaxLength, minLength)
 	}
-	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || min(cfg.Timeout, cfg.IdleUnload) < 0 || cfg.MemoryLimit < 0 {
+	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || min(cfg.lab().BatchTimeout, cfg.IdleUnload) < 0 || cfg.MemoryLimit < 0 {
 		return errors.New("engine: limits, threads and times must not be negative")
 	}
 	if max(cfg.Threads, cfg.TokenizerWorkers) > maxThreads {
 		return fmt.Errorf("engine: %d threads and %d tokenizer workers, the limit is %d of each", cfg.Threads, cfg.TokenizerWorkers, maxThreads)
 	}
-	if (cfg.Policy == window) != (cfg.Timeout > 0) {
-		return fmt.Errorf("engine: policy %s and a timeout go together, and neither without the other", window)
+	return nil
+}
+
+func checkChoice[T ~string](name string, value T, allowed ...T) error {
+	if value != "" && !slices.Contains(allowed, value) {
+		return fmt.Errorf("engine: %s %q is none of %v", name, value, allowed)
 	}
 	return nil
 }
 
-func contains(list []string, s string) bool {
-	for _, item := range list {
-		if item == s {
-			return true
-		}
+// lab returns the settings for benchmarks.
+func (cfg *Config) lab() lab.Options {
+	if cfg.Lab == nil {
+		return lab.Options{}
 	}
-	return false
+	return *cfg.Lab
 }
 
 func open(ctx context.Context, cfg Config) (*Engine, error) {
 	start := time.Now()
-	e := &Engine{log: cfg.Logger, profiled: cfg.Profile}
+	e := &Engine{log: cfg.Logger, profiled: cfg.lab().Profile}
 	model, err := e.load(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -129,8 +126,12 @@ func (e *Engine) load(ctx context.Context, cfg Config) (*weights.Model, error) {
 }
 
 func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
+	var progress func(weights.Progress)
+	if cfg.Progress != nil {
+		progress = func(p weights.Progress) { cfg.Progress(Download(p)) }
+	}
 	return weights.Open(ctx, cfg.Model, weights.Options{
-		Adapter: cfg.Adapter, BuiltinDir: cfg.BuiltinDir, Progress: cfg.Progress,
+		Adapter: cfg.Adapter, BuiltinDir: cfg.BuiltinDir, Progress: progress,
 		Warn: func(text string) { cfg.Logger.Warn().Msg(text) },
 	})
 }
@@ -182,7 +183,7 @@ func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, er
 	session, err := e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
 		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.threads(),
 	})
-	if err != nil || !cfg.Profile {
+	if err != nil || !cfg.lab().Profile {
 		return session, err
 	}
 	if err := session.StartProfile(); err != nil {
@@ -218,14 +219,15 @@ func (cfg *Config) limits(gpus int) (cache, memory int64) {
 // describe fills Info, and what scoring needs of it.
 func (e *Engine) describe(model *weights.Model, session *mlx.Session, maxLength int) {
 	e.info.Model, e.info.Dir, e.info.Adapter = model.Ref, model.Dir, model.Adapter
-	e.info.Device, e.info.DType = string(session.Device()), string(session.DType())
+	e.info.Device, e.info.DType = Device(session.Device()), DType(session.DType())
 	e.info.MaxLength, e.info.Prompt = maxLength, model.Prompt
 	e.info.TruncationSide = Truncation(model.Tokenizer.TruncationSide)
 	if len(model.LabelNames) > 1 {
 		e.info.Labels, e.info.Label = model.LabelNames, model.LabelNames[e.scorer.label]
 	}
-	e.info.Activation = string(e.scorer.function)
-	e.info.Library = e.library.Info()
+	e.info.Activation = Activation(e.scorer.function)
+	l := e.library.Info()
+	e.info.Library = Library{Path: l.Path, ABI: l.ABI, MLX: l.MLXFound, MLXC: l.MLXC, MLXPath: l.MLXPath, BLAS: l.BLAS, Metallib: l.Metallib}
 }
 
 func (e *Engine) nameDevice() error {

@@ -5,8 +5,7 @@ import (
 	"strings"
 )
 
-// Truncation says what becomes of a pair that does not fit into the maximum
-// length.
+// Truncation selects how a pair that is longer than the maximum length is cut.
 type Truncation string
 
 // TruncateRight and TruncateLeft count tokens "longest first": the longer
@@ -17,20 +16,22 @@ const (
 	TruncateNot   Truncation = "not"   // the request is refused with ErrTooLong, and nothing of it is executed
 )
 
-// ScoreOptions choose how pairs are made to fit.
+// ScoreOptions select how pairs are truncated and scored.
 type ScoreOptions struct {
-	Truncation Truncation // "" is the side that the model's files name, most often TruncateRight; with DocumentTokens it is TruncateRight
-	// Activation makes the scores of this request: "raw", "sigmoid" or "softmax";
+	// Truncation "" is the side that the model's files name, most often
+	// TruncateRight. With DocumentTokens it is TruncateRight.
+	Truncation Truncation
+	// Activation makes the scores of this request: Raw, SigmoidScores or Softmax;
 	// "" is the engine's.
-	Activation string
+	Activation Activation
 	// AllLabels asks for the scores by every label, in Result.ByLabel.
 	AllLabels bool
-	// DocumentTokens is how many tokens of a document count, from its beginning,
-	// before it meets the query; 0 is all.
+	// DocumentTokens keeps only the first tokens of a document, before the pair is
+	// truncated; 0 keeps all.
 	DocumentTokens int
-	// Progress, if set, is told by the goroutine that made the call, after batches
-	// with pairs of it, how many of its distinct pairs are scored. That all are is
-	// told by the result.
+	// Progress, if set, receives how many of the call's distinct pairs are scored.
+	// The goroutine that made the call calls it after batches, but not when all
+	// pairs are scored.
 	Progress func(done, total int)
 }
 
@@ -41,15 +42,15 @@ func (o ScoreOptions) check() error {
 		return fmt.Errorf("engine: truncation %q is none of %s, %s, %s", o.Truncation, TruncateRight, TruncateLeft, TruncateNot)
 	}
 	if o.DocumentTokens < 0 {
-		return fmt.Errorf("engine: %d tokens of a document are too few", o.DocumentTokens)
+		return fmt.Errorf("engine: DocumentTokens is %d; it must not be negative", o.DocumentTokens)
 	}
 	if o.DocumentTokens > 0 && o.Truncation == TruncateLeft {
-		return fmt.Errorf("engine: a document's first %d tokens and truncation on the left exclude each other", o.DocumentTokens)
+		return fmt.Errorf("engine: DocumentTokens %d and truncation on the left exclude each other; set one of them", o.DocumentTokens)
 	}
 	return nil
 }
 
-// IsEmpty reports whether a text has nothing to score: nothing, or white space
-// only. An empty document is scored, as sentence-transformers scores it; every
-// answer that has one marks it, since such a score says nothing about the query.
+// IsEmpty reports whether a text is empty or only white space. An empty document
+// is scored, as sentence-transformers scores it; answers mark it, because such a
+// score does not depend on a text.
 func IsEmpty(text string) bool { return strings.TrimSpace(text) == "" }

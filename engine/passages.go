@@ -8,18 +8,18 @@ import (
 // A Span is a part of a text, in bytes: text[Start:End].
 type Span struct{ Start, End int }
 
-// overlapOf is how many tokens two windows of a document share: a quarter, so
+// passageOverlap returns how many tokens two passages of a document share: a quarter, so
 // that an answer cut by the end of one is whole in the next.
-func overlapOf(room int) int { return room / 4 }
+func passageOverlap(room int) int { return room / 4 }
 
-// A segment is the smallest part of a text that windows are made of: what lies
+// A segment is the smallest part of a text that passages are made of: the text
 // between two places where the text can be cut without changing its tokens.
 type segment struct {
 	Span
 	tokens int
 }
 
-// room is how many tokens of a document fit beside the query. A query of more
+// room returns how many tokens of a document fit beside the query. A query of more
 // than half the maximum length gives way down to that half, as it does when a
 // pair is truncated.
 func (t *tokenizer) room(query encoded) int {
@@ -27,10 +27,11 @@ func (t *tokenizer) room(query encoded) int {
 	return max(budget-query.total, budget/2)
 }
 
-// windows cuts a document, or its first so many tokens if most is not 0, into
-// overlapping parts that each fit with the query into the maximum length. What
-// fits whole is one window. A word that the end of those tokens cuts is left out.
-func (t *tokenizer) windows(ctx context.Context, query encoded, document string, most int) ([]Span, error) {
+// passages cuts a document, or its first most tokens if that is not 0, into
+// overlapping passages that each fit with the query into the maximum length. A
+// document that fits is one passage. A word that the end of those tokens cuts is
+// left out.
+func (t *tokenizer) passages(ctx context.Context, query encoded, document string, most int) ([]Span, error) {
 	whole := []Span{{0, len(document)}}
 	room := t.room(query)
 	if len(document) <= room || most > 0 && most <= room { // a token is at least a byte
@@ -50,10 +51,10 @@ func (t *tokenizer) windows(ctx context.Context, query encoded, document string,
 	if total > most {
 		segments = segments[:len(segments)-1]
 	}
-	return slide(segments, room, overlapOf(room)), nil
+	return slide(segments, room, passageOverlap(room)), nil
 }
 
-// seen is the part of a document that the model sees of it beside the query.
+// seen returns the part of a document that the model sees of it beside the query.
 func (t *tokenizer) seen(ctx context.Context, query encoded, document string, opts ScoreOptions) (Span, error) {
 	room := t.room(query)
 	if opts.DocumentTokens > 0 {
@@ -99,9 +100,9 @@ func (t *tokenizer) segments(ctx context.Context, text string, most int) ([]segm
 	return out, nil
 }
 
-// slide makes windows of at most room tokens of neighbouring segments, each
+// slide makes passages of at most room tokens of neighbouring segments, each
 // beginning up to overlap tokens before the end of the one ahead and reaching
-// beyond it. A segment of more than room tokens is a window of its own, to be
+// beyond it. A segment of more than room tokens is a passage of its own, to be
 // truncated.
 func slide(segments []segment, room, overlap int) []Span {
 	var out []Span

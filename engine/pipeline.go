@@ -252,7 +252,7 @@ func (p *pipeline) checkPassages(ctx context.Context, pairs []Pair, most int) er
 		}
 		passages := 1
 		if tokens > room {
-			passages = int(math.Ceil(float64(tokens) / float64(room-overlapOf(room))))
+			passages = int(math.Ceil(float64(tokens) / float64(room-passageOverlap(room))))
 		}
 		for range passages {
 			lengths = append(lengths, minLength+min(tokens, budget))

@@ -8,13 +8,14 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
 // Profile can be read while requests run.
 func TestProfile(t *testing.T) {
-	e, err := Open(context.Background(), Config{Model: weights.Builtin, Device: "cpu", Profile: true, Logger: zerolog.Nop()})
+	e, err := Open(context.Background(), Config{Model: weights.Builtin, Device: "cpu", Lab: &lab.Options{Profile: true}, Logger: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,14 +27,14 @@ func TestProfile(t *testing.T) {
 				if _, err := e.Score(context.Background(), pairs); err != nil {
 					t.Error(err)
 				}
-				if _, err := e.Profile(); err != nil {
+				if _, err := e.Profile(lab.Key{}); err != nil {
 					t.Error(err)
 				}
 			}
 		})
 	}
 	requests.Wait()
-	p, err := e.Profile()
+	p, err := e.Profile(lab.Key{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,13 +48,13 @@ func TestProfile(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, err := e.Profile(); err == nil {
+	if _, err := e.Profile(lab.Key{}); err == nil {
 		t.Error("a closed engine has a profile")
 	}
 }
 
 func TestNoProfileUnasked(t *testing.T) {
-	if _, err := builtin(t).Profile(); err == nil || !strings.Contains(err.Error(), "without a profile") {
+	if _, err := builtin(t).Profile(lab.Key{}); err == nil || !strings.Contains(err.Error(), "without a profile") {
 		t.Errorf("%v", err)
 	}
 }

@@ -12,39 +12,39 @@ import (
 	"time"
 )
 
-// Long says what becomes of a document that does not fit, with its query, into
-// the maximum length.
+// Long selects what Rerank does with a document that, with its query, is longer
+// than the maximum length.
 type Long string
 
 // Truncate is the default.
 const (
 	Truncate Long = "truncate" // its end is cut off
-	Window   Long = "window"   // overlapping parts are scored and the best one counts
+	Passages Long = "passages" // overlapping passages are scored and the best one counts
 )
 
-// RerankOptions choose what Rerank scores and returns.
+// RerankOptions select what Rerank scores and returns.
 type RerankOptions struct {
 	Long      Long     // "" is Truncate
 	TopN      int      // items to return, 0 for all
 	Threshold *float64 // least score to return, nil for none
-	Explain   bool     // find the best sentence of each item returned
+	Explain   bool     // find the best sentence of each returned item
 	ScoreOptions
 }
 
 // Ranked is a document of a Ranking.
 type Ranked struct {
-	Index  int // in the documents as given
-	Score  float32
-	Logit  float32
-	Window *Part // that scored best, where Long is Window and there are several
-	Best   *Part // the sentence that scores highest by itself, with Explain; nil for a blank document
+	Index   int // in the documents, in the order given
+	Score   float32
+	Logit   float32
+	Passage *Part // that scored best, if Long is Passages and there are several
+	Best    *Part // the sentence that scores highest by itself, with Explain; nil for a blank document
 }
 
-// A Part is a stretch of a document that was scored by itself.
+// A Part is a passage or a sentence of a document that was scored by itself.
 type Part struct {
 	Span
-	Index int // among the document's parts of its kind
-	Count int // of them
+	Index int // among the document's passages or sentences
+	Count int // of these
 	Score float32
 	Logit float32
 }
@@ -54,15 +54,15 @@ type Part struct {
 // the order given; the counts and timings are of all that was scored.
 type Ranking struct {
 	Items []Ranked
-	Pairs int // scored: documents, or their windows, and sentences
+	Pairs int // scored: documents, or their passages, and sentences
 	Result
 }
 
 // Rerank scores the documents against the query and sorts them, best first. Its
 // errors are those of Score.
 func (e *Engine) Rerank(ctx context.Context, query string, documents []string, opts RerankOptions) (*Ranking, error) {
-	if opts.Long != "" && opts.Long != Truncate && opts.Long != Window {
-		return nil, fmt.Errorf("engine: long documents %q is none of %s, %s", opts.Long, Truncate, Window)
+	if opts.Long != "" && opts.Long != Truncate && opts.Long != Passages {
+		return nil, fmt.Errorf("engine: long documents %q is not one of %s, %s", opts.Long, Truncate, Passages)
 	}
 	if err := e.checkOptions(opts.ScoreOptions); err != nil {
 		return nil, err
@@ -82,14 +82,14 @@ func (e *Engine) Rerank(ctx context.Context, query string, documents []string, o
 	return ranking, err
 }
 
-// ScoreWindows is ScoreWith by the windows of documents that do not fit, as Rerank
-// scores them with Window: of each pair the best window counts. Figures of the
-// result, and Progress, count windows.
-func (e *Engine) ScoreWindows(ctx context.Context, pairs []Pair, opts ScoreOptions) (*Result, error) {
+// ScorePassages is ScoreWith by the passages of documents that do not fit, as Rerank
+// scores them with Passages: of each pair the best passage counts. Figures of the
+// result, and Progress, count passages.
+func (e *Engine) ScorePassages(ctx context.Context, pairs []Pair, opts ScoreOptions) (*Result, error) {
 	if err := e.checkOptions(opts); err != nil {
 		return nil, err
 	}
-	result, _, err := e.scoreLong(ctx, pairs, Window, opts)
+	result, _, err := e.scoreLong(ctx, pairs, Passages, opts)
 	return result, err
 }
 
@@ -120,11 +120,11 @@ func (e *Engine) scoreLong(ctx context.Context, pairs []Pair, long Long, opts Sc
 	return result, best, nil
 }
 
-// cutDocuments gives the parts that each document, or its first so many tokens,
-// is scored by, and how long that took.
+// cutDocuments returns the parts to score of each document, or of its first
+// tokens, and how long cutting took.
 func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, tokens int) ([][]Span, time.Duration, error) {
 	parts := make([][]Span, len(pairs))
-	if long != Window {
+	if long != Passages {
 		for i, pair := range pairs {
 			parts[i] = []Span{{0, len(pair.Document)}}
 		}
@@ -139,7 +139,7 @@ func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, toke
 			return nil, err
 		}
 		err = parallel(ctx, len(pairs), func(i int) (err error) {
-			if parts[i], err = e.tokenizer.windows(ctx, queries[pairs[i].Query], pairs[i].Document, tokens); err != nil {
+			if parts[i], err = e.tokenizer.passages(ctx, queries[pairs[i].Query], pairs[i].Document, tokens); err != nil {
 				return &TextError{i, false, ErrText, fmt.Errorf("%d bytes: %w", len(pairs[i].Document), err)}
 			}
 			return nil
@@ -202,7 +202,7 @@ func (e *Engine) rank(ctx context.Context, pairs []Pair, long Long, opts ScoreOp
 		ranking.Items[i] = Ranked{Index: i, Score: part.Score, Logit: part.Logit}
 		ranking.Pairs += part.Count
 		if part.Count > 1 {
-			ranking.Items[i].Window = part
+			ranking.Items[i].Passage = part
 		}
 	}
 	// By logit: activations round far-off logits to the same score.
@@ -210,8 +210,8 @@ func (e *Engine) rank(ctx context.Context, pairs []Pair, long Long, opts ScoreOp
 	return ranking, nil
 }
 
-// scoreParts scores all parts of all documents in one request and gives the best
-// part of each document, nil for one that has none.
+// scoreParts scores all parts of all documents in one request. It returns the best
+// part of each document, nil for a document without parts.
 func (e *Engine) scoreParts(ctx context.Context, pairs []Pair, parts [][]Span, opts ScoreOptions) (*Result, []*Part, error) {
 	var cut []Pair
 	var owners []int // of each part, in pairs
@@ -238,7 +238,7 @@ func (e *Engine) scoreParts(ctx context.Context, pairs []Pair, parts [][]Span, o
 	return result, best, nil
 }
 
-// choose keeps the items that the options ask for.
+// choose keeps the items that the options select.
 func (o RerankOptions) choose(items []Ranked) []Ranked {
 	if o.Threshold != nil {
 		items = items[:sort.Search(len(items), func(i int) bool { return !reaches(items[i].Score, *o.Threshold) })]
@@ -261,8 +261,8 @@ func reaches(score float32, threshold float64) bool {
 	return err == nil && printed >= threshold
 }
 
-// explain finds the best sentence of each item, among those that the model has
-// seen: of its best window, and of what was not cut off.
+// explain finds the best sentence of each item, among the sentences that the model
+// has seen: in its best passage, and not cut off.
 func (e *Engine) explain(ctx context.Context, pairs []Pair, ranking *Ranking, opts ScoreOptions) error {
 	chosen := make([]Pair, len(ranking.Items))
 	for i, item := range ranking.Items {
@@ -299,8 +299,8 @@ func (e *Engine) seenSentences(ctx context.Context, pairs []Pair, items []Ranked
 	err = parallel(ctx, len(pairs), func(i int) error {
 		document := pairs[i].Document
 		within := Span{0, len(document)}
-		if items[i].Window != nil {
-			within = items[i].Window.Span
+		if items[i].Passage != nil {
+			within = items[i].Passage.Span
 		}
 		seen, err := e.tokenizer.seen(ctx, queries[pairs[i].Query], document[within.Start:within.End], opts)
 		if err != nil {
@@ -312,7 +312,7 @@ func (e *Engine) seenSentences(ctx context.Context, pairs []Pair, items []Ranked
 	return parts, err
 }
 
-// add counts the work of another request in, but for its scores.
+// add adds the work of another request, without its scores.
 func (r *Result) add(other *Result) {
 	r.Distinct += other.Distinct
 	r.Truncated += other.Truncated

@@ -27,7 +27,7 @@ func TestWindows(t *testing.T) {
 		"invalid":    strings.Repeat("caf\xc3 \xff\xff bar\x00baz ", 80),
 		"lines":      strings.Repeat("one\r\ntwo\r\n", 100),
 	} {
-		windows, err := tok.windows(context.Background(), query, document, 0)
+		windows, err := tok.passages(context.Background(), query, document, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,7 +64,7 @@ func TestWindows(t *testing.T) {
 func TestShortDocumentIsOneWindow(t *testing.T) {
 	tok := openTokenizer(t, 64)
 	for _, document := range []string{"", " ", "a cat", strings.Repeat("a ", 50), strings.Repeat("international ", 50)} {
-		windows, err := tok.windows(context.Background(), encoded{}, document, 0)
+		windows, err := tok.passages(context.Background(), encoded{}, document, 0)
 		if err != nil || !slices.Equal(windows, []Span{{0, len(document)}}) {
 			t.Errorf("%.20q: windows %v, %v; want the whole", document, windows, err)
 		}
@@ -80,7 +80,7 @@ func TestSlideProperties(t *testing.T) {
 			segments[i] = segment{Span{i, i + 1}, r.IntN(room + 2)}
 		}
 		end := 0
-		for _, w := range slide(segments, room, overlapOf(room)) {
+		for _, w := range slide(segments, room, passageOverlap(room)) {
 			if w.Start > end || w.End <= end {
 				t.Fatalf("room %d: window %v after %d leaves a gap or goes nowhere: %v", room, w, end, segments)
 			}
@@ -110,7 +110,7 @@ func TestRerankWindows(t *testing.T) {
 	if cut.Logits[0] != cut.Logits[1] && math.Abs(float64(cut.Logits[0]-cut.Logits[1])) > 1e-4 || cut.Truncated != 2 {
 		t.Errorf("truncated: logits %v, %d truncated; want the first two equal", cut.Logits, cut.Truncated)
 	}
-	ranking, err := e.Rerank(ctx, query, documents, RerankOptions{Long: Window, Explain: true})
+	ranking, err := e.Rerank(ctx, query, documents, RerankOptions{Long: Passages, Explain: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,10 +118,10 @@ func TestRerankWindows(t *testing.T) {
 		t.Errorf("windows: logits %v, %d pairs, %d truncated", ranking.Logits, ranking.Pairs, ranking.Truncated)
 	}
 	for _, item := range ranking.Items {
-		if (item.Window != nil) != (item.Index < 2) || item.Best == nil {
+		if (item.Passage != nil) != (item.Index < 2) || item.Best == nil {
 			t.Fatalf("item %+v: want a window of the long documents, and a sentence of each", item)
 		}
-		if w := item.Window; item.Index == 0 && (w.Index != w.Count-1 || w.Logit != item.Logit || !strings.HasSuffix(documents[0][w.Start:w.End], answer)) {
+		if w := item.Passage; item.Index == 0 && (w.Index != w.Count-1 || w.Logit != item.Logit || !strings.HasSuffix(documents[0][w.Start:w.End], answer)) {
 			t.Errorf("window %+v, want the last", w)
 		}
 		if got := documents[item.Index][item.Best.Start:item.Best.End]; item.Index != 1 && got != answer {
@@ -169,7 +169,7 @@ func TestRerankChooses(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := e.Rerank(ctx, "cat", documents, RerankOptions{Long: Window}); !errors.Is(err, context.Canceled) {
+	if _, err := e.Rerank(ctx, "cat", documents, RerankOptions{Long: Passages}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
 }
@@ -217,7 +217,7 @@ func TestExplainSeen(t *testing.T) {
 		from, to int // of the sentences that may be chosen
 	}{
 		{RerankOptions{}, 0, 8},
-		{RerankOptions{Long: Window}, 0, total},
+		{RerankOptions{Long: Passages}, 0, total},
 		{RerankOptions{ScoreOptions: ScoreOptions{Truncation: TruncateLeft}}, total - 8, total},
 		{RerankOptions{ScoreOptions: ScoreOptions{DocumentTokens: 8}}, 0, 2},
 	} {
@@ -227,7 +227,7 @@ func TestExplainSeen(t *testing.T) {
 			t.Fatal(err)
 		}
 		windows := 1
-		if w := ranking.Items[0].Window; w != nil {
+		if w := ranking.Items[0].Passage; w != nil {
 			windows = w.Count
 		}
 		// 28 tokens of the document fit, and a sentence has four.
@@ -238,18 +238,18 @@ func TestExplainSeen(t *testing.T) {
 		if at := strings.Count(document[:best.Start], "."); at < test.from || at >= test.to {
 			t.Errorf("%+v: sentence %d of %d, want one of %d to %d", test.options, at, total, test.from, test.to-1)
 		}
-		if w := ranking.Items[0].Window; w != nil && (best.Start < w.Start || best.End > w.End) {
+		if w := ranking.Items[0].Passage; w != nil && (best.Start < w.Start || best.End > w.End) {
 			t.Errorf("the sentence %+v is not in the window %+v", best.Span, w.Span)
 		}
 	}
 }
 
-// TestScoreWindows scores pairs by their best windows, as Rerank does.
-func TestScoreWindows(t *testing.T) {
+// TestScorePassages scores pairs by their best windows, as Rerank does.
+func TestScorePassages(t *testing.T) {
 	e := openTinyEngine(t, Config{MaxLength: 32})
 	long := strings.Repeat("a red hill. ", 30) + "the cat runs. " + strings.Repeat("no bird in june. ", 30)
 	pairs := []Pair{{"cat", long}, {"dog sees", "the dog"}, {"dog", long}, {"cat", ""}}
-	result, err := e.ScoreWindows(t.Context(), pairs, ScoreOptions{})
+	result, err := e.ScorePassages(t.Context(), pairs, ScoreOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestScoreWindows(t *testing.T) {
 		t.Errorf("logits %v, truncated %v: want others for long documents only", result.Logits, truncated.Logits)
 	}
 	for i, pair := range pairs {
-		ranking, err := e.Rerank(t.Context(), pair.Query, []string{pair.Document}, RerankOptions{Long: Window})
+		ranking, err := e.Rerank(t.Context(), pair.Query, []string{pair.Document}, RerankOptions{Long: Passages})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -267,7 +267,7 @@ func TestScoreWindows(t *testing.T) {
 		}
 	}
 	// The first tokens of the document count, and windows are made of those.
-	few, err := e.ScoreWindows(t.Context(), pairs[:1], ScoreOptions{DocumentTokens: 60})
+	few, err := e.ScorePassages(t.Context(), pairs[:1], ScoreOptions{DocumentTokens: 60})
 	if err != nil {
 		t.Fatal(err)
 	}

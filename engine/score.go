@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/mlxrank/mlxrank/internal/lab"
 )
 
 // Score scores the pairs, in their order. What does not fit is cut off at the
@@ -28,7 +30,7 @@ func (e *Engine) ScoreWith(ctx context.Context, pairs []Pair, opts ScoreOptions)
 
 // ScoreTokens scores pairs as Tokenize returned them: only batching and
 // inference are left of Score. Identical pairs are executed each.
-func (e *Engine) ScoreTokens(ctx context.Context, pairs []Tokens) (*Result, error) {
+func (e *Engine) ScoreTokens(ctx context.Context, _ lab.Key, pairs []Tokens) (*Result, error) {
 	start := time.Now()
 	p := e.pipeline
 	for i, t := range pairs {

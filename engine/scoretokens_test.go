@@ -4,6 +4,8 @@ import (
 	"math"
 	"strings"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/internal/lab"
 )
 
 // What Tokenize gives scores as the texts themselves.
@@ -24,7 +26,7 @@ func TestScoreTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // the tokens are the caller's still
-		got, err := e.ScoreTokens(t.Context(), tokens)
+		got, err := e.ScoreTokens(t.Context(), lab.Key{}, tokens)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,11 +57,11 @@ func TestScoreTokensRefuses(t *testing.T) {
 		{IDs: []int32{101, 102, 102}, TypeIDs: []int32{0, 2, 1}},
 		{IDs: make([]int32, 513), TypeIDs: append(make([]int32, 512), 1)},
 	} {
-		if _, err := e.ScoreTokens(t.Context(), []Tokens{wrong}); err == nil || !strings.Contains(err.Error(), "pair 0") {
+		if _, err := e.ScoreTokens(t.Context(), lab.Key{}, []Tokens{wrong}); err == nil || !strings.Contains(err.Error(), "pair 0") {
 			t.Errorf("%d ids: %v", len(wrong.IDs), err)
 		}
 	}
-	if result, err := e.ScoreTokens(t.Context(), nil); err != nil || len(result.Scores) != 0 {
+	if result, err := e.ScoreTokens(t.Context(), lab.Key{}, nil); err != nil || len(result.Scores) != 0 {
 		t.Errorf("no pairs: %v, %v", result, err)
 	}
 }

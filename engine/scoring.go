@@ -8,18 +8,17 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// activations are the functions that a caller may choose.
-var activations = []string{string(weights.ScoringRaw), string(weights.ScoringSigmoid), string(weights.ScoringSoftmax)}
+// activations lists the functions that a caller may choose.
+var activations = []Activation{Raw, SigmoidScores, Softmax}
 
-// A scorer makes scores of the logits of a pair.
+// A scorer makes scores from the logits of a pair.
 type scorer struct {
 	function weights.Scoring
 	label    int
 }
 
-// functions make a score of one logit. None of them turns the order of logits
-// round, so that documents can be ranked by logits where scores are rounded to
-// the same number.
+// functions make a score from one logit. All keep the order of logits, so that
+// documents can be ranked by logits where scores are rounded to the same number.
 var functions = map[weights.Scoring]func(x float64) float64{
 	weights.ScoringRaw:         func(x float64) float64 { return x },
 	weights.ScoringSigmoid:     sigmoid,
@@ -31,7 +30,7 @@ var functions = map[weights.Scoring]func(x float64) float64{
 	weights.ScoringHardsigmoid: func(x float64) float64 { return min(max(x+3, 0), 6) / 6 },
 }
 
-// Sigmoid makes a probability of a logit.
+// Sigmoid returns the probability of a logit.
 func Sigmoid(x float32) float32 { return float32(sigmoid(float64(x))) }
 
 // sigmoid never takes the exponential of a positive number, which could overflow.
@@ -43,7 +42,7 @@ func sigmoid(x float64) float64 {
 	return z / (1 + z)
 }
 
-// softplus is PyTorch's, which is the identity beyond 20.
+// softplus is PyTorch's, which is the identity above 20.
 func softplus(x float64) float64 {
 	if x > 20 {
 		return x
@@ -51,12 +50,12 @@ func softplus(x float64) float64 {
 	return logExp1(x)
 }
 
-// logExp1 is log(1 + exp(x)).
+// logExp1 returns log(1 + exp(x)).
 func logExp1(x float64) float64 { return max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }
 
-// score returns the score by the label and the logit to rank by. For softmax
-// that is the log-odds of the label, whose sigmoid is its probability: where
-// probabilities are rounded to 1, it keeps them apart.
+// score returns the label's score and the logit to rank by. For softmax the logit
+// is the log-odds of the label, whose sigmoid is its probability: it distinguishes
+// probabilities that are rounded to 1.
 func (s scorer) score(logits []float32) (score, logit float32) {
 	x := float64(logits[s.label])
 	if s.function == weights.ScoringSoftmax {
@@ -66,7 +65,7 @@ func (s scorer) score(logits []float32) (score, logit float32) {
 	return float32(functions[s.function](x)), logits[s.label]
 }
 
-// scoreAll returns the scores by every label.
+// scoreAll returns the scores of every label.
 func (s scorer) scoreAll(logits []float32) ([]LabelScore, error) {
 	all := make([]LabelScore, len(logits))
 	for label := range logits {
@@ -79,7 +78,7 @@ func (s scorer) scoreAll(logits []float32) ([]LabelScore, error) {
 	return all, nil
 }
 
-// logOdds is the logarithm of the label's probability over that of all others.
+// logOdds returns the logarithm of the label's probability over that of all others.
 func logOdds(logits []float32, label int) float64 {
 	largest := math.Inf(-1)
 	for i, x := range logits {
@@ -96,11 +95,11 @@ func logOdds(logits []float32, label int) float64 {
 	return float64(logits[label]) - largest - math.Log(sum)
 }
 
-// resolveScoring returns the function that makes scores: the one asked for,
+// resolveScoring returns the function that makes scores: the requested one, or
 // else the model's.
-func resolveScoring(asked string, model *weights.Model) (weights.Scoring, error) {
+func resolveScoring(asked Activation, model *weights.Model) (weights.Scoring, error) {
 	function := weights.Scoring(asked)
-	if asked == "" || asked == "auto" {
+	if asked == "" || asked == ActivationAuto {
 		if function = model.Scoring; function == "" {
 			return "", fmt.Errorf("%w: model %q: %s: %q; choose another: activation raw (--activation raw), sigmoid or softmax",
 				ErrActivation, model.Ref, model.ScoringFile, model.ScoringName)
@@ -109,15 +108,15 @@ func resolveScoring(asked string, model *weights.Model) (weights.Scoring, error)
 	return function, checkScoring(function, model.Config.Labels)
 }
 
-// checkScoring refuses a function that says nothing for so many labels.
+// checkScoring rejects a function whose scores would all be equal.
 func checkScoring(function weights.Scoring, labels int) error {
 	if function == weights.ScoringSoftmax && labels < 2 {
-		return fmt.Errorf("engine: activation softmax needs several labels, and the model has one: its scores would all be 1; choose sigmoid or raw")
+		return fmt.Errorf("engine: activation softmax needs several labels, the model has 1; choose sigmoid or raw")
 	}
 	return nil
 }
 
-// checkOptions checks what a request asks for.
+// checkOptions rejects options that no request can have.
 func (e *Engine) checkOptions(opts ScoreOptions) error {
 	if err := opts.check(); err != nil {
 		return err
@@ -133,7 +132,7 @@ func (e *Engine) scorerFor(opts ScoreOptions) (scorer, error) {
 		return s, nil
 	}
 	if !slices.Contains(activations, opts.Activation) {
-		return s, fmt.Errorf("engine: activation %q is none of %v", opts.Activation, activations)
+		return s, fmt.Errorf("engine: activation %q is not one of %v", opts.Activation, activations)
 	}
 	s.function = weights.Scoring(opts.Activation)
 	return s, checkScoring(s.function, e.pipeline.labels)

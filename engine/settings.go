@@ -12,12 +12,6 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Policies of batching.
-const (
-	continuous = "continuous"
-	window     = "window"
-)
-
 const (
 	maxThreads         = 1024     // the native library's limit too
 	defaultQueueTokens = 16 << 20 // room for 32,768 pairs of 512 tokens
@@ -33,7 +27,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	if err != nil {
 		return settings{}, err
 	}
-	e.info.Kernels, e.info.Packed = laid.Kernels, laid.Unpadded
+	e.info.Kernels, e.info.Unpadded = laid.Kernels, laid.Unpadded
 	if device == mlx.CPU {
 		e.info.Threads = laid.Workers
 	}
@@ -44,8 +38,8 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 			Layout:       newLayout(laid, model.Config.MaxPositions),
 			Limits:       schedule.Limits{Pairs: cmp.Or(cfg.MaxBatch, limits.Pairs), Tokens: cmp.Or(cfg.MaxBatchTokens, limits.Tokens)},
 			Costs:        schedule.AssumedCosts(gpu),
-			InOrder:      cfg.LengthAware == "off",
-			BatchTimeout: cfg.Timeout,
+			InOrder:      cfg.lab().InOrder,
+			BatchTimeout: cfg.lab().BatchTimeout,
 			LoadTime:     e.info.Startup.Weights + e.info.Startup.Session,
 		},
 		texts: pairEncoder{
@@ -70,12 +64,12 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	files := model.Files
 	s.reopen = func() (backend, error) { return e.reopen(cfg, files) }
 	s.calibration = Calibration{
-		Source: "assumed", Model: e.info.Model, Device: e.info.Device + " " + e.info.DeviceName, DType: e.info.DType,
-		Library: fmt.Sprintf("MLX %s, ABI %d, kernels %s", e.info.Library.MLXFound, e.info.Library.ABI, laid.Kernels), Workers: s.batching.Layout.Workers,
+		Source: "assumed", Model: e.info.Model, Device: string(e.info.Device) + " " + e.info.DeviceName, DType: string(e.info.DType),
+		Library: fmt.Sprintf("MLX %s, ABI %d, kernels %s", e.info.Library.MLX, e.info.Library.ABI, laid.Kernels), Workers: s.batching.Layout.Workers,
 		Costs: Costs(s.batching.Costs),
 	}
 	s.keptCalibration()
-	e.describeBatching(cfg, s)
+	e.info.MaxBatch, e.info.MaxBatchTokens, e.info.QueueTokens = s.batching.Limits.Pairs, s.batching.Limits.Tokens, s.capacity
 	e.warnOfSlowDType(laid.Kernels)
 	s.machine, err = telemetry.NewMachineReader(e.Memory)
 	return s, err
@@ -84,8 +78,8 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 // warnOfSlowDType says so where half precision is slower than float32: on
 // processors without products of it, MLX converts number by number.
 func (e *Engine) warnOfSlowDType(kernels string) {
-	if e.info.Device == string(mlx.CPU) && e.info.DType != string(mlx.Float32) && kernels == "MLX" {
-		e.log.Warn().Str("dtype", e.info.DType).Msg("float32 is faster on this processor")
+	if e.info.Device == CPU && e.info.DType != Float32 && kernels == "MLX" {
+		e.log.Warn().Str("dtype", string(e.info.DType)).Msg("float32 is faster on this processor")
 	}
 }
 
@@ -109,17 +103,6 @@ func (s *settings) keptCalibration() {
 		s.calibration, s.batching.Costs = kept, schedule.Costs(kept.Costs)
 	}
 	s.batching.Known, s.batching.Assumed = ok, !ok
-}
-
-func (e *Engine) describeBatching(cfg Config, s settings) {
-	e.info.MaxBatch, e.info.MaxBatchTokens, e.info.QueueTokens = s.batching.Limits.Pairs, s.batching.Limits.Tokens, s.capacity
-	e.info.Policy, e.info.Timeout, e.info.LengthAware = continuous, cfg.Timeout, "on"
-	if cfg.Policy == window {
-		e.info.Policy = window
-	}
-	if s.batching.InOrder {
-		e.info.LengthAware = "off"
-	}
 }
 
 // reopen opens a session of the same model again. It reads the weights again, since

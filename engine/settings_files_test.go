@@ -244,7 +244,7 @@ func TestActivationsOpenAnyModel(t *testing.T) {
 		g.write(t, dir, &all)
 		for _, activation := range []string{"raw", "sigmoid", "softmax"} {
 			labels := len(g.labels(&all))
-			e, err := Open(context.Background(), Config{Model: dir, Device: "cpu", Activation: activation, Label: "0"})
+			e, err := Open(context.Background(), Config{Model: dir, Device: "cpu", Activation: Activation(activation), Label: "0"})
 			if activation == "softmax" && labels == 1 {
 				if err == nil || !strings.Contains(err.Error(), "several labels") {
 					t.Errorf("%s: softmax over one label: %v", g.Name, err)
@@ -255,7 +255,7 @@ func TestActivationsOpenAnyModel(t *testing.T) {
 				t.Errorf("%s: --activation %s: %v", g.Name, activation, err)
 				continue
 			}
-			if info := e.Info(); info.Activation != activation {
+			if info := e.Info(); string(info.Activation) != activation {
 				t.Errorf("%s: activation %s, want %s", g.Name, info.Activation, activation)
 			}
 			closeEngine(t, e)

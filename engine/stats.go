@@ -130,8 +130,8 @@ func (e *Engine) Memory() (Memory, error) {
 // Summary returns what logs, results and reports print of the engine.
 func (i *Info) Summary() telemetry.Info {
 	return telemetry.Info{
-		Model: i.Model, Adapter: i.Adapter, Label: i.Label, Device: i.Device, DeviceName: i.DeviceName, DType: i.DType,
-		Kernels: i.Kernels, MLX: i.Library.MLXFound, MaxLength: i.MaxLength, MaxBatch: i.MaxBatch, Activation: i.Activation,
+		Model: i.Model, Adapter: i.Adapter, Label: i.Label, Device: string(i.Device), DeviceName: i.DeviceName, DType: string(i.DType),
+		Kernels: i.Kernels, MLX: i.Library.MLX, MaxLength: i.MaxLength, MaxBatch: i.MaxBatch, Activation: string(i.Activation),
 		StartupMS: telemetry.Milliseconds(i.Startup.Total),
 	}
 }

@@ -41,10 +41,10 @@ func TestStreamKeepsOrderAndOverlaps(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if scored.Window.number != next {
-				t.Fatalf("window %d, want %d", scored.Window.number, next)
+			if scored.Chunk.number != next {
+				t.Fatalf("window %d, want %d", scored.Chunk.number, next)
 			}
-			checkFakeScores(t, scored.Window.pairs, scored.Result)
+			checkFakeScores(t, scored.Chunk.pairs, scored.Result)
 			time.Sleep(time.Millisecond) // the caller's work
 			next++
 		}
@@ -112,7 +112,7 @@ func TestStreamInASmallQueue(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			checkFakeScores(t, scored.Window.pairs, scored.Result)
+			checkFakeScores(t, scored.Chunk.pairs, scored.Result)
 			taken++
 		}
 		if taken != 10 || e.Stats().Overloaded == 0 {

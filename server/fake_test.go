@@ -48,8 +48,8 @@ func (f *fakeEngine) ScoreWith(ctx context.Context, pairs []engine.Pair, opts en
 	return r, nil
 }
 
-// ScoreWindows behaves as if every document fitted.
-func (f *fakeEngine) ScoreWindows(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error) {
+// ScorePassages behaves as if every document fitted.
+func (f *fakeEngine) ScorePassages(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error) {
 	return f.ScoreWith(ctx, pairs, opts)
 }
 

@@ -101,8 +101,8 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	out := emitter{ch}
 	stats, info := c.engine.Stats(), c.engine.Info()
 	out.gauge("mlxrank_build_info", "The program's version; always 1.", 1, labels{"version", c.version})
-	out.gauge("mlxrank_model_info", "The served model; always 1.", 1, labels{"model", info.Model}, labels{"device", info.Device},
-		labels{"device_name", info.DeviceName}, labels{"dtype", info.DType}, labels{"kernels", info.Kernels})
+	out.gauge("mlxrank_model_info", "The served model; always 1.", 1, labels{"model", info.Model}, labels{"device", string(info.Device)},
+		labels{"device_name", info.DeviceName}, labels{"dtype", string(info.DType)}, labels{"kernels", info.Kernels})
 	collectRequests(out, &stats)
 	collectWork(out, &stats)
 	collectQueue(out, &stats, info)

@@ -45,7 +45,7 @@ func open(t testing.TB, cfg engine.Config) *engine.Engine {
 
 // Every API answers the engine's scores, whatever its activation.
 func TestScoresAreTheEngines(t *testing.T) {
-	for _, activation := range []string{"raw", "sigmoid"} {
+	for _, activation := range []engine.Activation{engine.Raw, engine.SigmoidScores} {
 		e := openTiny(t, engine.Config{Activation: activation})
 		s := newServer(t, Config{Engine: e})
 		r := rand.New(rand.NewPCG(1, 2))
@@ -86,8 +86,8 @@ func TestLongDocuments(t *testing.T) {
 		fields string
 		long   engine.Long
 	}{
-		{``, ""}, {`"long_documents": null, `, ""}, {`"long_documents": "truncate", `, engine.Truncate}, {`"long_documents": "passages", `, engine.Window},
-		{`"long": "truncate", `, engine.Truncate}, {`"long": "window", `, engine.Window}, {`"long_documents": "window", `, engine.Window}, {`"long": "passages", `, engine.Window},
+		{``, ""}, {`"long_documents": null, `, ""}, {`"long_documents": "truncate", `, engine.Truncate}, {`"long_documents": "passages", `, engine.Passages},
+		{`"long": "truncate", `, engine.Truncate}, {`"long": "window", `, engine.Passages}, {`"long_documents": "window", `, engine.Passages}, {`"long": "passages", `, engine.Passages},
 	} {
 		ranking, err := e.Rerank(t.Context(), "the city", documents, engine.RerankOptions{Long: test.long})
 		if err != nil {
@@ -101,7 +101,7 @@ func TestLongDocuments(t *testing.T) {
 				}
 			}
 		}
-		if cut := ranking.Truncated > 0; cut == (test.long == engine.Window) {
+		if cut := ranking.Truncated > 0; cut == (test.long == engine.Passages) {
 			t.Errorf("long %q: %d pairs are cut", test.long, ranking.Truncated)
 		}
 	}

@@ -111,7 +111,7 @@ func (s *Server) send(a *answer, data []byte, o *outcome) *failure {
 		}
 		defer s.answers.give(n)
 	}
-	for _, header := range stageHeaders(s.Engine.Info().Device, o) {
+	for _, header := range stageHeaders(string(s.Engine.Info().Device), o) {
 		a.Header().Set(header.name, header.value)
 	}
 	a.Header().Set("Content-Length", strconv.Itoa(len(data)))
@@ -173,8 +173,8 @@ func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, long engin
 		return nil, o
 	}
 	score := s.Engine.ScoreWith
-	if long == engine.Window {
-		score = s.Engine.ScoreWindows
+	if long == engine.Passages {
+		score = s.Engine.ScorePassages
 	}
 	result, err := score(ctx, pairs, opts)
 	if err != nil {
@@ -232,7 +232,7 @@ func (longMode) Schema(huma.Registry) *huma.Schema {
 func (l *LongOptions) choice() engine.Long {
 	switch mode := deref(cmp.Or(l.LongDocuments, l.Long), ""); mode {
 	case longPassages, longWindow:
-		return engine.Window
+		return engine.Passages
 	default:
 		return engine.Long(mode)
 	}

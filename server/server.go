@@ -31,7 +31,7 @@ import (
 type Engine interface {
 	Rerank(ctx context.Context, query string, documents []string, opts engine.RerankOptions) (*engine.Ranking, error)
 	ScoreWith(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error)
-	ScoreWindows(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error)
+	ScorePassages(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error)
 	Healthy(ctx context.Context) error
 	Stats() engine.Stats
 	Info() engine.Info

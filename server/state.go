@@ -82,12 +82,12 @@ func (s *Server) getInfo(context.Context) (any, *failure) {
 	info := s.Engine.Info()
 	label := cmp.Or(info.Label, "LABEL_0")
 	return modelInfo{
-		ModelID: info.Model, ModelDType: info.DType, ServedModelName: info.Model,
+		ModelID: info.Model, ModelDType: string(info.DType), ServedModelName: info.Model,
 		ModelType: map[string]any{"reranker": map[string]any{
 			"id2label": map[string]string{"0": label}, "label2id": map[string]int{label: 0},
 		}},
 		MaxConcurrentRequests: s.Limits.Requests, MaxInputLength: info.MaxLength, MaxBatchTokens: info.MaxBatchTokens,
 		MaxBatchRequests: info.MaxBatch, MaxClientBatchSize: s.Limits.Documents, AutoTruncate: true, Version: s.Version,
-		Adapter: info.Adapter, Device: info.Device, DeviceName: info.DeviceName, Kernels: info.Kernels, MLX: info.Library.MLXFound,
+		Adapter: info.Adapter, Device: string(info.Device), DeviceName: info.DeviceName, Kernels: info.Kernels, MLX: info.Library.MLX,
 	}, nil
 }

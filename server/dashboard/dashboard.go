@@ -72,7 +72,7 @@ func New(e Engine, o Options) (*Dashboard, error) {
 	info, stats := e.Info(), e.Stats()
 	d.facts, err = encode(Facts{
 		Info: info.Summary(), Version: o.Version, StartedMS: time.Now().Add(-stats.Elapsed).UnixMilli(),
-		Policy: string(info.Policy), History: history,
+		Policy: "continuous", History: history,
 	})
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 // CloseEngine frees the engine. After an interrupt it does not wait for the
@@ -120,18 +121,19 @@ func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		return engine.Config{}, err
 	}
 	warnOfVariables(c, logger)
+	downloads := DownloadsOf(c.App)
 	return engine.Config{
 		Model:      c.String("model"),
 		Adapter:    c.String("adapter"),
-		Device:     c.String("device"),
-		DType:      c.String("dtype"),
+		Device:     engine.Device(c.String("device")),
+		DType:      engine.DType(c.String("dtype")),
 		MaxLength:  c.Int("max-length"),
-		Activation: c.String("activation"),
+		Activation: engine.Activation(c.String("activation")),
 		Label:      c.String("label"),
 		Library:    c.String("library"),
 		Threads:    c.Int("threads"),
 		Logger:     logger,
-		Progress:   DownloadsOf(c.App).Report,
+		Progress:   func(d engine.Download) { downloads.Report(weights.Progress(d)) },
 
 		MaxBatch:       c.Int("max-batch"),
 		MaxBatchTokens: c.Int("max-batch-tokens"),

@@ -38,15 +38,15 @@ func (ch Choice) Flag() cli.Flag {
 // Check returns an error unless the flag has an allowed value. The error names
 // source as the origin of the value.
 func (ch Choice) Check(c *cli.Context, source string) error {
-	if value := ch.value(c); !slices.Contains(ch.Values, value) {
+	if value := ch.Value(c); !slices.Contains(ch.Values, value) {
 		return Usagef("%s %q is not one of %s", source, value, strings.Join(ch.Values, ", "))
 	}
 	return nil
 }
 
-// value returns the value of the flag. A deprecated value counts as the one that
+// Value returns the value of the flag. A deprecated value counts as the one that
 // replaces it.
-func (ch Choice) value(c *cli.Context) string {
+func (ch Choice) Value(c *cli.Context) string {
 	given := c.String(ch.Name)
 	return cmp.Or(ch.deprecated[given], given)
 }
@@ -55,7 +55,7 @@ func JSONFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON", DisableDefaultText: true}
 }
 
-var Long = Choice{Name: "long", Usage: "what to do with documents that do not fit: `HOW`", Def: string(engine.Truncate), Values: []string{string(engine.Truncate), string(engine.Window)}}
+var Long = Choice{Name: "long", Usage: "what to do with documents that do not fit: `HOW`", Def: string(engine.Truncate), Values: []string{string(engine.Truncate), string(engine.Passages)}, deprecated: map[string]string{"window": string(engine.Passages)}}
 
 const (
 	KeyEnv = "MLXRANK_API_KEY"

@@ -62,7 +62,7 @@ func (w *Chunks) WorkFor(info engine.Info, long engine.Long) {
 	if w.adapting {
 		w.limit = firstWork
 	}
-	if long != engine.Window {
+	if long != engine.Passages {
 		w.length = 8 * info.MaxLength
 	}
 }

@@ -22,7 +22,7 @@ type request struct {
 func main() {
 	cfg := engine.Config{Activation: "raw"}
 	flag.StringVar(&cfg.Model, "model", "", "score with the model in this directory")
-	flag.StringVar(&cfg.DType, "dtype", "float32", "compute in this type")
+	flag.StringVar((*string)(&cfg.DType), "dtype", "float32", "compute in this type")
 	flag.StringVar(&cfg.Library, "library", "", "path of libmlxrank")
 	flag.Parse()
 	if err := serve(context.Background(), cfg); err != nil {

@@ -11,12 +11,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/shirou/gopsutil/v4/cpu"
 	"github.com/shirou/gopsutil/v4/host"
 	hostload "github.com/shirou/gopsutil/v4/load"
 	"github.com/shirou/gopsutil/v4/mem"
+	"golang.org/x/sys/unix"
 
 	"github.com/mlxrank/mlxrank/bench/results"
 )
@@ -87,4 +89,14 @@ func hashFile(h io.Writer, path string) (err error) {
 	}
 	_, err = io.Copy(h, file)
 	return err
+}
+
+// cpuTime returns the CPU time of all threads of this process. getrusage suits
+// short intervals; /proc counts in ticks of 10 ms.
+func cpuTime() time.Duration {
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		return 0 // never: these arguments are valid
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }

@@ -153,7 +153,7 @@ func rows(ticks []tick, requests []results.Request) []telemetry.Sample {
 		a, b := &ticks[i], &ticks[i+1]
 		ended[i].Elapsed = b.at - a.at
 		row := telemetry.Between(new(telemetry.Snapshot), &ended[i])
-		row.SetMachine(b.machine)
+		row.Machine = b.machine
 		row.CPUUsagePct = telemetry.Ratio(100*(b.cpu-a.cpu).Seconds(), (b.at - a.at).Seconds())
 		row.DeviceBusyPct = nil
 		if a.engine != nil && b.engine != nil {

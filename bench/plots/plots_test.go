@@ -30,7 +30,7 @@ func run(scale float64) results.Run {
 	}
 	for k := range 60 {
 		s := telemetry.Sample{FromMS: 500 * float64(k), ToMS: 500 * float64(k+1), Figures: telemetry.Figures{
-			GPUMemoryMB: pointer(1000 + float64(k)), CPUUsagePct: pointer(70 + 10*random.Float64()), ThroughputPairsS: pointer(110 + 10*random.Float64()),
+			Machine: telemetry.Machine{GPUMemoryMB: pointer(1000 + float64(k)), CPUUsagePct: pointer(70 + 10*random.Float64())}, ThroughputPairsS: pointer(110 + 10*random.Float64()),
 		}}
 		if k != 7 {
 			s.LatencyMS, s.InferenceMS, s.TokenizationMS = pointer(250), pointer(200), pointer(20)

@@ -52,7 +52,7 @@ func seedRows(t *testing.T) []telemetry.Sample {
 		}
 		rows = append(rows, telemetry.Sample{
 			FromMS: 500 * float64(i), ToMS: 500 * float64(i+1), Figures: telemetry.Figures{
-				GPUMemoryMB: number(1), GPUUtilizationPct: number(2), CPUUsagePct: number(3), LatencyMS: number(4),
+				Machine: telemetry.Machine{GPUMemoryMB: number(1), GPUUtilizationPct: number(2), CPUUsagePct: number(3)}, LatencyMS: number(4),
 				ThroughputPairsS: number(5), TokenizationMS: number(6), InferenceMS: number(7), QueueWaitMS: number(8), PaddingWastePct: number(9),
 			}})
 	}
@@ -110,7 +110,7 @@ func result(points int) *results.Result {
 		}
 		for k := range 60 {
 			run.Samples = append(run.Samples, telemetry.Sample{FromMS: 500 * float64(k), ToMS: 500 * float64(k+1), Figures: telemetry.Figures{
-				GPUMemoryMB: pointer(1000), GPUUtilizationPct: pointer(22), CPUUsagePct: pointer(70),
+				Machine:   telemetry.Machine{GPUMemoryMB: pointer(1000), GPUUtilizationPct: pointer(22), CPUUsagePct: pointer(70)},
 				LatencyMS: pointer(280), ThroughputPairsS: pointer(113.9), TokenizationMS: pointer(10), InferenceMS: pointer(250), QueueWaitMS: pointer(0), PaddingWastePct: pointer(3),
 			}})
 		}

@@ -9,18 +9,15 @@ import (
 // Figures describe an interval. Times are means over the requests that ended in
 // it; nil was not measured.
 type Figures struct {
-	ThroughputPairsS  *float64 `json:"throughput_pairs_s"`
-	LatencyMS         *float64 `json:"latency_ms"`
-	QueueWaitMS       *float64 `json:"queue_wait_ms"`
-	TokenizationMS    *float64 `json:"tokenization_ms"`
-	InferenceMS       *float64 `json:"inference_ms"`
-	OtherMS           *float64 `json:"other_ms"`
-	PaddingWastePct   *float64 `json:"padding_waste_pct"`
-	DeviceBusyPct     *float64 `json:"device_busy_pct"`
-	CPUUsagePct       *float64 `json:"cpu_usage_pct"`
-	ProcessMemoryMB   *float64 `json:"process_memory_mb"`
-	GPUMemoryMB       *float64 `json:"gpu_memory_mb"`
-	GPUUtilizationPct *float64 `json:"gpu_utilization_pct"`
+	ThroughputPairsS *float64 `json:"throughput_pairs_s"`
+	LatencyMS        *float64 `json:"latency_ms"`
+	QueueWaitMS      *float64 `json:"queue_wait_ms"`
+	TokenizationMS   *float64 `json:"tokenization_ms"`
+	InferenceMS      *float64 `json:"inference_ms"`
+	OtherMS          *float64 `json:"other_ms"`
+	PaddingWastePct  *float64 `json:"padding_waste_pct"`
+	DeviceBusyPct    *float64 `json:"device_busy_pct"`
+	Machine
 }
 
 // A Sample is an interval of a clock that begins with the first sample.
@@ -44,9 +41,8 @@ type Row struct {
 	WaitingPairs int   `json:"waiting_pairs"`
 
 	Figures
-	GPUMemoryPeakMB *float64 `json:"gpu_memory_peak_mb"`
-	MeanTokens      *float64 `json:"mean_tokens"` // of a pair
-	MaxTokens       *int     `json:"max_tokens"`  // of a pair
+	MeanTokens *float64 `json:"mean_tokens"` // of a pair
+	MaxTokens  *int     `json:"max_tokens"`  // of a pair
 }
 
 // Between computes the row from one snapshot to a later one of the same engine.

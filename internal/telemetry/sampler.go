@@ -13,11 +13,11 @@ const sampleTime = 5 * time.Second
 
 // A Machine holds the figures of the machine at one time; nil was not measured.
 type Machine struct {
-	CPUUsagePct       *float64 // of this process, since its last reading
-	ProcessMemoryMB   *float64
-	GPUUtilizationPct *float64
-	GPUMemoryMB       *float64 // of MLX
-	GPUMemoryPeakMB   *float64
+	CPUUsagePct       *float64 `json:"cpu_usage_pct"` // of this process, since the reading before
+	ProcessMemoryMB   *float64 `json:"process_memory_mb"`
+	GPUMemoryMB       *float64 `json:"gpu_memory_mb"` // of MLX
+	GPUMemoryPeakMB   *float64 `json:"gpu_memory_peak_mb"`
+	GPUUtilizationPct *float64 `json:"gpu_utilization_pct"`
 }
 
 // A MachineReader reads the machine's figures. An error leaves out the figures
@@ -55,12 +55,6 @@ func (m *Machine) ReadMemory(read func() (Memory, error)) error {
 	return nil
 }
 
-// SetMachine copies the machine's figures into the row.
-func (r *Row) SetMachine(m Machine) {
-	r.CPUUsagePct, r.ProcessMemoryMB, r.GPUUtilizationPct = m.CPUUsagePct, m.ProcessMemoryMB, m.GPUUtilizationPct
-	r.GPUMemoryMB, r.GPUMemoryPeakMB = m.GPUMemoryMB, m.GPUMemoryPeakMB
-}
-
 // A Sampler reads an engine and the machine again and again.
 type Sampler struct {
 	stats   func() Snapshot
@@ -96,8 +90,8 @@ func (s *Sampler) Next(ctx context.Context) (Interval, error) {
 	s.before, s.at = i.After, time.Since(s.start)
 	i.Row = Between(&i.Before, &i.After)
 	i.TimeMS, i.IntervalMS = s.start.UnixMilli()+s.at.Milliseconds(), Milliseconds(s.at-began)
-	m, err := s.machine(ctx, i.Active())
-	i.SetMachine(m)
+	var err error
+	i.Machine, err = s.machine(ctx, i.Active())
 	return i, err
 }
 

@@ -297,7 +297,7 @@ func TestMetallib(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
 	}
-	// What is stamped for an old system does not load there if its language is newer.
+	// A metallib for an old system does not load there if its language is newer.
 	if got := (&Metallib{Minimum: Version{14, 0, 0}, Language: Version{4, 0, 0}}).needs(); got != (Version{26, 0, 0}) {
 		t.Errorf("Metal 4.0 needs macOS %v", got)
 	}

@@ -139,7 +139,7 @@ func suits(file string, b *Binary, minimum Version) error {
 	return nil
 }
 
-// addLibrary plans one library. It changes the names in it to those of an app.
+// addLibrary plans one library. It changes the names in it to an app's.
 func (p *Plan) addLibrary(name string, found map[string]origin) error {
 	from := found[name]
 	for _, l := range from.binary.Arch(arm64).Libraries {

@@ -17,7 +17,7 @@ import (
 )
 
 // The tokenizer library, which is linked into every program with package
-// engine, and the environment variable that tells go build where it is.
+// engine, and the environment variable that names for go build where it is.
 const (
 	archiveFile = "libtokenizers.a"
 	ldflagsEnv  = "CGO_LDFLAGS"
@@ -35,7 +35,7 @@ func envCommand(s command.Streams) *cli.Command {
 			"to the parts that this mlxrank uses. It changes and loads nothing.\n\n" +
 			command.Examples(
 				[2]string{"Build a program of your own", `eval "$(mlxrank env)" && go build`},
-				[2]string{"Tell an editor", "mlxrank env --json"},
+				[2]string{"Configure an editor", "mlxrank env --json"},
 			),
 		Flags: []cli.Flag{command.JSONFlag()},
 		Action: func(c *cli.Context) error {
@@ -82,7 +82,7 @@ func environment(stderr io.Writer) ([]variable, error) {
 }
 
 // findArchive looks for the tokenizer library where an installation and a build
-// tree have it: in those of libmlxrank, then in those of this program.
+// tree have it: in libmlxrank's, then in this program's.
 func findArchive(library string) (string, error) {
 	exe, err := os.Executable()
 	if err != nil {

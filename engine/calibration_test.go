@@ -140,7 +140,7 @@ func TestCalibrationFails(t *testing.T) {
 		}
 		mustScore(t, e, somePairs(3))
 		if e.Stats().Reopened != 1 {
-			t.Error("the session was not opened anew")
+			t.Error("the session was not reopened")
 		}
 	})
 }
@@ -183,7 +183,7 @@ func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, ok := readCalibration(file, c); !ok {
-		t.Error("a broken file is not written anew")
+		t.Error("a broken file is not replaced")
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("files left behind: %v, %v", left, err)

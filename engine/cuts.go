@@ -14,7 +14,7 @@ const (
 	mostBytes = 1 << 20
 )
 
-// cuts says where a text may be cut in two without changing its tokens: ahead
+// cuts returns where a text may be cut in two without changing its tokens: ahead
 // of a character that always starts a new token and never joins what stands
 // before it.
 type cuts struct {

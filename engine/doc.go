@@ -13,7 +13,7 @@
 // no room now, [ErrTooLarge] when there never is. A context that ends frees its
 // caller at once; pairs of it that wait are dropped, and what is already running
 // on the device runs to its end behind it. After a failure of the device the
-// batch's requests get the cause and the session is opened anew, once; see
+// batch's requests get the cause and the session is reopened, once; see
 // [Engine.Healthy].
 //
 // A program that uses this package is linked with a tokenizer library and loads

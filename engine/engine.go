@@ -131,7 +131,7 @@ type LabelScore struct {
 	Logit float32
 }
 
-// Info says what an engine runs.
+// Info describes what an engine runs.
 type Info struct {
 	Model          string // as given
 	Dir            string // where its files are
@@ -189,7 +189,7 @@ type Engine struct {
 	close     func() error
 }
 
-// Info says what the engine runs.
+// Info describes what the engine runs.
 func (e *Engine) Info() Info { return e.info }
 
 // Trim gives memory that is not in use back to the system: MLX's cached buffers,
@@ -201,7 +201,7 @@ func (e *Engine) Trim() error {
 	return err
 }
 
-// Close refuses new requests, waits for those at work, and frees the model.
+// Close refuses new requests, waits for running ones, and frees the model.
 // Closing again waits for the first and returns what it returned.
 func (e *Engine) Close() error { return e.close() }
 

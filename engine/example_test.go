@@ -17,7 +17,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A model of the hub is downloaded the first time, which Progress tells about.
+// A model of the hub is downloaded the first time, which Progress reports.
 func ExampleOpen() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	config := engine.Config{

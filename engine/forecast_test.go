@@ -23,7 +23,7 @@ type overload struct {
 	dropped   int
 	missed    int // requests
 	waited    time.Duration
-	unneeded  int // pairs executed for nobody
+	unneeded  int // pairs executed in vain
 	perSecond float64
 }
 
@@ -77,7 +77,7 @@ func (o *overload) run(t *testing.T, s settings, b *fakeBackend, rate float64, d
 	})
 }
 
-// withoutDeadline is a context that ends at a time that it does not tell.
+// withoutDeadline is a context that ends at a time that it does not report.
 type withoutDeadline struct{ context.Context }
 
 func (withoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
@@ -103,7 +103,7 @@ func (o overload) capacity(t *testing.T, s settings, b *fakeBackend) (pairs floa
 }
 
 // At four times what the device can do, what is answered in time is nine tenths
-// of that, hardly anything else is executed, and nobody waits past the deadline.
+// of that, hardly anything else is executed, and no caller waits past the deadline.
 func TestOverload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -144,7 +144,7 @@ func TestOverload(t *testing.T) {
 			o := overload{limit: test.limit, pairs: test.pairs, hidden: test.control}
 			capacity := o.capacity(t, s, &fakeBackend{takes: test.takes})
 			o.run(t, s, &fakeBackend{takes: test.takes}, 4*capacity, 8*test.limit)
-			t.Logf("%.1f of %.1f pairs/s useful, %d requests refused, %d dropped, %d missed; %d pairs executed for nobody, longest wait %v",
+			t.Logf("%.1f of %.1f pairs/s useful, %d requests refused, %d dropped, %d missed; %d pairs executed in vain, longest wait %v",
 				o.perSecond, capacity, o.refused, o.dropped, o.missed, o.unneeded, o.waited)
 			good := o.perSecond >= 0.9*capacity && float64(o.unneeded) < 0.05*float64(o.useful)
 			if good == test.control || o.waited > o.limit {
@@ -280,7 +280,7 @@ func TestForecastWhileLoading(t *testing.T) {
 	})
 }
 
-// One slow batch refuses nobody for good.
+// One slow batch refuses no caller for good.
 func TestForecastForgetsASlowBatch(t *testing.T) {
 	n := 0
 	b := &fakeBackend{takes: func(mlx.Batch) time.Duration {

@@ -82,7 +82,7 @@ func worst(got, want []float32) float64 {
 
 // checkLogits is the one check that right logits must pass and the negative
 // controls must fail: none off by more than the tolerance, and the ranking that
-// of the golden logits but for those closer to each other than twice that.
+// of the golden logits except logits closer to each other than twice that.
 func checkLogits(got, want []float32, tolerance float64) error {
 	if len(got) != len(want) || len(want) == 0 {
 		return fmt.Errorf("%d logits, want %d", len(got), len(want))

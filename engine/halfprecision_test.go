@@ -17,7 +17,7 @@ import (
 
 // TestBuiltinInHalfPrecision holds what it costs in exactness within bounds:
 // near the logits and the order of float32, and not the same. Where MLX computes
-// it on a processor it is slow, and the log says so.
+// it on a processor it is slow, and the log warns of it.
 func TestBuiltinInHalfPrecision(t *testing.T) {
 	pairs, want := builtinGoldens(t)
 	pairs, want = shortest(pairs, want, 48) // two a second without products of bfloat16

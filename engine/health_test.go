@@ -20,7 +20,7 @@ func reopening(next func() (backend, error)) settings {
 	return s
 }
 
-// failing is a backend whose batches fail for as long as it says so.
+// failing is a backend whose batches fail while its switch is on.
 func failing(yes *bool, how func() error) *fakeBackend {
 	b := batchesOf(time.Millisecond)
 	b.finish = func(int) error {
@@ -78,7 +78,7 @@ func TestSubmitFails(t *testing.T) {
 	})
 }
 
-// What the library refuses for its contents says nothing of the device.
+// A request refused for its contents is no sign of a failing device.
 func TestRefusedBatchIsNoFault(t *testing.T) {
 	b := batchesOf(time.Millisecond)
 	b.submit = func(n int) error {
@@ -93,7 +93,7 @@ func TestRefusedBatchIsNoFault(t *testing.T) {
 		}
 		mustScore(t, e, somePairs(3))
 		if e.Stats().Reopened != 0 {
-			t.Error("the session was opened anew")
+			t.Error("the session was reopened")
 		}
 	})
 }
@@ -135,7 +135,7 @@ func TestRepeatedFailureIsUnhealthyUntilItWorks(t *testing.T) {
 	})
 }
 
-// All who wait are answered when the session cannot be opened anew.
+// All who wait are answered when the session cannot be reopened.
 func TestReopeningFails(t *testing.T) {
 	bad := true
 	first := failing(&bad, func() error { return errDevice })

@@ -30,7 +30,7 @@ func TestIdleSessionIsUnloadedAndLoadedAgain(t *testing.T) {
 	s.trim = func() error { trims++; return nil }
 	bubble(t, s, first, func(t *testing.T, e *Engine) {
 		time.Sleep(59 * time.Second)
-		mustScore(t, e, somePairs(3)) // which begins the minute anew
+		mustScore(t, e, somePairs(3)) // which restarts the minute
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		if s := e.Stats(); !s.Loaded || s.Unloads != 0 {
@@ -197,7 +197,7 @@ func TestProgressIsToldByTheCaller(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkFakeScores(t, pairs, r)
-		if last < 50 { // batches are of 16 pairs
+		if last < 50 { // a batch has 16 pairs
 			t.Errorf("last told of %d pairs", last)
 		}
 	})

@@ -64,7 +64,7 @@ func TestTokensCutOnTheLeftEqualHuggingFaces(t *testing.T) {
 	}
 }
 
-// What ScoreWith executes is what the goldens say.
+// ScoreWith executes the tokens of the goldens.
 func TestScoreCutOnTheLeft(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")

@@ -38,7 +38,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		go func() {
 			if o := <-done; o.engine != nil {
 				if err := o.engine.Close(); err != nil {
-					cfg.Logger.Warn().Err(err).Msg("closing an engine nobody waited for")
+					cfg.Logger.Warn().Err(err).Msg("closing an engine that no caller waited for")
 				}
 			}
 		}()

@@ -131,7 +131,7 @@ const (
 	missesDocument
 )
 
-// findMissing says which text must be tokenised further to join the pair, of
+// findMissing returns which text must be tokenised further to join the pair, of
 // whose document the first documentTokens count, if that is not 0. More than
 // maxLength tokens of either are enough, unless both have more and the room
 // between the special tokens is odd: the odd token is the longer text's.

@@ -83,7 +83,7 @@ func tinyGoldens(t *testing.T) []tinyGolden {
 	return file.Models
 }
 
-// openTiny makes the model's files anew, checks that they are those PyTorch
+// openTiny makes the model's files, checks that they are those PyTorch
 // had, and opens them.
 func openTiny(t *testing.T, g tinyGolden) *weights.Model {
 	t.Helper()

@@ -201,7 +201,7 @@ func TestAdmission(t *testing.T) {
 	})
 }
 
-// Pairs that nobody waits for any more are not executed.
+// Pairs that no caller waits for any more are not executed.
 func TestCancelledWorkIsDropped(t *testing.T) {
 	b := batchesOf(time.Second)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
@@ -225,7 +225,7 @@ func TestCancelledWorkIsDropped(t *testing.T) {
 		wg.Wait()
 		mustScore(t, e, []Pair{{"0s 5", "0s 6"}})
 		if b.seen[424242] != 0 || b.seen[434343] != 0 {
-			t.Error("a pair nobody waited for was executed")
+			t.Error("a pair that no caller waited for was executed")
 		}
 		if s := e.Stats(); s.Cancelled != 1 || s.Requests != 3 || s.Pairs != 30 {
 			t.Errorf("stats: %d cancelled, %d requests, %d pairs", s.Cancelled, s.Requests, s.Pairs)

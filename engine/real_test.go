@@ -163,7 +163,7 @@ func waitForGoroutines(t *testing.T, most int) {
 	}
 }
 
-// A session opened anew is of the same model, on the same device.
+// A reopened session has the same model and device.
 func TestReopenedSessionScoresTheSame(t *testing.T) {
 	dir := tinyDir(t, nil)
 	e := openTinyEngine(t, Config{Model: dir})
@@ -255,7 +255,7 @@ func TestPredictedTimesAreNearTheMeasured(t *testing.T) {
 	}
 }
 
-// What the workers and batches report is consistent with what was asked.
+// The reports of workers and batches are consistent with what was asked.
 func TestStatsOfTheRealEngine(t *testing.T) {
 	e := openTinyEngine(t, Config{Threads: 2, MaxLength: 32})
 	r := rand.New(rand.NewPCG(15, 16))

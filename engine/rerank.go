@@ -59,7 +59,7 @@ type Ranking struct {
 }
 
 // Rerank scores the documents against the query and sorts them, best first. Its
-// errors are those of Score.
+// errors are the same as for Score.
 func (e *Engine) Rerank(ctx context.Context, query string, documents []string, opts RerankOptions) (*Ranking, error) {
 	if opts.Long != "" && opts.Long != Truncate && opts.Long != Passages {
 		return nil, fmt.Errorf("engine: long documents %q is not one of %s, %s", opts.Long, Truncate, Passages)

@@ -8,7 +8,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/lab"
 )
 
-// What Tokenize gives scores as the texts themselves.
+// The tokens from Tokenize score as the texts themselves.
 func TestScoreTokens(t *testing.T) {
 	e := builtin(t)
 	pairs := []Pair{

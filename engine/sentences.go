@@ -127,7 +127,7 @@ func (b *blocks) startsItem(beginning string) bool {
 
 func (b *blocks) alone(start, end int) { b.out = appendTrimmed(b.out, b.text, start, end) }
 
-// leastWidth is of the narrowest column that texts are wrapped to, in bytes.
+// leastWidth is the width of the narrowest column that texts are wrapped to, in bytes.
 const leastWidth = 50
 
 // flush ends the paragraph.

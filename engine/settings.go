@@ -75,7 +75,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	return s, err
 }
 
-// warnOfSlowDType says so where half precision is slower than float32: on
+// warnOfSlowDType warns where half precision is slower than float32: on
 // processors without products of it, MLX converts number by number.
 func (e *Engine) warnOfSlowDType(kernels string) {
 	if e.info.Device == CPU && e.info.DType != Float32 && kernels == "MLX" {

@@ -119,7 +119,7 @@ func soak(t *testing.T, e *Engine, enough func() bool) {
 
 // isRefusedForTime reports whether a call with a deadline was refused since it
 // could not be answered by then. The deadline may have passed a moment before
-// the context's own timer says so.
+// the context's own timer ends it.
 func isRefusedForTime(ctx context.Context, err error) bool {
 	_, timed := ctx.Deadline()
 	return timed && (errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge) || errors.Is(err, context.DeadlineExceeded))

@@ -126,7 +126,7 @@ func (t *tokenizer) encodePart(ctx context.Context, text string, last bool) (ids
 // clean makes a text one that the tokenizer library takes as it is. Invalid
 // UTF-8 becomes U+FFFD. The library ends a text at NUL, so NUL becomes U+FFFD
 // too: the normalizer drops both, as it drops NUL, but a special token spelled
-// around one stays broken, which deleting it would mend.
+// around one stays broken, which deleting it would repair.
 func clean(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

@@ -183,7 +183,7 @@ func (r *tokenizerReport) tryKnown() error {
 	return nil
 }
 
-// tryRaw says what becomes of a file that the library reads as it is.
+// tryRaw returns what becomes of a file that the library reads as it is.
 func tryRaw(data []byte) string {
 	native, err := tokenizers.FromBytes(data)
 	if err != nil {
@@ -199,7 +199,7 @@ func tryRaw(data []byte) string {
 	return "loads"
 }
 
-// tryKnown says what becomes of a file.
+// tryKnown returns what becomes of a file.
 func tryKnown(data []byte) string {
 	file, err := weights.ParseTokenizer(data, 1000)
 	if err != nil {

@@ -81,7 +81,7 @@ func (m mutator) value() any {
 	}[m.IntN(29)]
 }
 
-// types are those of every part of a tokenizer.json.
+// types are the types of every part of a tokenizer.json.
 var types = []string{
 	"WordPiece", "BPE", "Unigram", "WordLevel", "BertNormalizer", "NFC", "NFKD", "Lowercase", "Sequence", "Replace", "Prepend", "Precompiled",
 	"BertPreTokenizer", "ByteLevel", "Metaspace", "Whitespace", "Split", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "Fuse", "Strip",

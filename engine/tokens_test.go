@@ -132,7 +132,7 @@ func TestTokensEqualHuggingFaces(t *testing.T) {
 	t.Logf("%d cases equal", len(cases))
 }
 
-// What each control gets wrong must show in some cases, and far from all.
+// The fault of each control must show in some cases, and far from all.
 func TestTokenControlsDiffer(t *testing.T) {
 	sep := int32(builtin(t).tokenizer.frame.pieces[2].ID)
 	cases := tokensGoldens(t)
@@ -222,7 +222,7 @@ func TestEndlessText(t *testing.T) {
 	}
 }
 
-// However little of the texts is tokenised, a pair's tokens are those of the
+// However little of the texts is tokenised, a pair's tokens equal those from the
 // texts tokenised whole.
 func TestTokensOfPartsAreThoseOfTheWhole(t *testing.T) {
 	if testing.Short() {

@@ -17,7 +17,7 @@ import (
 const maxWindow = 128 << 20
 
 // Decompress reads text that may be compressed with gzip or zstd, which its
-// first bytes tell. It reads nothing before it is read itself.
+// first bytes show. It reads nothing before it is read itself.
 func Decompress(r io.Reader) io.Reader { return &decompressor{raw: &source{r: r}} }
 
 type decompressor struct {
@@ -151,7 +151,7 @@ func isZstd(magic []byte) bool {
 		len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
 }
 
-// explain says that it is the compressed data that an error is about.
+// explain adds that it is the compressed data that an error is about.
 func (d *decompressor) explain(err error) error {
 	switch {
 	case err == nil, errors.Is(err, io.EOF), d.kind == "":

@@ -73,7 +73,7 @@ func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy)
 	return d, nil
 }
 
-// explain says which guess an error may come from.
+// explain adds which guess an error may come from.
 func (d *Documents) explain(err error) error {
 	if d.Basis == "by --format" || d.Format == LinesOf {
 		return err

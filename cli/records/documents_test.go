@@ -71,7 +71,7 @@ func TestReadDocumentsCountsBlankLines(t *testing.T) {
 }
 
 // TestReadDocumentsAboutJSON reads a text with a few JSON objects as text, and
-// tells where the first is.
+// reports where the first is.
 func TestReadDocumentsAboutJSON(t *testing.T) {
 	for text, want := range map[string]int{"a\n{b}\n{\n": 0, "a\n\n  {\"b\": 1}\nc\n{}\n": 3, "a\n{\"b\n": 2} {
 		d, err := ReadDocuments("f", strings.NewReader(text), Auto, GuessHeader)

@@ -17,7 +17,7 @@ const maxLine = 64 << 20
 // utf8BOM is the byte order mark that some programs write at the start of a text.
 var utf8BOM = []byte("\xef\xbb\xbf")
 
-// errTooLong is of a line that is longer than maxLine. What is left of it is
+// errTooLong reports a line that is longer than maxLine. What is left of it is
 // passed over by the next read.
 var errTooLong = fmt.Errorf("longer than %d MiB; is it text, one entry per line?", maxLine>>20)
 

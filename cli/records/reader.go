@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Options say what a Reader takes.
+// Options select what a Reader takes.
 type Options struct {
 	Format Format
 	Score  ScorePolicy
@@ -47,7 +47,7 @@ type Reader struct {
 }
 
 // NewReader reads records from r, which errors call name. It waits for the first
-// line, which tells a binary file, the format and a header row.
+// line, which reveals a binary file, the format and a header row.
 func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 	reader := &Reader{Format: o.Format, lines: NewLines(name, r), ids: o.IDs, sources: make(map[string]bool)}
 	head, whole, err := reader.lines.head()

@@ -169,7 +169,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestReaderSkipKeepsIDs compares texts with those of the lines before a position
+// TestReaderSkipKeepsIDs compares texts with the texts of the lines before a position
 // that it goes on from.
 func TestReaderSkipKeepsIDs(t *testing.T) {
 	const text = "qid\tpid\tquery\tpassage\n\n1\t2\ta\tx\nbad\n1\t3\tb\ty\n1\t3\ta\ty\n"

@@ -5,7 +5,7 @@ type Record struct {
 	Line int    // from 1
 	Text []byte // as it stands, without its newline
 
-	// Err says what is wrong with the line. The fields below are then empty.
+	// Err reports what is wrong with the line. The fields below are then empty.
 	Err error
 
 	// Header marks the row of column names, which is not a pair.
@@ -44,7 +44,7 @@ type Value struct {
 	Empty        bool // the document holds nothing to score
 }
 
-// ScorePolicy says what to do about a score that a line has already.
+// ScorePolicy selects what to do about a score that a line has already.
 type ScorePolicy int
 
 // The policies.
@@ -54,7 +54,7 @@ const (
 	IgnoreScore                     // it is a field like others
 )
 
-// HeaderPolicy says whether the first row of a file of columns names them.
+// HeaderPolicy selects whether the first row of a file of columns names them.
 type HeaderPolicy int
 
 // The policies.

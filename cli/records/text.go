@@ -29,7 +29,7 @@ func CheckText(text []byte) error {
 
 // notUTF8 is the error of a line with a byte that is not UTF-8. It guesses at the
 // encoding if the line is mostly ASCII, as Western languages are: in Windows-1252
-// the bytes from 0x80 to 0x9F are letters and quotation marks, in Latin-1 nobody
+// the bytes from 0x80 to 0x9F are letters and quotation marks, in Latin-1 no text
 // uses them.
 func notUTF8(line []byte, at int) error {
 	guess, encoding, high := "; Latin-1?", "ISO-8859-1", 0

@@ -133,7 +133,7 @@ func wrongTextColumns(n, want int) error {
 	return fmt.Errorf("%s, where 2 are needed (id, text), or 4 (id, url, title, body)", plural(n, "column"))
 }
 
-// Identity tells the texts from others. That of nil is of no texts.
+// Identity identifies the texts. Without texts it is the identity of nil.
 func (t *Texts) Identity() string {
 	if t == nil {
 		return "none"

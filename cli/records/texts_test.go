@@ -118,7 +118,7 @@ func TestTextsErrors(t *testing.T) {
 	}
 }
 
-// TestTextsReadError tells a file that cannot be read from a line that names no
+// TestTextsReadError distinguishes a file that cannot be read from a line that names no
 // text.
 func TestTextsReadError(t *testing.T) {
 	texts := newTexts(t, "a\tA\n")

@@ -167,7 +167,7 @@ func checkRanking(t *testing.T, model string, body []byte) {
 	}
 }
 
-// A terminal that is closed sends SIGHUP, often twice: the call at work is
+// A terminal that is closed sends SIGHUP, often twice: the running call is
 // answered. Under nohup the server goes on.
 func TestServeHangup(t *testing.T) {
 	if testing.Short() {
@@ -187,7 +187,7 @@ func TestServeHangup(t *testing.T) {
 	s.signal(t, syscall.SIGHUP)
 	s.signal(t, syscall.SIGHUP)
 	if status := <-answered; status != 200 {
-		t.Errorf("the call at work: status %d", status)
+		t.Errorf("the running call: status %d", status)
 	}
 	if status := s.end(t); status != 0 {
 		t.Errorf("status %d: %s", status, s.log.String())
@@ -210,7 +210,7 @@ func TestServeHangup(t *testing.T) {
 	}
 }
 
-// TestServeSecondSignal has a call at work: the first signal waits for it, the
+// TestServeSecondSignal has a running call: the first signal waits for it, the
 // second does not.
 func TestServeSecondSignal(t *testing.T) {
 	s := startServing(t, "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--drain-timeout", "1h")
@@ -269,7 +269,7 @@ func largeCall(t *testing.T, n int) string {
 }
 
 // TestServeRestart kills and ends a program under load, again and again, and
-// starts it anew: every answer there is is right, and what was taken in before
+// restarts it: every answer there is is right, and what was taken in before
 // a SIGTERM is answered.
 func TestServeRestart(t *testing.T) {
 	model := tinyModel(t)
@@ -349,7 +349,7 @@ func results(body []byte) []byte {
 }
 
 // The service files start the program with flags and settings that it has, as
-// far as their own tools are here to say so.
+// far as their own tools are here to confirm it.
 func TestServiceFiles(t *testing.T) {
 	dir := filepath.Join("..", "..", "scripts", "service")
 	help, err := exec.CommandContext(t.Context(), program, "serve", "--help").Output()

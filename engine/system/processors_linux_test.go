@@ -24,7 +24,7 @@ func TestProcessors(t *testing.T) {
 	}
 }
 
-// The files are those of real systems; only the mount points are moved.
+// The files come from real systems; only the mount points are moved.
 func TestQuota(t *testing.T) {
 	const v2 = "0::/user.slice/job.scope\n"
 	for name, test := range map[string]struct {

@@ -123,7 +123,7 @@ func rank(e *engine.Engine) http.Handler {
 	})
 }
 
-// healthy returns a handler that tells a load balancer whether the engine works.
+// healthy returns a handler by which a load balancer checks the engine.
 func healthy(e *engine.Engine) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := e.Healthy(r.Context()); err != nil {

@@ -154,7 +154,7 @@ func printChange(w io.Writer, passages []passage, ranked []hit, found int) error
 func prompt(passages []passage, ranked []hit, question string) string {
 	var b strings.Builder
 	b.WriteString("Answer the question from these passages alone, and name the passages you used in brackets. " +
-		"If they do not answer it, say so.\n\n")
+		"If they do not answer it, reply that they do not.\n\n")
 	if len(ranked) == 0 {
 		b.WriteString("(No passage was found.)\n\n")
 	}

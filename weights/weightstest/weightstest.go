@@ -19,7 +19,7 @@ import (
 // A Spec describes a synthetic model.
 type Spec struct {
 	// Config is config.json. It must hold the sizes of the model. The defaults of
-	// model_type and architectures are those of a BERT classifier.
+	// model_type and architectures name a BERT classifier.
 	Config map[string]any
 	// Seed determines the values of the weights.
 	Seed uint64

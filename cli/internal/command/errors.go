@@ -30,7 +30,7 @@ func Usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// ErrReported is returned by a command that failed and has said so itself.
+// ErrReported is returned by a command that failed and has reported it itself.
 var ErrReported = errors.New("reported")
 
 // Report prints err as one message and returns the exit status it means.

@@ -62,7 +62,7 @@ func nativeName(foreign string, own []string) string {
 	return ""
 }
 
-// settingHint says which of the known settings an unknown one may be meant as.
+// settingHint returns which of the known settings an unknown one may be meant as.
 func settingHint(unknown string, known []string) string {
 	if name := nativeName(unknown, known); name != "" {
 		return "; use " + name
@@ -70,7 +70,7 @@ func settingHint(unknown string, known []string) string {
 	return spelling.Hint(unknown, known, `"%s"`)
 }
 
-// flagHint says which flag of the command an unknown one may be meant as, with
+// flagHint returns which flag of the command an unknown one may be meant as, with
 // the placeholder of its value; "" if none is near.
 func flagHint(command *cli.Command, unknown string) string {
 	var own []string
@@ -100,7 +100,7 @@ func placeholder(command *cli.Command, name string) string {
 	return ""
 }
 
-// CommandHint says which command an unknown one may be meant as.
+// CommandHint returns which command an unknown one may be meant as.
 func CommandHint(unknown string, commands []*cli.Command) string {
 	return spelling.Hint(unknown, Names(commands), `"%s"`)
 }
@@ -144,7 +144,7 @@ func warnOfVariables(c *cli.Context, log zerolog.Logger) {
 	}
 }
 
-// variableHint says which variable, or which flag, may be meant.
+// variableHint returns which variable, or which flag, may be meant.
 func variableHint(c *cli.Context, unknown string, known []string) string {
 	setting := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(unknown, "MLXRANK_"), "_", "-"))
 	if name := nativeName(setting, knownSettings(c.App)); name != "" {
@@ -162,7 +162,7 @@ func variableHint(c *cli.Context, unknown string, known []string) string {
 	return spelling.Hint(strings.TrimPrefix(unknown, "MLXRANK_"), names, "MLXRANK_%s")
 }
 
-// PullAdvice says how to get a model that is not downloaded. Where connections
+// PullAdvice explains how to get a model that is not downloaded. Where connections
 // are forbidden, mlxrank model pull alone would get nothing.
 func PullAdvice(ref string) string {
 	pull := "get it with mlxrank model pull " + ref

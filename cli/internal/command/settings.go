@@ -22,7 +22,7 @@ const (
 	maxSettings = 1 << 20
 )
 
-// settings says where the value of each shared flag is from, as errors name it:
+// settings reports where the value of each shared flag is from, as errors name it:
 // the flag itself, an environment variable, or the config file.
 type settings struct {
 	file    string // the config file read, "" if there is none

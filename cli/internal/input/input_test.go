@@ -14,7 +14,7 @@ import (
 
 func TestInputEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r, w := io.Pipe() // nobody writes: a read would wait for ever
+	r, w := io.Pipe() // no writer: a read would wait for ever
 	defer func() {
 		if err := w.Close(); err != nil {
 			t.Error(err)

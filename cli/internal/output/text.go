@@ -16,7 +16,7 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%.1f TB", value/1000)
 }
 
-// Kernels describes the kernels of an engine: those of MLX or our own.
+// Kernels describes the kernels of an engine: MLX's or our own.
 func Kernels(kernels string) string {
 	if kernels == "MLX" {
 		return "MLX's operations"

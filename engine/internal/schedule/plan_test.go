@@ -212,7 +212,7 @@ func spans(widths, from []int) []Microbatch {
 }
 
 // inOrder cuts pairs in the given order into microbatches of so many pairs, or fewer
-// where the limits say so.
+// where the limits ask for it.
 func inOrder(l Layout, lengths []int, pairs int, limit Limits) []Microbatch {
 	var microbatches []Microbatch
 	var s Microbatch
@@ -257,7 +257,7 @@ func TestPlanBeatsArrivalOrderAndFixedSizes(t *testing.T) {
 	t.Logf("against sorted batches of a fixed size the plan costs %.1f %% less on average", 100*won/float64(fixed))
 }
 
-// Lanes end at about the same time, even with few pairs.
+// Workers end at about the same time, even with few pairs.
 func TestLanesHaveAsMuchToDo(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	c := Costs{Microbatch: 1e5, Token: 1e4, Square: 10}
@@ -271,7 +271,7 @@ func TestLanesHaveAsMuchToDo(t *testing.T) {
 		worst, sum, n = max(worst, off), sum+off, n+1
 	}
 	if sum/float64(n) > 0.15 {
-		t.Errorf("lanes take %.0f %% longer than if the work were divided evenly", 100*sum/float64(n))
+		t.Errorf("workers take %.0f %% longer than if the work were divided evenly", 100*sum/float64(n))
 	}
 	t.Logf("%.1f %% longer on average, %.0f %% at worst", 100*sum/float64(n), 100*worst)
 }
@@ -365,7 +365,7 @@ func TestPlanningTakesMilliseconds(t *testing.T) {
 			p.plan(lengths, Limits{Pairs: 256, Tokens: 16384})
 			least = min(least, time.Since(start))
 		}
-		if least > 50*time.Millisecond { // ten times the goal: the race detector is at work
+		if least > 50*time.Millisecond { // ten times the goal: the race detector runs
 			t.Errorf("%+v: 10,000 pairs planned in %v", l, least)
 		}
 		t.Logf("%+v: 10,000 pairs planned in %v", l, least)

@@ -224,7 +224,7 @@ func TestQueueIsFairOverRequests(t *testing.T) {
 	}
 }
 
-// What a single large request computes for nothing, planned a batch at a time,
+// The padding that a single large request computes, planned a batch at a time,
 // and what small requests do.
 func TestQueuePadding(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))

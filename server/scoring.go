@@ -211,7 +211,7 @@ func (o *outcome) checkFinite(document int, logit float32) {
 // have. It is exported because the schema leaves out unexported embedded types.
 type LongOptions struct {
 	LongDocuments *longMode `json:"long_documents,omitempty" nullable:"true" doc:"What to do with documents that exceed the model's maximum length: truncate (the default), or passages: score overlapping passages and take the best; an extension of mlxrank"`
-	Long          *longMode `json:"long,omitempty" nullable:"true" deprecated:"true" doc:"Old name of long_documents, which goes with the next release"`
+	Long          *longMode `json:"long,omitempty" nullable:"true" deprecated:"true" doc:"Deprecated name of long_documents, accepted for one more release"`
 }
 
 type longMode string

@@ -10,7 +10,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/cli/bench"
+	"github.com/mlxrank/mlxrank/cli/doctor"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/model"
+	"github.com/mlxrank/mlxrank/cli/rerank"
+	"github.com/mlxrank/mlxrank/cli/score"
+	"github.com/mlxrank/mlxrank/cli/serve"
 )
 
 // Streams are the standard streams of a run.
@@ -28,7 +34,7 @@ func Run(ctx context.Context, args []string, s command.Streams) int {
 
 func newApp(s command.Streams) *cli.App {
 	app := command.NewApp(s,
-		rerankCommand(s), scoreCommand(s), tokenizeCommand(s), modelCommand(s), benchCommand(s), serveCommand(s), doctorCommand(s), envCommand(s), bundleCommand(s), debugCommand(s),
+		rerank.Command(s), score.Command(s), tokenizeCommand(s), model.Command(s), bench.Command(s), serve.Command(s), doctor.Command(s), envCommand(s), bundleCommand(s), debugCommand(s),
 		completionCommand(s), manCommand(s), versionCommand(s))
 	app.Usage = "rank passages by how well they answer a query, with cross-encoders on MLX"
 	app.UsageText = "mlxrank COMMAND [flags]"

@@ -127,28 +127,3 @@ func writePlan(w io.Writer, app *bundle.App, plan *bundle.Plan, dry bool) error 
 	_, err := io.WriteString(w, b.String())
 	return err
 }
-
-// doctorApp checks an app instead of this installation.
-func doctorApp(c *cli.Context, s command.Streams) (err error) {
-	if err := command.NoArguments(c); err != nil {
-		return err
-	}
-	for _, name := range c.LocalFlagNames() {
-		if name != "app" {
-			return command.Usagef("--%s does not go with --app: an app is only looked at (see mlxrank doctor --help)", name)
-		}
-	}
-	if c.String("app") == "" {
-		return command.Usagef("--app is empty")
-	}
-	app, err := bundle.Open(c.String("app"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, app.Close()) }()
-	var checks []check
-	for _, f := range app.Check() {
-		checks = append(checks, check{f.Name, f.Text, f.Detail, f.Remedy})
-	}
-	return reportChecks(s.Out, checks)
-}

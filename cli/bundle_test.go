@@ -43,7 +43,7 @@ func TestBundle(t *testing.T) {
 	}
 
 	checked := mlxrank.Run(t, "", "doctor", "--app", app)
-	got := states(t, checked)
+	got := clitest.States(t, checked)
 	for name, state := range got {
 		if (state == "FAIL") != (name == "seal") {
 			t.Errorf("%s: %s\n%s", name, state, checked.Out)
@@ -58,7 +58,7 @@ func TestBundle(t *testing.T) {
 func TestDoctorApp(t *testing.T) {
 	app := filepath.Join(bundletest.Unpack(t, filepath.Join(bundleTestdata, "signed.zip")), "Signed.app")
 	r := mlxrank.MustRun(t, "", "doctor", "--app", app)
-	for name, state := range states(t, r) {
+	for name, state := range clitest.States(t, r) {
 		if state != "OK" {
 			t.Errorf("%s: %s\n%s", name, state, r.Out)
 		}

@@ -46,21 +46,21 @@ func TestCompletionCandidates(t *testing.T) {
 
 // TestModelCompletion offers builtin and what is in the cache.
 func TestModelCompletion(t *testing.T) {
-	startHub(t)
-	mlxrank.MustRun(t, "", "model", "pull", hubModel)
+	clitest.StartHub(t)
+	mlxrank.MustRun(t, "", "model", "pull", clitest.HubModel)
 	for _, test := range []struct {
 		words []string
 		want  []string
 	}{
-		{[]string{"rerank", "--model", ""}, []string{"builtin", hubModel}},
-		{[]string{"serve", "--model", "org/"}, []string{hubModel}},
+		{[]string{"rerank", "--model", ""}, []string{"builtin", clitest.HubModel}},
+		{[]string{"serve", "--model", "org/"}, []string{clitest.HubModel}},
 		{[]string{"rerank", "--model", "=", "b"}, []string{"builtin"}}, // as bash splits it
-		{[]string{"rerank", "--model", "="}, []string{"builtin", hubModel}},
-		{[]string{"rerank", "--model=org"}, []string{"--model=" + hubModel}},
+		{[]string{"rerank", "--model", "="}, []string{"builtin", clitest.HubModel}},
+		{[]string{"rerank", "--model=org"}, []string{"--model=" + clitest.HubModel}},
 		{[]string{"rerank", "--device=c"}, []string{"--device=cpu"}},
 		{[]string{"rerank", "--model", "./"}, nil}, // directories
-		{[]string{"model", "remove", "o"}, []string{hubModel}},
-		{[]string{"model", "verify", ""}, []string{"builtin", hubModel}},
+		{[]string{"model", "remove", "o"}, []string{clitest.HubModel}},
+		{[]string{"model", "verify", ""}, []string{"builtin", clitest.HubModel}},
 		{[]string{"model", "show", "--json", "b"}, []string{"builtin"}},
 		{[]string{"model", "remove", "--y"}, []string{"--yes"}},
 	} {

@@ -12,9 +12,9 @@ import (
 // TestBarGivesWay prints the message of an interrupt on a line of its own.
 func TestBarGivesWay(t *testing.T) {
 	text := clitest.Shown(t, func(w io.Writer) {
-		s, _ := startHub(t)
-		s.Repos[hubModel].Files["config.json"] = []byte(`{"model_type":"llama"}`)
-		if status := runProgram(t.Context(), []string{"mlxrank", "rerank", "--model", hubModel, "--query", "q", "d"}, command.Streams{Out: io.Discard, Err: w}); status != command.ExitFailure {
+		s, _ := clitest.StartHub(t)
+		s.Repos[clitest.HubModel].Files["config.json"] = []byte(`{"model_type":"llama"}`)
+		if status := runProgram(t.Context(), []string{"mlxrank", "rerank", "--model", clitest.HubModel, "--query", "q", "d"}, command.Streams{Out: io.Discard, Err: w}); status != command.ExitFailure {
 			t.Errorf("status %d", status)
 		}
 	})

@@ -16,16 +16,6 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// edit rewrites a file of a model.
-func edit(t *testing.T, path string, change func([]byte) []byte) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	weightstest.WriteFile(t, path, change(data))
-}
-
 // editTensor rewrites one tensor of a small model.
 func editTensor(t *testing.T, dir, name string, change func(*weightstest.Tensor)) {
 	t.Helper()
@@ -49,7 +39,7 @@ func TestBadModel(t *testing.T) {
 		return func(data []byte) []byte { return bytes.Replace(data, []byte(from), []byte(to), 1) }
 	}
 	onFile := func(name string, change func([]byte) []byte) func(*testing.T, string) {
-		return func(t *testing.T, dir string) { edit(t, filepath.Join(dir, name), change) }
+		return func(t *testing.T, dir string) { clitest.Edit(t, filepath.Join(dir, name), change) }
 	}
 	remove := func(name string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
@@ -151,7 +141,7 @@ func TestDamagedTokenizer(t *testing.T) {
 		"no room":        {"tokenizer_config.json", `"model_max_length":`, `"model_max_length":2,"was":`, "a maximum length of 2 tokens"},
 	} {
 		model := clitest.TinyModel(t)
-		edit(t, filepath.Join(model, test.file), func(data []byte) []byte {
+		clitest.Edit(t, filepath.Join(model, test.file), func(data []byte) []byte {
 			if !bytes.Contains(data, []byte(test.from)) {
 				t.Fatalf("%s: no %s in %s", name, test.from, data)
 			}

@@ -10,6 +10,17 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
+// A flag of several values may be repeated; a value may look like a flag.
+func TestRepeatedFlags(t *testing.T) {
+	r := mlxrank.Run(t, "", "serve", "--allowed-host", "a", "--allowed-host", "b", "--listen", "nowhere:none")
+	if strings.Contains(r.ErrOut, "twice") {
+		t.Errorf("got %q", r.ErrOut)
+	}
+	mlxrank.MustRun(t, "", "rerank", "--model", clitest.TinyModel(t), "--query", "--query", "a", "--", "--query")
+	t.Setenv("MLXRANK_MAX_LENGTH", "20")
+	mlxrank.MustRun(t, "", "rerank", "--model", clitest.TinyModel(t), "--query", "q", "--max-length", "21", "d")
+}
+
 func TestUsage(t *testing.T) {
 	for _, test := range []struct {
 		name  string

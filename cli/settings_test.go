@@ -16,7 +16,7 @@ func TestSettingsPrecedence(t *testing.T) {
 	model := clitest.TinyModel(t)
 	length := func(want int, args ...string) {
 		t.Helper()
-		got := rerankJSON(t, "", append(args, "--query", "city", "london is a city")...).Run
+		got := mlxrank.Summary(t, append(args, "--query", "city", "london is a city")...)
 		if got.MaxLength != want || got.Model != model || got.Device != "cpu" {
 			t.Errorf("maximum length %d of %s on %s, want %d of %s on cpu", got.MaxLength, got.Model, got.Device, want, model)
 		}
@@ -76,9 +76,9 @@ func TestSettingsErrors(t *testing.T) {
 // Keys may be spelt as in experiments.
 func TestSettingsSpelling(t *testing.T) {
 	config := clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), "max_length: 21\nlog_level: error\n")
-	r := rerankJSON(t, "", "--config", config, "--model", clitest.TinyModel(t), "--query", "city", "london is a city")
-	if r.Run.MaxLength != 21 {
-		t.Errorf("maximum length %d, want 21", r.Run.MaxLength)
+	r := mlxrank.Summary(t, "--config", config, "--model", clitest.TinyModel(t), "--query", "city", "london is a city")
+	if r.MaxLength != 21 {
+		t.Errorf("maximum length %d, want 21", r.MaxLength)
 	}
 }
 
@@ -107,7 +107,7 @@ func TestUnknownVariables(t *testing.T) {
 			if !strings.Contains(r.ErrOut, "unknown environment variable") || !strings.Contains(r.ErrOut, want) || !strings.Contains(r.ErrOut, name) {
 				t.Errorf("standard error lacks %q:\n%s", want, r.ErrOut)
 			}
-			rerankJSON(t, "", "--log-level", "error", "--model", model, "--query", "q", "d") // without a word
+			mlxrank.Summary(t, "--log-level", "error", "--model", model, "--query", "q", "d") // without a word
 		})
 	}
 	for name, value := range map[string]string{
@@ -116,7 +116,7 @@ func TestUnknownVariables(t *testing.T) {
 	} {
 		t.Setenv(name, value)
 	}
-	rerankJSON(t, "", "--model", model, "--query", "q", "d")
+	mlxrank.Summary(t, "--model", model, "--query", "q", "d")
 }
 
 // An empty file and empty variables set nothing.

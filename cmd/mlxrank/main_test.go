@@ -35,7 +35,7 @@ func buildAndRun(m *testing.M) int {
 		}
 	}()
 	program, hasty = filepath.Join(dir, "mlxrank"), filepath.Join(dir, "hasty")
-	for name, flags := range map[string]string{program: "", hasty: "-X github.com/mlxrank/mlxrank/cli.checkpointEvery=200ms"} {
+	for name, flags := range map[string]string{program: "", hasty: "-X github.com/mlxrank/mlxrank/cli/score.checkpointEvery=200ms"} {
 		build := exec.Command("go", "build", "-ldflags", flags, "-o", name, ".")
 		build.Stderr = os.Stderr
 		if err := build.Run(); err != nil {

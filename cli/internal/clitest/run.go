@@ -4,12 +4,15 @@ package clitest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
@@ -126,4 +129,58 @@ func OpenEngine(t *testing.T, model string) *engine.Engine {
 		}
 	})
 	return e
+}
+
+// Summary runs rerank --json and returns the summary of the run. Standard error
+// must stay empty.
+func (p Program) Summary(t testing.TB, args ...string) output.Summary {
+	t.Helper()
+	var ranking struct {
+		Run output.Summary `json:"run"`
+	}
+	r := p.MustRun(t, "", append([]string{"rerank", "--json"}, args...)...)
+	if r.ErrOut != "" {
+		t.Errorf("standard error has %q", r.ErrOut)
+	}
+	if err := json.Unmarshal([]byte(r.Out), &ranking); err != nil {
+		t.Fatal(err)
+	}
+	return ranking.Run
+}
+
+// Near reports whether two scores differ by no more than another grouping of pairs
+// changes float32.
+func Near(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-5 }
+
+// States reads doctor's lines: the state of each check by name.
+func States(t *testing.T, r Result) map[string]string {
+	t.Helper()
+	if r.ErrOut != "" {
+		t.Errorf("standard error has %q", r.ErrOut)
+	}
+	got := map[string]string{}
+	advice := 0
+	for _, line := range strings.Split(strings.TrimSuffix(r.Out, "\n"), "\n") {
+		if strings.HasPrefix(strings.TrimSpace(line), "-> ") {
+			advice++
+		}
+		if strings.HasPrefix(line, " ") {
+			continue
+		}
+		words := strings.Fields(line)
+		if len(words) < 3 || (words[0] != "OK" && words[0] != "FAIL") || strings.Index(line, words[1]) != 6 || line[17] == ' ' {
+			t.Fatalf("line %q", line)
+		}
+		got[words[1]] = words[0]
+	}
+	failed := 0
+	for _, state := range got {
+		if state == "FAIL" {
+			failed++
+		}
+	}
+	if failed != advice {
+		t.Errorf("%d failures and %d times advice:\n%s", failed, advice, r.Out)
+	}
+	return got
 }

@@ -1,0 +1,391 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"runtime/debug"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/bundle"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+// doctorApp checks an app instead of this installation.
+func doctorApp(c *cli.Context, s command.Streams) (err error) {
+	if err := command.NoArguments(c); err != nil {
+		return err
+	}
+	for _, name := range c.LocalFlagNames() {
+		if name != "app" {
+			return command.Usagef("--%s does not go with --app: an app is only looked at (see mlxrank doctor --help)", name)
+		}
+	}
+	if c.String("app") == "" {
+		return command.Usagef("--app is empty")
+	}
+	app, err := bundle.Open(c.String("app"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, app.Close()) }()
+	var checks []check
+	for _, f := range app.Check() {
+		checks = append(checks, check{f.Name, f.Text, f.Detail, f.Remedy})
+	}
+	return reportChecks(s.Out, checks)
+}
+
+// check is one thing doctor looked at.
+type check struct {
+	name   string
+	text   string   // what was found, or what is wrong
+	detail []string // further lines
+	remedy string   // what to do; a check with a remedy has failed
+}
+
+func (c check) failed() bool { return c.remedy != "" }
+
+// writeChecks prints the checks in columns.
+func writeChecks(w io.Writer, checks []check) error {
+	const indent = "                 "
+	var b strings.Builder
+	for _, c := range checks {
+		state := "OK"
+		if c.failed() {
+			state = "FAIL"
+		}
+		fmt.Fprintf(&b, "%-6s%-11s%s\n", state, c.name, strings.ReplaceAll(c.text, "\n", "\n"+indent))
+		for _, line := range c.detail {
+			b.WriteString(indent + line + "\n")
+		}
+		if c.failed() {
+			b.WriteString(indent + "-> " + c.remedy + "\n")
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// The pair of doctor's forward pass, which is one of the engine's golden pairs,
+// and its logit by the builtin model in float32 as PyTorch computes it.
+var doctorPair = engine.Pair{
+	Query:    "Golang library for colorizing strings for terminal output",
+	Document: "Colorstring is a Go library for outputting colored strings to a console using a simple inline syntax to specify the colors.",
+}
+
+const doctorLogit = 6.817639
+
+func Command(s command.Streams) *cli.Command {
+	return &cli.Command{
+		Name:      "doctor",
+		Usage:     "check that everything needed is there and works",
+		UsageText: "mlxrank doctor [flags]",
+		Description: "Looks for the libraries and the model, says what it found where, and scores a pair.\n" +
+			"Each line is OK or FAIL; a failure says what to do and makes the exit status 1.\n" +
+			"The model looked at is builtin, which needs no download, unless --model names\n" +
+			"another. When that cannot be used, the pair is scored by builtin instead.\n" +
+			"With --app, looks at a macOS app that mlxrank bundle was run for, on any system:\n" +
+			"that its libraries and kernels are there, fit each other and the app's oldest macOS,\n" +
+			"find one another, and are signed as the app is. No other flag goes with it.\n\n" +
+			command.Examples(
+				[2]string{"Check the installation", "mlxrank doctor"},
+				[2]string{"Check a model and a device", "mlxrank doctor --model ./my-model --device gpu"},
+				[2]string{"See how long batches take", "mlxrank doctor --calibration"},
+				[2]string{"Check an app before it is shipped", "mlxrank doctor --app Foo.app"},
+			),
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "calibration", DisableDefaultText: true,
+				Usage: "measure and print the cost model that batches are planned with, which takes a second"},
+			&cli.StringFlag{Name: "app", Usage: "check the macOS app `FOLDER` instead"},
+		}, command.EngineFlags(weights.Builtin)...),
+		Action: func(c *cli.Context) error { return doctor(c, s) },
+	}
+}
+
+func doctor(c *cli.Context, s command.Streams) error {
+	if c.IsSet("app") {
+		return doctorApp(c, s)
+	}
+	config, err := command.EngineConfig(c, s.Err)
+	if err != nil {
+		return err
+	}
+	if err := command.NoArguments(c); err != nil {
+		return err
+	}
+	checks := examine(c.Context, config, c.Bool("calibration"))
+	if err := c.Context.Err(); err != nil {
+		return err
+	}
+	return reportChecks(s.Out, checks)
+}
+
+// reportChecks prints the checks and returns an error if one has failed.
+func reportChecks(w io.Writer, checks []check) error {
+	if err := writeChecks(w, checks); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(checks, check.failed) {
+		return command.ErrReported
+	}
+	return nil
+}
+
+// examine makes all checks. What fails keeps only what needs it from running.
+func examine(ctx context.Context, config engine.Config, calibrate bool) []check {
+	checks := []check{{name: "program", text: command.VersionLine()}, checkProcessor()}
+	library, found := checkLibrary(config.Library)
+	checks = append(checks, found...)
+	if library != nil {
+		device := checkDevice(library, mlx.Device(config.Device))
+		checks = append(checks, append(checkSignatures(ctx, library.Info()), device)...)
+		if device.failed() {
+			config.Device = engine.CPU // for the rest
+		}
+	}
+	config, found = checkModels(ctx, config)
+	checks = append(checks, found...)
+	switch {
+	case library == nil:
+		return append(checks, check{name: "forward", text: "not run: there is no library", remedy: "see library above"})
+	case config.Model == "":
+		checks = append(checks, check{name: "forward", text: "not run: there is no model", remedy: "see builtin above"})
+	default:
+		checks = append(checks, checkForward(ctx, config, calibrate)...)
+	}
+	return append(checks, checkMemory(library))
+}
+
+// checkLibrary looks for libmlxrank and what it brings. The library is nil if
+// it cannot be used.
+func checkLibrary(path string) (*mlx.Library, []check) {
+	library, err := mlx.Load(path)
+	var refused *mlx.LoadError
+	if errors.As(err, &refused) {
+		c := check{name: "library", text: "libmlxrank was not found", detail: tried(refused.Tried),
+			remedy: "run `make build`, or name the file with --library or " + mlx.LibraryEnv}
+		switch {
+		case path != "":
+			c.remedy = "name another file with --library, or run `make build` and leave --library out"
+		case os.Getenv(mlx.LibraryEnv) != "":
+			c.remedy = "name another file with " + mlx.LibraryEnv + ", or run `make build` and unset it"
+		}
+		if refused.Err != nil {
+			c.text = fmt.Sprintf("libmlxrank cannot be used: %v", refused.Err)
+		}
+		return nil, []check{c}
+	}
+	if err != nil {
+		return nil, []check{{name: "library", text: err.Error(), remedy: "run `make build`"}}
+	}
+	info := library.Info()
+	checks := []check{
+		{name: "library", text: fmt.Sprintf("%s (ABI %d)", info.Path, info.ABI), detail: tried(info.Tried)},
+		{name: "mlx", text: fmt.Sprintf("%s at %s, compiled against %s", info.MLXFound, info.MLXPath, info.MLXBuilt)},
+		{name: "mlx-c", text: info.MLXC + ", inside the library"},
+		{name: "blas", text: info.BLAS},
+	}
+	if info.Metallib != "" {
+		checks[1].detail = []string{"Metal kernels in " + info.Metallib}
+	}
+	if strings.HasPrefix(info.BLAS, "not ") {
+		checks[3].remedy = "run `make build`, which puts OpenBLAS beside libmlx"
+	}
+	return library, checks
+}
+
+func tried(paths []string) []string {
+	lines := make([]string, len(paths))
+	for i, path := range paths {
+		lines[i] = "tried " + path
+	}
+	return lines
+}
+
+func checkDevice(library *mlx.Library, wanted mlx.Device) check {
+	info := library.Info()
+	c := check{name: "device", detail: []string{fmt.Sprintf("GPUs that MLX can use: %d; processors: %d", info.GPUs, info.CPUs)}}
+	device, err := library.Device(wanted)
+	if err != nil {
+		c.text = err.Error()
+		c.remedy = "use --device cpu, or --device auto to take a GPU only where there is one"
+		if wanted != mlx.GPU {
+			c.remedy = "see library and mlx above; run `make build`, then mlxrank doctor again"
+		}
+		return c
+	}
+	kind := string(wanted)
+	if wanted == mlx.Auto {
+		kind = string(mlx.CPU)
+		if info.GPUs > 0 {
+			kind = string(mlx.GPU)
+		}
+	}
+	c.text = strings.TrimSuffix(kind+": "+device.Name, ": ")
+	if device.Memory > 0 {
+		c.text += ", " + mebibytes(device.Memory)
+	}
+	return c
+}
+
+func checkMemory(library *mlx.Library) check {
+	memory, err := library.Memory()
+	if err != nil {
+		return check{name: "memory", text: err.Error(), remedy: "run `make build`"}
+	}
+	return check{name: "memory", text: fmt.Sprintf("MLX: %s active, %s cached, %s peak, limit %s",
+		mebibytes(memory.Active), mebibytes(memory.Cache), mebibytes(memory.Peak), mebibytes(memory.Limit))}
+}
+
+// checkModels reads the files of the builtin model, and of the one asked for
+// when that is another. It returns the configuration with a usable model, with
+// none if there is none.
+func checkModels(ctx context.Context, config engine.Config) (engine.Config, []check) {
+	usable := config
+	usable.Model, usable.Adapter, usable.Label = "", "", ""
+	builtin := checkModel(ctx, "builtin", weights.Builtin, "")
+	if !builtin.failed() {
+		usable.Model = weights.Builtin
+	}
+	if config.Model == weights.Builtin && config.Adapter == "" {
+		return usable, []check{builtin}
+	}
+	asked := checkModel(ctx, "model", config.Model, config.Adapter)
+	if !asked.failed() {
+		usable = config
+	}
+	return usable, []check{builtin, asked}
+}
+
+// checkModel reads the files of a model. It downloads nothing.
+func checkModel(ctx context.Context, name, ref, adapter string) check {
+	model, err := weights.Open(ctx, ref, weights.Options{Adapter: adapter, NoDownload: true})
+	if err != nil {
+		return check{name: name, text: err.Error(), remedy: modelRemedy(ref, adapter, err)}
+	}
+	c := model.Config
+	text := fmt.Sprintf("%d layers of %d, %d heads, %s, at most %d tokens",
+		c.Layers, c.HiddenSize, c.Heads, output.Count(c.Labels, "label", "labels"), model.MaxLength)
+	dir := model.Dir
+	if err := model.Close(); err != nil {
+		return check{name: name, text: err.Error(), remedy: "look at the disk the model is on"}
+	}
+	return check{name: name, text: dir, detail: []string{text}}
+}
+
+// modelRemedy says what to do about a model that cannot be used.
+func modelRemedy(ref, adapter string, err error) string {
+	info, missing := os.Stat(ref)
+	switch {
+	case ref == weights.Builtin && adapter != "":
+		return "leave --adapter out, or name the model that it was trained on with --model"
+	case ref == weights.Builtin && os.Getenv(weights.BuiltinEnv) != "":
+		return "correct " + weights.BuiltinEnv + ", or unset it and run `make build`"
+	case ref == weights.Builtin:
+		return "run `make build`, which fetches its files"
+	case errors.Is(err, weights.ErrNotDownloaded):
+		return command.PullAdvice(ref) + ", or use --model builtin"
+	case adapter != "":
+		return "correct what is said of the model or of its adapter, or try without --adapter"
+	case missing == nil && info.IsDir():
+		return "correct what is said of the files in " + ref + ", or use --model builtin"
+	}
+	return "give --model a directory with the model's files, or use --model builtin"
+}
+
+// checkForward opens the engine with a usable model and scores a pair. If it is
+// to, it calibrates the engine too.
+func checkForward(ctx context.Context, config engine.Config, calibrate bool) []check {
+	failed := func(err error) []check {
+		remedy := "run `make build`, then mlxrank doctor again"
+		if config.Device != engine.CPU || config.DType != engine.Float32 {
+			remedy += "; try --device cpu --dtype float32"
+		}
+		if errors.Is(err, engine.ErrActivation) {
+			remedy = "give --activation raw, sigmoid or softmax"
+		}
+		return []check{{name: "forward", text: err.Error(), remedy: remedy}}
+	}
+	e, err := engine.Open(ctx, config)
+	if err != nil {
+		return failed(err)
+	}
+	tokens, err := e.Tokenize(ctx, []engine.Pair{doctorPair})
+	if err != nil {
+		return failed(errors.Join(err, e.Close()))
+	}
+	result, err := e.Score(ctx, []engine.Pair{doctorPair})
+	info := e.Info()
+	var calibration []check
+	if err == nil && calibrate {
+		calibration = checkCalibration(ctx, e)
+	}
+	if err = errors.Join(err, e.Close()); err != nil {
+		return failed(err)
+	}
+	return append([]check{
+		{name: "tokenizer", text: fmt.Sprintf("daulet/tokenizers %s: %d tokens for the test pair", tokenizerVersion(), len(tokens[0].IDs))},
+		judge(info, result),
+	}, calibration...)
+}
+
+// checkCalibration measures the planner's cost model and shows it.
+func checkCalibration(ctx context.Context, e *engine.Engine) []check {
+	c, err := e.Calibrate(ctx)
+	if err != nil {
+		return []check{{name: "calibrate", text: err.Error(), remedy: "see forward above"}}
+	}
+	out := check{name: "calibrate", text: fmt.Sprintf(
+		"a microbatch takes %.3f ms + %.2f us a token + %.2f ns a squared row width, of %s in %.2f s",
+		c.Microbatch/1e6, c.Token/1e3, c.Square, output.Count(len(c.Points), "shape", "shapes"), c.Took.Seconds())}
+	for _, p := range c.Points {
+		out.detail = append(out.detail, fmt.Sprintf("%3d x %3d tokens  measured %8.2f ms  predicted %8.2f ms  %+5.1f %%",
+			p.Pairs, p.Width, telemetry.Milliseconds(p.Measured), telemetry.Milliseconds(p.Predicted), 100*(p.Predicted.Seconds()/p.Measured.Seconds()-1)))
+	}
+	return []check{out}
+}
+
+// judge compares the test pair's score with what it must be, which is known for
+// the builtin model.
+func judge(info engine.Info, r *engine.Result) check {
+	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s by %s: start-up %.0f ms, inference %.1f ms",
+		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, output.Kernels(info.Kernels), telemetry.Milliseconds(info.Startup.Total), telemetry.Milliseconds(r.Timings.Inference))}
+	if info.Model != weights.Builtin {
+		return c
+	}
+	tolerance := 0.001
+	if info.DType != engine.Float32 {
+		tolerance = 0.1
+	}
+	c.detail = []string{fmt.Sprintf("PyTorch computes logit %.4f", doctorLogit)}
+	if off := math.Abs(float64(r.Logits[0]) - doctorLogit); !(off <= tolerance) { // so that NaN is off
+		c.remedy = "do not use these scores: run `make test`, and report what it says"
+	}
+	return c
+}
+
+func tokenizerVersion() string {
+	const module = "github.com/daulet/tokenizers"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, dep := range info.Deps {
+			if dep.Path == module {
+				return dep.Version
+			}
+		}
+	}
+	return "(version unknown)"
+}
+
+func mebibytes(n int64) string { return fmt.Sprintf("%.0f MiB", math.Round(float64(n)/(1<<20))) }

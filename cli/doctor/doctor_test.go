@@ -1,0 +1,126 @@
+package doctor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/weights"
+	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
+)
+
+func TestDoctor(t *testing.T) {
+	hub := hubtest.New(t)
+	hub.Use(t)
+	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // where calibrations are kept
+	t.Setenv("HOME", t.TempDir())
+	tiny := clitest.TinyModel(t)
+	none := filepath.Join(t.TempDir(), "none")
+	all := []string{"program", "processor", "library", "mlx", "mlx-c", "blas", "device", "builtin", "tokenizer", "forward", "memory"}
+	for _, test := range []struct {
+		name   string
+		args   []string
+		checks []string
+		failed []string
+		words  []string
+	}{
+		{"all is well", nil, all, nil, []string{"libmlxrank", "processors", "peak", "6 layers of 384", "on cpu in float32"}},
+		{"calibration", []string{"--model", tiny, "--calibration"}, append([]string{"model", "calibrate"}, all...), nil, []string{"us a token", "x  32 tokens"}},
+		{"another model", []string{"--model", tiny}, append([]string{"model"}, all...), nil, []string{tiny, "2 layers of 64", "by " + tiny}},
+		{"hub model", []string{"--model", weights.Default}, append([]string{"model"}, all...), []string{"model"}, []string{weights.Default, "not downloaded yet", "mlxrank model pull " + weights.Default, "by builtin"}},
+		{"no such adapter, another dtype", []string{"--model", tiny, "--adapter", none, "--dtype", "bfloat16"}, append([]string{"model"}, all...), []string{"model"}, []string{none, "by builtin on cpu in bfloat16"}},
+		{"no library", []string{"--library", none}, []string{"program", "processor", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := mlxrank.Run(t, "", append([]string{"doctor"}, test.args...)...)
+			got := clitest.States(t, r)
+			want := map[string]string{}
+			for _, name := range test.checks {
+				want[name] = "OK"
+			}
+			status := command.ExitOK
+			for _, name := range test.failed {
+				want[name], status = "FAIL", command.ExitFailure
+			}
+			for name := range want {
+				if got[name] != want[name] {
+					t.Errorf("%s: %q, want %q", name, got[name], want[name])
+				}
+			}
+			if len(got) != len(want) || r.Status != status {
+				t.Errorf("%d checks and status %d, want %d and %d\n%s", len(got), r.Status, len(want), status, r.Out)
+			}
+			for _, word := range test.words {
+				if !strings.Contains(r.Out, word) {
+					t.Errorf("lacks %q:\n%s", word, r.Out)
+				}
+			}
+		})
+	}
+	if n := len(hub.Requests()); n > 0 {
+		t.Errorf("doctor has made %d requests to the hub", n)
+	}
+}
+
+// TestDoctorAdvice advises nothing that was done already.
+func TestDoctorAdvice(t *testing.T) {
+	hubtest.New(t).Use(t)
+	tiny := clitest.TinyModel(t)
+	odd := clitest.TinyModel(t)
+	data, err := os.ReadFile(filepath.Join(odd, "config.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := strings.Replace(string(data), "{", `{"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.GELU"},`, 1)
+	if err := os.WriteFile(filepath.Join(odd, "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(tiny, "tokenizer.json")); err != nil {
+		t.Fatal(err)
+	}
+	check := func(has, lacks string, args ...string) {
+		t.Helper()
+		r := mlxrank.Run(t, "", append([]string{"doctor"}, args...)...)
+		if !strings.Contains(r.Out, has) || strings.Contains(r.Out, lacks) || r.Status != command.ExitFailure {
+			t.Errorf("%q: status %d, want %q and not %q\n%s", args, r.Status, has, lacks, r.Out)
+		}
+	}
+	check("-> correct what is said of the files in "+tiny, "give --model a directory", "--model", tiny)
+	check("-> give --activation raw, sigmoid or softmax", "run `make build`, then", "--model", odd)
+	check("-> give --model a directory", "correct", "--model", tiny+"/none")
+	check("-> name another file with --library", "or name the file with", "--library", tiny+"/none.so")
+	t.Setenv("HF_HUB_OFFLINE", "1")
+	check("-> unset HF_HUB_OFFLINE", "-> get it", "--model", "org/name")
+	t.Setenv(weights.BuiltinEnv, tiny+"/none")
+	check("-> correct "+weights.BuiltinEnv, "fetches its files")
+}
+
+// TestDoctorWithoutBuiltin still uses the model it was given.
+func TestDoctorWithoutBuiltin(t *testing.T) {
+	t.Setenv(weights.BuiltinEnv, filepath.Join(t.TempDir(), "none"))
+	r := mlxrank.Run(t, "", "doctor")
+	if got := clitest.States(t, r); r.Status != command.ExitFailure || got["builtin"] != "FAIL" || got["forward"] != "FAIL" || got["library"] != "OK" {
+		t.Errorf("status %d\n%s", r.Status, r.Out)
+	}
+	r = mlxrank.Run(t, "", "doctor", "--model", clitest.TinyModel(t))
+	if got := clitest.States(t, r); r.Status != command.ExitFailure || got["builtin"] != "FAIL" || got["forward"] != "OK" || got["model"] != "OK" {
+		t.Errorf("status %d\n%s", r.Status, r.Out)
+	}
+}
+
+// TestDoctorDevice asks for a GPU: where there is none, that alone fails, and
+// the pair is scored on the CPU.
+func TestDoctorDevice(t *testing.T) {
+	r := mlxrank.Run(t, "", "doctor", "--device", "gpu")
+	got := clitest.States(t, r)
+	if strings.Contains(r.Out, "GPUs that MLX can use: 0") {
+		if r.Status != command.ExitFailure || got["device"] != "FAIL" || got["forward"] != "OK" || !strings.Contains(r.Out, "on cpu") {
+			t.Errorf("status %d\n%s", r.Status, r.Out)
+		}
+	} else if r.Status != command.ExitOK || !strings.Contains(r.Out, "on gpu") {
+		t.Errorf("status %d\n%s", r.Status, r.Out)
+	}
+}

@@ -1,0 +1,264 @@
+package rerank
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
+	"github.com/mlxrank/mlxrank/cli/records"
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+func Command(s command.Streams) *cli.Command {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "query", Usage: "rank by how well a document answers `TEXT`, - for one line of standard input (required)"},
+		&cli.StringFlag{Name: "documents", Usage: "read the documents from `FILE`, - for standard input"},
+		documentFormatChoice.Flag(),
+		input.HeaderFlag(),
+		&cli.IntFlag{Name: "top-n", DefaultText: "all", Usage: "print only the best `N`"},
+		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "print only scores of at least `SCORE`"},
+		command.Long.Flag(),
+		&cli.BoolFlag{Name: "explain", DisableDefaultText: true, Usage: "show the sentence of each document printed that scores highest by itself"},
+		command.JSONFlag(), command.QuietFlag(),
+	}
+	return &cli.Command{
+		Name:      "rerank",
+		Usage:     "rank documents for a query, best first",
+		UsageText: "mlxrank rerank --query TEXT [flags] DOCUMENT...\nmlxrank rerank --query TEXT --documents FILE [flags]",
+		Description: "Documents are the arguments, or those of a file, by --format:\n" +
+			"  lines  a document a line\n" +
+			"  jsonl  a JSON object a line; its field \"document\" is the document, or else \"text\",\n" +
+			"         with \"title\" before it\n" +
+			"  json   an array of such objects, or of strings\n" +
+			"  tsv    id<TAB>text, or id<TAB>url<TAB>title<TAB>body\n" +
+			"auto goes by the name of the file and its first line, says by what, and refuses or\n" +
+			"warns of a file that may be another. Blank lines are passed over and counted. " + input.FormatsPage + "\n\n" +
+			"The table goes to standard output, the facts of the run to standard error; --json\n" +
+			"prints both as one object, in which index counts from 0, start and end are bytes, and\n" +
+			"fields are those of the document's object that are not its id or text. An empty\n" +
+			"document is scored like others and marked.\n\n" +
+			"Arguments that all name files are refused, since the names would be ranked and not\n" +
+			"what the files hold.\n\n" +
+			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
+			"scored in parts that overlap by a quarter; the best part counts and is shown.\n\n" +
+			"With --explain, the sentences are those of the document that the model has seen whole:\n" +
+			"of its best part, or of what was not cut off.\n\n" +
+			command.SummaryHelp +
+			command.Examples(
+				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},
+				[2]string{"The best three lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
+				[2]string{"Whole files", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long window`},
+				[2]string{"Long documents of a JSON array, whole, if they score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long window --threshold 0.5`},
+			),
+		Flags:  append(flags, command.EngineFlags(weights.Default)...),
+		Action: func(c *cli.Context) error { return rerank(c, s) },
+	}
+}
+
+func rerank(c *cli.Context, s command.Streams) (err error) {
+	config, err := command.EngineConfig(c, s.Err)
+	if err != nil {
+		return err
+	}
+	options, err := rerankOptions(c)
+	if err != nil {
+		return err
+	}
+	query, docs, err := rerankInput(c, s)
+	if err != nil {
+		return err
+	}
+	e, err := engine.Open(c.Context, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, command.CloseEngine(c.Context, e, config.Logger)) }()
+	if docs.HeaderLike {
+		config.Logger.Warn().Msg(input.HeaderWarning)
+	}
+	if docs.ObjectLine > 0 {
+		config.Logger.Warn().Int("line", docs.ObjectLine).Msg("a line that begins as a JSON object does is ranked as it stands, since the first line is text: --format lines or jsonl says which it is")
+	}
+	texts := docs.texts()
+	notices := command.NewNotices(c, s.Err, config.Logger)
+	bar := notices.Progress("ranking", "pairs", len(texts))
+	defer bar.End()
+	options.Progress = bar.Set
+	ranking, err := e.Rerank(c.Context, query, texts, options)
+	if err != nil {
+		return docs.locate(err)
+	}
+	bar.End()
+	run := output.NewSummary(e.Info())
+	run.Add(ranking.Pairs, &ranking.Result)
+	run.Format, run.Basis, run.Fields = string(docs.Format), docs.Basis, docs.Sources()
+	run.Empty, run.Blank = docs.empty(), docs.Blank
+	if c.Bool("json") {
+		return printRankingJSON(s, query, ranking.Items, docs, run)
+	}
+	if err := printRanking(s, ranking.Items, docs); err != nil {
+		return err
+	}
+	notices.Summary(run)
+	return nil
+}
+
+// rerankOptions checks the flags that choose what is printed.
+func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
+	var options engine.RerankOptions
+	for _, ch := range []command.Choice{command.Long, documentFormatChoice} {
+		if err := ch.Check(c, "--"+ch.Name); err != nil {
+			return options, err
+		}
+	}
+	if c.IsSet("top-n") && c.Int("top-n") < 1 {
+		return options, command.Usagef("--top-n %d is not a positive number", c.Int("top-n"))
+	}
+	options.Long = engine.Long(command.Long.Value(c))
+	options.TopN = c.Int("top-n")
+	options.Explain = c.Bool("explain")
+	if c.IsSet("threshold") {
+		threshold := c.Float64("threshold")
+		if math.IsNaN(threshold) {
+			return options, command.Usagef("--threshold is not a number")
+		}
+		options.Threshold = &threshold
+	}
+	return options, nil
+}
+
+// rerankInput reads the query and the documents.
+func rerankInput(c *cli.Context, s command.Streams) (query string, docs documents, err error) {
+	query = c.String("query")
+	if query == "-" && c.String("documents") == "-" {
+		return "", docs, command.Usagef("--query - and --documents - both read standard input; give one of them otherwise")
+	}
+	if docs, err = rerankDocuments(c, s); err == nil && query == "-" {
+		query, err = readQuery(c.Context, s.In)
+	}
+	return query, docs, err
+}
+
+// rerankDocuments checks where the query and the documents come from and reads
+// the documents.
+func rerankDocuments(c *cli.Context, s command.Streams) (documents, error) {
+	args := c.Args().Slice()
+	switch {
+	case !c.IsSet("query"):
+		return documents{}, command.Usagef("--query is missing (see mlxrank rerank --help)")
+	case strings.TrimSpace(c.String("query")) == "":
+		return documents{}, command.Usagef("--query is empty")
+	case c.IsSet("documents") && len(args) > 0:
+		return documents{}, command.Usagef("documents are given both with --documents and as arguments (%q); choose one", args[0])
+	case !utf8.ValidString(c.String("query")):
+		return documents{}, command.Usagef("--query: %v", records.CheckText([]byte(c.String("query"))))
+	case c.IsSet("documents"):
+		return readDocuments(c.Context, c.String("documents"), s.In, records.Format(c.String("format")), input.HeaderPolicy(c))
+	case c.IsSet("format"), c.IsSet("header"):
+		return documents{}, command.Usagef("--format and --header are for --documents FILE")
+	case len(args) == 0:
+		return documents{}, command.Usagef("no documents; give them as arguments, or a file with --documents FILE (- for standard input)")
+	}
+	if err := refuseFileNames(args); err != nil {
+		return documents{}, err
+	}
+	return arguments(args)
+}
+
+// printRanking prints the ranking as a table. Of a document scored in windows
+// the best one is shown, and under each document its best sentence if there is
+// one.
+func printRanking(s command.Streams, items []engine.Ranked, docs documents) error {
+	header, ids := []string{"rank", "score", docs.kind}, docs.hasIDs()
+	if ids {
+		header = append(header, "id")
+	}
+	t := output.Table{Header: append(header, "document")}
+	for i, item := range items {
+		document := docs.List[item.Index]
+		cells := []string{strconv.Itoa(i + 1), fmt.Sprintf("%.4f", item.Score), strconv.Itoa(document.Place)}
+		if ids {
+			cells = append(cells, output.Display.Truncate(output.Snippet(document.ID), maxIDWidth, "…"))
+		}
+		t.Add(append(cells, rankedText(item, document.Text))...)
+		if b := item.Best; b != nil {
+			t.Note(fmt.Sprintf("%.4f  %s", b.Score, output.Snippet(document.Text[b.Start:b.End])))
+		}
+	}
+	return t.Write(s.Out, output.Width(s.Out))
+}
+
+// maxIDWidth is the width at which the table cuts ids.
+const maxIDWidth = 32
+
+// rankedText is what the table shows of a document.
+func rankedText(item engine.Ranked, text string) string {
+	if engine.IsEmpty(text) {
+		return "(empty)"
+	}
+	if w := item.Passage; w != nil {
+		return fmt.Sprintf("[%d/%d] %s", w.Index+1, w.Count, output.Snippet(text[w.Start:w.End]))
+	}
+	return output.Snippet(text)
+}
+
+type rankedJSON struct {
+	Rank     int            `json:"rank"`
+	Index    int            `json:"index"`
+	Line     int            `json:"line,omitempty"`
+	ID       string         `json:"id,omitempty"`
+	Score    float32        `json:"score"`
+	Logit    float32        `json:"logit"`
+	Empty    bool           `json:"empty,omitempty"` // the document has nothing to score
+	Window   *partJSON      `json:"window,omitempty"`
+	Sentence *partJSON      `json:"sentence,omitempty"`
+	Document string         `json:"document"`
+	Fields   records.Object `json:"fields,omitempty"`
+}
+
+// partJSON is the window or the sentence of a document that scored best.
+type partJSON struct {
+	Index int     `json:"index"`
+	Count int     `json:"count"`
+	Start int     `json:"start"`
+	End   int     `json:"end"`
+	Score float32 `json:"score"`
+	Logit float32 `json:"logit"`
+	Text  string  `json:"text"`
+}
+
+func newPartJSON(p *engine.Part, document string) *partJSON {
+	if p == nil {
+		return nil
+	}
+	return &partJSON{p.Index, p.Count, p.Start, p.End, p.Score, p.Logit, document[p.Start:p.End]}
+}
+
+func printRankingJSON(s command.Streams, query string, items []engine.Ranked, docs documents, run *output.Summary) error {
+	results := make([]rankedJSON, len(items))
+	for i, item := range items {
+		document := docs.List[item.Index]
+		text := document.Text
+		results[i] = rankedJSON{
+			Rank: i + 1, Index: item.Index, ID: document.ID, Score: item.Score, Logit: item.Logit, Document: text, Fields: document.Fields,
+			Empty: engine.IsEmpty(text), Window: newPartJSON(item.Passage, text), Sentence: newPartJSON(item.Best, text),
+		}
+		if docs.kind == "line" {
+			results[i].Line = document.Place
+		}
+	}
+	return output.PrintJSON(s.Out, struct {
+		Query   string          `json:"query"`
+		Results []rankedJSON    `json:"results"`
+		Run     *output.Summary `json:"run"`
+	}{query, results, run})
+}

@@ -1,0 +1,100 @@
+package score
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// settings lists what the output of a run depends on, beside the processor.
+// --on-error is not among them: an output without skipped lines is the same for
+// both its values.
+func (s *scoring) settings(c *cli.Context) ([]setting, error) {
+	info := s.engine.Info()
+	list := []setting{
+		{"mlxrank", command.Version},
+		{"input", s.identity()},
+		{"format", string(s.reader.Format)},
+		{"--output-format", c.String("output-format")},
+		{"--run-tag", c.String("run-tag")},
+		{"--long", string(s.long)},
+		{"--header", strconv.FormatBool(c.Bool("header"))},
+		{"--overwrite-score", strconv.FormatBool(c.Bool("overwrite-score"))},
+		{"--queries", s.pairs.Options.Queries.Identity()},
+		{"--documents", s.pairs.Options.Documents.Identity()},
+		{"model", info.Model},
+		{"model directory", info.Dir},
+		{"adapter", info.Adapter},
+		{"device", string(info.Device) + " " + info.DeviceName},
+		{"dtype", string(info.DType)},
+		{"kernels", info.Kernels},
+		{"maximum length", strconv.Itoa(info.MaxLength)},
+		{"activation", string(info.Activation)},
+		{"label", info.Label},
+		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLX, info.Library.MLXC, info.Library.BLAS)},
+	}
+	if !input.ExactAlone(info) {
+		list = append(list, batchSettings(c, info)...)
+	}
+	for _, dir := range []string{info.Dir, c.String("adapter")} {
+		if dir == "" {
+			continue
+		}
+		files, err := modelFiles(dir)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, files...)
+	}
+	return list, nil
+}
+
+// batchSettings lists what batches and the order of sums depend on, which
+// matters to the last bits of MLX's operations.
+func batchSettings(c *cli.Context, info engine.Info) []setting {
+	list := []setting{
+		{"--max-batch", strconv.Itoa(c.Int("max-batch"))},
+		{"--max-batch-tokens", strconv.Itoa(c.Int("max-batch-tokens"))},
+		{"threads", strconv.Itoa(info.Threads)},
+	}
+	environ := os.Environ()
+	slices.Sort(environ)
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "MLX_") || strings.HasPrefix(name, "OPENBLAS_") || strings.HasPrefix(name, "OMP_") {
+			list = append(list, setting{name, value})
+		}
+	}
+	return list
+}
+
+// modelFiles tells the files of a model from others of the same names.
+func modelFiles(dir string) ([]setting, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []setting
+	for _, entry := range entries {
+		if !slices.Contains([]string{".json", ".safetensors"}, filepath.Ext(entry.Name())) {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		info, err := os.Stat(path) // of what a link leads to
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, setting{path, fmt.Sprintf("%d bytes of %s", info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano))})
+	}
+	return list, nil
+}

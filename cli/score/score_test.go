@@ -1,0 +1,223 @@
+package score
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// checkScored checks that scored is lines with right scores added.
+func checkScored(t *testing.T, e *engine.Engine, lines, scored string) {
+	t.Helper()
+	in := strings.Split(strings.TrimSuffix(lines, "\n"), "\n")
+	out := strings.Split(strings.TrimSuffix(scored, "\n"), "\n")
+	if len(in) != len(out) {
+		t.Fatalf("got %d lines, want %d", len(out), len(in))
+	}
+	pairs := make([]engine.Pair, len(in))
+	for i, line := range in {
+		var err error
+		if err = json.Unmarshal([]byte(line), &pairs[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := e.Score(t.Context(), pairs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range out {
+		var got struct{ Score *float32 }
+		if err := json.Unmarshal([]byte(line), &got); err != nil || got.Score == nil {
+			t.Fatalf("line %d: %v: %s", i+1, err, line)
+		}
+		if !clitest.Near(*got.Score, want.Scores[i]) {
+			t.Fatalf("line %d: score %v, want %v", i+1, *got.Score, want.Scores[i])
+		}
+		if before, _, _ := strings.Cut(line, `, "score": `); before+"}" != in[i] {
+			t.Fatalf("line %d: got %s, want %s with a score", i+1, line, in[i])
+		}
+	}
+}
+
+func TestScore(t *testing.T) {
+	model := clitest.TinyModel(t)
+	e := clitest.OpenEngine(t, model)
+	lines := clitest.PairLines(chunkRecords + 10) // more than one window
+	dir := t.TempDir()
+	input := clitest.WriteFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), lines)
+	t.Run("file to file", func(t *testing.T) {
+		output := filepath.Join(dir, "scores.jsonl")
+		r := mlxrank.MustRun(t, "", "score", "--model", model, "--input", input, "--output", output)
+		if r.Out != "" {
+			t.Errorf("standard output has %q", r.Out)
+		}
+		for _, want := range []string{fmt.Sprintf("%d (0 truncated)", chunkRecords+10), "pairs/s", "real", "computed", "inference", "tokenization"} {
+			if !strings.Contains(r.ErrOut, want) {
+				t.Errorf("summary lacks %q:\n%s", want, r.ErrOut)
+			}
+		}
+		scored, err := os.ReadFile(output)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkScored(t, e, lines, string(scored))
+		clitest.CheckDir(t, dir, map[string]string{"scores.jsonl": string(scored)})
+	})
+	t.Run("standard streams", func(t *testing.T) {
+		r := mlxrank.MustRun(t, lines, "score", "--model", model, "--input", "-", "--output", "-")
+		checkScored(t, e, lines, r.Out)
+	})
+	t.Run("long line, blank lines, no newline at the end", func(t *testing.T) {
+		long := fmt.Sprintf(`{"query":"city","document":"river","padding":"%s"}`, strings.Repeat("x", 6<<20))
+		short := `{"query":"city","document":""}`
+		r := mlxrank.MustRun(t, "\n"+short+"\n \n\n"+long+"\n"+short, "score", "--model", model, "--input", "-", "--output", "-")
+		checkScored(t, e, short+"\n"+long+"\n"+short, r.Out)
+	})
+	t.Run("nothing", func(t *testing.T) {
+		if r := mlxrank.MustRun(t, "", "score", "--model", model, "--input", "-", "--output", "-"); r.Out != "" {
+			t.Errorf("got %q", r.Out)
+		}
+	})
+}
+
+func TestScoreBadInput(t *testing.T) {
+	model := clitest.TinyModel(t)
+	good := clitest.PairLines(2)
+	for _, test := range []struct {
+		name, lines string
+		words       []string
+		windows     int // that are scored before the fault of a stream shows
+	}{
+		{"malformed", good + "\n{\"query\": \"q\", \"document\": \"d\"\n", []string{"line 4", "malformed JSON at byte 30"}, 0},
+		{"text", good + "hello\n", []string{"line 3", "not a JSON object", `'h'`, `{"query": "...", "document": "..."}`}, 0},
+		{"no query", good + `{"document": "d"}`, []string{"line 3", `"query" is missing`}, 0},
+		{"no document", `{"query": "q"}`, []string{"line 1", `"document" is missing`}, 0},
+		{"not a string", `{"query": ["q"], "document": "d"}`, []string{"line 1", `"query" is not a string: ["q"]`}, 0},
+		{"scored already", good + `{"query": "q", "score": 1, "document": "d"}`, []string{"line 3", `"score" is there already`, "rename or remove"}, 0},
+		{"in the second window", clitest.PairLines(chunkRecords+1) + "{}", []string{fmt.Sprintf("line %d", input.ChunkRecords+2), `"query" is missing`}, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			dir := t.TempDir()
+			input := clitest.WriteFile(t, filepath.Join(dir, "pairs.jsonl"), test.lines)
+			output := clitest.WriteFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+			left := map[string]string{"pairs.jsonl": test.lines, "scores.jsonl": "old"}
+			r := mlxrank.Run(t, "", "score", "--model", model, "--input", input, "--output", output)
+			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, input)...)
+			clitest.CheckDir(t, dir, left)
+			r = mlxrank.Run(t, test.lines, "score", "--model", model, "--input", "-", "--output", output)
+			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, "standard input")...)
+			if test.windows > 0 {
+				for _, suffix := range []string{partialSuffix, stateSuffix} {
+					if !strings.Contains(r.ErrOut, output+partialSuffix+": give the same command and --resume") {
+						t.Errorf("message does not say how to go on: %s", r.ErrOut)
+					}
+					if err := os.Remove(output + suffix); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			clitest.CheckDir(t, dir, left)
+		})
+	}
+}
+
+// TestScoreChecksFirst scores nothing of a file with a bad line at its end: not
+// even the model is opened.
+func TestScoreChecksFirst(t *testing.T) {
+	input := clitest.WriteFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), clitest.PairLines(2)+"{}")
+	r := mlxrank.Run(t, "", "score", "--model", t.TempDir(), "--input", input, "--output", "-")
+	clitest.CheckFailure(t, r, command.ExitFailure, "line 3")
+}
+
+func TestScoreFiles(t *testing.T) {
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	input := clitest.WriteFile(t, filepath.Join(dir, "pairs.jsonl"), clitest.PairLines(1))
+	none := filepath.Join(dir, "none")
+	for _, test := range []struct {
+		name, input, output string
+		words               []string
+	}{
+		{"no input file", none, "-", []string{none, "no such file"}},
+		{"input is a directory", dir, "-", []string{dir, "is a directory"}},
+		{"no output directory", input, none + "/scores", []string{none + "/scores", "no such file or directory"}},
+		{"output is a directory", input, dir, []string{dir, "is a directory"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := mlxrank.Run(t, "", "score", "--model", model, "--input", test.input, "--output", test.output)
+			clitest.CheckFailure(t, r, command.ExitFailure, test.words...)
+			clitest.CheckDir(t, dir, map[string]string{"pairs.jsonl": clitest.PairLines(1)})
+		})
+	}
+}
+
+func TestScoreReadError(t *testing.T) {
+	dir := t.TempDir()
+	output := clitest.WriteFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+	broken := io.MultiReader(strings.NewReader(clitest.PairLines(2)), iotest.ErrReader(errors.New("disk on fire")))
+	r := mlxrank.RunContext(t.Context(), t, broken, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", output)
+	clitest.CheckFailure(t, r, command.ExitFailure, "standard input", "line 3", "disk on fire")
+	clitest.CheckDir(t, dir, map[string]string{"scores.jsonl": "old"})
+}
+
+// TestScoreInterrupted cancels while the program waits for its input.
+func TestScoreInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	output := clitest.WriteFile(t, filepath.Join(dir, "scores.jsonl"), "old")
+	ctx, cancel := context.WithCancel(t.Context())
+	stdin := io.MultiReader(strings.NewReader(clitest.PairLines(3)), readerFunc(func([]byte) (int, error) {
+		cancel()
+		select {} // as a terminal at which nobody types
+	}))
+	r := mlxrank.RunContext(ctx, t, stdin, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", output)
+	clitest.CheckFailure(t, r, command.ExitInterrupted, "interrupted")
+	clitest.CheckDir(t, dir, map[string]string{"scores.jsonl": "old"})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// TestScoreLong scores long documents by their best windows, as rerank does.
+func TestScoreLong(t *testing.T) {
+	model := clitest.TinyModel(t)
+	dir := t.TempDir()
+	document := strings.Repeat("river water ", 200) + "the city "
+	clitest.WriteFile(t, filepath.Join(dir, "in.tsv"), "city\t"+document+"\ncity\tpage\n")
+	scores := map[string]string{}
+	for _, long := range []string{"truncate", "window"} {
+		r := mlxrank.MustRun(t, "", "score", "--model", model, "--max-length", "32", "--long", long, "--input", filepath.Join(dir, "in.tsv"), "--output", "-")
+		scores[long], _, _ = strings.Cut(r.Out, "\n")
+		if several := strings.Contains(r.ErrOut, "\nwindows   "); several != (long == "window") {
+			t.Errorf("--long %s: summary\n%s", long, r.ErrOut)
+		}
+	}
+	if scores["truncate"] == scores["window"] {
+		t.Errorf("the windows change nothing: %.300s", scores["window"])
+	}
+	clitest.WriteFile(t, filepath.Join(dir, "doc.json"), `["`+document+`"]`)
+	r := mlxrank.MustRun(t, "", "rerank", "--model", model, "--max-length", "32", "--long", "window", "--query", "city", "--documents", filepath.Join(dir, "doc.json"), "--json", "--quiet")
+	score := scores["window"][strings.LastIndex(scores["window"], "\t")+1:]
+	if !strings.Contains(r.Out, `"score": `+score) {
+		t.Errorf("score has %s, rerank says\n%.800s", score, r.Out)
+	}
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), command.ExitUsage, `--long "fold"`, "truncate, passages")
+}
+
+// TestScoreLongResumed does not go on with the other choice.
+func TestScoreLongResumed(t *testing.T) {
+	model := clitest.TinyModel(t)
+	_, _, args := interruptedRun(t, t.TempDir(), model)
+	clitest.CheckFailure(t, mlxrank.Run(t, clitest.PairLines(2*chunkRecords+5), append(args, "--long", "window")...), command.ExitFailure, "cannot be resumed", "--long was truncate and is passages")
+}

@@ -1,0 +1,177 @@
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/server"
+	"github.com/mlxrank/mlxrank/server/dashboard"
+	"github.com/mlxrank/mlxrank/weights"
+)
+
+func Command(s command.Streams) *cli.Command {
+	flags := append(serveFlags(), command.EngineFlags(weights.Default)...)
+	command.SetLogLevel(flags, "info")
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "answer rerank requests over HTTP",
+		UsageText: "mlxrank serve [flags]",
+		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina and\n" +
+			"version 1 of Cohere, POST /v2/rerank as Cohere, POST /score as vLLM; GET /info, /v1/models,\n" +
+			"/health, /ready, /ping, /metrics (Prometheus), /openapi.json, /docs and a live /dashboard, to\n" +
+			"which / redirects a browser. Scores are 0 to 1, whatever --activation says, unless a request\n" +
+			"asks for raw scores.\n\n" +
+			"Without a key, everyone who can reach the address may send requests. The key is the content\n" +
+			"of --api-key-file, or the value of " + command.KeyEnv + "; requests send it as a bearer token.\n" +
+			"Pages of other sites are refused unless --cors-origin allows them. Without a key, requests\n" +
+			"under a host name that is not this machine's are refused unless --allowed-host allows it.\n\n" +
+			"SIGTERM, SIGINT or SIGHUP shuts the server down: running requests finish, new ones are\n" +
+			"refused, and the exit status is 0. A second SIGTERM or SIGINT ends it at once. Under\n" +
+			"nohup SIGHUP is ignored.\n\n" +
+			command.Examples(
+				[2]string{"Serve the default model on this machine", "mlxrank serve"},
+				[2]string{"Serve to the network, with a key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
+				[2]string{"Allow requests from pages of a site, and under a host name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
+				[2]string{"Send a request", `curl -s http://127.0.0.1:8437/rerank -H 'Content-Type: application/json' \` + "\n    " +
+					`-d '{"query": "resize photos", "texts": ["An image editor.", "A mail reader."]}'`},
+			),
+		Flags:  flags,
+		Action: func(c *cli.Context) error { return serve(c, s) },
+	}
+}
+
+// serveFlags returns the flags that only serve has. The environment and the config
+// file can set them too.
+func serveFlags() []cli.Flag {
+	d := server.DefaultLimits()
+	return []cli.Flag{
+		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "listening `ADDRESS:PORT`; :PORT for all addresses, port 0 for any free port"},
+		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "`FILE` with the key that requests must send; " + command.KeyEnv + " may hold it instead"},
+		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "`ORIGIN` whose pages may send requests, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
+		&cli.StringSliceFlag{Name: "allowed-host", DefaultText: "addresses and this machine's names", Usage: "`HOST` name under which requests are accepted, or * for all; may be repeated"},
+		&cli.IntFlag{Name: "max-documents", Value: d.Documents, DefaultText: fmt.Sprint(d.Documents), Usage: "max documents `N` per request"},
+		&cli.IntFlag{Name: "max-characters", Value: d.Characters, DefaultText: fmt.Sprint(d.Characters), Usage: "max characters `N` per request"},
+		&cli.Int64Flag{Name: "max-body", Value: d.BodyBytes, DefaultText: fmt.Sprint(d.BodyBytes), Usage: "max body `N` per request, in bytes"},
+		&cli.IntFlag{Name: "max-requests", Value: d.Requests, DefaultText: fmt.Sprint(d.Requests), Usage: "max concurrent requests `N`"},
+		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "max tokens `N` of all concurrent requests"},
+		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "request timeout `TIME`"},
+		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "max `TIME` for running requests to finish at shutdown"},
+		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
+	}
+}
+
+func serve(c *cli.Context, s command.Streams) (err error) {
+	if err := command.NoArguments(c); err != nil {
+		return err
+	}
+	config, err := command.EngineConfig(c, s.Err)
+	if err != nil {
+		return err
+	}
+	config.QueueTokens = c.Int("queue-tokens") // 0 means the engine's default
+	settings, err := serverConfig(c)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", c.String("listen"))
+	if err != nil {
+		return fmt.Errorf("%w; choose another address with --listen", err)
+	}
+	defer func() { // Serve may have closed it
+		if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) {
+			err = errors.Join(err, cerr)
+		}
+	}()
+	log := config.Logger
+	config.OmitRequestEvents = true // the server logs them, with the same figures
+	stopPprof, err := startPprof(c.String("pprof"), log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopPprof()) }()
+	e, err := engine.Open(c.Context, config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, e.Close()) }()
+	board, err := dashboard.New(e, dashboard.Options{Version: command.Version, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer runBoard(c.Context, board, &err)()
+	settings.Engine, settings.Logger, settings.Dashboard = e, log, board
+	srv, err := server.New(settings)
+	if err != nil {
+		return err
+	}
+	info := e.Info()
+	page := pageAddress(listener.Addr().String())
+	log.Info().Str("address", "http://"+listener.Addr().String()).Str("dashboard", page+"/dashboard").Str("docs", page+"/docs").
+		Str("model", info.Model).Str("device", string(info.Device)).Str("dtype", string(info.DType)).Bool("key", settings.Key != "").Msg("listening")
+	if at, perr := netip.ParseAddrPort(listener.Addr().String()); perr == nil && !at.Addr().IsLoopback() && settings.Key == "" {
+		log.Warn().Msg("everyone who can reach this address may send requests; set a key with --api-key-file")
+	}
+	if err := srv.Serve(c.Context, listener); err != nil {
+		return err
+	}
+	log.Info().Msg("stopped")
+	return nil
+}
+
+// pageAddress returns the URL by which a browser on this machine reaches the server.
+func pageAddress(listening string) string {
+	if at, err := netip.ParseAddrPort(listening); err == nil && at.Addr().IsUnspecified() {
+		return fmt.Sprintf("http://localhost:%d", at.Port())
+	}
+	return "http://" + listening
+}
+
+// runBoard makes the dashboard sample the engine until stop is called, which joins
+// the dashboard's error to err. A signal does not end it, so that its figures include
+// the requests that finish after one.
+func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- board.Run(ctx) }()
+	return func() {
+		cancel()
+		*err = errors.Join(*err, <-done)
+	}
+}
+
+// serverConfig reads and checks the flags of serveFlags.
+func serverConfig(c *cli.Context) (server.Config, error) {
+	for _, name := range []string{"max-documents", "max-characters", "max-requests", "queue-tokens"} {
+		if c.IsSet(name) && c.Int(name) < 1 {
+			return server.Config{}, command.Usagef("--%s %d is not a positive number", name, c.Int(name))
+		}
+	}
+	for _, name := range []string{"request-timeout", "drain-timeout"} {
+		if c.Duration(name) < time.Millisecond {
+			return server.Config{}, command.Usagef("--%s %v is too short; expected at least 1ms", name, c.Duration(name))
+		}
+	}
+	if c.Int64("max-body") < 1 {
+		return server.Config{}, command.Usagef("--max-body %d is not a positive number", c.Int64("max-body"))
+	}
+	key, err := command.APIKey(c.String("api-key-file"))
+	if err != nil {
+		return server.Config{}, err
+	}
+	return server.Config{
+		Version: command.Version, Key: key,
+		CORSOrigins: c.StringSlice("cors-origin"), AllowedHosts: c.StringSlice("allowed-host"),
+		Limits: server.Limits{
+			Documents: c.Int("max-documents"), Characters: c.Int("max-characters"), BodyBytes: c.Int64("max-body"),
+			Requests: c.Int("max-requests"), RequestTimeout: c.Duration("request-timeout"), DrainTimeout: c.Duration("drain-timeout"),
+		},
+	}, nil
+}

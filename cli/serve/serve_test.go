@@ -1,0 +1,92 @@
+package serve
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/command"
+)
+
+func TestServeErrors(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := taken.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	file := func(text string) string { return clitest.WriteFile(t, filepath.Join(dir, "key"), text) }
+	for _, test := range []struct {
+		name   string
+		args   []string
+		status int
+		words  []string
+	}{
+		{"an argument", []string{"x"}, command.ExitUsage, []string{`"x"`, "serve --help"}},
+		{"address taken", []string{"--listen", taken.Addr().String()}, command.ExitFailure, []string{"in use", "--listen"}},
+		{"no address", []string{"--listen", "here"}, command.ExitFailure, []string{"here", "--listen"}},
+		{"no documents", []string{"--max-documents", "0"}, command.ExitUsage, []string{"--max-documents 0"}},
+		{"no body", []string{"--max-body", "-1"}, command.ExitUsage, []string{"--max-body -1"}},
+		{"no queue", []string{"--queue-tokens", "-1"}, command.ExitUsage, []string{"--queue-tokens -1"}},
+		{"no time", []string{"--request-timeout", "0s"}, command.ExitUsage, []string{"--request-timeout 0s"}},
+		{"no key's file", []string{"--api-key-file", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none", "no such file"}},
+		{"an empty key", []string{"--api-key-file", file(" \n")}, command.ExitFailure, []string{"holds no key"}},
+		{"a bad origin", []string{"--listen", "127.0.0.1:0", "--cors-origin", "example.org"}, command.ExitFailure, []string{`"example.org"`, "https://example.org"}},
+		{"a missing model", []string{"--listen", "127.0.0.1:0", "--model", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			args := append([]string{"serve", "--log-level", "warn"}, test.args...)
+			if !slices.Contains(args, "--model") {
+				args = append(args, "--model", model)
+			}
+			clitest.CheckFailure(t, mlxrank.Run(t, "", args...), test.status, test.words...)
+		})
+	}
+	file("two words")
+	t.Setenv(command.KeyEnv, "two words")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", model), command.ExitFailure, command.KeyEnv, "holds no key")
+}
+
+// Settings of the server come from environment and config file too, and other
+// commands pass over them.
+func TestServeSettings(t *testing.T) {
+	config := clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), "listen: nowhere:at:all\nmax-documents: 7\ncors-origin: https://example.org\n")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--config", config, "--model", clitest.TinyModel(t)), command.ExitFailure, "nowhere:at:all")
+	t.Setenv("MLXRANK_MAX_DOCUMENTS", "0")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", clitest.TinyModel(t)), command.ExitUsage, "max-documents 0")
+	mlxrank.MustRun(t, "", "rerank", "--config", config, "--model", clitest.TinyModel(t), "--query", "q", "d")
+}
+
+// A server ends with status 0 when it is told to, and warns who may call.
+func TestServeEnds(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
+	for address, warns := range map[string]bool{"127.0.0.1:0": false, "0.0.0.0:0": true} {
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		r := mlxrank.RunContext(ctx, t, strings.NewReader(""), "serve", "--model", clitest.TinyModel(t), "--listen", address)
+		if r.Status != command.ExitOK || r.Out != "" || !strings.Contains(r.ErrOut, "listening") || !strings.Contains(r.ErrOut, "stopped") {
+			t.Errorf("status %d, %q, %s", r.Status, r.Out, r.ErrOut)
+		}
+		if strings.Contains(r.ErrOut, "everyone") != warns {
+			t.Errorf("%s: %s", address, r.ErrOut)
+		}
+		host := map[bool]string{false: "127.0.0.1", true: "localhost"}[warns] // no browser gets to 0.0.0.0 everywhere
+		for _, page := range []string{"dashboard", "docs"} {
+			if !regexp.MustCompile(page + `=?\S*http://` + host + `:[0-9]+/` + page).MatchString(r.ErrOut) {
+				t.Errorf("%s: no address of %s: %s", address, page, r.ErrOut)
+			}
+		}
+	}
+}

@@ -32,10 +32,10 @@ func bundleCommand(s command.Streams) *cli.Command {
 				[2]string{"From an unpacked release, with the builtin model", "mlxrank bundle --app Foo.app --from ~/mlxrank-macos-arm64 --with-builtin"},
 			),
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "app", Usage: "the app's `FOLDER`"},
-			&cli.StringFlag{Name: "from", DefaultText: "this program's own", Usage: "take the libraries from `DIR`: a release, an installation's prefix, a build folder"},
-			&cli.BoolFlag{Name: "with-builtin", DisableDefaultText: true, Usage: "copy the encoder of the builtin model too"},
-			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Usage: "check and say what would be done, but do nothing"},
+			&cli.StringFlag{Name: "app", Usage: "`FOLDER` of the app"},
+			&cli.StringFlag{Name: "from", DefaultText: "this program's own", Usage: "`DIR` of the libraries: a release, an installation prefix, or a build folder"},
+			&cli.BoolFlag{Name: "with-builtin", DisableDefaultText: true, Usage: "also copy the encoder of the builtin model"},
+			&cli.BoolFlag{Name: "dry-run", DisableDefaultText: true, Usage: "check and print what would be done, and change nothing"},
 		},
 		Action: func(c *cli.Context) error { return bundleApp(c, s) },
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -108,3 +109,13 @@ func TestWriteErrors(t *testing.T) {
 type writerFunc func(p []byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func TestCPUProfile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cpu.pprof")
+	mlxrank.MustRun(t, "", "rerank", "--model", clitest.TinyModel(t), "--query", "q", "--cpuprofile", path, "d")
+	if profile, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(profile), "\x1f\x8b") {
+		t.Errorf("%d bytes that are no profile: %v", len(profile), err)
+	}
+	none := filepath.Join(path, "none")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "--cpuprofile", none, "d"), command.ExitFailure, "--cpuprofile", none)
+}

@@ -138,7 +138,7 @@ func TestDamagedTokenizer(t *testing.T) {
 		"two ids":        {"tokenizer.json", `"ids":[101]`, `"ids":[101,102]`, `post_processor: special_tokens: "[CLS]": 2 ids and 1 tokens`},
 		"lone surrogate": {"tokenizer.json", `"prefix":"##"`, `"prefix":"\ud800"`, "tokenizer.json: not valid JSON near byte"},
 		"twice":          {"tokenizer.json", `"[CLS]":101`, `"[CLS]":101,"[CLS]":101`, `model: vocab: key "[CLS]" occurs twice`},
-		"no room":        {"tokenizer_config.json", `"model_max_length":`, `"model_max_length":2,"was":`, "a maximum length of 2 tokens"},
+		"no room":        {"tokenizer_config.json", `"model_max_length":`, `"model_max_length":2,"was":`, "is 2 tokens, expected at least 3"},
 	} {
 		model := clitest.TinyModel(t)
 		clitest.Edit(t, filepath.Join(model, test.file), func(data []byte) []byte {

@@ -32,7 +32,7 @@ func TestPlacesOfTexts(t *testing.T) {
 		{"argument", []string{"rerank", "--query", "city", "a city", "a [QRY] river"}, "argument 2: "},
 		{"query", []string{"rerank", "--query", "[QRY]", "a city", "a river"}, "--query: "},
 		{"line", []string{"rerank", "--query", "city", "--documents", lines}, lines + ": line 3: "},
-		{"line, in windows", []string{"rerank", "--query", "city", "--documents", lines, "--long", "window"}, lines + ": line 3: "},
+		{"line, in passages", []string{"rerank", "--query", "city", "--documents", lines, "--long", "passages"}, lines + ": line 3: "},
 		{"item", []string{"rerank", "--query", "city", "--documents", array}, array + ": item 2: "},
 		{"scored line", []string{"score", "--input", pairs, "--output", "-"}, pairs + ": line 2: "},
 		{"scored query", []string{"score", "--input", queries, "--output", "-"}, queries + ": line 2: the query: "},

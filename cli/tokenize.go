@@ -17,21 +17,23 @@ import (
 func tokenizeCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "tokenize",
-		Usage:     "print what the model sees of the pairs of a file",
+		Usage:     "print the token ids of the pairs in a file",
 		UsageText: "mlxrank tokenize --input FILE [flags]",
-		Description: input.FormatsHelp + "For each pair one line {\"input_ids\": [...], \"token_type_ids\": [...], \"truncated\": ...}\n" +
-			"is printed: the ids as they enter the model, special tokens included, cut to the\n" +
-			"maximum length.\n\n" +
+		Description: input.FormatsHelp + "Prints one line {\"input_ids\": [...], \"token_type_ids\": [...], \"truncated\": ...} for each\n" +
+			"pair: the ids that enter the model, with special tokens, cut to the maximum length.\n" +
+			"--tokens adds \"tokens\": [...], the strings of the ids.\n\n" +
 			command.Examples([2]string{"Tokens of a pair", `echo '{"query": "resize photos", "document": "An image editor."}' | mlxrank tokenize --model builtin --input -`}),
-		Flags:  append(input.PairFlags(), command.EngineFlags(weights.Default)...),
+		Flags: append(append(input.PairFlags(), &cli.BoolFlag{Name: "tokens", DisableDefaultText: true, Usage: "print token strings beside the ids"}),
+			command.EngineFlags(weights.Default)...),
 		Action: func(c *cli.Context) error { return tokenize(c, s) },
 	}
 }
 
 type tokensJSON struct {
-	InputIDs     []int32 `json:"input_ids"`
-	TokenTypeIDs []int32 `json:"token_type_ids"`
-	Truncated    bool    `json:"truncated"`
+	InputIDs     []int32  `json:"input_ids"`
+	TokenTypeIDs []int32  `json:"token_type_ids"`
+	Truncated    bool     `json:"truncated"`
+	Tokens       []string `json:"tokens,omitempty"`
 }
 
 func tokenize(c *cli.Context, s command.Streams) (err error) {
@@ -81,7 +83,13 @@ func tokenize(c *cli.Context, s command.Streams) (err error) {
 			return w.Locate(r, err)
 		}
 		for _, t := range tokens {
-			if err := encoder.Encode(tokensJSON{t.IDs, t.TypeIDs, t.Truncated}); err != nil {
+			line := tokensJSON{InputIDs: t.IDs, TokenTypeIDs: t.TypeIDs, Truncated: t.Truncated}
+			if c.Bool("tokens") {
+				if line.Tokens, err = e.TokenStrings(t.IDs); err != nil {
+					return err
+				}
+			}
+			if err := encoder.Encode(line); err != nil {
 				return err
 			}
 		}

@@ -98,3 +98,11 @@ func TestTokenizeFormats(t *testing.T) {
 		}
 	}
 }
+
+// Token strings stand beside the ids, word pieces with their prefix.
+func TestTokenizeStrings(t *testing.T) {
+	r := mlxrank.MustRun(t, "colorizing\tterminal\n", "tokenize", "--tokens", "--model", "builtin", "--format", "tsv", "--input", "-")
+	if want := `"tokens":["[CLS]","color","##izing","[SEP]","terminal","[SEP]"]`; !strings.Contains(r.Out, want) {
+		t.Errorf("got %s, want %s", r.Out, want)
+	}
+}

@@ -48,6 +48,9 @@ func (e *Engine) Tokenize(ctx context.Context, pairs []Pair) ([]Tokens, error) {
 	return e.pipeline.tokens(ctx, pairs)
 }
 
+// TokenStrings returns the vocabulary's string of each token id.
+func (e *Engine) TokenStrings(ids []int32) ([]string, error) { return e.tokenizer.strings(ids) }
+
 func (p *pipeline) tokens(ctx context.Context, pairs []Pair) ([]Tokens, error) {
 	r := newRequest(pairs)
 	r.keep = true

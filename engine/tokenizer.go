@@ -74,6 +74,21 @@ func (t *tokenizer) close() error {
 	return native.Close()
 }
 
+// strings returns the token string of each id. Each id is decoded alone, since the
+// library joins word pieces of a sequence.
+func (t *tokenizer) strings(ids []int32) ([]string, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.native == nil {
+		return nil, ErrClosed
+	}
+	tokens := make([]string, len(ids))
+	for i, id := range ids {
+		tokens[i] = t.native.Decode([]uint32{uint32(id)}, false)
+	}
+	return tokens, nil
+}
+
 // encode tokenises a whole text, without special tokens around it.
 func (t *tokenizer) encode(text string) (encoded, error) {
 	return t.encodeUntil(context.Background(), text, math.MaxInt)

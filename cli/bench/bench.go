@@ -20,13 +20,13 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var benchFormatChoice = command.Choice{Name: "format", Usage: "print the summary as `FORMAT`", Def: "text", Values: []string{"text", "benchstat"}}
+var benchFormatChoice = command.Choice{Name: "format", Usage: "summary `FORMAT`", Def: "text", Values: []string{"text", "benchstat"}}
 
 func Command(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
-		&cli.BoolFlag{Name: "resume", DisableDefaultText: true, Usage: "go on with the results that are there"},
-		&cli.BoolFlag{Name: "profile", DisableDefaultText: true, Usage: "tell where the time of the passes goes, by class of work (CPU only; costs some speed)"},
-		benchFormatChoice.Flag(),
+		&cli.BoolFlag{Name: "resume", DisableDefaultText: true, Usage: "continue an interrupted run from its results"},
+		&cli.BoolFlag{Name: "profile", DisableDefaultText: true, Usage: "report the time of each class of work (CPU only; slows the run)"},
+		benchFormatChoice.Flag(), command.ProfileFlag(),
 	}
 	flags = append(flags, urlFlags()...)
 	return &cli.Command{
@@ -61,13 +61,13 @@ func Command(s command.Streams) *cli.Command {
 			),
 		Flags:       slices.Concat(flags, benchFlags()),
 		Subcommands: []*cli.Command{compareCommand(s)},
-		Action:      func(c *cli.Context) error { return runBench(c, s) },
+		Action:      command.Profiled(func(c *cli.Context) error { return runBench(c, s) }),
 	}
 }
 
 // benchFlags are those of everything that measures.
 func benchFlags() []cli.Flag {
-	flags := []cli.Flag{&cli.StringFlag{Name: "results", Value: "results", DefaultText: "results", Usage: "write the results into `FOLDER`"}}
+	flags := []cli.Flag{&cli.StringFlag{Name: "results", Value: "results", DefaultText: "results", Usage: "`FOLDER` for results"}}
 	for _, key := range experiment.Keys {
 		if key.Usage == "" {
 			continue // among engineFlags
@@ -207,14 +207,14 @@ func (b *benchRun) end(err error, all ...*results.Result) error {
 	return err
 }
 
-var apiChoice = command.Choice{Name: "api", Usage: "call the server of --url as `API` has it", Def: bench.APIs[0], Values: bench.APIs}
+var apiChoice = command.Choice{Name: "api", Usage: "`API` of the server at --url", Def: bench.APIs[0], Values: bench.APIs}
 
 // urlFlags are those that measure a server.
 func urlFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "url", DefaultText: "none", Usage: "measure the server at `URL`, in the place of an engine"},
+		&cli.StringFlag{Name: "url", DefaultText: "none", Usage: "`URL` of a server to measure instead of an engine"},
 		apiChoice.Flag(),
-		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "send the key in `FILE` to the server of --url; " + command.KeyEnv + " holds one too"},
+		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "`FILE` with the key for the server at --url; " + command.KeyEnv + " may hold it instead"},
 	}
 }
 

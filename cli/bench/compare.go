@@ -18,28 +18,29 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/output"
 )
 
-var compareFormatChoice = command.Choice{Name: "format", Usage: "print the comparison as `FORMAT`", Def: "text", Values: []string{"text", "json", "benchstat"}}
+var compareFormatChoice = command.Choice{Name: "format", Usage: "comparison `FORMAT`", Def: "text", Values: []string{"text", "json", "benchstat"}}
 
 func compareCommand(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
-		&cli.BoolFlag{Name: "run", DisableDefaultText: true, Usage: "A and B are experiments, to be measured in turns"},
-		&cli.IntFlag{Name: "rounds", Value: 6, Usage: "measure each of them `N` times"},
-		&cli.StringFlag{Name: "fail-if-slower", DefaultText: "never", Usage: "exit with status 1 if the throughput of B is lower by more than `PERCENT`, such as 5%"},
+		&cli.BoolFlag{Name: "run", DisableDefaultText: true, Usage: "measure experiments A and B alternately"},
+		&cli.IntFlag{Name: "rounds", Value: 6, Usage: "runs `N` of each experiment"},
+		&cli.StringFlag{Name: "fail-if-slower", DefaultText: "never", Usage: "max `PERCENT` by which the throughput of B may be lower, such as 5%; exit status 1 beyond it"},
 		compareFormatChoice.Flag(),
 	}
 	return &cli.Command{
 		Name:      "compare",
-		Usage:     "compare two results, or two experiments measured in turns",
+		Usage:     "compare two results, or two experiments measured alternately",
 		UsageText: "mlxrank bench compare [flags] A_results.json B_results.json\nmlxrank bench compare --run [--rounds N] [flags] A.yaml B.yaml",
 		Description: "Prints the figures of both and the ratio B/A with its 95 % confidence interval, by\n" +
-			"bootstrap over runs. Results measured at different times differ by all else that the\n" +
-			"machine did meanwhile: --run measures A B A B ... instead and compares round by round.\n\n" +
+			"bootstrap over runs. Results measured at different times also differ by the load of the\n" +
+			"machine: --run measures A B A B ... and compares round by round, so that noise\n" +
+			"affects both equally.\n\n" +
 			"With --fail-if-slower, a confidence interval that holds 1 fails nothing; without one,\n" +
-			"for want of runs, the ratio decides. The format benchstat is Go's benchmark format, a\n" +
+			"if there are too few runs, the ratio decides. The format benchstat is Go's benchmark format, a\n" +
 			"line for each run, with the experiment's name for benchstat's -col.\n\n" +
 			command.Examples(
 				[2]string{"Two results", "mlxrank bench compare old_results.json new_results.json"},
-				[2]string{"Two experiments in turns, for continuous integration", "mlxrank bench compare --run --rounds 6 --fail-if-slower 5% a.yaml b.yaml"},
+				[2]string{"Two experiments measured alternately, for continuous integration", "mlxrank bench compare --run --rounds 6 --fail-if-slower 5% a.yaml b.yaml"},
 				[2]string{"By Go's benchstat", "mlxrank bench compare --format benchstat a_results.json b_results.json | benchstat -col experiment -"},
 			),
 		Flags:  slices.Concat(flags, benchFlags()),

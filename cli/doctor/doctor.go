@@ -107,8 +107,8 @@ func Command(s command.Streams) *cli.Command {
 			),
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "calibration", DisableDefaultText: true,
-				Usage: "measure and print the cost model that batches are planned with, which takes a second"},
-			&cli.StringFlag{Name: "app", Usage: "check the macOS app `FOLDER` instead"},
+				Usage: "measure and print the cost model of batches, which takes a second"},
+			&cli.StringFlag{Name: "app", Usage: "`FOLDER` of a macOS app to check instead"},
 		}, command.EngineFlags(weights.Builtin)...),
 		Action: func(c *cli.Context) error { return doctor(c, s) },
 	}

@@ -32,8 +32,8 @@ func modelRemoveCommand(s command.Streams) *cli.Command {
 				[2]string{"One commit of it, without a question", "mlxrank model remove --yes " + weights.Default + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
 			),
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "yes", Usage: "remove without a question", DisableDefaultText: true},
-			&cli.BoolFlag{Name: "dry-run", Usage: "show what would be removed, and remove nothing", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "yes", Usage: "remove without asking", DisableDefaultText: true},
+			&cli.BoolFlag{Name: "dry-run", Usage: "print what would be removed, and remove nothing", DisableDefaultText: true},
 		},
 		Action: func(c *cli.Context) error { return modelRemove(c, s) },
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-var documentFormatChoice = command.Choice{Name: "format", Usage: "read --documents as `FORMAT`", Def: "auto", Values: []string{"auto", "lines", "jsonl", "json", "tsv"}}
+var documentFormatChoice = command.Choice{Name: "format", Usage: "`FORMAT` of --documents", Def: "auto", Values: []string{"auto", "lines", "jsonl", "json", "tsv"}}
 
 // documents are the passages to rank.
 type documents struct {

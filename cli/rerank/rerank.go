@@ -20,14 +20,15 @@ import (
 
 func Command(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
-		&cli.StringFlag{Name: "query", Usage: "rank by how well a document answers `TEXT`, - for one line of standard input (required)"},
-		&cli.StringFlag{Name: "documents", Usage: "read the documents from `FILE`, - for standard input"},
+		&cli.StringFlag{Name: "query", Usage: "query `TEXT`, - for one line of standard input (required)"},
+		&cli.StringFlag{Name: "documents", Usage: "`FILE` of documents, - for standard input"},
 		documentFormatChoice.Flag(),
 		input.HeaderFlag(),
-		&cli.IntFlag{Name: "top-n", DefaultText: "all", Usage: "print only the best `N`"},
-		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "print only scores of at least `SCORE`"},
-		command.Long.Flag(),
-		&cli.BoolFlag{Name: "explain", DisableDefaultText: true, Usage: "show the sentence of each document printed that scores highest by itself"},
+		&cli.IntFlag{Name: "top-n", DefaultText: "all", Usage: "max results `N`"},
+		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "lowest `SCORE` to print"},
+		command.LongFlag(),
+		command.ProfileFlag(),
+		&cli.BoolFlag{Name: "explain", DisableDefaultText: true, Usage: "show the best sentence of each printed document"},
 		command.JSONFlag(), command.QuietFlag(),
 	}
 	return &cli.Command{
@@ -48,19 +49,19 @@ func Command(s command.Streams) *cli.Command {
 			"document is scored like others and marked.\n\n" +
 			"Arguments that all name files are refused, since the names would be ranked and not\n" +
 			"what the files hold.\n\n" +
-			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
-			"scored in parts that overlap by a quarter; the best part counts and is shown.\n\n" +
+			"A document longer than the model takes is cut at its end, or, with --long passages,\n" +
+			"scored in passages that overlap by a quarter; the best passage counts and is shown.\n\n" +
 			"With --explain, the sentences are those of the document that the model has seen whole:\n" +
-			"of its best part, or of what was not cut off.\n\n" +
+			"of its best passage, or of the part that was not cut off.\n\n" +
 			command.SummaryHelp +
 			command.Examples(
 				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},
 				[2]string{"The best three lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
-				[2]string{"Whole files", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long window`},
-				[2]string{"Long documents of a JSON array, whole, if they score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long window --threshold 0.5`},
+				[2]string{"Whole files", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long passages`},
+				[2]string{"Long documents of a JSON array, whole, if they score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long passages --threshold 0.5`},
 			),
 		Flags:  append(flags, command.EngineFlags(weights.Default)...),
-		Action: func(c *cli.Context) error { return rerank(c, s) },
+		Action: command.Profiled(func(c *cli.Context) error { return rerank(c, s) }),
 	}
 }
 
@@ -115,15 +116,16 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 // rerankOptions checks the flags that choose what is printed.
 func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	var options engine.RerankOptions
-	for _, ch := range []command.Choice{command.Long, documentFormatChoice} {
-		if err := ch.Check(c, "--"+ch.Name); err != nil {
-			return options, err
-		}
+	if err := documentFormatChoice.Check(c, "--format"); err != nil {
+		return options, err
 	}
 	if c.IsSet("top-n") && c.Int("top-n") < 1 {
 		return options, command.Usagef("--top-n %d is not a positive number", c.Int("top-n"))
 	}
-	options.Long = engine.Long(command.Long.Value(c))
+	var err error
+	if options.Long, err = command.LongMode(c); err != nil {
+		return options, err
+	}
 	options.TopN = c.Int("top-n")
 	options.Explain = c.Bool("explain")
 	if c.IsSet("threshold") {

@@ -304,7 +304,7 @@ func TestRerankLongDocuments(t *testing.T) {
 	if cut.Run.Truncated != 1 {
 		t.Errorf("%d truncated, want 1", cut.Run.Truncated)
 	}
-	got := rerankJSON(t, "", append([]string{"--long", "window"}, args...)...)
+	got := rerankJSON(t, "", append([]string{"--long", "passages"}, args...)...)
 	// Of the 61 sentences those are scored that the model has seen.
 	if got.Run.Truncated != 0 || got.Run.Pairs > 40 || cut.Run.Pairs > 40 {
 		t.Errorf("%d truncated of %d pairs; want none of at most 40, and without windows %d", got.Run.Truncated, got.Run.Pairs, cut.Run.Pairs)
@@ -317,7 +317,7 @@ func TestRerankLongDocuments(t *testing.T) {
 			t.Errorf("document %d has sentence %+v", r.Index, s)
 		}
 	}
-	r := mlxrank.MustRun(t, "", append([]string{"rerank", "--long", "window"}, args...)...)
+	r := mlxrank.MustRun(t, "", append([]string{"rerank", "--long", "passages"}, args...)...)
 	if lines := strings.Split(strings.TrimSpace(r.Out), "\n"); len(lines) != 5 || !strings.Contains(lines[2], "└ ") || strings.Count(r.Out, "[") != 1 {
 		t.Errorf("want a window and two sentences in\n%s", r.Out)
 	}

@@ -13,19 +13,20 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var outputFormatChoice = command.Choice{Name: "output-format", Usage: "write the scores as `FORMAT`", Def: "same", Values: []string{"same", "trec"}}
+var outputFormatChoice = command.Choice{Name: "output-format", Usage: "output `FORMAT`", Def: "same", Values: []string{"same", "trec"}}
 
-var onErrorChoice = command.Choice{Name: "on-error", Usage: "for a line that cannot be scored, `ACTION`", Def: "fail", Values: []string{"fail", "skip"}}
+var onErrorChoice = command.Choice{Name: "on-error", Usage: "`ACTION` for a line that cannot be scored", Def: "fail", Values: []string{"fail", "skip"}}
 
 func Command(s command.Streams) *cli.Command {
 	flags := append(input.PairFlags(),
-		&cli.StringFlag{Name: "output", Usage: "write the scored pairs to `FILE`, - for standard output (required)"},
+		&cli.StringFlag{Name: "output", Usage: "`FILE` for the scored pairs, - for standard output (required)"},
 		outputFormatChoice.Flag(),
 		runTagFlag,
-		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace the scores that lines have already", DisableDefaultText: true},
+		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace scores that the input already has", DisableDefaultText: true},
 		onErrorChoice.Flag(),
-		command.Long.Flag(),
-		&cli.BoolFlag{Name: "resume", Usage: "go on where an earlier run of the same command ended", DisableDefaultText: true},
+		command.LongFlag(),
+		command.ProfileFlag(),
+		&cli.BoolFlag{Name: "resume", Usage: "continue an interrupted run of the same command", DisableDefaultText: true},
 		command.QuietFlag(),
 	)
 	return &cli.Command{
@@ -40,8 +41,8 @@ func Command(s command.Streams) *cli.Command {
 			"\"query_id\" and \"document_id\": queries in the order they come in, of each the best\n" +
 			"documents first, each once, with logits as scores, since scores of good documents\n" +
 			"round to the same number.\n\n" +
-			"A document longer than the model takes is cut at its end, or, with --long window,\n" +
-			"scored in parts that overlap by a quarter; the best part counts.\n\n" +
+			"A document longer than the model takes is cut at its end, or, with --long passages,\n" +
+			"scored in passages that overlap by a quarter; the best passage counts.\n\n" +
 			"With --on-error skip, {\"error\": ..., \"line\": ...} stands in the place of a line that\n" +
 			"cannot be scored, or empty columns and, for the score, \"error: line N: ...\"; a TREC\n" +
 			"run leaves it out.\n\n" +
@@ -64,7 +65,7 @@ func Command(s command.Streams) *cli.Command {
 				[2]string{"Rerank a run on a BEIR collection", "mlxrank score --input bm25.run --queries queries.jsonl --documents corpus.jsonl --output reranked.run --run-tag minilm"},
 			),
 		Flags:  append(flags, command.EngineFlags(weights.Default)...),
-		Action: func(c *cli.Context) error { return score(c, s) },
+		Action: command.Profiled(func(c *cli.Context) error { return score(c, s) }),
 	}
 }
 
@@ -76,7 +77,10 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	if err := checkScoreFlags(c); err != nil {
 		return err
 	}
-	run := &scoring{log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip", long: engine.Long(command.Long.Value(c))}
+	run := &scoring{log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip"}
+	if run.long, err = command.LongMode(c); err != nil {
+		return err
+	}
 	if run.pairs, err = input.OpenPairs(c, s.In, scoreOptions(c)); err != nil {
 		return err
 	}
@@ -114,7 +118,7 @@ func checkScoreFlags(c *cli.Context) error {
 	if err := command.Require(c, "input", "output"); err != nil {
 		return err
 	}
-	for _, ch := range []command.Choice{outputFormatChoice, onErrorChoice, command.Long} {
+	for _, ch := range []command.Choice{outputFormatChoice, onErrorChoice} {
 		if err := ch.Check(c, "--"+ch.Name); err != nil {
 			return err
 		}

@@ -196,19 +196,22 @@ func TestScoreLong(t *testing.T) {
 	document := strings.Repeat("river water ", 200) + "the city "
 	clitest.WriteFile(t, filepath.Join(dir, "in.tsv"), "city\t"+document+"\ncity\tpage\n")
 	scores := map[string]string{}
-	for _, long := range []string{"truncate", "window"} {
+	for _, long := range []string{"truncate", "passages", "window"} {
 		r := mlxrank.MustRun(t, "", "score", "--model", model, "--max-length", "32", "--long", long, "--input", filepath.Join(dir, "in.tsv"), "--output", "-")
 		scores[long], _, _ = strings.Cut(r.Out, "\n")
-		if several := strings.Contains(r.ErrOut, "\nwindows   "); several != (long == "window") {
+		if several := strings.Contains(r.ErrOut, "\npassages  "); several != (long != "truncate") {
 			t.Errorf("--long %s: summary\n%s", long, r.ErrOut)
 		}
 	}
-	if scores["truncate"] == scores["window"] {
-		t.Errorf("the windows change nothing: %.300s", scores["window"])
+	if scores["window"] != scores["passages"] {
+		t.Error("the old name of passages means something else")
+	}
+	if scores["truncate"] == scores["passages"] {
+		t.Errorf("the passages change nothing: %.300s", scores["passages"])
 	}
 	clitest.WriteFile(t, filepath.Join(dir, "doc.json"), `["`+document+`"]`)
-	r := mlxrank.MustRun(t, "", "rerank", "--model", model, "--max-length", "32", "--long", "window", "--query", "city", "--documents", filepath.Join(dir, "doc.json"), "--json", "--quiet")
-	score := scores["window"][strings.LastIndex(scores["window"], "\t")+1:]
+	r := mlxrank.MustRun(t, "", "rerank", "--model", model, "--max-length", "32", "--long", "passages", "--query", "city", "--documents", filepath.Join(dir, "doc.json"), "--json", "--quiet")
+	score := scores["passages"][strings.LastIndex(scores["passages"], "\t")+1:]
 	if !strings.Contains(r.Out, `"score": `+score) {
 		t.Errorf("score has %s, rerank says\n%.800s", score, r.Out)
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 // runTagFlag names the system in a TREC run.
-var runTagFlag = &cli.StringFlag{Name: "run-tag", Value: "mlxrank", DefaultText: "mlxrank", Usage: "put `TAG` into the last column of a TREC run"}
+var runTagFlag = &cli.StringFlag{Name: "run-tag", Value: "mlxrank", DefaultText: "mlxrank", Usage: "`TAG` in the last column of a TREC run"}
 
 // checkRunTag refuses a tag that a TREC run cannot hold.
 func checkRunTag(tag string) error {

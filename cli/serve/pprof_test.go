@@ -27,7 +27,7 @@ func TestPprof(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := regexp.MustCompile(`http://[^"]+/debug/pprof/`).FindString(log.String())
-	for path, want := range map[string]string{"goroutine?debug=1": "goroutine profile", "cmdline": "cli.test", "": "allocs"} {
+	for path, want := range map[string]string{"goroutine?debug=1": "goroutine profile", "cmdline": "serve.test", "": "allocs"} {
 		answer, err := http.Get(page + path)
 		if err != nil {
 			t.Fatal(err)

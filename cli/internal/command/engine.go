@@ -29,11 +29,11 @@ func CloseEngine(ctx context.Context, e *engine.Engine, log zerolog.Logger) erro
 }
 
 var choices = []Choice{
-	{Name: "device", Usage: "compute on `DEVICE`", Def: "auto", Values: []string{"auto", "gpu", "cpu"}},
-	{Name: "dtype", Usage: "compute in `DTYPE`", Def: "auto", Values: []string{"auto", "float32", "float16", "bfloat16"}},
-	{Name: "activation", Usage: "turn logits into scores by `NAME`; auto is the model's, softmax is for several labels", Def: "auto", Values: []string{"auto", "raw", "sigmoid", "softmax"}},
-	{Name: "log-level", Usage: "log from `LEVEL` on", Def: "warn", Values: []string{"trace", "debug", "info", "warn", "error"}},
-	{Name: "log-format", Usage: "log as `FORMAT`", Def: "console", Values: []string{"console", "json"}},
+	{Name: "device", Usage: "compute `DEVICE`", Def: "auto", Values: []string{"auto", "gpu", "cpu"}},
+	{Name: "dtype", Usage: "number format `DTYPE` of the computation", Def: "auto", Values: []string{"auto", "float32", "float16", "bfloat16"}},
+	{Name: "activation", Usage: "activation `NAME` that turns logits into scores; auto for the model's own, softmax for several labels", Def: "auto", Values: []string{"auto", "raw", "sigmoid", "softmax"}},
+	{Name: "log-level", Usage: "lowest `LEVEL` of log lines", Def: "warn", Values: []string{"trace", "debug", "info", "warn", "error"}},
+	{Name: "log-format", Usage: "log `FORMAT`", Def: "console", Values: []string{"console", "json"}},
 }
 
 // sharedFlags names the flags that the environment and the config file can set
@@ -54,20 +54,20 @@ var commandLineOnly = []string{"max-batch", "max-batch-tokens", "library", "conf
 func EngineFlags(model string) []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "model", Value: model, DefaultText: model,
-			Usage: "score with `MODEL`: the id of one on the Hugging Face hub, a directory, or builtin"},
-		&cli.StringFlag{Name: "adapter", Usage: "merge the PEFT LoRA adapter in `DIR` into the model"},
-		&cli.StringFlag{Name: "label", DefaultText: "the only one", Usage: "score by the label `NAME`, where a model has several; by number from 0 too"},
-		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "cut pairs to `N` tokens"},
-		&cli.IntFlag{Name: "threads", DefaultText: "the processors' or the CPU quota's", Usage: "CPU threads that compute and that tokenise: `N` of each"},
-		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "execute at most `N` pairs at once"},
-		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "execute at most `N` tokens at once, padding included"},
+			Usage: "`MODEL` to score with: an id of the Hugging Face hub, a directory, or builtin"},
+		&cli.StringFlag{Name: "adapter", Usage: "`DIR` of a PEFT LoRA adapter to merge into the model"},
+		&cli.StringFlag{Name: "label", DefaultText: "the only one", Usage: "label to score: `LABEL` by name or zero-based index"},
+		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "max tokens `N` per pair; longer pairs are cut"},
+		&cli.IntFlag{Name: "threads", DefaultText: "the processors' or the CPU quota's", Usage: "CPU threads `N` for computation, and as many for tokenization"},
+		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "max pairs `N` per batch"},
+		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "max tokens `N` per batch, padding included"},
 	}
 	for _, ch := range choices {
 		flags = append(flags, ch.Flag())
 	}
 	return append(flags,
-		&cli.StringFlag{Name: "library", DefaultText: "searched for", Usage: "load libmlxrank from `PATH`"},
-		&cli.StringFlag{Name: "config", DefaultText: "the user's", Usage: "read defaults of these flags from `FILE`"},
+		&cli.StringFlag{Name: "library", DefaultText: "searched for", Usage: "`PATH` of libmlxrank"},
+		&cli.StringFlag{Name: "config", DefaultText: "the user's", Usage: "`FILE` with defaults of these flags"},
 	)
 }
 

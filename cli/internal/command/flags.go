@@ -2,9 +2,11 @@ package command
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"runtime/pprof"
 	"slices"
 	"strings"
 
@@ -27,6 +29,7 @@ type ChoiceFlag struct {
 	Values []string
 }
 
+// Flag returns the flag of the choice.
 func (ch Choice) Flag() cli.Flag {
 	usage := ch.Usage + ": " + strings.Join(ch.Values, ", ")
 	for _, old := range slices.Sorted(maps.Keys(ch.deprecated)) {
@@ -51,11 +54,22 @@ func (ch Choice) Value(c *cli.Context) string {
 	return cmp.Or(ch.deprecated[given], given)
 }
 
+// JSONFlag returns the flag --json.
 func JSONFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON", DisableDefaultText: true}
 }
 
-var Long = Choice{Name: "long", Usage: "what to do with documents that do not fit: `HOW`", Def: string(engine.Truncate), Values: []string{string(engine.Truncate), string(engine.Passages)}, deprecated: map[string]string{"window": string(engine.Passages)}}
+// longFlag is --long. window is the old name of passages.
+var longFlag = Choice{Name: "long", Usage: "`MODE` for documents longer than the model takes", Def: string(engine.Truncate),
+	Values: []string{string(engine.Truncate), string(engine.Passages)}, deprecated: map[string]string{"window": string(engine.Passages)}}
+
+// LongFlag returns the flag --long.
+func LongFlag() cli.Flag { return longFlag.Flag() }
+
+// LongMode returns the mode that --long asks for.
+func LongMode(c *cli.Context) (engine.Long, error) {
+	return engine.Long(longFlag.Value(c)), longFlag.Check(c, "--long")
+}
 
 const (
 	KeyEnv = "MLXRANK_API_KEY"
@@ -81,4 +95,29 @@ func APIKey(file string) (string, error) {
 		return "", fmt.Errorf("%s holds no key; expected one word of at most %d printable ASCII characters", source, maxKey)
 	}
 	return key, nil
+}
+
+// ProfileFlag returns the flag --cpuprofile.
+func ProfileFlag() cli.Flag {
+	return &cli.StringFlag{Name: "cpuprofile", DefaultText: "none", Usage: "`FILE` for a CPU profile of the Go code, for developers of mlxrank"}
+}
+
+// Profiled returns an action that writes the CPU profile that --cpuprofile asks for.
+func Profiled(action cli.ActionFunc) cli.ActionFunc {
+	return func(c *cli.Context) (err error) {
+		path := c.String("cpuprofile")
+		if path == "" {
+			return action(c)
+		}
+		file, err := os.Create(path)
+		if err != nil {
+			return fmt.Errorf("--cpuprofile: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return fmt.Errorf("--cpuprofile: %w", err)
+		}
+		defer pprof.StopCPUProfile()
+		return action(c)
+	}
 }

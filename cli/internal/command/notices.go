@@ -13,12 +13,12 @@ import (
 )
 
 func QuietFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "quiet", DisableDefaultText: true, Usage: "show no progress and no summary, only warnings and errors"}
+	return &cli.BoolFlag{Name: "quiet", DisableDefaultText: true, Usage: "print warnings and errors only, without progress and summary"}
 }
 
-const SummaryHelp = "A summary goes to standard error, on a terminal a progress bar before it: neither with\n" +
-	"--quiet or --log-level error. With --log-format json the summary is a line of the log,\n" +
-	"with the message \"summary\", and there is no bar.\n\n"
+const SummaryHelp = "Standard error gets a summary, and on a terminal a progress bar before it. --quiet and\n" +
+	"--log-level error turn both off. With --log-format json the summary is a log line with\n" +
+	"the message \"summary\", and there is no bar.\n\n"
 
 // Notices are what a command tells on standard error about a run that goes well.
 // One that cannot be shown does not end the run: its results are what it is for.

@@ -26,13 +26,13 @@ func HeaderPolicy(c *cli.Context) records.HeaderPolicy {
 
 func HeaderFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "header", DisableDefaultText: true,
-		Usage: "skip the first row of tab-separated columns, which names them; --header=false if it does not"}
+		Usage: "first row of tab-separated columns is a header and is skipped; --header=false if it is not"}
 }
 
 // HeaderWarning is what to say of a first row that looks like a header.
 const HeaderWarning = "the first row looks like the names of columns and is scored: give --header to skip it, or --header=false"
 
-var formatChoice = command.Choice{Name: "format", Usage: "take the input for `FORMAT`", Def: "auto", Values: []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
+var formatChoice = command.Choice{Name: "format", Usage: "input `FORMAT`", Def: "auto", Values: []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
 
 // FormatsPage says where the formats are described.
 const FormatsPage = "docs/user/formats.md has every rule."
@@ -51,11 +51,11 @@ const FormatsHelp = "A line of the input is, by --format:\n" +
 // PairFlags are the flags of every command that reads pairs.
 func PairFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "input", Usage: "read the pairs from `FILE`, - for standard input (required)"},
+		&cli.StringFlag{Name: "input", Usage: "`FILE` of pairs, - for standard input (required)"},
 		formatChoice.Flag(),
 		HeaderFlag(),
-		&cli.StringFlag{Name: "queries", Usage: "find the queries of a TREC run in `FILE`"},
-		&cli.StringFlag{Name: "documents", Usage: "find the documents of a TREC run in `FILE`"},
+		&cli.StringFlag{Name: "queries", Usage: "`FILE` with the queries of a TREC run"},
+		&cli.StringFlag{Name: "documents", Usage: "`FILE` with the documents of a TREC run"},
 	}
 }
 

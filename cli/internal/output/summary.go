@@ -103,7 +103,7 @@ func (f *Summary) Text() string {
 		rows = append(rows, [2]string{"blank", Count(f.Blank, "line was", "lines were") + " passed over"})
 	}
 	if f.Distinct > f.Pairs {
-		rows = append(rows, [2]string{"windows", fmt.Sprintf("%d scored: documents that do not fit have several", f.Distinct)})
+		rows = append(rows, [2]string{"passages", fmt.Sprintf("%d scored; a long document has several", f.Distinct)})
 	}
 	if f.Skipped > 0 {
 		rows = append(rows, [2]string{"skipped", Count(f.Skipped, "line", "lines") + " that could not be scored"})

@@ -42,7 +42,7 @@ type Calibration struct {
 	Points []CalibrationPoint `json:"points"`
 }
 
-// A CalibrationPoint is a microbatch that was measured.
+// A CalibrationPoint is a measured shape of microbatch.
 type CalibrationPoint struct {
 	Pairs     int           `json:"pairs"`
 	Width     int           `json:"width"`
@@ -62,7 +62,7 @@ const (
 	worthCalibrating = 30 * time.Second
 )
 
-// Calibration is the cost model in use.
+// Calibration returns the cost model in use.
 func (e *Engine) Calibration() Calibration {
 	e.pipeline.mu.Lock()
 	defer e.pipeline.mu.Unlock()
@@ -247,7 +247,8 @@ func measureShape(b backend, shape schedule.Shape, workers int, f frame, labels 
 	return schedule.Took(timings(stats)), nil
 }
 
-// calibrationPath is where the calibration of what c names is kept.
+// calibrationPath returns the file for calibrations of the same model and device
+// as c.
 func calibrationPath(c Calibration) (string, error) {
 	folder, err := os.UserCacheDir()
 	if err != nil {
@@ -257,8 +258,8 @@ func calibrationPath(c Calibration) (string, error) {
 	return filepath.Join(folder, "mlxrank", "calibration", hex.EncodeToString(sum[:12])+".json"), nil
 }
 
-// readCalibration reads one that was kept, if there is one that can be used
-// and is of what c names.
+// readCalibration reads a kept calibration. It is not ok unless the file is valid
+// and has the same model and device as c.
 func readCalibration(path string, c Calibration) (Calibration, bool) {
 	data, err := os.ReadFile(path)
 	if err != nil {

@@ -14,15 +14,14 @@ const (
 	mostBytes = 1 << 20
 )
 
-// cuts returns where a text may be cut in two without changing its tokens: ahead
-// of a character that always starts a new token and never joins what stands
-// before it.
+// cuts finds where a text can be cut without changing its tokens: before a
+// character that always starts a new token and never joins the one before it.
 type cuts struct {
 	ascii [utf8.RuneSelf]bool
 	han   bool // the normalizer puts ideographs apart
 }
 
-// makeCuts finds them for a tokenizer. ASCII white space and punctuation end a
+// makeCuts returns the cuts of a tokenizer. ASCII white space and punctuation end a
 // word for the BERT pre-tokenizer, and a combining mark behind one stays with
 // it. But a character of an added token's spelling ([SEP] and the like are
 // found before words are) is no place to cut, nor is one that is part of a

@@ -80,29 +80,28 @@ type Config struct {
 	MaxBatchTokens int
 	// Lab has settings for benchmarks of this module; other programs leave it nil.
 	Lab *lab.Options
-	// QueueTokens is how many tokens the requests at work may have in all. For a
-	// pair not yet tokenised the most it can have is counted. What is beyond it is
-	// refused with ErrOverloaded. 0 is 16,777,216: 32,768 pairs of 512 tokens.
+	// QueueTokens caps the tokens of all admitted requests; a pair that is not
+	// tokenised yet counts as its maximum. Requests above the cap are refused with
+	// ErrOverloaded. 0 is 16,777,216: 32,768 pairs of 512 tokens.
 	QueueTokens int
 	// CacheLimit is how many bytes of freed buffers MLX keeps for reuse: 0 is
 	// 512 MiB on a GPU and MLX's own limit, 32 MiB, on the CPU; a negative number
-	// leaves it as it is. MemoryLimit is over how many bytes in use new work waits
-	// for running work; 0 leaves it as it is. MLX has one of each for the whole
+	// leaves it as it is. Above MemoryLimit bytes in use, new work waits
+	// until running work finishes; 0 leaves it as it is. MLX has one of each for the whole
 	// process.
 	CacheLimit  int64
 	MemoryLimit int64
-	// IdleUnload is after how long without a request the session is closed, which
-	// gives the model's memory back. The next request opens it again, and waits so
-	// much longer. 0 is never.
+	// IdleUnload closes the session after so long without a request, which frees the
+	// model's memory. The next request waits until it is opened again. 0 is never.
 	IdleUnload time.Duration
-	// Progress, if set, is told how far the download of a model of the hub is,
-	// by one goroutine at a time. It may still be called shortly after Open has
+	// Progress, if set, receives the progress of a download from the hub, from one
+	// goroutine at a time. It may still be called shortly after Open has
 	// returned because its context ended.
 	Progress func(Download)
 }
 
-// A Pair is one query and one document, in UTF-8. Bytes that are not, and NUL,
-// count as U+FFFD. Either may be empty.
+// A Pair is one query and one document, in UTF-8. Invalid bytes and NUL
+// count as U+FFFD. Either text may be empty.
 type Pair struct {
 	Query    string
 	Document string
@@ -124,8 +123,8 @@ type Result struct {
 	Batches        int
 }
 
-// A LabelScore is a pair's score by one label, and the logit it is made of, as
-// Result.Scores and Result.Logits have them.
+// A LabelScore is a pair's score and logit for one label, as in Result.Scores and
+// Result.Logits.
 type LabelScore struct {
 	Score float32
 	Logit float32
@@ -167,8 +166,8 @@ type Library struct {
 	Metallib string // file of MLX's Metal kernels, "" if MLX finds it itself
 }
 
-// Startup is where the time of Open went. Parts overlap, so they add up to
-// more than Total.
+// Startup divides the time of Open. Parts overlap, so they add up to more than
+// Total.
 type Startup struct {
 	Library   time.Duration // finding, opening and checking libmlxrank
 	Weights   time.Duration // reading, verifying and merging
@@ -189,20 +188,19 @@ type Engine struct {
 	close     func() error
 }
 
-// Info describes what the engine runs.
+// Info returns what the engine runs.
 func (e *Engine) Info() Info { return e.info }
 
-// Trim gives memory that is not in use back to the system: MLX's cached buffers,
-// and what Go's garbage collector finds. It is for an app that is warned of
-// memory running short.
+// Trim returns unused memory to the system: MLX's cached buffers and Go's garbage.
+// Apps call it when the system warns that memory is short.
 func (e *Engine) Trim() error {
 	err := e.library.Trim()
 	debug.FreeOSMemory()
 	return err
 }
 
-// Close refuses new requests, waits for running ones, and frees the model.
-// Closing again waits for the first and returns what it returned.
+// Close refuses new requests, waits for live ones, and frees the model.
+// A second call waits for the first and returns its error.
 func (e *Engine) Close() error { return e.close() }
 
 // closeOnce is Close the first time.

@@ -203,7 +203,7 @@ func TestOpenErrors(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		"device":       {Config{Model: good, Device: "tpu"}, `device "tpu" is none of [auto gpu cpu]`},
+		"device":       {Config{Model: good, Device: "tpu"}, `device "tpu" is not one of [auto gpu cpu]`},
 		"dtype":        {Config{Model: good, DType: "int8"}, `dtype "int8"`},
 		"activation":   {Config{Model: good, Activation: "tanh"}, `activation "tanh"`},
 		"short":        {Config{Model: good, MaxLength: 2}, "need 3 tokens"},

@@ -16,8 +16,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Open loads the library and the model, which is downloaded if it is one of the
-// hub and not in the cache, and makes it ready to score. If ctx ends first, Open returns its error and what was loaded is freed behind it.
+// Open loads the library and the model. It downloads a model of the hub that is
+// not in the cache. If ctx ends first, Open returns ctx's error and frees what was
+// loaded.
 func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -38,7 +39,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 		go func() {
 			if o := <-done; o.engine != nil {
 				if err := o.engine.Close(); err != nil {
-					cfg.Logger.Warn().Err(err).Msg("closing an engine that no caller waited for")
+					cfg.Logger.Warn().Err(err).Msg("closing an engine after its context ended")
 				}
 			}
 		}()
@@ -46,7 +47,7 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 	}
 }
 
-// check refuses what no model could make right.
+// check rejects settings that no model accepts.
 func (cfg *Config) check() error {
 	if err := errors.Join(
 		checkChoice("device", cfg.Device, DeviceAuto, GPU, CPU),
@@ -69,7 +70,7 @@ func (cfg *Config) check() error {
 
 func checkChoice[T ~string](name string, value T, allowed ...T) error {
 	if value != "" && !slices.Contains(allowed, value) {
-		return fmt.Errorf("engine: %s %q is none of %v", name, value, allowed)
+		return fmt.Errorf("engine: %s %q is not one of %v", name, value, allowed)
 	}
 	return nil
 }
@@ -103,7 +104,7 @@ func open(ctx context.Context, cfg Config) (*Engine, error) {
 	return e, nil
 }
 
-// load opens the library and the model's files, side by side.
+// load opens the library and the model's files at the same time.
 func (e *Engine) load(ctx context.Context, cfg Config) (*weights.Model, error) {
 	loaded := make(chan error, 1)
 	go func() {
@@ -136,7 +137,7 @@ func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
 	})
 }
 
-// build makes the tokenizer and the session, side by side.
+// build makes the tokenizer and the session at the same time.
 func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 	var err error
 	if e.scorer.label, err = resolveLabel(cfg.Label, model); err != nil {
@@ -201,7 +202,7 @@ func (e *Engine) limit(cfg Config) error {
 	return e.library.SetLimits(cache, memory)
 }
 
-// limits are as mlx takes them: negative ones leave MLX's own.
+// limits returns the limits for mlx: negative ones keep MLX's own.
 func (cfg *Config) limits(gpus int) (cache, memory int64) {
 	cache, memory = cfg.CacheLimit, cfg.MemoryLimit
 	if cache == 0 {
@@ -216,7 +217,7 @@ func (cfg *Config) limits(gpus int) (cache, memory int64) {
 	return cache, memory
 }
 
-// describe fills Info, and what scoring needs of it.
+// describe fills Info.
 func (e *Engine) describe(model *weights.Model, session *mlx.Session, maxLength int) {
 	e.info.Model, e.info.Dir, e.info.Adapter = model.Ref, model.Dir, model.Adapter
 	e.info.Device, e.info.DType = Device(session.Device()), DType(session.DType())

@@ -10,14 +10,14 @@ import (
 	"github.com/mlxrank/mlxrank/internal/lab"
 )
 
-// Score scores the pairs, in their order. What does not fit is cut off at the
-// end. The error is one of this package's, such as ErrOverloaded, or that of ctx;
-// there are no scores then.
+// Score scores the pairs, in their order. Pairs that do not fit are truncated at
+// the end. The error is one of this package's, such as ErrOverloaded, or ctx's;
+// the result is nil then.
 func (e *Engine) Score(ctx context.Context, pairs []Pair) (*Result, error) {
 	return e.ScoreWith(ctx, pairs, ScoreOptions{})
 }
 
-// ScoreWith is Score with a choice of how pairs are made to fit.
+// ScoreWith scores the pairs as the options say.
 func (e *Engine) ScoreWith(ctx context.Context, pairs []Pair, opts ScoreOptions) (*Result, error) {
 	if err := e.checkOptions(opts); err != nil {
 		return nil, err
@@ -85,7 +85,7 @@ func (e *Engine) score(ctx context.Context, r *request, start time.Time) (*Resul
 	return result, err
 }
 
-// result makes scores of the logits, for the pairs as they were given.
+// result makes scores from the logits, for the pairs as they were given.
 func (e *Engine) result(r *request) (*Result, error) {
 	s, err := e.scorerFor(r.options)
 	if err != nil {

@@ -19,8 +19,8 @@ const (
 	gpuCacheLimit = 512 << 20
 )
 
-// settings makes the pipeline's of the configuration and what was opened, and
-// completes Info.
+// settings makes the pipeline's settings from the configuration and completes
+// Info.
 func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session) (settings, error) {
 	device := session.Device()
 	laid, err := session.Layout()
@@ -75,8 +75,8 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	return s, err
 }
 
-// warnOfSlowDType warns where half precision is slower than float32: on
-// processors without products of it, MLX converts number by number.
+// warnOfSlowDType warns where half precision is slower than float32: on processors
+// without half-precision instructions, MLX converts number by number.
 func (e *Engine) warnOfSlowDType(kernels string) {
 	if e.info.Device == CPU && e.info.DType != Float32 && kernels == "MLX" {
 		e.log.Warn().Str("dtype", string(e.info.DType)).Msg("float32 is faster on this processor")
@@ -89,7 +89,7 @@ func newLayout(l mlx.Layout, maxWidth int) schedule.Layout {
 	return schedule.Layout{Unpadded: l.Unpadded, Grid: l.Grid, MaxWidth: maxWidth, Workers: l.Workers, Tokens: l.MicrobatchTokens}
 }
 
-// keptCalibration takes up what an earlier engine has kept.
+// keptCalibration uses the calibration that an earlier engine has kept.
 func (s *settings) keptCalibration() {
 	path, err := calibrationPath(s.calibration)
 	if err != nil { // without a home folder nothing is kept
@@ -105,9 +105,9 @@ func (s *settings) keptCalibration() {
 	s.batching.Known, s.batching.Assumed = ok, !ok
 }
 
-// reopen opens a session of the same model again. It reads the weights again, since
-// keeping them would take the memory of a second model all the time. The tokenizer
-// stays, so a model whose files have changed is refused.
+// reopen opens a session of the same model again. It reads the weights again,
+// because keeping them would always take the memory of a second model. The
+// tokenizer stays, so a model whose files have changed is rejected.
 func (e *Engine) reopen(cfg Config, files weights.Fingerprint) (_ backend, err error) {
 	model, err := openWeights(context.Background(), cfg)
 	if err != nil {

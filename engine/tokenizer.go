@@ -26,7 +26,7 @@ type tokenizer struct {
 	native *tokenizers.Tokenizer
 }
 
-// newTokenizer makes a tokenizer of what a model's files say.
+// newTokenizer makes a tokenizer from a model's files.
 func newTokenizer(file weights.Tokenizer, maxLength int) (*tokenizer, error) {
 	t := &tokenizer{maxLength: maxLength, frame: newFrame(file.Pair), cuts: makeCuts(file), beyond: makeBeyond(file), words: makeLongWords(file.MaxWordChars(), file.AddedTokens)}
 	var err error
@@ -50,7 +50,7 @@ func makeBeyond(file weights.Tokenizer) beyond {
 	return b
 }
 
-// check refuses ids that the model has no embedding for.
+// check rejects ids that the model has no embedding for.
 func (b beyond) check(ids []int32) error {
 	if len(b) == 0 {
 		return nil
@@ -138,10 +138,10 @@ func (t *tokenizer) encodePart(ctx context.Context, text string, last bool) (ids
 	return ids[1 : len(ids)-1], rest, nil
 }
 
-// clean makes a text one that the tokenizer library takes as it is. Invalid
-// UTF-8 becomes U+FFFD. The library ends a text at NUL, so NUL becomes U+FFFD
-// too: the normalizer drops both, as it drops NUL, but a special token spelled
-// around one stays broken, which deleting it would repair.
+// clean replaces what the tokenizer library would misread. Invalid UTF-8 becomes
+// U+FFFD. The library ends a text at NUL, so NUL becomes U+FFFD
+// too: the normalizer drops both. Deleting NUL instead could complete the spelling
+// of a special token around it.
 func clean(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }

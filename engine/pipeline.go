@@ -329,7 +329,7 @@ func (p *pipeline) chunkDone(r *request, c *chunk, err error, at time.Time) {
 	for i := c.from; i < c.to; i++ {
 		p.tokenized(r, i)
 		if pair, length := r.pairs[i], len(r.inputs[i].IDs); !r.keep {
-			// What was reserved beyond the pair's tokens is given back.
+			// The reservation beyond the pair's tokens is returned.
 			p.refund(r, p.texts.reserve(pair)-length)
 			if !r.inputs[i].Truncated {
 				p.schedule.LearnDensity(length-p.texts.frame.special, len(p.texts.prompt)+len(pair.Query)+len(pair.Document))

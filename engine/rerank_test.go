@@ -200,7 +200,7 @@ func TestReaches(t *testing.T) {
 }
 
 // TestExplainSeen explains a document of which the model has seen a part: only
-// sentences of it are scored, and with windows only those of the best one.
+// sentences of it are scored, and with passages only the best one's.
 func TestExplainSeen(t *testing.T) {
 	e := openTinyEngine(t, Config{MaxLength: 32})
 	document := strings.Repeat("The cat runs. ", 100)

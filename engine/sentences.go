@@ -32,8 +32,8 @@ func splitSentences(text string) []Span {
 // sentencesWithin lists the sentences of a text that stand whole within a part of
 // it; what of a sentence does is listed only if there is nothing else.
 func sentencesWithin(text string, part Span) []Span {
-	// What is code, or an item of a list, shows at the text's beginning; where the
-	// last sentence ends shows a little behind the part.
+	// The beginning of the text shows code and list items; the text a little behind
+	// the part shows where its last sentence ends.
 	var whole, pieces []Span
 	for _, s := range splitSentences(text[:min(len(text), part.End+maxSentence)]) {
 		switch {

@@ -47,7 +47,7 @@ func TestSplitSentences(t *testing.T) {
 		},
 		"One.\r\nTwo goes\r\non.\r\n\r\nThree": {"One.", "Two goes\r\non.", "Three"},
 		"1. First. 2. Second.":                 {"First.", "2. Second."},
-		"Plan B. Then C.":                      {"Plan B. Then C."}, // as with initials; a letter is hard to tell from one
+		"Plan B. Then C.":                      {"Plan B. Then C."}, // as with initials; a letter looks like one
 		"":                                     nil,
 		" \n\t":                                nil,
 		"```\ncode":                            {"code"},

@@ -351,7 +351,7 @@ func results(body []byte) []byte {
 // The service files start the program with flags and settings that it has, as
 // far as their own tools are here to confirm it.
 func TestServiceFiles(t *testing.T) {
-	dir := filepath.Join("..", "..", "XX")
+	dir := filepath.Join("..", "..", "scripts", "package", "service")
 	help, err := exec.CommandContext(t.Context(), program, "serve", "--help").Output()
 	if err != nil {
 		t.Fatal(err)

@@ -95,7 +95,7 @@ func findParts(from string) (*bundle.Source, error) {
 	return source, err
 }
 
-// writePlan says what was done, or would be.
+// writePlan prints what was done, or would be.
 func writePlan(w io.Writer, app *bundle.App, plan *bundle.Plan, dry bool) error {
 	var b strings.Builder
 	row := func(name, text string) { fmt.Fprintf(&b, "%-10s%s\n", name, text) }

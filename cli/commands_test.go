@@ -24,7 +24,7 @@ func TestDownloadWhenNeeded(t *testing.T) {
 		args := slices.Concat(cmdline, []string{"--model", clitest.HubModel})
 		first := mlxrank.MustRun(t, clitest.PairLines(2), args...)
 		if !strings.Contains(first.ErrOut, "downloaded model.safetensors of org/name") {
-			t.Errorf("%s: nothing tells of the download:\n%s", cmdline[0], first.ErrOut)
+			t.Errorf("%s: nothing reports the download:\n%s", cmdline[0], first.ErrOut)
 		}
 		s.Forget()
 		t.Setenv("HF_HUB_OFFLINE", "1")

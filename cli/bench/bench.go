@@ -45,8 +45,8 @@ func Command(s command.Streams) *cli.Command {
 			"status is 1. What is complete when the run is interrupted is kept.\n\n" +
 			"--url measures a running server, mlxrank's or another, by what its clients see: a\n" +
 			"request ranks the documents of its pairs for the query of the first. The report sets\n" +
-			"the server's stages beside it, where its headers tell them. Settings of the\n" +
-			"engine have no meaning then, but for --model, which jina and cohere send. What the\n" +
+			"the server's stages beside it, where its headers have them. Settings of the\n" +
+			"engine have no meaning then, except --model, which jina and cohere send. What the\n" +
 			"server refuses (429) or fails at is counted and not sent again; after a 429, a closed\n" +
 			"loop's sender waits as long as Retry-After asks, up to 30 s. The server's key is in\n" +
 			"the file of --api-key-file, or in " + command.KeyEnv + ".\n\n" +
@@ -65,7 +65,7 @@ func Command(s command.Streams) *cli.Command {
 	}
 }
 
-// benchFlags are those of everything that measures.
+// benchFlags returns the flags of every command that measures.
 func benchFlags() []cli.Flag {
 	flags := []cli.Flag{&cli.StringFlag{Name: "results", Value: "results", DefaultText: "results", Usage: "`FOLDER` for results"}}
 	for _, key := range experiment.Keys {
@@ -134,7 +134,7 @@ func printBench(c *cli.Context, s command.Streams, r *results.Result) error {
 // A benchRun is what bench and compare --run share.
 type benchRun struct {
 	options  bench.Options
-	sources  experiment.Sources // but for the file
+	sources  experiment.Sources // except for the file
 	progress *benchProgress
 	log      zerolog.Logger
 }
@@ -187,7 +187,7 @@ func (b *benchRun) experiment(file string) (*experiment.Experiment, error) {
 	return e, nil
 }
 
-// end says where results are and which exit status an error means.
+// end reports where results are and which exit status an error means.
 func (b *benchRun) end(err error, all ...*results.Result) error {
 	b.progress.end()
 	for _, r := range all {

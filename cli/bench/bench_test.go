@@ -186,7 +186,7 @@ func TestBenchProfile(t *testing.T) {
 	}
 }
 
-// compare says what to give it.
+// compare asks for the arguments that it lacks.
 func TestBenchCompareArguments(t *testing.T) {
 	for _, test := range []struct {
 		args []string

@@ -32,7 +32,7 @@ func cohereServer(t *testing.T) string {
 		for i := range body.Documents {
 			list = append(list, fmt.Sprintf(`{"index":%d,"relevance_score":0.25}`, i))
 		}
-		fmt.Fprintf(w, `{"results":[%s]}`, strings.Join(list, ",")) //nolint:errcheck // the client tells
+		fmt.Fprintf(w, `{"results":[%s]}`, strings.Join(list, ",")) //nolint:errcheck // the client reports it
 	}))
 	t.Cleanup(s.Close)
 	return s.URL

@@ -285,7 +285,7 @@ func checkModel(ctx context.Context, name, ref, adapter string) check {
 	return check{name: name, text: dir, detail: []string{text}}
 }
 
-// modelRemedy says what to do about a model that cannot be used.
+// modelRemedy returns what to do about a model that cannot be used.
 func modelRemedy(ref, adapter string, err error) string {
 	info, missing := os.Stat(ref)
 	switch {

@@ -85,7 +85,7 @@ func hubModelOf(c *cli.Context) (hub.Ref, *hub.Client, error) {
 	return ref, client, err
 }
 
-// modelError says which model err is about, and how to get it.
+// modelError adds which model err is about, and how to get it.
 func modelError(ref string, err error) error {
 	if errors.Is(err, weights.ErrNotDownloaded) {
 		err = fmt.Errorf("%w; %s", err, command.PullAdvice(ref))

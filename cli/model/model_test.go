@@ -100,7 +100,7 @@ func TestMisspeltModel(t *testing.T) {
 	}
 }
 
-// TestModelPullUnsupported says why before the weights are downloaded.
+// TestModelPullUnsupported checks that the reason is given before the weights are downloaded.
 func TestModelPullUnsupported(t *testing.T) {
 	s, _ := clitest.StartHub(t)
 	files := s.Repos[clitest.HubModel].Files
@@ -324,7 +324,7 @@ func TestModelHelp(t *testing.T) {
 	}
 }
 
-// What was read from a model's settings files is shown, with the name of the file.
+// show prints the settings read from a model's files, with the name of the file.
 func TestModelShowSettings(t *testing.T) {
 	dir := t.TempDir()
 	config := weightstest.Tiny(32, 2, 1)

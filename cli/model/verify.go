@@ -45,7 +45,7 @@ func modelVerify(c *cli.Context, s command.Streams, ref string) error {
 		return err
 	}
 	if unknown > 0 {
-		if _, err := fmt.Fprintf(s.Err, "%s not compared, for want of a hash: mlxrank model pull %s asks the hub for the hashes of copied files\n",
+		if _, err := fmt.Fprintf(s.Err, "%s not compared, since no hash is known: mlxrank model pull %s asks the hub for the hashes of copied files\n",
 			output.Count(unknown, "file was", "files were"), m.Model); err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ func Command(s command.Streams) *cli.Command {
 		Name:      "rerank",
 		Usage:     "rank documents for a query, best first",
 		UsageText: "mlxrank rerank --query TEXT [flags] DOCUMENT...\nmlxrank rerank --query TEXT --documents FILE [flags]",
-		Description: "Documents are the arguments, or those of a file, by --format:\n" +
+		Description: "Documents are the arguments, or come from a file, by --format:\n" +
 			"  lines  a document a line\n" +
 			"  jsonl  a JSON object a line; its field \"document\" is the document, or else \"text\",\n" +
 			"         with \"title\" before it\n" +
@@ -45,13 +45,13 @@ func Command(s command.Streams) *cli.Command {
 			"warns of a file that may be another. Blank lines are passed over and counted. " + input.FormatsPage + "\n\n" +
 			"The table goes to standard output, the facts of the run to standard error; --json\n" +
 			"prints both as one object, in which index counts from 0, start and end are bytes, and\n" +
-			"fields are those of the document's object that are not its id or text. An empty\n" +
+			"fields are the members of the document's object except its id and text. An empty\n" +
 			"document is scored like others and marked.\n\n" +
 			"Arguments that all name files are refused, since the names would be ranked and not\n" +
 			"what the files hold.\n\n" +
 			"A document longer than the model takes is cut at its end, or, with --long passages,\n" +
 			"scored in passages that overlap by a quarter; the best passage counts and is shown.\n\n" +
-			"With --explain, the sentences are those of the document that the model has seen whole:\n" +
+			"With --explain, the sentences come from the text that the model has seen whole:\n" +
 			"of its best passage, or of the part that was not cut off.\n\n" +
 			command.SummaryHelp +
 			command.Examples(

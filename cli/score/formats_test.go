@@ -242,7 +242,7 @@ const (
 	testDocuments = "d1\tlondon\nd2\tpage 2 of 3\nd3\triver\n"
 )
 
-// checkRun checks the layout of a TREC run byte by byte, but for the logits:
+// checkRun checks the layout of a TREC run byte by byte, except the logits:
 // queries as they came, documents by logit.
 func checkRun(t *testing.T, e *engine.Engine, got string, texts map[string]string) {
 	t.Helper()
@@ -442,7 +442,7 @@ func TestScoreOntoInput(t *testing.T) {
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), command.ExitUsage, partial, "name another")
 }
 
-// TestScoreDuplicates has each pair of a run once, and says so.
+// TestScoreDuplicates has each pair of a run once, and reports it.
 func TestScoreDuplicates(t *testing.T) {
 	model, dir := clitest.TinyModel(t), t.TempDir()
 	args := []string{"score", "--model", model, "--queries", clitest.WriteFile(t, filepath.Join(dir, "queries"), testQueries),

@@ -225,7 +225,7 @@ func (p *partial) readState() ([]byte, error) {
 	return data, errors.Join(err, file.Close())
 }
 
-// begin says what the output depends on and returns how far an earlier run came
+// begin records what the output depends on and returns how far an earlier run came
 // with the same.
 func (p *partial) begin(settings []setting) (state, error) {
 	if !p.found {
@@ -340,7 +340,7 @@ func (p *partial) finish(leftovers ...string) error {
 }
 
 // close ends a run that failed with err, unless the file is in its place. What
-// was scored is kept, if it is enough for a checkpoint, and the error says so.
+// was scored is kept, if it is enough for a checkpoint, and the error mentions it.
 func (p *partial) close(err error) error {
 	if p.file == nil {
 		return err

@@ -78,7 +78,7 @@ func batchSettings(c *cli.Context, info engine.Info) []setting {
 	return list
 }
 
-// modelFiles tells the files of a model from others of the same names.
+// modelFiles identifies the files of a model, beyond their names.
 func modelFiles(dir string) ([]setting, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

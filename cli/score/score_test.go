@@ -178,7 +178,7 @@ func TestScoreInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stdin := io.MultiReader(strings.NewReader(clitest.PairLines(3)), readerFunc(func([]byte) (int, error) {
 		cancel()
-		select {} // as a terminal at which nobody types
+		select {} // as a terminal without input
 	}))
 	r := mlxrank.RunContext(ctx, t, stdin, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", output)
 	clitest.CheckFailure(t, r, command.ExitInterrupted, "interrupted")

@@ -18,7 +18,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// errChanged is of an input that is not what it was when the run began.
+// errChanged reports an input that changed since the run began.
 var errChanged = errors.New("the file was changed while it was read")
 
 // scoring is a run of score.
@@ -34,9 +34,9 @@ type scoring struct {
 	reader  *records.Reader
 	chunks  *input.Chunks
 	layout  records.Layout // of the output
-	total   int            // records of the input, -1 if nobody knows
-	todo    int            // of those, left to this run; -1 if nobody knows
-	sum     []byte         // SHA-256 of its text, nil if nobody knows
+	total   int            // records of the input, -1 if unknown
+	todo    int            // of those, left to this run; -1 if unknown
+	sum     []byte         // SHA-256 of its text, nil if unknown
 	done    tally
 	resumed tally // of done, by an earlier run
 	facts   *output.Summary
@@ -228,7 +228,7 @@ func (s *scoring) render(w input.Chunk, result *engine.Result) ([]byte, error) {
 	return lines, nil
 }
 
-// report says what the run was.
+// report prints what the run was.
 func (s *scoring) report() {
 	if n := s.done.Skipped; n > 0 {
 		s.log.Warn().Int("skipped", n).Msg("lines could not be scored; --log-level info says which and why")

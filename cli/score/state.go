@@ -89,7 +89,7 @@ func parseState(data []byte) (state, error) {
 	return s, nil
 }
 
-// differences says which settings are not what they were.
+// differences returns which settings changed.
 func differences(was, is []setting) []string {
 	value := func(list []setting, name string) string {
 		i := slices.IndexFunc(list, func(s setting) bool { return s.Name == name })

@@ -30,7 +30,7 @@ func checkRunTag(tag string) error {
 	return nil
 }
 
-// warnDuplicates says which rows a run lacks because others have the same ids.
+// warnDuplicates logs which rows a run lacks because others have the same ids.
 func warnDuplicates(log zerolog.Logger, d records.Duplicates) {
 	if d.Count > 0 {
 		log.Warn().Int("left_out", d.Count).Strs("first", d.Examples).Msg("several lines have the same query and document: the best one of each is in the run")

@@ -14,7 +14,7 @@ import (
 )
 
 // CloseEngine frees the engine. After an interrupt it does not wait for the
-// batches on the device, which can take seconds and serve nobody: the process
+// batches on the device, which can take seconds and serve no caller: the process
 // is about to end.
 func CloseEngine(ctx context.Context, e *engine.Engine, log zerolog.Logger) error {
 	if ctx.Err() == nil {
@@ -137,7 +137,7 @@ func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 
 		MaxBatch:       c.Int("max-batch"),
 		MaxBatchTokens: c.Int("max-batch-tokens"),
-		QueueTokens:    math.MaxInt, // nobody else has requests in this process
+		QueueTokens:    math.MaxInt, // no other caller has requests in this process
 	}, nil
 }
 

@@ -20,7 +20,7 @@ const SummaryHelp = "Standard error gets a summary, and on a terminal a progress
 	"--log-level error turn both off. With --log-format json the summary is a log line with\n" +
 	"the message \"summary\", and there is no bar.\n\n"
 
-// Notices are what a command tells on standard error about a run that goes well.
+// Notices are what a command prints to standard error about a run that goes well.
 // One that cannot be shown does not end the run: its results are what it is for.
 type Notices struct {
 	w     io.Writer

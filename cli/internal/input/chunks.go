@@ -18,8 +18,8 @@ const (
 	chunkBytes   = 4 << 20
 )
 
-// What a run has finished it can show, write and keep only behind a window, so
-// that windows are to take chunkTime at most. How many records that are shows
+// A run can show, write and keep its work only at the end of a chunk, so a chunk
+// is to take at most chunkTime. How many records that are shows
 // by the windows before; the first one is small. By MLX's operations the last
 // bits of a score can depend on what else is in its batch: there the windows
 // follow from the input alone, and so do the scores.
@@ -145,7 +145,7 @@ func (w *Chunks) work(r *records.Record) int {
 	return least + n
 }
 
-// Took says how long a window was scored.
+// Took records how long a window was scored.
 func (w *Chunks) Took(list Chunk, d time.Duration) {
 	if !w.adapting {
 		return
@@ -167,7 +167,7 @@ func (w *Chunks) Position() records.Position {
 	return w.reader.Position()
 }
 
-// Pairs are those of the records that have one.
+// Pairs returns the pairs of the records that have one.
 func (w Chunk) Pairs() []engine.Pair {
 	pairs := make([]engine.Pair, 0, len(w))
 	for _, r := range w {

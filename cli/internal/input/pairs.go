@@ -34,7 +34,7 @@ const HeaderWarning = "the first row looks like the names of columns and is scor
 
 var formatChoice = command.Choice{Name: "format", Usage: "input `FORMAT`", Def: "auto", Values: []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
 
-// FormatsPage says where the formats are described.
+// FormatsPage names where the formats are described.
 const FormatsPage = "docs/user/formats.md has every rule."
 
 const FormatsHelp = "A line of the input is, by --format:\n" +

@@ -9,7 +9,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// Summary say what a run was and what it took. The JSON names are those of the
+// Summary describes a run and what it took. The JSON names are the same as in the
 // project's logs and reports.
 type Summary struct {
 	telemetry.Info

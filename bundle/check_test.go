@@ -45,6 +45,7 @@ func signedApp(t testing.TB) (app, dir string) {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	app, _ := signedApp(t)
 	names, found := check(t, app)
 	want := []string{"app", "executable", "libmlxr", "libmlxrank", "libmlx", "symbols", "mlx", "metallib", "nax", "signature", "team", "sandbox", "seal", "notices", "builtin"}
@@ -64,6 +65,7 @@ func TestCheck(t *testing.T) {
 // TestCheckAfterBundle checks a new app: only the signature of the whole app is
 // missing.
 func TestCheckAfterBundle(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	for minimum, nax := range map[string]string{"14.0": "its own need an app for macOS 26.2", "26.2": "1 steel_gemm_fused_nax kernels"} {
 		app := fixtures.App(t, "Foo.app", "program/linked", minimum)
@@ -129,6 +131,7 @@ func withoutSignature(t testing.TB, path string) {
 
 // TestCheckFailures spoils one thing in a good app, and that is what is found.
 func TestCheckFailures(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	remove := func(file string) func(*testing.T, string, string) {
 		return func(t *testing.T, app, _ string) {
@@ -235,6 +238,7 @@ func TestCheckFailures(t *testing.T) {
 
 // TestCheckNotes has what is worth a word and no failure.
 func TestCheckNotes(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	for _, test := range []struct {
 		name    string

@@ -24,6 +24,7 @@ func read(t testing.TB, path string) *Binary {
 }
 
 func TestReadBinary(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	const system = "/usr/lib/libSystem.B.dylib"
 	for _, test := range []struct {
@@ -67,6 +68,7 @@ func TestReadBinary(t *testing.T) {
 
 // TestSignedByTeam reads what another program has signed.
 func TestSignedByTeam(t *testing.T) {
+	t.Parallel()
 	dir := bundletest.Unpack(t, "testdata/signed.zip")
 	s := read(t, dir+"/Signed.app/Contents/MacOS/Signed").Slices[0].Signature
 	if s.AdHoc || s.Team != "MLXRTEST01" || !s.Runtime || s.Identifier != "org.example.signed" ||
@@ -76,6 +78,7 @@ func TestSignedByTeam(t *testing.T) {
 }
 
 func TestDamagedBinary(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	library, universal := read(t, fixtures.Path("old/libmlx.dylib")).data, read(t, fixtures.Path("program/universal")).data
 	signature := read(t, fixtures.Path("old/libmlx.dylib")).Slices[0].Signature.start
@@ -134,6 +137,7 @@ func (s *Slice) find(kind uint32) command {
 }
 
 func TestRewrite(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	want := edits{id: "@rpath/a-longer-name.dylib", names: map[string]string{"@rpath/libmlx.dylib": "@loader_path/libmlx.dylib"}, runPaths: []string{frameworksPath}}
 	for _, file := range []string{"old/libmlxrank.dylib", "program/universal", "intel/libmlxr.dylib"} {
@@ -189,6 +193,7 @@ func (s *Slice) signatureStart() int {
 
 // TestRewriteSigned leaves the signature of a certificate as it is: stale.
 func TestRewriteSigned(t *testing.T) {
+	t.Parallel()
 	dir := bundletest.Unpack(t, "testdata/signed.zip")
 	old := read(t, dir+"/relaxed")
 	data, err := old.rewrite(func(*Slice) edits { return edits{runPaths: []string{"@loader_path/x"}} })
@@ -206,6 +211,7 @@ func TestRewriteSigned(t *testing.T) {
 }
 
 func TestRewriteWithoutRoom(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	b := read(t, fixtures.Path("program/full"))
 	long := edits{runPaths: []string{"@executable_path/" + strings.Repeat("x", b.Slices[0].firstBytes)}}
@@ -285,6 +291,7 @@ func FuzzMachO(f *testing.F) {
 }
 
 func TestMetallib(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	for name, want := range map[string]struct {
 		m     Metallib
@@ -304,6 +311,7 @@ func TestMetallib(t *testing.T) {
 }
 
 func TestDamagedMetallib(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	whole, err := os.ReadFile(fixtures.Path("old/mlx.metallib"))
 	if err != nil {

@@ -100,6 +100,7 @@ func states(p *Plan) map[string]string {
 }
 
 func TestPlan(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	for _, test := range []struct {
 		name, program, minimum string
@@ -180,6 +181,7 @@ func TestPlan(t *testing.T) {
 // TestPlanKeepsSignatures puts the libraries into an app in which they are, and
 // were signed since.
 func TestPlanKeepsSignatures(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	app := filepath.Join(bundletest.Unpack(t, "testdata/signed.zip"), "Signed.app")
 	prefix := fixtures.Prefix(t)
@@ -210,6 +212,7 @@ func TestPlanKeepsSignatures(t *testing.T) {
 // TestPlanAfterSigning has nothing to be signed in an app that a team has signed
 // and that nothing is to be done to.
 func TestPlanAfterSigning(t *testing.T) {
+	t.Parallel()
 	app := filepath.Join(bundletest.Unpack(t, "testdata/signed.zip"), "Signed.app")
 	a, err := Open(app)
 	if err != nil {
@@ -231,6 +234,7 @@ func TestPlanAfterSigning(t *testing.T) {
 // TestPlanNames makes an executable find the library that was linked with it by
 // a path of the machine it was built on.
 func TestPlanNames(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	b := read(t, fixtures.Path("program/linked"))
 	data, err := b.rewrite(func(*Slice) edits {
@@ -256,6 +260,7 @@ func TestPlanNames(t *testing.T) {
 
 // TestPlanRefuses changes nothing in an app that does not fit the libraries.
 func TestPlanRefuses(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	outside := t.TempDir()
 	link := func(t *testing.T, target, path string) {
@@ -363,6 +368,7 @@ func TestPlanRefuses(t *testing.T) {
 
 // TestOpenRefuses wants a folder.
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	for _, path := range []string{filepath.Join(t.TempDir(), "none.app"), fixtures.Path("program/linked")} {
 		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
@@ -373,6 +379,7 @@ func TestOpenRefuses(t *testing.T) {
 
 // TestMinimumOfExecutable stands in for an Info.plist that names none.
 func TestMinimumOfExecutable(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	for program, want := range map[string]string{"program/newer": "26.2", "program/linked": "14.0"} {
 		a, err := Open(fixtures.App(t, "Foo.app", program, ""))
@@ -393,6 +400,7 @@ func TestMinimumOfExecutable(t *testing.T) {
 
 // TestLinksInside follows links that stay in the app.
 func TestLinksInside(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	app := fixtures.App(t, "Foo.app", "program/linked", "14.0")
 	contents := filepath.Join(app, "Contents")
@@ -425,6 +433,7 @@ func TestLinksInside(t *testing.T) {
 // TestInterrupted leaves the app as it was, and what another run left behind is
 // no obstacle.
 func TestInterrupted(t *testing.T) {
+	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
 	app := fixtures.App(t, "Foo.app", "program/linked", "14.0")
 	bundletest.Write(t, filepath.Join(app, frameworks, "libmlx.dylib"), "what was there")
@@ -469,6 +478,7 @@ func TestInterrupted(t *testing.T) {
 }
 
 func TestQuoted(t *testing.T) {
+	t.Parallel()
 	for word, want := range map[string]string{
 		"Foo.app": "Foo.app", "My Foo.app": "'My Foo.app'", "it's": `'it'\''s'`, "": "''", "-n": "'-n'", "$(id)": "'$(id)'", "Ünï.app": "'Ünï.app'",
 	} {

@@ -60,8 +60,9 @@ const (
 	value0 = "encoder.layer.0.attention.self.value"
 )
 
-// TestAdapterScale checks what each setting makes of the update's factor.
+// TestAdapterScale checks the scale that each setting gives the update.
 func TestAdapterScale(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name    string
 		changes map[string]any
@@ -86,15 +87,16 @@ func TestAdapterScale(t *testing.T) {
 				t.Errorf("%s: %s differs by %g", test.name, module, d)
 			}
 			if d := worst(t, got, reference(t, module, 1.01*scale)); d < 1e-3 {
-				t.Errorf("%s: %s cannot be told from a scale 1%% larger (%g)", test.name, module, d)
+				t.Errorf("%s: %s also fits a scale 1%% larger: they differ by only %g", test.name, module, d)
 			}
 		}
 	}
 }
 
-// TestAdapterPatternOrder checks that the first pattern that matches counts,
-// in the order of the file.
+// TestAdapterPatternOrder checks that the first matching pattern applies, in
+// the order of the file.
 func TestAdapterPatternOrder(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]float32{
 		`{"query": 3, ".*": 6}`: 1,
 		`{".*": 6, "query": 3}`: 2,
@@ -109,8 +111,10 @@ func TestAdapterPatternOrder(t *testing.T) {
 	}
 }
 
-// TestAdapterLeavesTheRest checks what is replaced and what is not.
+// TestAdapterLeavesTheRest checks that an adapter replaces its own tensors and
+// no others.
 func TestAdapterLeavesTheRest(t *testing.T) {
+	t.Parallel()
 	dir := tinyDir(t)
 	plain := openModel(t, dir, Options{})
 	m := openModel(t, dir, Options{Adapter: adapterDir(t, nil, nil)})
@@ -120,20 +124,21 @@ func TestAdapterLeavesTheRest(t *testing.T) {
 		switch {
 		case strings.HasSuffix(tensor.Name, "query.weight"), strings.HasSuffix(tensor.Name, "value.weight"):
 			if bytes.Equal(tensor.Data, want) {
-				t.Errorf("%s is as before", tensor.Name)
+				t.Errorf("%s did not change", tensor.Name)
 			}
 			continue
 		case strings.HasPrefix(tensor.Name, "classifier."):
 			want = find(t, lora, peftPrefix+tensor.Name).Data
 		}
 		if !bytes.Equal(tensor.Data, want) {
-			t.Errorf("%s has changed", tensor.Name)
+			t.Errorf("%s changed", tensor.Name)
 		}
 	}
 }
 
-// TestAdapterSpellings checks every way in which PEFT has named tensors.
+// TestAdapterSpellings checks every naming scheme that PEFT has used.
 func TestAdapterSpellings(t *testing.T) {
+	t.Parallel()
 	dir := tinyDir(t)
 	want := openModel(t, dir, Options{Adapter: adapterDir(t, nil, nil)})
 	rename := func(pairs ...string) func([]weightstest.Tensor) []weightstest.Tensor {
@@ -168,9 +173,10 @@ func TestAdapterSpellings(t *testing.T) {
 	}
 }
 
-// TestAdapterBias checks that biases that were trained replace the base's, and
-// that modules inside a saved one are found.
+// TestAdapterBias checks that trained biases replace the base's, and that the
+// modules inside a saved module are found.
 func TestAdapterBias(t *testing.T) {
+	t.Parallel()
 	eight := func(v float32) []float32 { return slices.Repeat([]float32{v}, 8) }
 	adapter := adapterDir(t, map[string]any{"bias": "all"}, func(tensors []weightstest.Tensor) []weightstest.Tensor {
 		return append(tensors,
@@ -189,6 +195,7 @@ func TestAdapterBias(t *testing.T) {
 
 // TestAdapterLabels gives a model with one label a classifier with three.
 func TestAdapterLabels(t *testing.T) {
+	t.Parallel()
 	three := tinySpec()
 	three.Config["id2label"] = map[string]any{"0": "a", "1": "b", "2": "c"}
 	adapter := filepath.Join(t.TempDir(), "adapter")
@@ -201,6 +208,7 @@ func TestAdapterLabels(t *testing.T) {
 
 // TestAdapterHalfPrecision merges 16-bit factors and a 16-bit base in float32.
 func TestAdapterHalfPrecision(t *testing.T) {
+	t.Parallel()
 	all := func(dtype DType) func([]weightstest.Tensor) []weightstest.Tensor {
 		return func(tensors []weightstest.Tensor) []weightstest.Tensor {
 			for i := range tensors {
@@ -230,6 +238,7 @@ func TestAdapterHalfPrecision(t *testing.T) {
 }
 
 func TestAdapterBad(t *testing.T) {
+	t.Parallel()
 	tensors := func(edit func([]weightstest.Tensor) []weightstest.Tensor) func(*testing.T) string {
 		return func(t *testing.T) string { return adapterDir(t, nil, edit) }
 	}
@@ -353,8 +362,10 @@ func TestAdapterBad(t *testing.T) {
 	}
 }
 
-// TestAdapterWithoutClassifier: neither the base nor the adapter has a head.
+// TestAdapterWithoutClassifier checks the error if neither the base nor the
+// adapter has a head.
 func TestAdapterWithoutClassifier(t *testing.T) {
+	t.Parallel()
 	dir := tinyDir(t)
 	headless := func(tensors []weightstest.Tensor) []weightstest.Tensor { return tensors[:len(tensors)-2] }
 	rewrite(t, dir, headless)
@@ -363,8 +374,9 @@ func TestAdapterWithoutClassifier(t *testing.T) {
 	wantError(t, err, dir, adapter, "2 of 41 tensors missing: classifier.weight, classifier.bias")
 }
 
-// TestMergeRow compares every remainder of the unrolled loop with a plain one.
+// TestMergeRow compares every remainder of the unrolled loop with a simple loop.
 func TestMergeRow(t *testing.T) {
+	t.Parallel()
 	const n = 37
 	for rank := range 20 {
 		a := weightstest.Values("a", []int{max(rank, 1), n}, 1)[:rank*n]

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// BenchmarkOpenBuiltin times what starting with the built-in model costs, and
-// its parts. cpu-ms is the processor time of all threads in the best run; it
-// says more than the wall time where the machine is shared.
+// BenchmarkOpenBuiltin times opening the built-in model, and each step of it.
+// cpu-ms is the CPU time of all threads in the best run; on a shared machine it
+// is more meaningful than the wall time.
 func BenchmarkOpenBuiltin(b *testing.B) {
 	b.Run("whole", func(b *testing.B) {
 		best(b, func() {

@@ -10,8 +10,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// TestOpenBuiltin needs the encoder that `make build` puts in place.
+// TestOpenBuiltin needs the encoder that `make build` downloads.
 func TestOpenBuiltin(t *testing.T) {
+	t.Parallel()
 	m := openModel(t, Builtin, Options{})
 	want := Config{
 		VocabSize: 30522, HiddenSize: 384, Layers: 6, Heads: 12, IntermediateSize: 1536, MaxPositions: 512,
@@ -26,6 +27,7 @@ func TestOpenBuiltin(t *testing.T) {
 }
 
 func TestBuiltinAlone(t *testing.T) {
+	t.Parallel()
 	dir, err := findBuiltin("")
 	if err != nil {
 		t.Fatal(err)
@@ -36,8 +38,10 @@ func TestBuiltinAlone(t *testing.T) {
 	wantError(t, err, "already has an adapter", "some/adapter", dir)
 }
 
-// TestBuiltinLengthIgnoresItsFiles: 512 whatever the encoder's tokenizer says.
+// TestBuiltinLengthIgnoresItsFiles checks that the length is 512 even though the
+// encoder's tokenizer files give another limit.
 func TestBuiltinLengthIgnoresItsFiles(t *testing.T) {
+	t.Parallel()
 	dir := tinyDir(t)
 	weightstest.WriteFile(t, filepath.Join(dir, tokenizerConfigFile), []byte(`{"model_max_length":64}`))
 	m := &Model{Ref: Builtin, Dir: dir}
@@ -46,7 +50,7 @@ func TestBuiltinLengthIgnoresItsFiles(t *testing.T) {
 	}
 }
 
-func TestBuiltinPlaces(t *testing.T) {
+func TestBuiltinDirectories(t *testing.T) {
 	dir := tinyDir(t)
 	t.Setenv(BuiltinEnv, dir)
 	_, err := Open(t.Context(), Builtin, Options{})
@@ -57,7 +61,7 @@ func TestBuiltinPlaces(t *testing.T) {
 	_, err = Open(t.Context(), Builtin, Options{})
 	wantError(t, err, BuiltinEnv+"="+missing, "no such directory")
 
-	if err := os.Unsetenv(BuiltinEnv); err != nil { // t.Setenv puts it back
+	if err := os.Unsetenv(BuiltinEnv); err != nil { // t.Setenv restores it
 		t.Fatal(err)
 	}
 	root := t.TempDir()
@@ -79,7 +83,7 @@ func TestBuiltinPlaces(t *testing.T) {
 
 	bundled := filepath.Join(filepath.Dir(filepath.Dir(exe)), "Resources", "mlxrank", "models", "all-MiniLM-L6-v2")
 	if got := strings.Contains(err.Error(), bundled); got != (runtime.GOOS == "darwin") {
-		t.Errorf("the Resources of a bundle are looked in: %v, on %s", got, runtime.GOOS)
+		t.Errorf("error names the Resources of a bundle: %v, on %s", got, runtime.GOOS)
 	}
 
 	weightstest.Write(t, inTree, tinySpec())

@@ -28,6 +28,7 @@ func configWith(t testing.TB, changes map[string]any) []byte {
 }
 
 func TestParseConfig(t *testing.T) {
+	t.Parallel()
 	base := Config{
 		VocabSize: 1000, HiddenSize: 8, Layers: 2, Heads: 2, IntermediateSize: 32, MaxPositions: 128,
 		TypeVocabSize: 2, Labels: 1, LayerNormEps: 1e-12, Activation: GELU,
@@ -65,6 +66,7 @@ func TestParseConfig(t *testing.T) {
 }
 
 func TestParseConfigBad(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name    string
 		changes map[string]any
@@ -103,9 +105,10 @@ func TestParseConfigBad(t *testing.T) {
 	wantError(t, err, "array")
 }
 
-// TestTorchScoring: a class of torch is known by each name that it can be
-// imported by, and by no other.
+// TestTorchScoring checks that a torch class is recognised by every name under
+// which it can be imported, and by no other.
 func TestTorchScoring(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]Scoring{
 		"torch.nn.modules.linear.Identity":     ScoringRaw,
 		"torch.nn.Identity":                    ScoringRaw,

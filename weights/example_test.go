@@ -21,7 +21,7 @@ func ExampleOpen() {
 	for _, tensor := range model.Tensors[:2] {
 		fmt.Println(tensor.Name, tensor.DType, tensor.Shape)
 	}
-	if err := model.Close(); err != nil { // the tensors' data is gone then
+	if err := model.Close(); err != nil { // invalidates the tensors' data
 		log.Fatal(err)
 	}
 	// Output:

@@ -7,8 +7,9 @@ import (
 )
 
 // TestFiniteEveryPattern tries all 65,536 bit patterns of the 16-bit types, and
-// the patterns of F32 with the same upper half, at every place of a word.
+// the F32 patterns with the same upper half, at every offset in a word.
 func TestFiniteEveryPattern(t *testing.T) {
+	t.Parallel()
 	exponent := map[DType]uint32{F16: 0x7c00, BF16: 0x7f80, F32: 0x7f800000}
 	for dtype, mask := range exponent {
 		size := int(elementBits[dtype] / 8)
@@ -32,8 +33,10 @@ func TestFiniteEveryPattern(t *testing.T) {
 	}
 }
 
-// TestCheckFiniteNamesFirst puts several faults in large tensors.
+// TestCheckFiniteNamesFirst checks that the error names the first of several
+// faults in large tensors.
 func TestCheckFiniteNamesFirst(t *testing.T) {
+	t.Parallel()
 	entries := make([]entry, 3)
 	for i := range entries {
 		entries[i] = entry{Tensor{DType: F32, Data: make([]byte, 5<<20)}, "f", string(rune('a' + i))}
@@ -51,6 +54,7 @@ func TestCheckFiniteNamesFirst(t *testing.T) {
 }
 
 func TestFromF16(t *testing.T) {
+	t.Parallel()
 	tests := map[uint16]float64{
 		0x0000: 0, 0x0001: 0x1p-24, 0x8001: -0x1p-24, 0x03ff: 0x1.ff8p-15, 0x0400: 0x1p-14,
 		0x3c00: 1, 0xc000: -2, 0x3555: 0x1.554p-2, 0x7bff: 65504, 0x7c00: math.Inf(1), 0xfc00: math.Inf(-1),
@@ -70,6 +74,7 @@ func TestFromF16(t *testing.T) {
 
 // TestFloatsUnaligned reads values at every alignment.
 func TestFloatsUnaligned(t *testing.T) {
+	t.Parallel()
 	for shift := range 8 {
 		data := make([]byte, shift+12)
 		for i, v := range []float32{1.5, -2, 3e-9} {

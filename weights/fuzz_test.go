@@ -10,8 +10,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// bounded runs f and checks that it allocates no more than factor times size,
-// give or take what the test itself needs.
+// bounded runs f and checks that it allocates at most factor times size, plus an
+// allowance for the test itself.
 func bounded(t *testing.T, size, factor int, f func()) {
 	t.Helper()
 	if got, most := allocated(f), uint64(size*factor+1<<20); got > most {
@@ -19,8 +19,8 @@ func bounded(t *testing.T, size, factor int, f func()) {
 	}
 }
 
-// FuzzSafetensors: whatever the bytes, an error or tensors that cover the data
-// exactly.
+// FuzzSafetensors checks that any bytes give either an error or tensors that
+// cover the data exactly.
 func FuzzSafetensors(f *testing.F) {
 	valid := weightstest.Encode([]weightstest.Tensor{
 		weightstest.F32("a", []int{2, 1}, []float32{1, 2}), {Name: "b", DType: "F16", Shape: []int{1}, Data: []byte{1, 2}},
@@ -50,7 +50,7 @@ func FuzzSafetensors(f *testing.F) {
 	})
 }
 
-// FuzzConfig: whatever the bytes, an error or sizes within bounds.
+// FuzzConfig checks that any bytes give either an error or sizes within bounds.
 func FuzzConfig(f *testing.F) {
 	config, err := json.Marshal(weightstest.Tiny(8, 2, 2))
 	if err != nil {
@@ -79,8 +79,8 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// FuzzAdapterConfig: whatever the bytes, an error or a positive rank for every
-// module.
+// FuzzAdapterConfig checks that any bytes give either an error or a positive
+// rank for every module.
 func FuzzAdapterConfig(f *testing.F) {
 	f.Add(builtinAdapterConfig)
 	f.Add([]byte(`{"peft_type":"LORA","r":4,"lora_alpha":8,"rank_pattern":{"a|b":2,"c.*":3},"alpha_pattern":{"^x":1.5}}`))
@@ -102,8 +102,8 @@ func FuzzAdapterConfig(f *testing.F) {
 	})
 }
 
-// FuzzTokenizer: whatever the bytes, an error or a vocabulary whose ids a map
-// would confirm.
+// FuzzTokenizer checks that any bytes give either an error or a vocabulary with
+// the same ids as a JSON decoder's.
 func FuzzTokenizer(f *testing.F) {
 	small, err := json.Marshal(weightstest.Tokenizer(5))
 	if err != nil {
@@ -122,10 +122,10 @@ func FuzzTokenizer(f *testing.F) {
 			Model struct{ Vocab map[string]int }
 		}
 		if err := json.Unmarshal(data, &file); err != nil {
-			t.Fatalf("accepted, but its vocabulary is not one: %v", err)
+			t.Fatalf("the file was accepted, but its vocabulary is invalid: %v", err)
 		}
 		if err := json.Unmarshal(tokenizer.JSON(), &written); err != nil || !maps.Equal(file.Model.Vocab, written.Model.Vocab) {
-			t.Errorf("it was written as %v: %v", written.Model.Vocab, err)
+			t.Errorf("written vocabulary %v: %v", written.Model.Vocab, err)
 		}
 		for token, id := range file.Model.Vocab {
 			if id < 0 || id >= 100 {
@@ -135,8 +135,8 @@ func FuzzTokenizer(f *testing.F) {
 	})
 }
 
-// FuzzAdapter: whatever the adapter's file, an error or a merged model whose
-// tensors all have the shapes of the base's.
+// FuzzAdapter checks that any adapter file gives either an error or a merged
+// model whose tensors all have the base's shapes.
 func FuzzAdapter(f *testing.F) {
 	config, err := parseAdapterConfig([]byte(`{"peft_type":"LORA","r":1,"lora_alpha":1}`))
 	if err != nil {

@@ -15,11 +15,12 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// mergeTolerance is how far a merged weight may be from PEFT's: a few units in
-// the last place of values around 1, since the order of summation is free.
+// mergeTolerance is the largest allowed difference between a merged weight and
+// PEFT's: a few units in the last place of values around 1, since the order of
+// summation is free.
 const mergeTolerance = 1e-6
 
-// peftBase writes the model that the adapters in testdata/peft are for.
+// peftBase writes the base model of the adapters in testdata/peft.
 func peftBase(t *testing.T) string {
 	t.Helper()
 	var about struct {
@@ -38,9 +39,8 @@ func peftBase(t *testing.T) string {
 	return dir
 }
 
-// peftDifference opens base with an adapter and returns the greatest
-// difference to the tensors that PEFT's merge changed, and to the base's own
-// for those that it did not.
+// peftDifference opens base with an adapter and returns the greatest difference
+// from PEFT's merged tensors, or from the base's where PEFT changed nothing.
 func peftDifference(t *testing.T, base, adapter, merged string) float64 {
 	t.Helper()
 	want := map[string]Tensor{}
@@ -64,9 +64,10 @@ func peftDifference(t *testing.T, base, adapter, merged string) float64 {
 	return d
 }
 
-// TestMergeEqualsPEFT merges adapters that PEFT saved and compares with what
-// PEFT merged them to. Adapters whose settings were changed must not pass.
+// TestMergeEqualsPEFT merges adapters that PEFT saved and compares the result
+// with PEFT's own merge. Adapters with changed settings must fail.
 func TestMergeEqualsPEFT(t *testing.T) {
+	t.Parallel()
 	base := peftBase(t)
 	configs, err := filepath.Glob("testdata/peft/*/" + adapterConfigFile)
 	if err != nil {
@@ -106,14 +107,14 @@ func TestMergeEqualsPEFT(t *testing.T) {
 				weightstest.WriteJSON(t, filepath.Join(wrong, adapterConfigFile), settings)
 				settings[key] = was
 				if d := peftDifference(t, base, wrong, merged); d < 10*mergeTolerance {
-					t.Errorf("with %s %v it still equals PEFT (%g)", key, value, d)
+					t.Errorf("with %s %v the merge still equals PEFT's (difference %g)", key, value, d)
 				}
 			}
 		})
 	}
 }
 
-// A sample is what is kept of a large tensor that PEFT merged.
+// A sample summarizes a large tensor that PEFT merged.
 type sample struct {
 	Name    string
 	Shape   []int
@@ -123,8 +124,8 @@ type sample struct {
 	Values  []float32
 }
 
-// difference returns how far a tensor is from the sample: the greatest
-// difference of a value, or of the mean or mean magnitude of all.
+// difference compares a tensor with the sample. It returns the greatest
+// difference of a value, the mean or the mean magnitude.
 func (s sample) difference(t *testing.T, tensor Tensor) float64 {
 	t.Helper()
 	if !slices.Equal(tensor.Shape, s.Shape) || len(s.Indexes) == 0 || len(s.Indexes) != len(s.Values) {
@@ -145,6 +146,7 @@ func (s sample) difference(t *testing.T, tensor Tensor) float64 {
 // TestBuiltinEqualsPEFT compares the built-in model with PEFT's merge of the
 // same encoder and adapter.
 func TestBuiltinEqualsPEFT(t *testing.T) {
+	t.Parallel()
 	z, err := gzip.NewReader(bytes.NewReader(readFile(t, "testdata/builtin_merged.json.gz")))
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +184,7 @@ func TestBuiltinEqualsPEFT(t *testing.T) {
 		s, ok := merged[tensor.Name]
 		if !ok {
 			if d := worst(t, floats(tensor), floats(before[tensor.Name])); d != 0 {
-				t.Errorf("%s differs from the encoder's by %g, but PEFT leaves it alone", tensor.Name, d)
+				t.Errorf("%s differs from the encoder's by %g, but PEFT does not change it", tensor.Name, d)
 			}
 			continue
 		}
@@ -192,7 +194,7 @@ func TestBuiltinEqualsPEFT(t *testing.T) {
 			t.Errorf("%s differs from PEFT's by %g, want at most %g", tensor.Name, d, mergeTolerance)
 		}
 		if old, ok := before[tensor.Name]; ok && s.difference(t, old) < 1000*mergeTolerance {
-			t.Errorf("%s cannot be told from the encoder's", tensor.Name)
+			t.Errorf("%s equals the encoder's, want a merged tensor", tensor.Name)
 		}
 	}
 	t.Logf("worst difference %g", most)

@@ -11,7 +11,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// tinySpec is the model that most tests use: hidden 8, 2 heads, 2 layers.
+// tinySpec describes the model that most tests use: hidden 8, 2 heads, 2 layers.
 func tinySpec() weightstest.Spec {
 	return weightstest.Spec{Config: weightstest.Tiny(8, 2, 2), Seed: 7}
 }
@@ -24,13 +24,13 @@ func tinyDir(t testing.TB) string {
 	return dir
 }
 
-// rewrite replaces the tensors of the model in dir by those that edit returns.
+// rewrite replaces the tensors of the model in dir with the result of edit.
 func rewrite(t testing.TB, dir string, edit func([]weightstest.Tensor) []weightstest.Tensor) {
 	t.Helper()
 	weightstest.WriteFile(t, filepath.Join(dir, weightsFile), weightstest.Encode(edit(weightstest.Tensors(tinySpec()))))
 }
 
-// find returns the tensor of that name.
+// find returns the tensor with the given name.
 func find(t testing.TB, tensors []weightstest.Tensor, name string) *weightstest.Tensor {
 	t.Helper()
 	for i := range tensors {

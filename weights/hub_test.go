@@ -14,7 +14,7 @@ import (
 
 const hubModel = "org/name"
 
-// startHub returns a hub with the tiny model, and its cache.
+// startHub starts a hub with the tiny model and returns it with an empty cache.
 func startHub(t *testing.T) (*hubtest.Server, string) {
 	t.Helper()
 	s := hubtest.New(t)
@@ -39,7 +39,7 @@ func TestOpenFromHub(t *testing.T) {
 	openModel(t, hubModel, Options{})
 	openModel(t, hubModel+"@"+s.Repos[hubModel].Commit, Options{NoDownload: true})
 	if n := len(s.Requests()); n > 0 {
-		t.Errorf("a cached model made %d requests", n)
+		t.Errorf("opening a cached model made %d requests, want 0", n)
 	}
 }
 
@@ -59,7 +59,8 @@ func TestOpenNoDownload(t *testing.T) {
 	wantError(t, err, "HF_ENDPOINT")
 }
 
-// TestOpenUnsupportedFromHub downloads no weights that are of no use.
+// TestOpenUnsupportedFromHub checks that the weights of an unsupported model are
+// not downloaded.
 func TestOpenUnsupportedFromHub(t *testing.T) {
 	s, _ := startHub(t)
 	files := s.Repos[hubModel].Files
@@ -67,11 +68,11 @@ func TestOpenUnsupportedFromHub(t *testing.T) {
 	_, err := Open(t.Context(), hubModel, Options{})
 	wantError(t, err, `"org/name"`, "config.json", `model_type "llama" is not supported`)
 	if n := s.Sent(hubtest.ETag(weightsFile, files[weightsFile])); n > 0 {
-		t.Errorf("%d bytes of weights were downloaded", n)
+		t.Errorf("%d bytes of weights were downloaded, want 0", n)
 	}
 }
 
-// TestOpenBadModelFromHub names the reference beside the file.
+// TestOpenBadModelFromHub checks that the error names the reference and the file.
 func TestOpenBadModelFromHub(t *testing.T) {
 	s, cache := startHub(t)
 	s.Repos[hubModel].Files[weightsFile] = []byte("version https://git-lfs.github.com/spec/v1")
@@ -79,16 +80,17 @@ func TestOpenBadModelFromHub(t *testing.T) {
 	wantError(t, err, `model "org/name"`, cache, weightsFile, "Git LFS pointer")
 }
 
-// TestDirectoryBeforeHub prefers a directory that is named like a model.
+// TestDirectoryBeforeHub checks that a directory with a model's name is preferred
+// to the hub's model.
 func TestDirectoryBeforeHub(t *testing.T) {
 	s, _ := startHub(t)
 	t.Chdir(t.TempDir())
 	weightstest.Write(t, hubModel, tinySpec())
 	if m := openModel(t, hubModel, Options{}); m.Dir != hubModel {
-		t.Errorf("it is read from %s", m.Dir)
+		t.Errorf("the model is read from %s, want the directory", m.Dir)
 	}
 	if n := len(s.Requests()); n > 0 {
-		t.Errorf("%d requests", n)
+		t.Errorf("%d requests, want 0", n)
 	}
 	if err := errors.Join(os.RemoveAll(hubModel), os.WriteFile(hubModel, nil, 0o644)); err != nil {
 		t.Fatal(err)

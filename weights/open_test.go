@@ -16,6 +16,7 @@ import (
 )
 
 func TestOpenDirectory(t *testing.T) {
+	t.Parallel()
 	dir := tinyDir(t)
 	m := openModel(t, dir, Options{})
 	want := Config{
@@ -40,12 +41,13 @@ func TestOpenDirectory(t *testing.T) {
 	}
 	tokenizer, err := ParseTokenizer(readFile(t, filepath.Join(dir, tokenizerFile)), m.Config.VocabSize)
 	if err != nil || !bytes.Equal(m.Tokenizer.JSON(), tokenizer.JSON()) {
-		t.Errorf("Tokenizer is not the file: %v", err)
+		t.Errorf("Tokenizer differs from the file: %v", err)
 	}
 }
 
-// TestOpenSpellings opens checkpoints that name their tensors otherwise.
+// TestOpenSpellings opens checkpoints that use other tensor names.
 func TestOpenSpellings(t *testing.T) {
+	t.Parallel()
 	dir := tinyDir(t)
 	want := openModel(t, dir, Options{}).Tensors
 	rename := strings.NewReplacer("LayerNorm.weight", "LayerNorm.gamma", "LayerNorm.bias", "LayerNorm.beta")
@@ -96,8 +98,10 @@ func TestOpenBadReference(t *testing.T) {
 	}
 }
 
-// TestOpenStandIns names what stands in the place of a file.
+// TestOpenStandIns checks that the error identifies a Git LFS pointer or a web
+// page that was saved instead of a file.
 func TestOpenStandIns(t *testing.T) {
+	t.Parallel()
 	pointer := []byte("version https://git-lfs.github.com/spec/v1\noid sha256:" + strings.Repeat("ab", 32) + "\nsize 90868376\n")
 	for _, name := range []string{configFile, tokenizerFile, weightsFile} {
 		dir := tinyDir(t)
@@ -131,8 +135,9 @@ func TestOpenAdapterAsModel(t *testing.T) {
 	wantError(t, err, "a PEFT adapter, not a model", "--adapter DIR")
 }
 
-// TestOpenBadDirectory spoils one thing at a time.
+// TestOpenBadDirectory damages one thing at a time.
 func TestOpenBadDirectory(t *testing.T) {
+	t.Parallel()
 	remove := func(name string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) {
 			if err := os.Remove(filepath.Join(dir, name)); err != nil {
@@ -249,6 +254,7 @@ func TestOpenBadDirectory(t *testing.T) {
 }
 
 func TestOpenHalfPrecision(t *testing.T) {
+	t.Parallel()
 	for _, dtype := range []DType{F16, BF16} {
 		dir := tinyDir(t)
 		rewrite(t, dir, func(tensors []weightstest.Tensor) []weightstest.Tensor {
@@ -276,6 +282,7 @@ func TestOpenHalfPrecision(t *testing.T) {
 }
 
 func TestCloseTwice(t *testing.T) {
+	t.Parallel()
 	m, err := Open(t.Context(), tinyDir(t), Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -10,13 +10,14 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// file returns a safetensors file with this header and this much data.
+// file returns a safetensors file with the given header and number of data bytes.
 func file(header string, data int) []byte {
 	out := binary.LittleEndian.AppendUint64(nil, uint64(len(header)))
 	return append(append(out, header...), make([]byte, data)...)
 }
 
 func TestParseSafetensors(t *testing.T) {
+	t.Parallel()
 	header := `{"__metadata__":{"format":"pt"},` +
 		`"b":{"data_offsets":[4,12],"dtype":"I64","shape":[1]},` +
 		`"a":{"dtype":"F16","shape":[1,2],"data_offsets":[0,4]},` +
@@ -41,6 +42,7 @@ func TestParseSafetensors(t *testing.T) {
 }
 
 func TestParseSafetensorsBad(t *testing.T) {
+	t.Parallel()
 	one := func(fields string) string { return `{"w":{` + fields + `}}` }
 	const w = `"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}`
 	tests := []struct {
@@ -96,8 +98,8 @@ func TestParseSafetensorsBad(t *testing.T) {
 	}
 }
 
-// TestParseSafetensorsAllocates checks that what a header claims does not
-// decide what is allocated.
+// TestParseSafetensorsAllocates checks that the sizes in a header do not
+// determine how much memory is allocated.
 func TestParseSafetensorsAllocates(t *testing.T) {
 	nested := file(`{"w":`+strings.Repeat("[", 1<<16), 0)
 	for _, data := range [][]byte{
@@ -116,9 +118,9 @@ func TestParseSafetensorsAllocates(t *testing.T) {
 	}
 }
 
-// TestDamagedSafetensors flips every bit of a small file's header, puts every
-// byte at the place of every other, and cuts the file at every length: an error
-// or a parse, within the memory that the file's own size allows.
+// TestDamagedSafetensors sets every byte of a small file's header to every value,
+// and cuts the file at every length. Each file must parse or give an error,
+// within the memory that its own size allows.
 func TestDamagedSafetensors(t *testing.T) {
 	whole := weightstest.Encode([]weightstest.Tensor{
 		weightstest.F32("a", []int{2, 3}, []float32{1, 2, 3, 4, 5, 6}), {Name: "b.bias", DType: "BF16", Shape: []int{4}, Data: make([]byte, 8)},
@@ -139,7 +141,7 @@ func TestDamagedSafetensors(t *testing.T) {
 			try(data)
 		}
 	}
-	if parsed < header || parsed > header*64 { // the file itself, once a byte; few changes keep it valid
+	if parsed < header || parsed > header*64 { // one in 256 is the file itself; few changes keep it valid
 		t.Errorf("%d of %d changed files parse", parsed, header*256)
 	}
 	parsed = 0

@@ -9,7 +9,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// splitDir writes the tiny model in three files and returns its directory.
+// splitDir writes the tiny model as three shards and returns its directory.
 func splitDir(t *testing.T) string {
 	t.Helper()
 	dir := tinyDir(t)
@@ -18,6 +18,7 @@ func splitDir(t *testing.T) string {
 }
 
 func TestOpenShards(t *testing.T) {
+	t.Parallel()
 	want := openModel(t, tinyDir(t), Options{}).Tensors
 	got := openModel(t, splitDir(t), Options{}).Tensors
 	if len(got) != len(want) {
@@ -30,14 +31,17 @@ func TestOpenShards(t *testing.T) {
 	}
 }
 
-// One file holds everything: the index beside it says nothing.
+// TestOneFileComesBeforeTheIndex checks that an index is ignored if one file
+// holds all weights.
 func TestOneFileComesBeforeTheIndex(t *testing.T) {
+	t.Parallel()
 	dir := tinyDir(t)
 	weightstest.WriteFile(t, filepath.Join(dir, indexFile), []byte("not JSON"))
 	openModel(t, dir, Options{})
 }
 
 func TestOpenBadShards(t *testing.T) {
+	t.Parallel()
 	const second = "model-00002-of-00003.safetensors"
 	write := func(name, text string) func(*testing.T, string) {
 		return func(t *testing.T, dir string) { weightstest.WriteFile(t, filepath.Join(dir, name), []byte(text)) }
@@ -84,6 +88,7 @@ func TestOpenBadShards(t *testing.T) {
 }
 
 func TestLabelNames(t *testing.T) {
+	t.Parallel()
 	spec := tinySpec()
 	spec.Config["id2label"] = map[string]any{"0": "contradiction", "1": "entailment", "2": "neutral"}
 	dir := filepath.Join(t.TempDir(), "nli")

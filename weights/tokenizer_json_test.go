@@ -11,8 +11,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// tokenizerWith returns a good tokenizer.json of 300 tokens in which the values
-// at some paths are others. A path that ends in "-" is deleted.
+// tokenizerWith returns a valid tokenizer.json of 300 tokens with the values at
+// the given paths replaced. A path that ends in "-" is deleted.
 func tokenizerWith(t testing.TB, edits map[string]any) []byte {
 	t.Helper()
 	var file map[string]any
@@ -32,7 +32,7 @@ func tokenizerWith(t testing.TB, edits map[string]any) []byte {
 	return text
 }
 
-// absentValue as the value of an edit takes the field away.
+// absentValue as the value of an edit removes the field.
 type absentValue struct{}
 
 func setPath(at any, path []string, value any) {
@@ -61,6 +61,7 @@ func addedToken(id int, content string) map[string]any {
 }
 
 func TestParseTokenizer(t *testing.T) {
+	t.Parallel()
 	tokenizer, err := ParseTokenizer(tokenizerWith(t, map[string]any{
 		"truncation": map[string]any{"max_length": 128, "strategy": "LongestFirst", "stride": 0, "direction": "Left"},
 	}), 300)
@@ -82,12 +83,13 @@ func TestParseTokenizer(t *testing.T) {
 	}
 	again, err := ParseTokenizer(tokenizer.JSON(), 300)
 	if err == nil || !strings.Contains(err.Error(), "post_processor") {
-		t.Errorf("the library's post-processor passes for a model's: %v, %v", again.Pair, err)
+		t.Errorf("the tokenizer library's post-processor was accepted as a model's: %v, %v", again.Pair, err)
 	}
 }
 
-// Files that AutoTokenizer reads too, by the tokenizer library.
+// TestParseTokenizerAccepts parses variants that AutoTokenizer reads too.
 func TestParseTokenizerAccepts(t *testing.T) {
+	t.Parallel()
 	want, err := ParseTokenizer(tokenizerWith(t, nil), 300)
 	if err != nil {
 		t.Fatal(err)
@@ -126,6 +128,7 @@ func TestParseTokenizerAccepts(t *testing.T) {
 }
 
 func TestParseTokenizerRefuses(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("x", maxTokenBytes+1)
 	tests := map[string]struct {
 		edits map[string]any
@@ -196,6 +199,7 @@ func TestParseTokenizerRefuses(t *testing.T) {
 }
 
 func TestParseTokenizerRefusesText(t *testing.T) {
+	t.Parallel()
 	good := string(tokenizerWith(t, nil))
 	for name, test := range map[string]struct{ text, want string }{
 		"nothing":           {"", "not valid JSON"},

@@ -8,8 +8,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// TestMaxLength: the file that limits the length is named.
+// TestMaxLength checks the length limit and which file sets it.
 func TestMaxLength(t *testing.T) {
+	t.Parallel()
 	for text, want := range map[string]struct {
 		length int // of the model, which has 128 positions
 		file   string
@@ -31,9 +32,10 @@ func TestMaxLength(t *testing.T) {
 	}
 }
 
-// A fault in a settings file is refused by name, and so is an unsupported setting
-// that would change ids or scores.
+// TestSettingsRefused checks that errors name a fault in a settings file, and an
+// unsupported setting that would change ids or scores.
 func TestSettingsRefused(t *testing.T) {
+	t.Parallel()
 	modules := `[{"idx":0,"name":"0","path":"","type":"sentence_transformers.base.modules.transformer.Transformer"}]`
 	saved := func(config, bert string) map[string]string {
 		return map[string]string{modulesFile: modules, sentenceConfigFile: config, sentenceBertFile: bert}
@@ -90,8 +92,9 @@ func TestSettingsRefused(t *testing.T) {
 	}
 }
 
-// Settings that are there and not used are named.
+// TestSettingsWarned checks that warnings name the settings that are ignored.
 func TestSettingsWarned(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		file, text string
 		want       []string // nil: no warning
@@ -112,13 +115,15 @@ func TestSettingsWarned(t *testing.T) {
 			}
 		}
 		if test.want == nil && got != "" {
-			t.Errorf("%s: warnings %q", test.text, got)
+			t.Errorf("%s: warnings %q, want none", test.text, got)
 		}
 	}
 }
 
-// A setting of a saved CrossEncoder that is not understood is named.
+// TestUnknownSentenceSettingWarned checks that a warning names an unknown setting
+// of a saved CrossEncoder.
 func TestUnknownSentenceSettingWarned(t *testing.T) {
+	t.Parallel()
 	for config, want := range map[string]string{
 		`{"model_type":"CrossEncoder","novelty":1}`: sentenceConfigFile + ": unknown settings are ignored: novelty",
 		`{"model_type":"CrossEncoder"}`:             "",

@@ -10,6 +10,7 @@ import (
 )
 
 func TestProcessors(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		affinity int
 		quota    float64
@@ -26,6 +27,7 @@ func TestProcessors(t *testing.T) {
 
 // The files come from real systems; only the mount points are moved.
 func TestQuota(t *testing.T) {
+	t.Parallel()
 	const v2 = "0::/user.slice/job.scope\n"
 	for name, test := range map[string]struct {
 		cgroup, mount string // of /proc/PID/cgroup; of /proc/PID/mountinfo, from the root on

@@ -21,6 +21,7 @@ func readDump(t testing.TB) []byte {
 }
 
 func TestDeviceUtilization(t *testing.T) {
+	t.Parallel()
 	dump := readDump(t)
 	entry := dump[bytes.Index(dump, []byte("\t<dict>")):bytes.LastIndex(dump, []byte("</array>"))]
 	busier := bytes.Replace(entry, []byte("<integer>37</integer>"), []byte("<real>62.5</real>"), 1)
@@ -101,6 +102,7 @@ func TestSample(t *testing.T) {
 }
 
 func TestSampleTellsWhatFails(t *testing.T) {
+	t.Parallel()
 	s, err := New()
 	if err != nil {
 		t.Fatal(err)

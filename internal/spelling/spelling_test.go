@@ -6,6 +6,7 @@ import (
 )
 
 func TestNearest(t *testing.T) {
+	t.Parallel()
 	known := []string{"builtin", "rerank", "score", "env", "max-length", "top-n", "MLXRANK_MODEL"}
 	for word, want := range map[string]string{
 		"bultin":                        "builtin",
@@ -34,6 +35,7 @@ func TestNearest(t *testing.T) {
 }
 
 func TestHint(t *testing.T) {
+	t.Parallel()
 	if got := Hint("modell", []string{"model"}, "--%s"); got != "; did you mean --model?" {
 		t.Errorf("got %q", got)
 	}

@@ -8,6 +8,7 @@ import (
 )
 
 func TestHistogramIsExactWhileSmall(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(17, 18))
 	for _, n := range []int{1, 2, 3, 100, keptSamples, keptSamples + 1, 5 * keptSamples} {
 		var h Histogram
@@ -43,6 +44,7 @@ func TestHistogramIsExactWhileSmall(t *testing.T) {
 }
 
 func TestHistogramAtMost(t *testing.T) {
+	t.Parallel()
 	var h Histogram
 	var last int64
 	for i := range 3 * keptSamples { // through the change from samples to buckets
@@ -66,6 +68,7 @@ func TestHistogramAtMost(t *testing.T) {
 // Since returns what was added, whether the snapshots hold values as they
 // are or counts of buckets.
 func TestHistogramSince(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	for _, sizes := range [][2]int{{0, 0}, {0, 5}, {100, 0}, {100, 50}, {keptSamples - 10, 30}, {keptSamples, 1}, {keptSamples + 5, 500}, {0, 2 * keptSamples}} {
 		var h Histogram
@@ -94,6 +97,7 @@ func TestHistogramSince(t *testing.T) {
 }
 
 func TestWindow(t *testing.T) {
+	t.Parallel()
 	equal := func(what string, got *float64, want float64) {
 		t.Helper()
 		if got == nil || math.Abs(*got-want) > 1e-3 {

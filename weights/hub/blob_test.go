@@ -14,11 +14,11 @@ import (
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 )
 
-// blobPath is where the weights' blob comes to lie.
+// blobPath returns the path of the weights' blob.
 func blobPath(c *Client) string { return filepath.Join(c.repo(model), "blobs", weightsTag()) }
 
-// TestResumeAfterCuts breaks every answer off after some bytes: no byte is
-// fetched twice, within a pull and over several.
+// TestResumeAfterCuts cuts every response after some bytes and checks that no
+// byte is fetched twice, within one pull and over several.
 func TestResumeAfterCuts(t *testing.T) {
 	s, c := start(t)
 	s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
@@ -27,14 +27,14 @@ func TestResumeAfterCuts(t *testing.T) {
 		}
 		return len(blob) == weightsSize
 	})
-	mustPull(t, s, c, model) // each try moves on, so none is the last
+	mustPull(t, s, c, model) // each try makes progress, so the limit on tries is never reached
 	if got := s.Sent(weightsTag()); got != weightsSize {
 		t.Errorf("%d bytes were sent, want %d", got, weightsSize)
 	}
 
 	s, c = start(t)
 	c.limits.tries = 1
-	c.limits.perFile = 1 // or what another part is sent when one fails would be lost on the way
+	c.limits.perFile = 1 // with more, a failing part would lose the bytes in transit to another
 	s.SetContent(func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
 		if len(blob) == weightsSize {
 			hubtest.Cut(w, r, blob, 30_000)
@@ -57,16 +57,16 @@ func TestResumeAfterCuts(t *testing.T) {
 	mustPull(t, s, c, model)
 }
 
-// TestResumeFrom starts with what an earlier run may have left, of Python's
-// huggingface_hub too, which has the first bytes only.
+// TestResumeFrom starts with the partial files of an earlier run, including those
+// of Python's huggingface_hub, which hold the first bytes only.
 func TestResumeFrom(t *testing.T) {
 	data := modelFiles()[weightsFile]
 	for _, test := range []struct {
 		name  string
 		first int            // bytes of ETAG.incomplete, -1 for none
-		parts map[int]int    // bytes of parts by their start
+		parts map[int]int    // start of each part to its bytes
 		spoil func([]byte)   // damages the first bytes
-		sent  func(int) bool // bytes sent by the server, given those that lack
+		sent  func(int) bool // checks the bytes sent, given the bytes missing
 	}{
 		{name: "first bytes", first: 10_000},
 		{name: "first bytes over several parts", first: 3*partSize + 17},
@@ -94,7 +94,7 @@ func TestResumeFrom(t *testing.T) {
 			}
 			mustPull(t, s, c, model)
 			lacking := int64(weightsSize - len(have))
-			if test.name == "parts of another size" { // some of which do not fit in
+			if test.name == "parts of another size" { // parts that do not fit are fetched again
 				if got := s.Sent(weightsTag()); got < lacking || got > weightsSize {
 					t.Errorf("%d bytes were sent, want %d or a few more", got, lacking)
 				}
@@ -105,7 +105,7 @@ func TestResumeFrom(t *testing.T) {
 	}
 }
 
-// TestResumeInOddDirectory takes a path that means something as a pattern.
+// TestResumeInOddDirectory uses a cache whose path contains glob characters.
 func TestResumeInOddDirectory(t *testing.T) {
 	s, _ := start(t)
 	t.Setenv("HF_HUB_CACHE", filepath.Join(t.TempDir(), `a[b]*c? d`))
@@ -123,7 +123,8 @@ func TestResumeInOddDirectory(t *testing.T) {
 	}
 }
 
-// TestResumeFromDamage starts over when what an earlier run left is of no use.
+// TestResumeFromDamage checks that a pull starts over if the partial files of an
+// earlier run are damaged.
 func TestResumeFromDamage(t *testing.T) {
 	for name, left := range map[string][]byte{
 		"damaged":              append([]byte{1}, modelFiles()[weightsFile][1:partSize]...),
@@ -148,7 +149,7 @@ func TestResumeFromDamage(t *testing.T) {
 	})
 }
 
-// TestWrongBytes serves what is not the file.
+// TestWrongBytes serves bytes that differ from the file.
 func TestWrongBytes(t *testing.T) {
 	send := func(change func(w http.ResponseWriter, r *http.Request, blob []byte)) func(http.ResponseWriter, *http.Request, []byte) bool {
 		return func(w http.ResponseWriter, r *http.Request, blob []byte) bool {
@@ -223,7 +224,7 @@ func TestWrongBytes(t *testing.T) {
 	})
 }
 
-// TestNoRanges downloads from a server that knows none, and that breaks off.
+// TestNoRanges downloads from a server that ignores ranges and cuts responses.
 func TestNoRanges(t *testing.T) {
 	s, c := start(t)
 	var mu sync.Mutex
@@ -250,11 +251,12 @@ func TestNoRanges(t *testing.T) {
 	})
 	mustPull(t, s, c, model)
 	if cuts != 0 {
-		t.Error("nothing was cut")
+		t.Error("no response was cut")
 	}
 }
 
-// TestStalled goes on when a server stops sending, before the headers or after.
+// TestStalled checks that a pull continues after the server stops sending, before
+// the headers or after them.
 func TestStalled(t *testing.T) {
 	s, c := start(t)
 	c.limits.answer, c.limits.idle = time.Second, time.Second
@@ -298,7 +300,7 @@ func TestStalled(t *testing.T) {
 	}
 }
 
-// TestStalledForGood gives up in bounded time and says why.
+// TestStalledForGood checks that a pull gives up in bounded time with the reason.
 func TestStalledForGood(t *testing.T) {
 	s, c := start(t)
 	c.limits.answer, c.limits.tries = 100*time.Millisecond, 2
@@ -312,7 +314,7 @@ func TestStalledForGood(t *testing.T) {
 	wantError(t, err, "cannot reach the hub", "timeout", "2 tries", "--model builtin")
 }
 
-// TestSlowIsNotStalled takes a server that sends a little at a time.
+// TestSlowIsNotStalled pulls from a server that sends a few bytes at a time.
 func TestSlowIsNotStalled(t *testing.T) {
 	s, c := start(t)
 	c.limits.idle, c.limits.tries = 1500*time.Millisecond, 1
@@ -333,12 +335,12 @@ func TestSlowIsNotStalled(t *testing.T) {
 	mustPull(t, s, c, model)
 }
 
-// TestFullDisk writes to a device that has no space, in the place of a blob to
-// come, and goes on when there is some.
+// TestFullDisk replaces a blob with a device that has no space, and checks that a
+// later pull continues.
 func TestFullDisk(t *testing.T) {
 	full := "/dev/full"
 	if _, err := os.Stat(full); err != nil {
-		full = "" // no such device: the limit of TestFileSizeLimit stands for it
+		full = "" // no such device; TestFileSizeLimit covers the case
 	}
 	s, c := start(t)
 	if full != "" {
@@ -350,7 +352,7 @@ func TestFullDisk(t *testing.T) {
 		wantError(t, err, "model.safetensors", "no space left on device", "is full", "HF_HUB_CACHE", c.Cache())
 		checkNoBrokenBlobs(t, c)
 		if _, err := c.Find(mustRef(t, model)); err == nil {
-			t.Error("the model is found")
+			t.Error("Find returns the incomplete model")
 		}
 		if err := os.Remove(blobPath(c) + incomplete); err != nil {
 			t.Fatal(err)
@@ -359,14 +361,15 @@ func TestFullDisk(t *testing.T) {
 	mustPull(t, s, c, model)
 }
 
-// TestReadOnlyCache serves a complete model, and names what it cannot write.
+// TestReadOnlyCache finds a complete model, and checks that errors name the path
+// that cannot be written.
 func TestReadOnlyCache(t *testing.T) {
 	s, c := start(t)
 	snapshot := mustPull(t, s, c, model)
 	if got, err := c.Find(mustRef(t, model)); err != nil || got.Dir != snapshot.Dir {
 		t.Errorf("%v, %v", got.Dir, err)
 	}
-	// A file where a directory belongs cannot be written below, for root too.
+	// Not even root can create a file below another file.
 	writeFile(t, filepath.Join(c.Cache(), "models--org--other"), []byte("x"))
 	s.Add("org/other", modelFiles())
 	_, err := c.Pull(t.Context(), mustRef(t, "org/other"), PullOptions{})

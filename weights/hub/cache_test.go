@@ -38,7 +38,7 @@ func TestList(t *testing.T) {
 	s, c, old, fresh := two(t)
 	s.Add("a/first", modelFiles())
 	first := mustPull(t, s, c, "a/first")
-	// Folders that hold no complete model, or were not made by the hub.
+	// Add folders that hold no complete model, or do not belong to the hub.
 	for _, path := range []string{
 		"models--bert-base-uncased/snapshots/" + old.Commit + "/config.json", "datasets--a--b/snapshots/" + old.Commit + "/x",
 		"models--a--partial/snapshots/" + old.Commit + "/config.json", "models--a--b/snapshots/main/config.json", "models--a--none/refs/main",
@@ -128,7 +128,7 @@ func TestRemove(t *testing.T) {
 	before := walk(t, c.Cache())
 	planned, err := c.Removal(mustRef(t, model))
 	if err != nil || !slices.Equal(walk(t, c.Cache()), before) {
-		t.Errorf("looking at what goes: %v, or something is gone", err)
+		t.Errorf("a dry run: %v, or it removed something", err)
 	}
 	removed, err := c.Remove(mustRef(t, model))
 	if err != nil {
@@ -170,8 +170,8 @@ func TestRemove(t *testing.T) {
 	checkSnapshot(t, s, c, other)
 }
 
-// TestCacheOfPython uses, completes and removes a model that huggingface_hub 2.4
-// has downloaded more of, and less.
+// TestCacheOfPython uses, completes and removes models that huggingface_hub 2.4
+// downloaded, with more and with fewer files.
 func TestCacheOfPython(t *testing.T) {
 	s, c := start(t)
 	commit := s.Repos[model].Commit
@@ -225,7 +225,7 @@ func TestCacheOfPython(t *testing.T) {
 	}
 }
 
-// TestRemoveParts frees what an interrupted download has left.
+// TestRemoveParts removes the partial files of an interrupted download.
 func TestRemoveParts(t *testing.T) {
 	_, c := start(t)
 	if _, err := c.Remove(mustRef(t, model)); !errors.Is(err, ErrNotCached) {
@@ -245,7 +245,7 @@ func TestRemoveParts(t *testing.T) {
 	}
 }
 
-// TestRemoveStaysInside plants links that lead out of the cache.
+// TestRemoveStaysInside adds links that lead out of the cache.
 func TestRemoveStaysInside(t *testing.T) {
 	s, c := start(t)
 	snapshot := mustPull(t, s, c, model)
@@ -275,7 +275,7 @@ func TestRemoveStaysInside(t *testing.T) {
 	if _, err := os.Stat(precious); err != nil {
 		t.Errorf("outside: %v", err)
 	}
-	// The model's directory itself leads out.
+	// The model's directory itself is such a link.
 	writeFile(t, filepath.Join(outside, "refs", "main"), []byte(snapshot.Commit))
 	writeFile(t, filepath.Join(outside, "snapshots", snapshot.Commit, "config.json"), []byte("x"))
 	if err := os.Symlink(outside, c.repo(model)); err != nil {
@@ -288,7 +288,7 @@ func TestRemoveStaysInside(t *testing.T) {
 	}
 }
 
-// TestBadRef names a ref that holds no commit.
+// TestBadRef checks that the error names a ref file without a commit.
 func TestBadRef(t *testing.T) {
 	s, c := start(t)
 	mustPull(t, s, c, model)
@@ -298,7 +298,7 @@ func TestBadRef(t *testing.T) {
 		_, err := c.Find(mustRef(t, model))
 		wantError(t, err, ref)
 	}
-	writeFile(t, ref, []byte(s.Repos[model].Commit+"\n")) // by hand
+	writeFile(t, ref, []byte(s.Repos[model].Commit+"\n")) // as an editor would write it
 	if _, err := c.Find(mustRef(t, model)); err != nil {
 		t.Error(err)
 	}

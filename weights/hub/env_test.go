@@ -9,7 +9,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 )
 
-// TestCacheDirectory follows the variables in the order of huggingface_hub.
+// TestCacheDirectory checks the precedence of the variables, which is
+// huggingface_hub's.
 func TestCacheDirectory(t *testing.T) {
 	for _, test := range []struct {
 		name string

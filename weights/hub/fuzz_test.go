@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// FuzzInfo checks that whatever the hub says of a model, no name leads out of
-// the directory it is joined to.
+// FuzzInfo checks that no file name in the hub's description of a model leads out
+// of the directory that it is joined to.
 func FuzzInfo(f *testing.F) {
 	for _, seed := range []string{
 		`{"sha":"c5ee24cb16019beea0893ab7796b1df96625c6b8","siblings":[{"rfilename":"config.json"},{"rfilename":"tokenizer.json"},{"rfilename":"model.safetensors"}]}`,
@@ -35,7 +35,7 @@ func FuzzInfo(f *testing.F) {
 	})
 }
 
-// FuzzIndex checks that the shards of an index lie beside it.
+// FuzzIndex checks that the shards of an index are in its directory.
 func FuzzIndex(f *testing.F) {
 	for _, seed := range []string{
 		`{"metadata":{"total_size":7},"weight_map":{"a":"model-00001-of-00002.safetensors","b":"model-00002-of-00002.safetensors"}}`,

@@ -16,18 +16,18 @@ import (
 const (
 	model       = "org/name"
 	partSize    = 64 << 10
-	weightsSize = 5*partSize + 1234 // of the weights
+	weightsSize = 5*partSize + 1234 // bytes
 	token       = "hf_s3cretS3cretS3cret"
 )
 
-// testLimits are as short as a busy machine allows.
+// testLimits sets times as short as a busy machine allows.
 var testLimits = limits{
 	connect: 5 * time.Second, answer: 5 * time.Second, idle: 5 * time.Second,
 	tries: 4, backoff: time.Millisecond, maxWait: 3 * time.Second,
 	part: partSize, perFile: 2, inAll: 4,
 }
 
-// randomBytes are the same in each run.
+// randomBytes returns n bytes that are the same in every run.
 func randomBytes(seed uint64, n int) []byte {
 	r := rand.New(rand.NewPCG(seed, 0))
 	data := make([]byte, n)
@@ -53,7 +53,7 @@ func modelFiles() map[string][]byte {
 	}
 }
 
-// wanted are the files of modelFiles that a pull takes.
+// wanted lists the files of modelFiles that a pull downloads.
 var wanted = []string{
 	"config.json", "config_sentence_transformers.json", "model.safetensors",
 	"special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
@@ -87,7 +87,7 @@ func mustRef(t *testing.T, s string) Ref {
 	return ref
 }
 
-// mustPull pulls a model and checks every byte of what was asked for.
+// mustPull pulls a model and checks every byte of its files.
 func mustPull(t *testing.T, s *hubtest.Server, c *Client, ref string) Snapshot {
 	t.Helper()
 	snapshot, err := c.Pull(t.Context(), mustRef(t, ref), PullOptions{})
@@ -98,8 +98,8 @@ func mustPull(t *testing.T, s *hubtest.Server, c *Client, ref string) Snapshot {
 	return snapshot
 }
 
-// checkSnapshot compares a snapshot with the hub, and looks for anything that
-// should not be in the cache.
+// checkSnapshot compares a snapshot with the hub, and checks that the cache has
+// no other files.
 func checkSnapshot(t *testing.T, s *hubtest.Server, c *Client, snapshot Snapshot) {
 	t.Helper()
 	repo := s.Repos[snapshot.Model]
@@ -129,7 +129,7 @@ func checkSnapshot(t *testing.T, s *hubtest.Server, c *Client, snapshot Snapshot
 	checkNoLeftovers(t, c)
 }
 
-// checkNoLeftovers looks for files that are not complete or not in their place.
+// checkNoLeftovers rejects incomplete and misplaced files.
 func checkNoLeftovers(t *testing.T, c *Client) {
 	t.Helper()
 	for _, path := range walk(t, c.cache) {
@@ -185,7 +185,7 @@ func writeFile(t *testing.T, path string, data []byte) {
 	}
 }
 
-// wantError checks that err has every word, and nothing that is secret.
+// wantError checks that err contains every word and no secret.
 func wantError(t *testing.T, err error, words ...string) {
 	t.Helper()
 	if err == nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 )
 
-// TestRefused asks for what the hub does not give.
+// TestRefused requests models that the hub does not deliver.
 func TestRefused(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -112,20 +112,21 @@ func TestTokenStaysWithTheHub(t *testing.T) {
 	}
 }
 
-// TestRenamed keeps a model under the name it is asked for, as Python does.
+// TestRenamed checks that a renamed model is cached under the requested name, as
+// Python does.
 func TestRenamed(t *testing.T) {
 	s, c := start(t)
 	s.Renamed["org/old"] = model
 	snapshot := mustPull(t, s, c, "org/old")
 	if filepath.Dir(filepath.Dir(snapshot.Dir)) != filepath.Join(c.Cache(), "models--org--old") {
-		t.Errorf("it is in %s", snapshot.Dir)
+		t.Errorf("the snapshot is in %s, want the requested name", snapshot.Dir)
 	}
 	s.Renamed["org/loop"] = "org/loop"
 	_, err := c.Pull(t.Context(), mustRef(t, "org/loop"), PullOptions{})
 	wantError(t, err, "redirect", "10 in a row")
 }
 
-// TestRetried lets requests fail before they succeed.
+// TestRetried makes requests fail before they succeed.
 func TestRetried(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -166,7 +167,7 @@ func TestRetried(t *testing.T) {
 			}
 			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				if r.Method == http.MethodHead && strings.Contains(test.name, "body") {
-					return false // which has none
+					return false // a HEAD response has no body
 				}
 				path := r.URL.Path
 				return (strings.Contains(path, "/revision/") || strings.HasSuffix(path, "/vocab.txt") && test.min == 0) && once(r.Method, w)
@@ -183,7 +184,8 @@ func TestRetried(t *testing.T) {
 	}
 }
 
-// TestGivesUp ends after some tries, and at once when the hub asks for long.
+// TestGivesUp checks that a pull gives up after some tries, or at once if the hub
+// asks for a long wait.
 func TestGivesUp(t *testing.T) {
 	s, c := start(t)
 	status, after := 503, ""
@@ -206,7 +208,8 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
-// TestUnreachable fails at once, and says what needs no hub.
+// TestUnreachable checks that a pull fails at once with an error that names the
+// models that need no hub.
 func TestUnreachable(t *testing.T) {
 	start(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -230,7 +233,7 @@ func TestUnreachable(t *testing.T) {
 	}
 }
 
-// TestNotAHub talks to servers that answer with something else.
+// TestNotAHub pulls from servers that are not hubs.
 func TestNotAHub(t *testing.T) {
 	s, c := start(t)
 	for _, test := range []struct {
@@ -280,7 +283,7 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// TestOrigins checks that only the hub passes for the hub.
+// TestOrigins checks that only the hub's own origin counts as the hub.
 func TestOrigins(t *testing.T) {
 	parse := func(s string) *url.URL {
 		u, err := url.Parse(s)
@@ -307,7 +310,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// TestCertificate fails at once for a server that cannot be trusted.
+// TestCertificate checks that an untrusted certificate fails at once.
 func TestCertificate(t *testing.T) {
 	start(t)
 	server := httptest.NewTLSServer(http.NotFoundHandler())
@@ -336,8 +339,8 @@ func proxied(t *testing.T, variable, proxy string) *Client {
 func TestAllProxy(t *testing.T) {
 	s, _ := start(t)
 	hub := strings.TrimPrefix(s.URL, "http://")
-	// An HTTP proxy is a server that is asked for whole addresses; to the hub of
-	// the test it makes no difference.
+	// An HTTP proxy is a server that receives absolute URLs; the test's hub accepts
+	// them too.
 	for _, variable := range []string{"ALL_PROXY", "all_proxy", "HTTP_PROXY"} {
 		c := proxied(t, variable, s.URL)
 		s.Forget()
@@ -369,8 +372,8 @@ func TestAllProxy(t *testing.T) {
 	}
 }
 
-// serveSOCKS is a SOCKS 5 proxy that takes every connection to one address, and
-// says which was asked for.
+// serveSOCKS starts a SOCKS 5 proxy that connects every client to one address,
+// and reports the address that the client requested.
 func serveSOCKS(t *testing.T, to string, asked chan<- string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -21,14 +21,14 @@ import (
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 )
 
-// withoutLinks makes symbolic links fail as on a file system that has none.
+// withoutLinks makes symbolic links fail, as on a file system without them.
 func withoutLinks(t *testing.T, err error) {
 	t.Helper()
 	symlink = func(old, path string) error { return &os.LinkError{Op: "symlink", Old: old, New: path, Err: err} }
 	t.Cleanup(func() { symlink = os.Symlink })
 }
 
-// checkCopies checks a snapshot whose files are no links.
+// checkCopies checks a snapshot whose files are not links.
 func checkCopies(t *testing.T, s *hubtest.Server, c *Client, snapshot Snapshot) {
 	t.Helper()
 	if len(snapshot.Files) != len(wanted) {
@@ -46,8 +46,8 @@ func checkCopies(t *testing.T, s *hubtest.Server, c *Client, snapshot Snapshot) 
 	checkNoLeftovers(t, c)
 }
 
-// TestWithoutLinks keeps files in the snapshot, as huggingface_hub does where a
-// file system has no symbolic links.
+// TestWithoutLinks checks that files are stored in the snapshot if the file
+// system has no symbolic links, as huggingface_hub does.
 func TestWithoutLinks(t *testing.T) {
 	for name, prepare := range map[string]func(*testing.T){
 		"vfat":       func(t *testing.T) { withoutLinks(t, unix.EPERM) },
@@ -69,7 +69,7 @@ func TestWithoutLinks(t *testing.T) {
 			}
 			checkCopies(t, s, c, snapshot)
 			if blobs := walk(t, filepath.Join(c.repo(model), "blobs")); len(blobs) > 0 {
-				t.Errorf("the blobs are there too: %q", blobs)
+				t.Errorf("blobs %q, want none", blobs)
 			}
 			want := 1
 			if name == "variable" || name == "quiet" {
@@ -97,8 +97,8 @@ func TestWithoutLinks(t *testing.T) {
 	}
 }
 
-// TestLinksNoMore pulls a version into a cache that had links, whose blobs must
-// stay where other versions link to them.
+// TestLinksNoMore pulls a version without links into a cache with links. The
+// blobs that other versions link to must remain.
 func TestLinksNoMore(t *testing.T) {
 	s, c := start(t)
 	old := mustPull(t, s, c, model)
@@ -115,7 +115,7 @@ func TestLinksNoMore(t *testing.T) {
 	if _, err := c.Find(Ref{model, old.Commit}); err != nil {
 		t.Errorf("the older version: %v", err)
 	}
-	// Links are back: nothing is fetched, and what is a copy stays one.
+	// With links again, nothing is fetched and copies remain copies.
 	symlink = os.Symlink
 	if _, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{}); err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestLinksNoMore(t *testing.T) {
 	checkCopies(t, s, c, fresh)
 }
 
-// TestCopiedCache verifies and uses what cp -rL makes of a cache.
+// TestCopiedCache verifies and uses a copy of a cache made by cp -rL.
 func TestCopiedCache(t *testing.T) {
 	s, c := start(t)
 	mustPull(t, s, c, model)
@@ -138,7 +138,7 @@ func TestCopiedCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkCopies(t, s, c, snapshot)
-	// Without the blobs, nothing says what the hash is, until the hub is asked.
+	// Without the blobs the hashes are unknown until a request to the hub.
 	if err := os.RemoveAll(filepath.Join(c.repo(model), "blobs")); err != nil {
 		t.Fatal(err)
 	}
@@ -160,8 +160,8 @@ func withoutFlock(t *testing.T, err error) {
 	t.Cleanup(func() { tryFlock = (*flock.Flock).TryLock })
 }
 
-// TestWithoutFlock takes the existence of the lock's file for the lock, as the
-// filelock package does.
+// TestWithoutFlock checks that the existence of the lock file is the lock if flock
+// fails, as in Python's filelock package.
 func TestWithoutFlock(t *testing.T) {
 	for _, reason := range []error{unix.ENOSYS, unix.ENOLCK, unix.EOPNOTSUPP} {
 		t.Run(reason.Error(), func(t *testing.T) {
@@ -196,7 +196,7 @@ func TestWithoutFlock(t *testing.T) {
 	wantError(t, err, "lock "+filepath.Join(c.Cache(), ".locks"), "input/output")
 }
 
-// TestStaleMarkers checks that only a running download is waited for.
+// TestStaleMarkers checks that a pull waits only for a download that is running.
 func TestStaleMarkers(t *testing.T) {
 	ended := exec.Command("true")
 	if err := ended.Run(); err != nil {
@@ -226,7 +226,7 @@ func TestStaleMarkers(t *testing.T) {
 				t.Fatal(err)
 			}
 			if lock, err := tryLock(path); lock != nil || err != nil {
-				t.Fatalf("taken at once: %v, %v", lock, err)
+				t.Fatalf("the lock was taken at once: %v, %v", lock, err)
 			}
 			lock, err := tryLock(path)
 			if err != nil || (lock != nil) != test.free {
@@ -242,14 +242,14 @@ func TestStaleMarkers(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the marker stays: %v", err)
+				t.Errorf("the marker remains: %v", err)
 			}
 		})
 	}
 }
 
-// mirror makes the hub answer as servers do that store files by other names: no
-// redirects, and one ETag header.
+// mirror makes the hub answer like servers that store files under other names:
+// no redirects, and one ETag header.
 func mirror(s *hubtest.Server, etag func(data []byte) string, damage func([]byte) []byte) {
 	s.Bare = true
 	s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
@@ -277,7 +277,7 @@ func TestMirrorETags(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		etag    func([]byte) string
-		checked bool // against the name
+		checked bool // whether VerifyFile can compare the bytes with the ETag
 		fails   string
 	}{
 		{"SHA-1", func(data []byte) string { return `"` + sha1Of(data) + `"` }, true, "wrong git blob id"},
@@ -304,15 +304,15 @@ func TestMirrorETags(t *testing.T) {
 					t.Errorf("%s: %v", f.Name, err)
 				}
 			}
-			// Damage is seen if the name is a hash of the bytes beyond doubt, or if
-			// the mirror hands on how the hub lists the files.
+			// Damage is detected if the ETag is certainly a hash of the bytes, or if
+			// the mirror forwards the hub's list of files.
 			s, c = start(t)
 			mirror(s, test.etag, spoil)
 			_, err = c.Pull(t.Context(), mustRef(t, model), PullOptions{})
 			if test.fails != "" {
 				wantError(t, err, test.fails, "damaged")
 			} else if err != nil {
-				t.Errorf("with nothing to compare with: %v", err)
+				t.Errorf("without a hash to compare with: %v", err)
 			}
 			s, c = start(t)
 			mirror(s, test.etag, spoil)

@@ -21,8 +21,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 )
 
-// childEnv makes the test binary a process that pulls the model; its value
-// bounds the size of the files it may write, in bytes.
+// childEnv makes the test binary a process that pulls the model. Its value is the
+// max size of a written file in bytes.
 const childEnv = "MLXRANK_HUB_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -41,7 +41,7 @@ func child(limit string) error {
 	if err != nil {
 		return err
 	}
-	signal.Ignore(syscall.SIGXFSZ) // or the write that is too much would kill
+	signal.Ignore(syscall.SIGXFSZ) // otherwise a write beyond the limit kills the process
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: bytes, Max: bytes}); err != nil {
 		return err
 	}
@@ -54,10 +54,10 @@ func child(limit string) error {
 	return err
 }
 
-// process returns a command that pulls the model in a process of its own.
+// process returns a command that pulls the model in a child process.
 func process(t *testing.T, s *hubtest.Server, limit int) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	s.Requests() // takes the server's lock, so that it sees what the test has set
+	s.Requests() // takes the server's lock, so that the server sees the test's settings
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), os.Args[0])
 	cmd.Env = append(os.Environ(), childEnv+"="+strconv.Itoa(limit))
@@ -67,12 +67,12 @@ func process(t *testing.T, s *hubtest.Server, limit int) (*exec.Cmd, *bytes.Buff
 
 const unlimited = 1 << 40
 
-// TestProcessesAtOnce lets three processes pull the same model: all succeed,
-// and each byte is sent once.
+// TestProcessesAtOnce pulls the same model in three processes and checks that all
+// succeed and each byte is sent once.
 func TestProcessesAtOnce(t *testing.T) {
 	s, c := start(t)
 	s.SetContent(func(http.ResponseWriter, *http.Request, []byte) bool {
-		time.Sleep(20 * time.Millisecond) // so that they meet
+		time.Sleep(20 * time.Millisecond) // so that the pulls overlap
 		return false
 	})
 	var wg sync.WaitGroup
@@ -97,8 +97,8 @@ func TestProcessesAtOnce(t *testing.T) {
 	}
 }
 
-// TestWaitsForLock waits while another process holds a blob's lock, as Python's
-// huggingface_hub would, reports its progress, and can be interrupted.
+// TestWaitsForLock checks that a pull waits while another process holds a blob's
+// lock, reports that process's progress, and can be interrupted.
 func TestWaitsForLock(t *testing.T) {
 	s, c := start(t)
 	other, err := c.lock(t.Context(), model, weightsTag(), func() {})
@@ -112,7 +112,7 @@ func TestWaitsForLock(t *testing.T) {
 		switch {
 		case p.File != weightsFile:
 		case p.Done == 0:
-			writeFile(t, blobPath(c)+incomplete, make([]byte, 777)) // the other's
+			writeFile(t, blobPath(c)+incomplete, make([]byte, 777)) // the other process's bytes
 		default:
 			seen = p.Done
 			cancel()
@@ -128,18 +128,18 @@ func TestWaitsForLock(t *testing.T) {
 	}()
 	select {
 	case err := <-done:
-		t.Fatalf("it did not wait: %v", err)
+		t.Fatalf("the pull did not wait: %v", err)
 	case <-time.After(200 * time.Millisecond):
 	}
-	// The other removes the lock's file, as `model remove` does, and ends.
+	// The other process removes the lock file, as `model remove` does, and exits.
 	if err := errors.Join(os.Remove(c.lockPath(model, weightsTag())), other.Close(), <-done); err != nil {
 		t.Fatal(err)
 	}
 	mustPull(t, s, c, model)
 }
 
-// TestKilled kills the process over and over: nothing broken is ever visible,
-// and the last run completes the model.
+// TestKilled kills the process repeatedly and checks that no broken file is ever
+// visible and that the last run completes the model.
 func TestKilled(t *testing.T) {
 	s, c := start(t)
 	s.SetContent(func(http.ResponseWriter, *http.Request, []byte) bool {
@@ -170,19 +170,18 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	if kills == 0 {
-		t.Error("nothing was killed")
+		t.Error("no process was killed")
 	}
 	mustPull(t, s, c, model)
 }
 
-// TestFileSizeLimit lets a process write no more than a part of the weights:
-// the error names the full disk, nothing broken is left, and what was written
-// is used later.
+// TestFileSizeLimit limits a process to a part of the weights. The error must name
+// the full disk, no broken file may remain, and a later pull uses the bytes.
 func TestFileSizeLimit(t *testing.T) {
 	s, c := start(t)
 	cmd, stderr := process(t, s, partSize/2)
 	if err := cmd.Run(); err == nil {
-		t.Fatal("it succeeds")
+		t.Fatal("the pull succeeded despite the file size limit")
 	}
 	wantError(t, errors.New(stderr.String()), "model.safetensors", "is full", filepath.Dir(c.repo(model)))
 	checkNoBrokenBlobs(t, c)

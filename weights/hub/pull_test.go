@@ -50,7 +50,7 @@ func TestPull(t *testing.T) {
 	}
 }
 
-// TestFindMakesNoConnection uses a cached model without a hub.
+// TestFindMakesNoConnection checks that finding a cached model sends no requests.
 func TestFindMakesNoConnection(t *testing.T) {
 	s, c := start(t)
 	repo := s.Repos[model]
@@ -89,7 +89,7 @@ func TestFindMakesNoConnection(t *testing.T) {
 	}
 }
 
-// TestPullCommit writes no ref for a commit.
+// TestPullCommit checks that pulling a commit writes no ref.
 func TestPullCommit(t *testing.T) {
 	s, c := start(t)
 	snapshot := mustPull(t, s, c, model+"@"+s.Repos[model].Commit)
@@ -98,7 +98,8 @@ func TestPullCommit(t *testing.T) {
 	}
 }
 
-// TestPullNewCommit fetches what changed and shares what did not.
+// TestPullNewCommit checks that only changed files are fetched and that versions
+// share the others.
 func TestPullNewCommit(t *testing.T) {
 	s, c := start(t)
 	old := mustPull(t, s, c, model)
@@ -107,7 +108,7 @@ func TestPullNewCommit(t *testing.T) {
 	s.Add(model, files)
 	s.Forget()
 	if at, err := c.Find(mustRef(t, model)); err != nil || at.Commit != old.Commit {
-		t.Errorf("Find has moved to %s, %v", at.Commit, err)
+		t.Errorf("Find returns %s, %v, want the old commit", at.Commit, err)
 	}
 	fresh := mustPull(t, s, c, model)
 	if fresh.Commit == old.Commit || s.Sent(weightsTag()) != 0 || s.Sent(hubtest.ETag("config.json", files["config.json"])) == 0 {
@@ -118,8 +119,8 @@ func TestPullNewCommit(t *testing.T) {
 	}
 }
 
-// TestRefStaysUntilComplete keeps the old snapshot in use while the new one
-// cannot be completed.
+// TestRefStaysUntilComplete checks that the ref names the old snapshot until the
+// new one is complete.
 func TestRefStaysUntilComplete(t *testing.T) {
 	s, c := start(t)
 	old := mustPull(t, s, c, model)
@@ -174,7 +175,8 @@ func TestPullShards(t *testing.T) {
 	wantError(t, err, indexFile, two, "does not have")
 }
 
-// TestUnfit refuses a repository before anything large is downloaded.
+// TestUnfit checks that an unsuitable repository is refused before any large
+// download.
 func TestUnfit(t *testing.T) {
 	s, c := start(t)
 	without := func(names ...string) map[string][]byte {
@@ -209,7 +211,7 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// TestProgress checks the promises of Progress.
+// TestProgress checks what the documentation of Progress promises.
 func TestProgress(t *testing.T) {
 	s, c := start(t)
 	var got []Progress
@@ -238,11 +240,11 @@ func TestProgress(t *testing.T) {
 	}
 	got = nil
 	if _, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{Progress: func(p Progress) { got = append(got, p) }}); err != nil || len(got) > 0 {
-		t.Errorf("a cached model is reported: %v, %v", got, err)
+		t.Errorf("pulling a cached model reported progress: %v, %v", got, err)
 	}
 }
 
-// TestBadMetadata refuses what a blob could not be made by.
+// TestBadMetadata checks that metadata that cannot name a blob is refused.
 func TestBadMetadata(t *testing.T) {
 	for _, test := range []struct {
 		name, key, value string
@@ -281,7 +283,7 @@ func TestBadMetadata(t *testing.T) {
 	}
 }
 
-// TestCancelled stops a pull in the middle, and goes on with what came.
+// TestCancelled cancels a pull and checks that the next one uses its bytes.
 func TestCancelled(t *testing.T) {
 	s, c := start(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -324,7 +326,8 @@ func TestCancelled(t *testing.T) {
 	}
 }
 
-// TestLink replaces what is in the way of a snapshot's link.
+// TestLink checks that a pull replaces a file or another link at the path of a
+// snapshot's link.
 func TestLink(t *testing.T) {
 	s, c := start(t)
 	snapshot := mustPull(t, s, c, model)

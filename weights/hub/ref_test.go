@@ -52,7 +52,7 @@ func TestParseAddress(t *testing.T) {
 	}
 	for _, in := range []string{"a/b", "./a/b", "/a/b", "a/b@v1", "hf.co/b", "huggingface.co/b", "dir/sub/model"} {
 		if IsAddress(in) {
-			t.Errorf("%q is taken for an address", in)
+			t.Errorf("%q is accepted as an address", in)
 		}
 	}
 }

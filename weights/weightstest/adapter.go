@@ -27,7 +27,8 @@ func LoRA(spec Spec, rank int, seed uint64) []Tensor {
 	return tensors
 }
 
-// AdapterConfig returns the adapter_config.json of a plain LoRA adapter.
+// AdapterConfig returns the adapter_config.json of a LoRA adapter with default
+// settings.
 func AdapterConfig(rank int, alpha float64) map[string]any {
 	return map[string]any{
 		"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": "some/base", "r": rank, "lora_alpha": alpha,

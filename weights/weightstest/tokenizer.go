@@ -9,7 +9,7 @@ import (
 // specials are BERT's special tokens, in the order of their ids.
 var specials = []string{"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"}
 
-// words are the tokens that are not single characters.
+// words lists the tokens of more than one character.
 const words = "the of and to in is for on with that by it as at from this an be are or not what how where when who which " +
 	"query document text search rank model score word sentence page file program package library network data system user " +
 	"berlin paris london city river people water music language science history number system time day year world"

@@ -1,6 +1,6 @@
 // Package weightstest builds small model directories for tests: a config, a
-// WordPiece tokenizer and weights. The weights depend only on a seed, so that a
-// program in another language can make the same files bit for bit.
+// WordPiece tokenizer and weights. The weights depend only on a seed, so a
+// program in another language can make the same files, bit for bit.
 package weightstest
 
 import (
@@ -192,7 +192,8 @@ func Encode(tensors []Tensor) []byte {
 	return file
 }
 
-// size returns a whole number of a config. It may be an int or decoded from JSON.
+// size returns an integer of a config, which may be an int or a decoded JSON
+// number.
 func size(config map[string]any, key string) int {
 	switch n := config[key].(type) {
 	case int:
@@ -203,7 +204,7 @@ func size(config map[string]any, key string) int {
 	panic(fmt.Sprintf("weightstest: config has no number %q", key))
 }
 
-// labels returns the number of labels by the rule of Hugging Face.
+// labels returns the number of labels by Hugging Face's rule.
 func labels(config map[string]any) int {
 	if names, ok := config["id2label"].(map[string]any); ok {
 		return len(names)
@@ -214,8 +215,8 @@ func labels(config map[string]any) int {
 	return 2
 }
 
-// Split replaces model.safetensors by several files with an index, as Hugging Face
-// saves large models.
+// Split replaces model.safetensors with several shards and an index, as Hugging
+// Face saves large models.
 func Split(t testing.TB, dir string, tensors []Tensor, files int) {
 	t.Helper()
 	places := map[string]string{}

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// TestEncodeIsReproducible pins the generator: the sums were computed by an
-// independent implementation in Python, and the files that PyTorch's golden
-// values come from are built by that one.
+// TestEncodeIsReproducible pins the generator. An independent implementation in
+// Python computed the sums, and made the files of PyTorch's golden values.
 func TestEncodeIsReproducible(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		name string
 		spec Spec
@@ -45,6 +45,7 @@ func TestEncodeIsReproducible(t *testing.T) {
 }
 
 func TestTokenizerFillsVocabulary(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{5, 64, 299, 300, 1000} {
 		vocab := Tokenizer(size)["model"].(map[string]any)["vocab"].(map[string]int)
 		if len(vocab) != size {

@@ -10,6 +10,7 @@ import (
 // The work ahead of a request is about what a queue executes before its last
 // pair: the queue has the oldest pair in each batch, whatever its turn.
 func TestWorkAheadIsTheQueuesOrder(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(30, 1))
 	const turn = turnBatches * 40 // tokens
 	off, total := 0.0, 0.0
@@ -70,6 +71,7 @@ func takeSome(q *queue) (tokens int) {
 // Requests of one turn go in the order of their arrival: of these the forecast
 // is exact.
 func TestWorkAheadOfSmallRequests(t *testing.T) {
+	t.Parallel()
 	all := []standing{{tokens: 10, work: 1}, {tokens: 100, work: 10}, {tokens: 10, work: 2}, {tokens: 10, work: 3, turn: -5}, {tokens: 1000, work: 100}}
 	got := workAhead(all, 100)
 	for i, want := range []float64{3, 1 + 3, 1 + 10 + 3, 0, 1 + 10 + 2 + 3} {

@@ -73,6 +73,7 @@ func checkPlan(t testing.TB, l Layout, lengths []int, p plan, limit Limits) {
 }
 
 func TestPlanKeepsItsLimits(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 3000 {
 		l := someLayouts[r.IntN(len(someLayouts))]
@@ -114,6 +115,7 @@ func total(c Costs, microbatches []Microbatch) float64 {
 }
 
 func TestCutIsTheBestThereIs(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	same := 0
 	for range 4000 {
@@ -231,6 +233,7 @@ func inOrder(l Layout, lengths []int, pairs int, limit Limits) []Microbatch {
 // Under its model the plan is never worse than batches in order of arrival or
 // sorted ones of a fixed size, whichever size.
 func TestPlanBeatsArrivalOrderAndFixedSizes(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 6))
 	won, fixed := 0.0, 0
 	for range 1500 {
@@ -259,6 +262,7 @@ func TestPlanBeatsArrivalOrderAndFixedSizes(t *testing.T) {
 
 // Workers end at about the same time, even with few pairs.
 func TestLanesHaveAsMuchToDo(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(7, 8))
 	c := Costs{Microbatch: 1e5, Token: 1e4, Square: 10}
 	worst, sum, n := 0.0, 0.0, 0
@@ -278,6 +282,7 @@ func TestLanesHaveAsMuchToDo(t *testing.T) {
 
 // Padding beyond the grid of ten thousand pairs of lengths like MS MARCO's.
 func TestPaddingBeyondTheGrid(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(9, 10))
 	for name, test := range map[string]struct {
 		device   Layout
@@ -316,6 +321,7 @@ func marcoLength(r *rand.Rand) int {
 }
 
 func TestFitFindsTheCosts(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(11, 12))
 	for range 300 {
 		want := randomCosts(r)

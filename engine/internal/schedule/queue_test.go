@@ -134,6 +134,7 @@ func randomQueue(t testing.TB, r *rand.Rand) *queueCheck {
 }
 
 func TestQueueKeepsItsPromises(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	worst := 0
 	for range 100 {
@@ -167,6 +168,7 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 // The adversary sends short pairs, each request new, so that a batch of short
 // pairs can always be had; one long pair is among them.
 func TestNoPairStarves(t *testing.T) {
+	t.Parallel()
 	for _, l := range someLayouts {
 		p := planner{layout: l, costs: Costs{1, 1000, 10}}
 		c := newQueueCheck(t, p, Limits{Pairs: 16, Tokens: l.Width(l.MaxWidth) + 400})
@@ -192,6 +194,7 @@ func TestNoPairStarves(t *testing.T) {
 
 // A small request does not wait for a large one that came before it.
 func TestQueueIsFairOverRequests(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	l := someLayouts[1]
 	c := newQueueCheck(t, planner{layout: l, costs: AssumedCosts(false)}, DefaultLimits(false))
@@ -227,6 +230,7 @@ func TestQueueIsFairOverRequests(t *testing.T) {
 // The padding that a single large request computes, planned a batch at a time,
 // and what small requests do.
 func TestQueuePadding(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 6))
 	for name, test := range map[string]struct {
 		layout   Layout

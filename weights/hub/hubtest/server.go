@@ -1,5 +1,5 @@
-// Package hubtest provides a hub for tests. It answers like huggingface.co on
-// 127.0.0.1, with a content server on another port, and counts the bytes sent.
+// Package hubtest provides a hub for tests. It listens on 127.0.0.1, answers like
+// huggingface.co, runs a content server on another port and counts the bytes sent.
 package hubtest
 
 import (
@@ -44,10 +44,10 @@ type Request struct {
 	Auth    string // the Authorization header
 }
 
-// A HubFunc may answer a request instead of the hub; it returns true if it did.
+// A HubFunc may answer a request instead of the hub; it reports whether it did.
 type HubFunc func(w http.ResponseWriter, r *http.Request) bool
 
-// A ContentFunc may answer a request for a file; it returns true if it did.
+// A ContentFunc may answer a request for a file; it reports whether it did.
 type ContentFunc func(w http.ResponseWriter, r *http.Request, blob []byte) bool
 
 // A Server is a hub. Its fields may be changed between requests.
@@ -148,7 +148,7 @@ func (s *Server) Forget() {
 	s.requests, s.sent = nil, map[string]int64{}
 }
 
-// record counts a request and returns the function that answers it first.
+// record counts a request and returns the function that may answer it first.
 func (s *Server) record(r *http.Request, content bool) HubFunc {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,9 +2,11 @@ package weights
 
 import (
 	"bytes"
+	stdjson "encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -14,40 +16,60 @@ import (
 // object maps the field names of a JSON object to their values.
 type object map[string]jsontext.Value
 
-// readObject returns the fields of an object. If the field called nested is an
-// object, readObject returns its fields as inner.
-func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err error) {
+// readMembers calls take for each member of an object, whose value take reads. It
+// rejects a key that occurs twice.
+func readMembers(dec *jsontext.Decoder, take func(name string) error) error {
 	if kind := dec.PeekKind(); kind != '{' && kind != 0 {
-		return nil, nil, fmt.Errorf("found %s, expected an object", kindName(kind))
+		return fmt.Errorf("found %s, expected a JSON object", kindName(kind))
 	}
 	if _, err := dec.ReadToken(); err != nil {
-		return nil, nil, err
+		return err
 	}
-	fields = object{}
+	seen := map[string]bool{}
 	for dec.PeekKind() != '}' {
 		token, err := dec.ReadToken()
 		if err != nil {
-			return nil, nil, err
+			return err
 		}
 		name := token.String()
-		if _, ok := fields[name]; ok {
-			return nil, nil, fmt.Errorf("key %.40q occurs twice", name)
+		if seen[name] {
+			return fmt.Errorf("key %.40q occurs twice", name)
 		}
+		seen[name] = true
+		if err := take(name); err != nil {
+			return err
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
+}
+
+// readObject returns the fields of an object. If the field called nested is an
+// object, readObject returns its fields as inner.
+func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err error) {
+	fields = object{}
+	err = readMembers(dec, func(name string) (err error) {
+		fields[name] = nil
 		if nested != "" && name == nested && dec.PeekKind() == '{' {
-			if inner, _, err = readObject(dec, ""); err != nil {
-				return nil, nil, err
-			}
-			fields[name] = nil
-			continue
+			inner, _, err = readObject(dec, "")
+			return err
 		}
 		value, err := dec.ReadValue()
-		if err != nil {
-			return nil, nil, err
-		}
 		fields[name] = value.Clone()
-	}
-	_, err = dec.ReadToken()
+		return err
+	})
 	return fields, inner, err
+}
+
+// atEnd returns err, or an error if anything follows the object that dec has read.
+func atEnd(dec *jsontext.Decoder, err error) error {
+	if err != nil {
+		return badJSON(err)
+	}
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
+	}
+	return nil
 }
 
 // splitFields returns the fields of the one JSON object that data consists of.
@@ -55,13 +77,25 @@ func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err
 func splitFields(data []byte) (map[string]jsontext.Value, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
 	fields, _, err := readObject(dec, "")
-	if err != nil {
-		return nil, badJSON(err)
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
-	}
-	return fields, nil
+	return fields, atEnd(dec, err)
+}
+
+// A member is a key and a value of a JSON object.
+type member struct {
+	key   string
+	value jsontext.Value
+}
+
+// splitObject returns the members of a JSON object in the order of the text. It
+// rejects a key that occurs twice, but not inside a value.
+func splitObject(data []byte) (members []member, err error) {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	err = readMembers(dec, func(name string) error {
+		value, err := dec.ReadValue()
+		members = append(members, member{name, value.Clone()})
+		return err
+	})
+	return members, atEnd(dec, err)
 }
 
 // decodeField decodes a field that may be absent.
@@ -182,4 +216,39 @@ func quote(s string) []byte {
 		panic(err)
 	}
 	return out
+}
+
+// jsonError describes an error of json.Unmarshal in terms of the file.
+func jsonError(err error) error {
+	var syntax *stdjson.SyntaxError
+	if errors.As(err, &syntax) {
+		return fmt.Errorf("not valid JSON near byte %d: %w", syntax.Offset, err)
+	}
+	var found *stdjson.UnmarshalTypeError
+	if !errors.As(err, &found) {
+		return err
+	}
+	if found.Field == "" {
+		return fmt.Errorf("found %s, expected %s", found.Value, jsonKind(found.Type))
+	}
+	return fmt.Errorf("field %q: found %s, expected %s", found.Field, found.Value, jsonKind(found.Type))
+}
+
+// jsonKind names the kind of JSON value that a Go type is decoded from.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "whole number"
+	case reflect.Uint64:
+		return "whole number, not negative"
+	case reflect.Float64:
+		return "number"
+	case reflect.String:
+		return "string"
+	case reflect.Slice:
+		return "array"
+	}
+	return "object"
 }

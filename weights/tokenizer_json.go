@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -37,11 +36,9 @@ var topFields = []string{
 // for the vocabulary, which is most of the file.
 func splitTokenizer(data []byte) (fields, model object, err error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
-	if fields, model, err = readObject(dec, "model"); err != nil {
-		return nil, nil, badJSON(err)
-	}
-	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
-		return nil, nil, fmt.Errorf("not valid JSON: something follows the object at byte %d", dec.InputOffset())
+	fields, model, err = readObject(dec, "model")
+	if err := atEnd(dec, err); err != nil {
+		return nil, nil, err
 	}
 	for _, name := range sortedKeys(fields) {
 		if !slices.Contains(topFields, name) {

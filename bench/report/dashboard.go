@@ -123,14 +123,15 @@ func spread(rates []float64) string {
 	}
 	ci := stats.MeanInterval(rates)
 	return fmt.Sprintf("**Throughput:** %s, median %s pairs/s, spread %s (highest less lowest, relative to the median), deviation %s; 95 %% confidence interval of the mean %s (bootstrap over runs)",
-		count(s.N), telemetry.Decimals(s.P50, 1), with(telemetry.Decimals(share, 1), " %"), with(telemetry.Decimals(deviation, 1), " %"), interval(ci))
+		count(s.N, "run"), telemetry.Decimals(s.P50, 1), with(telemetry.Decimals(share, 1), " %"), with(telemetry.Decimals(deviation, 1), " %"), interval(ci))
 }
 
-func count(runs int) string {
-	if runs == 1 {
-		return "1 run"
+// count returns "1 run" or "2 runs".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
 	}
-	return fmt.Sprintf("%d runs", runs)
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 func interval(i stats.Interval) string {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -76,19 +77,12 @@ func (d *document) details() {
 		if p.Error != "" || len(runs) == 0 {
 			d.paragraph("### Config %d: **ERROR**", i+1)
 			d.paragraph("Settings: %s", p.Settings.Label(d.result.Swept))
-			d.paragraph("Error: %s", orUnknown(p.Error))
+			d.paragraph("Error: %s", cmp.Or(p.Error, "no run was completed"))
 			continue
 		}
 		d.paragraph("%s", d.heading(i))
 		d.detail(runs)
 	}
-}
-
-func orUnknown(s string) string {
-	if s == "" {
-		return "no run was completed"
-	}
-	return s
 }
 
 func (d *document) detail(runs []*results.Run) {

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/mlxrank/mlxrank/bench/results"
@@ -47,12 +48,7 @@ func (d *document) environment() {
 	d.tokenLengths()
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
+func orDash(s string) string { return cmp.Or(s, "-") }
 
 const lengthBin = 32
 

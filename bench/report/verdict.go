@@ -1,7 +1,6 @@
 package report
 
 import (
-	"fmt"
 	"math"
 
 	"github.com/mlxrank/mlxrank/internal/telemetry"
@@ -37,7 +36,7 @@ func (d *document) verdict() {
 	}
 	d.paragraph("**Verdict:** %s. Spread of the runs %s; load average %s before, up to %s during (%s)",
 		judge(spread, before, d.result.Environment.Cores), with(telemetry.Decimals(100*spread, 1), " %"),
-		telemetry.Decimals(before, 1), telemetry.Decimals(end, 1), cores(d.result.Environment.Cores))
+		telemetry.Decimals(before, 1), telemetry.Decimals(end, 1), count(d.result.Environment.Cores, "core"))
 }
 
 func judge(spread, before float64, cores int) string {
@@ -72,11 +71,4 @@ func larger(a, b float64) float64 {
 		return b
 	}
 	return a
-}
-
-func cores(n int) string {
-	if n == 1 {
-		return "1 core"
-	}
-	return fmt.Sprintf("%d cores", n)
 }

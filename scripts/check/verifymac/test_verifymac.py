@@ -107,7 +107,7 @@ class OtherSuites(unittest.TestCase):
         self.assertFalse(result.no_gpu or result.passed)
 
     def test_the_words_are_doctors(self):
-        source = (ROOT / "cli" / "doctor.go").read_text(encoding="utf-8")
+        source = (ROOT / "cli/doctor/doctor.go").read_text(encoding="utf-8")
         self.assertIn('"GPUs that MLX can use: %d; processors: %d"', source)
         self.assertIn('check{name: "device"', source)
 

@@ -202,6 +202,9 @@ func TestModes(t *testing.T) {
 }
 
 func TestOpenLoopRun(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	r := mustRun(t, open(t, map[string]string{"rate": "200", "duration": "300ms", "batch": "4"}), options(t))
 	run := &r.Points[0].Runs[0]
 	checkRun(t, run, len(run.Requests), 4)

@@ -25,6 +25,9 @@ const modelChild = "MLXRANK_TEST_MODEL"
 // adapters whose files are damaged, which must be refused or score, in a child
 // process that a crash may end.
 func TestDamagedModels(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	if os.Getenv(modelChild) == "" {
 		child := exec.Command(os.Args[0], "-test.run", "^TestDamagedModels$", "-test.v", "-model-executions", strconv.Itoa(*modelExecutions))
 		child.Env = append(os.Environ(), modelChild+"=1")

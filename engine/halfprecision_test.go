@@ -19,6 +19,9 @@ import (
 // near the logits and the order of float32, and not the same. Where MLX computes
 // it on a processor it is slow, and the log warns of it.
 func TestBuiltinInHalfPrecision(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	pairs, want := builtinGoldens(t)
 	pairs, want = shortest(pairs, want, 48) // two a second without products of bfloat16
 	var log bytes.Buffer

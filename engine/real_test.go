@@ -37,6 +37,9 @@ func oneAtATime(t *testing.T, e *Engine, pairs []Pair) []float32 {
 // them; every score is that of its pair alone, and the stages of every request
 // add up.
 func TestEveryScoreFrom64Goroutines(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	e := openTinyEngine(t, Config{Model: quickDir(t)})
 	pairs := randomPairs(rand.New(rand.NewPCG(1, 2)), 300)
 	want := oneAtATime(t, e, pairs)
@@ -236,6 +239,9 @@ func TestPredictedTokensAreThoseComputed(t *testing.T) {
 // machine that does other work besides; on a quiet one the figure logged is
 // below 15 %.
 func TestPredictedTimesAreNearTheMeasured(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	t.Setenv("HOME", t.TempDir())
 	dir := tinyDir(t, func(c map[string]any) { c["num_hidden_layers"], c["intermediate_size"] = 4, 1024 })

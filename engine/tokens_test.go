@@ -163,6 +163,9 @@ func TestTokenControlsDiffer(t *testing.T) {
 
 // A long text tokenised in parts gives what it gives whole.
 func TestTextInPartsIsTheTextWhole(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	tok := openTokenizer(t, 1<<20)
 	unit := "Réunion — naïve cafe\u0301, 東京都 東京 [SEP] a.b-c_d (x)\tend\r\n ‘quoted’ \u0301combining "
 	for name, text := range map[string]string{

@@ -44,6 +44,9 @@ func checkNoProfile(t *testing.T, s *Session) {
 }
 
 func TestProfileAddsUp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	for _, graph := range []string{"0", "1"} {
 		t.Run("unfused graph "+graph, func(t *testing.T) {
 			t.Setenv("MLXRANK_UNFUSED_GRAPH", graph)

@@ -129,6 +129,9 @@ func TestKill(t *testing.T) {
 
 // TestInterruptedFile interrupts a run over a file, and goes on.
 func TestInterruptedFile(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	model := tinyModel(t)
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		dir := t.TempDir()

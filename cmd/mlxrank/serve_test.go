@@ -272,6 +272,9 @@ func largeCall(t *testing.T, n int) string {
 // restarts it: every answer there is is right, and what was taken in before
 // a SIGTERM is answered.
 func TestServeRestart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	model := tinyModel(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

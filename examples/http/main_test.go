@@ -138,6 +138,9 @@ func TestOverload(t *testing.T) {
 // TestShutdown ends the server while it answers: the answer is complete, and
 // the engine is closed after it.
 func TestShutdown(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -146,6 +146,9 @@ func TestSlowWatcher(t *testing.T) {
 
 // A client that reads nothing from its connection is disconnected.
 func TestClientThatNeverReads(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	d, _, pass := seconds(t)
 	for range history { // so that the first event does not fit into buffers that are small
 		pass()

@@ -12,7 +12,8 @@ import (
 	"github.com/mlxrank/mlxrank/bundle/bundletest"
 )
 
-// check is mlxrank doctor of an app: the findings by name, in order.
+// check checks an app as mlxrank doctor does, and returns the names of the
+// findings in order and the findings by name.
 func check(t testing.TB, app string) (names []string, found map[string]Finding) {
 	t.Helper()
 	a, err := Open(app)
@@ -32,12 +33,12 @@ func check(t testing.TB, app string) (names []string, found map[string]Finding) 
 	return names, found
 }
 
-// failures are the names of the findings that failed.
+// failures returns the names of the findings that failed.
 func failures(names []string, found map[string]Finding) []string {
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !found[name].Failed() })
 }
 
-// signedApp is an app that a team has signed, with all in order.
+// signedApp makes a valid app that a team has signed.
 func signedApp(t testing.TB) (app, dir string) {
 	t.Helper()
 	dir = bundletest.Unpack(t, "testdata/signed.zip")
@@ -62,8 +63,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// TestCheckAfterBundle checks a new app: only the signature of the whole app is
-// missing.
+// TestCheckAfterBundle checks that a new app lacks only the signature of the
+// whole app.
 func TestCheckAfterBundle(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -83,7 +84,7 @@ func TestCheckAfterBundle(t *testing.T) {
 	}
 }
 
-// change rewrites a file by a function.
+// change applies f to the bytes of a file.
 func change(t testing.TB, path string, f func([]byte) []byte) {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -95,8 +96,8 @@ func change(t testing.TB, path string, f func([]byte) []byte) {
 	}
 }
 
-// setFlags changes the flags of a file's signature, which its own hashes do not
-// cover.
+// setFlags changes the flags of a file's signature, which the signature's hashes
+// do not cover.
 func setFlags(t testing.TB, path string, set, unset uint32) {
 	t.Helper()
 	s := read(t, path).Slices[0]
@@ -109,13 +110,13 @@ func setFlags(t testing.TB, path string, set, unset uint32) {
 	})
 }
 
-// otherTeam makes a file's signature that of another team.
+// otherTeam changes the team in a file's signature.
 func otherTeam(t testing.TB, path string) {
 	t.Helper()
 	change(t, path, func(data []byte) []byte { return bytes.ReplaceAll(data, []byte("MLXRTEST01"), []byte("OTHERTEAM1")) })
 }
 
-// withoutSignature makes the load command of the signature one of another kind.
+// withoutSignature changes the kind of the signature's load command.
 func withoutSignature(t testing.TB, path string) {
 	t.Helper()
 	s := read(t, path).Slices[0]
@@ -129,7 +130,8 @@ func withoutSignature(t testing.TB, path string) {
 	})
 }
 
-// TestCheckFailures spoils one thing in a good app, and that is what is found.
+// TestCheckFailures damages one thing in a valid app and checks that it is
+// reported.
 func TestCheckFailures(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -159,8 +161,8 @@ func TestCheckFailures(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		spoil  func(t *testing.T, app, dir string)
-		failed []string // those after the first follow from it
-		words  string   // of the first failure
+		failed []string // the first failure and the failures that follow from it
+		words  string   // in the text of the first failure
 	}{
 		{"program for Intel", fixture("program/intel", program), []string{"executable", "signature", "team", "seal"}, "for x86_64, expected arm64"},
 		{"program for a newer system", fixture("program/newer", program), []string{"executable", "team", "seal"}, "needs macOS 26.2"},
@@ -236,7 +238,7 @@ func TestCheckFailures(t *testing.T) {
 	}
 }
 
-// TestCheckNotes has what is worth a word and no failure.
+// TestCheckNotes checks the findings that are notes and not failures.
 func TestCheckNotes(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")

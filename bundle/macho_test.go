@@ -13,7 +13,7 @@ import (
 	"github.com/mlxrank/mlxrank/bundle/bundletest"
 )
 
-// read is ReadBinary of a file that must be good.
+// read reads a valid binary.
 func read(t testing.TB, path string) *Binary {
 	t.Helper()
 	b, err := ReadBinary(path)
@@ -66,7 +66,7 @@ func TestReadBinary(t *testing.T) {
 	}
 }
 
-// TestSignedByTeam reads what another program has signed.
+// TestSignedByTeam reads a binary that another program has signed.
 func TestSignedByTeam(t *testing.T) {
 	t.Parallel()
 	dir := bundletest.Unpack(t, "testdata/signed.zip")
@@ -88,7 +88,7 @@ func TestDamagedBinary(t *testing.T) {
 		return data
 	}
 	old := read(t, fixtures.Path("old/libmlx.dylib")).Slices[0]
-	changedAt := func(at int, value uint32) []byte { // as load commands have it
+	changedAt := func(at int, value uint32) []byte { // in the byte order of load commands
 		data := bytes.Clone(library)
 		binary.LittleEndian.PutUint32(data[at:], value)
 		return data
@@ -121,17 +121,17 @@ func TestDamagedBinary(t *testing.T) {
 			}
 		})
 	}
-	// Whatever is missing at the end, it is noticed.
+	// A file without some of its last bytes is rejected.
 	for n := range library {
 		if n%97 == 0 {
 			if _, err := parseBinary(library[:n]); err == nil {
-				t.Fatalf("%d of %d bytes were taken for whole", n, len(library))
+				t.Fatalf("the first %d of %d bytes were accepted as a whole file", n, len(library))
 			}
 		}
 	}
 }
 
-// find is the first load command of a kind.
+// find returns the first load command of a kind.
 func (s *Slice) find(kind uint32) command {
 	return s.commands[slices.IndexFunc(s.commands, func(c command) bool { return c.kind == kind })]
 }
@@ -149,7 +149,7 @@ func TestRewrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !bytes.Equal(old.data, before) {
-				t.Error("the file that was read has changed")
+				t.Error("the file that was read changed")
 			}
 			b, err := parseBinary(data)
 			if err != nil {
@@ -169,21 +169,22 @@ func TestRewrite(t *testing.T) {
 					}
 				}
 				if !bytes.Equal(s.data[s.firstBytes:s.signatureStart()], was.data[was.firstBytes:was.signatureStart()]) {
-					t.Error("more has changed than load commands and signature")
+					t.Error("bytes outside the load commands and the signature changed")
 				}
 				if s.Signature != nil && s.Signature.stale(s.data) != "" {
-					t.Error("the signature no longer holds")
+					t.Error("the new signature is stale")
 				}
 			}
 			again, err := b.rewrite(func(*Slice) edits { return want })
 			if err != nil || !bytes.Equal(again, data) {
-				t.Errorf("a second time changes something, or fails: %v", err)
+				t.Errorf("a second rewrite changes something, or fails: %v", err)
 			}
 		})
 	}
 }
 
-// signatureStart is where the slice's own bytes end.
+// signatureStart returns the offset of the signature, which follows the slice's
+// own bytes.
 func (s *Slice) signatureStart() int {
 	if s.Signature == nil {
 		return len(s.data)
@@ -191,7 +192,8 @@ func (s *Slice) signatureStart() int {
 	return s.Signature.start
 }
 
-// TestRewriteSigned leaves the signature of a certificate as it is: stale.
+// TestRewriteSigned checks that a certificate's signature is kept although it is
+// stale.
 func TestRewriteSigned(t *testing.T) {
 	t.Parallel()
 	dir := bundletest.Unpack(t, "testdata/signed.zip")
@@ -218,7 +220,7 @@ func TestRewriteWithoutRoom(t *testing.T) {
 	if _, err := b.rewrite(func(*Slice) edits { return long }); err == nil || !strings.Contains(err.Error(), "-headerpad_max_install_names") {
 		t.Errorf("got %v", err)
 	}
-	// Unknown bytes follow the load commands.
+	// The load commands cannot grow over unknown bytes.
 	b = read(t, fixtures.Path("program/found"))
 	data := bytes.Clone(b.data)
 	data[b.Slices[0].firstBytes-1] = 1
@@ -229,9 +231,9 @@ func TestRewriteWithoutRoom(t *testing.T) {
 	}
 }
 
-// FuzzMachO reads anything, and changes what it can read. Most of a file is
-// nothing to the reader, so what is made up is either all of a file or replaces
-// a few bytes of a good one, among its load commands or in its signature.
+// FuzzMachO parses arbitrary bytes and rewrites the files that parse. The reader
+// ignores most of a file, so the fuzzed bytes are either a whole file or replace
+// a few bytes in the load commands or the signature of a valid one.
 func FuzzMachO(f *testing.F) {
 	fixtures := bundletest.Open(f, "testdata")
 	good := []*Binary{
@@ -280,7 +282,7 @@ func FuzzMachO(f *testing.F) {
 		}
 		again, err := parseBinary(changed)
 		if err != nil {
-			return // it was damaged in a way that only showed now
+			return // only the rewrite detects this damage
 		}
 		for i, s := range again.Slices {
 			if len(s.Libraries) != len(b.Slices[i].Libraries) || !slices.Contains(s.RunPaths, "@loader_path") {
@@ -304,7 +306,7 @@ func TestMetallib(t *testing.T) {
 			t.Errorf("%s: got %+v, %v", name, got, err)
 		}
 	}
-	// A metallib for an old system does not load there if its language is newer.
+	// A metallib for an old system does not load there if its Metal version is newer.
 	if got := (&Metallib{Minimum: Version{14, 0, 0}, Language: Version{4, 0, 0}}).needs(); got != (Version{26, 0, 0}) {
 		t.Errorf("Metal 4.0 needs macOS %v", got)
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/mlxrank/mlxrank/bundle/bundletest"
 )
 
-// TestReadOnly writes nothing into an app where only a part of it can be
-// written. So that it holds for root too, the thread becomes another user to
-// the file system, which Linux has for each thread.
+// TestReadOnly checks that nothing is written into an app if only a part of it
+// is writable. The thread changes its file system user, which Linux keeps for
+// each thread, so that the test works for root too.
 func TestReadOnly(t *testing.T) {
 	fixtures := bundletest.Open(t, "testdata")
 	app := fixtures.App(t, "Foo.app", "program/linked", "14.0")
@@ -26,7 +26,7 @@ func TestReadOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	// Libraries can be written, and what comes after them cannot.
+	// The folder of the libraries is writable; the folder that is written next is not.
 	if err := errors.Join(os.Chmod(filepath.Join(contents, "Frameworks"), 0o777), os.Chmod(filepath.Join(contents, "Resources"), 0o555)); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestReadOnly(t *testing.T) {
 	sameTree(t, tree(t, app), before)
 }
 
-// asNobody calls f as a user who owns nothing.
+// asNobody calls f as a user without files.
 func asNobody(t *testing.T, f func()) {
 	t.Helper()
 	runtime.LockOSThread()
@@ -61,7 +61,7 @@ func asNobody(t *testing.T, f func()) {
 	}
 }
 
-// openAbove lets everyone into the temporary folders above a path.
+// openAbove makes the temporary folders above a path readable for everyone.
 func openAbove(t *testing.T, path string) {
 	t.Helper()
 	for dir := filepath.Dir(path); dir != filepath.Clean(os.TempDir()) && dir != "/"; dir = filepath.Dir(dir) {

@@ -14,7 +14,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// put is mlxrank bundle of an app.
+// put puts the libraries into an app as mlxrank bundle does.
 func put(t testing.TB, app, prefix string, withBuiltin bool) (*Plan, error) {
 	t.Helper()
 	a, err := Open(app)
@@ -37,7 +37,7 @@ func put(t testing.TB, app, prefix string, withBuiltin bool) (*Plan, error) {
 	return plan, plan.Apply(t.Context())
 }
 
-// mustPut is put for an app that must take it.
+// mustPut calls put and fails the test at an error.
 func mustPut(t testing.TB, app, prefix string, withBuiltin bool) *Plan {
 	t.Helper()
 	plan, err := put(t, app, prefix, withBuiltin)
@@ -47,7 +47,8 @@ func mustPut(t testing.TB, app, prefix string, withBuiltin bool) *Plan {
 	return plan
 }
 
-// tree is all that is below a folder: files by content, links by target.
+// tree returns all entries below a folder: files with their content, links with
+// their target.
 func tree(t testing.TB, folder string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -85,12 +86,12 @@ func sameTree(t testing.TB, got, want map[string]string) {
 	}
 	for name := range got {
 		if _, ok := want[name]; !ok {
-			t.Errorf("%s was not there", name)
+			t.Errorf("unexpected entry %s", name)
 		}
 	}
 }
 
-// states are what becomes of files, by the file.
+// states returns the planned action for each file.
 func states(p *Plan) map[string]string {
 	found := map[string]string{}
 	for _, f := range p.Files {
@@ -105,10 +106,10 @@ func TestPlan(t *testing.T) {
 	for _, test := range []struct {
 		name, program, minimum string
 		builtin                bool
-		mlx                    string // the build of it
+		mlx                    string // build
 		libraries              []string
 		extra                  []string // other files
-		words                  string   // in the reason for the build
+		words                  string   // in the reason for choosing the build
 	}{
 		{"old system", "program/linked", "14.0", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, "which need macOS 26.2"},
 		{"just not new", "program/linked", "26.1", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, "which need macOS 26.2"},
@@ -146,7 +147,7 @@ func TestPlan(t *testing.T) {
 				t.Errorf("to sign:\n%s", strings.Join(plan.Sign, "\n"))
 			}
 			if kernels := tree(t, fixtures.Dir)[test.mlx+"/mlx.metallib"]; got[metallibFile] != kernels {
-				t.Error("not the right kernels")
+				t.Error("the metallib differs from the build's")
 			}
 			mlx := read(t, filepath.Join(app, frameworks, mlxLibrary)).Slices[0]
 			if want := read(t, fixtures.Path(test.mlx+"/libmlx.dylib")).Slices[0]; mlx.Minimum != want.Minimum || mlx.ID != "@rpath/libmlx.dylib" || mlx.Signature.stale(mlx.data) != "" {
@@ -165,21 +166,21 @@ func TestPlan(t *testing.T) {
 				}
 			}
 			if (got["Contents/MacOS/Foo"] == program) != (test.name == "program is in order" || test.name == "loads at run time") {
-				t.Error("the program was changed without need, or was not")
+				t.Error("the program was changed without need, or not changed despite it")
 			}
 
-			// A second time there is nothing to do, but the signing.
+			// A second plan only has to sign.
 			plan = mustPut(t, app, prefix, test.builtin)
 			if plan.Changes() || !slices.Equal(plan.Sign, sign) {
-				t.Errorf("a second time: %v", states(plan))
+				t.Errorf("second plan: %v", states(plan))
 			}
 			sameTree(t, tree(t, app), got)
 		})
 	}
 }
 
-// TestPlanKeepsSignatures puts the libraries into an app in which they are, and
-// were signed since.
+// TestPlanKeepsSignatures puts the libraries into an app that already has them,
+// signed.
 func TestPlanKeepsSignatures(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -209,8 +210,8 @@ func TestPlanKeepsSignatures(t *testing.T) {
 	}
 }
 
-// TestPlanAfterSigning has nothing to be signed in an app that a team has signed
-// and that nothing is to be done to.
+// TestPlanAfterSigning checks that nothing is to be signed in an app that a team
+// has signed and that has all files.
 func TestPlanAfterSigning(t *testing.T) {
 	t.Parallel()
 	app := filepath.Join(bundletest.Unpack(t, "testdata/signed.zip"), "Signed.app")
@@ -231,8 +232,8 @@ func TestPlanAfterSigning(t *testing.T) {
 	}
 }
 
-// TestPlanNames makes an executable find the library that was linked with it by
-// a path of the machine it was built on.
+// TestPlanNames checks an executable that was linked with the library by a path
+// of the build machine: the new name must be found in the app.
 func TestPlanNames(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -253,12 +254,13 @@ func TestPlanNames(t *testing.T) {
 	if l, _ := s.links(engineLibrary); l.Name != "@rpath/libmlxr.dylib" || !slices.Equal(s.RunPaths, []string{"/usr/local/lib", frameworksPath}) {
 		t.Errorf("linked with %s, run paths %q", l.Name, s.RunPaths)
 	}
-	if info, err := os.Stat(program); err != nil || info.Mode().Perm() != 0o755 { // it was written with 755 before
+	if info, err := os.Stat(program); err != nil || info.Mode().Perm() != 0o755 { // App's mode, which os.WriteFile keeps
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
 }
 
-// TestPlanRefuses changes nothing in an app that does not fit the libraries.
+// TestPlanRefuses checks that an app that does not fit the libraries is refused
+// and unchanged.
 func TestPlanRefuses(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -366,7 +368,7 @@ func TestPlanRefuses(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses wants a folder.
+// TestOpenRefuses checks that Open rejects everything but a folder.
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -377,7 +379,8 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// TestMinimumOfExecutable stands in for an Info.plist that names none.
+// TestMinimumOfExecutable checks that the executable's minimum is used if
+// Info.plist has none.
 func TestMinimumOfExecutable(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -398,7 +401,7 @@ func TestMinimumOfExecutable(t *testing.T) {
 	}
 }
 
-// TestLinksInside follows links that stay in the app.
+// TestLinksInside checks that links within the app are followed.
 func TestLinksInside(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -426,12 +429,12 @@ func TestLinksInside(t *testing.T) {
 	}
 	read(t, filepath.Join(contents, "Versions/A/Frameworks/libmlx.dylib"))
 	if plan := mustPut(t, linked, fixtures.Prefix(t), false); plan.Changes() {
-		t.Errorf("a second time: %v", states(plan))
+		t.Errorf("second plan: %v", states(plan))
 	}
 }
 
-// TestInterrupted leaves the app as it was, and what another run left behind is
-// no obstacle.
+// TestInterrupted checks that an interrupted run leaves the app unchanged, and
+// that a run succeeds despite the partial files of an earlier one.
 func TestInterrupted(t *testing.T) {
 	t.Parallel()
 	fixtures := bundletest.Open(t, "testdata")
@@ -456,7 +459,7 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	sameTree(t, tree(t, app), before)
-	// A file that cannot be read ends it too, when others are written already.
+	// A file that cannot be read also stops the run, after others were written.
 	if err := os.Remove(source.Notices); err != nil {
 		t.Fatal(err)
 	}
@@ -470,7 +473,7 @@ func TestInterrupted(t *testing.T) {
 		t.Error(err)
 	}
 	if _, ok := tree(t, app)[frameworks+"/.libmlx.dylib.mlxrank-partial"]; ok {
-		t.Error("a partial file is left")
+		t.Error("a partial file remains")
 	}
 	if err := a.Close(); err != nil {
 		t.Error(err)

@@ -103,8 +103,8 @@ func Write(t testing.TB, path, text string) {
 	}
 }
 
-// Prefix makes the folder of a release, with both builds of MLX and files in the
-// place of a model.
+// Prefix makes the folder of a release, with both builds of MLX and dummy files
+// instead of a model.
 func (f Fixtures) Prefix(t testing.TB) string {
 	t.Helper()
 	prefix := t.TempDir()

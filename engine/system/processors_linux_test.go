@@ -25,12 +25,12 @@ func TestProcessors(t *testing.T) {
 	}
 }
 
-// The files come from real systems; only the mount points are moved.
+// The files come from real systems; only the mount points differ.
 func TestQuota(t *testing.T) {
 	t.Parallel()
 	const v2 = "0::/user.slice/job.scope\n"
 	for name, test := range map[string]struct {
-		cgroup, mount string // of /proc/PID/cgroup; of /proc/PID/mountinfo, from the root on
+		cgroup, mount string // of /proc/PID/cgroup; of /proc/PID/mountinfo, from the root field
 		files         map[string]string
 		want          float64
 	}{

@@ -27,7 +27,7 @@ func TestDeviceUtilization(t *testing.T) {
 	busier := bytes.Replace(entry, []byte("<integer>37</integer>"), []byte("<real>62.5</real>"), 1)
 	for name, test := range map[string]struct {
 		dump []byte
-		want float64 // below 0: absent
+		want float64 // negative: absent
 	}{
 		"one GPU":      {dump, 37},
 		"two GPUs":     {bytes.Replace(dump, entry, append(bytes.Clone(entry), busier...), 1), 62.5},
@@ -43,14 +43,14 @@ func TestDeviceUtilization(t *testing.T) {
 		case err != nil:
 			t.Errorf("%s: %v", name, err)
 		case test.want < 0 && got != nil:
-			t.Errorf("%s: %v, want it absent", name, *got)
+			t.Errorf("%s: %v, want none", name, *got)
 		case test.want >= 0 && (got == nil || *got != test.want):
 			t.Errorf("%s: %v, want %v", name, got, test.want)
 		}
 	}
 	for _, bad := range []string{"ioreg: no such class", "<plist><array><dict>", `<plist version="1.0"><dict/></plist>`} {
 		if got, err := deviceUtilization([]byte(bad)); err == nil {
-			t.Errorf("%q gave %v", bad, got)
+			t.Errorf("%q gave %v, want an error", bad, got)
 		}
 	}
 }
@@ -60,7 +60,7 @@ func FuzzDeviceUtilization(f *testing.F) {
 	f.Add([]byte(`<plist version="1.0"><array/></plist>`))
 	f.Fuzz(func(t *testing.T, dump []byte) {
 		if got, err := deviceUtilization(dump); err != nil && got != nil {
-			t.Errorf("both %v and %v", *got, err)
+			t.Errorf("got %v and the error %v, want only one", *got, err)
 		}
 	})
 }
@@ -85,11 +85,11 @@ func TestSample(t *testing.T) {
 	}
 	before := sample()
 	if before.CPUUsagePct != nil {
-		t.Errorf("the first sample has CPU usage %v: since when?", *before.CPUUsagePct)
+		t.Errorf("the first sample has CPU usage %v, want none: nothing precedes it", *before.CPUUsagePct)
 	}
 	held := bytes.Repeat([]byte{1}, 64<<20)
 	for start := time.Now(); time.Since(start) < 300*time.Millisecond; {
-		held[len(held)/2]++ // busy
+		held[len(held)/2]++ // keeps the CPU busy
 	}
 	after := sample()
 	if after.CPUUsagePct == nil || *after.CPUUsagePct < 5 || *after.CPUUsagePct > 100*float64(runtime.NumCPU()) {
@@ -101,7 +101,7 @@ func TestSample(t *testing.T) {
 	runtime.KeepAlive(held)
 }
 
-func TestSampleTellsWhatFails(t *testing.T) {
+func TestSampleReportsErrors(t *testing.T) {
 	t.Parallel()
 	s, err := New()
 	if err != nil {
@@ -110,6 +110,6 @@ func TestSampleTellsWhatFails(t *testing.T) {
 	s.process.Pid = 1 << 30
 	got, err := s.Sample(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "CPU time") || got.CPUUsagePct != nil {
-		t.Errorf("of no process: %+v, %v", got, err)
+		t.Errorf("without a process: %+v, %v", got, err)
 	}
 }

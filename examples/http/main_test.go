@@ -18,11 +18,12 @@ import (
 const ranked = `{"query": "Golang library for colorizing strings for terminal output", "passages": ["A mail reader for the terminal.",
 	"Colorstring is a Go library for outputting colored strings to a console using a simple inline syntax to specify the colors."]}`
 
-// room is the queue of the tests: a long request and a short one fit, two long
+// room is the queue size in tokens. A long request and a short one fit, two long
 // ones do not.
 const room = 21_000
 
-// long is a request of passages of 512 tokens: 40 take a second or more.
+// long returns a request with passages of 512 tokens; 40 passages take a second
+// or more.
 func long(t *testing.T, passages int) string {
 	t.Helper()
 	req := request{Query: "q"}
@@ -89,7 +90,7 @@ func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("not in 20 s: ", what)
+			t.Fatal("timeout after 20 s: ", what)
 		}
 	}
 }
@@ -114,8 +115,8 @@ func TestRank(t *testing.T) {
 	}
 }
 
-// TestOverload sends a request while another fills the queue, then ends that
-// one's context, which makes room.
+// TestOverload sends a request while another fills the queue, then cancels the
+// other's context, which makes room.
 func TestOverload(t *testing.T) {
 	e := opened(t)
 	server := httptest.NewServer(rank(e))
@@ -129,14 +130,14 @@ func TestOverload(t *testing.T) {
 	}
 	cancel()
 	if got := <-first; got.err == nil {
-		t.Errorf("the first got %+v, want an error: its context has ended", got)
+		t.Errorf("the first got %+v, want an error because its context ended", got)
 	}
 	waitFor(t, "the first is given up", func() bool { return e.Stats().Cancelled == 1 })
 	checkRanked(t, post(t.Context(), server.URL, ranked))
 }
 
-// TestShutdown ends the server while it answers: the answer is complete, and
-// the engine is closed after it.
+// TestShutdown stops the server while it answers. The answer must be complete, and
+// the engine closes afterwards.
 func TestShutdown(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -154,7 +155,7 @@ func TestShutdown(t *testing.T) {
 	}
 	answered := make(chan answer, 1)
 	go func() { answered <- post(t.Context(), url+"/rank", long(t, 40)) }()
-	time.Sleep(200 * time.Millisecond) // into the work, which takes longer
+	time.Sleep(200 * time.Millisecond) // until the request executes, which takes longer
 	stop()
 	if got := <-answered; got.status != http.StatusOK {
 		t.Errorf("got %+v, want the answer", got)
@@ -163,7 +164,7 @@ func TestShutdown(t *testing.T) {
 		t.Error(err)
 	}
 	if got := post(t.Context(), url+"/rank", ranked); got.err == nil {
-		t.Errorf("after the end: %+v", got)
+		t.Errorf("after the shutdown: %+v", got)
 	}
 }
 
@@ -179,7 +180,7 @@ func get(t *testing.T, url string) int {
 	return resp.StatusCode
 }
 
-// TestRunErrors: what keeps the engine from opening ends the server.
+// TestRunErrors checks that run fails if the engine cannot open.
 func TestRunErrors(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -19,9 +19,10 @@ func loaded(t *testing.T) []passage {
 	return passages
 }
 
-// TestRun looks for passages that BM25 has further down, among those that share
-// common words with the question.
+// TestRun asks for passages that BM25 ranks low, below passages that share common
+// words with the question.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	passages := loaded(t)
 	for _, test := range []struct{ question, best, change string }{
 		{"speed up the start of applications", "preload", "  1    30  0.6"},
@@ -43,6 +44,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestNothingFound(t *testing.T) {
+	t.Parallel()
 	var out, facts strings.Builder
 	if err := run(t.Context(), &out, &facts, loaded(t), "xyzzy", settings{"builtin", 50, 3}); err != nil {
 		t.Fatal(err)
@@ -52,8 +54,9 @@ func TestNothingFound(t *testing.T) {
 	}
 }
 
-// TestScoredByBM25 reads the explanation that bleve gives of a score.
+// TestScoredByBM25 checks bleve's explanation of a score.
 func TestScoredByBM25(t *testing.T) {
+	t.Parallel()
 	index, err := newIndex(loaded(t))
 	if err != nil {
 		t.Fatal(err)
@@ -73,11 +76,12 @@ func TestScoredByBM25(t *testing.T) {
 	}
 	found, err := search(t.Context(), index, `"calendar +-~*:( for phone`, 5)
 	if err != nil || len(found) != 5 {
-		t.Errorf("a question that is no query: %v, %v", found, err)
+		t.Errorf("a question that is not a valid query: %v, %v", found, err)
 	}
 }
 
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	passages := loaded(t)
 	ended, end := context.WithCancel(t.Context())
 	end()

@@ -16,22 +16,24 @@ Colorstring is a Go library for outputting colored strings to a console using a 
 A command line calculator with arbitrary precision.`
 
 func TestRun(t *testing.T) {
+	t.Parallel()
 	var out strings.Builder
 	if err := run(t.Context(), strings.NewReader(passages), &out, "builtin", "Golang library for colorizing strings for terminal output", 2); err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out.String(), "\n")
-	// PyTorch gives the best pair 0.9989; half precision on a GPU may differ in the
-	// third digit.
+	// PyTorch's score of the best pair is 0.9989; half precision on a GPU may differ
+	// in the third digit.
 	if len(lines) != 3 || !strings.HasPrefix(lines[0], "0.99") || !strings.Contains(lines[0], "\tColorstring is a Go library") || lines[2] != "" {
 		t.Errorf("got %q", lines)
 	}
 }
 
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	ended, end := context.WithCancel(t.Context())
 	end()
-	var many strings.Builder // distinct, since identical ones are executed once
+	var many strings.Builder // distinct, since identical pairs execute once
 	for i := range 40_000 {
 		fmt.Fprintln(&many, i, strings.Repeat("passage ", 65))
 	}

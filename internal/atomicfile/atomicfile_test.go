@@ -44,8 +44,8 @@ func TestWriteReplacesLink(t *testing.T) {
 	}
 }
 
-// TestWriteAtOnce checks that readers see one of the versions while writers
-// compete.
+// TestWriteAtOnce checks that readers see one complete version while several
+// writers run.
 func TestWriteAtOnce(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -71,7 +71,7 @@ func TestWriteAtOnce(t *testing.T) {
 	}
 	for range 200 {
 		if data, err := os.ReadFile(path); err != nil || !versions[string(data)] {
-			t.Errorf("%d bytes, %v: no whole version", len(data), err)
+			t.Errorf("%d bytes, %v: not a complete version", len(data), err)
 		}
 	}
 	writers.Wait()

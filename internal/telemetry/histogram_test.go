@@ -39,7 +39,7 @@ func TestHistogramIsExactWhileSmall(t *testing.T) {
 	}
 	var none Histogram
 	if none.Percentile(50) != 0 || none.Mean() != 0 {
-		t.Error("nothing has a mean")
+		t.Error("an empty histogram has a mean")
 	}
 }
 
@@ -47,7 +47,7 @@ func TestHistogramAtMost(t *testing.T) {
 	t.Parallel()
 	var h Histogram
 	var last int64
-	for i := range 3 * keptSamples { // through the change from samples to buckets
+	for i := range 3 * keptSamples { // crosses the change from samples to buckets
 		h.Add(float64(i % 100))
 		if i%1000 == 999 {
 			n := h.AtMost(49.5)
@@ -65,8 +65,8 @@ func TestHistogramAtMost(t *testing.T) {
 	}
 }
 
-// Since returns what was added, whether the snapshots hold values as they
-// are or counts of buckets.
+// Since returns the values added between two snapshots, whether the snapshots
+// hold exact values or bucket counts.
 func TestHistogramSince(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))

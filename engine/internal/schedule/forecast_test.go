@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// The work ahead of a request is about what a queue executes before its last
-// pair: the queue has the oldest pair in each batch, whatever its turn.
+// The forecast of the work ahead of a request is close to what a queue executes
+// before the request's last pair. It is not exact, since every batch has the
+// oldest pair.
 func TestWorkAheadIsTheQueuesOrder(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(30, 1))
@@ -26,7 +27,7 @@ func TestWorkAheadIsTheQueuesOrder(t *testing.T) {
 			}
 			q.push(one, one.items, time.Time{})
 			requests = append(requests, one)
-			for range r.IntN(3) * r.IntN(10) { // some are executed before the next comes
+			for range r.IntN(3) * r.IntN(10) { // some batches execute before the next request arrives
 				takeSome(&q)
 			}
 		}
@@ -68,8 +69,8 @@ func takeSome(q *queue) (tokens int) {
 	return tokens
 }
 
-// Requests of one turn go in the order of their arrival: of these the forecast
-// is exact.
+// Requests of one turn execute in the order of arrival, so their forecasts are
+// exact.
 func TestWorkAheadOfSmallRequests(t *testing.T) {
 	t.Parallel()
 	all := []standing{{tokens: 10, work: 1}, {tokens: 100, work: 10}, {tokens: 10, work: 2}, {tokens: 10, work: 3, turn: -5}, {tokens: 1000, work: 100}}
@@ -81,8 +82,8 @@ func TestWorkAheadOfSmallRequests(t *testing.T) {
 	}
 }
 
-// Small batches, whose time is mostly the same however small they are, do not
-// make the engine refuse a long request that it has the time for.
+// The time of a small batch hardly depends on its size. Such batches must not
+// make the engine refuse a long request that it has time for.
 func TestSmallBatchesRefuseNothing(t *testing.T) {
 	at := time.Now()
 	s := New(Config{
@@ -99,11 +100,11 @@ func TestSmallBatchesRefuseNothing(t *testing.T) {
 		s.measure(batch(small), 10*time.Second, at)
 	}
 	if s.pace.known() {
-		t.Error("small batches taught the pace")
+		t.Error("small batches set the pace")
 	}
 	full := load{tokens: s.limits.Tokens}
 	s.measure(batch(full), time.Second, at) // the control
 	if !s.pace.known() {
-		t.Error("a full batch taught nothing")
+		t.Error("a full batch did not set the pace")
 	}
 }

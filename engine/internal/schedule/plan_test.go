@@ -36,14 +36,14 @@ func randomCosts(r *rand.Rand) Costs {
 	return c
 }
 
-// checkPlan checks that each pair is in the plan once, that its microbatches are what
-// they say, and the limits.
+// checkPlan checks that each pair is in the plan once, that the microbatches'
+// figures are right, and that they are within the limits.
 func checkPlan(t testing.TB, l Layout, lengths []int, p plan, limit Limits) {
 	t.Helper()
 	places := slices.Sorted(slices.Values(p.order))
 	for i, at := range places {
 		if at != i {
-			t.Fatalf("place %d is missing or there twice: %v", i, p.order)
+			t.Fatalf("index %d is missing or repeated: %v", i, p.order)
 		}
 	}
 	at := 0
@@ -63,7 +63,7 @@ func checkPlan(t testing.TB, l Layout, lengths []int, p plan, limit Limits) {
 			t.Fatalf("microbatch %+v computes %d tokens, squares %v", s, sum, squares)
 		}
 		if s.Pairs > limit.Pairs || s.Pairs > 1 && s.Computed > min(limit.Tokens, l.Tokens) {
-			t.Fatalf("microbatch %+v is over %+v of %+v", s, limit, l)
+			t.Fatalf("microbatch %+v exceeds %+v of %+v", s, limit, l)
 		}
 		at += s.Pairs
 	}
@@ -86,12 +86,12 @@ func TestPlanKeepsItsLimits(t *testing.T) {
 			t.Fatalf("two plans of %v: %v and %v", lengths, got, again)
 		}
 		if p.inOrder && !slices.IsSorted(got.order) {
-			t.Fatalf("in order, yet %v", got.order)
+			t.Fatalf("order %v, want the given order", got.order)
 		}
 	}
 }
 
-// cutSlowly tries every cut.
+// cutSlowly returns the cost of the best of all possible cuts.
 func cutSlowly(widths []int, c Costs, limit Limits, share int) float64 {
 	best := make([]float64, len(widths)+1)
 	for j := 1; j <= len(widths); j++ {
@@ -130,7 +130,7 @@ func TestCutIsTheBestThereIs(t *testing.T) {
 		plan, stretches := cut(widths, c, limit, share), cutByStretches(widths, c, limit, share)
 		if slices.Equal(plan, stretches) {
 			same++
-		} else if off := total(c, plan)/total(c, stretches) - 1; math.Abs(off) > 1e-12 { // else a tie
+		} else if off := total(c, plan)/total(c, stretches) - 1; math.Abs(off) > 1e-12 { // otherwise a tie
 			t.Fatalf("%v with %+v, %+v, share %d: plan %v, by stretches %v", widths, c, limit, share, plan, stretches)
 		}
 		got, want := total(c, plan), cutSlowly(widths, c, limit, share)
@@ -144,16 +144,15 @@ func TestCutIsTheBestThereIs(t *testing.T) {
 	t.Logf("%d of 4000 plans are equal to those by stretches", same)
 }
 
-// cutByStretches cuts as cut does, in n log n steps: costs satisfy the quadrangle
-// inequality, so that a later i that is better for some j stays better for every
-// later j. Each i is best in one stretch of j's, and the stretches are found with
-// a queue and binary search. Limits keep the property: they rule out earlier i's
-// first.
+// cutByStretches cuts as cut does, in n log n steps. Costs satisfy the quadrangle
+// inequality: a later i that is better for some j stays better for every later j.
+// So each i is best for one stretch of j's, which a queue and a binary search
+// find. Limits keep the property, since they exclude earlier i's first.
 func cutByStretches(widths []int, c Costs, limit Limits, share int) []Microbatch {
 	n := len(widths)
 	best := make([]float64, n+1)
 	from := make([]int, n+1)
-	last := make([]int, n) // last j that a microbatch from i on may end at
+	last := make([]int, n) // last[i] is the last end of a microbatch that begins at i
 	for i, w := range widths {
 		last[i] = i + max(1, min(limit.Pairs, limit.Tokens/w, (share+w/2)/w)) // as full says
 	}
@@ -163,11 +162,11 @@ func cutByStretches(widths []int, c Costs, limit Limits, share int) []Microbatch
 		}
 		return best[i] + c.Of(Padded(j-i, widths[i]))
 	}
-	type stretch struct{ i, start int } // i is best from start on
+	type stretch struct{ i, start int } // i is best from start
 	queue := make([]stretch, 0, n)
 	head := 0
 	for j := 1; j <= n; j++ {
-		i := j - 1 // is known now: find where it begins to be best
+		i := j - 1 // from[i] is known now: find where i begins to be best
 		start := j
 		for len(queue) > head {
 			back := queue[len(queue)-1]
@@ -175,7 +174,7 @@ func cutByStretches(widths []int, c Costs, limit Limits, share int) []Microbatch
 				queue = queue[:len(queue)-1]
 				continue
 			}
-			low, high := max(back.start, j)+1, n+1 // the first place where i is no worse
+			low, high := max(back.start, j)+1, n+1 // the first index where i is not worse
 			for low < high {
 				mid := (low + high) / 2
 				if cost(i, mid) <= cost(back.i, mid) {
@@ -199,7 +198,7 @@ func cutByStretches(widths []int, c Costs, limit Limits, share int) []Microbatch
 	return spans(widths, from)
 }
 
-// spans walks back from the end.
+// spans returns the microbatches of the cuts in from, walking back from the end.
 func spans(widths, from []int) []Microbatch {
 	count := 0
 	for j := len(widths); j > 0; j = from[j] {
@@ -213,8 +212,8 @@ func spans(widths, from []int) []Microbatch {
 	return microbatches
 }
 
-// inOrder cuts pairs in the given order into microbatches of so many pairs, or fewer
-// where the limits ask for it.
+// inOrder cuts pairs in the given order into microbatches of the given number of
+// pairs, or fewer where the limits require it.
 func inOrder(l Layout, lengths []int, pairs int, limit Limits) []Microbatch {
 	var microbatches []Microbatch
 	var s Microbatch
@@ -230,8 +229,8 @@ func inOrder(l Layout, lengths []int, pairs int, limit Limits) []Microbatch {
 	return append(microbatches, s)
 }
 
-// Under its model the plan is never worse than batches in order of arrival or
-// sorted ones of a fixed size, whichever size.
+// By its own cost model, a plan is never worse than batches of any fixed size, in
+// order of arrival or sorted by length.
 func TestPlanBeatsArrivalOrderAndFixedSizes(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 6))
@@ -260,8 +259,8 @@ func TestPlanBeatsArrivalOrderAndFixedSizes(t *testing.T) {
 	t.Logf("against sorted batches of a fixed size the plan costs %.1f %% less on average", 100*won/float64(fixed))
 }
 
-// Workers end at about the same time, even with few pairs.
-func TestLanesHaveAsMuchToDo(t *testing.T) {
+// Workers finish at about the same time, even with few pairs.
+func TestWorkIsDividedEvenly(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(7, 8))
 	c := Costs{Microbatch: 1e5, Token: 1e4, Square: 10}
@@ -280,7 +279,8 @@ func TestLanesHaveAsMuchToDo(t *testing.T) {
 	t.Logf("%.1f %% longer on average, %.0f %% at worst", 100*sum/float64(n), 100*worst)
 }
 
-// Padding beyond the grid of ten thousand pairs of lengths like MS MARCO's.
+// TestPaddingBeyondTheGrid bounds the padding beyond the grid for ten thousand
+// pairs with lengths like MS MARCO's.
 func TestPaddingBeyondTheGrid(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(9, 10))
@@ -288,7 +288,7 @@ func TestPaddingBeyondTheGrid(t *testing.T) {
 		device   Layout
 		costs    Costs
 		pairs    int
-		most     float64 // per cent
+		most     float64 // percent
 		lengthOf func() int
 	}{
 		"offline, GPU": {someLayouts[0], Costs{1e6, 1e4, 2}, 10000, 1, func() int { return marcoLength(r) }},
@@ -314,7 +314,7 @@ func TestPaddingBeyondTheGrid(t *testing.T) {
 	}
 }
 
-// marcoLength is a length as pairs of MS MARCO have them: around 95 tokens,
+// marcoLength returns a length like that of an MS MARCO pair: about 95 tokens,
 // from 30 to 250.
 func marcoLength(r *rand.Rand) int {
 	return min(max(int(90*math.Exp(0.33*r.NormFloat64())), 20), 512)
@@ -371,7 +371,7 @@ func TestPlanningTakesMilliseconds(t *testing.T) {
 			p.plan(lengths, Limits{Pairs: 256, Tokens: 16384})
 			least = min(least, time.Since(start))
 		}
-		if least > 50*time.Millisecond { // ten times the goal: the race detector runs
+		if least > 50*time.Millisecond { // ten times the goal, for runs with the race detector
 			t.Errorf("%+v: 10,000 pairs planned in %v", l, least)
 		}
 		t.Logf("%+v: 10,000 pairs planned in %v", l, least)
@@ -409,7 +409,7 @@ func FuzzPlan(f *testing.F) {
 	})
 }
 
-// positive makes a cost of any number.
+// positive turns any number into a cost.
 func positive(x float64) float64 {
 	if math.IsNaN(x) {
 		return 0
@@ -417,7 +417,7 @@ func positive(x float64) float64 {
 	return min(math.Abs(x), 1e12)
 }
 
-// The sizes that occur: a batch is planned from up to reach pairs.
+// BenchmarkPlanReach plans the sizes that occur: up to reach pairs.
 func BenchmarkPlanReach(b *testing.B) {
 	r := rand.New(rand.NewPCG(17, 18))
 	lengths := make([]int, reach)

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// A queueCheck holds a queue against what it promises, batch by batch, by its
-// own account.
+// A queueCheck checks a queue's guarantees batch by batch, with its own record of
+// the waiting pairs.
 type queueCheck struct {
 	t        testing.TB
 	queue    queue
-	waiting  map[*Item]int // and how often they were passed over
-	arrived  []*Item       // in order; taken ones stay
+	waiting  map[*Item]int // how often each was passed over
+	arrived  []*Item       // in order, including taken ones
 	batches  int
-	worst    int // passes
-	tokens   int // real, of all batches
+	worst    int // the most passes of a pair
+	tokens   int // without padding, of all batches
 	grid     int
 	computed int
 }
@@ -25,7 +25,7 @@ func newQueueCheck(t testing.TB, p planner, l Limits) *queueCheck {
 	return &queueCheck{t: t, queue: queue{planner: p, limits: l}, waiting: make(map[*Item]int)}
 }
 
-// push adds pairs of the lengths to a request.
+// push adds pairs of the given lengths to a request.
 func (c *queueCheck) push(r *Request, lengths ...int) {
 	items := make([]Item, len(lengths))
 	for i, n := range lengths {
@@ -47,7 +47,7 @@ func (c *queueCheck) drop(r *Request) {
 	}
 }
 
-// oldest is the pair that came first of those waiting.
+// oldest returns the waiting pair that arrived first.
 func (c *queueCheck) oldest() *Item {
 	for len(c.arrived) > 0 {
 		if _, ok := c.waiting[c.arrived[0]]; ok {
@@ -68,7 +68,7 @@ func (c *queueCheck) take() []*Item {
 		}
 		return 1
 	}) {
-		t.Fatal("the queue is out of order")
+		t.Fatal("the queue is not sorted")
 	}
 	oldest := c.oldest()
 	picked, microbatches := c.queue.take()
@@ -83,18 +83,18 @@ func (c *queueCheck) take() []*Item {
 		}
 		pairs += s.Pairs
 		computed += s.Computed
-		checkPlan(t, c.queue.planner.layout, lengths, plan{order: places(s.Pairs), microbatches: []Microbatch{s}}, c.queue.limits)
+		checkPlan(t, c.queue.planner.layout, lengths, plan{order: indexes(s.Pairs), microbatches: []Microbatch{s}}, c.queue.limits)
 	}
 	c.computed += computed
 	if pairs != len(picked) || pairs == 0 || pairs > c.queue.limits.Pairs || pairs > 1 && computed > c.queue.limits.Tokens {
 		t.Fatalf("batch of %d pairs and %d tokens, in %d microbatches; limits %+v", pairs, computed, len(microbatches), c.queue.limits)
 	}
 	if !slices.Contains(picked, oldest) {
-		t.Fatalf("batch %d has not the oldest pair", c.batches)
+		t.Fatalf("batch %d lacks the oldest pair", c.batches)
 	}
 	for _, it := range picked {
 		if _, ok := c.waiting[it]; !ok {
-			t.Fatalf("batch %d has a pair that does not wait", c.batches)
+			t.Fatalf("batch %d has a pair that was not waiting", c.batches)
 		}
 		delete(c.waiting, it)
 	}
@@ -114,12 +114,12 @@ func (c *queueCheck) take() []*Item {
 		tokens += c.queue.width(it)
 	}
 	if len(c.queue.waiting) != len(c.waiting) || c.queue.tokens != tokens {
-		t.Fatalf("%d pairs and %d tokens wait, the queue has %d and %d", len(c.waiting), tokens, len(c.queue.waiting), c.queue.tokens)
+		t.Fatalf("%d pairs and %d tokens wait, the queue counts %d and %d", len(c.waiting), tokens, len(c.queue.waiting), c.queue.tokens)
 	}
 	return picked
 }
 
-func places(n int) []int {
+func indexes(n int) []int {
 	out := make([]int, n)
 	for i := range out {
 		out[i] = i
@@ -160,13 +160,13 @@ func TestQueueKeepsItsPromises(t *testing.T) {
 		worst = max(worst, c.worst)
 	}
 	if worst == 0 {
-		t.Error("no pair was ever passed over: the bound was not tested")
+		t.Error("no pair was passed over, so the bound was not tested")
 	}
 	t.Logf("a pair was passed over %d times at most", worst)
 }
 
-// The adversary sends short pairs, each request new, so that a batch of short
-// pairs can always be had; one long pair is among them.
+// The adversary sends short pairs in ever new requests, so that the queue can
+// always form a batch of short pairs. One long pair must still execute.
 func TestNoPairStarves(t *testing.T) {
 	t.Parallel()
 	for _, l := range someLayouts {
@@ -185,14 +185,14 @@ func TestNoPairStarves(t *testing.T) {
 			if batches > 100 {
 				t.Fatalf("%+v: the long pair is still waiting after %d batches", l, batches)
 			}
-			short(16) // as many as a batch takes, and more
+			short(16) // more than a batch takes
 			taken = slices.Contains(c.take(), long)
 		}
 		t.Logf("%+v: the long pair was in batch %d", l, batches)
 	}
 }
 
-// A small request does not wait for a large one that came before it.
+// A small request does not wait for a large one that arrived before it.
 func TestQueueIsFairOverRequests(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
@@ -217,18 +217,18 @@ func TestQueueIsFairOverRequests(t *testing.T) {
 				}
 			}
 		}
-		// The large one's turn, what is left of it, and its own.
+		// The rest of the large request's turn, and its own turn.
 		if batches > turnBatches+maxPassed {
 			t.Errorf("a request of 10 pairs took %d batches", batches)
 		}
 	}
 	if len(c.waiting) == 0 {
-		t.Error("the large request is done already: nothing was tested")
+		t.Error("the large request finished too early, so nothing was tested")
 	}
 }
 
-// The padding that a single large request computes, planned a batch at a time,
-// and what small requests do.
+// TestQueuePadding bounds the padding of a single large request, planned a batch
+// at a time, and of many small requests.
 func TestQueuePadding(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 6))
@@ -237,7 +237,7 @@ func TestQueuePadding(t *testing.T) {
 		device   string
 		requests int
 		pairs    int
-		waiting  int // requests at once
+		waiting  int // concurrent requests
 		most     float64
 	}{
 		"offline, GPU":                            {someLayouts[0], "gpu", 1, 4096, 1, 1},

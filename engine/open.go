@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mlxrank/mlxrank/engine/system"
 	"github.com/mlxrank/mlxrank/internal/lab"
+	"github.com/mlxrank/mlxrank/internal/system"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
 )

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/internal/system"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/internal/system"
 )
 
 var (

@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/internal/system"
 )
 
 // timeBuckets cover a pair in under a millisecond on a GPU and a thousand pairs in

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/mlxrank/mlxrank/engine/system"
+	"github.com/mlxrank/mlxrank/internal/system"
 )
 
 // sampleTime bounds how long the machine may take to return its figures.

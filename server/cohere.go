@@ -19,10 +19,10 @@ type cohereRerank struct {
 	Query     string     `json:"query" doc:"The query to rank the documents by"`
 	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
 	LongOptions
-	TopN            *count    `json:"top_n,omitempty" nullable:"true" doc:"Maximum number of results, best first; all by default, and for 0"`
-	ReturnDocuments *bool     `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents, as version 1 does; false by default"`
-	RankFields      []string  `json:"rank_fields,omitempty" nullable:"true" doc:"Fields to rank of documents that are objects, in this order, as in version 1; text by default"`
-	MaxTokensPerDoc *positive `json:"max_tokens_per_doc,omitempty" nullable:"true" doc:"Tokens to which each document is cut before ranking; 4096 by default"`
+	TopN            *integer `json:"top_n,omitempty" nullable:"true" minimum:"0" doc:"Maximum number of results, best first; all by default, and for 0"`
+	ReturnDocuments *bool    `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents, as version 1 does; false by default"`
+	RankFields      []string `json:"rank_fields,omitempty" nullable:"true" doc:"Fields to rank of documents that are objects, in this order, as in version 1; text by default"`
+	MaxTokensPerDoc *integer `json:"max_tokens_per_doc,omitempty" nullable:"true" minimum:"1" doc:"Tokens to which each document is cut before ranking; 4096 by default"`
 }
 
 type cohereResult struct {

@@ -22,13 +22,11 @@ type document struct {
 const defaultField = "text"
 
 func objectSchema() *huma.Schema {
-	s := &huma.Schema{
+	return &huma.Schema{
 		Type: huma.TypeObject, AdditionalProperties: true,
 		// Any type is accepted, because rank_fields may leave the field out.
 		Properties: map[string]*huma.Schema{defaultField: {Description: "The text to rank, a string, unless rank_fields names other fields"}},
 	}
-	s.PrecomputeMessages()
-	return s
 }
 
 // Schema describes a text, or an object.

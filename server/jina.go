@@ -17,7 +17,7 @@ type jinaRerank struct {
 	Query     string     `json:"query" doc:"The query to rank the documents by"`
 	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
 	LongOptions
-	TopN            *count   `json:"top_n,omitempty" nullable:"true" doc:"Maximum number of results, best first; all by default, and for 0"`
+	TopN            *integer `json:"top_n,omitempty" nullable:"true" minimum:"0" doc:"Maximum number of results, best first; all by default, and for 0"`
 	ReturnDocuments *bool    `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents; true by default"`
 	RankFields      []string `json:"rank_fields,omitempty" nullable:"true" doc:"Fields to rank of documents that are objects, in this order; text by default"`
 	RawScores       *bool    `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`

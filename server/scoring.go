@@ -223,9 +223,7 @@ const (
 
 // Schema lists the choices; null is the default.
 func (longMode) Schema(huma.Registry) *huma.Schema {
-	s := &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{string(engine.Truncate), string(longPassages), string(longWindow), nil}}
-	s.PrecomputeMessages()
-	return s
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{string(engine.Truncate), string(longPassages), string(longWindow), nil}}
 }
 
 // choice returns the engine's option.
@@ -263,41 +261,20 @@ func toScore(logit float32, raw *bool) float64 {
 	return 1 / (1 + math.Exp(-float64(logit)))
 }
 
-// A count is an integer of 0 or more, a positive one of 1 or more. They read 5.0
-// as 5, as JSON does and int does not.
-type (
-	count    int
-	positive int
-)
+// An integer reads 5.0 as 5, as JSON does and int does not.
+type integer int
 
-// Schema describes an integer of 0 or more, or null.
-func (count) Schema(huma.Registry) *huma.Schema { return integerSchema(0) }
-
-// Schema describes an integer of 1 or more, or null.
-func (positive) Schema(huma.Registry) *huma.Schema { return integerSchema(1) }
-
-func integerSchema(least float64) *huma.Schema {
-	s := &huma.Schema{Type: huma.TypeInteger, Minimum: &least, Nullable: true}
-	s.PrecomputeMessages()
-	return s
+// Schema describes an integer or null; the field's tag sets the minimum.
+func (integer) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeInteger, Nullable: true}
 }
 
 // UnmarshalJSON reads a number that the schema has accepted.
-func (c *count) UnmarshalJSON(data []byte) (err error) {
-	*c, err = parseInteger[count](data)
-	return err
-}
-
-// UnmarshalJSON reads a number that the schema has accepted.
-func (p *positive) UnmarshalJSON(data []byte) (err error) {
-	*p, err = parseInteger[positive](data)
-	return err
-}
-
-func parseInteger[T ~int](data []byte) (T, error) {
+func (n *integer) UnmarshalJSON(data []byte) error {
 	var f float64
 	err := unmarshal(data, &f)
-	return T(min(f, math.MaxInt32)), err
+	*n = integer(min(f, math.MaxInt32))
+	return err
 }
 
 func deref[T any](p *T, other T) T {

@@ -10,6 +10,8 @@ import (
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 const (
@@ -81,15 +83,8 @@ func (s *Server) finish(srv *http.Server, listener *lingeringListener) error {
 // returnMemory returns the memory of past bodies to the system when no request is
 // running, until ctx ends. Go alone would keep it for minutes.
 func (s *Server) returnMemory(ctx context.Context) {
-	ticker := time.NewTicker(restTime)
-	defer ticker.Stop()
 	var returned, before int64 // bytes of bodies
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+	for telemetry.SleepUntil(ctx, time.Now().Add(restTime)) {
 		received := s.received.Load()
 		rests := received == before && s.bodies.taken.Load() == 0 && s.answers.taken.Load() == 0
 		before = received

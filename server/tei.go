@@ -46,9 +46,7 @@ type teiSide string
 
 // Schema lists the sides; null is the default.
 func (teiSide) Schema(huma.Registry) *huma.Schema {
-	s := &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{"left", "Left", "right", "Right", nil}}
-	s.PrecomputeMessages()
-	return s
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{"left", "Left", "right", "Right", nil}}
 }
 
 type teiRank struct {
@@ -85,9 +83,7 @@ type teiInputs struct {
 func (teiInputs) Schema(huma.Registry) *huma.Schema {
 	two := 2
 	pair := func() *huma.Schema {
-		s := &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}, MinItems: &two, MaxItems: &two}
-		s.PrecomputeMessages()
-		return s
+		return &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}, MinItems: &two, MaxItems: &two}
 	}
 	return &huma.Schema{
 		Description: "A pair of texts, or a list of pairs",

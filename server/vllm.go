@@ -30,9 +30,7 @@ type textOrSet []string
 
 // Schema describes a text, a list of texts, or null.
 func (textOrSet) Schema(huma.Registry) *huma.Schema {
-	null := &huma.Schema{Enum: []any{nil}}
-	null.PrecomputeMessages()
-	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}}, null}}
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}}, {Enum: []any{nil}}}}
 }
 
 // UnmarshalJSON reads a text or a list.

@@ -113,15 +113,21 @@ func (r *Row) Round() {
 	r.IntervalMS = Round(r.IntervalMS)
 	for _, field := range measured {
 		v := reflect.ValueOf(r).Elem().FieldByIndex(field.Index).Addr().Interface().(**float64)
-		if *v != nil {
-			rounded := Round(**v)
-			*v = &rounded
-		}
+		*v = Rounded(*v)
 	}
 }
 
 // Round rounds to three decimals.
 func Round(x float64) float64 { return math.Round(x*1000) / 1000 }
+
+// Rounded rounds to three decimals and keeps nil.
+func Rounded(x *float64) *float64 {
+	if x == nil {
+		return nil
+	}
+	y := Round(*x)
+	return &y
+}
 
 // Milliseconds converts a duration to milliseconds.
 func Milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -8,6 +8,8 @@ package dashboard
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -70,7 +72,7 @@ func New(e Engine, o Options) (*Dashboard, error) {
 	}
 	d := &Dashboard{Options: o, engine: e, machine: machine, last: []byte("null")}
 	info, stats := e.Info(), e.Stats()
-	d.facts, err = encode(Facts{
+	d.facts, err = json.Marshal(Facts{
 		Info: info.Summary(), Version: o.Version, StartedMS: time.Now().Add(-stats.Elapsed).UnixMilli(),
 		Policy: "continuous", History: history,
 	})
@@ -115,10 +117,10 @@ func (d *Dashboard) second(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ring.add(e)
-	if d.last, err = encode(d.ring.summary()); err != nil {
+	if d.last, err = json.Marshal(d.ring.summary()); err != nil {
 		return err
 	}
-	d.hub.send(event("second", object(field{"row", e.encoded}, field{"summary", d.last})))
+	d.hub.send(event("second", fmt.Appendf(nil, `{"row":%s,"summary":%s}`, e.encoded, d.last)))
 	return nil
 }
 
@@ -137,5 +139,5 @@ func (d *Dashboard) closeHub() {
 
 // snapshot returns the facts, the rows and the summary as JSON.
 func (d *Dashboard) snapshot() []byte {
-	return object(field{"facts", d.facts}, field{"rows", d.ring.encoded()}, field{"summary", d.last})
+	return fmt.Appendf(nil, `{"facts":%s,"rows":%s,"summary":%s}`, d.facts, d.ring.encoded(), d.last)
 }

@@ -1,9 +1,7 @@
 package dashboard
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -136,32 +134,7 @@ func (s stream) send(event []byte) error {
 	return s.control.Flush()
 }
 
-func encode(v any) ([]byte, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("dashboard: %w", err)
-	}
-	return data, nil
-}
-
-// A field is a member of an object. Its value is JSON.
-type field struct {
-	name  string
-	value []byte
-}
-
-func object(fields ...field) []byte {
-	var b bytes.Buffer
-	for i, f := range fields {
-		b.WriteByte("{,"[min(i, 1)])
-		fmt.Fprintf(&b, "%q:", f.name)
-		b.Write(f.value)
-	}
-	b.WriteByte('}')
-	return b.Bytes()
-}
-
-// event makes a server-sent event. data is one line, as encode returns it.
+// event makes a server-sent event. data is JSON without line breaks.
 func event(name string, data []byte) []byte {
 	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, data)
 }

@@ -2,6 +2,8 @@ package dashboard
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
@@ -21,7 +23,7 @@ func newEntry(i telemetry.Interval) (e entry, err error) {
 	e.Interval = i
 	e.Round()
 	e.Before, e.After = i.Before.Sums(), i.After.Sums()
-	e.encoded, err = encode(e.Row)
+	e.encoded, err = json.Marshal(e.Row)
 	return e, err
 }
 
@@ -47,16 +49,11 @@ func (r *ring) add(e entry) {
 
 // encoded returns the rows as JSON.
 func (r *ring) encoded() []byte {
-	var b bytes.Buffer
-	b.WriteByte('[')
+	rows := make([][]byte, len(r.entries))
 	for i, e := range r.entries {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.Write(e.encoded)
+		rows[i] = e.encoded
 	}
-	b.WriteByte(']')
-	return b.Bytes()
+	return fmt.Appendf(nil, "[%s]", bytes.Join(rows, []byte(",")))
 }
 
 // samples returns the rows on a clock that begins with the first.
@@ -143,7 +140,7 @@ func (r *ring) summary() Summary {
 	row := telemetry.Between(before, after)
 	row.Round()
 	timing := func(t int, mean *float64) Distribution {
-		return Distribution{Mean: mean, P50: rounded(r.values[t].Percentile(50)), P95: rounded(r.values[t].Percentile(95))}
+		return Distribution{Mean: mean, P50: telemetry.Rounded(r.values[t].Percentile(50)), P95: telemetry.Rounded(r.values[t].Percentile(95))}
 	}
 	s := Summary{
 		State:   state(last),
@@ -162,7 +159,7 @@ func (r *ring) summary() Summary {
 	}
 	computed := float64(after.ComputedTokens - before.ComputedTokens)
 	grid, tokens := float64(after.GridTokens-before.GridTokens), float64(after.Tokens-before.Tokens)
-	s.PaddingGridPct, s.PaddingBatchingPct = rounded(telemetry.Ratio(100*(grid-tokens), computed)), rounded(telemetry.Ratio(100*(computed-grid), computed))
+	s.PaddingGridPct, s.PaddingBatchingPct = telemetry.Rounded(telemetry.Ratio(100*(grid-tokens), computed)), telemetry.Rounded(telemetry.Ratio(100*(computed-grid), computed))
 	for _, e := range r.entries {
 		if n := e.MaxTokens; n != nil && (s.MaxTokens == nil || *n > *s.MaxTokens) {
 			s.MaxTokens = n
@@ -181,14 +178,6 @@ func state(e *entry) string {
 	return "idle"
 }
 
-func rounded(x *float64) *float64 {
-	if x == nil {
-		return nil
-	}
-	y := telemetry.Round(*x)
-	return &y
-}
-
 func (r *ring) throughput() Distribution {
 	var rates []float64
 	for i := range r.entries {
@@ -200,7 +189,7 @@ func (r *ring) throughput() Distribution {
 		return Distribution{}
 	}
 	s := telemetry.Summarize(rates)
-	return Distribution{Mean: rounded(&s.Mean), P50: rounded(&s.P50), P95: rounded(&s.P95)}
+	return Distribution{Mean: telemetry.Rounded(&s.Mean), P50: telemetry.Rounded(&s.P50), P95: telemetry.Rounded(&s.P95)}
 }
 
 // stages does not round, so that the shares add up.
@@ -219,8 +208,8 @@ func workers(before, after *telemetry.Snapshot) []Worker {
 	for i, w := range telemetry.WorkersBetween(before, after) {
 		since := after.Workers[i]
 		out[i] = Worker{
-			ID: i, BusyPct: rounded(w.BusyPct), MicrobatchMS: rounded(w.MicrobatchMS), PairsS: rounded(w.PairsS),
-			PaddingWastePct: rounded(w.PaddingWastePct),
+			ID: i, BusyPct: telemetry.Rounded(w.BusyPct), MicrobatchMS: telemetry.Rounded(w.MicrobatchMS), PairsS: telemetry.Rounded(w.PairsS),
+			PaddingWastePct: telemetry.Rounded(w.PaddingWastePct),
 			Microbatches:    since.Microbatches, Pairs: since.Pairs, Tokens: since.Tokens,
 		}
 	}

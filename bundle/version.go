@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -43,11 +44,5 @@ func (v Version) String() string {
 
 // Less reports whether v is before other.
 func (v Version) Less(other Version) bool {
-	if v.Major != other.Major {
-		return v.Major < other.Major
-	}
-	if v.Minor != other.Minor {
-		return v.Minor < other.Minor
-	}
-	return v.Patch < other.Patch
+	return cmp.Or(cmp.Compare(v.Major, other.Major), cmp.Compare(v.Minor, other.Minor), cmp.Compare(v.Patch, other.Patch)) < 0
 }

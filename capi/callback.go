@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"bytes"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -48,10 +49,8 @@ func (w *logWriter) WriteLevel(level zerolog.Level, event []byte) (int, error) {
 }
 
 func levelCode(level zerolog.Level) C.int32_t {
-	for code, l := range levels {
-		if l == level {
-			return C.int32_t(code)
-		}
+	if code := slices.Index(levels, level); code >= 0 {
+		return C.int32_t(code)
 	}
 	return C.MLXR_LOG_ERROR // panics and the like
 }

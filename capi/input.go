@@ -68,23 +68,12 @@ func text(t *C.mlxr_text, of label, left *int64) (string, error) {
 		return "", failf(C.MLXR_TOO_LARGE, "with %s the texts of the call have %d bytes (limit %d): split it", of, maxCallBytes-*left, maxCallBytes)
 	}
 	s := strings.Clone(unsafe.String((*byte)(unsafe.Pointer(t.data)), int(t.bytes)))
-	if !utf8.ValidString(s) {
-		at := len(s) - len(validPrefixCut(s))
-		return "", failf(C.MLXR_NOT_UTF8, "%s is not UTF-8: of its %d bytes, byte %d is 0x%02x", of, len(s), at, s[at])
+	for at, r := range s {
+		if r == utf8.RuneError && !strings.HasPrefix(s[at:], string(utf8.RuneError)) {
+			return "", failf(C.MLXR_NOT_UTF8, "%s is not UTF-8: of its %d bytes, byte %d is 0x%02x", of, len(s), at, s[at])
+		}
 	}
 	return s, nil
-}
-
-// validPrefixCut returns s without its longest prefix that is UTF-8.
-func validPrefixCut(s string) string {
-	for s != "" {
-		r, size := utf8.DecodeRuneInString(s)
-		if r == utf8.RuneError && size == 1 {
-			break
-		}
-		s = s[size:]
-	}
-	return s
 }
 
 // texts copies an array of texts.

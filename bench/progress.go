@@ -1,12 +1,14 @@
 package bench
 
 import (
+	"context"
 	"math"
 	"sync"
 	"time"
 
 	"github.com/mlxrank/mlxrank/bench/experiment"
 	"github.com/mlxrank/mlxrank/bench/results"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // Progress describes how far a benchmark is.
@@ -33,8 +35,7 @@ type step struct {
 type reporter struct {
 	show  func(Progress)
 	steps []step
-	stop  chan struct{}
-	done  chan struct{}
+	close func() // ends the calls
 
 	mu    sync.Mutex
 	load  *load // running, nil between runs
@@ -43,34 +44,30 @@ type reporter struct {
 }
 
 func newReporter(o Options, steps []step) *reporter {
-	r := &reporter{show: o.Progress, steps: steps, stop: make(chan struct{}), done: make(chan struct{})}
-	if r.show == nil {
-		close(r.done)
-		return r
-	}
-	go r.watch(o.Every)
-	return r
-}
-
-func (r *reporter) watch(every time.Duration) {
-	defer close(r.done)
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
+	r := &reporter{show: o.Progress, steps: steps, close: func() {}}
+	if r.show != nil {
+		r.close = repeat(o.Every, func(context.Context) {
 			if p, ok := r.now(); ok {
 				r.show(p)
 			}
-		case <-r.stop:
-			return
-		}
+		})
 	}
+	return r
 }
 
-func (r *reporter) close() {
-	close(r.stop)
-	<-r.done
+// repeat calls f at regular intervals, on a goroutine that stop ends and waits for.
+func repeat(every time.Duration, f func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		for telemetry.SleepUntil(ctx, time.Now().Add(every)) {
+			f(ctx)
+		}
+	})
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // begin records which run begins.

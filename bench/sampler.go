@@ -1,7 +1,9 @@
 package bench
 
 import (
+	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/mlxrank/mlxrank/bench/results"
@@ -38,30 +40,26 @@ type sampler struct {
 	start time.Time
 	every time.Duration
 	ticks []tick
-	stop  chan struct{}
-	done  chan struct{}
+	stop  context.CancelFunc
+	done  sync.WaitGroup
 }
 
 func startSampler(read func() gauge) *sampler {
-	s := &sampler{read: read, every: firstEvery, start: time.Now(), stop: make(chan struct{}), done: make(chan struct{})}
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &sampler{read: read, every: firstEvery, start: time.Now(), stop: cancel}
 	s.tick(0)
-	go s.watch()
+	s.done.Go(func() { s.watch(ctx) })
 	return s
 }
 
-func (s *sampler) watch() {
-	defer close(s.done)
+func (s *sampler) watch(ctx context.Context) {
 	for {
 		k := int(time.Since(s.start)/s.every) + 1
-		timer := time.NewTimer(time.Until(s.start.Add(time.Duration(k) * s.every)))
-		select {
-		case <-timer.C:
-			s.tick(k)
-			s.slowDown()
-		case <-s.stop:
-			timer.Stop()
+		if !telemetry.SleepUntil(ctx, s.start.Add(time.Duration(k)*s.every)) {
 			return
 		}
+		s.tick(k)
+		s.slowDown()
 	}
 }
 
@@ -87,8 +85,8 @@ func (s *sampler) slowDown() {
 
 // finish takes a last sample and makes the rows.
 func (s *sampler) finish(requests []results.Request) []telemetry.Sample {
-	close(s.stop)
-	<-s.done
+	s.stop()
+	s.done.Wait()
 	last := s.ticks[len(s.ticks)-1]
 	s.tick(last.k + 1)
 	// A rest that is too short for a row of its own joins the row before.

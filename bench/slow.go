@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/rs/zerolog"
 
@@ -15,10 +14,9 @@ import (
 // a goroutine of their own and at most every 500 ms, so as not to slow down what
 // is measured.
 type slowGauges struct {
-	read   telemetry.MachineReader
-	log    zerolog.Logger
-	cancel context.CancelFunc
-	done   chan struct{}
+	read  telemetry.MachineReader
+	log   zerolog.Logger
+	close func()
 
 	mu      sync.Mutex
 	machine telemetry.Machine
@@ -29,25 +27,10 @@ func newSlowGauges(e *engine.Engine, log zerolog.Logger) (*slowGauges, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	g := &slowGauges{read: read, log: log, cancel: cancel, done: make(chan struct{})}
-	g.update(ctx)
-	go g.watch(ctx)
+	g := &slowGauges{read: read, log: log}
+	g.update(context.Background())
+	g.close = repeat(sampleEvery, g.update)
 	return g, nil
-}
-
-func (g *slowGauges) watch(ctx context.Context) {
-	defer close(g.done)
-	ticker := time.NewTicker(sampleEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			g.update(ctx)
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 func (g *slowGauges) update(ctx context.Context) {
@@ -65,9 +48,4 @@ func (g *slowGauges) last() telemetry.Machine {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.machine
-}
-
-func (g *slowGauges) close() {
-	g.cancel()
-	<-g.done
 }

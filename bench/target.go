@@ -175,21 +175,16 @@ func (t *engineTarget) watch() (func(*results.Run) error, error) {
 		}
 		run.Profile = t.profile(before, after)
 		if t.settings.Mode == experiment.TokenizationOnly {
-			dropInference(run.Samples)
+			for i := range run.Samples { // not measured in this mode
+				row := &run.Samples[i]
+				row.InferenceMS, row.QueueWaitMS, row.DeviceBusyPct = nil, nil, nil
+			}
 			return nil
 		}
-		row := telemetry.Between(&before.stats, &after.stats)
-		run.DeviceBusyPct = row.DeviceBusyPct
+		run.DeviceBusyPct = telemetry.Between(&before.stats, &after.stats).DeviceBusyPct
 		run.Workers = workers(&before.stats, &after.stats)
 		return nil
 	}, err
-}
-
-// dropInference removes what mode tokenization-only does not measure.
-func dropInference(rows []telemetry.Sample) {
-	for i := range rows {
-		rows[i].InferenceMS, rows[i].QueueWaitMS, rows[i].DeviceBusyPct = nil, nil, nil
-	}
 }
 
 // workers returns what the workers did between two readings.

@@ -1,7 +1,7 @@
-// Package cli is the command line of mlxrank: flags in, text and JSON out.
+// Package cli implements the command line of mlxrank: flags in, text and JSON out.
 //
-// Commands, flags, names in JSON, where output goes and exit statuses are kept as
-// package engine's API is; texts and tables for people may change.
+// The compatibility promise of package engine also covers commands, flags, JSON
+// names, output streams and exit statuses. Texts and tables for people may change.
 package cli
 
 import (
@@ -23,34 +23,35 @@ import (
 type Streams = command.Streams
 
 // Run executes the command line args, whose first element is the program's name.
-// It prints errors and returns the exit status: 0, 1 for a failure, 2 for a wrong
-// command line, 130 when ctx was cancelled.
-func Run(ctx context.Context, args []string, s command.Streams) int {
+// It prints errors and returns the exit status: 0 for success, 1 for a failure, 2
+// for a wrong command line, 130 when ctx was cancelled.
+func Run(ctx context.Context, args []string, s Streams) int {
 	if len(args) > 1 && args[1] == completeCommand {
-		return command.Report(ctx, s.Err, printCandidates(s.Out, newApp(s).Commands, args[2:]))
+		return command.Report(ctx, s.Err, command.PrintLines(s.Out, candidates(newApp(s).Commands, args[2:])))
 	}
 	return command.Run(ctx, args, s, newApp)
 }
 
 func newApp(s command.Streams) *cli.App {
 	app := command.NewApp(s,
-		rerank.Command(s), score.Command(s), tokenizeCommand(s), model.Command(s), bench.Command(s), serve.Command(s), doctor.Command(s), envCommand(s), bundleCommand(s), debugCommand(s),
-		completionCommand(s), manCommand(s), versionCommand(s))
+		rerank.Command(s), score.Command(s), tokenizeCommand(s), model.Command(s), bench.Command(s), serve.Command(s), doctor.Command(s),
+		envCommand(s), bundleCommand(s), debugCommand(s), completionCommand(s), manCommand(s), versionCommand(s))
 	app.Usage = "rank passages by how well they answer a query, with cross-encoders on MLX"
 	app.UsageText = "mlxrank COMMAND [flags]"
-	app.Description = "Flags follow the command. Those that choose the model, the device and the like can\n" +
-		"also be set by environment variables, such as MLXRANK_MODEL or MLXRANK_MAX_LENGTH,\n" +
-		"and by a config file: YAML with their names as keys, such as \"max-length: 256\", in\n" +
-		"which _ may stand for -. Other variables that begin with MLXRANK_ are warned of. It is\n" +
-		"mlxrank/config.yaml in the user's configuration folder, or the one that --config or\n" +
-		"MLXRANK_CONFIG names. The command line comes first, then the environment, then the\n" +
-		"file. NO_COLOR keeps colours out of the log."
+	app.Description = "Flags follow the command. Environment variables, such as MLXRANK_MODEL or\n" +
+		"MLXRANK_MAX_LENGTH, and a config file can also set the model, the device and most\n" +
+		"other settings of the engine and of serve. The command line overrides the\n" +
+		"environment, and the environment overrides the config file.\n\n" +
+		"The config file is mlxrank/config.yaml in the user's configuration folder, or the\n" +
+		"file that --config or MLXRANK_CONFIG names. It is YAML with the flags' names as keys,\n" +
+		"such as \"max-length: 256\"; a key may have _ for -. mlxrank warns of unknown\n" +
+		"variables that begin with MLXRANK_. NO_COLOR turns off the colours of the log."
 	app.Flags = []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}}
 	app.Action = func(c *cli.Context) error { return withoutCommand(c, s) }
 	return app
 }
 
-// withoutCommand answers a command line that names no command of ours.
+// withoutCommand handles a command line that names no known command.
 func withoutCommand(c *cli.Context, s command.Streams) error {
 	if c.Bool("version") {
 		return printVersion(s.Out, false)

@@ -14,7 +14,7 @@ import (
 
 const bundleTestdata = "../bundle/testdata"
 
-// TestBundle puts the libraries into an app, and doctor looks at it.
+// TestBundle copies the libraries into an app and checks the app with doctor.
 func TestBundle(t *testing.T) {
 	fixtures := bundletest.Open(t, bundleTestdata)
 	app, prefix := fixtures.App(t, "My Foo.app", "program/linked", "26.2"), fixtures.Prefix(t)
@@ -38,7 +38,7 @@ func TestBundle(t *testing.T) {
 	if done.Out != r.Out || strings.Contains(done.ErrOut, "dry run") {
 		t.Errorf("got %q\n%s", done.Out, done.ErrOut)
 	}
-	if again := mlxrank.MustRun(t, "", "bundle", "--app", app, "--from", prefix); again.Out != r.Out || !strings.Contains(again.ErrOut, "unchanged Contents/Frameworks/libmlx.dylib") || !strings.Contains(again.ErrOut, "nothing: all was there") {
+	if again := mlxrank.MustRun(t, "", "bundle", "--app", app, "--from", prefix); again.Out != r.Out || !strings.Contains(again.ErrOut, "unchanged Contents/Frameworks/libmlx.dylib") || !strings.Contains(again.ErrOut, "nothing: everything was in place") {
 		t.Errorf("a second time: %q\n%s", again.Out, again.ErrOut)
 	}
 
@@ -90,8 +90,8 @@ func TestBundleFails(t *testing.T) {
 	}
 }
 
-// TestBundleFromHere looks where this program's own libraries are, which are
-// not for macOS here.
+// TestBundleFromHere searches next to this program's own libraries, which are not
+// for macOS here.
 func TestBundleFromHere(t *testing.T) {
 	fixtures := bundletest.Open(t, bundleTestdata)
 	app := fixtures.App(t, "Foo.app", "program/linked", "14.0")

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -13,12 +12,12 @@ import (
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
-// completeCommand is what the shells' scripts call, with the words of the
-// command line up to the one to complete. It is not in the help.
+// completeCommand is the command that the completion scripts call with the words
+// of the command line, up to the word to complete. The help does not list it.
 const completeCommand = "__complete"
 
-// shells are the completion scripts. Where mlxrank has nothing to offer, files
-// are.
+// shells holds the completion scripts. Without candidates of mlxrank, they offer
+// files.
 var shells = map[string]string{
 	"bash": `_mlxrank() {
   local IFS=$'\n'
@@ -45,48 +44,38 @@ func completionCommand(s command.Streams) *cli.Command {
 		Usage:     "print a script that completes commands and flags in a shell",
 		UsageText: "mlxrank completion bash|zsh|fish",
 		Description: command.Examples(
-			[2]string{"In bash, for good", "mlxrank completion bash >~/.local/share/bash-completion/completions/mlxrank"},
-			[2]string{"In zsh, for good: a folder of $fpath", "mlxrank completion zsh >~/.zfunc/_mlxrank"},
-			[2]string{"In fish, for good", "mlxrank completion fish >~/.config/fish/completions/mlxrank.fish"},
-			[2]string{"In this bash or zsh only", "source <(mlxrank completion bash)"},
+			[2]string{"In bash, permanently", "mlxrank completion bash >~/.local/share/bash-completion/completions/mlxrank"},
+			[2]string{"In zsh, permanently, in a folder of $fpath", "mlxrank completion zsh >~/.zfunc/_mlxrank"},
+			[2]string{"In fish, permanently", "mlxrank completion fish >~/.config/fish/completions/mlxrank.fish"},
+			[2]string{"In the current bash or zsh session", "source <(mlxrank completion bash)"},
 		),
 		Action: func(c *cli.Context) error {
 			if script, ok := shells[c.Args().First()]; ok && c.NArg() == 1 {
 				_, err := io.WriteString(s.Out, script)
 				return err
 			}
-			return command.Usagef("completion takes one of bash, zsh, fish (see mlxrank completion --help)")
+			return command.Usagef("completion needs one of bash, zsh, fish (see mlxrank completion --help)")
 		},
 	}
 }
 
-// printCandidates prints what may stand in the place of the last of the words,
-// which may be empty.
-func printCandidates(w io.Writer, commands []*cli.Command, words []string) error {
-	for _, candidate := range candidates(commands, words) {
-		if _, err := fmt.Fprintln(w, candidate); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
+// candidates lists the words that can replace the last word, which may be empty.
 func candidates(commands []*cli.Command, words []string) []string {
 	last := ""
 	if len(words) > 0 {
 		last, words = words[len(words)-1], words[:len(words)-1]
 	}
-	words = slices.DeleteFunc(words, func(word string) bool { return word == "=" }) // as bash splits --flag=value
+	words = slices.DeleteFunc(words, func(word string) bool { return word == "=" }) // bash splits --flag=value
 	if last == "=" {
 		last = ""
 	}
 	cmd, ahead := descend(commands, words)
-	if flag, value, ok := strings.Cut(last, "="); ok && cmd != nil && command.TakesValue(cmd, flag) { // as zsh and fish do not
-		var whole []string
-		for _, found := range beginning(value, flagValues(cmd, flag)) {
-			whole = append(whole, flag+"="+found)
+	if flag, value, ok := strings.Cut(last, "="); ok && cmd != nil && command.TakesValue(cmd, flag) { // zsh and fish keep --flag=value whole
+		found := beginning(value, flagValues(cmd, flag))
+		for i := range found {
+			found[i] = flag + "=" + found[i]
 		}
-		return whole
+		return found
 	}
 	switch {
 	case cmd == nil && len(ahead) > 0:
@@ -107,8 +96,8 @@ func candidates(commands []*cli.Command, words []string) []string {
 	return nil
 }
 
-// descend finds the command that words name, through its subcommands, and the
-// words behind it.
+// descend follows words through commands and subcommands. It returns the last
+// command found, nil if there is none, and the remaining words.
 func descend(commands []*cli.Command, words []string) (*cli.Command, []string) {
 	var cmd *cli.Command
 	for len(words) > 0 {
@@ -130,7 +119,7 @@ func flagNames(cmd *cli.Command) []string {
 	return out
 }
 
-// flagValues lists the allowed values of a command's flag, if there are few.
+// flagValues lists the allowed values of a command's flag, nil if they are not known.
 func flagValues(cmd *cli.Command, flag string) []string {
 	name := strings.TrimLeft(flag, "-")
 	if name == "model" {
@@ -145,9 +134,8 @@ func flagValues(cmd *cli.Command, flag string) []string {
 // takesModel reports whether the command's argument is a model.
 func takesModel(cmd *cli.Command) bool { return strings.HasSuffix(cmd.UsageText, " REF") }
 
-// modelNames lists the models that need no download: builtin, and the models in
-// the cache. Directories are left to the shell, which offers them where no name
-// begins like the word.
+// modelNames lists the models that need no download: builtin and the models in
+// the cache. The shell offers directories if no model matches.
 func modelNames() []string {
 	found := []string{weights.Builtin}
 	client, err := hub.FromEnvironment()
@@ -161,12 +149,7 @@ func modelNames() []string {
 	return append(found, models...)
 }
 
+// beginning copies the items of list that begin with prefix.
 func beginning(prefix string, list []string) []string {
-	var out []string
-	for _, item := range list {
-		if strings.HasPrefix(item, prefix) {
-			out = append(out, item)
-		}
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(list), func(item string) bool { return !strings.HasPrefix(item, prefix) })
 }

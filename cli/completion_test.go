@@ -44,7 +44,7 @@ func TestCompletionCandidates(t *testing.T) {
 	}
 }
 
-// TestModelCompletion offers builtin and what is in the cache.
+// TestModelCompletion expects builtin and the models in the cache.
 func TestModelCompletion(t *testing.T) {
 	clitest.StartHub(t)
 	mlxrank.MustRun(t, "", "model", "pull", clitest.HubModel)
@@ -71,8 +71,8 @@ func TestModelCompletion(t *testing.T) {
 	}
 }
 
-// The script is run by bash, with a stand-in for the program that shows how it
-// was called.
+// TestBashCompletion runs the script in bash with a stand-in for the program that
+// records its arguments.
 func TestBashCompletion(t *testing.T) {
 	dir := t.TempDir()
 	script := clitest.WriteFile(t, filepath.Join(dir, "script"), mlxrank.MustRun(t, "", "completion", "bash").Out)
@@ -95,7 +95,7 @@ func TestCompletionScripts(t *testing.T) {
 	}
 }
 
-// The manual has every command with its examples and every flag.
+// TestManual expects commands, examples, flags and the exit status in the manual.
 func TestManual(t *testing.T) {
 	page := mlxrank.MustRun(t, "", "man").Out
 	for _, want := range []string{".TH", "rerank", "score", "resize photos", "--max-length", "MLXRANK_CONFIG", "EXIT STATUS"} {

@@ -8,12 +8,12 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// debugCommand is hidden: it is for developers of mlxrank.
+// debugCommand returns the hidden command debug, for developers of mlxrank.
 func debugCommand(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
-		&cli.StringFlag{Name: "query", Usage: "query of the pair: `TEXT` (required)"},
-		&cli.StringFlag{Name: "document", Usage: "document of the pair: `TEXT` (required)"},
-		&cli.StringFlag{Name: "output", Usage: "file to write, ending in .safetensors: `FILE` (required)"},
+		&cli.StringFlag{Name: "query", Usage: "query `TEXT` of the pair (required)"},
+		&cli.StringFlag{Name: "document", Usage: "document `TEXT` of the pair (required)"},
+		&cli.StringFlag{Name: "output", Usage: "output `FILE`, whose name ends in .safetensors (required)"},
 	}
 	return &cli.Command{
 		Name:   "debug",
@@ -23,12 +23,12 @@ func debugCommand(s command.Streams) *cli.Command {
 			Name:      "activations",
 			Usage:     "write a pair's activations, layer by layer",
 			UsageText: "mlxrank debug activations --query TEXT --document TEXT --output FILE [flags]",
-			Description: "Tensors are float32 and have the names of PyTorch's modules without \"bert.\":\n" +
+			Description: "Writes float32 tensors under the names of PyTorch's modules, without \"bert.\":\n" +
 				"embeddings; encoder.layer.N.attention.self, encoder.layer.N.attention and\n" +
 				"encoder.layer.N for each layer; pooler; classifier. The last layer computes only\n" +
-				"[CLS], so its tensors have one row. With MLXRANK_UNFUSED_GRAPH=1 the unfused\n" +
-				"graph computes them.\n\n" +
-				command.Examples([2]string{"Activations of the built-in model", `mlxrank debug activations --model builtin --query "resize photos" --document "An image editor." --output pair.safetensors`}),
+				"[CLS], so its tensors have one row. MLXRANK_UNFUSED_GRAPH=1 selects the unfused\n" +
+				"graph.\n\n" +
+				command.Examples([2]string{"Write the activations of the builtin model", `mlxrank debug activations --model builtin --query "resize photos" --document "An image editor." --output pair.safetensors`}),
 			Flags: append(flags, command.EngineFlags(weights.Default)...),
 			Action: func(c *cli.Context) error {
 				config, err := command.EngineConfig(c, s.Err)

@@ -16,25 +16,26 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// The tokenizer library, which is linked into every program with package
-// engine, and the environment variable that names for go build where it is.
 const (
+	// archiveFile is the tokenizer library, which go build links into every
+	// program with package engine.
 	archiveFile = "libtokenizers.a"
-	ldflagsEnv  = "CGO_LDFLAGS"
+	// ldflagsEnv is the variable by which go build finds archiveFile.
+	ldflagsEnv = "CGO_LDFLAGS"
 )
 
 func envCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "env",
-		Usage:     "print the environment that Go programs with package engine are built and run in",
+		Usage:     "print the environment for building and running Go programs with package engine",
 		UsageText: "mlxrank env [--json]",
-		Description: "Prints lines for a shell, which set\n\n" +
-			"  " + ldflagsEnv + "          for go build: where the tokenizer library is; other flags stay\n" +
-			"  " + mlx.LibraryEnv + "      for the program: the file of libmlxrank\n" +
-			"  " + weights.BuiltinEnv + "  for the program: the folder of the builtin model's encoder\n\n" +
-			"to the parts that this mlxrank uses. It changes and loads nothing.\n\n" +
+		Description: "Prints shell commands that set three variables to the files of this installation:\n\n" +
+			"  " + ldflagsEnv + "          for go build: folder of the tokenizer library, before the flags set already\n" +
+			"  " + mlx.LibraryEnv + "      for the program: path of libmlxrank\n" +
+			"  " + weights.BuiltinEnv + "  for the program: folder of the builtin model's encoder\n\n" +
+			"The command changes no file and loads no library.\n\n" +
 			command.Examples(
-				[2]string{"Build a program of your own", `eval "$(mlxrank env)" && go build`},
+				[2]string{"Build your own program", `eval "$(mlxrank env)" && go build`},
 				[2]string{"Configure an editor", "mlxrank env --json"},
 			),
 		Flags: []cli.Flag{command.JSONFlag()},
@@ -51,11 +52,11 @@ func envCommand(s command.Streams) *cli.Command {
 	}
 }
 
-// A variable is one of the environment.
+// A variable is an environment variable and its value.
 type variable struct{ name, value string }
 
-// environment finds what a program needs. Where the builtin model is missing
-// that is said on stderr alone: programs with other models do without it.
+// environment finds the values of the variables. If the builtin model is missing,
+// it only prints a warning to stderr: programs with other models do not need it.
 func environment(stderr io.Writer) ([]variable, error) {
 	library, err := mlx.Find("")
 	if err != nil {
@@ -72,7 +73,7 @@ func environment(stderr io.Writer) ([]variable, error) {
 	vars := []variable{{ldflagsEnv, flags}, {mlx.LibraryEnv, library}}
 	builtin, err := weights.BuiltinDir()
 	if err != nil {
-		_, err := fmt.Fprintf(stderr, "mlxrank: %s is not set; programs cannot use the model builtin: %v\n", weights.BuiltinEnv, err)
+		_, err := fmt.Fprintf(stderr, "mlxrank: %s stays unset, so programs cannot use the builtin model: %v\n", weights.BuiltinEnv, err)
 		return vars, err
 	}
 	if builtin, err = filepath.Abs(builtin); err != nil {
@@ -81,8 +82,8 @@ func environment(stderr io.Writer) ([]variable, error) {
 	return append(vars, variable{weights.BuiltinEnv, builtin}), nil
 }
 
-// findArchive looks for the tokenizer library where an installation and a build
-// tree have it: in libmlxrank's, then in this program's.
+// findArchive finds the tokenizer library of an installation or a build tree:
+// first next to libmlxrank, then next to this program.
 func findArchive(library string) (string, error) {
 	exe, err := os.Executable()
 	if err != nil {
@@ -105,17 +106,17 @@ func findArchive(library string) (string, error) {
 		}
 		tried = append(tried, "\n  "+file)
 	}
-	return "", fmt.Errorf("%s, which go build links, was not found; run `make build` in a checkout of mlxrank, or install it "+
+	return "", fmt.Errorf("no %s, which go build links; run `make build` in a checkout of mlxrank, or install mlxrank "+
 		"with its lib folder; tried:%s", archiveFile, strings.Join(tried, ""))
 }
 
-// addSearchPath puts dir in front of what the linker is told to search. Of the
-// two kinds of quotes that go takes around a flag, neither protects the
-// characters refused here on their way to the linker.
+// addSearchPath puts dir in front of the linker's search path. It rejects names
+// with characters that neither kind of quotes, which go accepts around a flag,
+// protects on their way to the linker.
 func addSearchPath(flags, dir string) (string, error) {
 	if strings.ContainsFunc(dir, func(r rune) bool { return r == '"' || r == '\\' || unicode.IsControl(r) }) {
-		return "", fmt.Errorf("go build cannot link from %q: it takes no folder with a double quote, backslash or control character "+
-			"in its name; move or rename it", dir)
+		return "", fmt.Errorf("go build cannot link from %q, whose name has a double quote, backslash or control character; "+
+			"move or rename the folder", dir)
 	}
 	flag := `"-L` + dir + `"`
 	if strings.Contains(flags, flag) {
@@ -140,5 +141,5 @@ func printEnvironment(w io.Writer, vars []variable, asJSON bool) error {
 	return nil
 }
 
-// shellQuoted is s as a word of a POSIX shell.
+// shellQuoted quotes s as one word of a POSIX shell.
 func shellQuoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

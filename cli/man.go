@@ -15,7 +15,7 @@ func manCommand(s command.Streams) *cli.Command {
 		Name:        "man",
 		Usage:       "print the manual page",
 		UsageText:   "mlxrank man",
-		Description: command.Examples([2]string{"Read it", "mlxrank man | man -l -"}),
+		Description: command.Examples([2]string{"Read the manual page", "mlxrank man | man -l -"}),
 		Action: func(c *cli.Context) error {
 			if err := command.NoArguments(c); err != nil {
 				return err
@@ -26,22 +26,22 @@ func manCommand(s command.Streams) *cli.Command {
 	}
 }
 
-// manual is the manual page in the Markdown that md2man takes. urfave/cli's own
-// leaves out what commands do and their examples.
+// manual returns the manual page in md2man's Markdown. urfave/cli's generator
+// omits the descriptions and examples of commands.
 func manual(app *cli.App) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%% mlxrank 1\n\n# NAME\n\nmlxrank - %s\n\n", app.Usage)
 	fmt.Fprintf(&b, "# SYNOPSIS\n\n%s\n# DESCRIPTION\n\n%s\n\n# COMMANDS\n\n", block(app.UsageText), app.Description)
 	for _, c := range app.Commands {
-		manualOf(&b, c)
+		writeManual(&b, c)
 	}
 	b.WriteString("# EXIT STATUS\n\n" +
 		"0 on success, 2 for a wrong command line, 130 when interrupted, and 1 for any other failure.\n")
 	return b.String()
 }
 
-// manualOf adds a command and its subcommands.
-func manualOf(b *strings.Builder, c *cli.Command) {
+// writeManual appends a command and its subcommands.
+func writeManual(b *strings.Builder, c *cli.Command) {
 	if c.Hidden || c.Name == "help" {
 		return
 	}
@@ -54,11 +54,11 @@ func manualOf(b *strings.Builder, c *cli.Command) {
 		fmt.Fprintf(b, "**%s**\n: %s\n\n", strings.TrimSpace(name), usage)
 	}
 	for _, sub := range c.Subcommands {
-		manualOf(b, sub)
+		writeManual(b, sub)
 	}
 }
 
-// block keeps the lines of a text as they are.
+// block formats text as a Markdown code block, which keeps its lines.
 func block(text string) string {
 	return "    " + strings.ReplaceAll(text, "\n", "\n    ") + "\n"
 }

@@ -54,13 +54,13 @@ func TestSettingsErrors(t *testing.T) {
 		{"not YAML", file("model: [1"), command.ExitFailure, []string{"c.yaml"}},
 		{"a list", file("- model\n"), command.ExitFailure, []string{"c.yaml"}},
 		{"unknown key", file("modell: builtin\n"), command.ExitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, threads, device"}},
-		{"misspelt key", file("max_lengt: 8\n"), command.ExitFailure, []string{`key "max_lengt" is not known; did you mean "max-length"?`}},
-		{"key of other programs", file("port: 80\n"), command.ExitFailure, []string{`key "port" is not known; use listen`}},
+		{"misspelt key", file("max_lengt: 8\n"), command.ExitFailure, []string{`unknown key "max_lengt"; did you mean "max-length"?`}},
+		{"key of other programs", file("port: 80\n"), command.ExitFailure, []string{`unknown key "port"; use listen`}},
 		{"key in two spellings", file("max-length: 8\nmax_length: 9\n"), command.ExitFailure, []string{`keys "max-length" and "max_length" are the same`}},
 		{"key twice", file("device: cpu\ndevice: gpu\n"), command.ExitFailure, []string{"c.yaml", "device"}},
 		{"nested", file("model: {dir: x}\n"), command.ExitFailure, []string{"c.yaml", `"model"`, "single value"}},
 		{"value", file("device: tpu\n"), command.ExitUsage, []string{"c.yaml: device", `"tpu"`, "auto, gpu, cpu"}},
-		{"second document", file("max-length: 128\n---\nmodel: builtin\n"), command.ExitFailure, []string{"c.yaml: it has a second YAML document"}},
+		{"second document", file("max-length: 128\n---\nmodel: builtin\n"), command.ExitFailure, []string{"c.yaml: a second YAML document"}},
 		{"second document that is broken", file("max-length: 128\n---\n[\n"), command.ExitFailure, []string{"c.yaml: "}},
 		{"number", file("max-length: long\n"), command.ExitUsage, []string{"c.yaml: max-length", `"long"`}},
 		{"too small", file("max-length: 2\n"), command.ExitUsage, []string{"c.yaml: max-length 2", "3 tokens"}},
@@ -86,7 +86,7 @@ func TestSettingsSpelling(t *testing.T) {
 func TestUnfusedGraphValue(t *testing.T) {
 	t.Setenv(command.UnfusedGraphEnv, "true")
 	r := mlxrank.Run(t, "", "rerank", "--model", clitest.TinyModel(t), "--query", "q", "d")
-	if r.Status != command.ExitUsage || !strings.Contains(r.ErrOut, command.UnfusedGraphEnv+` cannot be "true"; it is 1 or 0`) {
+	if r.Status != command.ExitUsage || !strings.Contains(r.ErrOut, command.UnfusedGraphEnv+` cannot be "true"; expected 0 or 1`) {
 		t.Errorf("status %d: %s", r.Status, r.ErrOut)
 	}
 }

@@ -20,10 +20,10 @@ func tokenizeCommand(s command.Streams) *cli.Command {
 		Usage:     "print the token ids of the pairs in a file",
 		UsageText: "mlxrank tokenize --input FILE [flags]",
 		Description: input.FormatsHelp + "Prints one line {\"input_ids\": [...], \"token_type_ids\": [...], \"truncated\": ...} for each\n" +
-			"pair: the ids that enter the model, with special tokens, cut to the maximum length.\n" +
-			"--tokens adds \"tokens\": [...], the strings of the ids.\n\n" +
-			command.Examples([2]string{"Tokens of a pair", `echo '{"query": "resize photos", "document": "An image editor."}' | mlxrank tokenize --model builtin --input -`}),
-		Flags: append(append(input.PairFlags(), &cli.BoolFlag{Name: "tokens", DisableDefaultText: true, Usage: "print token strings beside the ids"}),
+			"pair: the ids that the model gets, with special tokens, cut to the maximum length.\n" +
+			"--tokens adds \"tokens\": [...], the string of each id.\n\n" +
+			command.Examples([2]string{"Print the token ids of a pair", `echo '{"query": "resize photos", "document": "An image editor."}' | mlxrank tokenize --model builtin --input -`}),
+		Flags: append(append(input.PairFlags(), &cli.BoolFlag{Name: "tokens", DisableDefaultText: true, Usage: "print token strings with the ids"}),
 			command.EngineFlags(weights.Default)...),
 		Action: func(c *cli.Context) error { return tokenize(c, s) },
 	}
@@ -68,19 +68,16 @@ func tokenize(c *cli.Context, s command.Streams) (err error) {
 	}
 	out := bufio.NewWriter(input.NewWriter(c.Context, s.Out))
 	for encoder := json.NewEncoder(out); ; {
-		w, err := chunks.Next()
-		if err != nil {
+		chunk, err := chunks.Next()
+		if err != nil || len(chunk) == 0 {
 			return err
 		}
-		if len(w) == 0 {
-			return nil
-		}
-		if err := w.Check(r); err != nil {
+		if err := chunk.Check(r); err != nil {
 			return err
 		}
-		tokens, err := e.Tokenize(c.Context, w.Pairs())
+		tokens, err := e.Tokenize(c.Context, chunk.Pairs())
 		if err != nil {
-			return w.Locate(r, err)
+			return chunk.Locate(r, err)
 		}
 		for _, t := range tokens {
 			line := tokensJSON{InputIDs: t.IDs, TokenTypeIDs: t.TypeIDs, Truncated: t.Truncated}

@@ -142,7 +142,7 @@ func TestRerankSources(t *testing.T) {
 		if strings.Join(strings.Fields(header), " ") != "rank score line id document" {
 			t.Errorf("header %q", header)
 		}
-		if !strings.Contains(r.ErrOut, "blank     2 lines were passed over") || !strings.Contains(r.ErrOut, "input     jsonl since its first line is a JSON object, document from document, text\n") {
+		if !strings.Contains(r.ErrOut, "blank     2 lines skipped") || !strings.Contains(r.ErrOut, "input     jsonl since its first line is a JSON object, document from document, text\n") {
 			t.Errorf("the summary lacks the blank lines or the format:\n%s", r.ErrOut)
 		}
 		for _, line := range strings.Split(r.Out, "\n") {

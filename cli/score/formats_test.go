@@ -499,7 +499,7 @@ func TestScoreText(t *testing.T) {
 	if strings.Count(r.Out, `"empty"`) != 1 || !strings.HasSuffix(r.Out, `, "empty": true}`+"\n") {
 		t.Errorf("got\n%s", r.Out)
 	}
-	for _, want := range []string{"empty     1 document has no text", "blank     1 line was passed over", "input     jsonl, document from document, text, title and text"} {
+	for _, want := range []string{"empty     1 document has no text", "blank     1 line skipped", "input     jsonl, document from document, text, title and text"} {
 		if !strings.Contains(r.ErrOut, want) {
 			t.Errorf("the summary lacks %q:\n%s", want, r.ErrOut)
 		}

@@ -40,7 +40,7 @@ func TestServeErrors(t *testing.T) {
 		{"no queue", []string{"--queue-tokens", "-1"}, command.ExitUsage, []string{"--queue-tokens -1"}},
 		{"no time", []string{"--request-timeout", "0s"}, command.ExitUsage, []string{"--request-timeout 0s"}},
 		{"no key's file", []string{"--api-key-file", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none", "no such file"}},
-		{"an empty key", []string{"--api-key-file", file(" \n")}, command.ExitFailure, []string{"holds no key"}},
+		{"an empty key", []string{"--api-key-file", file(" \n")}, command.ExitFailure, []string{"has no valid key"}},
 		{"a bad origin", []string{"--listen", "127.0.0.1:0", "--cors-origin", "example.org"}, command.ExitFailure, []string{`"example.org"`, "https://example.org"}},
 		{"a missing model", []string{"--listen", "127.0.0.1:0", "--model", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none"}},
 	} {
@@ -54,7 +54,7 @@ func TestServeErrors(t *testing.T) {
 	}
 	file("two words")
 	t.Setenv(command.KeyEnv, "two words")
-	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", model), command.ExitFailure, command.KeyEnv, "holds no key")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", model), command.ExitFailure, command.KeyEnv, "has no valid key")
 }
 
 // Settings of the server come from environment and config file too, and other

@@ -9,14 +9,18 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
+// Isolate runs the tests with an empty home directory and without the user's
+// MLXRANK_ variables, and returns the exit status.
 func Isolate(m *testing.M) int {
 	home, err := os.MkdirTemp("", "mlxrank-home")
 	if err != nil {
@@ -45,7 +49,7 @@ func Isolate(m *testing.M) int {
 	return m.Run()
 }
 
-// Result is what a run of the program printed and returned.
+// A Result is the exit status of a run and its output.
 type Result struct {
 	Status      int
 	Out, ErrOut string
@@ -54,12 +58,13 @@ type Result struct {
 // A Program executes a command line.
 type Program func(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int
 
-// Run executes a command line in the test's own process.
+// Run executes a command line in the test's process.
 func (p Program) Run(t testing.TB, stdin string, args ...string) Result {
 	t.Helper()
 	return p.RunContext(t.Context(), t, strings.NewReader(stdin), args...)
 }
 
+// RunContext executes a command line as Run does, with a context and a reader.
 func (p Program) RunContext(ctx context.Context, t testing.TB, stdin io.Reader, args ...string) Result {
 	t.Helper()
 	var out, errOut bytes.Buffer
@@ -67,7 +72,7 @@ func (p Program) RunContext(ctx context.Context, t testing.TB, stdin io.Reader, 
 	return Result{status, out.String(), errOut.String()}
 }
 
-// MustRun is run for a command line that must succeed.
+// MustRun executes a command line as Run does and requires status 0.
 func (p Program) MustRun(t testing.TB, stdin string, args ...string) Result {
 	t.Helper()
 	r := p.Run(t, stdin, args...)
@@ -77,8 +82,8 @@ func (p Program) MustRun(t testing.TB, stdin string, args ...string) Result {
 	return r
 }
 
-// CheckFailure checks the status of a run that must fail and that its one
-// message has all the words and nothing came out.
+// CheckFailure checks that a run failed with the status, printed no results, and
+// printed one message that contains all words.
 func CheckFailure(t *testing.T, r Result, status int, words ...string) {
 	t.Helper()
 	if r.Status != status {
@@ -108,7 +113,7 @@ func TinyModel(t *testing.T) string {
 	return dir
 }
 
-// PairLines are n different pairs as JSONL.
+// PairLines returns n different pairs as JSONL.
 func PairLines(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -117,6 +122,7 @@ func PairLines(n int) string {
 	return b.String()
 }
 
+// OpenEngine opens an engine that the test closes at its end.
 func OpenEngine(t *testing.T, model string) *engine.Engine {
 	t.Helper()
 	e, err := engine.Open(t.Context(), engine.Config{Model: model})
@@ -148,11 +154,11 @@ func (p Program) Summary(t testing.TB, args ...string) output.Summary {
 	return ranking.Run
 }
 
-// Near reports whether two scores differ by no more than another grouping of pairs
-// changes float32.
+// Near reports whether two scores differ by no more than float32 rounding in
+// different batches.
 func Near(a, b float32) bool { return math.Abs(float64(a-b)) < 1e-5 }
 
-// States reads doctor's lines: the state of each check by name.
+// States parses doctor's output and returns the state of each check by name.
 func States(t *testing.T, r Result) map[string]string {
 	t.Helper()
 	if r.ErrOut != "" {
@@ -183,4 +189,55 @@ func States(t *testing.T, r Result) map[string]string {
 		t.Errorf("%d failures and %d times advice:\n%s", failed, advice, r.Out)
 	}
 	return got
+}
+
+// CheckDir checks that dir has exactly the named files with these contents.
+func CheckDir(t *testing.T, dir string, want map[string]string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		if _, ok := want[entry.Name()]; !ok {
+			t.Errorf("%s was left in the directory", entry.Name())
+		}
+	}
+	for name, text := range want {
+		if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != text {
+			t.Errorf("%s: got %.200q, %v, want %.200q", name, got, err, text)
+		}
+	}
+}
+
+// WriteFile writes text to path and returns path.
+func WriteFile(t *testing.T, path, text string) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// HubModel is the id of the model that StartHub serves.
+const HubModel = "org/name"
+
+// StartHub starts a hub with the small model. It returns the hub and the directory
+// to which a download of the model goes.
+func StartHub(t *testing.T) (s *hubtest.Server, dir string) {
+	t.Helper()
+	s = hubtest.New(t)
+	repo := s.Add(HubModel, hubtest.Dir(t, TinyModel(t)))
+	repo.Revisions = []string{"v1"}
+	return s, filepath.Join(s.Use(t), "models--org--name", "snapshots", repo.Commit)
+}
+
+// Edit rewrites the file at path with the result of change.
+func Edit(t *testing.T, path string, change func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	weightstest.WriteFile(t, path, change(data))
 }

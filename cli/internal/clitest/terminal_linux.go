@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Shown returns what a terminal is sent by use.
+// Shown returns the bytes that use writes to a terminal.
 func Shown(t *testing.T, use func(w io.Writer)) string {
 	t.Helper()
 	control, terminal := OpenTerminal(t, 80)
 	got := make(chan string)
 	go func() {
 		data, err := io.ReadAll(control)
-		if err != nil && len(data) == 0 { // the end of a terminal is an error
+		if err != nil && len(data) == 0 { // a closed terminal ends in an error
 			t.Error(err)
 		}
 		got <- string(data)
@@ -32,7 +32,7 @@ func Shown(t *testing.T, use func(w io.Writer)) string {
 	return text
 }
 
-// OpenTerminal returns both ends of a pseudoterminal of so many columns.
+// OpenTerminal returns both ends of a pseudoterminal with the given columns.
 func OpenTerminal(t *testing.T, columns uint16) (control, terminal *os.File) {
 	t.Helper()
 	control, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)

@@ -7,10 +7,10 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// FlagsFirst moves the flags of a command before its other arguments, because
-// urfave/cli reads no flag after the first argument that is none: without it
+// FlagsFirst moves the flags of a command before its other arguments. urfave/cli
+// stops reading flags at the first other argument, so that without FlagsFirst
 // `rerank "a passage" --query q` would score the passages "--query" and "q".
-// Arguments after "--" stay as they are.
+// Arguments after "--" keep their order.
 func FlagsFirst(args []string, commands []*cli.Command) []string {
 	command, first := findCommand(args, commands)
 	if command == nil {
@@ -26,11 +26,11 @@ func FlagsFirst(args []string, commands []*cli.Command) []string {
 		case len(arg) < 2 || arg[0] != '-':
 			rest = append(rest, arg)
 		case arg == "-h", arg == "-help", arg == "--help":
-			return append(start, arg) // or it would explain the first argument
+			return append(start, arg) // alone, since urfave/cli takes an argument as a help topic
 		case !TakesValue(command, arg):
 			flags = append(flags, arg)
 		case i+1 == len(args):
-			return append(start, arg) // to be refused, since its value is missing
+			return append(start, arg) // urfave/cli reports the missing value
 		default:
 			flags = append(flags, arg, args[i+1])
 			i++
@@ -42,9 +42,9 @@ func FlagsFirst(args []string, commands []*cli.Command) []string {
 	return slices.Concat(start, flags, rest)
 }
 
-// findCommand returns the command that args name, and where its own arguments
-// begin; nil if there is none, or if it is to be followed by a subcommand. One
-// that has flags of its own need not be.
+// findCommand returns the command that args name and the index of its first
+// argument. It returns nil for an unknown command and for a command that needs a
+// subcommand; a command with flags of its own needs none.
 func findCommand(args []string, commands []*cli.Command) (found *cli.Command, first int) {
 	for i := 1; i < len(args); i++ {
 		at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(args[i]) })
@@ -60,8 +60,8 @@ func findCommand(args []string, commands []*cli.Command) (found *cli.Command, fi
 	return found, first
 }
 
-// refuseRepeats returns an error if args, in the order of FlagsFirst, give a flag
-// twice that has one value: urfave/cli would take the last without a word.
+// refuseRepeats returns an error if args, in the order of FlagsFirst, give a
+// single-valued flag twice: urfave/cli would silently take the last value.
 func refuseRepeats(args []string, commands []*cli.Command) error {
 	command, first := findCommand(args, commands)
 	if command == nil {
@@ -72,7 +72,7 @@ func refuseRepeats(args []string, commands []*cli.Command) error {
 		name, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(args[i], "-"), "-"), "=")
 		flag := FindFlag(command, name)
 		if flag == nil {
-			continue // help, or to be refused as unknown
+			continue // help, or a flag that urfave/cli reports as unknown
 		}
 		if _, several := flag.(*cli.StringSliceFlag); !several && given[flag.Names()[0]] {
 			return Usagef("--%s is given twice; give it once", flag.Names()[0])
@@ -85,20 +85,19 @@ func refuseRepeats(args []string, commands []*cli.Command) error {
 	return nil
 }
 
-// TakesValue reports whether arg is a flag of the command whose value is the
-// argument after it.
+// TakesValue reports whether arg is a flag of the command and the next argument is
+// its value.
 func TakesValue(command *cli.Command, arg string) bool {
 	flag := FindFlag(command, strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"))
 	_, boolean := flag.(*cli.BoolFlag)
 	return flag != nil && !boolean
 }
 
-// FindFlag returns the command's flag of that name, nil if there is none.
+// FindFlag returns the command's flag of that name, or nil.
 func FindFlag(command *cli.Command, name string) cli.Flag {
-	for _, flag := range command.Flags {
-		if slices.Contains(flag.Names(), name) {
-			return flag
-		}
+	i := slices.IndexFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
+	if i < 0 {
+		return nil
 	}
-	return nil
+	return command.Flags[i]
 }

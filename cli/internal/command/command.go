@@ -1,5 +1,5 @@
-// Package command holds what the commands of mlxrank share: flags, settings, errors,
-// hints, and the notices of a run.
+// Package command provides the shared parts of mlxrank's commands: flags, settings,
+// errors, hints, and the notices of a run.
 package command
 
 import (
@@ -24,9 +24,10 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
-// Run executes a command line of the program that build returns.
+// Run executes a command line of the program that build returns. It prints errors
+// and returns the exit status.
 func Run(ctx context.Context, args []string, s Streams, build func(Streams) *cli.App) int {
-	if _, file := s.Err.(*os.File); !file { // the engine logs from goroutines of its own
+	if _, file := s.Err.(*os.File); !file { // the engine logs from several goroutines
 		s.Err = zerolog.SyncWriter(s.Err)
 	}
 	help := &failingWriter{w: s.Out}
@@ -44,8 +45,8 @@ func Run(ctx context.Context, args []string, s Streams, build func(Streams) *cli
 	return Report(ctx, s.Err, err)
 }
 
-// A failingWriter keeps the first error of its writes, which the flag package
-// drops when it prints help.
+// A failingWriter keeps its first write error, because urfave/cli drops errors
+// when it prints help.
 type failingWriter struct {
 	w   io.Writer
 	err error
@@ -65,7 +66,7 @@ func NewApp(s Streams, commands ...*cli.Command) *cli.App {
 		Name:           "mlxrank",
 		Commands:       commands,
 		OnUsageError:   onUsageError,
-		ExitErrHandler: func(*cli.Context, error) {}, // runApp reports and main exits
+		ExitErrHandler: func(*cli.Context, error) {}, // Run reports and main exits
 		Reader:         s.In,
 		Writer:         s.Out,
 		ErrWriter:      s.Err,
@@ -77,11 +78,11 @@ func NewApp(s Streams, commands ...*cli.Command) *cli.App {
 	return app
 }
 
-// prepare gives a command and its subcommands what all commands have.
+// prepare sets what all commands share, in a command and its subcommands.
 func prepare(c *cli.Command) {
 	c.OnUsageError = onUsageError
-	// Without a help subcommand, which would take the place of a passage that
-	// reads "help"; its template is then to be named.
+	// A help subcommand would hide a passage that reads "help". Without that
+	// subcommand, urfave/cli needs the template by name.
 	c.HideHelpCommand = true
 	c.CustomHelpTemplate = cli.CommandHelpTemplate
 	if len(c.Subcommands) > 0 {
@@ -92,7 +93,7 @@ func prepare(c *cli.Command) {
 	}
 }
 
-// NoArguments refuses arguments of a command that takes flags only.
+// NoArguments rejects arguments of a command that takes flags only.
 func NoArguments(c *cli.Context) error {
 	if c.Args().Present() {
 		return Usagef("%s takes no argument %q (see %s --help)", c.Command.Name, c.Args().First(), c.Command.HelpName)
@@ -100,24 +101,29 @@ func NoArguments(c *cli.Context) error {
 	return nil
 }
 
-// Examples lays out the examples of a help text, each what it does and a command.
+// Examples formats the examples of a help text: pairs of a purpose and a command.
 func Examples(pairs ...[2]string) string {
-	var b strings.Builder
-	b.WriteString("Examples:")
+	text := "Examples:"
 	for _, p := range pairs {
-		fmt.Fprintf(&b, "\n  # %s\n  %s", p[0], p[1])
+		text += "\n  # " + p[0] + "\n  " + p[1]
 	}
-	return b.String()
+	return text
+}
+
+// PrintLines writes each line with a newline.
+func PrintLines(w io.Writer, lines []string) error {
+	_, err := io.WriteString(w, strings.Join(append(lines, ""), "\n"))
+	return err
 }
 
 const downloadsKey = "downloads"
 
-// DownloadsOf returns the downloads of a run, which every command shares.
+// DownloadsOf returns the progress of downloads, which all commands of a run share.
 func DownloadsOf(app *cli.App) *progress.Downloads {
 	return app.Metadata[downloadsKey].(*progress.Downloads)
 }
 
-// Require refuses a command line without the named flags, or with
+// Require rejects a command line that lacks one of the named flags or has
 // arguments.
 func Require(c *cli.Context, names ...string) error {
 	for _, name := range names {
@@ -128,8 +134,10 @@ func Require(c *cli.Context, names ...string) error {
 	return NoArguments(c)
 }
 
+// Version is the version of mlxrank.
 const Version = engine.Version
 
+// VersionLine returns the version with Go's version and the platform.
 func VersionLine() string {
 	return fmt.Sprintf("mlxrank %s (%s %s/%s)", Version, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }

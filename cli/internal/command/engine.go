@@ -13,9 +13,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// CloseEngine frees the engine. After an interrupt it does not wait for the
-// batches on the device, which can take seconds and serve no caller: the process
-// is about to end.
+// CloseEngine closes the engine. After an interrupt it does not wait for the
+// batches on the device: they can take seconds, no caller needs them, and the
+// process is about to end.
 func CloseEngine(ctx context.Context, e *engine.Engine, log zerolog.Logger) error {
 	if ctx.Err() == nil {
 		return e.Close()
@@ -31,13 +31,12 @@ func CloseEngine(ctx context.Context, e *engine.Engine, log zerolog.Logger) erro
 var choices = []Choice{
 	{Name: "device", Usage: "compute `DEVICE`", Def: "auto", Values: []string{"auto", "gpu", "cpu"}},
 	{Name: "dtype", Usage: "number format `DTYPE` of the computation", Def: "auto", Values: []string{"auto", "float32", "float16", "bfloat16"}},
-	{Name: "activation", Usage: "activation `NAME` that turns logits into scores; auto for the model's own, softmax for several labels", Def: "auto", Values: []string{"auto", "raw", "sigmoid", "softmax"}},
+	{Name: "activation", Usage: "activation `NAME` from logits to scores; auto for the model's own, softmax for several labels", Def: "auto", Values: []string{"auto", "raw", "sigmoid", "softmax"}},
 	{Name: "log-level", Usage: "lowest `LEVEL` of log lines", Def: "warn", Values: []string{"trace", "debug", "info", "warn", "error"}},
 	{Name: "log-format", Usage: "log `FORMAT`", Def: "console", Values: []string{"console", "json"}},
 }
 
-// sharedFlags names the flags that the environment and the config file can set
-// too.
+// sharedFlags lists the flags that the environment and the config file can also set.
 func sharedFlags() []string {
 	names := []string{"model", "adapter", "label", "max-length", "threads"}
 	for _, ch := range choices {
@@ -46,32 +45,31 @@ func sharedFlags() []string {
 	return names
 }
 
-// commandLineOnly names the engine's flags that neither the environment nor the
-// config file can set.
+// commandLineOnly lists the engine's flags that only the command line can set.
 var commandLineOnly = []string{"max-batch", "max-batch-tokens", "library", "config", "help"}
 
-// EngineFlags are the flags of every command that opens a model.
+// EngineFlags returns the flags of every command that opens a model.
 func EngineFlags(model string) []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "model", Value: model, DefaultText: model,
-			Usage: "`MODEL` to score with: an id of the Hugging Face hub, a directory, or builtin"},
+			Usage: "`MODEL` to score with: a Hugging Face id, a directory, or builtin"},
 		&cli.StringFlag{Name: "adapter", Usage: "`DIR` of a PEFT LoRA adapter to merge into the model"},
-		&cli.StringFlag{Name: "label", DefaultText: "the only one", Usage: "label to score: `LABEL` by name or zero-based index"},
-		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "max tokens `N` per pair; longer pairs are cut"},
-		&cli.IntFlag{Name: "threads", DefaultText: "the processors' or the CPU quota's", Usage: "CPU threads `N` for computation, and as many for tokenization"},
-		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "max pairs `N` per batch"},
-		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "max tokens `N` per batch, padding included"},
+		&cli.StringFlag{Name: "label", DefaultText: "the only one", Usage: "`LABEL` to score, by name or zero-based index"},
+		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "max tokens per pair, `N`; longer pairs are cut"},
+		&cli.IntFlag{Name: "threads", DefaultText: "one per processor, within the CPU quota", Usage: "number of CPU threads, `N`, for computation and again for tokenization"},
+		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "max pairs per batch, `N`"},
+		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "max tokens per batch, `N`, padding included"},
 	}
 	for _, ch := range choices {
 		flags = append(flags, ch.Flag())
 	}
 	return append(flags,
 		&cli.StringFlag{Name: "library", DefaultText: "searched for", Usage: "`PATH` of libmlxrank"},
-		&cli.StringFlag{Name: "config", DefaultText: "the user's", Usage: "`FILE` with defaults of these flags"},
+		&cli.StringFlag{Name: "config", DefaultText: "the user's config.yaml", Usage: "config `FILE` with values for these flags"},
 	)
 }
 
-// SetLogLevel gives a command another default of --log-level.
+// SetLogLevel changes the default of --log-level.
 func SetLogLevel(flags []cli.Flag, level string) {
 	for _, flag := range flags {
 		if f, ok := flag.(*ChoiceFlag); ok && f.Name == "log-level" {
@@ -80,7 +78,7 @@ func SetLogLevel(flags []cli.Flag, level string) {
 	}
 }
 
-// AddAlias gives a command another name for one of its whole-number flags.
+// AddAlias adds another name to an integer flag.
 func AddAlias(flags []cli.Flag, name, other string) {
 	for _, flag := range flags {
 		if f, ok := flag.(*cli.IntFlag); ok && f.Name == name {
@@ -89,7 +87,8 @@ func AddAlias(flags []cli.Flag, name, other string) {
 	}
 }
 
-// EngineConfig checks the flags of engineFlags, wherever their values are from.
+// EngineConfig checks the values of EngineFlags, from the command line, the
+// environment or the config file, and returns the engine's configuration.
 func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	set, err := applySettings(c)
 	if err != nil {
@@ -109,7 +108,7 @@ func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		}
 	}
 	if n := c.Int("max-length"); c.IsSet("max-length") && n < 3 {
-		return engine.Config{}, Usagef("%s %d is too small: a pair needs 3 tokens for [CLS] and twice [SEP]", set.source("max-length"), n)
+		return engine.Config{}, Usagef("%s %d is too small; a pair needs 3 tokens for [CLS] and two [SEP]", set.source("max-length"), n)
 	}
 	for _, name := range []string{"threads", "max-batch", "max-batch-tokens"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
@@ -141,6 +140,7 @@ func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	}, nil
 }
 
+// NewLogger returns a logger that writes to w in the format console or json.
 func NewLogger(level, format string, w io.Writer) (zerolog.Logger, error) {
 	parsed, err := zerolog.ParseLevel(level)
 	if err != nil {

@@ -26,14 +26,15 @@ type usageError struct{ message string }
 
 func (e *usageError) Error() string { return e.message }
 
+// Usagef returns an error that exits with status ExitUsage.
 func Usagef(format string, args ...any) error {
 	return &usageError{fmt.Sprintf(format, args...)}
 }
 
-// ErrReported is returned by a command that failed and has reported it itself.
+// ErrReported reports a failure whose message the command has printed already.
 var ErrReported = errors.New("reported")
 
-// Report prints err as one message and returns the exit status it means.
+// Report prints err as one message and returns its exit status.
 func Report(ctx context.Context, w io.Writer, err error) int {
 	var usage *usageError
 	var library cli.ExitCoder
@@ -56,7 +57,7 @@ func Report(ctx context.Context, w io.Writer, err error) int {
 	return status
 }
 
-// interrupted is what to say of an error that an interrupt has caused.
+// interrupted returns the message for an error that an interrupt has caused.
 func interrupted(err error) error {
 	var kept interface{ Advice() string }
 	if errors.As(err, &kept) {
@@ -65,7 +66,7 @@ func interrupted(err error) error {
 	return errors.New("interrupted")
 }
 
-// onUsageError rewords what the flag package says of a wrong flag.
+// onUsageError rewords the flag package's message about a wrong flag.
 func onUsageError(c *cli.Context, err error, command bool) error {
 	see := "see " + c.Command.HelpName + " --help"
 	message := err.Error()

@@ -15,12 +15,12 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// A Choice is a flag with a few allowed values.
+// A Choice defines a flag with a few allowed values.
 type Choice struct {
 	Name, Usage string
 	Def         string
 	Values      []string
-	deprecated  map[string]string // old values, and the values that replace them
+	deprecated  map[string]string // replacements by old value
 }
 
 // A ChoiceFlag is a string flag that knows its allowed values.
@@ -29,7 +29,7 @@ type ChoiceFlag struct {
 	Values []string
 }
 
-// Flag returns the flag of the choice.
+// Flag returns a flag for the choice.
 func (ch Choice) Flag() cli.Flag {
 	usage := ch.Usage + ": " + strings.Join(ch.Values, ", ")
 	for _, old := range slices.Sorted(maps.Keys(ch.deprecated)) {
@@ -38,7 +38,7 @@ func (ch Choice) Flag() cli.Flag {
 	return &ChoiceFlag{&cli.StringFlag{Name: ch.Name, Value: ch.Def, DefaultText: ch.Def, Usage: usage}, ch.Values}
 }
 
-// Check returns an error unless the flag has an allowed value. The error names
+// Check returns an error unless the flag has an allowed value. The error reports
 // source as the origin of the value.
 func (ch Choice) Check(c *cli.Context, source string) error {
 	if value := ch.Value(c); !slices.Contains(ch.Values, value) {
@@ -47,8 +47,7 @@ func (ch Choice) Check(c *cli.Context, source string) error {
 	return nil
 }
 
-// Value returns the value of the flag. A deprecated value counts as the one that
-// replaces it.
+// Value returns the value of the flag, or the replacement of a deprecated value.
 func (ch Choice) Value(c *cli.Context) string {
 	given := c.String(ch.Name)
 	return cmp.Or(ch.deprecated[given], given)
@@ -72,12 +71,13 @@ func LongMode(c *cli.Context) (engine.Long, error) {
 }
 
 const (
+	// KeyEnv is the environment variable with the API key.
 	KeyEnv = "MLXRANK_API_KEY"
-	maxKey = 4096 // bytes of a key's file
+	maxKey = 4096 // bytes
 )
 
-// APIKey is that of the file, else of the environment, else none. A key that
-// is asked for and empty is a mistake, not an open server.
+// APIKey returns the key from file, or else from the environment, or "" if neither
+// is given. An empty key is an error: it must not open the server to everyone.
 func APIKey(file string) (string, error) {
 	key, source := os.Getenv(KeyEnv), KeyEnv
 	if _, set := os.LookupEnv(KeyEnv); file == "" && !set {
@@ -92,7 +92,7 @@ func APIKey(file string) (string, error) {
 	}
 	key = strings.TrimSpace(key)
 	if key == "" || len(key) > maxKey || slices.ContainsFunc([]rune(key), func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", fmt.Errorf("%s holds no key; expected one word of at most %d printable ASCII characters", source, maxKey)
+		return "", fmt.Errorf("%s has no valid key; expected one word of at most %d printable ASCII characters", source, maxKey)
 	}
 	return key, nil
 }
@@ -102,7 +102,7 @@ func ProfileFlag() cli.Flag {
 	return &cli.StringFlag{Name: "cpuprofile", DefaultText: "none", Usage: "`FILE` for a CPU profile of the Go code, for developers of mlxrank"}
 }
 
-// Profiled returns an action that writes the CPU profile that --cpuprofile asks for.
+// Profiled wraps an action so that it writes the CPU profile of --cpuprofile.
 func Profiled(action cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) (err error) {
 		path := c.String("cpuprofile")

@@ -15,6 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
+// Names lists the commands that are not hidden.
 func Names(commands []*cli.Command) []string {
 	var out []string
 	for _, c := range commands {
@@ -25,8 +26,8 @@ func Names(commands []*cli.Command) []string {
 	return out
 }
 
-// foreignFlags are flags of other programs, under the names of ours that do the
-// same. A flag is suggested for a command that has it.
+// foreignFlags maps flags of mlxrank to flags of other programs that do the same.
+// Hints suggest a flag only for a command that has it.
 var foreignFlags = map[string][]string{
 	"listen":       {"port", "p", "host", "hostname", "bind", "address", "addr", "http"},
 	"top-n":        {"top", "top-k", "topk", "k", "n", "limit", "num", "count", "return-top", "max-results"},
@@ -50,8 +51,8 @@ var foreignFlags = map[string][]string{
 	"config":       {"config-file", "c"},
 }
 
-// nativeName returns the one of our flags that does the same as another program's,
-// "" if there is none among own.
+// nativeName returns the flag among own that does the same as another program's
+// flag, or "".
 func nativeName(foreign string, own []string) string {
 	plain := strings.ToLower(strings.ReplaceAll(foreign, "_", "-"))
 	for _, name := range own {
@@ -62,7 +63,7 @@ func nativeName(foreign string, own []string) string {
 	return ""
 }
 
-// settingHint returns which of the known settings an unknown one may be meant as.
+// settingHint suggests a known setting for an unknown one, or returns "".
 func settingHint(unknown string, known []string) string {
 	if name := nativeName(unknown, known); name != "" {
 		return "; use " + name
@@ -70,8 +71,8 @@ func settingHint(unknown string, known []string) string {
 	return spelling.Hint(unknown, known, `"%s"`)
 }
 
-// flagHint returns which flag of the command an unknown one may be meant as, with
-// the placeholder of its value; "" if none is near.
+// flagHint suggests a flag of the command, with the placeholder of its value, for
+// an unknown one, or returns "".
 func flagHint(command *cli.Command, unknown string) string {
 	var own []string
 	for _, flag := range command.Flags {
@@ -85,54 +86,51 @@ func flagHint(command *cli.Command, unknown string) string {
 
 var placeholderPattern = regexp.MustCompile("`(.+?)`")
 
-// placeholder is what stands for the value of a flag in its usage, after a
-// space; "" for a flag without a value.
+// placeholder returns a space and the placeholder of the flag's value, or "" for a
+// flag without a value.
 func placeholder(command *cli.Command, name string) string {
-	for _, flag := range command.Flags {
-		documented, ok := flag.(cli.DocGenerationFlag)
-		if !ok || flag.Names()[0] != name {
-			continue
-		}
-		if match := placeholderPattern.FindStringSubmatch(documented.GetUsage()); match != nil {
+	if flag, ok := FindFlag(command, name).(cli.DocGenerationFlag); ok {
+		if match := placeholderPattern.FindStringSubmatch(flag.GetUsage()); match != nil {
 			return " " + match[1]
 		}
 	}
 	return ""
 }
 
-// CommandHint returns which command an unknown one may be meant as.
+// CommandHint suggests a command for an unknown one, or returns "".
 func CommandHint(unknown string, commands []*cli.Command) string {
 	return spelling.Hint(unknown, Names(commands), `"%s"`)
 }
 
-// variables are those that mlxrank reads beside the ones of knownSettings.
+// variables lists the environment variables that are no flags' settings.
 var variables = []string{ConfigEnv, KeyEnv, mlx.LibraryEnv, weights.BuiltinEnv, UnfusedGraphEnv, oldUnfusedGraphEnv}
 
-// UnfusedGraphEnv makes libmlxrank compute with MLX's own operations.
-// oldUnfusedGraphEnv is its older name, read for one release more.
+// UnfusedGraphEnv makes libmlxrank compute the unfused graph. oldUnfusedGraphEnv is
+// its deprecated name.
 const (
 	UnfusedGraphEnv    = "MLXRANK_UNFUSED_GRAPH"
 	oldUnfusedGraphEnv = "MLXRANK_PLAIN_GRAPH"
 )
 
-// checkUnfusedGraph refuses values that would be passed over.
+// checkUnfusedGraph rejects values that libmlxrank would ignore.
 func checkUnfusedGraph() error {
 	for _, name := range []string{UnfusedGraphEnv, oldUnfusedGraphEnv} {
 		if value := os.Getenv(name); !slices.Contains([]string{"", "0", "1"}, value) {
-			return Usagef("%s cannot be %q; it is 1 or 0", name, value)
+			return Usagef("%s cannot be %q; expected 0 or 1", name, value)
 		}
 	}
 	return nil
 }
 
-// orchestrated matches what Kubernetes sets in a pod for a service of our name.
+// orchestrated matches the variables that Kubernetes sets in a pod for a service
+// that is called mlxrank.
 var orchestrated = regexp.MustCompile(`^MLXRANK_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP)(_[A-Z]+)?)$`)
 
-// warnOfVariables warns of variables that look as if they were read and are not.
+// warnOfVariables warns of variables with mlxrank's prefix that nothing reads.
 func warnOfVariables(c *cli.Context, log zerolog.Logger) {
 	known := slices.Clone(variables)
 	for _, name := range knownSettings(c.App) {
-		known = append(known, envOf(name))
+		known = append(known, envName(name))
 	}
 	for _, entry := range os.Environ() {
 		name, value, _ := strings.Cut(entry, "=")
@@ -144,11 +142,11 @@ func warnOfVariables(c *cli.Context, log zerolog.Logger) {
 	}
 }
 
-// variableHint returns which variable, or which flag, may be meant.
+// variableHint suggests a variable or a flag for an unknown variable.
 func variableHint(c *cli.Context, unknown string, known []string) string {
 	setting := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(unknown, "MLXRANK_"), "_", "-"))
 	if name := nativeName(setting, knownSettings(c.App)); name != "" {
-		return "; use " + envOf(name)
+		return "; use " + envName(name)
 	}
 	for _, command := range c.App.Commands {
 		if FindFlag(command, setting) != nil {
@@ -162,8 +160,8 @@ func variableHint(c *cli.Context, unknown string, known []string) string {
 	return spelling.Hint(strings.TrimPrefix(unknown, "MLXRANK_"), names, "MLXRANK_%s")
 }
 
-// PullAdvice explains how to get a model that is not downloaded. Where connections
-// are forbidden, mlxrank model pull alone would get nothing.
+// PullAdvice explains how to download a model. If the environment forbids
+// connections, mlxrank model pull alone would fail.
 func PullAdvice(ref string) string {
 	pull := "get it with mlxrank model pull " + ref
 	if forbids := hub.Offline(); forbids != "" {

@@ -12,16 +12,18 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/progress"
 )
 
+// QuietFlag returns the flag --quiet.
 func QuietFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "quiet", DisableDefaultText: true, Usage: "print warnings and errors only, without progress and summary"}
 }
 
-const SummaryHelp = "Standard error gets a summary, and on a terminal a progress bar before it. --quiet and\n" +
-	"--log-level error turn both off. With --log-format json the summary is a log line with\n" +
+// SummaryHelp describes the notices of a run.
+const SummaryHelp = "A summary goes to standard error; a terminal also shows a progress bar. --quiet and\n" +
+	"--log-level error turn both off. With --log-format json, the summary is a log line with\n" +
 	"the message \"summary\", and there is no bar.\n\n"
 
-// Notices are what a command prints to standard error about a run that goes well.
-// One that cannot be shown does not end the run: its results are what it is for.
+// Notices prints the progress and the summary of a run to standard error. A write
+// error does not end the run, since the results matter more.
 type Notices struct {
 	w     io.Writer
 	log   zerolog.Logger
@@ -29,7 +31,7 @@ type Notices struct {
 	json  bool
 }
 
-// NewNotices follows --quiet, --log-level and --log-format.
+// NewNotices returns notices as --quiet, --log-level and --log-format select them.
 func NewNotices(c *cli.Context, w io.Writer, log zerolog.Logger) Notices {
 	return Notices{
 		w: w, log: log,
@@ -38,7 +40,7 @@ func NewNotices(c *cli.Context, w io.Writer, log zerolog.Logger) Notices {
 	}
 }
 
-// Progress starts a bar, which is nothing where there is none to be seen.
+// Progress starts a bar, which draws nothing if the flags turn bars off.
 func (n *Notices) Progress(what, kind string, total int) *progress.Bar {
 	if n.quiet || n.json {
 		return &progress.Bar{}
@@ -46,7 +48,7 @@ func (n *Notices) Progress(what, kind string, total int) *progress.Bar {
 	return progress.NewCounter(n.w, what, kind, total)
 }
 
-// Summary shows the facts of a run.
+// Summary prints the summary of a run.
 func (n *Notices) Summary(f *output.Summary) {
 	var err error
 	switch {
@@ -57,19 +59,18 @@ func (n *Notices) Summary(f *output.Summary) {
 		_, err = io.WriteString(n.w, f.Text())
 	}
 	if err != nil {
-		n.log.Debug().Err(err).Msg("the summary cannot be shown")
+		n.log.Debug().Err(err).Msg("cannot write the summary")
 	}
 }
 
-// logSummary writes the facts as an event, at every level of the log that shows
-// summaries.
+// logSummary writes the summary as an info event, at any log level.
 func (n *Notices) logSummary(f *output.Summary) error {
 	data, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
 	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber() // as they were written
+	decoder.UseNumber() // keeps the digits
 	var fields map[string]any
 	if err := decoder.Decode(&fields); err != nil {
 		return err

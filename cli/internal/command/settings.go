@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,40 +18,33 @@ import (
 )
 
 const (
+	// ConfigEnv is the environment variable with the path of the config file.
 	ConfigEnv = "MLXRANK_CONFIG"
-	// maxSettings bounds the config file; a dozen short lines are usual.
+	// maxSettings caps the bytes of the config file, which usually has a dozen lines.
 	maxSettings = 1 << 20
 )
 
-// settings reports where the value of each shared flag is from, as errors name it:
-// the flag itself, an environment variable, or the config file.
-type settings struct {
-	file    string // the config file read, "" if there is none
-	sources map[string]string
-}
+// settings maps each flag that the command line does not set to the origin of its
+// value: an environment variable or a key of the config file.
+type settings map[string]string
 
-func (s settings) source(name string) string {
-	if source, ok := s.sources[name]; ok {
-		return source
-	}
-	return "--" + name
-}
+// source returns the origin of a flag's value for an error message.
+func (s settings) source(name string) string { return cmp.Or(s[name], "--"+name) }
 
-// applySettings gives each shared flag that is not on the command line the
-// value of its environment variable, or else of the config file. What neither
-// sets keeps its default.
+// applySettings sets each shared flag that the command line lacks, from its
+// environment variable or else from the config file.
 func applySettings(c *cli.Context) (settings, error) {
 	known := knownSettings(c.App)
 	file, values, err := readSettings(c.String("config"), known)
 	if err != nil {
-		return settings{}, err
+		return nil, err
 	}
-	s := settings{file: file, sources: map[string]string{}}
+	s := settings{}
 	for _, name := range known {
-		if c.IsSet(name) || !hasFlag(c.Command, name) {
+		if c.IsSet(name) || FindFlag(c.Command, name) == nil {
 			continue
 		}
-		source, value := envOf(name), os.Getenv(envOf(name))
+		source, value := envName(name), os.Getenv(envName(name))
 		if value == "" {
 			var ok bool
 			if value, ok = values[name]; !ok {
@@ -58,7 +52,7 @@ func applySettings(c *cli.Context) (settings, error) {
 			}
 			source = file + ": " + name
 		}
-		s.sources[name] = source
+		s[name] = source
 		if err := c.Set(name, value); err != nil {
 			return s, Usagef("%s cannot be %q", source, value)
 		}
@@ -67,7 +61,7 @@ func applySettings(c *cli.Context) (settings, error) {
 }
 
 // knownSettings lists the flags that the environment and the config file can set:
-// the flags that commands share, and all flags of serve.
+// the shared flags and most flags of serve.
 func knownSettings(app *cli.App) []string {
 	names := sharedFlags()
 	if serve := app.Command("serve"); serve != nil {
@@ -80,27 +74,20 @@ func knownSettings(app *cli.App) []string {
 	return names
 }
 
-func hasFlag(command *cli.Command, name string) bool {
-	return slices.ContainsFunc(command.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) })
-}
-
-// envOf is the environment variable of a shared flag.
-func envOf(name string) string {
+// envName returns the environment variable of a shared flag.
+func envName(name string) string {
 	return "MLXRANK_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
 }
 
-// readSettings reads the config file: the one named by flag or environment,
-// which must be there, else the user's, if there is one.
+// readSettings reads the config file that the flag or the environment names, which
+// must exist, or else the user's config file if there is one.
 func readSettings(named string, known []string) (string, map[string]string, error) {
-	path := named
-	if path == "" {
-		path = os.Getenv(ConfigEnv)
-	}
+	path := cmp.Or(named, os.Getenv(ConfigEnv))
 	asked := path != ""
 	if !asked {
 		dir, err := os.UserConfigDir()
 		if err != nil {
-			return "", nil, nil // no home directory, so no config file in it
+			return "", nil, nil // no home directory, so no config file
 		}
 		path = filepath.Join(dir, "mlxrank", "config.yaml")
 	}
@@ -120,7 +107,7 @@ func parseSettingsFile(path string, known []string) (map[string]string, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxSettings {
-		return nil, fmt.Errorf("%s is not a file of at most %d bytes", path, maxSettings)
+		return nil, fmt.Errorf("%s is not a file, or is larger than %d bytes", path, maxSettings)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -133,7 +120,7 @@ func parseSettingsFile(path string, known []string) (map[string]string, error) {
 	return values, nil
 }
 
-// parseSettings reads YAML whose keys are names of such flags.
+// parseSettings reads YAML whose keys are known flags.
 func parseSettings(data []byte, known []string) (map[string]string, error) {
 	var raw map[string]any
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
@@ -141,16 +128,16 @@ func parseSettings(data []byte, known []string) (map[string]string, error) {
 		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, true)))
 	}
 	if err := decoder.Decode(new(any)); !errors.Is(err, io.EOF) {
-		return nil, errors.New("it has a second YAML document, after a line \"---\"; put all keys into one")
+		return nil, errors.New("a second YAML document follows a line \"---\"; put all keys into one")
 	}
 	values, spelt := make(map[string]string, len(raw)), map[string]string{}
 	for _, key := range slices.Sorted(maps.Keys(raw)) {
-		name, value := strings.ReplaceAll(key, "_", "-"), raw[key] // experiments have max_length
+		name, value := strings.ReplaceAll(key, "_", "-"), raw[key] // experiments use _
 		if !slices.Contains(known, name) {
-			return nil, fmt.Errorf("key %q is not known%s; there are %s", key, settingHint(name, known), strings.Join(known, ", "))
+			return nil, fmt.Errorf("unknown key %q%s; known keys: %s", key, settingHint(name, known), strings.Join(known, ", "))
 		}
 		if other, ok := spelt[name]; ok {
-			return nil, fmt.Errorf("keys %q and %q are the same; give one", other, key)
+			return nil, fmt.Errorf("keys %q and %q are the same setting; give one", other, key)
 		}
 		spelt[name] = key
 		switch value.(type) {

@@ -11,52 +11,52 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// A window bounds how much of an input is in memory at once. It is still large
-// enough for the engine to group pairs of like length.
+// ChunkRecords and chunkBytes bound the part of an input that is in memory at once.
+// The engine can still group pairs of similar length.
 const (
 	ChunkRecords = 1024
 	chunkBytes   = 4 << 20
 )
 
-// A run can show, write and keep its work only at the end of a chunk, so a chunk
-// is to take at most chunkTime. How many records that are shows
-// by the windows before; the first one is small. By MLX's operations the last
-// bits of a score can depend on what else is in its batch: there the windows
-// follow from the input alone, and so do the scores.
+// A run shows, writes and saves its progress only at the end of a chunk, so a chunk
+// should take at most chunkTime. The first chunk is small; the time of each chunk
+// determines the size of the next. With MLX's operations, the last bits of a score
+// can depend on the other pairs of its batch. There the sizes depend only on the
+// input, so that equal inputs get equal scores.
 const (
 	chunkTime = 2 * time.Second
 	firstWork = 64 << 10
 	fixedWork = 512 << 10
 )
 
-// window is a stretch of an input.
+// A Chunk is a run of records that are scored together.
 type Chunk []records.Record
 
-// windows reads an input window by window.
+// Chunks reads an input chunk by chunk.
 type Chunks struct {
 	reader *records.Reader
-	ahead  chan readAhead // what was read already; nil if nothing is read ahead
+	ahead  chan readAhead // records read ahead; nil without ReadAhead
 	stop   chan struct{}  // ends reading ahead
-	ended  error          // why there are no more records
+	ended  error          // of the read that ended the input
 
-	limit    int // work of the next window
+	limit    int // max work of the next chunk
 	adapting bool
-	length   int // bytes of a pair that are work, 0 for all
+	length   int // bytes of a pair that count as work, 0 for all
 }
 
-// readAhead is a record, or why there is none.
+// A readAhead is a record, or the error in its place.
 type readAhead struct {
 	record records.Record
 	err    error
 }
 
-// NewChunks reads windows that are as large as they may be.
+// NewChunks returns a reader of chunks of the maximum size.
 func NewChunks(r *records.Reader) *Chunks {
 	return &Chunks{reader: r, limit: math.MaxInt}
 }
 
-// WorkFor sizes the windows for what scores them. A pair is cut to the maximum
-// length of the model; a token is seldom more than 8 bytes.
+// WorkFor sizes the chunks for the engine. The model cuts a pair to its maximum
+// length, and a token rarely has more than 8 bytes.
 func (w *Chunks) WorkFor(info engine.Info, long engine.Long) {
 	w.adapting, w.limit = ExactAlone(info), fixedWork
 	if w.adapting {
@@ -67,9 +67,9 @@ func (w *Chunks) WorkFor(info engine.Info, long engine.Long) {
 	}
 }
 
-// ReadAhead makes next return what has come so far instead of waiting for a
-// whole window: whoever writes the input may wait for an answer before it writes
-// more. What comes while a window is scored makes the next one.
+// ReadAhead makes Next return the records that have arrived instead of waiting for
+// a whole chunk: the writer of the input may wait for an answer before it writes
+// more. Records that arrive while a chunk is scored form the next chunk.
 func (w *Chunks) ReadAhead() {
 	w.ahead, w.stop = make(chan readAhead, ChunkRecords), make(chan struct{})
 	go func() {
@@ -94,17 +94,14 @@ func (w *Chunks) Close() {
 	}
 }
 
-// Next reads the next window. It is empty at the end of the input. What was read
-// ahead of an error comes before the error.
+// Next returns the next chunk, which is empty at the end of the input. Records that
+// were read ahead of an error come before the error.
 func (w *Chunks) Next() (Chunk, error) {
 	var list Chunk
 	bytes, work := 0, 0
 	for w.ended == nil && (len(list) == 0 || len(list) < ChunkRecords && bytes < chunkBytes && work < w.limit) {
-		r, come := w.record(len(list) > 0)
-		if !come {
-			break
-		}
-		if w.ended = r.err; r.err != nil {
+		r, ok := w.record(len(list) > 0)
+		if w.ended = r.err; !ok || r.err != nil {
 			break
 		}
 		list = append(list, r.record)
@@ -117,9 +114,9 @@ func (w *Chunks) Next() (Chunk, error) {
 	return list, nil
 }
 
-// record reads a record. It does not wait if there is something to score and
-// the input is read ahead.
-func (w *Chunks) record(some bool) (r readAhead, come bool) {
+// record reads a record. If the input is read ahead and some records are ready to
+// score, record does not wait: ok is then false if no record has arrived.
+func (w *Chunks) record(some bool) (r readAhead, ok bool) {
 	switch {
 	case w.ahead == nil:
 		r.record, r.err = w.reader.Next()
@@ -135,7 +132,7 @@ func (w *Chunks) record(some bool) (r readAhead, come bool) {
 	}
 }
 
-// work estimates what scoring a record costs, in bytes of text.
+// work estimates the cost of scoring a record, in bytes of text.
 func (w *Chunks) work(r *records.Record) int {
 	const least = 16
 	n := len(r.Query) + len(r.Document)
@@ -145,7 +142,7 @@ func (w *Chunks) work(r *records.Record) int {
 	return least + n
 }
 
-// Took records how long a window was scored.
+// Took adapts the size of the next chunk to the time that a chunk took.
 func (w *Chunks) Took(list Chunk, d time.Duration) {
 	if !w.adapting {
 		return
@@ -158,8 +155,8 @@ func (w *Chunks) Took(list Chunk, d time.Duration) {
 	w.limit = int(min(fitting, 2*float64(w.limit), chunkBytes))
 }
 
-// Position is behind the window that next returned last, for an input that is
-// not read ahead.
+// Position returns the position behind the last chunk, or zero if the input is read
+// ahead.
 func (w *Chunks) Position() records.Position {
 	if w.ahead != nil {
 		return records.Position{}
@@ -167,7 +164,7 @@ func (w *Chunks) Position() records.Position {
 	return w.reader.Position()
 }
 
-// Pairs returns the pairs of the records that have one.
+// Pairs returns the pairs of the records without errors and header rows.
 func (w Chunk) Pairs() []engine.Pair {
 	pairs := make([]engine.Pair, 0, len(w))
 	for _, r := range w {
@@ -178,8 +175,8 @@ func (w Chunk) Pairs() []engine.Pair {
 	return pairs
 }
 
-// Locate names the line of the record whose text an engine's error about the
-// window's pairs is about.
+// Locate adds the line of the record to an engine's error about a text of the
+// chunk. It returns other errors unchanged.
 func (w Chunk) Locate(r *records.Reader, err error) error {
 	var text *engine.TextError
 	if !errors.As(err, &text) {
@@ -198,8 +195,8 @@ func (w Chunk) Locate(r *records.Reader, err error) error {
 	return err
 }
 
-// TextReason is an engine's error about a text, without the index of its pair:
-// that is the engine's, and whoever reads the error is told the line.
+// TextReason removes the index of the pair from an engine's error about a text:
+// messages have the line instead.
 func TextReason(err error) error {
 	var text *engine.TextError
 	switch {
@@ -211,7 +208,7 @@ func TextReason(err error) error {
 	return fmt.Errorf("%w: %w", text.Kind, text.Err)
 }
 
-// Check returns the first record's error, if any has one.
+// Check returns the error of the first record that has one.
 func (w Chunk) Check(r *records.Reader) error {
 	for i := range w {
 		if w[i].Err != nil {
@@ -221,6 +218,6 @@ func (w Chunk) Check(r *records.Reader) error {
 	return nil
 }
 
-// ExactAlone reports whether a pair has the same score whatever else is in its
-// batch: on kernels of ours it has, by MLX's operations its last bits may differ.
+// ExactAlone reports whether a pair gets the same score in any batch. It does on
+// mlxrank's kernels; with MLX's operations the last bits may differ.
 func ExactAlone(info engine.Info) bool { return info.Kernels != "MLX" }

@@ -12,19 +12,18 @@ import (
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-// File is what a command reads: a named file, or standard input, unpacked if
-// it is compressed.
+// A File is an input: a named file or standard input, decompressed.
 type File struct {
 	io.Reader
 	Name string
-	raw  io.Reader // as it is stored
+	raw  io.Reader // before decompression
 	file *os.File  // nil for standard input
-	from *os.File  // what it is, if it is a file of the system
+	from *os.File  // the open file, also of standard input; nil if there is none
 	size int64     // of a regular file when it was opened, else -1
 }
 
-// Open opens path, or stdin for "-". A read ends when ctx does. A regular
-// file is read up to where it ended when it was opened.
+// Open opens path, or stdin for "-". Reads return when ctx ends. Bytes that are
+// appended to a regular file after Open are not read.
 func Open(ctx context.Context, path string, stdin io.Reader) (*File, error) {
 	if path == "-" {
 		in := &File{Name: "standard input", raw: NewReader(ctx, stdin), size: -1}
@@ -38,7 +37,7 @@ func Open(ctx context.Context, path string, stdin io.Reader) (*File, error) {
 	}
 	info, err := file.Stat()
 	if err == nil && info.IsDir() {
-		err = fmt.Errorf("open input: %s is a directory, a file is needed", path)
+		err = fmt.Errorf("open input: %s is a directory; give a file", path)
 	}
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
@@ -53,7 +52,7 @@ func Open(ctx context.Context, path string, stdin io.Reader) (*File, error) {
 // Rewindable reports whether the input can be read twice.
 func (in *File) Rewindable() bool { return in.size >= 0 }
 
-// Rewind starts the input again. One that is not rewindable must not have been
+// Rewind goes back to the start. An input that is not rewindable must not have been
 // read.
 func (in *File) Rewind() error {
 	raw := in.raw
@@ -67,8 +66,7 @@ func (in *File) Rewind() error {
 	return nil
 }
 
-// compressed reports whether the input is a file that is unpacked as it is
-// read.
+// compressed reports whether the input is a compressed regular file.
 func (in *File) compressed() (bool, error) {
 	if !in.Rewindable() {
 		return false, nil
@@ -81,7 +79,7 @@ func (in *File) compressed() (bool, error) {
 	return records.Compressed(magic[:n]), nil
 }
 
-// IsFile reports whether the input is the file at path, by whatever name.
+// IsFile reports whether the input is the file at path, also under another name.
 func (in *File) IsFile(path string) (bool, error) {
 	if in.from == nil {
 		return false, nil
@@ -97,6 +95,7 @@ func (in *File) IsFile(path string) (bool, error) {
 	return err == nil && os.SameFile(info, there) && info.Mode().IsRegular(), err
 }
 
+// Close closes a named file.
 func (in *File) Close() error {
 	if in.file == nil {
 		return nil
@@ -104,56 +103,43 @@ func (in *File) Close() error {
 	return in.file.Close()
 }
 
-// interruptibleReader is a reader whose reads return when ctx ends, even one that
-// waits for a terminal or a pipe. A read left behind writes only to a buffer of
-// its own.
 type interruptibleReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
+// NewReader returns a reader whose reads return when ctx ends, even while they wait
+// for a terminal or a pipe.
 func NewReader(ctx context.Context, r io.Reader) io.Reader { return &interruptibleReader{ctx, r} }
 
 func (i *interruptibleReader) Read(p []byte) (int, error) {
-	type chunk struct {
-		data []byte
-		err  error
-	}
-	c, err := untilDone(i.ctx, func() (chunk, error) {
-		data := make([]byte, len(p))
-		n, err := i.r.Read(data)
-		return chunk{data[:n], err}, nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	return copy(p, c.data), c.err
+	data := make([]byte, len(p)) // an abandoned read must not write to p
+	n, err := untilDone(i.ctx, func() (int, error) { return i.r.Read(data) })
+	return copy(p, data[:n]), err
 }
 
-// interruptibleWriter is a writer whose writes return when ctx ends, even one
-// that waits for the reader of a pipe. The caller must not change what it gave
-// to a write that was left behind.
 type interruptibleWriter struct {
 	ctx context.Context
 	w   io.Writer
 }
 
-func NewWriter(ctx context.Context, w io.Writer) io.Writer {
-	return &interruptibleWriter{ctx, w}
-}
+// NewWriter returns a writer whose writes return when ctx ends, even while they
+// wait for the reader of a pipe. After that the caller must not change the bytes
+// that it passed to Write.
+func NewWriter(ctx context.Context, w io.Writer) io.Writer { return &interruptibleWriter{ctx, w} }
 
 func (i *interruptibleWriter) Write(p []byte) (int, error) {
 	return untilDone(i.ctx, func() (int, error) { return i.w.Write(p) })
 }
 
-// OpenFile opens a file that exists, until ctx ends: opening a named pipe waits
-// for the process at its other end.
+// OpenFile opens an existing file. It returns when ctx ends, since opening a named
+// pipe waits for the process at its other end.
 func OpenFile(ctx context.Context, path string, flag int) (*os.File, error) {
 	return untilDone(ctx, func() (*os.File, error) { return os.OpenFile(path, flag, 0) })
 }
 
-// untilDone calls f, but returns the error of ctx when that ends first. What f
-// then still returns is dropped: the process is about to end.
+// untilDone returns the result of f, or the error of ctx if ctx ends first. The
+// result of an abandoned f is dropped: the process is about to end.
 func untilDone[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	type result struct {
 		value T

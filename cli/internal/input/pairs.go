@@ -13,7 +13,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-// HeaderPolicy is what --header says.
+// HeaderPolicy returns the policy that --header selects.
 func HeaderPolicy(c *cli.Context) records.HeaderPolicy {
 	switch {
 	case !c.IsSet("header"):
@@ -24,31 +24,34 @@ func HeaderPolicy(c *cli.Context) records.HeaderPolicy {
 	return records.NoHeader
 }
 
+// HeaderFlag returns the flag --header.
 func HeaderFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "header", DisableDefaultText: true,
-		Usage: "first row of tab-separated columns is a header and is skipped; --header=false if it is not"}
+		Usage: "skip the first row of tab-separated columns; --header=false to score it without a warning"}
 }
 
-// HeaderWarning is what to say of a first row that looks like a header.
-const HeaderWarning = "the first row looks like the names of columns and is scored: give --header to skip it, or --header=false"
+// HeaderWarning reports a first row that looks like a header.
+const HeaderWarning = "the first row looks like the names of columns and is scored; give --header to skip it, or --header=false"
 
 var formatChoice = command.Choice{Name: "format", Usage: "input `FORMAT`", Def: "auto", Values: []string{"auto", "jsonl", "tsv", "msmarco", "trec"}}
 
-// FormatsPage names where the formats are described.
+// FormatsPage refers to the description of the formats.
 const FormatsPage = "docs/user/formats.md has every rule."
 
-const FormatsHelp = "A line of the input is, by --format:\n" +
-	"  jsonl    a JSON object with \"query\" and \"document\", or \"text\" with \"title\" before it\n" +
+// FormatsHelp describes the formats of pairs.
+const FormatsHelp = "--format selects the format of the input's lines:\n" +
+	"  jsonl    a JSON object with \"query\" and \"document\"; instead of \"document\", it may have\n" +
+	"           \"text\" and an optional \"title\", which goes before the text\n" +
 	"  tsv      query<TAB>document\n" +
 	"  msmarco  qid<TAB>pid<TAB>query<TAB>passage, as in MS MARCO's top-1000 files\n" +
-	"  trec     qid Q0 docid rank score tag, a TREC run, or qid pid rank: its texts are found\n" +
-	"           in the files that --queries and --documents name, with lines id<TAB>text,\n" +
+	"  trec     a TREC run (qid Q0 docid rank score tag, or qid pid rank); --queries and\n" +
+	"           --documents name the files with its texts, whose lines are id<TAB>text,\n" +
 	"           id<TAB>url<TAB>title<TAB>body, or objects as in BEIR's queries and corpora\n" +
-	"auto goes by the name of the file and its first line. Files may be compressed with\n" +
-	"gzip or zstd. Blank lines and byte order marks are dropped. What is not UTF-8 text is\n" +
-	"refused. " + FormatsPage + "\n\n"
+	"auto detects the format by the file's name and its first line. Files may be compressed\n" +
+	"with gzip or zstd. Blank lines and byte order marks are skipped. Bytes that are not\n" +
+	"UTF-8 are an error. " + FormatsPage + "\n\n"
 
-// PairFlags are the flags of every command that reads pairs.
+// PairFlags returns the flags of every command that reads pairs.
 func PairFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "input", Usage: "`FILE` of pairs, - for standard input (required)"},
@@ -59,15 +62,15 @@ func PairFlags() []cli.Flag {
 	}
 }
 
-// Pairs is where a command reads its pairs from.
+// Pairs is an input of pairs, with the texts of a TREC run.
 type Pairs struct {
 	*File
 	Options records.Options
 	texts   []*File     // of a TREC run
-	opened  []io.Closer // what the texts are read from
+	opened  []io.Closer // the files of the texts, and their temporary copies
 }
 
-// OpenPairs opens what the flags of pairFlags name.
+// OpenPairs opens the files that the flags of PairFlags name.
 func OpenPairs(c *cli.Context, stdin io.Reader, options records.Options) (_ *Pairs, err error) {
 	if err := formatChoice.Check(c, "--"+formatChoice.Name); err != nil {
 		return nil, err
@@ -86,9 +89,8 @@ func OpenPairs(c *cli.Context, stdin io.Reader, options records.Options) (_ *Pai
 	return p, nil
 }
 
-// openTexts makes ready the texts of a TREC run that a flag names, if it does.
-// They are read again and again: what cannot be, because it is compressed or no
-// file, is unpacked into a temporary one.
+// openTexts indexes the texts of a TREC run that a flag names. It returns nil if the
+// flag is not given.
 func (p *Pairs) openTexts(c *cli.Context, flag string) (*records.Texts, error) {
 	path := c.String(flag)
 	switch path {
@@ -104,6 +106,8 @@ func (p *Pairs) openTexts(c *cli.Context, flag string) (*records.Texts, error) {
 	return texts, nil
 }
 
+// indexTexts opens and indexes texts. They are read at random offsets, so compressed
+// texts and pipes are first copied to a temporary file.
 func (p *Pairs) indexTexts(ctx context.Context, path string, queries bool) (*records.Texts, error) {
 	in, err := Open(ctx, path, nil)
 	if err != nil {
@@ -128,27 +132,28 @@ func (p *Pairs) indexTexts(ctx context.Context, path string, queries bool) (*rec
 	return records.IndexTexts(path, queries, NewReader(ctx, text), text)
 }
 
-// Reader starts to read the pairs.
+// Reader returns a reader of the pairs.
 func (p *Pairs) Reader() (*records.Reader, error) {
 	r, err := records.NewReader(p.Name, p, p.Options)
 	if errors.Is(err, records.ErrNoTexts) {
-		return nil, command.Usagef("%s is a TREC run, which has no texts: give --queries FILE and --documents FILE", p.Name)
+		return nil, command.Usagef("%s is a TREC run, which has ids only; give the texts with --queries FILE and --documents FILE", p.Name)
 	}
 	if errors.Is(err, records.ErrNoColumns) {
-		return nil, command.Usagef("--header: %v; a header row of --queries or --documents does no harm", err)
+		return nil, command.Usagef("--header: %v; the files of --queries and --documents need no --header", err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if r.Format != records.TREC && len(p.texts) > 0 {
-		return nil, command.Usagef("%s has its texts in it (format %s): --queries and --documents are for TREC runs", p.Name, r.Format)
+		return nil, command.Usagef("--queries and --documents are for TREC runs, but %s has format %s; remove both flags", p.Name, r.Format)
 	}
 	return r, nil
 }
 
-// Files lists the inputs that the source reads.
+// Files lists the opened inputs.
 func (p *Pairs) Files() []*File { return append(slices.Clone(p.texts), p.File) }
 
+// Close closes all files.
 func (p *Pairs) Close() error {
 	errs := []error{p.File.Close()}
 	for _, c := range p.opened {

@@ -9,21 +9,21 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// Summary describes a run and what it took. The JSON names are the same as in the
-// project's logs and reports.
+// A Summary describes a run and its cost. Logs and reports of the project use the
+// same JSON names.
 type Summary struct {
 	telemetry.Info
 
 	Format string `json:"format,omitempty"`          // of the input
-	Basis  string `json:"format_found_by,omitempty"` // why it is read as that
-	Fields string `json:"document_fields,omitempty"` // that the documents are made of
+	Basis  string `json:"format_found_by,omitempty"` // reason for the format
+	Fields string `json:"document_fields,omitempty"` // sources of the documents
 
 	Pairs           int     `json:"pairs"`
 	Empty           int     `json:"empty,omitempty"`       // documents with nothing to score
-	Blank           int     `json:"blank_lines,omitempty"` // of the input, which are no documents
-	Skipped         int     `json:"skipped,omitempty"`     // lines that could not be scored
-	Resumed         int     `json:"resumed,omitempty"`     // lines that an earlier run had dealt with
-	Distinct        int     `json:"distinct_pairs"`        // executed: identical ones of a request once
+	Blank           int     `json:"blank_lines,omitempty"` // skipped lines of the input
+	Skipped         int     `json:"skipped,omitempty"`     // lines with errors
+	Resumed         int     `json:"resumed,omitempty"`     // lines that an earlier run has finished
+	Distinct        int     `json:"distinct_pairs"`        // scored: identical pairs of a request once
 	Truncated       int     `json:"truncated"`
 	Batches         int     `json:"batches"`
 	Tokens          int     `json:"tokens"`
@@ -44,6 +44,7 @@ type Summary struct {
 	ThroughputPairs float64 `json:"throughput_pairs_s"`
 }
 
+// NewSummary returns a summary of the engine without requests.
 func NewSummary(info engine.Info) *Summary {
 	ms := telemetry.Milliseconds
 	return &Summary{
@@ -53,7 +54,7 @@ func NewSummary(info engine.Info) *Summary {
 	}
 }
 
-// Add counts a request of n pairs in.
+// Add adds a request of n pairs.
 func (f *Summary) Add(n int, r *engine.Result) {
 	f.Pairs += n
 	f.Distinct += r.Distinct
@@ -72,7 +73,7 @@ func (f *Summary) Add(n int, r *engine.Result) {
 	}
 }
 
-// Text gives the facts as lines of text.
+// Text formats the summary as lines of text.
 func (f *Summary) Text() string {
 	device := f.Device
 	if f.DeviceName != "" {
@@ -97,23 +98,23 @@ func (f *Summary) Text() string {
 		rows = append(rows, [2]string{"input", strings.TrimSpace(f.Format+" "+f.Basis) + ", document from " + cmp.Or(f.Fields, "nothing")})
 	}
 	if f.Empty > 0 {
-		rows = append(rows, [2]string{"empty", Count(f.Empty, "document has", "documents have") + " no text; each is scored as an empty one"})
+		rows = append(rows, [2]string{"empty", Count(f.Empty, "document has", "documents have") + " no text, scored as empty"})
 	}
 	if f.Blank > 0 {
-		rows = append(rows, [2]string{"blank", Count(f.Blank, "line was", "lines were") + " passed over"})
+		rows = append(rows, [2]string{"blank", Count(f.Blank, "line", "lines") + " skipped"})
 	}
 	if f.Distinct > f.Pairs {
 		rows = append(rows, [2]string{"passages", fmt.Sprintf("%d scored; a long document has several", f.Distinct)})
 	}
 	if f.Skipped > 0 {
-		rows = append(rows, [2]string{"skipped", Count(f.Skipped, "line", "lines") + " that could not be scored"})
+		rows = append(rows, [2]string{"skipped", Count(f.Skipped, "line", "lines") + " with errors"})
 	}
 	if f.Resumed > 0 {
 		rows = append(rows, [2]string{"resumed", "after " + Count(f.Resumed, "line", "lines") + " of an earlier run"})
 	}
 	rows = append(rows, [][2]string{
 		{"tokens", fmt.Sprintf("%d real, %d computed (%.1f %% padding)", f.Tokens, f.ComputedTokens, f.PaddingWastePct)},
-		{"start-up", fmt.Sprintf("%.1f ms: library %.1f, weights %.1f, tokenizer %.1f, session %.1f, in part at once",
+		{"start-up", fmt.Sprintf("%.1f ms: library %.1f, weights %.1f, tokenizer %.1f, session %.1f, partly in parallel",
 			f.StartupMS, f.LibraryMS, f.WeightsMS, f.TokenizerMS, f.SessionMS)},
 		{"latency", stage("inference", f.InferenceMS)},
 		{"", stage("tokenization", f.TokenizationMS)},

@@ -12,24 +12,24 @@ import (
 	"golang.org/x/term"
 )
 
-// PlainWidth is the width of tables that do not go to a terminal.
+// PlainWidth is the width of tables outside a terminal, in columns.
 const PlainWidth = 100
 
-// Display measures text the same in every locale.
+// Display measures the width of text independently of the locale.
 var Display = &runewidth.Condition{StrictEmojiNeutral: true}
 
-// Table is text in columns. All but the last are numbers, aligned right; the
-// last is cut so that no line is wider than the table. A row may have a note on
-// a line of its own.
+// A Table formats text in columns. The last column is cut to the width of the table;
+// the others are aligned right. A row may have a note below it.
 type Table struct {
 	Header []string
 	rows   [][]string
 	notes  map[int]string // by row
 }
 
+// Add appends a row.
 func (t *Table) Add(cells ...string) { t.rows = append(t.rows, cells) }
 
-// Note puts text under the last column of the row added last.
+// Note adds text below the last column of the last row.
 func (t *Table) Note(text string) {
 	if t.notes == nil {
 		t.notes = map[int]string{}
@@ -37,6 +37,7 @@ func (t *Table) Note(text string) {
 	t.notes[len(t.rows)-1] = text
 }
 
+// Write writes the table to w.
 func (t *Table) Write(w io.Writer, width int) error {
 	last := len(t.Header) - 1
 	columns := make([]int, last)
@@ -70,9 +71,9 @@ func (t *Table) Write(w io.Writer, width int) error {
 	return err
 }
 
-// Snippet is text made fit for one line of a terminal: white space becomes
-// single spaces, and control characters, which could rewrite the screen or turn
-// its direction, are dropped.
+// Snippet returns text for one line of a terminal. It replaces white space by single
+// spaces and drops control characters, which could rewrite the screen or change its
+// direction.
 func Snippet(text string) string {
 	text = strings.Map(func(r rune) rune {
 		switch {
@@ -86,28 +87,26 @@ func Snippet(text string) string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
+// IsTerminal reports whether w is a terminal.
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// CanColour reports whether output to w may be coloured: on a terminal, unless
-// NO_COLOR is set (no-color.org).
+// CanColour reports whether w is a terminal and NO_COLOR (no-color.org) is not set.
 func CanColour(w io.Writer) bool { return IsTerminal(w) && os.Getenv("NO_COLOR") == "" }
 
-// Width is the number of columns of the terminal w is, else plainWidth.
+// Width returns the columns of the terminal w, or PlainWidth.
 func Width(w io.Writer) int {
-	if !IsTerminal(w) {
-		return PlainWidth
+	if file, ok := w.(*os.File); ok {
+		if width, _, err := term.GetSize(int(file.Fd())); err == nil && width > 0 {
+			return width
+		}
 	}
-	width, _, err := term.GetSize(int(w.(*os.File).Fd()))
-	if err != nil || width <= 0 {
-		return PlainWidth
-	}
-	return width
+	return PlainWidth
 }
 
-// PrintJSON prints a value as indented JSON.
+// PrintJSON writes v as indented JSON.
 func PrintJSON(w io.Writer, v any) error {
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false)

@@ -1,6 +1,9 @@
 package output
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Bytes formats a number of bytes with a decimal unit.
 func Bytes(n int64) string {
@@ -16,23 +19,18 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%.1f TB", value/1000)
 }
 
-// Kernels describes the kernels of an engine: MLX's or our own.
+// Kernels describes the kernels of an engine: MLX's or mlxrank's.
 func Kernels(kernels string) string {
 	if kernels == "MLX" {
 		return "MLX's operations"
 	}
-	return "our kernels for " + kernels
+	return "mlxrank's kernels for " + kernels
 }
 
-// percent returns part as a percentage of whole, or 0 if whole is 0.
-func percent(part, whole float64) float64 {
-	if whole == 0 {
-		return 0
-	}
-	return 100 * part / whole
-}
+// percent returns part as a percentage of whole, or 0 if both are 0.
+func percent(part, whole float64) float64 { return 100 * part / cmp.Or(whole, 1) }
 
-// Count returns n with the noun that fits it.
+// Count returns n and the singular or plural noun.
 func Count(n int, one, many string) string {
 	if n == 1 {
 		return "1 " + one

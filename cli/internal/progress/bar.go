@@ -12,22 +12,21 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/output"
 )
 
-// drawEvery is the time between two drawings of a bar that draws by itself. The
-// moving clock shows that the program runs, even while the count stands still.
+// drawEvery is the interval at which NewCounter's bar draws. Its moving clock shows
+// that the program runs, even while the count does not change.
 const drawEvery = time.Second
 
-// A Bar shows progress on a terminal, without colours. Elsewhere it does nothing.
-// When the terminal goes away, the bar ends and the work continues.
+// A Bar shows progress on a terminal, without colours. Elsewhere it draws nothing. If
+// the terminal closes, the bar ends and the work continues.
 type Bar struct {
 	w    io.Writer
 	mu   sync.Mutex
-	bar  *progressbar.ProgressBar // nil if there is nothing to draw on
+	bar  *progressbar.ProgressBar // nil if the bar cannot be drawn
 	done int64
 	stop chan struct{} // ends drawAll
 }
 
-// New returns a bar of total steps, or of an unknown number if total is -1.
-// It is drawn by draw only.
+// New returns a bar of total steps, -1 for an unknown number. Only Draw draws it.
 func New(w io.Writer, total int64, options ...progressbar.Option) *Bar {
 	b := &Bar{w: w}
 	if !CanDraw(w) {
@@ -36,7 +35,7 @@ func New(w io.Writer, total int64, options ...progressbar.Option) *Bar {
 	b.bar = progressbar.NewOptions64(total, append([]progressbar.Option{
 		progressbar.OptionSetWriter(w),
 		progressbar.OptionUseANSICodes(true),
-		progressbar.OptionSetSpinnerChangeInterval(0), // the library must not draw on its own
+		progressbar.OptionSetSpinnerChangeInterval(0), // keeps the library from drawing
 		progressbar.OptionClearOnFinish(),
 	}, options...)...)
 	b.bar.StartWithoutRender() // otherwise the clock starts with the first drawing
@@ -46,8 +45,8 @@ func New(w io.Writer, total int64, options ...progressbar.Option) *Bar {
 // CanDraw reports whether w is a terminal that can show a bar.
 func CanDraw(w io.Writer) bool { return output.IsTerminal(w) && os.Getenv("TERM") != "dumb" }
 
-// NewCounter returns a bar that counts things of a kind, with rate and
-// remaining time, and draws itself every drawEvery.
+// NewCounter returns a bar that counts things of a kind, shows rate and remaining
+// time, and draws itself every drawEvery.
 func NewCounter(w io.Writer, what, kind string, total int) *Bar {
 	b := New(w, int64(total),
 		progressbar.OptionSetDescription(what),
@@ -77,6 +76,7 @@ func (b *Bar) drawAll(stop chan struct{}) {
 	}
 }
 
+// Draw draws the bar.
 func (b *Bar) Draw() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -85,7 +85,7 @@ func (b *Bar) Draw() {
 	}
 	done := b.done
 	if total := b.bar.GetMax64(); total > 0 {
-		done = min(done, total-1) // a bar that reaches its end is never drawn again
+		done = min(done, total-1) // the library never redraws a full bar
 	}
 	if err := b.bar.Set64(done); err != nil {
 		b.bar = nil // the terminal is gone
@@ -99,7 +99,7 @@ func (b *Bar) Add(n int) {
 	b.done += int64(n)
 }
 
-// Set sets how many of how many steps are done.
+// Set sets the number of finished steps and the total.
 func (b *Bar) Set(done, total int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -118,8 +118,8 @@ func (b *Bar) Describe(text string) {
 	}
 }
 
-// Write removes the bar, so that data takes its line, and writes data to the
-// terminal. The next drawing shows the bar below.
+// Write removes the bar and writes data in its place. The next Draw shows the bar
+// below the data.
 func (b *Bar) Write(data []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -127,7 +127,7 @@ func (b *Bar) Write(data []byte) (int, error) {
 	return b.w.Write(data)
 }
 
-// End removes the bar for good.
+// End removes the bar permanently.
 func (b *Bar) End() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

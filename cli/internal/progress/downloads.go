@@ -12,21 +12,22 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Downloads shows the progress of a model's download: a bar on a terminal,
-// elsewhere a line for each complete file.
+// Downloads shows the progress of a model's download: a bar on a terminal, elsewhere
+// a line for each complete file.
 type Downloads struct {
 	mu    sync.Mutex
 	w     io.Writer
 	bar   *Bar // nil between downloads
 	files map[string]weights.Progress
-	over  bool // after end, or when w cannot be written
+	over  bool // after End, or if w cannot be written
 }
 
+// NewDownloads returns the progress of downloads on w.
 func NewDownloads(w io.Writer) *Downloads {
 	return &Downloads{w: w, files: map[string]weights.Progress{}}
 }
 
-// Report takes a report of package weights.
+// Report shows the progress of a file.
 func (d *Downloads) Report(p weights.Progress) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -42,7 +43,7 @@ func (d *Downloads) Report(p weights.Progress) {
 	}
 }
 
-// draw updates the bar, which counts the bytes of all files together.
+// draw updates the bar, which counts the bytes of all files.
 func (d *Downloads) draw(model string) {
 	var done, total int64
 	for _, p := range d.files {

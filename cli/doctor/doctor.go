@@ -24,16 +24,13 @@ import (
 
 // doctorApp checks an app instead of this installation.
 func doctorApp(c *cli.Context, s command.Streams) (err error) {
-	if err := command.NoArguments(c); err != nil {
-		return err
-	}
 	for _, name := range c.LocalFlagNames() {
 		if name != "app" {
-			return command.Usagef("--%s does not go with --app: an app is only looked at (see mlxrank doctor --help)", name)
+			return command.Usagef("--%s cannot be combined with --app, which takes no other flag (see mlxrank doctor --help)", name)
 		}
 	}
 	if c.String("app") == "" {
-		return command.Usagef("--app is empty")
+		return command.Usagef("--app is empty; give the folder of a macOS app")
 	}
 	app, err := bundle.Open(c.String("app"))
 	if err != nil {
@@ -47,18 +44,18 @@ func doctorApp(c *cli.Context, s command.Streams) (err error) {
 	return reportChecks(s.Out, checks)
 }
 
-// check is one thing doctor looked at.
+// check is the result of one check.
 type check struct {
 	name   string
 	text   string   // what was found, or what is wrong
-	detail []string // further lines
-	remedy string   // what to do; a check with a remedy has failed
+	detail []string // more lines
+	remedy string   // what to do; set only if the check failed
 }
 
 func (c check) failed() bool { return c.remedy != "" }
 
-// writeChecks prints the checks in columns.
-func writeChecks(w io.Writer, checks []check) error {
+// reportChecks prints the checks in columns and returns an error if one has failed.
+func reportChecks(w io.Writer, checks []check) error {
 	const indent = "                 "
 	var b strings.Builder
 	for _, c := range checks {
@@ -74,40 +71,47 @@ func writeChecks(w io.Writer, checks []check) error {
 			b.WriteString(indent + "-> " + c.remedy + "\n")
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(checks, check.failed) {
+		return command.ErrReported
+	}
+	return nil
 }
 
-// The pair of doctor's forward pass, which is one of the engine's golden pairs,
-// and its logit by the builtin model in float32 as PyTorch computes it.
+// doctorPair is the pair that doctor scores, one of the engine's golden pairs.
 var doctorPair = engine.Pair{
 	Query:    "Golang library for colorizing strings for terminal output",
 	Document: "Colorstring is a Go library for outputting colored strings to a console using a simple inline syntax to specify the colors.",
 }
 
+// doctorLogit is the logit of doctorPair that PyTorch computes with the builtin model
+// in float32.
 const doctorLogit = 6.817639
 
+// Command returns the command doctor.
 func Command(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
-		Usage:     "check that everything needed is there and works",
+		Usage:     "check the libraries, the model and the device",
 		UsageText: "mlxrank doctor [flags]",
-		Description: "Looks for the libraries and the model, says what it found where, and scores a pair.\n" +
-			"Each line is OK or FAIL; a failure says what to do and makes the exit status 1.\n" +
-			"The model looked at is builtin, which needs no download, unless --model names\n" +
-			"another. When that cannot be used, the pair is scored by builtin instead.\n" +
-			"With --app, looks at a macOS app that mlxrank bundle was run for, on any system:\n" +
-			"that its libraries and kernels are there, fit each other and the app's oldest macOS,\n" +
-			"find one another, and are signed as the app is. No other flag goes with it.\n\n" +
+		Description: "Looks for the libraries and the model, prints what it found and where, and scores a\n" +
+			"pair. Each line is OK or FAIL; below a failure is what to do, and the exit status\n" +
+			"is 1. The default model is builtin, which needs no download. If the model of --model\n" +
+			"cannot be used, builtin scores the pair instead. Nothing is downloaded.\n\n" +
+			"--app checks a macOS app that mlxrank bundle prepared, on any system. Its libraries\n" +
+			"and kernels must be present, match each other and the app's oldest macOS, find each\n" +
+			"other, and have the same signature as the app. --app takes no other flag.\n\n" +
 			command.Examples(
 				[2]string{"Check the installation", "mlxrank doctor"},
 				[2]string{"Check a model and a device", "mlxrank doctor --model ./my-model --device gpu"},
-				[2]string{"See how long batches take", "mlxrank doctor --calibration"},
-				[2]string{"Check an app before it is shipped", "mlxrank doctor --app Foo.app"},
+				[2]string{"Measure how long batches take", "mlxrank doctor --calibration"},
+				[2]string{"Check an app before you ship it", "mlxrank doctor --app Foo.app"},
 			),
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{Name: "calibration", DisableDefaultText: true,
-				Usage: "measure and print the cost model of batches, which takes a second"},
+				Usage: "measure and print the cost model of batches, for about a second"},
 			&cli.StringFlag{Name: "app", Usage: "`FOLDER` of a macOS app to check instead"},
 		}, command.EngineFlags(weights.Builtin)...),
 		Action: func(c *cli.Context) error { return doctor(c, s) },
@@ -115,14 +119,14 @@ func Command(s command.Streams) *cli.Command {
 }
 
 func doctor(c *cli.Context, s command.Streams) error {
+	if err := command.NoArguments(c); err != nil {
+		return err
+	}
 	if c.IsSet("app") {
 		return doctorApp(c, s)
 	}
 	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
-		return err
-	}
-	if err := command.NoArguments(c); err != nil {
 		return err
 	}
 	checks := examine(c.Context, config, c.Bool("calibration"))
@@ -132,18 +136,8 @@ func doctor(c *cli.Context, s command.Streams) error {
 	return reportChecks(s.Out, checks)
 }
 
-// reportChecks prints the checks and returns an error if one has failed.
-func reportChecks(w io.Writer, checks []check) error {
-	if err := writeChecks(w, checks); err != nil {
-		return err
-	}
-	if slices.ContainsFunc(checks, check.failed) {
-		return command.ErrReported
-	}
-	return nil
-}
-
-// examine makes all checks. What fails keeps only what needs it from running.
+// examine runs all checks. After a failure it leaves out only the checks that need
+// what failed.
 func examine(ctx context.Context, config engine.Config, calibrate bool) []check {
 	checks := []check{{name: "program", text: command.VersionLine()}, checkProcessor()}
 	library, found := checkLibrary(config.Library)
@@ -152,35 +146,35 @@ func examine(ctx context.Context, config engine.Config, calibrate bool) []check 
 		device := checkDevice(library, mlx.Device(config.Device))
 		checks = append(checks, append(checkSignatures(ctx, library.Info()), device)...)
 		if device.failed() {
-			config.Device = engine.CPU // for the rest
+			config.Device = engine.CPU // for the other checks
 		}
 	}
 	config, found = checkModels(ctx, config)
 	checks = append(checks, found...)
 	switch {
 	case library == nil:
-		return append(checks, check{name: "forward", text: "not run: there is no library", remedy: "see library above"})
+		return append(checks, check{name: "forward", text: "not run: no library", remedy: "see library above"})
 	case config.Model == "":
-		checks = append(checks, check{name: "forward", text: "not run: there is no model", remedy: "see builtin above"})
+		checks = append(checks, check{name: "forward", text: "not run: no model", remedy: "see builtin above"})
 	default:
 		checks = append(checks, checkForward(ctx, config, calibrate)...)
 	}
 	return append(checks, checkMemory(library))
 }
 
-// checkLibrary looks for libmlxrank and what it brings. The library is nil if
-// it cannot be used.
+// checkLibrary looks for libmlxrank and the libraries in it. It returns nil if
+// libmlxrank cannot be used.
 func checkLibrary(path string) (*mlx.Library, []check) {
 	library, err := mlx.Load(path)
 	var refused *mlx.LoadError
 	if errors.As(err, &refused) {
 		c := check{name: "library", text: "libmlxrank was not found", detail: tried(refused.Tried),
-			remedy: "run `make build`, or name the file with --library or " + mlx.LibraryEnv}
+			remedy: "run `make build`, or give the file with --library or " + mlx.LibraryEnv}
 		switch {
 		case path != "":
-			c.remedy = "name another file with --library, or run `make build` and leave --library out"
+			c.remedy = "give another file with --library, or run `make build` and omit --library"
 		case os.Getenv(mlx.LibraryEnv) != "":
-			c.remedy = "name another file with " + mlx.LibraryEnv + ", or run `make build` and unset it"
+			c.remedy = "set " + mlx.LibraryEnv + " to another file, or run `make build` and unset it"
 		}
 		if refused.Err != nil {
 			c.text = fmt.Sprintf("libmlxrank cannot be used: %v", refused.Err)
@@ -201,11 +195,12 @@ func checkLibrary(path string) (*mlx.Library, []check) {
 		checks[1].detail = []string{"Metal kernels in " + info.Metallib}
 	}
 	if strings.HasPrefix(info.BLAS, "not ") {
-		checks[3].remedy = "run `make build`, which puts OpenBLAS beside libmlx"
+		checks[3].remedy = "run `make build`, which puts OpenBLAS next to libmlx"
 	}
 	return library, checks
 }
 
+// tried returns a line of detail for each path that was tried.
 func tried(paths []string) []string {
 	lines := make([]string, len(paths))
 	for i, path := range paths {
@@ -214,13 +209,14 @@ func tried(paths []string) []string {
 	return lines
 }
 
+// checkDevice reports the device that the computation will use.
 func checkDevice(library *mlx.Library, wanted mlx.Device) check {
 	info := library.Info()
 	c := check{name: "device", detail: []string{fmt.Sprintf("GPUs that MLX can use: %d; processors: %d", info.GPUs, info.CPUs)}}
 	device, err := library.Device(wanted)
 	if err != nil {
 		c.text = err.Error()
-		c.remedy = "use --device cpu, or --device auto to take a GPU only where there is one"
+		c.remedy = "use --device cpu, or --device auto, which uses a GPU only if there is one"
 		if wanted != mlx.GPU {
 			c.remedy = "see library and mlx above; run `make build`, then mlxrank doctor again"
 		}
@@ -240,6 +236,7 @@ func checkDevice(library *mlx.Library, wanted mlx.Device) check {
 	return c
 }
 
+// checkMemory reports MLX's memory counters.
 func checkMemory(library *mlx.Library) check {
 	memory, err := library.Memory()
 	if err != nil {
@@ -249,9 +246,8 @@ func checkMemory(library *mlx.Library) check {
 		mebibytes(memory.Active), mebibytes(memory.Cache), mebibytes(memory.Peak), mebibytes(memory.Limit))}
 }
 
-// checkModels reads the files of the builtin model, and of the one asked for
-// when that is another. It returns the configuration with a usable model, with
-// none if there is none.
+// checkModels reads the files of the builtin model and of the configured one. It
+// returns the configuration with a usable model, or without a model if none is usable.
 func checkModels(ctx context.Context, config engine.Config) (engine.Config, []check) {
 	usable := config
 	usable.Model, usable.Adapter, usable.Label = "", "", ""
@@ -269,7 +265,7 @@ func checkModels(ctx context.Context, config engine.Config) (engine.Config, []ch
 	return usable, []check{builtin, asked}
 }
 
-// checkModel reads the files of a model. It downloads nothing.
+// checkModel reads the files of a model and downloads nothing.
 func checkModel(ctx context.Context, name, ref, adapter string) check {
 	model, err := weights.Open(ctx, ref, weights.Options{Adapter: adapter, NoDownload: true})
 	if err != nil {
@@ -280,7 +276,7 @@ func checkModel(ctx context.Context, name, ref, adapter string) check {
 		c.Layers, c.HiddenSize, c.Heads, output.Count(c.Labels, "label", "labels"), model.MaxLength)
 	dir := model.Dir
 	if err := model.Close(); err != nil {
-		return check{name: name, text: err.Error(), remedy: "look at the disk the model is on"}
+		return check{name: name, text: err.Error(), remedy: "check the disk that holds the model"}
 	}
 	return check{name: name, text: dir, detail: []string{text}}
 }
@@ -290,7 +286,7 @@ func modelRemedy(ref, adapter string, err error) string {
 	info, missing := os.Stat(ref)
 	switch {
 	case ref == weights.Builtin && adapter != "":
-		return "leave --adapter out, or name the model that it was trained on with --model"
+		return "omit --adapter, or give the model that the adapter was trained on with --model"
 	case ref == weights.Builtin && os.Getenv(weights.BuiltinEnv) != "":
 		return "correct " + weights.BuiltinEnv + ", or unset it and run `make build`"
 	case ref == weights.Builtin:
@@ -298,15 +294,15 @@ func modelRemedy(ref, adapter string, err error) string {
 	case errors.Is(err, weights.ErrNotDownloaded):
 		return command.PullAdvice(ref) + ", or use --model builtin"
 	case adapter != "":
-		return "correct what is said of the model or of its adapter, or try without --adapter"
+		return "correct the error above in the model or its adapter, or omit --adapter"
 	case missing == nil && info.IsDir():
-		return "correct what is said of the files in " + ref + ", or use --model builtin"
+		return "correct the error above in the files of " + ref + ", or use --model builtin"
 	}
-	return "give --model a directory with the model's files, or use --model builtin"
+	return "give --model a directory with the files of a model, or use --model builtin"
 }
 
-// checkForward opens the engine with a usable model and scores a pair. If it is
-// to, it calibrates the engine too.
+// checkForward opens the engine with a usable model and scores a pair. With calibrate,
+// it also calibrates the engine.
 func checkForward(ctx context.Context, config engine.Config, calibrate bool) []check {
 	failed := func(err error) []check {
 		remedy := "run `make build`, then mlxrank doctor again"
@@ -341,7 +337,7 @@ func checkForward(ctx context.Context, config engine.Config, calibrate bool) []c
 	}, calibration...)
 }
 
-// checkCalibration measures the planner's cost model and shows it.
+// checkCalibration measures and reports the cost model of the planner.
 func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 	c, err := e.Calibrate(ctx)
 	if err != nil {
@@ -357,8 +353,8 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 	return []check{out}
 }
 
-// judge compares the test pair's score with what it must be, which is known for
-// the builtin model.
+// judge compares the logit of the test pair with the one of PyTorch, which is known for
+// the builtin model only.
 func judge(info engine.Info, r *engine.Result) check {
 	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s by %s: start-up %.0f ms, inference %.1f ms",
 		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, output.Kernels(info.Kernels), telemetry.Milliseconds(info.Startup.Total), telemetry.Milliseconds(r.Timings.Inference))}
@@ -370,12 +366,13 @@ func judge(info engine.Info, r *engine.Result) check {
 		tolerance = 0.1
 	}
 	c.detail = []string{fmt.Sprintf("PyTorch computes logit %.4f", doctorLogit)}
-	if off := math.Abs(float64(r.Logits[0]) - doctorLogit); !(off <= tolerance) { // so that NaN is off
-		c.remedy = "do not use these scores: run `make test`, and report what it says"
+	if off := math.Abs(float64(r.Logits[0]) - doctorLogit); !(off <= tolerance) { // true for NaN too
+		c.remedy = "do not use these scores; run `make test` and report its output"
 	}
 	return c
 }
 
+// tokenizerVersion returns the version of the tokenizer library.
 func tokenizerVersion() string {
 	const module = "github.com/daulet/tokenizers"
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -61,11 +61,11 @@ func TestDoctor(t *testing.T) {
 		})
 	}
 	if n := len(hub.Requests()); n > 0 {
-		t.Errorf("doctor has made %d requests to the hub", n)
+		t.Errorf("doctor made %d requests to the hub", n)
 	}
 }
 
-// TestDoctorAdvice advises nothing that was done already.
+// TestDoctorAdvice checks that no advice names a step that was already done.
 func TestDoctorAdvice(t *testing.T) {
 	hubtest.New(t).Use(t)
 	tiny := clitest.TinyModel(t)
@@ -88,17 +88,17 @@ func TestDoctorAdvice(t *testing.T) {
 			t.Errorf("%q: status %d, want %q and not %q\n%s", args, r.Status, has, lacks, r.Out)
 		}
 	}
-	check("-> correct what is said of the files in "+tiny, "give --model a directory", "--model", tiny)
+	check("-> correct the error above in the files of "+tiny, "give --model a directory", "--model", tiny)
 	check("-> give --activation raw, sigmoid or softmax", "run `make build`, then", "--model", odd)
 	check("-> give --model a directory", "correct", "--model", tiny+"/none")
-	check("-> name another file with --library", "or name the file with", "--library", tiny+"/none.so")
+	check("-> give another file with --library", "or give the file with", "--library", tiny+"/none.so")
 	t.Setenv("HF_HUB_OFFLINE", "1")
 	check("-> unset HF_HUB_OFFLINE", "-> get it", "--model", "org/name")
 	t.Setenv(weights.BuiltinEnv, tiny+"/none")
 	check("-> correct "+weights.BuiltinEnv, "fetches its files")
 }
 
-// TestDoctorWithoutBuiltin still uses the model it was given.
+// TestDoctorWithoutBuiltin checks that doctor still uses the model of --model.
 func TestDoctorWithoutBuiltin(t *testing.T) {
 	t.Setenv(weights.BuiltinEnv, filepath.Join(t.TempDir(), "none"))
 	r := mlxrank.Run(t, "", "doctor")
@@ -111,8 +111,8 @@ func TestDoctorWithoutBuiltin(t *testing.T) {
 	}
 }
 
-// TestDoctorDevice asks for a GPU: where there is none, that alone fails, and
-// the pair is scored on the CPU.
+// TestDoctorDevice asks for a GPU. Without a GPU only the check of the device fails,
+// and the CPU scores the pair.
 func TestDoctorDevice(t *testing.T) {
 	r := mlxrank.Run(t, "", "doctor", "--device", "gpu")
 	got := clitest.States(t, r)

@@ -34,8 +34,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestDoctorLogit finds doctor's pair, with the logit it expects, among the
-// golden pairs that PyTorch has scored.
+// TestDoctorLogit finds doctorPair and doctorLogit among the golden pairs that PyTorch
+// scored.
 func TestDoctorLogit(t *testing.T) {
 	file, err := os.Open("../../engine/testdata/builtin.jsonl.gz")
 	if err != nil {
@@ -57,7 +57,7 @@ func TestDoctorLogit(t *testing.T) {
 		}
 		err := decoder.Decode(&golden)
 		if errors.Is(err, io.EOF) {
-			t.Fatal("doctor's pair is not golden")
+			t.Fatal("doctorPair is not a golden pair")
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -21,11 +21,11 @@ func modelListCommand(s command.Streams) *cli.Command {
 		Name:      "list",
 		Usage:     "list the models in the cache",
 		UsageText: "mlxrank model list [--json]",
-		Description: "Lists the models that are complete and of a kind that mlxrank runs, with the time\n" +
-			"at which their newest file was written, and builtin, which has no commit.\n\n" +
+		Description: "Lists builtin, which has no commit, and the complete models that mlxrank supports.\n" +
+			"The time is that of the newest file.\n\n" +
 			command.Examples(
-				[2]string{"What is there", "mlxrank model list"},
-				[2]string{"Only their names", "mlxrank model list --json | jq -r '.[].model'"},
+				[2]string{"List the models", "mlxrank model list"},
+				[2]string{"List their names only", "mlxrank model list --json | jq -r '.[].model'"},
 			),
 		Flags: []cli.Flag{command.JSONFlag()},
 		Action: func(c *cli.Context) error {
@@ -37,17 +37,14 @@ func modelListCommand(s command.Streams) *cli.Command {
 	}
 }
 
+// listedJSON describes a model in the list.
 type listedJSON struct {
 	Model     string    `json:"model"`
-	Revisions []string  `json:"revisions"` // branches and tags that were at the commit
+	Revisions []string  `json:"revisions"` // branches and tags of the commit
 	Commit    string    `json:"commit"`
 	Dir       string    `json:"dir"`
 	Bytes     int64     `json:"bytes"`
 	Modified  time.Time `json:"modified"`
-}
-
-func newListed(s hub.Snapshot) listedJSON {
-	return listedJSON{s.Model, append([]string{}, s.Revisions...), s.Commit, s.Dir, s.Size(), s.Modified().UTC().Truncate(time.Second)}
 }
 
 func modelList(c *cli.Context, s command.Streams) error {
@@ -60,7 +57,7 @@ func modelList(c *cli.Context, s command.Streams) error {
 		return err
 	}
 	listed, others := []listedJSON{}, 0
-	if b, err := listBuiltin(); err == nil { // else doctor says why
+	if b, err := listBuiltin(); err == nil { // doctor reports the error
 		listed = append(listed, b)
 	}
 	builtin := len(listed)
@@ -69,7 +66,8 @@ func modelList(c *cli.Context, s command.Streams) error {
 			others++
 			continue
 		}
-		listed = append(listed, newListed(snapshot))
+		listed = append(listed, listedJSON{snapshot.Model, append([]string{}, snapshot.Revisions...), snapshot.Commit, snapshot.Dir,
+			snapshot.Size(), snapshot.Modified().UTC().Truncate(time.Second)})
 	}
 	switch {
 	case c.Bool("json"):
@@ -78,10 +76,10 @@ func modelList(c *cli.Context, s command.Streams) error {
 		err = printList(s, listed)
 	}
 	if err == nil && len(listed) == builtin && !c.Bool("json") {
-		_, err = fmt.Fprintf(s.Err, "no model that mlxrank runs is in %s; %s\n", client.Cache(), command.PullAdvice(weights.Default))
+		_, err = fmt.Fprintf(s.Err, "%s has no model that mlxrank supports; %s\n", client.Cache(), command.PullAdvice(weights.Default))
 	}
 	if err == nil && others > 0 {
-		_, err = fmt.Fprintf(s.Err, "not listed: %s of another kind (mlxrank model show REF says why)\n", output.Count(others, "model", "models"))
+		_, err = fmt.Fprintf(s.Err, "not listed: %s that mlxrank does not support; mlxrank model show REF prints the reason\n", output.Count(others, "model", "models"))
 	}
 	return err
 }
@@ -109,6 +107,7 @@ func listBuiltin() (listedJSON, error) {
 	return l, nil
 }
 
+// printList prints the list as a table.
 func printList(s command.Streams, listed []listedJSON) error {
 	t := output.Table{Header: []string{"size", "written", "commit", "model"}}
 	for _, l := range listed {

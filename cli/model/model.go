@@ -13,24 +13,25 @@ import (
 	"github.com/mlxrank/mlxrank/weights/hub"
 )
 
+// Command returns the command model with its subcommands.
 func Command(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "model",
 		Usage:     "download, list, show, verify and remove models",
 		UsageText: "mlxrank model COMMAND [flags] [REF]",
-		Description: "REF names a model of the Hugging Face hub, ORG/NAME or ORG/NAME@REVISION, where a\n" +
-			"revision is a branch, a tag or a commit; the address of its page, such as\n" +
-			"https://huggingface.co/ORG/NAME, will do too. Models are kept in the cache that Python's\n" +
-			"huggingface_hub uses too. Other commands download a model when it is first needed,\n" +
-			"and use the cache without a connection from then on.\n\n" +
-			"HF_HOME or HF_HUB_CACHE say where the cache is, or SENTENCE_TRANSFORMERS_HOME, which\n" +
-			"comes first; HF_TOKEN opens private models, HF_ENDPOINT names another hub, and\n" +
-			"HF_HUB_OFFLINE=1 forbids every connection. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and\n" +
-			"NO_PROXY count. Without symbolic links, or with HF_HUB_DISABLE_SYMLINKS=1, files are\n" +
-			"kept as huggingface_hub keeps them there.\n\n" +
+		Description: "REF names a model of the Hugging Face hub: ORG/NAME, ORG/NAME@REVISION, or the URL\n" +
+			"of its page, such as https://huggingface.co/ORG/NAME. A revision is a branch, a tag\n" +
+			"or a commit. mlxrank and Python's huggingface_hub share one cache of models. Other\n" +
+			"commands download a model when they first need it; then they use the cache without a\n" +
+			"connection.\n\n" +
+			"SENTENCE_TRANSFORMERS_HOME, HF_HUB_CACHE or HF_HOME, in this order, set the folder of\n" +
+			"the cache. HF_TOKEN opens private models, HF_ENDPOINT sets another hub, and\n" +
+			"HF_HUB_OFFLINE=1 forbids all connections. HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and\n" +
+			"NO_PROXY set the proxy. On file systems without symbolic links, or with\n" +
+			"HF_HUB_DISABLE_SYMLINKS=1, the cache has the layout of huggingface_hub without links.\n\n" +
 			command.Examples(
 				[2]string{"Download the default model", "mlxrank model pull " + weights.Default},
-				[2]string{"What is there", "mlxrank model list"},
+				[2]string{"List the models in the cache", "mlxrank model list"},
 			),
 		Subcommands: []*cli.Command{
 			modelPullCommand(s), modelListCommand(s), modelShowCommand(s), modelVerifyCommand(s), modelRemoveCommand(s),
@@ -50,7 +51,7 @@ func Command(s command.Streams) *cli.Command {
 	}
 }
 
-// reference returns the one argument of a command on a model.
+// reference returns the only argument of a command on a model.
 func reference(c *cli.Context) (string, error) {
 	if c.NArg() != 1 || c.Args().First() == "" {
 		return "", command.Usagef("model %s needs one REF, as in mlxrank model %[1]s %s (see %s --help)", c.Command.Name, weights.Default, c.Command.HelpName)
@@ -58,34 +59,24 @@ func reference(c *cli.Context) (string, error) {
 	return c.Args().First(), nil
 }
 
-// hubReference is reference for commands that work on the cache of the hub.
-func hubReference(c *cli.Context) (hub.Ref, error) {
+// hubReference returns the only argument as a model of the hub, with a client.
+func hubReference(c *cli.Context) (hub.Ref, *hub.Client, error) {
 	text, err := reference(c)
 	if err != nil {
-		return hub.Ref{}, err
+		return hub.Ref{}, nil, err
 	}
 	if text == weights.Builtin {
-		return hub.Ref{}, command.Usagef("builtin is part of mlxrank: there is nothing to %s", c.Command.Name)
+		return hub.Ref{}, nil, command.Usagef("builtin is part of mlxrank: there is nothing to %s", c.Command.Name)
 	}
 	ref, err := hub.ParseRef(text)
 	if err != nil {
-		return ref, command.Usagef("%v%s (see %s --help)", err, weights.SuggestModel(text), c.Command.HelpName)
-	}
-	return ref, nil
-}
-
-// hubModelOf is the model of the hub that the command line names, and the client
-// to deal with it.
-func hubModelOf(c *cli.Context) (hub.Ref, *hub.Client, error) {
-	ref, err := hubReference(c)
-	if err != nil {
-		return ref, nil, err
+		return ref, nil, command.Usagef("%v%s (see %s --help)", err, weights.SuggestModel(text), c.Command.HelpName)
 	}
 	client, err := hub.FromEnvironment()
 	return ref, client, err
 }
 
-// modelError adds which model err is about, and how to get it.
+// modelError adds to err the model and how to get it.
 func modelError(ref string, err error) error {
 	if errors.Is(err, weights.ErrNotDownloaded) {
 		err = fmt.Errorf("%w; %s", err, command.PullAdvice(ref))
@@ -96,18 +87,18 @@ func modelError(ref string, err error) error {
 func modelPullCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "pull",
-		Usage:     "download a model, or what is new of it",
+		Usage:     "download a model or update it",
 		UsageText: "mlxrank model pull REF",
-		Description: "Asks the hub which commit the revision is at, downloads what the cache lacks and\n" +
-			"prints the directory of the model's files. Each file is checked by its size and\n" +
-			"hash. An interrupted download goes on where it stopped.\n\n" +
+		Description: "Asks the hub for the commit of the revision, downloads the files that the cache\n" +
+			"lacks, and prints the directory of the model. The size and the hash of each file are\n" +
+			"checked. An interrupted download continues where it stopped.\n\n" +
 			command.Examples(
 				[2]string{"Download a model", "mlxrank model pull " + weights.Default},
-				[2]string{"A certain version of it", "mlxrank model pull " + weights.Default + "@refs/pr/1"},
-				[2]string{"From a mirror, into a directory of your own", "HF_ENDPOINT=https://hub.example HF_HUB_CACHE=./models mlxrank model pull " + weights.Default},
+				[2]string{"Download a revision of it", "mlxrank model pull " + weights.Default + "@refs/pr/1"},
+				[2]string{"Download from a mirror, to another cache", "HF_ENDPOINT=https://hub.example HF_HUB_CACHE=./models mlxrank model pull " + weights.Default},
 			),
 		Action: func(c *cli.Context) error {
-			ref, client, err := hubModelOf(c)
+			ref, client, err := hubReference(c)
 			if err != nil {
 				return err
 			}

@@ -61,7 +61,7 @@ func TestModelPull(t *testing.T) {
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "model", "show", "org/other"), command.ExitFailure, "unset HF_HUB_OFFLINE, which forbids downloads, and get it with mlxrank model pull org/other")
 }
 
-// TestModelByAddress takes the address of a page for the model.
+// TestModelByAddress gives the URL of a page as the model.
 func TestModelByAddress(t *testing.T) {
 	s, dir := clitest.StartHub(t)
 	page := s.URL + "/" + clitest.HubModel
@@ -114,7 +114,7 @@ func TestModelPullUnsupported(t *testing.T) {
 	}
 }
 
-// TestDownloadInterrupted stops a download, and goes on with it.
+// TestDownloadInterrupted interrupts a download and continues it.
 func TestDownloadInterrupted(t *testing.T) {
 	for _, cmdline := range [][]string{{"model", "pull", clitest.HubModel}, {"rerank", "--model", clitest.HubModel, "--query", "q", "d"}} {
 		s, _ := clitest.StartHub(t)
@@ -165,7 +165,7 @@ func TestModelList(t *testing.T) {
 	if len(lines) != 3 || !strings.HasSuffix(lines[1], "-  builtin") || !strings.HasSuffix(lines[2], s.Repos[clitest.HubModel].Commit[:12]+"  org/name (main, v1)") || !strings.Contains(lines[2], "kB") {
 		t.Errorf("got\n%s", r.Out)
 	}
-	if !strings.Contains(r.ErrOut, "not listed: 1 model of another kind") {
+	if !strings.Contains(r.ErrOut, "not listed: 1 model that mlxrank does not support; mlxrank model show REF prints the reason") {
 		t.Errorf("standard error: %s", r.ErrOut)
 	}
 	var listed []listedJSON
@@ -197,7 +197,7 @@ func TestModelShow(t *testing.T) {
 		ref   string
 		words []string
 	}{
-		{clitest.HubModel, []string{"revision    main", s.Repos[clitest.HubModel].Commit, dir, "supported   yes", "2 layers of 64", "max length  128 tokens", "activation  sigmoid", "model.safetensors", "in all"}},
+		{clitest.HubModel, []string{"revision    main", s.Repos[clitest.HubModel].Commit, dir, "supported   yes", "2 layers of 64", "max length  128 tokens", "activation  sigmoid", "model.safetensors", "total"}},
 		{tiny, []string{tiny, "supported   yes", "labels      1: LABEL_0", "tokenizer.json"}},
 		{"builtin", []string{"supported   yes", "6 layers of 384", "max length  512 tokens", "model.safetensors"}},
 	} {
@@ -259,8 +259,8 @@ func TestModelVerify(t *testing.T) {
 	}
 }
 
-// TestModelVerifyCopies verifies a cache without links, and says what it cannot
-// compare.
+// TestModelVerifyCopies verifies a cache without links, and checks that files without
+// a known hash are reported.
 func TestModelVerifyCopies(t *testing.T) {
 	_, dir := clitest.StartHub(t)
 	t.Setenv("HF_HUB_DISABLE_SYMLINKS", "1")
@@ -292,7 +292,7 @@ func TestModelRemove(t *testing.T) {
 	for _, args := range [][]string{{}, {"--yes", "--dry-run"}} {
 		clitest.CheckFailure(t, mlxrank.Run(t, "y\n", append([]string{"model", "remove", clitest.HubModel}, args...)...), command.ExitUsage, "--yes", "--dry-run")
 	}
-	clitest.CheckFailure(t, mlxrank.Run(t, "y\n", "model", "remove", clitest.HubModel), command.ExitUsage, "would remove "+what, "no terminal")
+	clitest.CheckFailure(t, mlxrank.Run(t, "y\n", "model", "remove", clitest.HubModel), command.ExitUsage, "would remove "+what, "not a terminal")
 	if r := mlxrank.MustRun(t, "", "model", "remove", "--dry-run", clitest.HubModel); !strings.HasPrefix(r.Out, "would remove "+what) || r.ErrOut != "" {
 		t.Errorf("got %q\n%s", r.Out, r.ErrOut)
 	}
@@ -308,7 +308,7 @@ func TestModelRemove(t *testing.T) {
 	}
 }
 
-// TestModelHelp finds an example in each help text.
+// TestModelHelp checks that each help text has an example.
 func TestModelHelp(t *testing.T) {
 	for _, args := range [][]string{
 		{"model", "--help"}, {"help", "model"}, {"model", "pull", "--help"}, {"model", "list", "-h"}, {"model", "show", "x", "--help"},
@@ -324,7 +324,7 @@ func TestModelHelp(t *testing.T) {
 	}
 }
 
-// show prints the settings read from a model's files, with the name of the file.
+// TestModelShowSettings checks that show prints each setting with the file that sets it.
 func TestModelShowSettings(t *testing.T) {
 	dir := t.TempDir()
 	config := weightstest.Tiny(32, 2, 1)
@@ -338,8 +338,8 @@ func TestModelShowSettings(t *testing.T) {
 	})
 	shown := mlxrank.MustRun(t, "", "model", "show", dir).Out
 	for _, want := range []string{
-		"max length  40 tokens, by sentence_bert_config.json", "truncation  left", `prompt      "find: " ahead of every query`,
-		"activation  softmax, by config_sentence_transformers.json", "labels      2: no, yes", "warning     tokenizer_config.json", "wordsplitting",
+		"max length  40 tokens, from sentence_bert_config.json", "truncation  left", `prompt      "find: " before every query`,
+		"activation  softmax, from config_sentence_transformers.json", "labels      2: no, yes", "warning     tokenizer_config.json", "wordsplitting",
 	} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("%s\nlacks %q", shown, want)

@@ -22,14 +22,14 @@ func modelRemoveCommand(s command.Streams) *cli.Command {
 		Name:      "remove",
 		Usage:     "remove a model from the cache",
 		UsageText: "mlxrank model remove [--yes | --dry-run] REF",
-		Description: "Removes the model's files at the revision, also those that other programs have put\n" +
-			"there, except files that another revision in the cache has too. What goes is shown,\n" +
-			"and the question whether to remove it is asked on the terminal. Without a terminal,\n" +
-			"nothing is removed unless --yes is given.\n\n" +
+		Description: "Removes the files of the model at the revision, including those that other programs\n" +
+			"downloaded, except files that another revision in the cache shares. The command\n" +
+			"shows what it will remove and asks on the terminal. Without a terminal, it removes\n" +
+			"nothing unless --yes is given.\n\n" +
 			command.Examples(
 				[2]string{"Remove a model", "mlxrank model remove " + weights.Default},
-				[2]string{"See what would go", "mlxrank model remove --dry-run " + weights.Default},
-				[2]string{"One commit of it, without a question", "mlxrank model remove --yes " + weights.Default + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
+				[2]string{"Show what would be removed", "mlxrank model remove --dry-run " + weights.Default},
+				[2]string{"Remove one commit of it without asking", "mlxrank model remove --yes " + weights.Default + "@c5ee24cb16019beea0893ab7796b1df96625c6b8"},
 			),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "yes", Usage: "remove without asking", DisableDefaultText: true},
@@ -40,7 +40,7 @@ func modelRemoveCommand(s command.Streams) *cli.Command {
 }
 
 func modelRemove(c *cli.Context, s command.Streams) error {
-	ref, client, err := hubModelOf(c)
+	ref, client, err := hubReference(c)
 	if err != nil {
 		return err
 	}
@@ -68,12 +68,11 @@ func modelRemove(c *cli.Context, s command.Streams) error {
 	return err
 }
 
-// confirm asks on the terminal whether to do something, and returns an error
-// unless the answer is yes.
+// confirm asks a question on the terminal and returns an error unless the answer is yes.
 func confirm(s command.Streams, what string) error {
 	in, ok := s.In.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return command.Usagef("this would %s; standard input is no terminal to ask on: give --yes to remove it, or --dry-run to see this only", what)
+		return command.Usagef("this would %s; standard input is not a terminal: give --yes to remove it, or --dry-run to print this only", what)
 	}
 	if _, err := fmt.Fprintf(s.Err, "%s? [y/N] ", what); err != nil {
 		return err
@@ -86,14 +85,14 @@ func confirm(s command.Streams, what string) error {
 	case "y", "yes":
 		return nil
 	}
-	return errors.New("nothing was removed")
+	return errors.New("the answer was not yes; nothing was removed")
 }
 
-// removalText describes what is removed of a model.
+// removalText describes what a removal removes.
 func removalText(ref hub.Ref, r hub.Removed) string {
 	text := fmt.Sprintf("%s at commit %s", ref.Model, r.Commit)
 	if r.Commit == "" {
-		text = ref.Model + ", whose download was not complete"
+		text = ref.Model + ", whose download is not complete"
 	}
 	if len(r.Revisions) > 0 {
 		text += " (" + strings.Join(r.Revisions, ", ") + ")"

@@ -11,7 +11,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// TestModelRemoveAsks answers on a terminal.
+// TestModelRemoveAsks answers the question of remove on a terminal.
 func TestModelRemoveAsks(t *testing.T) {
 	_, dir := clitest.StartHub(t)
 	mlxrank.MustRun(t, "", "model", "pull", clitest.HubModel)

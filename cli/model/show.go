@@ -21,14 +21,14 @@ import (
 func modelShowCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "show",
-		Usage:     "show what a model is, and whether it is supported",
+		Usage:     "show the settings of a model and whether mlxrank supports it",
 		UsageText: "mlxrank model show [--json] REF",
-		Description: "REF may also be a directory, or builtin. Nothing is downloaded. A model that is not\n" +
-			"supported is shown with the reason.\n\n" +
+		Description: "REF may also be a directory, or builtin. Nothing is downloaded. For a model that\n" +
+			"mlxrank does not support, the reason is shown.\n\n" +
 			command.Examples(
-				[2]string{"A model of the cache", "mlxrank model show " + weights.Default},
-				[2]string{"The settings that were read from a model's files", "mlxrank model show ./my-model"},
-				[2]string{"The longest input it takes, in tokens", "mlxrank model show --json builtin | jq .max_length"},
+				[2]string{"Show a model of the cache", "mlxrank model show " + weights.Default},
+				[2]string{"Show the model in a directory", "mlxrank model show ./my-model"},
+				[2]string{"Print the maximum length of a pair, in tokens", "mlxrank model show --json builtin | jq .max_length"},
 			),
 		Flags: []cli.Flag{command.JSONFlag()},
 		Action: func(c *cli.Context) error {
@@ -48,8 +48,8 @@ func modelShowCommand(s command.Streams) *cli.Command {
 	}
 }
 
-// shownJSON is what there is to know of a model. What stands under a model that
-// is not supported is what could be read before that turned out.
+// shownJSON describes a model. If the model is not supported, it has only what was
+// read before the error.
 type shownJSON struct {
 	Model     string     `json:"model"`
 	Revisions []string   `json:"revisions,omitempty"`
@@ -57,27 +57,28 @@ type shownJSON struct {
 	Dir       string     `json:"dir"`
 	Adapter   string     `json:"adapter,omitempty"`
 	Supported bool       `json:"supported"`
-	Reason    string     `json:"reason,omitempty"` // why it is not
+	Reason    string     `json:"reason,omitempty"` // why it is not supported
 	Shape     *shapeJSON `json:"config,omitempty"`
 	Labels    []string   `json:"labels,omitempty"`
 	MaxLength int        `json:"max_length,omitempty"`
-	// MaxLengthFile is the file that sets it.
+	// MaxLengthFile names the file that sets MaxLength.
 	MaxLengthFile  string `json:"max_length_file,omitempty"`
 	TruncationSide string `json:"truncation_side,omitempty"`
-	Prompt         string `json:"prompt,omitempty"` // ahead of every query
-	// Activation makes scores of logits unless --activation says otherwise. It is
-	// empty if ActivationFile names one that is not supported.
+	Prompt         string `json:"prompt,omitempty"` // before every query
+	// Activation turns logits into scores unless --activation sets another. It is empty
+	// if ActivationFile names an unsupported one.
 	Activation     string     `json:"activation,omitempty"`
 	ActivationFile string     `json:"activation_file,omitempty"`
 	Warnings       []string   `json:"warnings,omitempty"`
 	Files          []fileJSON `json:"files"`
 	Bytes          int64      `json:"bytes"`
 
-	activationName string        // in Python
+	activationName string        // its name in Python
 	snapshot       *hub.Snapshot // nil for a directory
 	incomplete     bool          // the snapshot lacks files
 }
 
+// shapeJSON has the fields of config.json that set the shape of a model.
 type shapeJSON struct {
 	Layers           int     `json:"num_hidden_layers"`
 	HiddenSize       int     `json:"hidden_size"`
@@ -90,14 +91,15 @@ type shapeJSON struct {
 	LayerNormEps     float64 `json:"layer_norm_eps"`
 }
 
+// fileJSON describes a file of a model.
 type fileJSON struct {
 	Name  string `json:"name"`
 	Bytes int64  `json:"bytes"`
 	Blob  string `json:"blob,omitempty"`
 }
 
-// lookAt reads a model that is on this machine. The error says that it is not;
-// a model that is there and of no use is a result.
+// lookAt reads a model on this machine. It returns an error if the model is not there;
+// an unsupported model is a result.
 func lookAt(ctx context.Context, ref string) (*shownJSON, error) {
 	m := &shownJSON{Model: ref}
 	if err := m.locate(ref); err != nil {
@@ -121,7 +123,7 @@ func lookAt(ctx context.Context, ref string) (*shownJSON, error) {
 	return m, errors.Join(err, model.Close())
 }
 
-// locate fills in what the cache knows of ref, if it is no directory.
+// locate fills in the files of ref, from its directory or from the cache.
 func (m *shownJSON) locate(ref string) error {
 	if info, err := os.Stat(ref); err == nil && info.IsDir() {
 		m.Dir = ref
@@ -129,7 +131,7 @@ func (m *shownJSON) locate(ref string) error {
 	}
 	id, err := hub.ParseRef(ref)
 	if err != nil {
-		return nil //nolint:nilerr // builtin, or what weights.Open refuses in better words
+		return nil //nolint:nilerr // builtin, or weights.Open has a better message
 	}
 	client, err := hub.FromEnvironment()
 	if err != nil {
@@ -139,7 +141,7 @@ func (m *shownJSON) locate(ref string) error {
 	if err != nil {
 		return modelError(ref, err)
 	}
-	m.Model = id.String() // and not the address of a page
+	m.Model = id.String() // ref may be the URL of a page
 	m.snapshot, m.Dir, m.Commit, m.Revisions, m.Bytes = &s, s.Dir, s.Commit, s.Revisions, s.Size()
 	for _, f := range s.Files {
 		m.Files = append(m.Files, fileJSON{f.Name, f.Size, f.Blob})
@@ -147,7 +149,7 @@ func (m *shownJSON) locate(ref string) error {
 	return nil
 }
 
-// listDir lists the files of a directory that is no snapshot.
+// listDir lists the files of m.Dir.
 func (m *shownJSON) listDir() error {
 	entries, err := os.ReadDir(m.Dir)
 	if err != nil {
@@ -164,6 +166,7 @@ func (m *shownJSON) listDir() error {
 	return nil
 }
 
+// fill copies the settings of an opened model.
 func (m *shownJSON) fill(model *weights.Model) {
 	c := model.Config
 	m.Supported, m.Dir, m.Adapter = true, model.Dir, model.Adapter
@@ -173,17 +176,18 @@ func (m *shownJSON) fill(model *weights.Model) {
 	m.Activation, m.ActivationFile, m.activationName = string(model.Scoring), model.ScoringFile, model.ScoringName
 }
 
-// activation describes the function that makes scores, and the file that names it.
+// activation describes the activation and the file that names it.
 func (m *shownJSON) activation() string {
 	switch {
 	case m.Activation == "":
-		return fmt.Sprintf("%s is not supported (%s): give --activation", m.activationName, m.ActivationFile)
+		return fmt.Sprintf("%s of %s is not supported; give --activation", m.activationName, m.ActivationFile)
 	case m.ActivationFile == "":
 		return m.Activation
 	}
-	return m.Activation + ", by " + m.ActivationFile
+	return m.Activation + ", from " + m.ActivationFile
 }
 
+// write prints the description as lines of text.
 func (m *shownJSON) write(w io.Writer) error {
 	rows := [][2]string{{"model", m.Model}}
 	add := func(name, text string) {
@@ -203,10 +207,10 @@ func (m *shownJSON) write(w io.Writer) error {
 		add("config", fmt.Sprintf("%d layers of %d, %d heads, intermediate size %d, %s, vocabulary of %d, %d positions",
 			c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, c.HiddenAct, c.VocabSize, c.MaxPositions))
 		add("labels", fmt.Sprintf("%d: %s", len(m.Labels), strings.Join(m.Labels, ", ")))
-		add("max length", fmt.Sprintf("%d tokens, by %s", m.MaxLength, m.MaxLengthFile))
+		add("max length", fmt.Sprintf("%d tokens, from %s", m.MaxLength, m.MaxLengthFile))
 		add("truncation", m.TruncationSide)
 		if m.Prompt != "" {
-			add("prompt", strconv.Quote(m.Prompt)+" ahead of every query")
+			add("prompt", strconv.Quote(m.Prompt)+" before every query")
 		}
 		add("activation", m.activation())
 		for _, warning := range m.Warnings {
@@ -220,7 +224,7 @@ func (m *shownJSON) write(w io.Writer) error {
 		add(name, fmt.Sprintf("%9s  %s", output.Bytes(f.Bytes), f.Name))
 		name = " "
 	}
-	add(" ", fmt.Sprintf("%9s  in all", output.Bytes(m.Bytes)))
+	add(" ", fmt.Sprintf("%9s  total", output.Bytes(m.Bytes)))
 	var b strings.Builder
 	for _, row := range rows {
 		fmt.Fprintf(&b, "%-12s%s\n", row[0], row[1])

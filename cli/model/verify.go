@@ -17,13 +17,13 @@ import (
 func modelVerifyCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
-		Usage:     "compare a model's files with their hashes, and read them whole",
+		Usage:     "check the hashes and the contents of a model's files",
 		UsageText: "mlxrank model verify REF",
-		Description: "Computes the hash of every file that the cache holds of the model, and compares it\n" +
-			"with that by which the hub names the file. Copies of a cache (cp -rL, rsync -L) are\n" +
-			"compared too; where no hash of a file is known, - stands in front. Then the model is read as for scoring:\n" +
-			"tokenizer, shapes, and every number of the weights. REF may also be a directory, or\n" +
-			"builtin, whose files are only read. The exit status is 1 if anything is off.\n\n" +
+		Description: "Computes the hash of each file of the model in the cache and compares it with the\n" +
+			"hash of the hub. Copies of a cache (cp -rL, rsync -L) are compared too; a file whose\n" +
+			"hash is unknown is marked with -. Then the model is read as for scoring: tokenizer,\n" +
+			"shapes, and every number of the weights. For a directory or builtin, the files are\n" +
+			"only read. The exit status is 1 if a check fails.\n\n" +
 			command.Examples([2]string{"Check a model of the cache", "mlxrank model verify " + weights.Default}),
 		Action: func(c *cli.Context) error {
 			ref, err := reference(c)
@@ -45,7 +45,7 @@ func modelVerify(c *cli.Context, s command.Streams, ref string) error {
 		return err
 	}
 	if unknown > 0 {
-		if _, err := fmt.Fprintf(s.Err, "%s not compared, since no hash is known: mlxrank model pull %s asks the hub for the hashes of copied files\n",
+		if _, err := fmt.Fprintf(s.Err, "%s not compared because the hash is unknown; mlxrank model pull %s gets the hashes of copied files from the hub\n",
 			output.Count(unknown, "file was", "files were"), m.Model); err != nil {
 			return err
 		}
@@ -62,7 +62,7 @@ func modelVerify(c *cli.Context, s command.Streams, ref string) error {
 		return nil
 	case faults == 0 && m.incomplete:
 		return fmt.Errorf("model %q is not complete: %s", m.Model, command.PullAdvice(m.Model))
-	case faults == 0: // the same files again would be of no more use
+	case faults == 0: // a new download would have the same files
 		return fmt.Errorf("model %q cannot be used", ref)
 	}
 	again := "get it again: mlxrank model remove --yes " + m.Model + " && mlxrank model pull " + m.Model
@@ -72,8 +72,8 @@ func modelVerify(c *cli.Context, s command.Streams, ref string) error {
 	return fmt.Errorf("model %q: %s above; remove the model and %s", m.Model, output.Count(faults, "damaged file", "damaged files"), again)
 }
 
-// verifyFiles compares the files of a snapshot with their hashes and returns
-// the number of those that differ, and of those whose hash is not known.
+// verifyFiles compares the files of a snapshot with their hashes. It returns the number
+// of files that differ and the number of files whose hash is unknown.
 func verifyFiles(c *cli.Context, w io.Writer, snapshot *hub.Snapshot) (faults, unknown int, err error) {
 	if snapshot == nil {
 		return 0, 0, nil

@@ -29,8 +29,8 @@ func TestQueryFromStandardInput(t *testing.T) {
 	}
 }
 
-// Texts that are not all names of files are documents, and so are names from
-// standard input.
+// TestDocumentsLikeFileNames checks that arguments are documents unless all of them
+// name files, and that file names from standard input are documents.
 func TestDocumentsLikeFileNames(t *testing.T) {
 	model := clitest.TinyModel(t)
 	for _, args := range [][]string{{"run_test.go", "no such file"}, {"."}} {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -18,6 +19,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
+// Command returns the command rerank.
 func Command(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "query", Usage: "query `TEXT`, - for one line of standard input (required)"},
@@ -36,29 +38,30 @@ func Command(s command.Streams) *cli.Command {
 		Usage:     "rank documents for a query, best first",
 		UsageText: "mlxrank rerank --query TEXT [flags] DOCUMENT...\nmlxrank rerank --query TEXT --documents FILE [flags]",
 		Description: "Documents are the arguments, or come from a file, by --format:\n" +
-			"  lines  a document a line\n" +
-			"  jsonl  a JSON object a line; its field \"document\" is the document, or else \"text\",\n" +
-			"         with \"title\" before it\n" +
+			"  lines  one document per line\n" +
+			"  jsonl  one JSON object per line; the document is its field \"document\", or else\n" +
+			"         \"text\" with \"title\" before it\n" +
 			"  json   an array of such objects, or of strings\n" +
 			"  tsv    id<TAB>text, or id<TAB>url<TAB>title<TAB>body\n" +
-			"auto goes by the name of the file and its first line, says by what, and refuses or\n" +
-			"warns of a file that may be another. Blank lines are passed over and counted. " + input.FormatsPage + "\n\n" +
-			"The table goes to standard output, the facts of the run to standard error; --json\n" +
-			"prints both as one object, in which index counts from 0, start and end are bytes, and\n" +
-			"fields are the members of the document's object except its id and text. An empty\n" +
-			"document is scored like others and marked.\n\n" +
-			"Arguments that all name files are refused, since the names would be ranked and not\n" +
-			"what the files hold.\n\n" +
-			"A document longer than the model takes is cut at its end, or, with --long passages,\n" +
+			"auto goes by the name of the file and its first line, and reports what it chose. It\n" +
+			"refuses a file, or warns, if the format is not clear. Blank lines are skipped and\n" +
+			"counted. " + input.FormatsPage + "\n\n" +
+			"The table goes to standard output, the summary of the run to standard error. --json\n" +
+			"prints both as one object: index counts from 0, start and end are bytes, and fields\n" +
+			"has the members of the document's object except its id and text. An empty document\n" +
+			"is scored like others and marked.\n\n" +
+			"Arguments are refused if all of them name files: rerank would rank the names and not\n" +
+			"the contents of the files.\n\n" +
+			"A document longer than the model takes is truncated, or, with --long passages,\n" +
 			"scored in passages that overlap by a quarter; the best passage counts and is shown.\n\n" +
-			"With --explain, the sentences come from the text that the model has seen whole:\n" +
-			"of its best passage, or of the part that was not cut off.\n\n" +
+			"--explain picks the sentence from the text that the model has read completely: the\n" +
+			"best passage, or the part that was not truncated.\n\n" +
 			command.SummaryHelp +
 			command.Examples(
 				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},
-				[2]string{"The best three lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
-				[2]string{"Whole files", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long passages`},
-				[2]string{"Long documents of a JSON array, whole, if they score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long passages --threshold 0.5`},
+				[2]string{"The three best lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
+				[2]string{"Documents from files, one per file", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long passages`},
+				[2]string{"Long documents of a JSON array that score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long passages --threshold 0.5`},
 			),
 		Flags:  append(flags, command.EngineFlags(weights.Default)...),
 		Action: command.Profiled(func(c *cli.Context) error { return rerank(c, s) }),
@@ -74,9 +77,15 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	query, docs, err := rerankInput(c, s)
+	docs, err := rerankDocuments(c, s)
 	if err != nil {
 		return err
+	}
+	query := c.String("query")
+	if query == "-" {
+		if query, err = readQuery(c.Context, s.In); err != nil {
+			return err
+		}
 	}
 	e, err := engine.Open(c.Context, config)
 	if err != nil {
@@ -87,9 +96,15 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 		config.Logger.Warn().Msg(input.HeaderWarning)
 	}
 	if docs.ObjectLine > 0 {
-		config.Logger.Warn().Int("line", docs.ObjectLine).Msg("a line that begins as a JSON object does is ranked as it stands, since the first line is text: --format lines or jsonl says which it is")
+		config.Logger.Warn().Int("line", docs.ObjectLine).Msg("a line that looks like a JSON object is ranked as text, since the first line is text; to choose, give --format lines or jsonl")
 	}
-	texts := docs.texts()
+	texts, empty := make([]string, len(docs.List)), 0
+	for i, document := range docs.List {
+		texts[i] = document.Text
+		if engine.IsEmpty(document.Text) {
+			empty++
+		}
+	}
 	notices := command.NewNotices(c, s.Err, config.Logger)
 	bar := notices.Progress("ranking", "pairs", len(texts))
 	defer bar.End()
@@ -102,7 +117,7 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 	run := output.NewSummary(e.Info())
 	run.Add(ranking.Pairs, &ranking.Result)
 	run.Format, run.Basis, run.Fields = string(docs.Format), docs.Basis, docs.Sources()
-	run.Empty, run.Blank = docs.empty(), docs.Blank
+	run.Empty, run.Blank = empty, docs.Blank
 	if c.Bool("json") {
 		return printRankingJSON(s, query, ranking.Items, docs, run)
 	}
@@ -113,14 +128,14 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 	return nil
 }
 
-// rerankOptions checks the flags that choose what is printed.
+// rerankOptions checks and returns the options of the ranking.
 func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	var options engine.RerankOptions
 	if err := documentFormatChoice.Check(c, "--format"); err != nil {
 		return options, err
 	}
 	if c.IsSet("top-n") && c.Int("top-n") < 1 {
-		return options, command.Usagef("--top-n %d is not a positive number", c.Int("top-n"))
+		return options, command.Usagef("--top-n %d is too small; expected at least 1", c.Int("top-n"))
 	}
 	var err error
 	if options.Long, err = command.LongMode(c); err != nil {
@@ -131,34 +146,24 @@ func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	if c.IsSet("threshold") {
 		threshold := c.Float64("threshold")
 		if math.IsNaN(threshold) {
-			return options, command.Usagef("--threshold is not a number")
+			return options, command.Usagef("--threshold NaN is not a number; expected a score")
 		}
 		options.Threshold = &threshold
 	}
 	return options, nil
 }
 
-// rerankInput reads the query and the documents.
-func rerankInput(c *cli.Context, s command.Streams) (query string, docs documents, err error) {
-	query = c.String("query")
-	if query == "-" && c.String("documents") == "-" {
-		return "", docs, command.Usagef("--query - and --documents - both read standard input; give one of them otherwise")
-	}
-	if docs, err = rerankDocuments(c, s); err == nil && query == "-" {
-		query, err = readQuery(c.Context, s.In)
-	}
-	return query, docs, err
-}
-
-// rerankDocuments checks where the query and the documents come from and reads
+// rerankDocuments checks the flags that give the query and the documents, and reads
 // the documents.
 func rerankDocuments(c *cli.Context, s command.Streams) (documents, error) {
 	args := c.Args().Slice()
 	switch {
+	case c.String("query") == "-" && c.String("documents") == "-":
+		return documents{}, command.Usagef("--query - and --documents - both read standard input; give one of them in another way")
 	case !c.IsSet("query"):
 		return documents{}, command.Usagef("--query is missing (see mlxrank rerank --help)")
 	case strings.TrimSpace(c.String("query")) == "":
-		return documents{}, command.Usagef("--query is empty")
+		return documents{}, command.Usagef("--query is empty; give the text of the query")
 	case c.IsSet("documents") && len(args) > 0:
 		return documents{}, command.Usagef("documents are given both with --documents and as arguments (%q); choose one", args[0])
 	case !utf8.ValidString(c.String("query")):
@@ -166,7 +171,7 @@ func rerankDocuments(c *cli.Context, s command.Streams) (documents, error) {
 	case c.IsSet("documents"):
 		return readDocuments(c.Context, c.String("documents"), s.In, records.Format(c.String("format")), input.HeaderPolicy(c))
 	case c.IsSet("format"), c.IsSet("header"):
-		return documents{}, command.Usagef("--format and --header are for --documents FILE")
+		return documents{}, command.Usagef("--format and --header need --documents FILE")
 	case len(args) == 0:
 		return documents{}, command.Usagef("no documents; give them as arguments, or a file with --documents FILE (- for standard input)")
 	}
@@ -176,11 +181,11 @@ func rerankDocuments(c *cli.Context, s command.Streams) (documents, error) {
 	return arguments(args)
 }
 
-// printRanking prints the ranking as a table. Of a document scored in windows
-// the best one is shown, and under each document its best sentence if there is
-// one.
+// printRanking prints the ranking as a table. A document that was scored in passages
+// is shown by its best one. Its best sentence, if any, has a line of its own below.
 func printRanking(s command.Streams, items []engine.Ranked, docs documents) error {
-	header, ids := []string{"rank", "score", docs.kind}, docs.hasIDs()
+	header := []string{"rank", "score", docs.kind}
+	ids := slices.ContainsFunc(docs.List, func(d records.Document) bool { return d.ID != "" })
 	if ids {
 		header = append(header, "id")
 	}
@@ -202,13 +207,13 @@ func printRanking(s command.Streams, items []engine.Ranked, docs documents) erro
 // maxIDWidth is the width at which the table cuts ids.
 const maxIDWidth = 32
 
-// rankedText is what the table shows of a document.
+// rankedText returns what the table shows of a document.
 func rankedText(item engine.Ranked, text string) string {
 	if engine.IsEmpty(text) {
 		return "(empty)"
 	}
-	if w := item.Passage; w != nil {
-		return fmt.Sprintf("[%d/%d] %s", w.Index+1, w.Count, output.Snippet(text[w.Start:w.End]))
+	if p := item.Passage; p != nil {
+		return fmt.Sprintf("[%d/%d] %s", p.Index+1, p.Count, output.Snippet(text[p.Start:p.End]))
 	}
 	return output.Snippet(text)
 }
@@ -220,14 +225,14 @@ type rankedJSON struct {
 	ID       string         `json:"id,omitempty"`
 	Score    float32        `json:"score"`
 	Logit    float32        `json:"logit"`
-	Empty    bool           `json:"empty,omitempty"` // the document has nothing to score
-	Window   *partJSON      `json:"window,omitempty"`
+	Empty    bool           `json:"empty,omitempty"` // the document has no text
+	Passage  *partJSON      `json:"passage,omitempty"`
 	Sentence *partJSON      `json:"sentence,omitempty"`
 	Document string         `json:"document"`
 	Fields   records.Object `json:"fields,omitempty"`
 }
 
-// partJSON is the window or the sentence of a document that scored best.
+// partJSON describes the best passage or the best sentence of a document.
 type partJSON struct {
 	Index int     `json:"index"`
 	Count int     `json:"count"`
@@ -252,7 +257,7 @@ func printRankingJSON(s command.Streams, query string, items []engine.Ranked, do
 		text := document.Text
 		results[i] = rankedJSON{
 			Rank: i + 1, Index: item.Index, ID: document.ID, Score: item.Score, Logit: item.Logit, Document: text, Fields: document.Fields,
-			Empty: engine.IsEmpty(text), Window: newPartJSON(item.Passage, text), Sentence: newPartJSON(item.Best, text),
+			Empty: engine.IsEmpty(text), Passage: newPartJSON(item.Passage, text), Sentence: newPartJSON(item.Best, text),
 		}
 		if docs.kind == "line" {
 			results[i].Line = document.Place

@@ -245,7 +245,7 @@ func TestRerankFlags(t *testing.T) {
 	})
 }
 
-// TestRerankBuiltin asks the real model something of which the answer is plain.
+// TestRerankBuiltin gives the real model a query with an obvious answer.
 func TestRerankBuiltin(t *testing.T) {
 	got := rerankJSON(t, "", "--model", "builtin", "--query", "text editor for programmers",
 		"A collection of card games such as solitaire, hearts and spades.",
@@ -305,13 +305,13 @@ func TestRerankLongDocuments(t *testing.T) {
 		t.Errorf("%d truncated, want 1", cut.Run.Truncated)
 	}
 	got := rerankJSON(t, "", append([]string{"--long", "passages"}, args...)...)
-	// Of the 61 sentences those are scored that the model has seen.
+	// Only the sentences that the model has read are scored, of 61.
 	if got.Run.Truncated != 0 || got.Run.Pairs > 40 || cut.Run.Pairs > 40 {
-		t.Errorf("%d truncated of %d pairs; want none of at most 40, and without windows %d", got.Run.Truncated, got.Run.Pairs, cut.Run.Pairs)
+		t.Errorf("%d truncated of %d pairs; want none of at most 40, and without passages %d", got.Run.Truncated, got.Run.Pairs, cut.Run.Pairs)
 	}
 	for _, r := range got.Results {
-		if w := r.Window; (w != nil) != (r.Index == 0) || w != nil && (w.Text != long[w.Start:w.End] || w.Score != r.Score || w.Count < 3) {
-			t.Errorf("document %d has window %+v", r.Index, w)
+		if p := r.Passage; (p != nil) != (r.Index == 0) || p != nil && (p.Text != long[p.Start:p.End] || p.Score != r.Score || p.Count < 3) {
+			t.Errorf("document %d has passage %+v", r.Index, p)
 		}
 		if s := r.Sentence; s == nil || s.Text != r.Document[s.Start:s.End] || s.Index >= s.Count {
 			t.Errorf("document %d has sentence %+v", r.Index, s)
@@ -319,12 +319,12 @@ func TestRerankLongDocuments(t *testing.T) {
 	}
 	r := mlxrank.MustRun(t, "", append([]string{"rerank", "--long", "passages"}, args...)...)
 	if lines := strings.Split(strings.TrimSpace(r.Out), "\n"); len(lines) != 5 || !strings.Contains(lines[2], "└ ") || strings.Count(r.Out, "[") != 1 {
-		t.Errorf("want a window and two sentences in\n%s", r.Out)
+		t.Errorf("want a passage and two sentences in\n%s", r.Out)
 	}
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--long", "fold", "--query", "q", "d"), command.ExitUsage, "--long", "truncate, passages")
 }
 
-// TestRerankKeepsFields gives back what documents have beside their text.
+// TestRerankKeepsFields checks that the output has the other fields of a document.
 func TestRerankKeepsFields(t *testing.T) {
 	model := clitest.TinyModel(t)
 	text := `{"_id": "a1", "title": "London", "text": "a city", "metadata": {"n": 1.50, "s": "<\u00e9>"}}` + "\n" + `{"text": " "}` + "\n"
@@ -371,7 +371,7 @@ func TestRerankKeepsFields(t *testing.T) {
 	}
 }
 
-// TestRerankFormats overrides the guess.
+// TestRerankFormats checks that --format overrides the guess.
 func TestRerankFormats(t *testing.T) {
 	model := clitest.TinyModel(t)
 	for _, test := range []struct {

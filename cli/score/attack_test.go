@@ -11,7 +11,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 )
 
-// TestScoreInputBesideOutput reads a file that has a name of ours: it stays.
+// TestScoreInputBesideOutput checks that an input whose name has a suffix of ours stays.
 func TestScoreInputBesideOutput(t *testing.T) {
 	model := quickModel(t)
 	for _, suffix := range suffixes {
@@ -22,7 +22,7 @@ func TestScoreInputBesideOutput(t *testing.T) {
 		clitest.CheckFailure(t, r, command.ExitUsage, input, "name another")
 		clitest.CheckDir(t, dir, map[string]string{filepath.Base(input): clitest.PairLines(3)})
 	}
-	// Nor is a file removed that is no state, though nothing reads it.
+	// A file that is not a state is not removed, even if it is not an input.
 	dir := t.TempDir()
 	output := filepath.Join(dir, "out")
 	clitest.WriteFile(t, output+stateSuffix, "notes")
@@ -33,8 +33,8 @@ func TestScoreInputBesideOutput(t *testing.T) {
 	}
 }
 
-// TestScoreLongNames refuses a name that has no room for the suffixes before
-// anything is scored, and takes the longest that has.
+// TestScoreLongNames checks that a name without room for the suffixes is refused
+// before scoring, and that the longest name with room is accepted.
 func TestScoreLongNames(t *testing.T) {
 	model := quickModel(t)
 	const most = 255
@@ -50,8 +50,8 @@ func TestScoreLongNames(t *testing.T) {
 	}
 }
 
-// TestScoreResumeOtherGraph goes on with other kernels: scores of both would
-// stand in one file.
+// TestScoreResumeOtherGraph checks that a run does not resume with other kernels, so
+// that one file never mixes the scores of both.
 func TestScoreResumeOtherGraph(t *testing.T) {
 	model := clitest.TinyModel(t)
 	_, _, args := interruptedRun(t, t.TempDir(), model)

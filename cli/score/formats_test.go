@@ -20,7 +20,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// testPairs are n different pairs.
+// testPairs returns n different pairs.
 func testPairs(n int) []engine.Pair {
 	pairs := make([]engine.Pair, n)
 	for i := range pairs {
@@ -29,7 +29,7 @@ func testPairs(n int) []engine.Pair {
 	return pairs
 }
 
-// writePacked gives a file the contents that its name promises, packed or not.
+// writePacked writes a file, compressed if its name ends in .gz or .zst.
 func writePacked(t *testing.T, path, text string) string {
 	t.Helper()
 	c, err := records.NewCompressor(path)
@@ -56,7 +56,7 @@ func readPacked(t *testing.T, path string) string {
 	return string(text)
 }
 
-// takeScores cuts the number behind the last mark off every line.
+// takeScores cuts the number after the last mark off every line.
 func takeScores(t *testing.T, text, mark string) (rest string, scores []float32) {
 	t.Helper()
 	var b strings.Builder
@@ -92,7 +92,7 @@ func checkScores(t *testing.T, e *engine.Engine, pairs []engine.Pair, got []floa
 	}
 }
 
-// TestScoreFormats scores every format, packed in every way, into every way.
+// TestScoreFormats scores every format with every compression of input and output.
 func TestScoreFormats(t *testing.T) {
 	model := clitest.TinyModel(t)
 	e := clitest.OpenEngine(t, model)
@@ -128,7 +128,7 @@ func TestScoreFormats(t *testing.T) {
 		if strings.Count(r.Out, "\n") != len(pairs) {
 			t.Errorf("%s from standard input: got %s", name, r.Out)
 		}
-		// Name or not, gzip is known by its first bytes.
+		// gzip is recognised by its first bytes, whatever the name.
 		if got := mlxrank.MustRun(t, gzipped(text), "score", "--model", model, "--input", "-", "--output", "-"); got.Out != r.Out {
 			t.Errorf("%s unpacked from standard input: got %s, want %s", name, got.Out, r.Out)
 		}
@@ -186,7 +186,7 @@ func TestScoreOverwrites(t *testing.T) {
 
 func TestScoreSkips(t *testing.T) {
 	model := clitest.TinyModel(t)
-	long := strings.Repeat("█", 1<<20) // no place to cut it, which the engine refuses
+	long := strings.Repeat("█", 1<<20) // has no boundary to cut at, so the engine rejects it
 	for _, test := range []struct {
 		name, text string
 		flags      []string
@@ -225,7 +225,7 @@ func TestScoreSkips(t *testing.T) {
 	}
 }
 
-// TestScoreNamesLine names the line of a pair that the engine refuses.
+// TestScoreNamesLine checks that the error has the line of a pair that the engine rejects.
 func TestScoreNamesLine(t *testing.T) {
 	text := clitest.PairLines(2) + `{"query":"q","document":"` + strings.Repeat("█", 1<<20) + `"}`
 	r := mlxrank.Run(t, text, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", filepath.Join(t.TempDir(), "out"))
@@ -243,7 +243,7 @@ const (
 )
 
 // checkRun checks the layout of a TREC run byte by byte, except the logits:
-// queries as they came, documents by logit.
+// queries in the order of the input, documents by logit.
 func checkRun(t *testing.T, e *engine.Engine, got string, texts map[string]string) {
 	t.Helper()
 	line := regexp.MustCompile(`^(q\d) Q0 (d\d) (\d+) (-?\d+(?:\.\d+)?(?:e-\d+)?) mlxrank\n$`)
@@ -316,7 +316,7 @@ func TestScoreTREC(t *testing.T) {
 	for _, tag := range []string{"", "two words", "a\tb", "\x01"} {
 		clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", "-", "--output", "-", "--run-tag="+tag), command.ExitUsage, "--run-tag", "one word")
 	}
-	clitest.CheckFailure(t, mlxrank.Run(t, clitest.PairLines(1), "score", "--model", model, "--input", "-", "--output", "-", "--run-tag", "a"), command.ExitUsage, "--run-tag is for TREC runs", "jsonl")
+	clitest.CheckFailure(t, mlxrank.Run(t, clitest.PairLines(1), "score", "--model", model, "--input", "-", "--output", "-", "--run-tag", "a"), command.ExitUsage, "--run-tag needs a TREC run", "jsonl")
 	var jsonl, msmarco strings.Builder
 	for _, line := range strings.Fields(strings.ReplaceAll(testRun, " Q0 ", ":")) {
 		if q, d, ok := strings.Cut(line, ":"); ok {
@@ -330,7 +330,7 @@ func TestScoreTREC(t *testing.T) {
 	}
 }
 
-// gzipped is a text in a gzip file.
+// gzipped returns a text compressed with gzip.
 func gzipped(text string) string {
 	var b strings.Builder
 	w := gzip.NewWriter(&b)
@@ -409,7 +409,7 @@ func TestScoreBadFormats(t *testing.T) {
 	}
 }
 
-// TestScoreOntoInput refuses an output that is what is read, by any name.
+// TestScoreOntoInput checks that an output that is an input under any name is refused.
 func TestScoreOntoInput(t *testing.T) {
 	dir := t.TempDir()
 	input := clitest.WriteFile(t, filepath.Join(dir, "pairs"), clitest.PairLines(1))
@@ -442,7 +442,7 @@ func TestScoreOntoInput(t *testing.T) {
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), command.ExitUsage, partial, "name another")
 }
 
-// TestScoreDuplicates has each pair of a run once, and reports it.
+// TestScoreDuplicates checks that a run has each pair once and that duplicates are reported.
 func TestScoreDuplicates(t *testing.T) {
 	model, dir := clitest.TinyModel(t), t.TempDir()
 	args := []string{"score", "--model", model, "--queries", clitest.WriteFile(t, filepath.Join(dir, "queries"), testQueries),
@@ -468,8 +468,7 @@ func TestScoreDuplicates(t *testing.T) {
 	}
 }
 
-// TestScoreBEIR scores a run with the texts of a BEIR collection, titles and
-// all.
+// TestScoreBEIR scores a run with the texts and titles of a BEIR collection.
 func TestScoreBEIR(t *testing.T) {
 	model, dir := clitest.TinyModel(t), t.TempDir()
 	e := clitest.OpenEngine(t, model)
@@ -486,8 +485,8 @@ func TestScoreBEIR(t *testing.T) {
 	}
 }
 
-// TestScoreText takes "text" and "title" as rerank does, and marks empty
-// documents.
+// TestScoreText checks that score reads "text" and "title" as rerank does, and marks
+// empty documents.
 func TestScoreText(t *testing.T) {
 	model := clitest.TinyModel(t)
 	e := clitest.OpenEngine(t, model)

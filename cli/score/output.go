@@ -18,27 +18,31 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 )
 
-// destination takes the lines of scored records, a window at a time.
+// destination receives the lines of scored records, one chunk at a time.
 type destination interface {
-	// begin comes first. It says what the output depends on, and returns how far
-	// an earlier run came.
+	// begin is called first. It receives the settings that the output depends on and
+	// returns how far an earlier run came.
 	begin([]setting) (state, error)
-	// write adds the lines of a window, and says where the input and the counts
-	// are behind it.
+	// write adds the lines of a chunk. input and counts are the position and the
+	// counts after that chunk.
 	write(lines []byte, input position, counts tally) error
 	// commit completes the output.
 	commit() error
-	// close ends what was not committed because of err, and returns err and what
-	// there is to say about it.
+	// close ends an output that was not committed because of err. It returns err with
+	// what the user has to know, such as how to resume.
 	close(err error) error
 }
 
-// createOutput starts an output to path, or to stdout for "-". A file appears
-// when it is complete; standard output, other descriptors, devices and pipes are
-// written as it comes. Waiting for the reader of a pipe ends when ctx does.
+// createOutput starts an output to path, or to stdout if path is "-". A file appears
+// when it is complete; standard output, other descriptors, devices and pipes receive
+// the lines as they are ready. createOutput stops waiting for the reader of a pipe
+// when ctx ends.
 func createOutput(ctx context.Context, path string, stdout io.Writer, resume bool) (destination, error) {
 	if fd, ok := descriptor(path); ok {
-		return openDescriptor(ctx, path, fd, stdout, resume)
+		if resume {
+			return nil, command.Usagef("--resume needs an output file: nothing is kept of what is written to %s", path)
+		}
+		return openDescriptor(ctx, path, fd, stdout)
 	}
 	path, special, err := outputPath(path)
 	if err != nil {
@@ -48,7 +52,7 @@ func createOutput(ctx context.Context, path string, stdout io.Writer, resume boo
 		return openPartial(path, resume)
 	}
 	if resume {
-		return nil, command.Usagef("--resume needs an output file, and %s is none", path)
+		return nil, command.Usagef("--resume needs an output file, and %s is not a regular file", path)
 	}
 	file, err := input.OpenFile(ctx, path, os.O_WRONLY)
 	if err != nil {
@@ -57,12 +61,12 @@ func createOutput(ctx context.Context, path string, stdout io.Writer, resume boo
 	return newStream(ctx, file, file), nil
 }
 
-// maxLinks bounds the symbolic links that lead to a descriptor.
+// maxLinks caps the symbolic links that lead to a descriptor.
 const maxLinks = 40
 
 // descriptor returns the descriptor of this process that path names: 1 for "-",
-// N for /dev/fd/N, /proc/self/fd/N and links such as /dev/stdout. What it leads
-// to may be a regular file that the shell writes to as well.
+// N for /dev/fd/N, /proc/self/fd/N and links such as /dev/stdout. The descriptor may
+// be open on a regular file that the shell writes to as well.
 func descriptor(path string) (fd int, ok bool) {
 	if path == "-" {
 		return 1, true
@@ -98,12 +102,9 @@ func holdsDescriptors(dir string) bool {
 	return dir == "/dev/fd" || strings.HasPrefix(dir, own) && filepath.Base(dir) == "fd"
 }
 
-// openDescriptor starts an output to a descriptor. It is not opened by its name:
-// on Linux that would write over a regular file from its beginning.
-func openDescriptor(ctx context.Context, path string, fd int, stdout io.Writer, resume bool) (destination, error) {
-	if resume {
-		return nil, command.Usagef("--resume needs an output file: nothing is kept of what is written to %s", path)
-	}
+// openDescriptor starts an output to a descriptor. It duplicates the descriptor and
+// does not open path: on Linux that would overwrite a regular file from its beginning.
+func openDescriptor(ctx context.Context, path string, fd int, stdout io.Writer) (destination, error) {
 	if fd == 1 {
 		return newStream(ctx, stdout, nil), nil
 	}
@@ -121,10 +122,10 @@ func openDescriptor(ctx context.Context, path string, fd int, stdout io.Writer, 
 	return newStream(ctx, file, file), nil
 }
 
-// outputPath returns where an output to path belongs, and whether something that is
-// no regular file is there.
+// outputPath returns path with symbolic links resolved, and reports whether something
+// other than a regular file exists there.
 func outputPath(path string) (_ string, special bool, _ error) {
-	// A symbolic link stays one: what it points to is replaced.
+	// The run replaces the target of a symbolic link, not the link.
 	if target, err := filepath.EvalSymlinks(path); err == nil {
 		path = target
 	}
@@ -135,12 +136,12 @@ func outputPath(path string) (_ string, special bool, _ error) {
 	case err != nil:
 		return "", false, fmt.Errorf("create output: %w", err)
 	case info.IsDir():
-		return "", false, fmt.Errorf("create output: %s is a directory, a file is needed", path)
+		return "", false, fmt.Errorf("create output: %s is a directory; give a file", path)
 	}
 	return path, !info.Mode().IsRegular(), nil
 }
 
-// stream is an output that is seen as it is written.
+// stream is an output whose reader sees each chunk as soon as it is written.
 type stream struct {
 	*bufio.Writer
 	file *os.File // nil for standard output
@@ -187,8 +188,8 @@ func (s *stream) wrap(err error) error {
 	return fmt.Errorf("write %s: %w", name, err)
 }
 
-// checkApart refuses an output that is one of the files that are read, or would
-// replace one by what it leaves beside itself.
+// checkApart rejects an output that is one of the input files, or whose partial,
+// state or run file would replace an input file.
 func checkApart(p *input.Pairs, output string) error {
 	if _, ok := descriptor(output); ok {
 		return nil
@@ -206,9 +207,9 @@ func checkApart(p *input.Pairs, output string) error {
 			case err != nil:
 				return fmt.Errorf("create output: %w", err)
 			case same && suffix == "":
-				return command.Usagef("--output %s is the file that is read as %s: name another", output, in.Name)
+				return command.Usagef("--output %s is also the input %s; name another file", output, in.Name)
 			case same:
-				return command.Usagef("--output %s would overwrite %s, which is read as %s: name another", output, target+suffix, in.Name)
+				return command.Usagef("--output %s would overwrite %s, which is the input %s; name another file", output, target+suffix, in.Name)
 			}
 		}
 	}

@@ -37,7 +37,7 @@ func TestOutputToDevice(t *testing.T) {
 func TestOutputToFullDevice(t *testing.T) {
 	o, err := createOutput(t.Context(), "/dev/full", nil, false)
 	if errors.Is(err, os.ErrNotExist) {
-		return // Linux alone has it
+		return // only Linux has it
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -78,8 +78,8 @@ func TestCreateOutputErrors(t *testing.T) {
 	clitest.CheckDir(t, dir, map[string]string{"file": ""})
 }
 
-// A descriptor is written to where it stands, whatever its name: a regular file
-// behind it keeps what others have written.
+// TestOutputToDescriptor checks that a descriptor is written at its current position,
+// under each of its names, so that a regular file keeps what others wrote.
 func TestOutputToDescriptor(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
@@ -119,7 +119,7 @@ func TestOutputToDescriptor(t *testing.T) {
 	if _, err := createOutput(t.Context(), "/dev/fd/987", nil, false); !errors.Is(err, syscall.EBADF) || !strings.Contains(err.Error(), "/dev/fd/987") {
 		t.Errorf("a descriptor that is not open: %v", err)
 	}
-	// A file of a number's name is a file.
+	// A regular file may have a number as its name.
 	if fd, ok := descriptor(filepath.Join(dir, "1")); ok {
 		t.Errorf("a file is the descriptor %d", fd)
 	}

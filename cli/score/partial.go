@@ -24,41 +24,42 @@ import (
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
-// checkpointEvery is how much finished work a run that is killed can lose, beside
-// the window it is at. A checkpoint waits for the disk. It is text so that a
-// test can link a program with another.
+// checkpointEvery is the time between checkpoints. A killed run loses at most that
+// much finished work and the chunk that it is scoring. A checkpoint waits for the
+// disk. The variable is text so that a test can set it at link time.
 var checkpointEvery = "10s"
 
-// partial is a file on its way: it is written beside its place and takes the
-// place when it is complete. A state file beside it says how much of it is good.
-// Both outlive a run that fails, so that another can go on.
+// partial is an output file that is not complete yet. The run writes it next to path
+// and renames it to path when it is complete. A state file next to it records how
+// much of it is valid. Both remain after a run that fails, so that another run can
+// resume.
 //
-// However the run ends, by kill -9 or with the machine, the state file is whole
-// and what it counts is in the partial file: that is on the disk before the
-// state that counts it takes the place of the state before. What stands behind,
-// half a window perhaps, is cut off by the next run.
+// The state file is always complete and counts only what is in the partial file,
+// even after kill -9 or a power failure: the partial file is synced to the disk
+// before the new state file replaces the old one. The next run truncates what
+// follows in the partial file, such as half a chunk.
 type partial struct {
-	path       string // of the file to be
+	path       string // of the complete file
 	file       *os.File
 	lock       *flock.Flock // of file
 	compressor *records.Compressor
 	sum        hash.Hash // of the file
 
-	state state // behind the window that was written last
+	state state // after the chunk that was written last
 	found bool  // an earlier run left a state
 	grown bool  // this run has written to the file
-	dirty bool  // the file holds more than the state file says
-	kept  int   // records that the state file counts, -1 without one
+	dirty bool  // the file holds more than the state file counts
+	kept  int   // records that the state file counts; -1 without a state file
 	when  time.Time
 	every time.Duration
 }
 
-// The names of what a run writes beside its output.
+// The suffixes of the files that a run writes next to its output.
 const (
 	partialSuffix = ".mlxrank-partial"
 	stateSuffix   = ".mlxrank-state"
 	newSuffix     = stateSuffix + ".tmp" // the next state
-	runSuffix     = ".mlxrank-run"       // a TREC run in the making
+	runSuffix     = ".mlxrank-run"       // a TREC run that is not complete
 )
 
 // suffixes lists them, the longest first.
@@ -68,8 +69,8 @@ func (p *partial) dataPath() string { return p.path + partialSuffix }
 
 func (p *partial) statePath() string { return p.path + stateSuffix }
 
-// openPartial starts a file at path. If an earlier run left one, it is an error
-// unless that is to be resumed.
+// openPartial starts a file at path. It returns an error if an earlier run left a
+// partial file and resume is false.
 func openPartial(path string, resume bool) (_ *partial, err error) {
 	if err := checkName(path); err != nil {
 		return nil, err
@@ -90,26 +91,26 @@ func openPartial(path string, resume bool) (_ *partial, err error) {
 	return p, nil
 }
 
-// checkName refuses a name that is too long with one of the suffixes: the first
-// checkpoint would find that out, behind work that could not be kept.
+// checkName rejects a name that is too long with one of the suffixes. Otherwise only
+// the first checkpoint would fail, after work that could not be kept.
 func checkName(path string) error {
 	if _, err := os.Lstat(path + suffixes[0]); errors.Is(err, syscall.ENAMETOOLONG) {
-		return fmt.Errorf("create output %s: the name is too long: it has %d bytes, and the files beside it add %d (%q); choose a shorter one",
+		return fmt.Errorf("create output %s: the name is too long: it has %d bytes, and the files next to it add %d (%q); choose a shorter name",
 			path, len(filepath.Base(path)), len(suffixes[0]), suffixes[0])
 	}
 	return nil
 }
 
-// openOwn opens a file that a run leaves beside its output, and creates it with
-// the flag O_CREATE. Whoever may write to the folder could have put something
-// else there: a link to a file of somebody's, which is not to be written to.
+// openOwn opens a file that a run leaves next to its output, and creates it if flag
+// has O_CREATE. Another user with write access to the folder could have put a link
+// there; openOwn refuses it, so that the run does not write to the target.
 func openOwn(path string, flag int) (*os.File, error) {
 	file, err := os.OpenFile(path, flag&^os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) && flag&os.O_CREATE != 0 {
 		file, err = os.OpenFile(path, flag|os.O_EXCL|unix.O_NOFOLLOW, 0o666)
 	}
 	if errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("%s is a symbolic link, and mlxrank makes none there; remove it", path)
+		return nil, fmt.Errorf("%s is a symbolic link, which mlxrank never creates; remove it", path)
 	}
 	if err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ func openOwn(path string, flag int) (*os.File, error) {
 		return nil, errors.Join(err, file.Close())
 	}
 	if links := info.Sys().(*syscall.Stat_t).Nlink; !info.Mode().IsRegular() || links > 1 {
-		return nil, errors.Join(fmt.Errorf("%s is no file of mlxrank's: it is %v with %s; remove it",
+		return nil, errors.Join(fmt.Errorf("%s is not a file of mlxrank: it has mode %v and %s; remove it",
 			path, info.Mode(), output.Count(int(links), "name", "names")), file.Close())
 	}
 	return file, nil
@@ -130,7 +131,7 @@ func (p *partial) openLocked() error {
 	for {
 		file, err := openOwn(p.dataPath(), os.O_RDWR|os.O_CREATE)
 		if errors.Is(err, fs.ErrExist) {
-			continue // another run made it meanwhile
+			continue // another run has just created it
 		}
 		if err != nil {
 			return fmt.Errorf("create output %s: %w", p.path, err)
@@ -138,7 +139,7 @@ func (p *partial) openLocked() error {
 		lock := flock.New(p.dataPath(), flock.SetFlag(os.O_RDWR|unix.O_NOFOLLOW))
 		locked, err := lock.TryLock()
 		switch {
-		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errors.ErrUnsupported): // not every file system has locks
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, errors.ErrUnsupported): // some file systems have no locks
 		case err != nil:
 			return errors.Join(fmt.Errorf("lock %s: %w", p.dataPath(), err), file.Close())
 		case !locked:
@@ -158,29 +159,22 @@ func (p *partial) openLocked() error {
 	}
 }
 
-// isCurrent reports whether the open file, the locked file and the file at the
-// path are one. A run that ended meanwhile may have moved or removed the file.
+// isCurrent reports whether the open file, the locked file and the file at the path
+// are the same. A run that ended in between may have moved or removed the file.
 func (p *partial) isCurrent() (bool, error) {
 	mine, err := p.file.Stat()
 	if err != nil {
 		return false, err
 	}
 	held, err := p.lock.Stat()
-	if err != nil {
-		return false, ignoreMissing(err)
+	var there os.FileInfo
+	if err == nil {
+		there, err = os.Lstat(p.dataPath())
 	}
-	there, err := os.Lstat(p.dataPath())
-	if err != nil {
-		return false, ignoreMissing(err)
-	}
-	return os.SameFile(mine, held) && os.SameFile(mine, there), nil
-}
-
-func ignoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
-	return err
+	return err == nil && os.SameFile(mine, held) && os.SameFile(mine, there), err
 }
 
 // release closes and unlocks the partial file.
@@ -188,7 +182,7 @@ func (p *partial) release() error {
 	return errors.Join(p.file.Close(), p.lock.Close())
 }
 
-// look finds out what an earlier run left.
+// look reads the state that an earlier run left, if there is one.
 func (p *partial) look(resume bool) error {
 	info, err := p.file.Stat()
 	if err != nil {
@@ -203,14 +197,14 @@ func (p *partial) look(resume bool) error {
 	}
 	left := info.Size() > 0
 	if left && !resume {
-		return fmt.Errorf("%s: an earlier run was not finished: go on with it by --resume, or remove %s to start again", p.path, p.dataPath())
+		return fmt.Errorf("%s: an earlier run was not finished; continue it with --resume, or remove %s to start again", p.path, p.dataPath())
 	}
 	earlier, err := parseState(data)
 	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w; remove it to start again", p.statePath(), err)
 	}
 	if !left {
-		return nil // of a run that kept nothing, or had moved the file to its place
+		return nil // the earlier run kept nothing, or renamed the file and did not remove the state
 	}
 	p.found, p.state, p.kept = true, earlier, earlier.Records
 	return nil
@@ -225,8 +219,8 @@ func (p *partial) readState() ([]byte, error) {
 	return data, errors.Join(err, file.Close())
 }
 
-// begin records what the output depends on and returns how far an earlier run came
-// with the same.
+// begin records the settings that the output depends on. If an earlier run had the
+// same, begin returns how far that run came.
 func (p *partial) begin(settings []setting) (state, error) {
 	if !p.found {
 		p.state = state{Version: stateVersion, Settings: settings}
@@ -241,12 +235,12 @@ func (p *partial) begin(settings []setting) (state, error) {
 		return state{}, p.wrap(err)
 	}
 	if n < p.state.Output.Bytes || !bytes.Equal(p.sum.Sum(nil), p.state.Output.Sum) {
-		return state{}, fmt.Errorf("%s cannot be resumed: %s is not what was written; remove it to start again", p.path, p.dataPath())
+		return state{}, fmt.Errorf("%s cannot be resumed: %s is not what the earlier run wrote; remove it to start again", p.path, p.dataPath())
 	}
 	return p.state, p.wrap(p.file.Truncate(n))
 }
 
-// clear makes the file new.
+// clear empties the file, with the mode of the file that it will replace.
 func (p *partial) clear() error {
 	if err := p.file.Truncate(0); err != nil {
 		return p.wrap(err)
@@ -260,7 +254,7 @@ func (p *partial) clear() error {
 	return nil
 }
 
-// write adds the lines of a window, behind which the input and the counts are.
+// write adds the lines of a chunk. input and counts are those after the chunk.
 func (p *partial) write(lines []byte, input position, counts tally) error {
 	if len(lines) > 0 {
 		if err := p.add(lines); err != nil {
@@ -276,7 +270,7 @@ func (p *partial) write(lines []byte, input position, counts tally) error {
 	return p.checkpoint()
 }
 
-// add writes a piece of the file.
+// add compresses lines and appends them to the file.
 func (p *partial) add(lines []byte) error {
 	packed, err := p.compressor.Compress(lines)
 	if err != nil {
@@ -290,7 +284,7 @@ func (p *partial) add(lines []byte) error {
 	return nil
 }
 
-// checkpoint makes what was written so far outlive the run.
+// checkpoint syncs the file and then replaces the state file by one that counts it.
 func (p *partial) checkpoint() error {
 	if err := p.file.Sync(); err != nil {
 		return p.wrap(err)
@@ -310,10 +304,10 @@ func (p *partial) checkpoint() error {
 	return nil
 }
 
-// commit puts the file in its place.
+// commit renames the complete file to path.
 func (p *partial) commit() error {
 	if p.state.Output.Bytes == 0 {
-		// Nothing is no compressed file.
+		// A compressed file needs a header even without lines.
 		if err := p.add(nil); err != nil {
 			return err
 		}
@@ -327,7 +321,7 @@ func (p *partial) commit() error {
 	return p.finish(p.statePath())
 }
 
-// finish ends the run of a file that is in its place, and removes what it has
+// finish releases a file that was renamed to path, and removes what else the run
 // left.
 func (p *partial) finish(leftovers ...string) error {
 	errs := []error{atomicfile.SyncFolder(p.path)}
@@ -339,15 +333,15 @@ func (p *partial) finish(leftovers ...string) error {
 	return p.wrap(errors.Join(errs...))
 }
 
-// close ends a run that failed with err, unless the file is in its place. What
-// was scored is kept, if it is enough for a checkpoint, and the error mentions it.
+// close ends a run that failed with err; it does nothing after commit. If there is
+// something to resume, close keeps it and returns a *KeptError.
 func (p *partial) close(err error) error {
 	if p.file == nil {
 		return err
 	}
 	switch {
 	case p.found && !p.grown && !errors.Is(err, context.Canceled):
-		return errors.Join(err, p.release()) // it could not go on
+		return errors.Join(err, p.release()) // it could not resume
 	case errors.Is(err, errChanged):
 		p.kept = -1
 	case p.dirty:
@@ -366,7 +360,7 @@ func (p *partial) wrap(err error) error {
 	return fmt.Errorf("write %s: %w", p.path, err)
 }
 
-// KeptError is the error of a run that another can go on with.
+// KeptError reports why a run failed and how to resume it.
 type KeptError struct {
 	err     error
 	records int
@@ -377,6 +371,7 @@ func (e *KeptError) Error() string { return e.err.Error() + "; " + e.Advice() }
 
 func (e *KeptError) Unwrap() error { return e.err }
 
+// Advice returns where the work is kept and how to resume.
 func (e *KeptError) Advice() string {
-	return fmt.Sprintf("what was done, %s, is kept in %s: give the same command and --resume to go on", output.Count(e.records, "line", "lines"), e.path)
+	return fmt.Sprintf("finished work (%s) is kept in %s; to continue, run the same command with --resume", output.Count(e.records, "line", "lines"), e.path)
 }

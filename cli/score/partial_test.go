@@ -14,8 +14,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// TestPartialPlanted puts something else where a run writes beside its output:
-// nothing of it is followed, changed or removed.
+// TestPartialPlanted puts links and pipes where a run writes next to its output, and
+// checks that the run does not follow, change or remove them.
 func TestPartialPlanted(t *testing.T) {
 	model := quickModel(t)
 	for _, suffix := range suffixes {
@@ -48,7 +48,7 @@ func TestPartialPlanted(t *testing.T) {
 
 var testSettings = []setting{{"model", "tiny"}, {"dtype", "float32"}}
 
-// startPartial starts a file, or goes on with it.
+// startPartial starts or resumes a file.
 func startPartial(t *testing.T, path string, resume bool) *partial {
 	t.Helper()
 	o, err := createOutput(t.Context(), path, nil, resume)
@@ -62,9 +62,8 @@ func startPartial(t *testing.T, path string, resume bool) *partial {
 	return p
 }
 
-// writeWindow writes a window of n records that ends n lines of 10 bytes further
-// in the input.
-func writeWindow(t *testing.T, p *partial, text string, n int) {
+// writeChunk writes a chunk of n records, which are n lines of 10 bytes in the input.
+func writeChunk(t *testing.T, p *partial, text string, n int) {
 	t.Helper()
 	input := p.state.Input
 	input.Bytes, input.Lines, input.Sum = input.Bytes+int64(10*n), input.Lines+n, make([]byte, sha256.Size)
@@ -86,7 +85,7 @@ func TestPartialCommit(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
 	p := startPartial(t, path, false)
-	writeWindow(t, p, "new", 1)
+	writeChunk(t, p, "new", 1)
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the file is there before commit")
 	}
@@ -99,11 +98,11 @@ func TestPartialCommit(t *testing.T) {
 func TestPartialReplacesFile(t *testing.T) {
 	dir := t.TempDir()
 	path := clitest.WriteFile(t, filepath.Join(dir, "out"), "old")
-	if err := os.Chmod(path, 0o646); err != nil { // a mode no umask gives
+	if err := os.Chmod(path, 0o646); err != nil { // a mode that no umask produces
 		t.Fatal(err)
 	}
 	p := startPartial(t, path, false)
-	writeWindow(t, p, "new", 1)
+	writeChunk(t, p, "new", 1)
 	if got, err := os.ReadFile(path); err != nil || string(got) != "old" {
 		t.Errorf("before commit: got %q, %v, want %q", got, err, "old")
 	}
@@ -125,7 +124,7 @@ func TestPartialThroughLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := startPartial(t, link, false)
-	writeWindow(t, p, "new", 1)
+	writeChunk(t, p, "new", 1)
 	if err := p.commit(); err != nil {
 		t.Fatal(err)
 	}
@@ -136,8 +135,8 @@ func TestPartialThroughLink(t *testing.T) {
 	clitest.CheckDir(t, dir, map[string]string{"target": "new", "link": "new"})
 }
 
-// TestPartialNothingDone leaves nothing of a run that failed before its first
-// window was written.
+// TestPartialNothingDone checks that a run that failed before its first chunk leaves
+// nothing.
 func TestPartialNothingDone(t *testing.T) {
 	dir := t.TempDir()
 	path := clitest.WriteFile(t, filepath.Join(dir, "out"), "old")
@@ -159,19 +158,18 @@ func TestPartialNothingDone(t *testing.T) {
 	}
 }
 
-// TestPartialKept goes on with what a run that failed has kept, and with what
-// one that was killed has.
+// TestPartialKept resumes a run that failed, and one that was killed.
 func TestPartialKept(t *testing.T) {
 	for _, killed := range []bool{false, true} {
 		dir := t.TempDir()
 		path := clitest.WriteFile(t, filepath.Join(dir, "out"), "old")
 		p := startPartial(t, path, false)
-		writeWindow(t, p, "one ", 3)
+		writeChunk(t, p, "one ", 3)
 		if killed {
 			if err := p.checkpoint(); err != nil {
 				t.Fatal(err)
 			}
-			writeWindow(t, p, "torn", 3)
+			writeChunk(t, p, "torn", 3)
 			kill(t, p)
 		} else {
 			err := p.close(errors.New("fire"))
@@ -181,14 +179,14 @@ func TestPartialKept(t *testing.T) {
 				}
 			}
 		}
-		if _, err := createOutput(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), "go on with it by --resume, or remove "+path+partialSuffix) {
+		if _, err := createOutput(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), "continue it with --resume, or remove "+path+partialSuffix) {
 			t.Errorf("without --resume: %v", err)
 		}
 		p = startPartial(t, path, true)
 		if p.state.Input.Bytes != 30 || p.state.Input.Lines != 3 || p.state.Records != 3 {
 			t.Errorf("resumed at %+v", p.state)
 		}
-		writeWindow(t, p, "two", 1)
+		writeChunk(t, p, "two", 1)
 		if err := errors.Join(p.commit(), p.close(nil)); err != nil {
 			t.Fatal(err)
 		}
@@ -196,15 +194,15 @@ func TestPartialKept(t *testing.T) {
 	}
 }
 
-// TestPartialStopsBetween ends runs at every step of a commit, which leave a
-// file that is complete or can be gone on with.
+// TestPartialStopsBetween ends runs at every step of a commit, and checks that each
+// leaves a complete file or one that can be resumed.
 func TestPartialStopsBetween(t *testing.T) {
 	for _, step := range []string{"before the first checkpoint", "behind the last checkpoint", "behind the rename"} {
 		t.Run(step, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "out")
 			p := startPartial(t, path, false)
-			writeWindow(t, p, "one", 1)
+			writeChunk(t, p, "one", 1)
 			want := state{}
 			if step != "before the first checkpoint" {
 				if err := p.checkpoint(); err != nil {
@@ -224,7 +222,7 @@ func TestPartialStopsBetween(t *testing.T) {
 				t.Errorf("resumed at %+v, want %+v", p.state, want)
 			}
 			if want.Records == 0 {
-				writeWindow(t, p, "one", 1)
+				writeChunk(t, p, "one", 1)
 			}
 			if err := p.commit(); err != nil {
 				t.Fatal(err)
@@ -245,8 +243,8 @@ func TestPartialRefused(t *testing.T) {
 			if err := os.Truncate(p.dataPath(), 2); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{partialSuffix, "is not what was written", "remove"}},
-		{"output changed", func(t *testing.T, p *partial) { clitest.WriteFile(t, p.dataPath(), "0ne more") }, []string{partialSuffix, "is not what was written"}},
+		}, []string{partialSuffix, "is not what the earlier run wrote", "remove"}},
+		{"output changed", func(t *testing.T, p *partial) { clitest.WriteFile(t, p.dataPath(), "0ne more") }, []string{partialSuffix, "is not what the earlier run wrote"}},
 		{"state cut", func(t *testing.T, p *partial) {
 			clitest.Edit(t, p.statePath(), func(b []byte) []byte { return b[:len(b)/2] })
 		}, []string{stateSuffix, "cannot be read", "remove"}},
@@ -255,7 +253,7 @@ func TestPartialRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
 			p := startPartial(t, filepath.Join(dir, "out"), false)
-			writeWindow(t, p, "one", 1)
+			writeChunk(t, p, "one", 1)
 			if err := p.checkpoint(); err != nil {
 				t.Fatal(err)
 			}
@@ -284,7 +282,7 @@ func TestPartialRefused(t *testing.T) {
 	}
 }
 
-// contents are the files of a directory.
+// contents returns the files of a directory by name.
 func contents(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -302,12 +300,12 @@ func contents(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// TestPartialTwice keeps a second run from a file that one writes.
+// TestPartialTwice checks that a second run cannot write the same file.
 func TestPartialTwice(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
 	p := startPartial(t, path, false)
-	writeWindow(t, p, "one", 1)
+	writeChunk(t, p, "one", 1)
 	for _, resume := range []bool{false, true} {
 		if _, err := createOutput(t.Context(), path, nil, resume); err == nil || !strings.Contains(err.Error(), "another mlxrank is writing it") {
 			t.Errorf("resume %v: %v", resume, err)
@@ -322,11 +320,11 @@ func TestPartialTwice(t *testing.T) {
 	clitest.CheckDir(t, dir, map[string]string{"out": "one"})
 }
 
-// TestPartialChanged keeps nothing of an input that changed while it was read.
+// TestPartialChanged checks that nothing is kept if the input changed during the run.
 func TestPartialChanged(t *testing.T) {
 	dir := t.TempDir()
 	p := startPartial(t, filepath.Join(dir, "out"), false)
-	writeWindow(t, p, "one", 1)
+	writeChunk(t, p, "one", 1)
 	if err := p.checkpoint(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,9 +16,8 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// settings lists what the output of a run depends on, beside the processor.
-// --on-error is not among them: an output without skipped lines is the same for
-// both its values.
+// settings lists what the output of a run depends on, except the processor. It leaves
+// out --on-error: an output without skipped lines is the same for both values.
 func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 	info := s.engine.Info()
 	list := []setting{
@@ -59,8 +58,8 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 	return list, nil
 }
 
-// batchSettings lists what batches and the order of sums depend on, which
-// matters to the last bits of MLX's operations.
+// batchSettings lists what batches and the order of sums depend on. In the unfused
+// graph both can change the last bits of a score.
 func batchSettings(c *cli.Context, info engine.Info) []setting {
 	list := []setting{
 		{"--max-batch", strconv.Itoa(c.Int("max-batch"))},
@@ -78,7 +77,7 @@ func batchSettings(c *cli.Context, info engine.Info) []setting {
 	return list
 }
 
-// modelFiles identifies the files of a model, beyond their names.
+// modelFiles identifies the files of a model by path, size and time.
 func modelFiles(dir string) ([]setting, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -90,7 +89,7 @@ func modelFiles(dir string) ([]setting, error) {
 			continue
 		}
 		path := filepath.Join(dir, entry.Name())
-		info, err := os.Stat(path) // of what a link leads to
+		info, err := os.Stat(path) // entry.Info would describe a link and not its target
 		if err != nil {
 			return nil, err
 		}

@@ -19,7 +19,7 @@ import (
 
 const chunkRecords = input.ChunkRecords
 
-// quickModel writes a model that takes no time over thousands of pairs.
+// quickModel writes a model that scores thousands of pairs in no time.
 func quickModel(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -27,8 +27,8 @@ func quickModel(t *testing.T) string {
 	return dir
 }
 
-// interruptAt runs a command whose standard input is text, and interrupts it
-// where n bytes are read.
+// interruptAt runs a command whose standard input is text, and interrupts it after n
+// bytes.
 func interruptAt(t *testing.T, text string, n int, args ...string) clitest.Result {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -39,8 +39,8 @@ func interruptAt(t *testing.T, text string, n int, args ...string) clitest.Resul
 	return mlxrank.RunContext(ctx, t, stdin, args...)
 }
 
-// msmarcoLines are n different pairs in the layout of MS MARCO, the queries not
-// one behind another.
+// msmarcoLines returns n different pairs in MS MARCO's columns, with the pairs of
+// different queries mixed.
 func msmarcoLines(n int) string {
 	var b strings.Builder
 	for i, p := range testPairs(n) {
@@ -49,14 +49,14 @@ func msmarcoLines(n int) string {
 	return b.String()
 }
 
-// otherQueries gives the id 2 another query in the second half of the lines.
+// otherQueries replaces the query of id 2 in the second half of the lines.
 func otherQueries(lines string) string {
 	half := len(lines) / 2
 	return lines[:half] + strings.ReplaceAll(lines[half:], "\tdata\t", "\tother\t")
 }
 
-// TestScoreResumes interrupts runs again and again: what they make together is
-// what one run makes.
+// TestScoreResumes interrupts runs several times and checks that their output is the
+// same as that of one run.
 func TestScoreResumes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -90,10 +90,10 @@ func TestScoreResumes(t *testing.T) {
 			}
 			output := filepath.Join(dir, test.output)
 			args = append(args, "--output", output, "--resume")
-			for _, cut := range []struct{ percent, windows int }{{50, 1}, {90, 2}, {95, 2}} {
+			for _, cut := range []struct{ percent, chunks int }{{50, 1}, {90, 2}, {95, 2}} {
 				r := interruptAt(t, test.text, len(test.text)*cut.percent/100, args...)
-				done := fmt.Sprintf("interrupted; what was done, %d lines, is kept in %s", cut.windows*chunkRecords, output+partialSuffix)
-				clitest.CheckFailure(t, r, command.ExitInterrupted, done, "give the same command and --resume to go on")
+				done := fmt.Sprintf("interrupted; finished work (%d lines) is kept in %s", cut.chunks*chunkRecords, output+partialSuffix)
+				clitest.CheckFailure(t, r, command.ExitInterrupted, done, "run the same command with --resume")
 			}
 			r := mlxrank.MustRun(t, test.text, args...)
 			if !strings.Contains(r.ErrOut, "resumed   after 2048 lines of an earlier run") {
@@ -104,20 +104,21 @@ func TestScoreResumes(t *testing.T) {
 	}
 }
 
-// interruptedRun leaves a run over a file of lines that was interrupted behind two
-// windows, and returns its command line.
+// interruptedRun leaves a run that was interrupted after two chunks, and returns the
+// command line that resumes it.
 func interruptedRun(t *testing.T, dir, model string) (input, output string, args []string) {
 	t.Helper()
 	input, output = filepath.Join(dir, "in"), filepath.Join(dir, "out")
 	lines := clitest.PairLines(2*chunkRecords + 5)
-	// A pipe, of which more is never written, is interrupted where it is wanted.
+	// The input is a pipe, so that the interrupt comes at a known byte.
 	args = []string{"score", "--model", model, "--input", "-", "--output", output}
 	clitest.CheckFailure(t, interruptAt(t, lines, len(lines)-10, args...), command.ExitInterrupted, "2048 lines")
 	clitest.WriteFile(t, input, lines)
 	return input, output, append(args, "--resume")
 }
 
-// TestScoreResumeRefused changes what the scores depend on.
+// TestScoreResumeRefused checks that a run does not resume after a change of what the
+// scores depend on.
 func TestScoreResumeRefused(t *testing.T) {
 	touched := time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC)
 	for _, test := range []struct {
@@ -177,13 +178,13 @@ func TestScoreResumeRefused(t *testing.T) {
 	})
 }
 
-// TestScoreResumeAfterBadLine goes on behind a line that ended a stream.
+// TestScoreResumeAfterBadLine resumes after a line that ended a stream.
 func TestScoreResumeAfterBadLine(t *testing.T) {
 	model, dir := quickModel(t), t.TempDir()
 	text := clitest.PairLines(chunkRecords) + "oops\n" + clitest.PairLines(2)
 	output := filepath.Join(dir, "out")
 	args := []string{"score", "--model", model, "--input", "-", "--output", output}
-	clitest.CheckFailure(t, mlxrank.Run(t, text, args...), command.ExitFailure, "line 1025", "1024 lines, is kept in")
+	clitest.CheckFailure(t, mlxrank.Run(t, text, args...), command.ExitFailure, "line 1025", "finished work (1024 lines) is kept in")
 	clitest.CheckFailure(t, mlxrank.Run(t, text, append(args, "--resume")...), command.ExitFailure, "line 1025")
 	mlxrank.MustRun(t, text, append(args, "--resume", "--on-error", "skip")...)
 	got := readPacked(t, output)
@@ -193,8 +194,8 @@ func TestScoreResumeAfterBadLine(t *testing.T) {
 	}
 }
 
-// TestScoreResumeNothing is a run like others when there is nothing to go on
-// with.
+// TestScoreResumeNothing checks that --resume starts from the beginning if there is
+// nothing to resume.
 func TestScoreResumeNothing(t *testing.T) {
 	model, dir := quickModel(t), t.TempDir()
 	output := filepath.Join(dir, "out")
@@ -208,8 +209,8 @@ func TestScoreResumeNothing(t *testing.T) {
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", "-", "--output", os.DevNull, "--resume"), command.ExitUsage, "--resume needs an output file")
 }
 
-// TestScoreInputChanges changes a file while it is scored: nothing is left of
-// the run. What is added to the file meanwhile is not read.
+// TestScoreInputChanges changes a file while it is scored, and checks that the run
+// leaves nothing. Lines added to the file during the run are not read.
 func TestScoreInputChanges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -229,8 +230,8 @@ func TestScoreInputChanges(t *testing.T) {
 				_, err = file.WriteAt([]byte("7"), int64(strings.LastIndex(lines, "page ")+5))
 			}
 			return err
-		}, []string{"in: the file was changed while it was read"}},
-		{"cut", func(file *os.File) error { return file.Truncate(int64(strings.LastIndex(lines, "{"))) }, []string{"changed while it was read"}},
+		}, []string{"in: the file changed during the run"}},
+		{"cut", func(file *os.File) error { return file.Truncate(int64(strings.LastIndex(lines, "{"))) }, []string{"the file changed during the run"}},
 		{"grown", func(file *os.File) error {
 			_, err := file.WriteAt([]byte("oops\n"), int64(len(lines)))
 			return err
@@ -275,7 +276,7 @@ func TestScoreInputChanges(t *testing.T) {
 	}
 }
 
-// TestInputGrows reads a file up to where it ended when it was opened.
+// TestInputGrows checks that a file is read up to the end that it had when opened.
 func TestInputGrows(t *testing.T) {
 	path := clitest.WriteFile(t, filepath.Join(t.TempDir(), "in"), "one")
 	in, err := input.Open(t.Context(), path, nil)

@@ -17,6 +17,7 @@ var outputFormatChoice = command.Choice{Name: "output-format", Usage: "output `F
 
 var onErrorChoice = command.Choice{Name: "on-error", Usage: "`ACTION` for a line that cannot be scored", Def: "fail", Values: []string{"fail", "skip"}}
 
+// Command returns the command score.
 func Command(s command.Streams) *cli.Command {
 	flags := append(input.PairFlags(),
 		&cli.StringFlag{Name: "output", Usage: "`FILE` for the scored pairs, - for standard output (required)"},
@@ -34,31 +35,31 @@ func Command(s command.Streams) *cli.Command {
 		Usage:     "score the query-document pairs of a file",
 		UsageText: "mlxrank score --input FILE --output FILE [flags]",
 		Description: input.FormatsHelp +
-			"The output is the same lines in the same order with a score added: a field \"score\"\n" +
-			"of the object, or a last column. Every other byte of a line is kept; an object with\n" +
-			"an empty document also gets \"empty\": true. A TREC run becomes a TREC run. With\n" +
-			"--output-format trec, msmarco becomes one too, and jsonl whose objects have\n" +
-			"\"query_id\" and \"document_id\": queries in the order they come in, of each the best\n" +
-			"documents first, each once, with logits as scores, since scores of good documents\n" +
-			"round to the same number.\n\n" +
-			"A document longer than the model takes is cut at its end, or, with --long passages,\n" +
+			"The output has the same lines in the same order with a score added: a field \"score\"\n" +
+			"of the object, or a last column. All other bytes of a line are kept. An object with\n" +
+			"an empty document also gets \"empty\": true.\n\n" +
+			"The output for a TREC run is a TREC run. --output-format trec writes one for msmarco,\n" +
+			"and for jsonl whose objects have \"query_id\" and \"document_id\". A TREC run keeps the\n" +
+			"order of the queries, lists the best documents of a query first, and has each pair\n" +
+			"once. Its scores are logits, since scores of good documents round to the same number.\n\n" +
+			"A document longer than the model takes is truncated, or, with --long passages,\n" +
 			"scored in passages that overlap by a quarter; the best passage counts.\n\n" +
-			"With --on-error skip, {\"error\": ..., \"line\": ...} stands in the place of a line that\n" +
-			"cannot be scored, or empty columns and, for the score, \"error: line N: ...\"; a TREC\n" +
-			"run leaves it out.\n\n" +
-			"An output file appears when all is scored, and not before; a file that stood there\n" +
-			"stays until then. It is compressed if its name ends in .gz or .zst. A run that is\n" +
-			"interrupted or killed leaves FILE.mlxrank-partial and FILE.mlxrank-state: the same\n" +
-			"command with --resume goes on from there, and makes what one run would have made.\n" +
-			"Without anything to go on with, --resume starts from the beginning.\n" +
-			"Standard output, by - or by /dev/stdout, other descriptors, devices and pipes are\n" +
-			"written as scores are ready. What comes through a pipe is answered\n" +
-			"line by line as it comes, so that another program can write a pair and wait for its\n" +
-			"score; what came meanwhile is scored together.\n\n" +
+			"With --on-error skip, {\"error\": ..., \"line\": ...} replaces a line that cannot be\n" +
+			"scored. In columns, the line becomes empty columns with \"error: line N: ...\" as the\n" +
+			"score. A TREC run leaves the line out.\n\n" +
+			"An output file appears when all lines are scored; an older file of that name stays\n" +
+			"until then. It is compressed if its name ends in .gz or .zst. An interrupted or\n" +
+			"killed run leaves FILE.mlxrank-partial and FILE.mlxrank-state. The same command with\n" +
+			"--resume continues from there, and its output is the same as that of one run.\n" +
+			"Without these files, --resume starts from the beginning.\n\n" +
+			"Standard output (- or /dev/stdout), other descriptors, devices and pipes receive\n" +
+			"scores as they are ready. If the input is a pipe too, each line is answered as it\n" +
+			"arrives, so that another program can write a pair and wait for its score. Lines that\n" +
+			"arrive while others are scored are scored together.\n\n" +
 			command.SummaryHelp +
 			command.Examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},
-				[2]string{"Go on after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
+				[2]string{"Continue after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
 				[2]string{"As part of a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
 				[2]string{"A TREC run of MS MARCO's top 1000", "mlxrank score --input top1000.dev.tsv.gz --output dev.run --output-format trec"},
 				[2]string{"Rerank a TREC run", "mlxrank score --input bm25.run --queries queries.tsv --documents collection.tsv --output reranked.run"},
@@ -81,7 +82,11 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	if run.long, err = command.LongMode(c); err != nil {
 		return err
 	}
-	if run.pairs, err = input.OpenPairs(c, s.In, scoreOptions(c)); err != nil {
+	options := records.Options{Score: records.RefuseScore, IDs: c.String("output-format") == "trec"}
+	if c.Bool("overwrite-score") {
+		options.Score = records.ReplaceScore
+	}
+	if run.pairs, err = input.OpenPairs(c, s.In, options); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.pairs.Close()) }()
@@ -113,7 +118,7 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	return nil
 }
 
-// checkScoreFlags checks the flags of score's own.
+// checkScoreFlags checks the flags that only score has.
 func checkScoreFlags(c *cli.Context) error {
 	if err := command.Require(c, "input", "output"); err != nil {
 		return err
@@ -123,22 +128,8 @@ func checkScoreFlags(c *cli.Context) error {
 			return err
 		}
 	}
-	_, toDescriptor := descriptor(c.String("output"))
-	switch {
-	case c.Bool("resume") && toDescriptor:
-		return command.Usagef("--resume needs an output file: nothing is kept of what is written to %s", c.String("output"))
-	case checkRunTag(c.String("run-tag")) != nil:
-		return checkRunTag(c.String("run-tag"))
-	case c.String("format") == "tsv" && c.String("output-format") == "trec":
+	if c.String("format") == "tsv" && c.String("output-format") == "trec" {
 		return command.Usagef("--output-format trec needs ids, and tsv has none; --format msmarco has qid, pid, query, passage")
 	}
-	return nil
-}
-
-func scoreOptions(c *cli.Context) records.Options {
-	options := records.Options{Score: records.RefuseScore, IDs: c.String("output-format") == "trec"}
-	if c.Bool("overwrite-score") {
-		options.Score = records.ReplaceScore
-	}
-	return options
+	return checkRunTag(c.String("run-tag"))
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// checkScored checks that scored is lines with right scores added.
+// checkScored checks that scored is lines with the correct scores added.
 func checkScored(t *testing.T, e *engine.Engine, lines, scored string) {
 	t.Helper()
 	in := strings.Split(strings.TrimSuffix(lines, "\n"), "\n")
@@ -54,7 +54,7 @@ func checkScored(t *testing.T, e *engine.Engine, lines, scored string) {
 func TestScore(t *testing.T) {
 	model := clitest.TinyModel(t)
 	e := clitest.OpenEngine(t, model)
-	lines := clitest.PairLines(chunkRecords + 10) // more than one window
+	lines := clitest.PairLines(chunkRecords + 10) // more than one chunk
 	dir := t.TempDir()
 	input := clitest.WriteFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), lines)
 	t.Run("file to file", func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestScoreBadInput(t *testing.T) {
 	for _, test := range []struct {
 		name, lines string
 		words       []string
-		windows     int // that are scored before the fault of a stream shows
+		chunks      int // scored before the fault of a stream shows
 	}{
 		{"malformed", good + "\n{\"query\": \"q\", \"document\": \"d\"\n", []string{"line 4", "malformed JSON at byte 30"}, 0},
 		{"text", good + "hello\n", []string{"line 3", "not a JSON object", `'h'`, `{"query": "...", "document": "..."}`}, 0},
@@ -106,7 +106,7 @@ func TestScoreBadInput(t *testing.T) {
 		{"no document", `{"query": "q"}`, []string{"line 1", `"document" is missing`}, 0},
 		{"not a string", `{"query": ["q"], "document": "d"}`, []string{"line 1", `"query" is not a string: ["q"]`}, 0},
 		{"scored already", good + `{"query": "q", "score": 1, "document": "d"}`, []string{"line 3", `"score" is there already`, "rename or remove"}, 0},
-		{"in the second window", clitest.PairLines(chunkRecords+1) + "{}", []string{fmt.Sprintf("line %d", input.ChunkRecords+2), `"query" is missing`}, 1},
+		{"in the second chunk", clitest.PairLines(chunkRecords+1) + "{}", []string{fmt.Sprintf("line %d", input.ChunkRecords+2), `"query" is missing`}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -118,9 +118,9 @@ func TestScoreBadInput(t *testing.T) {
 			clitest.CheckDir(t, dir, left)
 			r = mlxrank.Run(t, test.lines, "score", "--model", model, "--input", "-", "--output", output)
 			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, "standard input")...)
-			if test.windows > 0 {
+			if test.chunks > 0 {
 				for _, suffix := range []string{partialSuffix, stateSuffix} {
-					if !strings.Contains(r.ErrOut, output+partialSuffix+": give the same command and --resume") {
+					if !strings.Contains(r.ErrOut, output+partialSuffix+"; to continue, run the same command with --resume") {
 						t.Errorf("message does not say how to go on: %s", r.ErrOut)
 					}
 					if err := os.Remove(output + suffix); err != nil {
@@ -133,8 +133,8 @@ func TestScoreBadInput(t *testing.T) {
 	}
 }
 
-// TestScoreChecksFirst scores nothing of a file with a bad line at its end: not
-// even the model is opened.
+// TestScoreChecksFirst checks that a bad line at the end of a file ends the run before
+// the model is opened.
 func TestScoreChecksFirst(t *testing.T) {
 	input := clitest.WriteFile(t, filepath.Join(t.TempDir(), "pairs.jsonl"), clitest.PairLines(2)+"{}")
 	r := mlxrank.Run(t, "", "score", "--model", t.TempDir(), "--input", input, "--output", "-")
@@ -178,7 +178,7 @@ func TestScoreInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stdin := io.MultiReader(strings.NewReader(clitest.PairLines(3)), readerFunc(func([]byte) (int, error) {
 		cancel()
-		select {} // as a terminal without input
+		select {} // like a terminal without input
 	}))
 	r := mlxrank.RunContext(ctx, t, stdin, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", output)
 	clitest.CheckFailure(t, r, command.ExitInterrupted, "interrupted")
@@ -189,7 +189,7 @@ type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
-// TestScoreLong scores long documents by their best windows, as rerank does.
+// TestScoreLong checks that long documents get the score of their best passage, as in rerank.
 func TestScoreLong(t *testing.T) {
 	model := clitest.TinyModel(t)
 	dir := t.TempDir()
@@ -218,7 +218,7 @@ func TestScoreLong(t *testing.T) {
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--model", model, "--long", "fold", "--input", "-", "--output", "-"), command.ExitUsage, `--long "fold"`, "truncate, passages")
 }
 
-// TestScoreLongResumed does not go on with the other choice.
+// TestScoreLongResumed checks that a run does not resume with another --long.
 func TestScoreLongResumed(t *testing.T) {
 	model := clitest.TinyModel(t)
 	_, _, args := interruptedRun(t, t.TempDir(), model)

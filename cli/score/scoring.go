@@ -18,14 +18,14 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// errChanged reports an input that changed since the run began.
-var errChanged = errors.New("the file was changed while it was read")
+// errChanged reports an input that changed during the run.
+var errChanged = errors.New("the file changed during the run; run again")
 
-// scoring is a run of score.
+// scoring holds the state of one run of score.
 type scoring struct {
 	log     zerolog.Logger
 	notices command.Notices
-	skip    bool // lines that cannot be scored
+	skip    bool // skip lines that cannot be scored
 	long    engine.Long
 	pairs   *input.Pairs
 	out     destination
@@ -34,16 +34,16 @@ type scoring struct {
 	reader  *records.Reader
 	chunks  *input.Chunks
 	layout  records.Layout // of the output
-	total   int            // records of the input, -1 if unknown
-	todo    int            // of those, left to this run; -1 if unknown
-	sum     []byte         // SHA-256 of its text, nil if unknown
+	total   int            // records of the input; -1 if unknown
+	todo    int            // records that this run has to score; -1 if unknown
+	sum     []byte         // SHA-256 of the input; nil if unknown
 	done    tally
-	resumed tally // of done, by an earlier run
+	resumed tally // the part of done that an earlier run scored
 	facts   *output.Summary
 }
 
-// check reads an input that can be read twice to its end, so that a malformed
-// line is found before the pairs above it have been scored for nothing.
+// check reads the whole input if it can be read twice. So a malformed line ends the
+// run before any pair is scored.
 func (s *scoring) check() error {
 	s.total = -1
 	if !s.pairs.Rewindable() {
@@ -57,25 +57,25 @@ func (s *scoring) check() error {
 	defer bar.End()
 	chunks := input.NewChunks(reader)
 	for s.total = 0; ; {
-		w, err := chunks.Next()
+		chunk, err := chunks.Next()
 		if err != nil {
 			return err
 		}
-		if len(w) == 0 {
+		if len(chunk) == 0 {
 			break
 		}
-		if err := w.Check(reader); err != nil && !s.skip {
+		if err := chunk.Check(reader); err != nil && !s.skip {
 			return err
 		}
-		s.total += len(w)
-		bar.Add(len(w))
+		s.total += len(chunk)
+		bar.Add(len(chunk))
 	}
 	s.sum = reader.Position().Sum
 	s.pairs.Options.Format = reader.Format
 	return s.pairs.Rewind()
 }
 
-// begin goes to where the run begins or goes on.
+// begin moves the reader to where this run starts: after what an earlier run scored.
 func (s *scoring) begin(c *cli.Context) (err error) {
 	if s.reader, err = s.pairs.Reader(); err != nil {
 		return err
@@ -86,11 +86,11 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 	s.layout = s.reader.Layout()
 	if s.reader.Format == records.TREC || s.pairs.Options.IDs {
 		s.layout = records.Scored{}
-		if s.out, err = ranked(c.Context, s.out, c.String("run-tag"), s.log); err != nil {
+		if s.out, err = newRanked(c.Context, s.out, c.String("run-tag"), s.log); err != nil {
 			return err
 		}
 	} else if c.IsSet("run-tag") {
-		return command.Usagef("--run-tag is for TREC runs, and the output is %s", s.reader.Format)
+		return command.Usagef("--run-tag needs a TREC run, and the output is %s", s.reader.Format)
 	}
 	settings, err := s.settings(c)
 	if err != nil {
@@ -101,16 +101,16 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 		return err
 	}
 	if earlier.Skipped > 0 && !s.skip {
-		return fmt.Errorf("the earlier run left %s out: give --on-error skip to go on with it", output.Count(earlier.Skipped, "line", "lines"))
+		return fmt.Errorf("the earlier run skipped %s; to continue it, give --on-error skip", output.Count(earlier.Skipped, "line", "lines"))
 	}
 	s.done, s.resumed = earlier.tally, earlier.tally
 	if earlier.Input.Bytes == 0 {
 		return nil
 	}
-	return s.reader.Skip(earlier.Input.reader(), fmt.Errorf("%s cannot be resumed: its first %d bytes are not those that the earlier run read", s.pairs.Name, earlier.Input.Bytes))
+	return s.reader.Skip(earlier.Input.reader(), fmt.Errorf("%s cannot be resumed: its first %d bytes changed since the earlier run", s.pairs.Name, earlier.Input.Bytes))
 }
 
-// scoreAll scores the input from where the reader is.
+// scoreAll scores the rest of the input.
 func (s *scoring) scoreAll(ctx context.Context) error {
 	s.todo = -1
 	if s.total >= 0 {
@@ -125,18 +125,18 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 		defer s.chunks.Close()
 	}
 	for {
-		w, err := s.chunks.Next()
+		chunk, err := s.chunks.Next()
 		if err != nil {
 			return err
 		}
-		if len(w) == 0 {
+		if len(chunk) == 0 {
 			break
 		}
-		lines, err := s.scoreChunk(ctx, w, bar)
+		lines, err := s.scoreChunk(ctx, chunk, bar)
 		if err != nil {
 			return err
 		}
-		if err := s.out.write(lines, at(s.chunks.Position()), s.done); err != nil {
+		if err := s.out.write(lines, newPosition(s.chunks.Position()), s.done); err != nil {
 			return err
 		}
 	}
@@ -146,48 +146,48 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 	return nil
 }
 
-// answers reports whether a program that writes the input may read the output
-// and wait for it.
+// answers reports whether input and output are both pipes or the like. The program
+// that writes the input may then wait for a score before it writes more.
 func (s *scoring) answers() bool {
 	_, streaming := s.out.(*stream)
 	return streaming && !s.pairs.Rewindable()
 }
 
-// scoreChunk returns the lines that a window becomes.
-func (s *scoring) scoreChunk(ctx context.Context, w input.Chunk, bar *progress.Bar) ([]byte, error) {
-	if err := w.Check(s.reader); err != nil && !s.skip {
+// scoreChunk scores a chunk and returns its lines of the output.
+func (s *scoring) scoreChunk(ctx context.Context, chunk input.Chunk, bar *progress.Bar) ([]byte, error) {
+	if err := chunk.Check(s.reader); err != nil && !s.skip {
 		return nil, err
 	}
 	before := s.done.Records - s.resumed.Records
-	// Progress counts windows of documents where those are scored.
-	options := engine.ScoreOptions{Progress: func(done, of int) { bar.Set(before+len(w)*done/of, s.todo) }}
+	// With --long passages, Progress counts passages and not records.
+	options := engine.ScoreOptions{Progress: func(done, of int) { bar.Set(before+len(chunk)*done/of, s.todo) }}
 	score := s.engine.ScoreWith
 	if s.long == engine.Passages {
 		score = s.engine.ScorePassages
 	}
 	start := time.Now()
-	result, err := score(ctx, w.Pairs(), options)
-	if err != nil && ctx.Err() == nil && s.blame(ctx, w) {
-		if err := w.Check(s.reader); !s.skip {
-			return nil, err
+	result, err := score(ctx, chunk.Pairs(), options)
+	if err != nil && ctx.Err() == nil && s.markBad(ctx, chunk) {
+		if !s.skip {
+			return nil, chunk.Check(s.reader)
 		}
-		result, err = score(ctx, w.Pairs(), options)
+		result, err = score(ctx, chunk.Pairs(), options)
 	}
 	if err != nil {
 		return nil, err
 	}
-	s.chunks.Took(w, time.Since(start))
-	bar.Set(before+len(w), s.todo)
+	s.chunks.Took(chunk, time.Since(start))
+	bar.Set(before+len(chunk), s.todo)
 	s.facts.Add(len(result.Scores), result)
-	return s.render(w, result)
+	return s.render(chunk, result)
 }
 
-// blame finds the records of a window that cannot be tokenised, and whether
-// there are any.
-func (s *scoring) blame(ctx context.Context, w input.Chunk) bool {
+// markBad sets the error of each record that cannot be tokenised, and reports whether
+// there is one.
+func (s *scoring) markBad(ctx context.Context, chunk input.Chunk) bool {
 	found := false
-	for i := range w {
-		r := &w[i]
+	for i := range chunk {
+		r := &chunk[i]
 		if r.Err != nil || r.Header {
 			continue
 		}
@@ -199,12 +199,13 @@ func (s *scoring) blame(ctx context.Context, w input.Chunk) bool {
 	return found
 }
 
-func (s *scoring) render(w input.Chunk, result *engine.Result) ([]byte, error) {
+// render returns the lines of a scored chunk and counts its records.
+func (s *scoring) render(chunk input.Chunk, result *engine.Result) ([]byte, error) {
 	var lines []byte
 	var err error
-	next := 0 // in the result
-	for i := range w {
-		r := &w[i]
+	next := 0 // index into the result, which has no failed records
+	for i := range chunk {
+		r := &chunk[i]
 		s.done.Records++
 		switch {
 		case r.Err != nil:
@@ -228,17 +229,17 @@ func (s *scoring) render(w input.Chunk, result *engine.Result) ([]byte, error) {
 	return lines, nil
 }
 
-// report prints what the run was.
+// report prints the summary of the run.
 func (s *scoring) report() {
 	if n := s.done.Skipped; n > 0 {
-		s.log.Warn().Int("skipped", n).Msg("lines could not be scored; --log-level info says which and why")
+		s.log.Warn().Int("skipped", n).Msg("some lines could not be scored; --log-level info lists them with the reason")
 	}
 	s.facts.Skipped, s.facts.Resumed = s.done.Skipped, s.resumed.Records
 	s.facts.Format, s.facts.Fields, s.facts.Blank = string(s.reader.Format), s.reader.Sources(), s.reader.Blank
 	s.notices.Summary(s.facts)
 }
 
-// identity names the input by what is in it.
+// identity describes the input by its contents.
 func (s *scoring) identity() string {
 	if s.sum == nil {
 		return "a stream"

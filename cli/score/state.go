@@ -12,15 +12,15 @@ import (
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-// stateVersion is that of the layout of state.
+// stateVersion is the version of the JSON of state.
 const stateVersion = 1
 
-// maxState bounds a state file: a hundred short lines are usual.
+// maxState caps the bytes of a state file, which usually has a hundred short lines.
 const maxState = 16 << 20
 
-// state is how far a run is: where the next window of its input begins, and
-// what its partial output holds of those before. It is kept in a file beside the
-// partial output, so that another run can go on.
+// state records how far a run came: where the next chunk of the input begins, and how
+// much output the chunks before it have. It is kept in a file next to the partial
+// output, so that another run can resume.
 type state struct {
 	Version  int       `json:"version"`
 	Settings []setting `json:"settings"`
@@ -29,32 +29,33 @@ type state struct {
 	tally
 }
 
-// A setting is something that the output depends on. A run goes on only with
-// what it began with.
+// setting is a value that the output depends on. A run resumes only with the settings
+// that it started with.
 type setting struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 }
 
-// tally counts the records behind a run.
+// tally counts the records that a run has processed.
 type tally struct {
 	Records int `json:"records"`
-	Skipped int `json:"skipped"` // of those, not scored
+	Skipped int `json:"skipped"` // the part of Records that could not be scored
 }
 
+// position is an end of a chunk in the input.
 type position struct {
 	stretch
 	Lines int `json:"lines"`
 }
 
-// stretch is the beginning of a file.
+// stretch identifies the first bytes of a file.
 type stretch struct {
 	Bytes int64  `json:"bytes"`
 	Sum   []byte `json:"sha256"`
 }
 
-// at is a position of the input as its reader gives it.
-func at(p records.Position) position {
+// newPosition returns the state's form of a position of the reader.
+func newPosition(p records.Position) position {
 	return position{stretch{p.Offset, p.Sum}, p.Line}
 }
 
@@ -62,7 +63,7 @@ func (p position) reader() records.Position {
 	return records.Position{Offset: p.Bytes, Line: p.Lines, Sum: p.Sum}
 }
 
-// parseState reads a state as it was written.
+// parseState reads and checks the JSON of a state.
 func parseState(data []byte) (state, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
@@ -71,25 +72,25 @@ func parseState(data []byte) (state, error) {
 		return state{}, err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return state{}, errors.New("something follows the object")
+		return state{}, errors.New("it has more than one JSON value")
 	}
 	if s.Version != stateVersion {
-		return state{}, fmt.Errorf("its version is %d, not %d", s.Version, stateVersion)
+		return state{}, fmt.Errorf("its version is %d, expected %d", s.Version, stateVersion)
 	}
 	for _, n := range []int64{s.Input.Bytes, int64(s.Input.Lines), s.Output.Bytes, int64(s.Records), int64(s.Skipped)} {
 		if n < 0 {
-			return state{}, fmt.Errorf("a count is %d", n)
+			return state{}, fmt.Errorf("it has the count %d; expected 0 or more", n)
 		}
 	}
 	for _, sum := range [][]byte{s.Input.Sum, s.Output.Sum} {
 		if len(sum) != sha256.Size {
-			return state{}, fmt.Errorf("a SHA-256 has %d bytes, not %d", len(sum), sha256.Size)
+			return state{}, fmt.Errorf("it has a SHA-256 of %d bytes, expected %d", len(sum), sha256.Size)
 		}
 	}
 	return s, nil
 }
 
-// differences returns which settings changed.
+// differences describes the settings that changed.
 func differences(was, is []setting) []string {
 	value := func(list []setting, name string) string {
 		i := slices.IndexFunc(list, func(s setting) bool { return s.Name == name })

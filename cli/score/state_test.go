@@ -45,8 +45,8 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
-// FuzzState: whatever the bytes, an error or a state that is written and read
-// again as it is.
+// FuzzState checks that any bytes give an error, or a state that is the same after it
+// is written and read again.
 func FuzzState(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		s, err := parseState(data)

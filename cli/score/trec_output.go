@@ -19,55 +19,65 @@ import (
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
-// runTagFlag names the system in a TREC run.
+// runTagFlag is the flag --run-tag, which names the system in a TREC run.
 var runTagFlag = &cli.StringFlag{Name: "run-tag", Value: "mlxrank", DefaultText: "mlxrank", Usage: "`TAG` in the last column of a TREC run"}
 
-// checkRunTag refuses a tag that a TREC run cannot hold.
+// checkRunTag rejects a tag that a TREC run cannot hold.
 func checkRunTag(tag string) error {
 	if tag == "" || !utf8.ValidString(tag) || strings.ContainsFunc(tag, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return command.Usagef("--run-tag %q is not one word", tag)
+		return command.Usagef("--run-tag %q is not one word; expected text without white space", tag)
 	}
 	return nil
 }
 
-// warnDuplicates logs which rows a run lacks because others have the same ids.
-func warnDuplicates(log zerolog.Logger, d records.Duplicates) {
-	if d.Count > 0 {
-		log.Warn().Int("left_out", d.Count).Strs("first", d.Examples).Msg("several lines have the same query and document: the best one of each is in the run")
-	}
+// ranking turns scored rows into a TREC run.
+type ranking struct {
+	ctx context.Context
+	tag string
+	log zerolog.Logger
 }
 
-// ranked makes an output that of a TREC run. The run is made when all is scored,
-// of rows that are written until then. If it cannot, out is returned as it is.
-func ranked(ctx context.Context, out destination, tag string, log zerolog.Logger) (destination, error) {
+// write ranks the rows of a file and writes the run to w. Temporary files go to dir,
+// or to the system's folder if dir is empty.
+func (k ranking) write(w io.Writer, rows *os.File, dir string) error {
+	if _, err := rows.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	duplicates, err := records.Rank(w, input.NewReader(k.ctx, rows), dir, k.tag)
+	if err == nil && duplicates.Count > 0 {
+		k.log.Warn().Int("left_out", duplicates.Count).Strs("first", duplicates.Examples).
+			Msg("several lines have the same query and document; the run keeps the best line of each")
+	}
+	return err
+}
+
+// newRanked wraps an output so that it becomes a TREC run. Until all records are
+// scored, it writes rows; commit ranks them. On an error it returns out unchanged.
+func newRanked(ctx context.Context, out destination, tag string, log zerolog.Logger) (destination, error) {
+	k := ranking{ctx, tag, log}
 	if p, ok := out.(*partial); ok {
 		compressor := p.compressor
-		p.compressor = &records.Compressor{} // the rows are as they are
-		return &rankedFile{partial: p, ctx: ctx, run: compressor, tag: tag, log: log}, nil
+		p.compressor = &records.Compressor{} // the rows are not compressed
+		return &rankedFile{p, compressor, k}, nil
 	}
 	rows, err := records.Scratch("")
 	if err != nil {
 		return out, err
 	}
-	return &rankedStream{stream: out.(*stream), ctx: ctx, rows: rows, tag: tag, log: log}, nil
+	return &rankedStream{out.(*stream), rows, k}, nil
 }
 
-// rankedFile is a TREC run in a file. Its partial output is the rows.
+// rankedFile is a TREC run in a file. Its partial file holds the rows.
 type rankedFile struct {
 	*partial
-	ctx context.Context
-	run *records.Compressor
-	tag string
-	log zerolog.Logger
+	runCompressor *records.Compressor // partial.compressor is for the rows
+	ranking       ranking
 }
 
 func (r *rankedFile) commit() error {
-	// From here on the rows are all there, whatever happens to the run.
+	// The checkpoint keeps all rows even if ranking them fails.
 	if err := r.checkpoint(); err != nil {
 		return err
-	}
-	if _, err := r.file.Seek(0, io.SeekStart); err != nil {
-		return r.wrap(err)
 	}
 	rows, err := r.file.Stat()
 	if err != nil {
@@ -75,10 +85,14 @@ func (r *rankedFile) commit() error {
 	}
 	mode := rows.Mode().Perm()
 	err = atomicfile.WriteVia(r.path+runSuffix, r.path, mode, func(run *os.File) error {
-		if err := run.Chmod(mode); err != nil { // beyond the umask
+		if err := run.Chmod(mode); err != nil { // WriteVia applies the umask to mode
 			return err
 		}
-		return r.rank(run)
+		packed := r.runCompressor.Writer(run)
+		if err := r.ranking.write(packed, r.file, filepath.Dir(run.Name())); err != nil {
+			return err
+		}
+		return packed.Close()
 	})
 	if err != nil {
 		return r.wrap(err)
@@ -86,25 +100,11 @@ func (r *rankedFile) commit() error {
 	return r.finish(r.statePath(), r.dataPath())
 }
 
-// rank writes the run to a file.
-func (r *rankedFile) rank(file *os.File) error {
-	packed := r.run.Writer(file)
-	duplicates, err := records.Rank(packed, input.NewReader(r.ctx, r.file), filepath.Dir(file.Name()), r.tag)
-	if err != nil {
-		return err
-	}
-	warnDuplicates(r.log, duplicates)
-	return packed.Close()
-}
-
-// rankedStream is a TREC run that is seen as it is written. The rows are in a
-// file without a name.
+// rankedStream is a TREC run to a stream. The rows are in a file without a name.
 type rankedStream struct {
 	*stream
-	ctx  context.Context
-	rows *os.File
-	tag  string
-	log  zerolog.Logger
+	rows    *os.File
+	ranking ranking
 }
 
 func (r *rankedStream) write(lines []byte, _ position, _ tally) error {
@@ -113,14 +113,9 @@ func (r *rankedStream) write(lines []byte, _ position, _ tally) error {
 }
 
 func (r *rankedStream) commit() error {
-	if _, err := r.rows.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	duplicates, err := records.Rank(r.Writer, input.NewReader(r.ctx, r.rows), "", r.tag)
-	if err != nil {
+	if err := r.ranking.write(r.Writer, r.rows, ""); err != nil {
 		return r.wrap(err)
 	}
-	warnDuplicates(r.log, duplicates)
 	return r.stream.commit()
 }
 

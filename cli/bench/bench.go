@@ -22,42 +22,44 @@ import (
 
 var benchFormatChoice = command.Choice{Name: "format", Usage: "summary `FORMAT`", Def: "text", Values: []string{"text", "benchstat"}}
 
+// Command returns the command bench with its subcommand compare.
 func Command(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.BoolFlag{Name: "resume", DisableDefaultText: true, Usage: "continue an interrupted run from its results"},
 		&cli.BoolFlag{Name: "profile", DisableDefaultText: true, Usage: "report the time of each class of work (CPU only; slows the run)"},
 		benchFormatChoice.Flag(), command.ProfileFlag(),
+		&cli.StringFlag{Name: "url", DefaultText: "none", Usage: "`URL` of a server to measure instead of an engine"},
+		apiChoice.Flag(),
+		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "`FILE` with the key for the server at --url; " + command.KeyEnv + " may hold it instead"},
 	}
-	flags = append(flags, urlFlags()...)
 	return &cli.Command{
 		Name:      "bench",
-		Usage:     "measure latency and throughput, and write a report",
+		Usage:     "measure latency and throughput and write a report",
 		UsageText: "mlxrank bench [flags] [EXPERIMENT.yaml]\nmlxrank bench compare [flags] A B",
-		Description: "An experiment is YAML with the names of the flags below as keys, with _ for -, and\n" +
-			"with name and description. Where several values of a flag can be compared, the key may\n" +
-			"be a list, and the flag values with commas between them: all combinations are\n" +
-			"measured. (device, dtype, max_length, max_batch and max_batch_tokens are lists in\n" +
-			"YAML only.) Flags go before the experiment's file, and the file before the\n" +
-			"environment and the config file.\n\n" +
-			"The report is written to NAME_results.md in the folder of results, with all request\n" +
-			"timings beside it as JSON, and plots. Earlier results are moved into a folder named by\n" +
-			"their time. A point that fails is reported as ERROR, the others go on, and the exit\n" +
-			"status is 1. What is complete when the run is interrupted is kept.\n\n" +
-			"--url measures a running server, mlxrank's or another, by what its clients see: a\n" +
-			"request ranks the documents of its pairs for the query of the first. The report sets\n" +
-			"the server's stages beside it, where its headers have them. Settings of the\n" +
-			"engine have no meaning then, except --model, which jina and cohere send. What the\n" +
-			"server refuses (429) or fails at is counted and not sent again; after a 429, a closed\n" +
-			"loop's sender waits as long as Retry-After asks, up to 30 s. The server's key is in\n" +
-			"the file of --api-key-file, or in " + command.KeyEnv + ".\n\n" +
+		Description: "An experiment is a YAML file. Its keys are the flags below, with _ for -, and name and\n" +
+			"description. A key that can be compared may have a list of values, and its flag\n" +
+			"values with commas between them: bench measures all combinations. (device, dtype,\n" +
+			"max_length, max_batch and max_batch_tokens are lists in YAML only.) Flags override\n" +
+			"the experiment, which overrides the environment and the config file.\n\n" +
+			"The folder of results gets the report NAME_results.md, all request timings as JSON,\n" +
+			"and plots. Earlier results are moved to a folder named by their time. A failed point\n" +
+			"is reported as ERROR and the other points are measured; the exit status is 1. An\n" +
+			"interrupted run keeps the points that are complete.\n\n" +
+			"--url measures a running server, mlxrank's or another, from the client's side. A\n" +
+			"request ranks the documents of its pairs for the query of its first pair. The report\n" +
+			"also has the stages of the server if the response headers have them. Settings of\n" +
+			"the engine are ignored, except --model, which jina and cohere send. Refused (429)\n" +
+			"and failed requests are counted and not sent again. After a 429, a sender of a\n" +
+			"closed loop waits as long as Retry-After asks, at most 30 s. The key of the server\n" +
+			"is in the file of --api-key-file, or in " + command.KeyEnv + ".\n\n" +
 			command.Examples(
-				[2]string{"The experiment of make bench", "mlxrank bench experiments/14_optimized_production.yaml"},
-				[2]string{"A sweep of nine points without a file", "mlxrank bench --model builtin --batch 8,16,32 --concurrency 1,2,4 --requests 20"},
-				[2]string{"An open loop: five requests a second on average, for a minute", "mlxrank bench --model builtin --rate 5 --duration 60s"},
-				[2]string{"A running server", "mlxrank bench --url http://127.0.0.1:8437 experiments/14_optimized_production.yaml"},
-				[2]string{"Another one, in Cohere's format", "mlxrank bench --url http://peer:8080 --api cohere --model rerank-v3.5 --batch 20"},
-				[2]string{"Where the time goes: matmul, attention, LayerNorm, tokenising, ...", "mlxrank bench --profile experiments/14_optimized_production.yaml"},
-				[2]string{"For Go's benchstat", "mlxrank bench --model builtin --runs 6 --format benchstat >new.txt"},
+				[2]string{"Run the experiment of make bench", "mlxrank bench experiments/14_optimized_production.yaml"},
+				[2]string{"Measure nine points without a file", "mlxrank bench --model builtin --batch 8,16,32 --concurrency 1,2,4 --requests 20"},
+				[2]string{"Send five requests per second on average for a minute (open loop)", "mlxrank bench --model builtin --rate 5 --duration 60s"},
+				[2]string{"Measure a running server", "mlxrank bench --url http://127.0.0.1:8437 experiments/14_optimized_production.yaml"},
+				[2]string{"Measure a server with Cohere's API", "mlxrank bench --url http://peer:8080 --api cohere --model rerank-v3.5 --batch 20"},
+				[2]string{"Measure the time of each class of work: matmul, attention, tokenization, ...", "mlxrank bench --profile experiments/14_optimized_production.yaml"},
+				[2]string{"Write results for Go's benchstat", "mlxrank bench --model builtin --runs 6 --format benchstat >new.txt"},
 			),
 		Flags:       slices.Concat(flags, benchFlags()),
 		Subcommands: []*cli.Command{compareCommand(s)},
@@ -65,12 +67,12 @@ func Command(s command.Streams) *cli.Command {
 	}
 }
 
-// benchFlags returns the flags of every command that measures.
+// benchFlags returns the flags that bench and bench compare share.
 func benchFlags() []cli.Flag {
 	flags := []cli.Flag{&cli.StringFlag{Name: "results", Value: "results", DefaultText: "results", Usage: "`FOLDER` for results"}}
 	for _, key := range experiment.Keys {
 		if key.Usage == "" {
-			continue // among engineFlags
+			continue // EngineFlags has it
 		}
 		text := key.Def
 		if text == "" {
@@ -89,7 +91,7 @@ func runBench(c *cli.Context, s command.Streams) error {
 		return err
 	}
 	if c.NArg() > 1 {
-		return command.Usagef("bench takes one experiment, found %q and %q; bench compare --run takes two (see mlxrank bench --help)", c.Args().Get(0), c.Args().Get(1))
+		return command.Usagef("bench takes one experiment, found %q and %q; to compare two, use bench compare --run (see mlxrank bench --help)", c.Args().Get(0), c.Args().Get(1))
 	}
 	b, err := newBenchRun(c, s)
 	if err != nil {
@@ -100,12 +102,12 @@ func runBench(c *cli.Context, s command.Streams) error {
 		return err
 	}
 	b.options.Resume = c.Bool("resume")
-	if b.options.Server, err = serverOf(c); err != nil {
+	if b.options.Server, err = newServer(c); err != nil {
 		return err
 	}
 	b.options.Engine.Lab = &lab.Options{Profile: c.Bool("profile")}
 	if b.options.Engine.Lab.Profile && b.options.Server != nil {
-		return command.Usagef("--profile looks into this process and not into the server at --url")
+		return command.Usagef("--profile measures this process and not the server at --url; omit one of them")
 	}
 	r, err := bench.Run(c.Context, e, b.options)
 	if err := b.end(err, r); r == nil || err != nil && !errors.Is(err, bench.ErrFailed) {
@@ -114,7 +116,8 @@ func runBench(c *cli.Context, s command.Streams) error {
 	return errors.Join(printBench(c, s, r), err)
 }
 
-// printBench prints a result. A profile is no part of Go's benchmark format.
+// printBench prints a result. Go's benchmark format has no profile, so with it the
+// profile goes to standard error.
 func printBench(c *cli.Context, s command.Streams, r *results.Result) error {
 	profile := reports.Profile(r)
 	if c.String("format") != "benchstat" {
@@ -125,20 +128,19 @@ func printBench(c *cli.Context, s command.Streams, r *results.Result) error {
 		return err
 	}
 	_, err := io.WriteString(s.Out, compare.Benchmarks(r))
-	if _, perr := io.WriteString(s.Err, profile); err == nil {
-		err = perr
-	}
-	return err
+	_, perr := io.WriteString(s.Err, profile)
+	return errors.Join(err, perr)
 }
 
-// A benchRun is what bench and compare --run share.
+// benchRun holds what bench and bench compare --run share.
 type benchRun struct {
 	options  bench.Options
-	sources  experiment.Sources // except for the file
+	sources  experiment.Sources // without the file
 	progress *benchProgress
 	log      zerolog.Logger
 }
 
+// newBenchRun reads the flags of benchFlags.
 func newBenchRun(c *cli.Context, s command.Streams) (*benchRun, error) {
 	given := map[string]bool{} // on the command line
 	for _, key := range experiment.Keys {
@@ -148,7 +150,7 @@ func newBenchRun(c *cli.Context, s command.Streams) (*benchRun, error) {
 	if err != nil {
 		return nil, err
 	}
-	config.QueueTokens = 0 // the engine's own bound, as a server has it
+	config.QueueTokens = 0 // the engine's default, as in a server
 	b := &benchRun{progress: newBenchProgress(s.Err)}
 	if b.log, err = command.NewLogger(c.String("log-level"), c.String("log-format"), b.progress.w); err != nil {
 		return nil, err
@@ -156,14 +158,14 @@ func newBenchRun(c *cli.Context, s command.Streams) (*benchRun, error) {
 	b.progress.log = b.log
 	config.Logger = b.log
 	if !c.IsSet("log-level") {
-		config.Logger = b.log.Level(zerolog.WarnLevel) // or there would be two lines a second
+		config.Logger = b.log.Level(zerolog.WarnLevel) // the engine logs two lines per second at info
 	}
 	b.sources = experiment.Sources{Flags: map[string]string{}, Defaults: map[string]string{}}
 	for _, key := range experiment.Keys {
 		switch value := c.String(key.Flag()); {
 		case given[key.Name]:
 			b.sources.Flags[key.Name] = value
-		case c.IsSet(key.Flag()) || key.Name == "model": // by environment, file or default
+		case c.IsSet(key.Flag()) || key.Name == "model": // from the environment, the config file or the default
 			b.sources.Defaults[key.Name] = value
 		}
 	}
@@ -174,6 +176,7 @@ func newBenchRun(c *cli.Context, s command.Streams) (*benchRun, error) {
 	return b, nil
 }
 
+// experiment reads an experiment from a file, or from flags only if file is empty.
 func (b *benchRun) experiment(file string) (*experiment.Experiment, error) {
 	sources := b.sources
 	sources.File = file
@@ -187,7 +190,7 @@ func (b *benchRun) experiment(file string) (*experiment.Experiment, error) {
 	return e, nil
 }
 
-// end reports where results are and which exit status an error means.
+// end logs where the results are, and turns err into the error of the command.
 func (b *benchRun) end(err error, all ...*results.Result) error {
 	b.progress.end()
 	for _, r := range all {
@@ -196,7 +199,7 @@ func (b *benchRun) end(err error, all ...*results.Result) error {
 		}
 		files := results.Files{Dir: b.options.Folder, Name: r.Name}
 		if errors.Is(err, context.Canceled) {
-			b.log.Warn().Str("report", files.Report()).Msg("interrupted: what is complete is kept, and --resume goes on with it")
+			b.log.Warn().Str("report", files.Report()).Msg("interrupted; complete points are kept, and --resume continues the run")
 			continue
 		}
 		b.log.Info().Str("report", files.Report()).Str("json", files.JSON()).Msg("written")
@@ -209,23 +212,14 @@ func (b *benchRun) end(err error, all ...*results.Result) error {
 
 var apiChoice = command.Choice{Name: "api", Usage: "`API` of the server at --url", Def: bench.APIs[0], Values: bench.APIs}
 
-// urlFlags are those that measure a server.
-func urlFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "url", DefaultText: "none", Usage: "`URL` of a server to measure instead of an engine"},
-		apiChoice.Flag(),
-		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "`FILE` with the key for the server at --url; " + command.KeyEnv + " may hold it instead"},
-	}
-}
-
-// serverOf is the server to measure, nil if it is an engine.
-func serverOf(c *cli.Context) (*bench.Server, error) {
+// newServer returns the server to measure, or nil to measure an engine.
+func newServer(c *cli.Context) (*bench.Server, error) {
 	if err := apiChoice.Check(c, "--api"); err != nil {
 		return nil, err
 	}
 	if !c.IsSet("url") {
-		if c.IsSet("api") { // a key's file may be in the config file, for serve
-			return nil, command.Usagef("--api is how to call a server, but there is no --url")
+		if c.IsSet("api") { // --api-key-file may be set too: serve reads it from the same config file
+			return nil, command.Usagef("--api needs --url with the server to measure")
 		}
 		return nil, nil
 	}

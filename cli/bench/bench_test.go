@@ -43,8 +43,8 @@ func TestBenchstatLines(t *testing.T) {
 	}
 }
 
-// A model comes from the command line before the file, and from the file before
-// environment and config file.
+// TestBenchPrecedence checks that the command line overrides the experiment, and the
+// experiment overrides the environment and the config file.
 func TestBenchPrecedence(t *testing.T) {
 	dir, tiny := t.TempDir(), clitest.TinyModel(t)
 	t.Setenv("MLXRANK_MODEL", "/none/environment")
@@ -99,7 +99,7 @@ func TestBenchRefuses(t *testing.T) {
 	}
 }
 
-// A watched buffer calls back once it holds a word.
+// watched is a buffer that calls seen once its text contains a word.
 type watched struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -117,7 +117,7 @@ func (w *watched) Write(data []byte) (int, error) {
 	return n, err
 }
 
-// TestBenchInterrupted ends a run while it is measuring.
+// TestBenchInterrupted interrupts a run during a measurement.
 func TestBenchInterrupted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -172,8 +172,8 @@ func TestBenchCompare(t *testing.T) {
 	}
 }
 
-// A profile is printed with the summary, but Go's benchmark format has no place
-// for it.
+// TestBenchProfile checks that a profile follows the summary, and goes to standard
+// error with Go's benchmark format.
 func TestBenchProfile(t *testing.T) {
 	args := []string{"bench", "--profile", "--model", clitest.TinyModel(t), "--batch", "2", "--requests", "3", "--results", t.TempDir()}
 	r := mlxrank.MustRun(t, "", args...)
@@ -186,7 +186,7 @@ func TestBenchProfile(t *testing.T) {
 	}
 }
 
-// compare asks for the arguments that it lacks.
+// TestBenchCompareArguments checks that compare names the arguments that are missing.
 func TestBenchCompareArguments(t *testing.T) {
 	for _, test := range []struct {
 		args []string

@@ -13,11 +13,11 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/progress"
 )
 
-// benchProgress shows the progress of a benchmark: a bar on a terminal, elsewhere
-// lines in the log.
+// benchProgress shows the progress of a benchmark as a bar on a terminal, or else as
+// lines of the log.
 type benchProgress struct {
 	log zerolog.Logger
-	w   io.Writer     // of the log: above the bar, if there is one
+	w   io.Writer     // of the log, which is printed above the bar
 	bar *progress.Bar // nil without a terminal
 }
 
@@ -26,13 +26,13 @@ func newBenchProgress(w io.Writer) *benchProgress {
 		return &benchProgress{w: w}
 	}
 	b := progress.New(w, 1,
-		progressbar.OptionSetPredictTime(false), // the bar knows the current run only
+		progressbar.OptionSetPredictTime(false), // the bar would predict the current run only
 		progressbar.OptionSetWidth(12),
 	)
 	return &benchProgress{w: b, bar: b}
 }
 
-// show takes a report of package bench.
+// show draws the bar or logs a line.
 func (p *benchProgress) show(b bench.Progress) {
 	if p.bar == nil {
 		p.line(b)
@@ -47,26 +47,22 @@ func (p *benchProgress) show(b bench.Progress) {
 	p.bar.Draw()
 }
 
+// barText describes the progress next to the bar.
 func barText(b bench.Progress) string {
-	return fmt.Sprintf("%d/%d %s: %.1f pairs/s, P50 %s P95 %s, ETA %s",
-		b.Step, b.Steps, b.Label, b.PairsPerS, milliText(b.P50), milliText(b.P95), leftText(b.Left))
-}
-
-func milliText(ms float64) string {
-	if math.IsNaN(ms) {
-		return "-"
+	ms := func(v float64) string {
+		if math.IsNaN(v) {
+			return "-"
+		}
+		return fmt.Sprintf("%.1f ms", v)
 	}
-	return fmt.Sprintf("%.1f ms", ms)
-}
-
-func leftText(d time.Duration) string {
-	if d < 0 {
-		return "-"
+	left := "-"
+	if b.Left >= 0 {
+		left = b.Left.Round(time.Second).String()
 	}
-	return d.Round(time.Second).String()
+	return fmt.Sprintf("%d/%d %s: %.1f pairs/s, P50 %s P95 %s, ETA %s", b.Step, b.Steps, b.Label, b.PairsPerS, ms(b.P50), ms(b.P95), left)
 }
 
-// line logs a line.
+// line logs the progress.
 func (p *benchProgress) line(b bench.Progress) {
 	event := p.log.Info().Int("step", b.Step).Int("steps", b.Steps).Str("point", b.Label).
 		Int("requests", b.Done).Float64("throughput_pairs_s", rounded(b.PairsPerS))
@@ -79,6 +75,7 @@ func (p *benchProgress) line(b bench.Progress) {
 	event.Msg("progress")
 }
 
+// rounded rounds to one decimal.
 func rounded(x float64) float64 { return math.Round(x*10) / 10 }
 
 // end removes the bar.
@@ -88,8 +85,8 @@ func (p *benchProgress) end() {
 	}
 }
 
-// every returns the time between two reports: short on a terminal, ten seconds
-// in the log, where each report adds a line.
+// every returns the time between two reports. It is longer in the log, where each
+// report adds a line.
 func (p *benchProgress) every() time.Duration {
 	if p.bar != nil {
 		return 250 * time.Millisecond

@@ -14,8 +14,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 )
 
-// TestBenchBar shows the point, the rate, latencies and the time left on a
-// terminal, and the log above the bar.
+// TestBenchBar checks that the bar shows the point, the rate, latencies and the time
+// left, and that the log is printed above it.
 func TestBenchBar(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	user, program := clitest.OpenTerminal(t, 120)

@@ -15,7 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// cohereServer takes one model and one key.
+// cohereServer starts a server that accepts one model and one key.
 func cohereServer(t *testing.T) string {
 	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -59,7 +59,7 @@ func TestBenchURL(t *testing.T) {
 	if err != nil || !strings.Contains(string(report), "| Server: total | - | - | - | - |") || strings.Contains(string(report), "of-a-file") {
 		t.Errorf("%v, %s", err, report)
 	}
-	// Without the file the key is that of the environment, which is the wrong one.
+	// Without the file, the key comes from the environment, which has a wrong one.
 	if r := mlxrank.Run(t, "", args...); r.Status != command.ExitFailure || !strings.Contains(r.ErrOut, "401") {
 		t.Errorf("status %d, %s", r.Status, r.ErrOut)
 	}

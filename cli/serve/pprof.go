@@ -14,8 +14,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// startPprof serves the pages of net/http/pprof at a loopback address until stop
-// is called. An empty address starts nothing.
+// startPprof serves the pages of net/http/pprof at a loopback address until stop is
+// called. With an empty address it does nothing.
 func startPprof(address string, log zerolog.Logger) (stop func() error, err error) {
 	if address == "" {
 		return func() error { return nil }, nil
@@ -25,7 +25,7 @@ func startPprof(address string, log zerolog.Logger) (stop func() error, err erro
 		return nil, command.Usagef("--pprof %s: %v; expected a loopback address such as 127.0.0.1:6060", address, err)
 	}
 	if !at.IP.IsLoopback() {
-		return nil, command.Usagef("--pprof %s is not a loopback address; give one such as 127.0.0.1:6060 and forward its port to reach it from another machine", address)
+		return nil, command.Usagef("--pprof %s is not a loopback address; expected one such as 127.0.0.1:6060. To reach it from another machine, forward its port", address)
 	}
 	listener, err := net.ListenTCP("tcp", at)
 	if err != nil {
@@ -44,8 +44,8 @@ func startPprof(address string, log zerolog.Logger) (stop func() error, err erro
 	}, nil
 }
 
-// pprofHandler answers under loopback names only: a page of another site whose
-// name resolves to this machine must not read profiles.
+// pprofHandler answers requests for loopback names only, so that a page of another
+// site whose name resolves to this machine cannot read profiles.
 func pprofHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/pprof/", pprof.Index)
@@ -59,7 +59,7 @@ func pprofHandler() http.Handler {
 			host = name
 		}
 		if ip, err := netip.ParseAddr(strings.Trim(host, "[]")); host != "localhost" && (err != nil || !ip.IsLoopback()) {
-			http.Error(w, "profiles are answered under loopback addresses and localhost only", http.StatusForbidden)
+			http.Error(w, "profiles are available under loopback addresses and localhost only", http.StatusForbidden)
 			return
 		}
 		mux.ServeHTTP(w, r)

@@ -14,7 +14,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// Profiles are served at loopback addresses and under loopback names only.
+// TestPprof checks that profiles are served at loopback addresses and under loopback
+// names only.
 func TestPprof(t *testing.T) {
 	for _, address := range []string{":6060", "0.0.0.0:6060", "192.0.2.7:6060", "[::]:6060", "here", "127.0.0.1"} {
 		if _, err := startPprof(address, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "127.0.0.1:6060") {

@@ -17,6 +17,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
+// Command returns the command serve.
 func Command(s command.Streams) *cli.Command {
 	flags := append(serveFlags(), command.EngineFlags(weights.Default)...)
 	command.SetLogLevel(flags, "info")
@@ -24,18 +25,22 @@ func Command(s command.Streams) *cli.Command {
 		Name:      "serve",
 		Usage:     "answer rerank requests over HTTP",
 		UsageText: "mlxrank serve [flags]",
-		Description: "Serves POST /rerank and /predict as text-embeddings-inference, POST /v1/rerank as Jina and\n" +
-			"version 1 of Cohere, POST /v2/rerank as Cohere, POST /score as vLLM; GET /info, /v1/models,\n" +
-			"/health, /ready, /ping, /metrics (Prometheus), /openapi.json, /docs and a live /dashboard, to\n" +
-			"which / redirects a browser. Scores are 0 to 1, whatever --activation says, unless a request\n" +
-			"asks for raw scores.\n\n" +
-			"Without a key, everyone who can reach the address may send requests. The key is the content\n" +
-			"of --api-key-file, or the value of " + command.KeyEnv + "; requests send it as a bearer token.\n" +
-			"Pages of other sites are refused unless --cors-origin allows them. Without a key, requests\n" +
-			"under a host name that is not this machine's are refused unless --allowed-host allows it.\n\n" +
-			"SIGTERM, SIGINT or SIGHUP shuts the server down: running requests finish, new ones are\n" +
-			"refused, and the exit status is 0. A second SIGTERM or SIGINT ends it at once. Under\n" +
-			"nohup SIGHUP is ignored.\n\n" +
+		Description: "Serves these routes:\n" +
+			"  POST /rerank, /predict  the API of text-embeddings-inference\n" +
+			"  POST /v1/rerank         the API of Jina, and version 1 of Cohere's\n" +
+			"  POST /v2/rerank         version 2 of Cohere's API\n" +
+			"  POST /score             the API of vLLM\n" +
+			"  GET  /info, /v1/models, /health, /ready, /ping, /metrics (Prometheus),\n" +
+			"       /openapi.json, /docs, and a live /dashboard, to which / redirects a browser\n" +
+			"Scores are 0 to 1 with every --activation, unless a request asks for raw scores.\n\n" +
+			"Without a key, everyone who can reach the address may send requests. The key is the\n" +
+			"content of --api-key-file or the value of " + command.KeyEnv + "; requests send it as a\n" +
+			"bearer token. Requests from pages of other sites are refused unless --cors-origin\n" +
+			"allows the site. Without a key, requests under a host name of another machine are\n" +
+			"refused unless --allowed-host allows the name.\n\n" +
+			"SIGTERM, SIGINT or SIGHUP shuts the server down: running requests finish, new ones\n" +
+			"are refused, and the exit status is 0. A second SIGTERM or SIGINT ends the server at\n" +
+			"once. Under nohup, SIGHUP is ignored.\n\n" +
 			command.Examples(
 				[2]string{"Serve the default model on this machine", "mlxrank serve"},
 				[2]string{"Serve to the network, with a key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
@@ -49,7 +54,7 @@ func Command(s command.Streams) *cli.Command {
 }
 
 // serveFlags returns the flags that only serve has. The environment and the config
-// file can set them too.
+// file can also set them.
 func serveFlags() []cli.Flag {
 	d := server.DefaultLimits()
 	return []cli.Flag{
@@ -85,7 +90,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return fmt.Errorf("%w; choose another address with --listen", err)
 	}
-	defer func() { // Serve may have closed it
+	defer func() { // Serve may have closed the listener
 		if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) {
 			err = errors.Join(err, cerr)
 		}
@@ -126,7 +131,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	return nil
 }
 
-// pageAddress returns the URL by which a browser on this machine reaches the server.
+// pageAddress returns the URL that a browser on this machine can open.
 func pageAddress(listening string) string {
 	if at, err := netip.ParseAddrPort(listening); err == nil && at.Addr().IsUnspecified() {
 		return fmt.Sprintf("http://localhost:%d", at.Port())
@@ -134,9 +139,9 @@ func pageAddress(listening string) string {
 	return "http://" + listening
 }
 
-// runBoard makes the dashboard sample the engine until stop is called, which joins
-// the dashboard's error to err. A signal does not end it, so that its figures include
-// the requests that finish after one.
+// runBoard makes the dashboard sample the engine until stop is called. stop joins the
+// dashboard's error to err. The dashboard ignores the end of ctx, so that its figures
+// include the requests that finish after a signal.
 func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
@@ -151,7 +156,7 @@ func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop
 func serverConfig(c *cli.Context) (server.Config, error) {
 	for _, name := range []string{"max-documents", "max-characters", "max-requests", "queue-tokens"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
-			return server.Config{}, command.Usagef("--%s %d is not a positive number", name, c.Int(name))
+			return server.Config{}, command.Usagef("--%s %d is too small; expected at least 1", name, c.Int(name))
 		}
 	}
 	for _, name := range []string{"request-timeout", "drain-timeout"} {
@@ -160,7 +165,7 @@ func serverConfig(c *cli.Context) (server.Config, error) {
 		}
 	}
 	if c.Int64("max-body") < 1 {
-		return server.Config{}, command.Usagef("--max-body %d is not a positive number", c.Int64("max-body"))
+		return server.Config{}, command.Usagef("--max-body %d is too small; expected at least 1", c.Int64("max-body"))
 	}
 	key, err := command.APIKey(c.String("api-key-file"))
 	if err != nil {

@@ -57,8 +57,8 @@ func TestServeErrors(t *testing.T) {
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", model), command.ExitFailure, command.KeyEnv, "has no valid key")
 }
 
-// Settings of the server come from environment and config file too, and other
-// commands pass over them.
+// TestServeSettings checks that the environment and the config file can set flags of
+// serve, and that other commands ignore these settings.
 func TestServeSettings(t *testing.T) {
 	config := clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), "listen: nowhere:at:all\nmax-documents: 7\ncors-origin: https://example.org\n")
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--config", config, "--model", clitest.TinyModel(t)), command.ExitFailure, "nowhere:at:all")
@@ -67,7 +67,8 @@ func TestServeSettings(t *testing.T) {
 	mlxrank.MustRun(t, "", "rerank", "--config", config, "--model", clitest.TinyModel(t), "--query", "q", "d")
 }
 
-// A server ends with status 0 when it is told to, and warns who may call.
+// TestServeEnds checks that a signal ends the server with status 0, and that a server
+// without a key warns if other machines can reach it.
 func TestServeEnds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")

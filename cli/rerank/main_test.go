@@ -12,7 +12,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// runProgram runs the commands that the tests need.
+// runProgram runs mlxrank with only the commands that these tests need.
 func runProgram(ctx context.Context, args []string, s command.Streams) int {
 	return command.Run(ctx, args, s, func(s command.Streams) *cli.App { return command.NewApp(s, Command(s)) })
 }

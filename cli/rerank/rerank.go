@@ -59,9 +59,9 @@ func Command(s command.Streams) *cli.Command {
 			command.SummaryHelp +
 			command.Examples(
 				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},
-				[2]string{"The three best lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
-				[2]string{"Documents from files, one per file", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long passages`},
-				[2]string{"Long documents of a JSON array that score 0.5 or more", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long passages --threshold 0.5`},
+				[2]string{"Print the three best lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
+				[2]string{"Rank whole files", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long passages`},
+				[2]string{"Rank long documents of a JSON array, with a lowest score", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long passages --threshold 0.5`},
 			),
 		Flags:  append(flags, command.EngineFlags(weights.Default)...),
 		Action: command.Profiled(func(c *cli.Context) error { return rerank(c, s) }),

@@ -60,8 +60,8 @@ func Command(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Continue after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
-				[2]string{"As part of a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
-				[2]string{"A TREC run of MS MARCO's top 1000", "mlxrank score --input top1000.dev.tsv.gz --output dev.run --output-format trec"},
+				[2]string{"Score in a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
+				[2]string{"Write a TREC run of MS MARCO's top 1000", "mlxrank score --input top1000.dev.tsv.gz --output dev.run --output-format trec"},
 				[2]string{"Rerank a TREC run", "mlxrank score --input bm25.run --queries queries.tsv --documents collection.tsv --output reranked.run"},
 				[2]string{"Rerank a run on a BEIR collection", "mlxrank score --input bm25.run --queries queries.jsonl --documents corpus.jsonl --output reranked.run --run-tag minilm"},
 			),

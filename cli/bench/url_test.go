@@ -72,7 +72,7 @@ func TestBenchURLRefuses(t *testing.T) {
 		status int
 		words  []string
 	}{
-		{[]string{"--api", "jina"}, command.ExitUsage, []string{"no --url"}},
+		{[]string{"--api", "jina"}, command.ExitUsage, []string{"--api needs --url"}},
 		{[]string{"--url", "http://a", "--api", "ollama"}, command.ExitUsage, []string{"ollama", "tei, jina, cohere"}},
 		{[]string{"--url", ""}, command.ExitUsage, []string{"--url", "http://127.0.0.1:8437"}},
 		{[]string{"--url", "localhost:8080"}, command.ExitUsage, []string{"localhost:8080", "expected"}},

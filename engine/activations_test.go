@@ -14,14 +14,15 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// An activation is what a PyTorch module puts out.
+// An activation is the output of a PyTorch module.
 type activation struct {
 	Shape  []int     `json:"shape"`
 	Values []float32 `json:"values"`
 }
 
-// Both graphs give the activations of PyTorch's modules, layer by layer. As a
-// negative control, no activation may be the same with other type ids.
+// TestActivationsArePyTorchs compares the activations of both graphs with those
+// of PyTorch's modules, layer by layer. As a negative control, every activation
+// must differ with other type ids.
 func TestActivationsArePyTorchs(t *testing.T) {
 	var file struct {
 		Models []struct {
@@ -119,7 +120,8 @@ func readActivations(t *testing.T, path string) map[string]activation {
 	return activations
 }
 
-// WriteActivations tokenises the pair and computes the logit that Score does.
+// TestWriteActivations checks that WriteActivations computes the same logit as
+// Score.
 func TestWriteActivations(t *testing.T) {
 	config := Config{Model: weights.Builtin, Device: "cpu"}
 	pair := Pair{Query: "resize photos", Document: "An image editor."}
@@ -136,6 +138,6 @@ func TestWriteActivations(t *testing.T) {
 		t.Errorf("logit %v, want %v", logit, result.Logits)
 	}
 	if err := WriteActivations(t.Context(), config, pair, path+".npy"); err == nil {
-		t.Error("wrote a file that does not end in .safetensors")
+		t.Error("WriteActivations accepted a path that does not end in .safetensors")
 	}
 }

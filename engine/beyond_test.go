@@ -10,8 +10,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// A token that was added to the tokenizer, but not to the model, stops the texts
-// that have it where it counts, and no others.
+// A token that was added to the tokenizer but not to the model has no embedding.
+// Texts are refused only if the token is within the part that counts.
 func TestTokenBeyondTheEmbeddings(t *testing.T) {
 	dir := tinyDir(t, nil)
 	e := openTinyEngine(t, Config{Model: dir})
@@ -36,10 +36,10 @@ func TestTokenBeyondTheEmbeddings(t *testing.T) {
 		t.Errorf("got %v, want ErrText that names the token", err)
 	}
 	if _, err := score(strings.Repeat("a program ", 100) + "[QRY]"); err != nil {
-		t.Errorf("the token is cut off, but: %v", err)
+		t.Errorf("the token is cut off, yet: %v", err)
 	}
-	// The error carries the index as given, beyond pairs that are equal and of
-	// documents that are scored in parts, and whose text is at fault.
+	// The error has the index in the caller's list, even if there are equal pairs or
+	// documents scored in parts, and names the text at fault.
 	fault := func(err error) (int, bool) {
 		t.Helper()
 		var text *TextError

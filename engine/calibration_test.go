@@ -14,10 +14,11 @@ import (
 	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 )
 
-// modelBackend takes what the costs say.
+// modelBackend returns a backend whose batches take the time that c predicts.
 func modelBackend(c schedule.Costs) *fakeBackend { return &fakeBackend{model: &c} }
 
 func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
+	t.Parallel()
 	for _, want := range []schedule.Costs{{Microbatch: 1e6, Token: 1e4, Square: 20}, {Microbatch: 5e5, Token: 1e6, Square: 1000}, {Token: 2e3}} {
 		s := fakeSettings()
 		s.batching.Layout.MaxWidth = 512
@@ -49,8 +50,9 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 	}
 }
 
-// Predictions follow a machine that has become slower.
+// Predictions adapt to a machine that has become slower.
 func TestPredictionsFollowTheMachine(t *testing.T) {
+	t.Parallel()
 	s := fakeSettings()
 	s.batching.Costs = schedule.Costs{Microbatch: 1e5, Token: 1e4}
 	bubble(t, s, modelBackend(schedule.Costs{Microbatch: 3e5, Token: 3e4}), func(t *testing.T, e *Engine) {
@@ -66,9 +68,10 @@ func TestPredictionsFollowTheMachine(t *testing.T) {
 	})
 }
 
-// After long work an idle engine calibrates itself, where plans depend on the
-// costs. It does not after short work.
+// An idle engine calibrates itself after long work if plans depend on the costs,
+// and not after short work.
 func TestLongWorkIsWorthCalibrating(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		pairs    int
 		unpadded bool
@@ -88,19 +91,20 @@ func TestLongWorkIsWorthCalibrating(t *testing.T) {
 			result := mustScore(t, e, work)
 			checkFakeScores(t, work, result)
 			if took := result.Timings.Latency; took > calibrationTime {
-				t.Errorf("%+v: the request took %v: it waited for the calibration", test, took)
+				t.Errorf("%+v: the request took %v, so it waited for the calibration", test, took)
 			}
 			time.Sleep(2 * time.Second)
 			if got := e.Calibration().Source; got != test.want {
-				t.Errorf("%+v: costs are %s", test, got)
+				t.Errorf("%+v: costs are %s, want %s", test, got, test.want)
 			}
 		})
 	}
 }
 
-// A request that arrives while the engine calibrates waits for the shape that is
-// measured, and calibration goes on behind it.
+// A request that arrives during the calibration waits only for the shape that is
+// being measured; the calibration continues after it.
 func TestCalibrationYieldsToRequests(t *testing.T) {
+	t.Parallel()
 	s := fakeSettings()
 	costs := schedule.Costs{Token: 1e5}
 	bubble(t, s, modelBackend(costs), func(t *testing.T, e *Engine) {
@@ -111,7 +115,7 @@ func TestCalibrationYieldsToRequests(t *testing.T) {
 			time.Sleep(70 * time.Millisecond)
 			pairs := somePairs(1)
 			if took := mustScore(t, e, pairs).Timings.QueueWait; took > longest {
-				t.Errorf("a request waited %v, a microbatch takes %v", took, longest)
+				t.Errorf("a request waited %v, but a microbatch takes %v", took, longest)
 			}
 		}
 		if err := <-done; err != nil || e.Calibration().Source != "measured" {
@@ -121,6 +125,7 @@ func TestCalibrationYieldsToRequests(t *testing.T) {
 }
 
 func TestCalibrationFails(t *testing.T) {
+	t.Parallel()
 	b := batchesOf(time.Millisecond)
 	b.finish = func(n int) error {
 		if n == 3 {
@@ -146,6 +151,7 @@ func TestCalibrationFails(t *testing.T) {
 }
 
 func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := Calibration{Model: "m", Device: "cpu", DType: "float32", Library: "l", Workers: 2, Costs: Costs{1, 2, 3}}
 	file := filepath.Join(dir, "c.json")
@@ -157,12 +163,12 @@ func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, ok := readCalibration(file, c); !ok {
-		t.Fatalf("%s is not taken", good)
+		t.Fatalf("%s is not read", good)
 	}
 	other := c
 	other.DType = "float16"
 	if _, ok := readCalibration(file, other); ok {
-		t.Error("a calibration of another dtype is taken")
+		t.Error("a calibration of another dtype is used")
 	}
 	for name, content := range map[string]string{
 		"empty":     "",
@@ -176,7 +182,7 @@ func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, ok := readCalibration(file, c); ok || got.Costs != c.Costs {
-			t.Errorf("%s: %+v is taken", name, got)
+			t.Errorf("%s: %+v is used", name, got)
 		}
 	}
 	if err := c.write(file); err != nil {
@@ -186,10 +192,10 @@ func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 		t.Error("a broken file is not replaced")
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
-		t.Errorf("files left behind: %v, %v", left, err)
+		t.Errorf("files that remain: %v, %v", left, err)
 	}
 	if err := c.write(filepath.Join(file, "x.json")); err == nil {
-		t.Error("written below a file")
+		t.Error("writing below a file succeeded")
 	}
 }
 

@@ -18,12 +18,12 @@ import (
 
 var modelExecutions = flag.Int("model-executions", 100, "odd and damaged models to try")
 
-// modelChild, in the environment, is set in the child that tries models.
+// modelChild is the environment variable that is set in the child process.
 const modelChild = "MLXRANK_TEST_MODEL"
 
-// TestDamagedModels opens models of odd sizes, which must score, and models and
-// adapters whose files are damaged, which must be refused or score, in a child
-// process that a crash may end.
+// TestDamagedModels opens models of unusual sizes, which must score, and models
+// and adapters with damaged files, which must be refused or score. It does so in
+// a child process, which a crash may end.
 func TestDamagedModels(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -63,7 +63,7 @@ func TestDamagedModels(t *testing.T) {
 	t.Logf("%v", counts)
 }
 
-// oddModel makes a config of sizes that models seldom have.
+// oddModel makes a config with unusual sizes.
 func oddModel(r *rand.Rand) map[string]any {
 	pick := func(list ...int) int { return list[r.IntN(len(list))] }
 	heads := pick(1, 2, 3, 5, 16)
@@ -81,7 +81,7 @@ func oddModel(r *rand.Rand) map[string]any {
 	return config
 }
 
-// damageModel damages one file of a model or its adapter and names it.
+// damageModel damages one file of a model or its adapter and returns its name.
 func damageModel(t *testing.T, r *rand.Rand, dir, adapter string) string {
 	t.Helper()
 	path := []string{
@@ -101,8 +101,8 @@ func damageModel(t *testing.T, r *rand.Rand, dir, adapter string) string {
 	return name
 }
 
-// damageBytes changes some of the first bytes, where headers are, or of all, or
-// the length.
+// damageBytes changes the length, some of the first bytes (the header), or some
+// of all bytes.
 func damageBytes(r *rand.Rand, data []byte) []byte {
 	switch r.IntN(5) {
 	case 0:
@@ -143,8 +143,8 @@ func otherNumber(t *testing.T, r *rand.Rand, data []byte) []byte {
 	return out
 }
 
-// scoreModel opens a model and scores pairs. An error is no fault; a score that
-// is no number would be.
+// scoreModel opens a model and scores pairs. The model may be refused, but a
+// score must not be NaN or infinite.
 func scoreModel(dir, adapter string) error {
 	e, err := Open(context.Background(), Config{Model: dir, Adapter: adapter, Device: Device(testDevice()), DType: Float32, Label: "0"})
 	if err != nil {

@@ -6,9 +6,8 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// testDeviceEnv is the environment variable that names the device for the tests
-// that open a model: cpu, or gpu, where they fail if there is none. make
-// verify-mac sets it.
+// testDeviceEnv is the environment variable for the device of the tests that open
+// a model: cpu or gpu. Without a GPU, tests for gpu fail. make verify-mac sets it.
 const testDeviceEnv = "MLXRANK_TEST_DEVICE"
 
 func testDevice() mlx.Device {
@@ -18,8 +17,8 @@ func testDevice() mlx.Device {
 	return mlx.CPU
 }
 
-// apart is how far a pair's float32 logits may be from one batch to another. A
-// GPU takes other kernels, with sums in another order, for other shapes.
+// apart returns the largest allowed difference of a pair's float32 logits between
+// batches. A GPU uses other kernels for other shapes, which sum in another order.
 func apart() float64 {
 	if testDevice() == mlx.GPU {
 		return exactness
@@ -27,8 +26,8 @@ func apart() float64 {
 	return 1e-5
 }
 
-// halfPrecision is the format that half precision is used in: float16 is a GPU's
-// default; processors have products of bfloat16.
+// halfPrecision returns the half-precision format of the device: float16 is a
+// GPU's default; CPUs have bfloat16 GEMMs.
 func halfPrecision() mlx.DType {
 	if testDevice() == mlx.GPU {
 		return mlx.Float16

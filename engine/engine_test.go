@@ -17,7 +17,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// tinyDir holds a small random model with a tokenizer of its own.
+// tinyDir makes a small random model with its own tokenizer.
 func tinyDir(t testing.TB, change func(config map[string]any)) string {
 	t.Helper()
 	config := weightstest.Tiny(64, 2, 2)
@@ -95,7 +95,7 @@ func TestBuiltinPairScoresTheSameInAnyCompany(t *testing.T) {
 		off := math.Abs(float64(got - together[i]))
 		largest = max(largest, off)
 		if off > tolerance {
-			t.Errorf("pair %d %s: logit %v, together %v", i, what, got, together[i])
+			t.Errorf("pair %d %s: logit %v, in one request with the others %v", i, what, got, together[i])
 		}
 	}
 	for to, from := range order {
@@ -126,7 +126,7 @@ func TestRerankSortsAndKeepsTies(t *testing.T) {
 		if i > 0 {
 			before := ranking.Items[i-1]
 			if before.Logit < item.Logit || before.Logit == item.Logit && before.Index > item.Index {
-				t.Errorf("%+v stands before %+v", before, item)
+				t.Errorf("%+v is ranked before %+v", before, item)
 			}
 		}
 	}
@@ -171,7 +171,7 @@ func TestOneResultForManyPairs(t *testing.T) {
 	}
 	for _, i := range []int{0, 13, 699} {
 		if alone := mustScore(t, e, pairs[i:i+1]).Logits[0]; math.Abs(float64(alone-result.Logits[i])) > 1e-5 {
-			t.Errorf("pair %d: %v among many, %v alone", i, result.Logits[i], alone)
+			t.Errorf("pair %d: logit %v with other pairs, %v alone", i, result.Logits[i], alone)
 		}
 	}
 	times := result.Timings
@@ -215,14 +215,14 @@ func TestOpenErrors(t *testing.T) {
 	} {
 		e, err := Open(context.Background(), test.cfg)
 		if err == nil {
-			t.Errorf("%s: opened (%v)", name, e.Close())
+			t.Errorf("%s: the model opened, want an error (closing: %v)", name, e.Close())
 		} else if !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %q lacks %q", name, err, test.want)
 		}
 	}
 }
 
-// withFile is a tiny model with one of its files replaced.
+// withFile makes a tiny model with one file replaced.
 func withFile(t *testing.T, name, content string) string {
 	t.Helper()
 	dir := tinyDir(t, nil)
@@ -304,9 +304,9 @@ func TestCancelledCallerIsFreedAtOnce(t *testing.T) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 	if waited := time.Since(start); waited > 2*time.Second {
-		t.Errorf("freed after %v", waited)
+		t.Errorf("Score returned %v after the cancellation", waited)
 	}
-	mustScore(t, e, pairs[:3]) // and the engine goes on
+	mustScore(t, e, pairs[:3]) // the engine continues
 }
 
 func TestCloseWaitsAndThenRefuses(t *testing.T) {
@@ -370,8 +370,8 @@ func TestOpenAndCloseLeaveNothing(t *testing.T) {
 	}
 }
 
-// msMarcoDir names the directory of cross-encoder/ms-marco-MiniLM-L-6-v2 where
-// it is at hand; its license lets it be used but the project does not carry it.
+// msMarcoDir is the environment variable for the directory of
+// cross-encoder/ms-marco-MiniLM-L-6-v2. The project does not include this model.
 const msMarcoDir = "MLXRANK_MSMARCO_DIR"
 
 func TestModelCardOfMSMarco(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// A syncBuffer is a log that several goroutines write.
+// A syncBuffer is a log that several goroutines may write.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -79,7 +79,7 @@ func TestEventsOfTheRealEngine(t *testing.T) {
 	for i := 0; time.Since(start) < 1500*time.Millisecond || i < 20; i++ {
 		pairs := randomPairs(r, 1+r.IntN(40))
 		pairs[0].Document += " " + secret
-		pairs[0].Query = secret + " " + strings.Repeat("x", 3) // and one no tokenizer knows
+		pairs[0].Query = secret + " " + strings.Repeat("x", 3) // a word outside the vocabulary
 		mustScore(t, e, append(pairs, pairs[0]))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Microsecond)
@@ -88,7 +88,7 @@ func TestEventsOfTheRealEngine(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if _, err := e.Score(context.Background(), []Pair{{secret, secret + strings.Repeat("\u2588"+secret[:1], mostBytes/2)}}); err == nil {
-		t.Error("an endless text was scored")
+		t.Error("the endless text was scored")
 	}
 	stats := e.Stats()
 	if err := e.Close(); err != nil {
@@ -102,14 +102,15 @@ func TestEventsOfTheRealEngine(t *testing.T) {
 	whole := string(bytes.ToLower(bytes.Join(lines, nil)))
 	for _, text := range []string{strings.ToLower(secret), "xxx", "hill"} {
 		if strings.Contains(whole, text) {
-			t.Errorf("the log has the text %q", text)
+			t.Errorf("the log contains the text %q", text)
 		}
 	}
 	t.Logf("%v", counts)
 }
 
-// Only figures that were measured have keys, and these have the schema's names.
+// An event has keys only for measured figures, with the names of the schema.
 func TestEventsAbsentAndPresent(t *testing.T) {
+	t.Parallel()
 	half := 0.5
 	for name, test := range map[string]struct {
 		machine telemetry.Machine
@@ -132,14 +133,14 @@ func TestEventsAbsentAndPresent(t *testing.T) {
 		s.machine = func(context.Context, bool) (telemetry.Machine, error) { return test.machine, test.err }
 		bubble(t, s, batchesOf(700*time.Millisecond), func(t *testing.T, e *Engine) {
 			mustScore(t, e, somePairs(30))
-			time.Sleep(10 * time.Second) // in which nothing happens
+			time.Sleep(10 * time.Second) // idle
 			mustScore(t, e, somePairs(5))
 			time.Sleep(10 * time.Second)
 		})
 		lines := log.lines()
 		counts := checkEvents(t, lines)
 		if counts["second"] < 3 || counts["second"] > 6 {
-			t.Errorf("%s: %d seconds logged, of about four with activity", name, counts["second"])
+			t.Errorf("%s: %d seconds logged, want about four with activity", name, counts["second"])
 		}
 		for _, line := range lines {
 			var event map[string]any
@@ -153,11 +154,11 @@ func TestEventsAbsentAndPresent(t *testing.T) {
 			}
 			for _, key := range test.absent {
 				if _, ok := event[key]; ok {
-					t.Errorf("%s: %s is there: %s", name, key, line)
+					t.Errorf("%s: %s is present: %s", name, key, line)
 				}
 			}
 			if _, ok := event["latency_ms"]; ok != (event["requests"] != 0.0) {
-				t.Errorf("%s: latency without a request, or the reverse: %s", name, line)
+				t.Errorf("%s: latency without a request, or a request without latency: %s", name, line)
 			}
 		}
 	}
@@ -165,6 +166,7 @@ func TestEventsAbsentAndPresent(t *testing.T) {
 
 // The schema rejects wrong events.
 func TestSchemaRefuses(t *testing.T) {
+	t.Parallel()
 	schema := eventsSchema(t)
 	good := `{"level":"trace","pairs":3,"requests":1,"microbatches":1,"tokens":30,"computed_tokens":33,"padding_waste_pct":9.1,"inference_ms":1.5,"predicted_ms":1.4,"message":"batch"}`
 	for name, change := range map[string][2]string{
@@ -186,7 +188,7 @@ func TestSchemaRefuses(t *testing.T) {
 	}
 }
 
-// A caller that logs requests itself gets the other events alone.
+// With OmitRequestEvents the log has all other events.
 func TestOmitRequestEvents(t *testing.T) {
 	var log syncBuffer
 	e := openTinyEngine(t, Config{Logger: zerolog.New(&log).With().Timestamp().Logger(), OmitRequestEvents: true})

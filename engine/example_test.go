@@ -17,7 +17,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A model of the hub is downloaded the first time, which Progress reports.
+// A model of the hub is downloaded at the first Open; Progress reports it.
 func ExampleOpen() {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	config := engine.Config{
@@ -73,8 +73,8 @@ func ExampleEngine_Rerank() {
 	// A command line calculator with arbitrary precision.
 }
 
-// A document that is longer than the model takes can be scored in parts, the
-// best of which counts. Explain finds its best sentence.
+// A document longer than the model's limit can be scored in parts; the best part
+// counts. Explain finds its best sentence.
 func ExampleEngine_Rerank_long() {
 	ctx := context.Background()
 	e, err := engine.Open(ctx, engine.Config{Model: "builtin", MaxLength: 64})
@@ -99,7 +99,7 @@ func ExampleEngine_Rerank_long() {
 	// parts scored: 4
 }
 
-// Score is safe from any number of goroutines: their pairs share batches.
+// Any number of goroutines may call Score; their pairs share batches.
 func ExampleEngine_Score() {
 	ctx := context.Background()
 	e, err := engine.Open(ctx, engine.Config{Model: "builtin"})
@@ -126,9 +126,9 @@ func ExampleEngine_Score() {
 	// pairs executed: 2
 }
 
-// A queue bounds how long requests wait. What finds no room is refused at once,
-// with nothing of it executed, and can come again; what is larger than the whole
-// queue never fits.
+// A queue limit bounds how long requests wait. A request that finds no room is
+// refused at once, without executing any part, and can be retried. A request
+// larger than the whole queue never fits.
 func ExampleEngine_Score_overloaded() {
 	ctx := context.Background()
 	e, err := engine.Open(ctx, engine.Config{Model: "builtin", QueueTokens: 100})
@@ -165,7 +165,7 @@ func ExampleEngine_Score_overloaded() {
 	// is too large: true
 }
 
-// A context that ends frees its caller at once.
+// Score returns at once when its context ends.
 func ExampleEngine_Score_cancelled() {
 	e, err := engine.Open(context.Background(), engine.Config{Model: "builtin"})
 	if err != nil {
@@ -179,7 +179,7 @@ func ExampleEngine_Score_cancelled() {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	_, err = e.Score(ctx, pairs)
 	fmt.Println(errors.Is(err, context.Canceled))
-	if err := e.Close(); err != nil { // waits for the batches that are running, not for the rest
+	if err := e.Close(); err != nil { // waits only for the running batches
 		log.Fatal(err)
 	}
 	_, err = e.Score(context.Background(), pairs)
@@ -189,7 +189,7 @@ func ExampleEngine_Score_cancelled() {
 	// true
 }
 
-// Two models can be compared by what they see of a pair.
+// Tokenize shows which tokens a model receives for a pair.
 func ExampleEngine_Tokenize() {
 	ctx := context.Background()
 	e, err := engine.Open(ctx, engine.Config{Model: "builtin"})
@@ -210,30 +210,30 @@ func ExampleEngine_Tokenize() {
 	// [0 0 0 0 1 1 1 1 1]
 }
 
-// A file too large for memory goes through in windows. While one executes the
-// next is read; results come in order, each with its window.
+// A file too large for memory can be scored in chunks. While one chunk executes,
+// the next is read. Results arrive in order, each with its chunk.
 func ExampleStream() {
 	ctx := context.Background()
 	e, err := engine.Open(ctx, engine.Config{Model: "builtin"})
 	if err != nil {
 		log.Fatal(err)
 	}
-	type window struct {
+	type chunk struct {
 		from  int // line of its first pair
 		pairs []engine.Pair
 	}
-	read := func(yield func(window, error) bool) { // stands for the reader of the file
+	read := func(yield func(chunk, error) bool) { // stands for the reader of the file
 		for from := 1; from < 7; from += 2 {
-			w := window{from: from}
+			c := chunk{from: from}
 			for line := from; line < from+2; line++ {
-				w.pairs = append(w.pairs, engine.Pair{Query: "edit photos", Document: fmt.Sprintf("document %d", line)})
+				c.pairs = append(c.pairs, engine.Pair{Query: "edit photos", Document: fmt.Sprintf("document %d", line)})
 			}
-			if !yield(w, nil) {
+			if !yield(c, nil) {
 				return
 			}
 		}
 	}
-	for scored, err := range engine.Stream(ctx, e, read, func(w window) []engine.Pair { return w.pairs }) {
+	for scored, err := range engine.Stream(ctx, e, read, func(c chunk) []engine.Pair { return c.pairs }) {
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -18,18 +18,18 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A fakeBackend takes as long for a batch as it is told, one batch after
-// another, and its logits are a sum over the pair's ids that depends on their
-// order. In a bubble of testing/synctest its time is virtual.
+// A fakeBackend executes one batch after another, each for the time that takes or
+// model returns. A logit is a sum over the pair's ids that depends on their order.
+// In a testing/synctest bubble the time is virtual.
 type fakeBackend struct {
-	takes  func(b mlx.Batch) time.Duration // evenly divided over the shards
-	model  *schedule.Costs                 // or what each shard takes
+	takes  func(b mlx.Batch) time.Duration // evenly divided over the microbatches
+	model  *schedule.Costs                 // alternative to takes: the costs of each microbatch
 	submit func(n int) error               // fails or panics at the n-th call
-	finish func(n int) error               // likewise for collect
+	finish func(n int) error               // the same for Collect
 
 	mu        sync.Mutex
 	last      mlx.Ticket
-	until     time.Time // when it is through with all it has
+	until     time.Time // when all submitted batches are finished
 	running   map[mlx.Ticket]fakeBatch
 	submitted int
 	collected int
@@ -89,7 +89,7 @@ func (f *fakeBackend) count(id int32) {
 	f.seen[id]++
 }
 
-// execute is the batch's figures and when it ends, begun at from.
+// execute returns the figures and the end of a batch that begins at from.
 func (f *fakeBackend) execute(b mlx.Batch, now, from time.Time) (mlx.Stats, time.Time) {
 	s := mlx.Stats{Tokens: len(b.IDs)}
 	whole := time.Duration(0)
@@ -123,7 +123,7 @@ func (f *fakeBackend) Collect(t mlx.Ticket, out []float32) (mlx.Stats, error) {
 	run, ok := f.running[t]
 	f.mu.Unlock()
 	if !ok || len(out) != len(run.logits) {
-		return mlx.Stats{}, errors.New("no such ticket, or no room")
+		return mlx.Stats{}, errors.New("unknown ticket, or out has the wrong length")
 	}
 	time.Sleep(time.Until(run.until))
 	f.mu.Lock()
@@ -157,8 +157,8 @@ func fakeLogit(ids, typeIDs []int32) float32 {
 	return float32(sum)
 }
 
-// A fake text is words of one number each, its tokens. The pause in front is
-// how long encoding takes.
+// fakeText returns a text whose words are its token ids, after the duration that
+// encoding takes.
 func fakeText(pause time.Duration, first, n int) string {
 	var b strings.Builder
 	b.WriteString(pause.String())
@@ -170,7 +170,7 @@ func fakeText(pause time.Duration, first, n int) string {
 
 var fakeFrame = bertFrame(1, 2)
 
-// fakeEncode takes a text as one part.
+// fakeEncode encodes a fake text as one part.
 func fakeEncode(ctx context.Context, text string, _ bool) ([]uint32, string, error) {
 	pause, words, _ := strings.Cut(text, " ")
 	wait, err := time.ParseDuration(pause)
@@ -195,7 +195,7 @@ func fakeEncode(ctx context.Context, text string, _ bool) ([]uint32, string, err
 	return ids, "", nil
 }
 
-// fakePairLogit is what a pair of fake texts must score.
+// fakePairLogit returns the expected logit of a pair of fake texts.
 func fakePairLogit(t testing.TB, p Pair, maxLength int) float32 {
 	t.Helper()
 	part := func(text string) encoded {
@@ -227,19 +227,19 @@ func fakeSettings() settings {
 	}
 }
 
-// fakeEngine must be closed by the test, inside its bubble.
+// fakeEngine returns an engine that the test must close inside its bubble.
 func fakeEngine(s settings, b backend) *Engine {
 	e := &Engine{tokenizer: &tokenizer{}, scorer: scorer{function: weights.ScoringRaw}, log: s.log, pipeline: newPipeline(s, b)}
 	e.close = e.closeOnce()
 	return e
 }
 
-// randomTime is shorter than longest.
+// randomTime returns a random duration shorter than longest.
 func randomTime(r *rand.Rand, longest time.Duration) time.Duration {
 	return time.Duration(r.Int64N(int64(longest)))
 }
 
-// fakePairs are pairs with tokens of their own.
+// fakePairs returns n pairs of random fake texts.
 func fakePairs(r *rand.Rand, n int, longestPause time.Duration) []Pair {
 	pause := func() time.Duration {
 		if longestPause == 0 {
@@ -258,7 +258,7 @@ func fakePairs(r *rand.Rand, n int, longestPause time.Duration) []Pair {
 func checkFakeScores(t testing.TB, pairs []Pair, r *Result) {
 	t.Helper()
 	if len(r.Scores) != len(pairs) {
-		t.Fatalf("%d scores of %d pairs", len(r.Scores), len(pairs))
+		t.Fatalf("%d scores for %d pairs", len(r.Scores), len(pairs))
 	}
 	for i, pair := range pairs {
 		if want := fakePairLogit(t, pair, fakeMaxLength); r.Logits[i] != want {

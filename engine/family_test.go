@@ -8,8 +8,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Every shape of the ms-marco cross-encoders, with made-up weights: logits are
-// PyTorch's, and the config's own activation holds.
+// TestFamilyMatchesPyTorch checks every size of the ms-marco cross-encoders with
+// synthetic weights. Logits must match PyTorch's, and the activation is the
+// config's.
 func TestFamilyMatchesPyTorch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -34,7 +35,8 @@ func TestFamilyMatchesPyTorch(t *testing.T) {
 	}
 }
 
-// A cased vocabulary, whose normalizer leaves case and accents alone.
+// TestCasedTokensEqualHuggingFaces checks a cased vocabulary, whose normalizer
+// keeps case and accents.
 func TestCasedTokensEqualHuggingFaces(t *testing.T) {
 	var file struct {
 		Tokenizer json.RawMessage `json:"tokenizer"`
@@ -59,7 +61,7 @@ func TestCasedTokensEqualHuggingFaces(t *testing.T) {
 		if !slices.Equal(got.IDs, g.IDs) || !slices.Equal(got.TypeIDs, g.TypeIDs) {
 			t.Errorf("%s: ids %v, want %v", g.Name, got.IDs, g.IDs)
 		}
-		if i%10 == 0 { // the control: an uncased reading of the same file
+		if i%10 == 0 { // negative control: the same file, read as uncased
 			uncased := openTokenizerFile(t, lower, text.MaxLength)
 			if slices.Equal(tokensOf(t, uncased, text.pair()).IDs, g.IDs) {
 				same++
@@ -67,6 +69,6 @@ func TestCasedTokensEqualHuggingFaces(t *testing.T) {
 		}
 	}
 	if same > len(file.Cases)/20 {
-		t.Errorf("lower case changes too little: %d of %d cases are the same", same, len(file.Cases)/10)
+		t.Errorf("control: lower case leaves %d of %d cases unchanged, want at most half", same, len(file.Cases)/10)
 	}
 }

@@ -36,7 +36,7 @@ func cpuTime(tb testing.TB) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// realPairs returns n golden pairs with a new query for every aQuery of them.
+// realPairs returns n golden pairs; aQuery pairs share each query.
 func realPairs(tb testing.TB, n, aQuery int) []Pair {
 	tb.Helper()
 	all, _ := builtinGoldens(tb)
@@ -47,7 +47,8 @@ func realPairs(tb testing.TB, n, aQuery int) []Pair {
 	return pairs
 }
 
-// Measures the engine's own time for a request of 32 pairs. Executing takes no time.
+// BenchmarkHostTime measures the engine's own time for a request of 32 pairs, with
+// a backend that takes no time.
 func BenchmarkHostTime(b *testing.B) {
 	pairs := realPairs(b, 32, 32)
 	tok := openTokenizer(b, 512)
@@ -85,15 +86,15 @@ func BenchmarkHostTime(b *testing.B) {
 	}
 }
 
-// An instantBackend executes nothing.
+// An instantBackend finishes every batch at once.
 type instantBackend struct{}
 
 func (*instantBackend) Submit(mlx.Batch) (mlx.Ticket, error)             { return 1, nil }
 func (*instantBackend) Collect(mlx.Ticket, []float32) (mlx.Stats, error) { return mlx.Stats{}, nil }
 func (*instantBackend) Close() error                                     { return nil }
 
-// Measures the stages of requests of 32 pairs on the builtin model, one at a time,
-// with and without a batch timeout of 200 ms.
+// BenchmarkTraffic measures the stages of single requests of 32 pairs on the
+// builtin model, with and without a batch timeout of 200 ms.
 func BenchmarkTraffic(b *testing.B) {
 	pairs := realPairs(b, 3200, 32)
 	for name, cfg := range map[string]Config{
@@ -131,8 +132,9 @@ func BenchmarkTraffic(b *testing.B) {
 	}
 }
 
-// Compares tokenising on one core with Hugging Face's tokenizers on the same pairs.
-// MLXRANK_PYTHON names a Python interpreter with that package.
+// BenchmarkTokenizeBesideHuggingFace compares tokenising on one core with Hugging
+// Face's tokenizers on the same pairs. MLXRANK_PYTHON names a Python interpreter
+// with that package.
 func BenchmarkTokenizeBesideHuggingFace(b *testing.B) {
 	pairs := realPairs(b, 2000, 20)
 	tok := openTokenizer(b, 512)

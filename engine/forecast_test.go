@@ -13,22 +13,21 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// overload is open-loop traffic with a deadline, in virtual time.
+// overload runs open-loop traffic with a deadline, in virtual time.
 type overload struct {
 	limit     time.Duration
 	pairs     func(r *rand.Rand) []Pair
-	hidden    bool // the deadline, from the engine
-	useful    int  // pairs answered in time
+	hidden    bool // whether the engine does not see the deadline
+	useful    int  // pairs answered before the deadline
 	refused   int
 	dropped   int
 	missed    int // requests
 	waited    time.Duration
-	unneeded  int // pairs executed in vain
+	unneeded  int // pairs executed for no answer
 	perSecond float64
 }
 
-// run offers pairs at the given rate for so long. It returns the useful ones a
-// second.
+// run offers pairs at the given rate for the given time.
 func (o *overload) run(t *testing.T, s settings, b *fakeBackend, rate float64, during time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeEngine(s, b)
@@ -69,7 +68,7 @@ func (o *overload) run(t *testing.T, s settings, b *fakeBackend, rate float64, d
 		o.dropped = int(stats.Dropped)
 		o.refused -= o.dropped
 		if stats.Late != int64(o.refused) || stats.Overloaded != 0 {
-			t.Errorf("%d refused for time by the figures, %d for room, want %d and none", stats.Late, stats.Overloaded, o.refused)
+			t.Errorf("the statistics count %d requests refused for time and %d for room, want %d and 0", stats.Late, stats.Overloaded, o.refused)
 		}
 		if err := e.Close(); err != nil {
 			t.Error(err)
@@ -77,13 +76,13 @@ func (o *overload) run(t *testing.T, s settings, b *fakeBackend, rate float64, d
 	})
 }
 
-// withoutDeadline is a context that ends at a time that it does not report.
+// withoutDeadline is a context that does not report its deadline.
 type withoutDeadline struct{ context.Context }
 
 func (withoutDeadline) Deadline() (time.Time, bool) { return time.Time{}, false }
 
-// capacity is how many such pairs the backend executes a second when it has
-// always enough.
+// capacity returns the pairs per second that the backend executes if it always
+// has enough work.
 func (o overload) capacity(t *testing.T, s settings, b *fakeBackend) (pairs float64) {
 	synctest.Test(t, func(t *testing.T) {
 		e := fakeEngine(s, b)
@@ -102,9 +101,11 @@ func (o overload) capacity(t *testing.T, s settings, b *fakeBackend) (pairs floa
 	return pairs
 }
 
-// At four times what the device can do, what is answered in time is nine tenths
-// of that, hardly anything else is executed, and no caller waits past the deadline.
+// TestOverload offers four times the device's capacity. The pairs answered in time
+// must be nine tenths of the capacity, hardly any other pair may execute, and no
+// caller may wait past the deadline.
 func TestOverload(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
@@ -121,7 +122,7 @@ func TestOverload(t *testing.T) {
 		limit   time.Duration
 		pairs   func(*rand.Rand) []Pair
 		change  func(*settings)
-		control bool // the engine is not told of the deadlines
+		control bool // negative control: the engine does not see the deadlines
 	}{
 		"as assumed":           {takes: fast, limit: 300 * time.Millisecond, pairs: sized(20)},
 		"slower than assumed":  {takes: slow, limit: 2 * time.Second, pairs: sized(20)},
@@ -144,7 +145,7 @@ func TestOverload(t *testing.T) {
 			o := overload{limit: test.limit, pairs: test.pairs, hidden: test.control}
 			capacity := o.capacity(t, s, &fakeBackend{takes: test.takes})
 			o.run(t, s, &fakeBackend{takes: test.takes}, 4*capacity, 8*test.limit)
-			t.Logf("%.1f of %.1f pairs/s useful, %d requests refused, %d dropped, %d missed; %d pairs executed in vain, longest wait %v",
+			t.Logf("%.1f of %.1f pairs/s useful, %d requests refused, %d dropped, %d missed; %d pairs executed for no answer, longest wait %v",
 				o.perSecond, capacity, o.refused, o.dropped, o.missed, o.unneeded, o.waited)
 			good := o.perSecond >= 0.9*capacity && float64(o.unneeded) < 0.05*float64(o.useful)
 			if good == test.control || o.waited > o.limit {
@@ -154,7 +155,8 @@ func TestOverload(t *testing.T) {
 	}
 }
 
-// changing is a device whose speed changes by a quarter every two seconds.
+// changing returns the times of a device whose speed changes by a quarter every
+// two seconds.
 func changing(takes func(mlx.Batch) time.Duration) func(mlx.Batch) time.Duration {
 	var busy time.Duration
 	return func(b mlx.Batch) time.Duration {
@@ -167,10 +169,11 @@ func changing(takes func(mlx.Batch) time.Duration) func(mlx.Batch) time.Duration
 	}
 }
 
-// A request that takes longer than its deadline allows even alone is refused at
-// once, with how many of its pairs would fit; without a measurement it is taken
-// in, and given up after the first batch.
+// A request that cannot meet its deadline even alone is refused at once, and the
+// error has the number of pairs that would fit. Before any measurement it is
+// admitted, and dropped after the first batch.
 func TestNeverInTime(t *testing.T) {
+	t.Parallel()
 	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		pairs := make([]Pair, 1000)
@@ -189,9 +192,9 @@ func TestNeverInTime(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		time.Sleep(2 * time.Second) // until what was executing is done
+		time.Sleep(2 * time.Second) // until the running batches finish
 		if _, err := e.Score(ctx, pairs[:500]); err != nil {
-			t.Errorf("500 of them: %v", err)
+			t.Errorf("500 pairs: %v", err)
 		}
 		if _, err := e.Score(context.Background(), pairs); err != nil {
 			t.Errorf("without a deadline: %v", err)
@@ -199,9 +202,9 @@ func TestNeverInTime(t *testing.T) {
 	})
 }
 
-// Documents that are to be scored in windows are refused before they are
-// tokenised whole.
-func TestNeverInTimeOfWindows(t *testing.T) {
+// A document scored in passages is refused before all of it is tokenised.
+func TestNeverInTimeOfPassages(t *testing.T) {
+	t.Parallel()
 	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		for range 2 + 4 {
@@ -222,8 +225,10 @@ func TestNeverInTimeOfWindows(t *testing.T) {
 	})
 }
 
-// A refusal says when to come again, and then the request is taken in.
+// TestRetryAfter checks that a refused request is admitted after the RetryAfter of
+// its error.
 func TestRetryAfter(t *testing.T) {
+	t.Parallel()
 	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
 	s := fakeSettings()
 	s.batching.Layout.Unpadded = true
@@ -252,9 +257,10 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// The loading of an unloaded session counts as a wait once it has begun; the
-// request that begins it is not refused, or it would never be loaded.
+// Loading an unloaded session counts as a wait once it has begun. The request that
+// begins it is not refused, since otherwise the session would never be loaded.
 func TestForecastWhileLoading(t *testing.T) {
+	t.Parallel()
 	s := idling(func() (backend, error) { time.Sleep(10 * time.Second); return batchesOf(10 * time.Millisecond), nil })
 	s.batching.LoadTime = 10 * time.Second
 	bubble(t, s, batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
@@ -280,8 +286,9 @@ func TestForecastWhileLoading(t *testing.T) {
 	})
 }
 
-// One slow batch refuses no caller for good.
+// One slow batch does not make the engine refuse requests forever.
 func TestForecastForgetsASlowBatch(t *testing.T) {
+	t.Parallel()
 	n := 0
 	b := &fakeBackend{takes: func(mlx.Batch) time.Duration {
 		if n++; n == 6 {

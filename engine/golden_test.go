@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// The files of testdata are made by scripts/goldens with PyTorch and Hugging
-// Face's tokenizers.
+// scripts/goldens makes the files of testdata with PyTorch and Hugging Face's
+// tokenizers.
 
-// exactness is how far float32 logits may be from PyTorch's, as a part of the
-// golden logits' standard deviation: an absolute bound would pass anything on
-// a model whose logits lie close together.
+// exactness is the largest allowed difference of float32 logits from PyTorch's, as
+// a share of the golden logits' standard deviation. An absolute bound would accept
+// wrong logits of a model whose logits are close together.
 const exactness = 1e-4
 
 func openGolden(t testing.TB, name string) io.Reader {
@@ -45,7 +45,7 @@ func readGolden(t testing.TB, name string, v any) {
 	}
 }
 
-// readGoldenLines reads a file of one JSON value a line.
+// readGoldenLines reads a file with one JSON value per line.
 func readGoldenLines[T any](t testing.TB, name string) []T {
 	t.Helper()
 	decoder := json.NewDecoder(openGolden(t, name))
@@ -80,9 +80,9 @@ func worst(got, want []float32) float64 {
 	return w
 }
 
-// checkLogits is the one check that right logits must pass and the negative
-// controls must fail: none off by more than the tolerance, and the ranking that
-// of the golden logits except logits closer to each other than twice that.
+// checkLogits is the check that correct logits must pass and negative controls
+// must fail. No logit may be off by more than the tolerance. The ranking must be
+// the golden one, except for logits closer to each other than twice the tolerance.
 func checkLogits(got, want []float32, tolerance float64) error {
 	if len(got) != len(want) || len(want) == 0 {
 		return fmt.Errorf("%d logits, want %d", len(got), len(want))
@@ -93,7 +93,7 @@ func checkLogits(got, want []float32, tolerance float64) error {
 	for i := range want {
 		for j := range want {
 			if float64(want[i])-float64(want[j]) > 2*tolerance && got[i] <= got[j] {
-				return fmt.Errorf("pairs %d and %d change places", i, j)
+				return fmt.Errorf("pairs %d and %d are ranked in the other order", i, j)
 			}
 		}
 	}

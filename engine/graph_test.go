@@ -13,8 +13,9 @@ import (
 
 const unfusedGraphEnv = "MLXRANK_UNFUSED_GRAPH"
 
-// The suite runs a second time with MLXRANK_UNFUSED_GRAPH=1: then MLX itself must
-// compute, as on Metal; else the kernels, if there are any.
+// The suite runs a second time with MLXRANK_UNFUSED_GRAPH=1, where MLX's own
+// operations must compute, as on Metal. Otherwise our kernels must, if there are
+// any.
 func TestGraphIsTheOneAskedFor(t *testing.T) {
 	unfused := cmp.Or(os.Getenv(unfusedGraphEnv), os.Getenv("MLXRANK_PLAIN_GRAPH")) == "1" || runtime.GOOS == "darwin"
 	if kernels := builtin(t).Info().Kernels; (kernels == "MLX") != unfused {
@@ -22,8 +23,8 @@ func TestGraphIsTheOneAskedFor(t *testing.T) {
 	}
 }
 
-// graphsApart is the most that the two graphs may differ by in float32, as a share
-// of the deviation.
+// graphsApart is the largest allowed difference of the two graphs in float32, as a
+// share of the deviation.
 const graphsApart = 1e-5
 
 func TestGraphsAgree(t *testing.T) {
@@ -71,6 +72,6 @@ func checkGraphsAgree(t *testing.T, fused, unfused []float32) {
 		t.Errorf("apart by %.2g of the deviation, want at most %g", off, graphsApart)
 	}
 	if runtime.GOOS != "darwin" && off == 0 {
-		t.Error("the same to the last bit: the test compared one graph with itself")
+		t.Error("equal to the last bit, so the test compared one graph with itself")
 	}
 }

@@ -15,15 +15,15 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// TestBuiltinInHalfPrecision holds what it costs in exactness within bounds:
-// near the logits and the order of float32, and not the same. Where MLX computes
-// it on a processor it is slow, and the log warns of it.
+// TestBuiltinInHalfPrecision bounds the loss of precision. Logits and order must
+// be close to float32's, but not equal. If MLX's operations compute half precision
+// on a CPU, which is slow, the log must have a warning.
 func TestBuiltinInHalfPrecision(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
 	pairs, want := builtinGoldens(t)
-	pairs, want = shortest(pairs, want, 48) // two a second without products of bfloat16
+	pairs, want = shortest(pairs, want, 48) // without bfloat16 GEMMs, two pairs take a second
 	var log bytes.Buffer
 	e, err := Open(context.Background(), Config{
 		Model: "builtin", Device: Device(testDevice()), DType: DType(halfPrecision()), Logger: zerolog.New(zerolog.SyncWriter(&log)),
@@ -41,7 +41,7 @@ func TestBuiltinInHalfPrecision(t *testing.T) {
 		t.Errorf("off by %.2g of the deviation and Kendall's tau %.4f, want at most 0.05 and at least 0.97", off, tau)
 	}
 	if off < 10*exactness {
-		t.Errorf("as exact as float32: %s was not used", halfPrecision())
+		t.Errorf("as exact as float32, so %s was not used", halfPrecision())
 	}
 	slow := e.Info().Kernels == "MLX" && testDevice() == mlx.CPU
 	if strings.Contains(log.String(), "float32 is faster") != slow {

@@ -13,14 +13,14 @@ import (
 
 var errDevice = errors.New("the device has gone")
 
-// reopening is settings whose sessions after the first are made by next.
+// reopening returns settings whose sessions after the first come from next.
 func reopening(next func() (backend, error)) settings {
 	s := fakeSettings()
 	s.reopen = next
 	return s
 }
 
-// failing is a backend whose batches fail while its switch is on.
+// failing returns a backend whose batches fail while *yes is true.
 func failing(yes *bool, how func() error) *fakeBackend {
 	b := batchesOf(time.Millisecond)
 	b.finish = func(int) error {
@@ -33,6 +33,7 @@ func failing(yes *bool, how func() error) *fakeBackend {
 }
 
 func TestSessionIsReopenedOnce(t *testing.T) {
+	t.Parallel()
 	for name, how := range map[string]func() error{
 		"error": func() error { return errDevice },
 		"panic": func() error { panic(errDevice) },
@@ -62,6 +63,7 @@ func TestSessionIsReopenedOnce(t *testing.T) {
 }
 
 func TestSubmitFails(t *testing.T) {
+	t.Parallel()
 	first, second := batchesOf(time.Millisecond), batchesOf(time.Millisecond)
 	first.submit = func(n int) error {
 		if n == 2 {
@@ -78,8 +80,9 @@ func TestSubmitFails(t *testing.T) {
 	})
 }
 
-// A request refused for its contents is no sign of a failing device.
+// A request refused for its contents does not indicate a failing device.
 func TestRefusedBatchIsNoFault(t *testing.T) {
+	t.Parallel()
 	b := batchesOf(time.Millisecond)
 	b.submit = func(n int) error {
 		if n == 1 {
@@ -99,6 +102,7 @@ func TestRefusedBatchIsNoFault(t *testing.T) {
 }
 
 func TestRepeatedFailureIsUnhealthyUntilItWorks(t *testing.T) {
+	t.Parallel()
 	bad, opened := true, 0
 	fault := func() error { return errDevice }
 	s := reopening(func() (backend, error) { opened++; return failing(&bad, fault), nil })
@@ -116,7 +120,7 @@ func TestRepeatedFailureIsUnhealthyUntilItWorks(t *testing.T) {
 			t.Errorf("Calibrate: %v", err)
 		}
 		if _, err := e.Tokenize(context.Background(), somePairs(3)); err != nil {
-			t.Errorf("Tokenize needs no device: %v", err)
+			t.Errorf("Tokenize failed although it needs no device: %v", err)
 		}
 		if opened != 1 || e.Stats().Unhealthy == nil {
 			t.Errorf("opened %d times, %v", opened, e.Stats().Unhealthy)
@@ -135,8 +139,9 @@ func TestRepeatedFailureIsUnhealthyUntilItWorks(t *testing.T) {
 	})
 }
 
-// All who wait are answered when the session cannot be reopened.
+// If the session cannot be reopened, all waiting callers get an error.
 func TestReopeningFails(t *testing.T) {
+	t.Parallel()
 	bad := true
 	first := failing(&bad, func() error { return errDevice })
 	gone := errors.New("no such file")
@@ -159,8 +164,9 @@ func TestReopeningFails(t *testing.T) {
 	})
 }
 
-// A probe goes ahead of all that waits, and its own failure is told.
+// A probe runs before all waiting work, and Healthy returns its error.
 func TestHealthyGoesFirst(t *testing.T) {
+	t.Parallel()
 	b := batchesOf(time.Second)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		done := make(chan struct{})
@@ -174,7 +180,7 @@ func TestHealthyGoesFirst(t *testing.T) {
 			t.Error(err)
 		}
 		if took := time.Since(start); took > 3*time.Second {
-			t.Errorf("it took %v, of which two batches in flight 2 s", took)
+			t.Errorf("Healthy took %v, including 2 s for two batches in flight", took)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		defer cancel()
@@ -185,8 +191,10 @@ func TestHealthyGoesFirst(t *testing.T) {
 	})
 }
 
-// A planner that panics answers the waiting requests and does not stop the engine.
+// After a panic in the planner, waiting requests get an error and the engine
+// continues.
 func TestPanicWhilePlanning(t *testing.T) {
+	t.Parallel()
 	s := fakeSettings()
 	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
 		planner := &panicking{e.pipeline.events, true}
@@ -203,7 +211,7 @@ func TestPanicWhilePlanning(t *testing.T) {
 	})
 }
 
-// panicking is a schedule that panics when it is to plan a batch.
+// panicking is a schedule that panics in Next.
 type panicking struct {
 	events
 	now bool

@@ -11,11 +11,11 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// A nativeBatch is a batch that the planner has not made.
+// A nativeBatch is a batch made without the planner.
 type nativeBatch struct {
-	places []int // of its pairs
-	input  mlx.Batch
-	open   int // tokens of its last microbatch
+	rows  []int // indexes of its pairs
+	input mlx.Batch
+	open  int // tokens of its last microbatch
 }
 
 // makeBatches puts tokens into batches in their order, without the planner.
@@ -23,12 +23,12 @@ func makeBatches(tokens []Tokens, l schedule.Limits) []nativeBatch {
 	var batches []nativeBatch
 	for at, t := range tokens {
 		last := len(batches) - 1
-		if last < 0 || len(batches[last].places) == l.Pairs || len(batches[last].input.IDs)+len(t.IDs) > l.Tokens {
+		if last < 0 || len(batches[last].rows) == l.Pairs || len(batches[last].input.IDs)+len(t.IDs) > l.Tokens {
 			batches = append(batches, nativeBatch{})
 			last++
 		}
 		b := &batches[last]
-		b.places = append(b.places, at)
+		b.rows = append(b.rows, at)
 		b.input.IDs = append(b.input.IDs, t.IDs...)
 		b.input.TypeIDs = append(b.input.TypeIDs, t.TypeIDs...)
 		b.input.Lengths = append(b.input.Lengths, int32(len(t.IDs)))
@@ -40,14 +40,14 @@ func makeBatches(tokens []Tokens, l schedule.Limits) []nativeBatch {
 	return batches
 }
 
-// bertFrame is [CLS] A [SEP] B [SEP].
+// bertFrame returns the frame [CLS] A [SEP] B [SEP].
 func bertFrame(cls, sep int) frame {
 	return newFrame([]weights.Piece{
 		{ID: cls}, {Sequence: weights.SequenceA}, {ID: sep}, {Sequence: weights.SequenceB, TypeID: 1}, {ID: sep, TypeID: 1},
 	})
 }
 
-// pairs tokenises as an engine does, in a pipeline without a session.
+// pairs tokenises pairs as an engine does, in a pipeline without a session.
 func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) (tokens []Tokens, err error) {
 	p := newPipeline(settings{
 		texts:   pairEncoder{maxLength: t.maxLength, beyond: t.beyond, frame: t.frame, encode: t.encodePart},
@@ -58,7 +58,7 @@ func (t *tokenizer) pairs(ctx context.Context, pairs []Pair) (tokens []Tokens, e
 	return p.tokens(ctx, pairs)
 }
 
-// tokenise makes the tokens of a pair, as an engine does.
+// tokenise tokenises a pair as an engine does.
 func (t *tokenizer) tokenise(pair Pair, opts ScoreOptions) (Tokens, error) {
 	return t.tokeniseWith(pair, opts, t.encodePart)
 }

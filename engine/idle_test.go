@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// idling is settings that unload after a minute, whose further sessions next
-// makes.
+// idling returns settings that unload after a minute; sessions after the first
+// come from next.
 func idling(next func() (backend, error)) settings {
 	s := reopening(next)
 	s.idle = time.Minute
@@ -24,17 +24,18 @@ func idling(next func() (backend, error)) settings {
 }
 
 func TestIdleSessionIsUnloadedAndLoadedAgain(t *testing.T) {
+	t.Parallel()
 	first, second := batchesOf(time.Millisecond), batchesOf(time.Millisecond)
 	trims := 0
 	s := idling(func() (backend, error) { time.Sleep(time.Second); return second, nil })
 	s.trim = func() error { trims++; return nil }
 	bubble(t, s, first, func(t *testing.T, e *Engine) {
 		time.Sleep(59 * time.Second)
-		mustScore(t, e, somePairs(3)) // which restarts the minute
+		mustScore(t, e, somePairs(3)) // restarts the minute
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		if s := e.Stats(); !s.Loaded || s.Unloads != 0 {
-			t.Fatalf("unloaded before a minute was over: %+v", s)
+			t.Fatalf("unloaded in less than a minute: %+v", s)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -42,7 +43,7 @@ func TestIdleSessionIsUnloadedAndLoadedAgain(t *testing.T) {
 			t.Fatalf("not unloaded: loaded %v, %d unloads, closed %d times, %d trims", s.Loaded, s.Unloads, first.closed, trims)
 		}
 		if _, err := e.Tokenize(context.Background(), somePairs(2)); err != nil || e.Stats().Loaded {
-			t.Fatalf("tokenising takes no session: %v", err)
+			t.Fatalf("Tokenize failed although it needs no session: %v", err)
 		}
 		r := mustScore(t, e, somePairs(4))
 		checkFakeScores(t, somePairs(4), r)
@@ -60,7 +61,8 @@ func TestIdleSessionIsUnloadedAndLoadedAgain(t *testing.T) {
 	})
 }
 
-func TestLoadingAgainMayFailAndIsTriedAnew(t *testing.T) {
+func TestFailedLoadingIsRetried(t *testing.T) {
+	t.Parallel()
 	gone := true
 	s := idling(func() (backend, error) {
 		if gone {
@@ -82,6 +84,7 @@ func TestLoadingAgainMayFailAndIsTriedAnew(t *testing.T) {
 }
 
 func TestAnEngineInUseIsNotUnloaded(t *testing.T) {
+	t.Parallel()
 	s := idling(func() (backend, error) { return nil, errors.New("not to be opened") })
 	slow := batchesOf(5 * time.Minute)
 	bubble(t, s, slow, func(t *testing.T, e *Engine) {
@@ -93,6 +96,7 @@ func TestAnEngineInUseIsNotUnloaded(t *testing.T) {
 }
 
 func TestCloseWhileUnloaded(t *testing.T) {
+	t.Parallel()
 	first := batchesOf(time.Millisecond)
 	bubble(t, idling(nil), first, func(*testing.T, *Engine) { time.Sleep(2 * time.Minute) })
 	if first.closed != 1 {
@@ -100,7 +104,8 @@ func TestCloseWhileUnloaded(t *testing.T) {
 	}
 }
 
-// With MLX the model's memory is given back, and comes again with its scores.
+// With MLX, unloading frees the model's memory. After loading again the scores are
+// the same.
 func TestUnloadingFreesTheModel(t *testing.T) {
 	e := openTinyEngine(t, Config{IdleUnload: 100 * time.Millisecond})
 	pairs := []Pair{{"a query", "a document"}, {"a query", "another"}}
@@ -116,7 +121,7 @@ func TestUnloadingFreesTheModel(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	for { // the session is closed behind the figure
+	for { // the statistics change before the session is closed
 		rest, err := e.library.Memory()
 		if err != nil {
 			t.Fatal(err)
@@ -131,7 +136,7 @@ func TestUnloadingFreesTheModel(t *testing.T) {
 	}
 	after := mustScore(t, e, pairs)
 	if !slices.Equal(before.Logits, after.Logits) {
-		t.Errorf("logits %v, and loaded again %v", before.Logits, after.Logits)
+		t.Errorf("logits %v, after loading again %v", before.Logits, after.Logits)
 	}
 	if err := e.Trim(); err != nil {
 		t.Error(err)
@@ -158,12 +163,13 @@ func TestMemoryLimit(t *testing.T) {
 	}
 	for _, cfg := range []Config{{MemoryLimit: -1}, {IdleUnload: -1}} {
 		if err := cfg.check(); err == nil {
-			t.Errorf("%+v is not refused", cfg)
+			t.Errorf("%+v is accepted, want an error", cfg)
 		}
 	}
 }
 
 func TestDefaultLimits(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		cfg           Config
 		gpus          int
@@ -182,12 +188,13 @@ func TestDefaultLimits(t *testing.T) {
 	}
 }
 
-func TestProgressIsToldByTheCaller(t *testing.T) {
+func TestProgressIncreases(t *testing.T) {
+	t.Parallel()
 	bubble(t, fakeSettings(), batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
 		last := 0
 		opts := ScoreOptions{Progress: func(done, total int) {
 			if total != 100 || done <= last || done >= total {
-				t.Errorf("%d of %d after %d", done, total, last)
+				t.Errorf("progress %d of %d after %d", done, total, last)
 			}
 			last = done
 		}}
@@ -198,14 +205,15 @@ func TestProgressIsToldByTheCaller(t *testing.T) {
 		}
 		checkFakeScores(t, pairs, r)
 		if last < 50 { // a batch has 16 pairs
-			t.Errorf("last told of %d pairs", last)
+			t.Errorf("the last progress was %d pairs, want at least 50", last)
 		}
 	})
 }
 
-// Callers come and go around the moment of unloading, while the device fails now
-// and then and loading does: every answer is right or says why there is none.
+// Callers arrive and leave around the moment of unloading, while the device and
+// loading sometimes fail. Every answer is correct or an error with the reason.
 func TestUnloadingWhileCallersComeAndGo(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(8) {
 		var mu sync.Mutex
 		random := rand.New(rand.NewPCG(seed, 3))
@@ -268,7 +276,7 @@ func TestUnloadingWhileCallersComeAndGo(t *testing.T) {
 			}
 		})
 		if right.Load() < 150 || right.Load()+wrong.Load() != 240 {
-			t.Errorf("seed %d: %d calls answered right, %d with an error, of 240", seed, right.Load(), wrong.Load())
+			t.Errorf("seed %d: %d calls got correct logits, %d an error, of 240", seed, right.Load(), wrong.Load())
 		}
 		for i, b := range opened {
 			if b.closed == 0 || len(b.running) > 0 {
@@ -278,8 +286,8 @@ func TestUnloadingWhileCallersComeAndGo(t *testing.T) {
 	}
 }
 
-// A model whose files change while it is unloaded is refused, whichever file it
-// is: the tokenizer in memory would not fit. The same files again are loaded.
+// A model is refused if any of its files changed while it was unloaded, since the
+// tokenizer in memory would not fit. With the old files it loads again.
 func TestUnloadedModelIsNotReplaced(t *testing.T) {
 	dir := tinyDir(t, nil)
 	e, err := Open(t.Context(), Config{Model: dir, Device: "cpu", IdleUnload: 30 * time.Millisecond})
@@ -322,7 +330,7 @@ func TestUnloadedModelIsNotReplaced(t *testing.T) {
 			t.Errorf("with the same %s again: %v, want %v", name, r.Logits, want.Logits)
 		}
 	}
-	// One that was not there is a change too.
+	// An added file is a change too.
 	unloaded()
 	if err := os.WriteFile(filepath.Join(dir, "added_tokens.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)

@@ -10,15 +10,15 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// A model of three labels gives, by each of their names and numbers, the logits
-// that PyTorch has for that label.
+// TestLabels selects each label of a model with three labels, by name and by
+// index. The logits must be PyTorch's for that label.
 func TestLabels(t *testing.T) {
 	goldens := tinyGoldens(t)
 	g := goldens[slices.IndexFunc(goldens, func(g tinyGolden) bool { return strings.Contains(g.Name, "labels3") })]
 	g.Config["id2label"] = map[string]any{"0": "contradiction", "1": "entailment", "2": "neutral"}
 	dir := t.TempDir()
 	weightstest.Write(t, dir, weightstest.Spec{Config: g.Config, Seed: g.Seed})
-	// Pairs of two texts, which ScoreTokens takes.
+	// Take the pairs of two texts, which ScoreTokens requires.
 	var tokens []Tokens
 	var all []float32
 	for i, pair := range g.tokens() {

@@ -17,8 +17,8 @@ type leftGolden struct {
 	TypeIDs   []int32 `json:"token_type_ids"`
 }
 
-// leftGoldens are the pairs of the token goldens with what truncation on the
-// left makes of them.
+// leftGoldens returns the pairs of the token goldens and their tokens truncated on
+// the left.
 func leftGoldens(t *testing.T) ([]leftGolden, []Pair) {
 	t.Helper()
 	var file struct{ Cases []leftGolden }
@@ -46,7 +46,7 @@ func TestTokensCutOnTheLeftEqualHuggingFaces(t *testing.T) {
 			tokenizers[g.MaxLength] = openTokenizer(t, g.MaxLength)
 		}
 		tok := tokenizers[g.MaxLength]
-		for _, side := range []Truncation{TruncateLeft, TruncateRight} { // the second is the control
+		for _, side := range []Truncation{TruncateLeft, TruncateRight} { // the second is the negative control
 			query, document := encodeFrom(t, tok, pairs[i].Query, side), encodeFrom(t, tok, pairs[i].Document, side)
 			got := tok.frame.join(query, document, g.MaxLength, side)
 			if !got.Truncated {
@@ -60,11 +60,11 @@ func TestTokensCutOnTheLeftEqualHuggingFaces(t *testing.T) {
 		}
 	}
 	if off[TruncateRight] != len(cases) {
-		t.Errorf("cut on the right, %d of %d differ", off[TruncateRight], len(cases))
+		t.Errorf("control: cut on the right, %d of %d differ", off[TruncateRight], len(cases))
 	}
 }
 
-// ScoreWith executes the tokens of the goldens.
+// TestScoreCutOnTheLeft checks that ScoreWith executes the tokens of the goldens.
 func TestScoreCutOnTheLeft(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -98,7 +98,8 @@ func TestScoreCutOnTheLeft(t *testing.T) {
 	}
 }
 
-// A document's first tokens count, as if it ended behind them.
+// TestDocumentTokens checks that a document scores as if it ended after the first
+// DocumentTokens tokens.
 func TestDocumentTokens(t *testing.T) {
 	e := builtin(t)
 	words := strings.Fields(strings.Repeat("the city has water ", 200))
@@ -114,17 +115,17 @@ func TestDocumentTokens(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got.Logits[0] != want.Logits[0] || got.Tokens != want.Tokens || got.Truncated != 1 {
-			t.Errorf("%d tokens: logit %v of %d tokens, %d truncated, want %v of %d", n, got.Logits[0], got.Tokens, got.Truncated, want.Logits[0], want.Tokens)
+			t.Errorf("%d tokens: logit %v for %d tokens, %d truncated, want %v for %d", n, got.Logits[0], got.Tokens, got.Truncated, want.Logits[0], want.Tokens)
 		}
 	}
 }
 
-// One pair that is too long refuses the request, and nothing of it reaches the
-// device, however many pairs were tokenised before.
+// A request with one pair that is too long is refused before any of its pairs
+// executes, however many pairs were tokenised before.
 func TestTooLongExecutesNothing(t *testing.T) {
 	backend := &fakeBackend{}
 	e := fakeEngine(fakeSettings(), backend)
-	pairs := make([]Pair, 3000) // more than are tokenised ahead of batches
+	pairs := make([]Pair, 3000) // more than are tokenised ahead of the batches
 	for i := range pairs {
 		pairs[i] = Pair{"0s 5", fakeText(0, 1000+i, 10)}
 	}

@@ -37,8 +37,8 @@ func longWordsGoldens(t *testing.T) []longWordsGolden {
 	return file.Cases
 }
 
-// A word of any length has the ids that Hugging Face's tokenizers gives it,
-// whether its text is tokenised from the beginning or from the end.
+// TestLongWordsEqualHuggingFaces checks that a word of any length has the same ids
+// as in Hugging Face's tokenizers, tokenised from the beginning or from the end.
 func TestLongWordsEqualHuggingFaces(t *testing.T) {
 	tok := openTokenizer(t, 1<<20)
 	for _, g := range longWordsGoldens(t) {
@@ -50,8 +50,8 @@ func TestLongWordsEqualHuggingFaces(t *testing.T) {
 	}
 }
 
-// Shortening must be what the goldens hold: they notice when a stretch is left
-// with as many characters as a word may have, or loses what ends a word.
+// The goldens must detect faults in shortening: a stretch that keeps as many
+// characters as a word may have, or one that loses the end of a word.
 func TestLongWordsControlsDiffer(t *testing.T) {
 	tok := openTokenizer(t, 1<<20)
 	right := tok.words
@@ -72,7 +72,8 @@ func TestLongWordsControlsDiffer(t *testing.T) {
 	tok.words = right
 }
 
-// Memory for a word does not grow with it: what reaches the library is short.
+// The memory for a word is bounded, since the tokenizer library gets only a short
+// text.
 func TestLongWordsAreShortened(t *testing.T) {
 	tok := openTokenizer(t, 512)
 	for name, text := range map[string]string{
@@ -82,10 +83,10 @@ func TestLongWordsAreShortened(t *testing.T) {
 		"stretches": strings.Repeat(strings.Repeat("a", 5000)+"\u200b", 400),
 	} {
 		if got := tok.words.shorten(text); len(got) > len(text)/4 {
-			t.Errorf("%s: %d of %d bytes are left", name, len(got), len(text))
+			t.Errorf("%s: %d of %d bytes remain", name, len(got), len(text))
 		}
 	}
 	if got := makeLongWords(100, []weights.AddedToken{{Content: "covid"}}).shorten(strings.Repeat("a", 5000)); len(got) != 5000 {
-		t.Error("a text is shortened though an added token of letters may stand in it")
+		t.Error("a text is shortened although it may contain an added token of letters")
 	}
 }

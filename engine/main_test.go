@@ -10,8 +10,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// opened is the builtin model, if a test needed it: they share it as a program's
-// goroutines would.
+// opened is the engine with the builtin model that the tests share, nil until a
+// test needs it.
 var opened *Engine
 
 var openBuiltin = sync.OnceValues(func() (e *Engine, err error) {

@@ -4,5 +4,5 @@ package engine
 
 import "time"
 
-// mostCPU is how long one damaged file may keep a processor.
+// mostCPU is the CPU time limit for one damaged file.
 const mostCPU = 2 * time.Second

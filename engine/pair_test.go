@@ -6,6 +6,7 @@ import (
 )
 
 func TestTruncate(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct{ n, m, room, wantN, wantM int }{
 		{0, 0, 0, 0, 0},
 		{3, 4, 10, 3, 4},
@@ -14,8 +15,8 @@ func TestTruncate(t *testing.T) {
 		{2, 100, 10, 2, 8},
 		{100, 2, 10, 8, 2},
 		{100, 100, 10, 5, 5},
-		{100, 100, 9, 4, 5}, // as long: the token left over is the second's
-		{100, 99, 9, 5, 4},  // else the longer one's
+		{100, 100, 9, 4, 5}, // equal lengths: the second gets the odd token
+		{100, 99, 9, 5, 4},  // otherwise the longer one
 		{99, 100, 9, 4, 5},
 		{7, 6, 9, 5, 4},
 		{1, 1, 1, 0, 1},
@@ -28,8 +29,8 @@ func TestTruncate(t *testing.T) {
 	}
 }
 
-// Taking one token at a time off the longer text, and off the longer one to
-// begin with when both are as long, ends where the formula does.
+// truncateSlowly removes one token at a time from the longer text. If both are
+// equally long, it removes from the one that was longer at first.
 func truncateSlowly(n, m, room int) (int, int) {
 	secondLonger := m >= n
 	for n+m > room {
@@ -43,6 +44,7 @@ func truncateSlowly(n, m, room int) (int, int) {
 }
 
 func TestTruncateIsLongestFirst(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 20000 {
 		n, m, room := r.IntN(40), r.IntN(40), r.IntN(40)

@@ -16,7 +16,7 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// logits are [pairs] numbers, or [pairs][labels] flattened.
+// logits holds one number per pair, or one per pair and label, flattened.
 type logits []float32
 
 func (l *logits) UnmarshalJSON(data []byte) error {
@@ -46,8 +46,8 @@ type tinyGolden struct {
 	Logits map[string]logits `json:"logits"`
 }
 
-// short is the pairs of at most n tokens with their float32 logits: for what
-// need not run on long ones too.
+// short returns the pairs of at most n tokens with their float32 logits, for
+// checks that do not need long pairs.
 func (g *tinyGolden) short(n int) (tokens []Tokens, want []float32) {
 	return shortOf(g.tokens(), g.Logits["float32"], n)
 }
@@ -83,8 +83,8 @@ func tinyGoldens(t *testing.T) []tinyGolden {
 	return file.Models
 }
 
-// openTiny makes the model's files, checks that they are those PyTorch
-// had, and opens them.
+// openTiny makes the model's files, checks that PyTorch used the same ones, and
+// opens them.
 func openTiny(t *testing.T, g tinyGolden) *weights.Model {
 	t.Helper()
 	dir := t.TempDir()
@@ -113,7 +113,7 @@ func openModel(t *testing.T, ref string) *weights.Model {
 	return model
 }
 
-// logitsOf runs the model, two tickets at a time.
+// logitsOf returns the model's logits, with two tickets in flight.
 func logitsOf(t *testing.T, config mlx.ModelConfig, model *weights.Model, dtype mlx.DType, tokens []Tokens) []float32 {
 	t.Helper()
 	library, err := mlx.Load("")
@@ -135,18 +135,18 @@ func logitsOf(t *testing.T, config mlx.ModelConfig, model *weights.Model, dtype 
 		if err != nil {
 			t.Fatal(err)
 		}
-		logits := make([]float32, len(b.places)*config.Labels)
+		logits := make([]float32, len(b.rows)*config.Labels)
 		if _, err := session.Collect(ticket, logits); err != nil {
 			t.Fatal(err)
 		}
-		for i, at := range b.places {
+		for i, at := range b.rows {
 			copy(out[at*config.Labels:], logits[i*config.Labels:(i+1)*config.Labels])
 		}
 	}
 	return out
 }
 
-// A control is a mistake that gives plausible logits.
+// A control is a mistake in the model or its inputs that gives plausible logits.
 type control struct {
 	name   string
 	config func(*mlx.ModelConfig)
@@ -170,7 +170,7 @@ var controls = []control{
 	{"LayerNorm epsilon 1e-3", func(c *mlx.ModelConfig) { c.LayerNormEps = 1e-3 }, nil},
 }
 
-// swap is the pair with query and document exchanged.
+// swap returns the pair with query and document exchanged.
 func swap(t Tokens) Tokens {
 	second := 0
 	for second < len(t.TypeIDs) && t.TypeIDs[second] == 0 {
@@ -195,7 +195,7 @@ func (c control) logits(t *testing.T, model *weights.Model, tokens []Tokens) []f
 		c.config(&config)
 	}
 	if config.Layers == 0 {
-		return make([]float32, len(tokens)*config.Labels) // no layer left: surely wrong
+		return make([]float32, len(tokens)*config.Labels) // no layers remain: certainly wrong
 	}
 	if c.tokens != nil {
 		changed := make([]Tokens, len(tokens))
@@ -219,7 +219,7 @@ func checkControls(t *testing.T, model *weights.Model, tokens []Tokens, want []f
 	}
 }
 
-// checkFloat32 holds a model's float32 logits against the golden's.
+// checkFloat32 compares a model's float32 logits with the golden ones.
 func checkFloat32(t *testing.T, g tinyGolden, model *weights.Model) {
 	t.Helper()
 	want := g.Logits["float32"]
@@ -241,8 +241,8 @@ func TestTinyModelsMatchPyTorch(t *testing.T) {
 	}
 }
 
-// In half precision PyTorch itself is some way off its float32 logits. MLX
-// rounds at other places, so it may be that far off times halfSlack.
+// halfSlack is the tolerance in half precision as a multiple of PyTorch's own
+// difference from its float32 logits, since MLX rounds at other points.
 const halfSlack = 3
 
 func TestTinyModelsInHalfPrecision(t *testing.T) {
@@ -253,7 +253,7 @@ func TestTinyModelsInHalfPrecision(t *testing.T) {
 		for _, dtype := range []mlx.DType{mlx.Float16, mlx.BFloat16} {
 			t.Run(g.Name+" "+string(dtype), func(t *testing.T) {
 				model := openTiny(t, g)
-				tokens, want := g.short(96) // MLX's CPU products are slow in half precision
+				tokens, want := g.short(96) // MLX's CPU matmuls are slow in half precision
 				_, half := shortOf(g.tokens(), g.Logits[string(dtype)], 96)
 				torch := worst(half, want)
 				got := logitsOf(t, modelConfig(model.Config), model, dtype, tokens)
@@ -261,7 +261,7 @@ func TestTinyModelsInHalfPrecision(t *testing.T) {
 					t.Error(err)
 				}
 				if err := checkLogits(got, want, exactness*deviation(want)); err == nil {
-					t.Errorf("as exact as float32: %s was not used", dtype)
+					t.Errorf("as exact as float32, so %s was not used", dtype)
 				}
 				t.Logf("off by %.2g, PyTorch by %.2g, deviation %.2g", worst(got, want), torch, deviation(want))
 				if bad := controls[2].logits(t, model, tokens); checkLogits(bad, want, halfSlack*torch) == nil {
@@ -281,7 +281,7 @@ type builtinGolden struct {
 func builtinGoldens(t testing.TB) (pairs []Pair, want []float32) {
 	t.Helper()
 	for _, g := range readGoldenLines[builtinGolden](t, "builtin.jsonl.gz") {
-		if g.Query != "" || g.Document != "" { // the first line says what made the file
+		if g.Query != "" || g.Document != "" { // the first line describes how the file was made
 			pairs = append(pairs, Pair{g.Query, g.Document})
 			want = append(want, g.Logit)
 		}
@@ -305,13 +305,14 @@ func TestBuiltinMatchesPyTorch(t *testing.T) {
 		t.Error(err)
 	}
 	if result.Truncated == 0 {
-		t.Error("no pair was truncated: the goldens lack long ones")
+		t.Error("no pair was truncated: the goldens lack long pairs")
 	}
 	t.Logf("%d pairs, %d truncated: off by %.2g of the deviation %.3g, tolerance %g",
 		len(pairs), result.Truncated, worst(result.Logits, want)/deviation(want), deviation(want), exactness)
 }
 
-// The controls run on some of the pairs: each is a pass over the model.
+// TestBuiltinControlsFail uses some of the pairs only, since each control is a
+// pass over the model.
 func TestBuiltinControlsFail(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")

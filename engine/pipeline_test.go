@@ -15,7 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// bubble runs f with an engine in virtual time, and closes it.
+// bubble runs f with an engine in virtual time and closes the engine.
 func bubble(t *testing.T, s settings, b *fakeBackend, f func(t *testing.T, e *Engine)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -30,31 +30,32 @@ func bubble(t *testing.T, s settings, b *fakeBackend, f func(t *testing.T, e *En
 	})
 }
 
-// batchesOf is a backend that takes the same for every batch.
+// batchesOf returns a backend that takes d for every batch.
 func batchesOf(d time.Duration) *fakeBackend {
 	return &fakeBackend{takes: func(mlx.Batch) time.Duration { return d }}
 }
 
 func somePairs(n int) []Pair { return fakePairs(rand.New(rand.NewPCG(uint64(n), 1)), n, 0) }
 
-// A lone caller does not wait for company, unless the policy is window.
+// A lone caller waits for company only if there is a batch timeout.
 func TestLoneCaller(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
-		window time.Duration
-		pairs  int
-		want   Timings // of a batch that takes 70 ms
+		timeout time.Duration
+		pairs   int
+		want    Timings // for a batch that takes 70 ms
 	}{
 		{0, 8, Timings{Latency: 70 * time.Millisecond, Inference: 70 * time.Millisecond}},
 		{200 * time.Millisecond, 8, Timings{Latency: 270 * time.Millisecond, Inference: 70 * time.Millisecond, QueueWait: 200 * time.Millisecond}},
 		{200 * time.Millisecond, 16, Timings{Latency: 70 * time.Millisecond, Inference: 70 * time.Millisecond}}, // a full batch
 	} {
 		s := fakeSettings()
-		s.batching.BatchTimeout = test.window
+		s.batching.BatchTimeout = test.timeout
 		s.batching.Limits.Tokens, s.batching.Layout.Tokens = 4096, 4096
 		bubble(t, s, batchesOf(70*time.Millisecond), func(t *testing.T, e *Engine) {
 			result := mustScore(t, e, somePairs(test.pairs))
 			if result.Timings != test.want || result.Batches != 1 {
-				t.Errorf("window %v, %d pairs: %+v in %d batches, want %+v", test.window, test.pairs, result.Timings, result.Batches, test.want)
+				t.Errorf("timeout %v, %d pairs: %+v in %d batches, want %+v", test.timeout, test.pairs, result.Timings, result.Batches, test.want)
 			}
 		})
 	}
@@ -62,6 +63,7 @@ func TestLoneCaller(t *testing.T) {
 
 // A second batch is submitted while the first executes; a third is not.
 func TestTwoBatchesInFlight(t *testing.T) {
+	t.Parallel()
 	b := batchesOf(100 * time.Millisecond)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
@@ -84,9 +86,10 @@ func TestTwoBatchesInFlight(t *testing.T) {
 	})
 }
 
-// A large request begins to execute long before all of it is tokenised, and its
-// tokenising stays within AheadPairs of its batches.
+// A large request begins to execute long before all of it is tokenised. At most
+// AheadPairs of its pairs are tokenised ahead of its batches.
 func TestLargeRequestStartsEarly(t *testing.T) {
+	t.Parallel()
 	s := fakeSettings()
 	s.workers = 1
 	var first, start time.Time
@@ -122,12 +125,13 @@ func TestLargeRequestStartsEarly(t *testing.T) {
 			t.Errorf("%d pairs tokenised ahead of the batches, want at most %d", most, schedule.AheadPairs)
 		}
 		if most < schedule.AheadPairs {
-			t.Errorf("%d pairs tokenised ahead of the batches: the bound was not tested", most)
+			t.Errorf("only %d pairs tokenised ahead of the batches, so the bound was not tested", most)
 		}
 	})
 }
 
 func TestIdenticalPairsAreExecutedOnce(t *testing.T) {
+	t.Parallel()
 	b := batchesOf(time.Millisecond)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		distinct := somePairs(5)
@@ -148,7 +152,7 @@ func TestIdenticalPairsAreExecutedOnce(t *testing.T) {
 		if err != nil || len(tokens) != len(pairs) {
 			t.Fatal(err)
 		}
-		tokens[3].IDs[0] = -1 // each pair's tokens are its own
+		tokens[3].IDs[0] = -1 // pairs must not share their tokens
 		if tokens[5].IDs[0] == -1 || tokens[7].IDs[0] == -1 {
 			t.Error("identical pairs share their tokens")
 		}
@@ -156,6 +160,7 @@ func TestIdenticalPairsAreExecutedOnce(t *testing.T) {
 }
 
 func TestAdmission(t *testing.T) {
+	t.Parallel()
 	s := fakeSettings()
 	s.capacity = 10 * fakeMaxLength
 	b := batchesOf(time.Second)
@@ -169,17 +174,17 @@ func TestAdmission(t *testing.T) {
 		}
 		_, err := e.Score(context.Background(), long(0, 11))
 		if !errors.Is(err, ErrTooLarge) || errors.Is(err, ErrOverloaded) || !strings.Contains(err.Error(), "11 pairs may have 704 tokens, the queue holds 640") {
-			t.Errorf("more than the queue holds: %v", err)
+			t.Errorf("a request larger than the queue: %v", err)
 		}
 		var wg sync.WaitGroup
 		wg.Go(func() { mustScore(t, e, long(100, 7)) })
 		time.Sleep(time.Millisecond)
 		_, err = e.Score(context.Background(), long(200, 4))
 		if !errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge) {
-			t.Errorf("more than there is room for: %v", err)
+			t.Errorf("a request larger than the room left: %v", err)
 		}
-		// What a pair may have is reserved, and given back once it is known: text
-		// of many bytes but few tokens.
+		// A pair reserves its maximum until its tokens are known; then the rest is
+		// released. These texts have many bytes and few tokens.
 		short := make([]Pair, 3)
 		for i := range short {
 			short[i] = Pair{Query: "0s 7", Document: fmt.Sprintf("0s %d%s", i, strings.Repeat(" ", 100))}
@@ -193,7 +198,7 @@ func TestAdmission(t *testing.T) {
 		if s := e.Stats(); s.TooLarge != 1 || s.Overloaded != 1 || s.Requests != 2 || s.Reserved != 0 {
 			t.Errorf("stats %+v", s)
 		}
-		for id := range b.seen { // nothing of a refused request was executed
+		for id := range b.seen { // no part of a refused request may execute
 			if id >= 200000 && id < 201000 || id >= 70 && id < 100 {
 				t.Errorf("id %d of a refused request was executed", id)
 			}
@@ -201,12 +206,13 @@ func TestAdmission(t *testing.T) {
 	})
 }
 
-// Pairs that no caller waits for any more are not executed.
+// Pairs that no caller waits for do not execute.
 func TestCancelledWorkIsDropped(t *testing.T) {
+	t.Parallel()
 	b := batchesOf(time.Second)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
-		for i := range 2 { // both tickets
+		for i := range 2 { // occupies both tickets
 			wg.Go(func() { mustScore(t, e, somePairs(14+i)) })
 			time.Sleep(time.Millisecond)
 		}
@@ -220,7 +226,7 @@ func TestCancelledWorkIsDropped(t *testing.T) {
 		cancelled, stop := context.WithCancel(context.Background())
 		stop()
 		if _, err := e.Score(cancelled, []Pair{{"0s 5", "0s 434343"}}); !errors.Is(err, context.Canceled) {
-			t.Errorf("of a context that has ended: %v", err)
+			t.Errorf("with a context that has ended: %v", err)
 		}
 		wg.Wait()
 		mustScore(t, e, []Pair{{"0s 5", "0s 6"}})
@@ -233,8 +239,9 @@ func TestCancelledWorkIsDropped(t *testing.T) {
 	})
 }
 
-// A long text is given up in the midst of its tokenising.
+// Tokenising a long text stops when its caller cancels.
 func TestCancelledWhileTokenising(t *testing.T) {
+	t.Parallel()
 	bubble(t, fakeSettings(), batchesOf(time.Second), func(t *testing.T, e *Engine) {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
@@ -253,9 +260,10 @@ func TestCancelledWhileTokenising(t *testing.T) {
 	})
 }
 
-// Texts that take long to tokenise, here for having no tokens at all, keep no
-// small request waiting, though they are more than there are workers.
+// Texts that take long to tokenise do not delay a small request, even if there are
+// more of them than workers. Here they have no tokens at all.
 func TestLongTextsTakeTurns(t *testing.T) {
+	t.Parallel()
 	s := fakeSettings()
 	s.texts.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
 		if text[0] != ' ' {
@@ -281,6 +289,7 @@ func TestLongTextsTakeTurns(t *testing.T) {
 }
 
 func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
+	t.Parallel()
 	s := fakeSettings()
 	s.texts.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
 		if strings.HasSuffix(text, " 666") {
@@ -306,6 +315,7 @@ func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
 }
 
 func TestCloseRefusesAndWaits(t *testing.T) {
+	t.Parallel()
 	b := batchesOf(time.Second)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
@@ -340,8 +350,9 @@ func TestCloseRefusesAndWaits(t *testing.T) {
 
 func errOf[T any](_ T, err error) error { return err }
 
-// Stats do not wait for a batch.
+// Stats does not wait for a batch.
 func TestStatsDoNotWait(t *testing.T) {
+	t.Parallel()
 	bubble(t, fakeSettings(), batchesOf(time.Minute), func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
 		wg.Go(func() { mustScore(t, e, somePairs(40)) })

@@ -4,5 +4,5 @@ package engine
 
 import "time"
 
-// The race detector makes everything many times slower.
+// mostCPU is larger here, since the race detector slows everything down.
 const mostCPU = 20 * time.Second

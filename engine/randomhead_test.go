@@ -11,11 +11,11 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// randomHeadGolden is the builtin's encoder without the adapter under a pooler
-// and a classifier of fixed random numbers.
+// randomHeadGolden holds PyTorch's logits for the builtin model's encoder without
+// the adapter, with a pooler and a classifier of fixed random numbers.
 type randomHeadGolden struct {
 	Seed   uint64    `json:"seed"`
-	Pairs  []int     `json:"indexes"` // in builtin.jsonl.gz
+	Pairs  []int     `json:"indexes"` // indexes into builtin.jsonl.gz
 	Logits []float32 `json:"logits"`
 }
 
@@ -36,11 +36,12 @@ func TestRandomHeadMatchesPyTorch(t *testing.T) {
 		len(pairs), worst(got, g.Logits)/deviation(g.Logits), deviation(g.Logits), exactness)
 	adapted := mustScore(t, builtin(t), pairs[:8]).Logits
 	if err := checkLogits(adapted, g.Logits[:8], exactness*deviation(g.Logits)); err == nil {
-		t.Error("the adapted model passes the check")
+		t.Error("control: the adapted model passes the check")
 	}
 }
 
-// randomHeadDir makes a model directory of the builtin's encoder and the head.
+// randomHeadDir makes a model directory with the builtin model's encoder and the
+// random head.
 func randomHeadDir(t *testing.T, seed uint64) string {
 	t.Helper()
 	from, dir := builtin(t).Info().Dir, t.TempDir()
@@ -90,8 +91,8 @@ func withHead(t *testing.T, seed uint64) []weightstest.Tensor {
 	return base
 }
 
-// openEncoder reads the encoder's own tensors, before any adapter, out of its
-// safetensors file, whose header is JSON behind its length.
+// openEncoder reads the encoder's tensors from its safetensors file, without the
+// adapter. The file has the header's length, the JSON header and the data.
 func openEncoder(t *testing.T, model *weights.Model) []weightstest.Tensor {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join(model.Dir, "model.safetensors"))

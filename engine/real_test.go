@@ -16,14 +16,14 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// quickDir is the smallest model there is.
+// quickDir makes the smallest possible model.
 func quickDir(t testing.TB) string {
 	return tinyDir(t, func(c map[string]any) {
 		c["hidden_size"], c["num_hidden_layers"], c["num_attention_heads"], c["intermediate_size"] = 16, 1, 2, 16
 	})
 }
 
-// oneAtATime scores each pair in a request of its own.
+// oneAtATime scores each pair in a separate request.
 func oneAtATime(t *testing.T, e *Engine, pairs []Pair) []float32 {
 	t.Helper()
 	logits := make([]float32, len(pairs))
@@ -34,8 +34,8 @@ func oneAtATime(t *testing.T, e *Engine, pairs []Pair) []float32 {
 }
 
 // Requests of all sizes from 64 goroutines share batches and are split over
-// them; every score is that of its pair alone, and the stages of every request
-// add up.
+// several. Every score must equal the score of its pair alone, and the stages of
+// every request must add up to its latency.
 func TestEveryScoreFrom64Goroutines(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -82,19 +82,19 @@ func TestEveryScoreFrom64Goroutines(t *testing.T) {
 	wg.Wait()
 	after := e.Stats()
 	if requests := requests.Load(); over.Load() > requests/20 {
-		t.Errorf("other is over its bound in %d of %d requests", over.Load(), requests)
+		t.Errorf("Other exceeds its bound in %d of %d requests", over.Load(), requests)
 	}
 	executed, batches := after.Pairs-before.Pairs, after.Batches-before.Batches
 	if executed >= scores.Load() || batches >= executed/4 {
-		t.Errorf("%d scores, %d pairs executed in %d batches: nothing was shared", scores.Load(), executed, batches)
+		t.Errorf("%d scores, %d pairs executed in %d batches: no batch was shared", scores.Load(), executed, batches)
 	}
 	all, grid, batching := after.PaddingWaste()
-	t.Logf("%d scores of %d pairs in %d batches; padding %.2f %% (grid %.2f, batching %.2f); other over its bound in %d of %d requests",
+	t.Logf("%d scores of %d pairs in %d batches; padding %.2f %% (grid %.2f, batching %.2f); Other exceeds its bound in %d of %d requests",
 		scores.Load(), executed, batches, all, grid, batching, over.Load(), requests.Load())
 }
 
-// stagesAddUp checks a request's stages, and says whether other keeps its bound.
-// A machine that does other work at the same time can hold it up.
+// stagesAddUp checks the sum of a request's stages and reports whether Other is
+// within its bound, which other work on the machine can prevent.
 func stagesAddUp(t *testing.T, got Timings) bool {
 	t.Helper()
 	if got.Inference+got.Tokenization+got.QueueWait+got.Other != got.Latency ||
@@ -104,7 +104,7 @@ func stagesAddUp(t *testing.T, got Timings) bool {
 	return got.Other <= 500*time.Microsecond+got.Latency/100
 }
 
-// A caller may give up at any moment: ten thousand do.
+// Ten thousand callers cancel at random moments.
 func TestCancellationAtRandomMoments(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -122,7 +122,8 @@ func TestCancellationAtRandomMoments(t *testing.T) {
 			for given.Load() < cancelled {
 				from, n := r.IntN(90), 1+r.IntN(10)
 				ctx, cancel := context.WithCancel(context.Background())
-				// A product, so that many end in the first stages and some in none.
+				// The product of three random numbers makes many callers cancel in the
+				// first stages and some not at all.
 				delay := r.Float64() * r.Float64() * r.Float64() * float64(150*time.Millisecond)
 				timer := time.AfterFunc(time.Duration(delay), cancel)
 				result, err := e.Score(ctx, pairs[from:from+n])
@@ -148,11 +149,11 @@ func TestCancellationAtRandomMoments(t *testing.T) {
 	}
 	wg.Wait()
 	if again := oneAtATime(t, e, pairs[:10]); worst(again, want[:10]) > apart() {
-		t.Error("other scores after the cancellations")
+		t.Error("the scores changed after the cancellations")
 	}
 	waitForGoroutines(t, goroutines)
 	if s := e.Stats(); s.Reserved != 0 || s.Live != 0 || s.Waiting != 0 || s.Failed != 0 {
-		t.Errorf("left over: %d tokens, %d requests, %d pairs; %d failed", s.Reserved, s.Live, s.Waiting, s.Failed)
+		t.Errorf("after all requests: %d tokens, %d requests, %d pairs; %d failed", s.Reserved, s.Live, s.Waiting, s.Failed)
 	}
 	t.Logf("%d cancelled, %d answered", given.Load(), late.Load())
 }
@@ -166,14 +167,14 @@ func waitForGoroutines(t *testing.T, most int) {
 	}
 }
 
-// A reopened session has the same model and device.
+// A reopened session uses the same model and device.
 func TestReopenedSessionScoresTheSame(t *testing.T) {
 	dir := tinyDir(t, nil)
 	e := openTinyEngine(t, Config{Model: dir})
 	pairs := randomPairs(rand.New(rand.NewPCG(9, 10)), 30)
 	want := mustScore(t, e, pairs).Logits
 	e.pipeline.mu.Lock()
-	e.pipeline.device.broken = errors.New("as if the device had failed")
+	e.pipeline.device.broken = errors.New("simulated device failure")
 	e.pipeline.mu.Unlock()
 	if got := mustScore(t, e, pairs).Logits; worst(got, want) > apart() {
 		t.Errorf("off by %v", worst(got, want))
@@ -186,15 +187,14 @@ func TestReopenedSessionScoresTheSame(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := e.reopen(Config{Model: dir}, model.Files); err == nil {
-		t.Error("another model was taken")
+		t.Error("the session was reopened with another model")
 	}
 	if err := model.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// The planner computes what the library computes: padding is predicted to the
-// token.
+// The planner predicts the library's padding exactly, to the token.
 func TestPredictedTokensAreThoseComputed(t *testing.T) {
 	e := openTinyEngine(t, Config{Threads: 3})
 	r := rand.New(rand.NewPCG(11, 12))
@@ -235,9 +235,9 @@ func TestPredictedTokensAreThoseComputed(t *testing.T) {
 	}
 }
 
-// Predictions against measured times, one batch at a time. The bound is for a
-// machine that does other work besides; on a quiet one the figure logged is
-// below 15 %.
+// TestPredictedTimesAreNearTheMeasured compares predicted with measured times, one
+// batch at a time. The bound allows for other work on the machine; on an idle one
+// the logged figure is below 15 %.
 func TestPredictedTimesAreNearTheMeasured(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -261,7 +261,7 @@ func TestPredictedTimesAreNearTheMeasured(t *testing.T) {
 	}
 }
 
-// The reports of workers and batches are consistent with what was asked.
+// The statistics of workers and batches match the requests.
 func TestStatsOfTheRealEngine(t *testing.T) {
 	e := openTinyEngine(t, Config{Threads: 2, MaxLength: 32})
 	r := rand.New(rand.NewPCG(15, 16))

@@ -12,9 +12,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Windows cover the document in order, overlap, reach beyond each other, and
-// fit: none has more tokens than there is room for.
-func TestWindows(t *testing.T) {
+// Passages cover the document in order and overlap, each ends after the one before
+// it, and none has more tokens than there is room for.
+func TestPassages(t *testing.T) {
 	tok := openTokenizer(t, 64)
 	query, err := tok.encode("how do I resize a photo")
 	if err != nil {
@@ -27,51 +27,52 @@ func TestWindows(t *testing.T) {
 		"invalid":    strings.Repeat("caf\xc3 \xff\xff bar\x00baz ", 80),
 		"lines":      strings.Repeat("one\r\ntwo\r\n", 100),
 	} {
-		windows, err := tok.passages(context.Background(), query, document, 0)
+		passages, err := tok.passages(context.Background(), query, document, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(windows) < 3 || windows[0].Start != 0 || windows[len(windows)-1].End != len(document) {
-			t.Errorf("%s: %d windows from %d to %d of %d bytes", name, len(windows), windows[0].Start, windows[len(windows)-1].End, len(document))
+		if len(passages) < 3 || passages[0].Start != 0 || passages[len(passages)-1].End != len(document) {
+			t.Errorf("%s: %d passages from %d to %d of %d bytes", name, len(passages), passages[0].Start, passages[len(passages)-1].End, len(document))
 		}
 		whole, err := tok.encode(document)
 		if err != nil {
 			t.Fatal(err)
 		}
 		tokens := 0
-		for i, w := range windows {
+		for i, w := range passages {
 			part, err := tok.encode(document[w.Start:w.End])
 			if err != nil {
 				t.Fatal(err)
 			}
 			if part.total > room {
-				t.Errorf("%s: window %d has %d tokens, room for %d", name, i, part.total, room)
+				t.Errorf("%s: passage %d has %d tokens, room for %d", name, i, part.total, room)
 			}
 			tokens += part.total
 			if i == 0 {
 				continue
 			}
-			if before := windows[i-1]; w.Start <= before.Start || w.Start >= before.End || w.End <= before.End {
-				t.Errorf("%s: window %v after %v does not overlap and go on", name, w, before)
+			if before := passages[i-1]; w.Start <= before.Start || w.Start >= before.End || w.End <= before.End {
+				t.Errorf("%s: passage %v does not overlap %v or does not end after it", name, w, before)
 			}
 		}
 		if most := whole.total*4/3 + 2*room; tokens < whole.total || tokens > most {
-			t.Errorf("%s: %d tokens in all windows, want %d to %d", name, tokens, whole.total, most)
+			t.Errorf("%s: %d tokens in all passages, want %d to %d", name, tokens, whole.total, most)
 		}
 	}
 }
 
-func TestShortDocumentIsOneWindow(t *testing.T) {
+func TestShortDocumentIsOnePassage(t *testing.T) {
 	tok := openTokenizer(t, 64)
 	for _, document := range []string{"", " ", "a cat", strings.Repeat("a ", 50), strings.Repeat("international ", 50)} {
-		windows, err := tok.passages(context.Background(), encoded{}, document, 0)
-		if err != nil || !slices.Equal(windows, []Span{{0, len(document)}}) {
-			t.Errorf("%.20q: windows %v, %v; want the whole", document, windows, err)
+		passages, err := tok.passages(context.Background(), encoded{}, document, 0)
+		if err != nil || !slices.Equal(passages, []Span{{0, len(document)}}) {
+			t.Errorf("%.20q: passages %v, %v; want the whole document", document, passages, err)
 		}
 	}
 }
 
 func TestSlideProperties(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(11, 12))
 	for range 2000 {
 		room := 1 + r.IntN(40)
@@ -82,21 +83,21 @@ func TestSlideProperties(t *testing.T) {
 		end := 0
 		for _, w := range slide(segments, room, passageOverlap(room)) {
 			if w.Start > end || w.End <= end {
-				t.Fatalf("room %d: window %v after %d leaves a gap or goes nowhere: %v", room, w, end, segments)
+				t.Fatalf("room %d: passage %v after %d leaves a gap or makes no progress: %v", room, w, end, segments)
 			}
 			if n := countTokens(segments[w.Start:w.End]); n > room && w.End-w.Start > 1 {
-				t.Fatalf("room %d: window %v has %d tokens", room, w, n)
+				t.Fatalf("room %d: passage %v has %d tokens", room, w, n)
 			}
 			end = w.End
 		}
 		if end != len(segments) {
-			t.Fatalf("windows end at %d of %d", end, len(segments))
+			t.Fatalf("passages end at %d of %d", end, len(segments))
 		}
 	}
 }
 
-// The answer stands at the end of a long document: truncated it is not seen.
-func TestRerankWindows(t *testing.T) {
+// The answer is at the end of a long document, so truncation removes it.
+func TestRerankPassages(t *testing.T) {
 	e := openTinyEngine(t, Config{Model: weights.Builtin, MaxLength: 64})
 	filler := strings.Repeat("The mail server sorts incoming mail and keeps spam out. ", 12)
 	answer := "This program resizes photographs and converts images between formats."
@@ -115,14 +116,14 @@ func TestRerankWindows(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ranking.Truncated != 0 || ranking.Pairs < 8 || len(ranking.Scores) != 3 || ranking.Logits[0] < ranking.Logits[1]+1 {
-		t.Errorf("windows: logits %v, %d pairs, %d truncated", ranking.Logits, ranking.Pairs, ranking.Truncated)
+		t.Errorf("passages: logits %v, %d pairs, %d truncated", ranking.Logits, ranking.Pairs, ranking.Truncated)
 	}
 	for _, item := range ranking.Items {
 		if (item.Passage != nil) != (item.Index < 2) || item.Best == nil {
-			t.Fatalf("item %+v: want a window of the long documents, and a sentence of each", item)
+			t.Fatalf("item %+v: want a passage for the long documents, and a sentence for each", item)
 		}
 		if w := item.Passage; item.Index == 0 && (w.Index != w.Count-1 || w.Logit != item.Logit || !strings.HasSuffix(documents[0][w.Start:w.End], answer)) {
-			t.Errorf("window %+v, want the last", w)
+			t.Errorf("passage %+v, want the last", w)
 		}
 		if got := documents[item.Index][item.Best.Start:item.Best.End]; item.Index != 1 && got != answer {
 			t.Errorf("best sentence of document %d is %q", item.Index, got)
@@ -130,7 +131,7 @@ func TestRerankWindows(t *testing.T) {
 	}
 	alone := mustScore(t, e, []Pair{{query, answer}})
 	if best := ranking.Items[slices.IndexFunc(ranking.Items, func(r Ranked) bool { return r.Index == 0 })].Best; math.Abs(float64(best.Logit-alone.Logits[0])) > 1e-4 {
-		t.Errorf("sentence has logit %v, by itself %v", best.Logit, alone.Logits[0])
+		t.Errorf("sentence has logit %v, scored alone %v", best.Logit, alone.Logits[0])
 	}
 }
 
@@ -176,6 +177,7 @@ func TestRerankChooses(t *testing.T) {
 
 // TestReaches compares a float32 score with a float64 threshold.
 func TestReaches(t *testing.T) {
+	t.Parallel()
 	almost := math.Nextafter32(1, 0)
 	for _, test := range []struct {
 		score     float32
@@ -199,8 +201,8 @@ func TestReaches(t *testing.T) {
 	}
 }
 
-// TestExplainSeen explains a document of which the model has seen a part: only
-// sentences of it are scored, and with passages only the best one's.
+// TestExplainSeen explains documents of which the model gets a part only. Explain
+// scores the sentences of that part only, or of the best passage.
 func TestExplainSeen(t *testing.T) {
 	e := openTinyEngine(t, Config{MaxLength: 32})
 	document := strings.Repeat("The cat runs. ", 100)
@@ -214,7 +216,7 @@ func TestExplainSeen(t *testing.T) {
 	}
 	for _, test := range []struct {
 		options  RerankOptions
-		from, to int // of the sentences that may be chosen
+		from, to int // range of the sentences that may be chosen
 	}{
 		{RerankOptions{}, 0, 8},
 		{RerankOptions{Long: Passages}, 0, total},
@@ -226,12 +228,12 @@ func TestExplainSeen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		windows := 1
+		passages := 1
 		if w := ranking.Items[0].Passage; w != nil {
-			windows = w.Count
+			passages = w.Count
 		}
 		// 28 tokens of the document fit, and a sentence has four.
-		if scored := ranking.Pairs - windows; scored < 1 || scored > 28/tokens("The cat runs.")+1 {
+		if scored := ranking.Pairs - passages; scored < 1 || scored > 28/tokens("The cat runs.")+1 {
 			t.Errorf("%+v: %d sentences were scored", test.options, scored)
 		}
 		best := ranking.Items[0].Best
@@ -239,12 +241,12 @@ func TestExplainSeen(t *testing.T) {
 			t.Errorf("%+v: sentence %d of %d, want one of %d to %d", test.options, at, total, test.from, test.to-1)
 		}
 		if w := ranking.Items[0].Passage; w != nil && (best.Start < w.Start || best.End > w.End) {
-			t.Errorf("the sentence %+v is not in the window %+v", best.Span, w.Span)
+			t.Errorf("the sentence %+v is not in the passage %+v", best.Span, w.Span)
 		}
 	}
 }
 
-// TestScorePassages scores pairs by their best windows, as Rerank does.
+// TestScorePassages scores pairs by their best passages, as Rerank does.
 func TestScorePassages(t *testing.T) {
 	e := openTinyEngine(t, Config{MaxLength: 32})
 	long := strings.Repeat("a red hill. ", 30) + "the cat runs. " + strings.Repeat("no bird in june. ", 30)
@@ -255,7 +257,7 @@ func TestScorePassages(t *testing.T) {
 	}
 	truncated := mustScore(t, e, pairs)
 	if result.Logits[0] == truncated.Logits[0] || result.Logits[1] != truncated.Logits[1] {
-		t.Errorf("logits %v, truncated %v: want others for long documents only", result.Logits, truncated.Logits)
+		t.Errorf("logits %v, truncated %v: want differences for long documents only", result.Logits, truncated.Logits)
 	}
 	for i, pair := range pairs {
 		ranking, err := e.Rerank(t.Context(), pair.Query, []string{pair.Document}, RerankOptions{Long: Passages})
@@ -266,13 +268,13 @@ func TestScorePassages(t *testing.T) {
 			t.Errorf("pair %d: logit %v, Rerank has %v", i, got, ranking.Logits[0])
 		}
 	}
-	// The first tokens of the document count, and windows are made of those.
+	// With DocumentTokens, passages are made of the document's first tokens only.
 	few, err := e.ScorePassages(t.Context(), pairs[:1], ScoreOptions{DocumentTokens: 60})
 	if err != nil {
 		t.Fatal(err)
 	}
 	cut := mustScore(t, e, []Pair{{"cat", strings.Repeat("a red hill. ", 15)}})
 	if few.Distinct < 2 || few.Distinct >= result.Distinct || few.Logits[0] < cut.Logits[0]-1 {
-		t.Errorf("of 60 tokens %d windows, of all pairs %d", few.Distinct, result.Distinct)
+		t.Errorf("with 60 document tokens %d distinct pairs, without the limit %d", few.Distinct, result.Distinct)
 	}
 }

@@ -15,12 +15,12 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// An event is a change of a request, as the schedule learns of it.
+// An event is a change of a request that the schedule records.
 type event struct {
 	at      time.Time
 	request *schedule.Request
 	kind    kind
-	count   int // of pairs
+	count   int // pairs
 }
 
 type kind int
@@ -29,8 +29,8 @@ const (
 	admitted kind = iota
 	tokenized
 	queued
-	taken     // into a batch
-	submitted // the batch
+	taken     // pairs put into a batch
+	submitted // the pairs' batch
 	collected
 	ended
 )
@@ -98,7 +98,7 @@ func (r *recorder) End(request *schedule.Request) {
 	r.events.End(request)
 }
 
-// A traffic is random requests in virtual time, and the log of what happened.
+// A traffic runs random requests in virtual time and keeps the log of events.
 type traffic struct {
 	t        *testing.T
 	settings settings
@@ -124,7 +124,7 @@ func randomTraffic(t *testing.T, r *rand.Rand) *traffic {
 	return s
 }
 
-// run lets callers send requests at random times, some of which give up.
+// run starts callers that send requests at random times; some cancel.
 func (s *traffic) run(r *rand.Rand) {
 	e := fakeEngine(s.settings, s.backend)
 	e.pipeline.mu.Lock()
@@ -145,7 +145,7 @@ func (s *traffic) run(r *rand.Rand) {
 		s.t.Error(err)
 	}
 	if got := e.Stats(); got.Live != 0 || got.Waiting != 0 || got.Reserved != 0 || got.InFlight != 0 {
-		s.t.Errorf("left over: %+v", got)
+		s.t.Errorf("after all requests: %+v", got)
 	}
 }
 
@@ -169,7 +169,7 @@ func (s *traffic) request(e *Engine, r *rand.Rand) {
 		} else if !errors.Is(err, context.DeadlineExceeded) {
 			s.t.Error(err)
 		} else if deadline, _ := ctx.Deadline(); time.Now().After(deadline) {
-			s.t.Errorf("freed %v after the deadline", time.Since(deadline))
+			s.t.Errorf("Score returned %v after the deadline", time.Since(deadline))
 		}
 		return
 	}
@@ -183,7 +183,7 @@ func (s *traffic) request(e *Engine, r *rand.Rand) {
 	s.scored++
 }
 
-// byRequest is the log of each request.
+// byRequest splits the log by request.
 func byRequest(log []event) map[*schedule.Request][]event {
 	logs := make(map[*schedule.Request][]event)
 	for _, e := range log {
@@ -192,8 +192,8 @@ func byRequest(log []event) map[*schedule.Request][]event {
 	return logs
 }
 
-// replay works a request's stages out from its log alone: for each stretch
-// between two events it counts what the request has going.
+// replay computes a request's stages from its log alone. For each interval between
+// two events it determines what the request waits for.
 func replay(own []event) Timings {
 	slices.SortStableFunc(own, func(a, b event) int { return cmp.Compare(a.at.UnixNano(), b.at.UnixNano()) })
 	var t Timings
@@ -233,7 +233,8 @@ func replay(own []event) Timings {
 	return t
 }
 
-// check holds the timings against a replay, and the device against its promise.
+// check compares the timings with a replay and checks that the device is never
+// idle.
 func (s *traffic) check() {
 	logs := byRequest(s.log)
 	for r, got := range s.timings {
@@ -283,6 +284,7 @@ func (s *traffic) checkNeverIdle() {
 }
 
 func TestTimingsOfRandomSchedules(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
@@ -302,8 +304,9 @@ func TestTimingsOfRandomSchedules(t *testing.T) {
 	t.Logf("%d requests, %d events", scored, events)
 }
 
-// The replay must notice a stage that is wrong.
+// The replay must detect a wrong stage.
 func TestReplayIsNotBlind(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 1))
 		s := randomTraffic(t, r)
@@ -317,7 +320,7 @@ func TestReplayIsNotBlind(t *testing.T) {
 				}
 			}
 			if submits > 0 && replay(byRequest(s.log)[request]) == got {
-				t.Error("a shifted submit goes unnoticed")
+				t.Error("a shifted submit is not detected")
 			}
 		}
 	})

@@ -8,7 +8,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/lab"
 )
 
-// The tokens from Tokenize score as the texts themselves.
+// The tokens from Tokenize get the same scores as the texts.
 func TestScoreTokens(t *testing.T) {
 	e := builtin(t)
 	pairs := []Pair{
@@ -25,7 +25,7 @@ func TestScoreTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // the tokens are the caller's still
+	for range 2 { // ScoreTokens must not change the caller's tokens
 		got, err := e.ScoreTokens(t.Context(), lab.Key{}, tokens)
 		if err != nil {
 			t.Fatal(err)
@@ -44,7 +44,7 @@ func TestScoreTokens(t *testing.T) {
 		}
 	}
 	if s := e.Stats(); s.Reserved != 0 || s.Live != 0 {
-		t.Errorf("%d tokens are still taken by %d requests", s.Reserved, s.Live)
+		t.Errorf("%d tokens are still reserved by %d requests", s.Reserved, s.Live)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 // TestSplitSentences splits a README and lines of other texts.
 func TestSplitSentences(t *testing.T) {
+	t.Parallel()
 	readme, err := os.ReadFile("testdata/sentences.md")
 	if err != nil {
 		t.Fatal(err)
@@ -47,7 +48,7 @@ func TestSplitSentences(t *testing.T) {
 		},
 		"One.\r\nTwo goes\r\non.\r\n\r\nThree": {"One.", "Two goes\r\non.", "Three"},
 		"1. First. 2. Second.":                 {"First.", "2. Second."},
-		"Plan B. Then C.":                      {"Plan B. Then C."}, // as with initials; a letter looks like one
+		"Plan B. Then C.":                      {"Plan B. Then C."}, // a single letter looks like an initial
 		"":                                     nil,
 		" \n\t":                                nil,
 		"```\ncode":                            {"code"},
@@ -63,9 +64,9 @@ func TestSplitSentences(t *testing.T) {
 	}
 }
 
-// FuzzSplitSentences: whatever the text, sentences are in order, apart, within it
-// and without white space at their ends; and no letter or digit is lost but by a
-// marker, a rule or a fence.
+// FuzzSplitSentences checks that the sentences of any text are within it, in
+// order, disjoint and without white space at their ends. Only markers, rules and
+// fences may lose letters or digits.
 func FuzzSplitSentences(f *testing.F) {
 	readme, err := os.ReadFile("testdata/sentences.md")
 	if err != nil {
@@ -77,14 +78,14 @@ func FuzzSplitSentences(f *testing.F) {
 		end := 0
 		for _, s := range splitSentences(text) {
 			if s.Start < end || s.End <= s.Start || s.End > len(text) || strings.TrimSpace(text[s.Start:s.End]) != text[s.Start:s.End] {
-				t.Fatalf("%q: span %v behind %d", text, s, end)
+				t.Fatalf("%q: span %v after %d", text, s, end)
 			}
 			end = s.End
 		}
 	})
 }
 
-// TestSplitSentencesInTime splits texts that are hard to split.
+// TestSplitSentencesInTime bounds the time for texts that are hard to split.
 func TestSplitSentencesInTime(t *testing.T) {
 	for name, text := range map[string]string{
 		"no line end": strings.Repeat("a. ", 1<<20),
@@ -101,12 +102,13 @@ func TestSplitSentencesInTime(t *testing.T) {
 }
 
 func TestSentencesWithin(t *testing.T) {
+	t.Parallel()
 	text := "One two. Three four. Five six. Seven"
 	for part, want := range map[Span][]string{
 		{0, len(text)}: {"One two.", "Three four.", "Five six.", "Seven"},
 		{4, 24}:        {"Three four."},
 		{0, 20}:        {"One two.", "Three four."},
-		{4, 12}:        {"two.", "Thr"}, // nothing is whole
+		{4, 12}:        {"two.", "Thr"}, // no whole sentence
 		{10, 14}:       {"hree"},
 		{8, 8}:         nil,
 	} {

@@ -12,7 +12,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// settingsGoldens are what CrossEncoder makes of a tiny model's settings files.
+// settingsGoldens holds CrossEncoder's results for variants of a tiny model's
+// settings files.
 type settingsGoldens struct {
 	Seed  uint64                    `json:"seed"`
 	Base  map[string]map[string]any `json:"base"`
@@ -22,10 +23,10 @@ type settingsGoldens struct {
 
 type settingsGolden struct {
 	Name       string         `json:"name"`
-	Files      map[string]any `json:"files"` // of tokenizer.json the fields that differ from the base's
+	Files      map[string]any `json:"files"` // for tokenizer.json, only the fields that differ
 	Removed    []string       `json:"removed"`
 	Refused    string         `json:"refused"` // CrossEncoder's error, "" for none
-	Shows      []string       `json:"shows"`   // what differs from the base model's answers
+	Shows      []string       `json:"shows"`   // the answers that differ from the base model's
 	MaxLength  int            `json:"max_length"`
 	Activation string         `json:"activation"`
 	Pairs      []struct {
@@ -59,7 +60,7 @@ func (g *settingsGolden) write(t *testing.T, dir string, all *settingsGoldens) {
 	weightstest.WriteFile(t, filepath.Join(dir, "model.safetensors"), weightstest.Encode(weightstest.Tensors(weightstest.Spec{Config: config, Seed: all.Seed})))
 }
 
-// An answered is what an engine makes of the goldens' pairs.
+// An answered holds an engine's results for the goldens' pairs.
 type answered struct {
 	tokens []Tokens
 	result *Result
@@ -86,7 +87,7 @@ func (all *settingsGoldens) answer(t *testing.T, e *Engine) answered {
 	return answered{tokens, result}
 }
 
-// differences names what of the answers is not the golden's.
+// differences names the answers that differ from the golden ones.
 func (g *settingsGolden) differences(a answered) []string {
 	wrong := map[string]bool{}
 	for i, want := range g.Pairs {
@@ -115,8 +116,8 @@ func close32(got, want []float32) bool {
 	return slices.EqualFunc(got, want, func(a, b float32) bool { return math.Abs(float64(a)-float64(b)) < 2e-5 })
 }
 
-// refusedHere are what CrossEncoder takes and mlxrank refuses, with what its
-// error names: a wrong answer would be worse.
+// refusedHere lists the cases that CrossEncoder accepts and mlxrank refuses, with
+// a part of the error. A refusal is better than a wrong answer.
 var refusedHere = map[string]string{
 	"class NoSuchTokenizer":                             "tokenizer_class",
 	"class NoSuchTokenizer, odd tokenizer.json":         "tokenizer_class",
@@ -134,14 +135,14 @@ var refusedHere = map[string]string{
 	"added token with another id than the vocabulary's": "added_tokens",
 }
 
-// takenHere are what CrossEncoder fails on, and mlxrank has an answer for.
+// takenHere lists the cases that fail in CrossEncoder and work in mlxrank.
 var takenHere = []string{
-	"max_seq_length 500", // CrossEncoder fails on texts of more positions than the model has
+	"max_seq_length 500", // CrossEncoder fails for texts longer than the model's positions
 	"max_seq_length 500 beside model_max_length 16",
 }
 
-// What a model's settings files say counts as it counts for CrossEncoder: ids,
-// type ids, scores and the longest input.
+// Settings files must have the same effect as in CrossEncoder on ids, type ids,
+// scores and the max length.
 func TestSettingsFilesEqualCrossEncoders(t *testing.T) {
 	var all settingsGoldens
 	readGolden(t, "settings.json.gz", &all)
@@ -174,7 +175,7 @@ func TestSettingsFilesEqualCrossEncoders(t *testing.T) {
 			if bad := g.differences(got); len(bad) > 0 {
 				t.Errorf("%s: %v differ", g.Name, bad)
 			}
-			// max_length of processing_kwargs does not show in CrossEncoder.max_seq_length.
+			// CrossEncoder.max_seq_length does not include max_length of processing_kwargs.
 			if length := min(g.MaxLength, 32); e.Info().MaxLength != length && g.Name != "processing_kwargs" {
 				t.Errorf("%s: at most %d tokens, want %d", g.Name, e.Info().MaxLength, length)
 			}
@@ -184,15 +185,15 @@ func TestSettingsFilesEqualCrossEncoders(t *testing.T) {
 		if i == 0 {
 			base = got
 		}
-		// The control: where the settings show, the base model's answers fail.
+		// Negative control: the base model's answers must differ as listed.
 		if labels == 1 && g.Refused == "" && (len(g.differences(base)) > 0) != g.shows() {
 			t.Errorf("%s: the base model's answers differ in %v, want %v", g.Name, g.differences(base), g.Shows)
 		}
 	}
 }
 
-// shows reports whether the case's answers are others than the base model's. A
-// score that moves in its last bits does not count.
+// shows reports whether the case's answers differ from the base model's by more
+// than the last bits of a score.
 func (g *settingsGolden) shows() bool { return len(g.Shows) > 0 && g.Name != "model_args" }
 
 func (g *settingsGolden) labels(all *settingsGoldens) map[string]any {
@@ -203,8 +204,8 @@ func (g *settingsGolden) labels(all *settingsGoldens) map[string]any {
 	return config["id2label"].(map[string]any)
 }
 
-// unsupported reports whether the activation is one that is only refused, or
-// says nothing for one label.
+// unsupported reports whether the activation is always refused, or has no meaning
+// for one label.
 func (g *settingsGolden) unsupported(labels int) bool {
 	return slices.Contains([]string{"GELU", "LogSoftmax"}, g.Activation) || g.Activation == "Softmax" && labels == 1
 }
@@ -225,12 +226,12 @@ func (g *settingsGolden) checkSoftmax(t *testing.T, e *Engine, all *settingsGold
 			t.Errorf("%s: softmax of pair %d is %v, want %v", g.Name, i, got.ByLabel[i], want.Softmax)
 		}
 		if close32(scoresOf(got.ByLabel[i]), want.Logits) {
-			t.Errorf("%s: logits of pair %d pass as softmax", g.Name, i)
+			t.Errorf("%s: control: the logits of pair %d pass as softmax", g.Name, i)
 		}
 	}
 }
 
-// An activation that is chosen opens a model whatever its files name.
+// A chosen activation lets a model open whatever activation its files name.
 func TestActivationsOpenAnyModel(t *testing.T) {
 	var all settingsGoldens
 	readGolden(t, "settings.json.gz", &all)
@@ -263,7 +264,7 @@ func TestActivationsOpenAnyModel(t *testing.T) {
 		}
 	}
 	if seen < 60 {
-		t.Errorf("%d models were opened", seen)
+		t.Errorf("%d models were opened, want at least 60", seen)
 	}
 }
 
@@ -274,9 +275,10 @@ func closeEngine(t *testing.T, e *Engine) {
 	}
 }
 
-// Documents whose probabilities are both rounded to 1 keep the order of their
-// log-odds, also where the label's own logit has the other order.
+// Documents whose probabilities both round to 1 are ordered by their log-odds,
+// even if the label's own logit has the opposite order.
 func TestSoftmaxOrder(t *testing.T) {
+	t.Parallel()
 	s := scorer{function: "softmax", label: 1}
 	near, nearOdds := s.score([]float32{-20, 60, -30})
 	far, farOdds := s.score([]float32{-90, 50, -80})

@@ -18,14 +18,14 @@ import (
 
 var (
 	soakBatches = flag.Int64("soak", 1000, "batches of TestSoak")
-	soakTime    = flag.Duration("soak-time", 0, "how long TestSoak runs, whatever -soak says")
+	soakTime    = flag.Duration("soak-time", 0, "duration of TestSoak, overrides -soak")
 )
 
-// A footing is what a process must come back to.
+// A footing holds the resources that a process must return to.
 type footing struct {
 	active     int64
-	lanes      int
-	threads    int // of the system; 0 where it does not list them
+	workers    int
+	threads    int // of the process; 0 if the system does not list them
 	goroutines int
 	footprint  float64 // MB
 }
@@ -41,16 +41,16 @@ func takeFooting(t *testing.T, library *mlx.Library, sampler *system.Sampler) fo
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := footing{active: memory.Active, lanes: memory.Workers, goroutines: runtime.NumGoroutine(), footprint: *sample.FootprintMB}
+	f := footing{active: memory.Active, workers: memory.Workers, goroutines: runtime.NumGoroutine(), footprint: *sample.FootprintMB}
 	if tasks, err := os.ReadDir("/proc/self/task"); err == nil {
 		f.threads = len(tasks)
 	}
 	return f
 }
 
-// A soak of batches of random shapes, with MLX allowed to keep 2 GB of freed
-// buffers as it would on a Mac, leaves nothing behind. By default it is short;
-// make soak has a hundred thousand batches.
+// TestSoak executes batches of random shapes and checks that no memory or threads
+// leak. MLX may keep 2 GB of freed buffers, as on a Mac. The default run is short;
+// make soak executes a hundred thousand batches.
 func TestSoak(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -80,10 +80,10 @@ func TestSoak(t *testing.T) {
 	soak(t, e, until(1))
 	waitForGoroutines(t, before.goroutines)
 	after := takeFooting(t, e.library, sampler)
-	if after.active != before.active || after.lanes != before.lanes {
-		t.Errorf("MLX has %d bytes and %d threads, before %d and %d", after.active, after.lanes, before.active, before.lanes)
+	if after.active != before.active || after.workers != before.workers {
+		t.Errorf("MLX has %d bytes and %d threads, before %d and %d", after.active, after.workers, before.active, before.workers)
 	}
-	if after.threads > before.threads+4 { // Go may have made some for its own ends
+	if after.threads > before.threads+4 { // the Go runtime may have started some
 		t.Errorf("%d threads, before %d", after.threads, before.threads)
 	}
 	if after.footprint > 1.05*before.footprint {
@@ -93,8 +93,8 @@ func TestSoak(t *testing.T) {
 	t.Logf("%d batches, %d pairs in %v: before %+v, after %+v", s.Batches, s.Pairs, time.Since(start).Round(time.Second), before, after)
 }
 
-// soak sends requests of random sizes from some goroutines, a few of which
-// give up.
+// soak sends requests of random sizes from several goroutines; a few requests are
+// cancelled.
 func soak(t *testing.T, e *Engine, enough func() bool) {
 	t.Helper()
 	var wg sync.WaitGroup
@@ -117,9 +117,8 @@ func soak(t *testing.T, e *Engine, enough func() bool) {
 	wg.Wait()
 }
 
-// isRefusedForTime reports whether a call with a deadline was refused since it
-// could not be answered by then. The deadline may have passed a moment before
-// the context's own timer ends it.
+// isRefusedForTime reports whether a call was refused because it could not meet
+// its deadline. The deadline may pass a moment before the context's timer ends it.
 func isRefusedForTime(ctx context.Context, err error) bool {
 	_, timed := ctx.Deadline()
 	return timed && (errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge) || errors.Is(err, context.DeadlineExceeded))

@@ -9,67 +9,69 @@ import (
 	"time"
 )
 
-type testWindow struct {
+type testChunk struct {
 	number int
 	pairs  []Pair
 }
 
-// testWindows reads windows of some pairs, each taking a while to read, and
-// then fails if it is told how.
-func testWindows(n int, reading time.Duration, err error) iter.Seq2[testWindow, error] {
-	return func(yield func(testWindow, error) bool) {
+// testChunks reads n chunks, each for the given time, and then fails with err if
+// it is not nil.
+func testChunks(n int, reading time.Duration, err error) iter.Seq2[testChunk, error] {
+	return func(yield func(testChunk, error) bool) {
 		for i := range n {
 			time.Sleep(reading)
-			w := testWindow{i, []Pair{{"0s 1", fmt.Sprintf("0s %d", 10+i)}, {"0s 2", fmt.Sprintf("0s %d %d", 10+i, i)}}}
-			if !yield(w, nil) {
+			c := testChunk{i, []Pair{{"0s 1", fmt.Sprintf("0s %d", 10+i)}, {"0s 2", fmt.Sprintf("0s %d %d", 10+i, i)}}}
+			if !yield(c, nil) {
 				return
 			}
 		}
 		if err != nil {
-			yield(testWindow{}, err)
+			yield(testChunk{}, err)
 		}
 	}
 }
 
-func windowPairsOf(w testWindow) []Pair { return w.pairs }
+func chunkPairsOf(c testChunk) []Pair { return c.pairs }
 
 func TestStreamKeepsOrderAndOverlaps(t *testing.T) {
+	t.Parallel()
 	b := batchesOf(10 * time.Millisecond)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		start, next := time.Now(), 0
-		for scored, err := range Stream(context.Background(), e, testWindows(20, 8*time.Millisecond, nil), windowPairsOf) {
+		for scored, err := range Stream(context.Background(), e, testChunks(20, 8*time.Millisecond, nil), chunkPairsOf) {
 			if err != nil {
 				t.Fatal(err)
 			}
 			if scored.Chunk.number != next {
-				t.Fatalf("window %d, want %d", scored.Chunk.number, next)
+				t.Fatalf("chunk %d, want %d", scored.Chunk.number, next)
 			}
 			checkFakeScores(t, scored.Chunk.pairs, scored.Result)
-			time.Sleep(time.Millisecond) // the caller's work
+			time.Sleep(time.Millisecond) // the caller's own work
 			next++
 		}
-		// Reading, executing and the caller one after another would take 380 ms.
+		// Without overlap, reading, executing and the caller would take 380 ms.
 		if took := time.Since(start); next != 20 || took > 230*time.Millisecond {
-			t.Errorf("%d windows in %v", next, took)
+			t.Errorf("%d chunks in %v", next, took)
 		}
 	})
 }
 
 func TestStreamEnds(t *testing.T) {
-	broken := errors.New("line 7 is no JSON")
+	t.Parallel()
+	broken := errors.New("line 7 is not JSON")
 	for name, test := range map[string]struct {
-		windows iter.Seq2[testWindow, error]
-		stop    int // results taken
-		want    error
+		chunks iter.Seq2[testChunk, error]
+		stop   int // after this many results
+		want   error
 	}{
-		"nothing to read": {testWindows(0, 0, nil), 100, nil},
-		"reader fails":    {testWindows(5, 0, broken), 100, broken},
-		"caller stops":    {testWindows(100, 0, nil), 3, nil},
+		"nothing to read": {testChunks(0, 0, nil), 100, nil},
+		"reader fails":    {testChunks(5, 0, broken), 100, broken},
+		"caller stops":    {testChunks(100, 0, nil), 3, nil},
 	} {
 		bubble(t, fakeSettings(), batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
 			var got error
 			taken := 0
-			for _, err := range Stream(context.Background(), e, test.windows, windowPairsOf) {
+			for _, err := range Stream(context.Background(), e, test.chunks, chunkPairsOf) {
 				if got = err; err == nil {
 					taken++
 				}
@@ -81,17 +83,17 @@ func TestStreamEnds(t *testing.T) {
 				t.Errorf("%s: %v after %d results", name, got, taken)
 			}
 			if live := e.Stats().Live; live != 0 {
-				t.Errorf("%s: %d requests left behind", name, live)
+				t.Errorf("%s: %d requests remain", name, live)
 			}
 		})
 	}
 	bubble(t, fakeSettings(), batchesOf(time.Second), func(t *testing.T, e *Engine) {
-		// The first window's pairs may be tokenised apart, and fall into two batches.
+		// The first chunk's pairs may be tokenised separately and execute in two batches.
 		ctx, cancel := context.WithTimeout(context.Background(), 2500*time.Millisecond)
 		defer cancel()
 		start, taken := time.Now(), 0
 		var last error
-		for _, err := range Stream(ctx, e, testWindows(100, 0, nil), windowPairsOf) {
+		for _, err := range Stream(ctx, e, testChunks(100, 0, nil), chunkPairsOf) {
 			if last = err; err == nil {
 				taken++
 			}
@@ -102,13 +104,14 @@ func TestStreamEnds(t *testing.T) {
 	})
 }
 
-// A stream whose windows do not fit side by side goes through one by one.
+// If the queue has no room for two chunks, a stream scores one after another.
 func TestStreamInASmallQueue(t *testing.T) {
+	t.Parallel()
 	s := fakeSettings()
-	s.capacity = 30 // the two pairs of a window may have 26
+	s.capacity = 30 // the two pairs of a chunk count as 26 at most
 	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
 		taken := 0
-		for scored, err := range Stream(context.Background(), e, testWindows(10, 0, nil), windowPairsOf) {
+		for scored, err := range Stream(context.Background(), e, testChunks(10, 0, nil), chunkPairsOf) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -116,7 +119,7 @@ func TestStreamInASmallQueue(t *testing.T) {
 			taken++
 		}
 		if taken != 10 || e.Stats().Overloaded == 0 {
-			t.Errorf("%d windows, %d refused on the way", taken, e.Stats().Overloaded)
+			t.Errorf("%d chunks, %d refused by the queue", taken, e.Stats().Overloaded)
 		}
 	})
 }

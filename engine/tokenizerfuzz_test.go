@@ -28,35 +28,35 @@ var (
 	tokenizerFirst      = flag.Int("tokenizer-first", 0, "number of the first file")
 )
 
-// tokenizerChild, in the environment, makes the test binary a child that a
-// crash may end: it holds the numbers of the first file and of the one behind
-// the last.
+// tokenizerChild is the environment variable that makes the test binary a child
+// process, which a crash may end. Its value has the index of the first file and
+// the index after the last.
 const tokenizerChild = "MLXRANK_TEST_TOKENIZER"
 
-// Limits of one execution.
+// Limits for one file.
 const (
-	mostMemory = 500 << 20 // of the process, in bytes
+	mostMemory = 500 << 20 // bytes of the process
 	mostSilent = 90 * time.Second
 )
 
-// A tokenizerReport counts what became of files.
+// A tokenizerReport counts the results for the files.
 type tokenizerReport struct {
 	Executions int           // files tried
-	Loaded     int           // accepted by the parser, and handed to the library
-	Refused    int           // of them by the library: the parser should have
+	Loaded     int           // accepted by the parser and passed to the library
+	Refused    int           // refused by the library although the parser accepted them
 	Texts      int           // encoded
 	Failed     int           // texts that the library refused
-	Slowest    time.Duration // processor time of an execution
+	Slowest    time.Duration // CPU time of a file
 	Memory     int64         // peak of the process, in bytes
-	Messages   []string      // of the library, when it refused a file
+	Messages   []string      // of the library, for files it refused
 
-	Known map[string]string `json:",omitempty"` // what became of known files
-	Raw   map[string]string `json:",omitempty"` // when the library read them as they are
+	Known map[string]string `json:",omitempty"` // result for each known file
+	Raw   map[string]string `json:",omitempty"` // result if the library reads them unparsed
 }
 
-// TestDamagedTokenizers makes files of good and damaged ones, loads each and
-// encodes texts with it, in a child process. None may crash it, take two
-// seconds of a processor, or 500 MB.
+// TestDamagedTokenizers makes valid and damaged files, loads each and encodes
+// texts with it, in a child process. No file may crash the child, take two seconds
+// of CPU time or 500 MB.
 func TestDamagedTokenizers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -92,11 +92,11 @@ func (r *tokenizerReport) add(s tokenizerReport) {
 	r.Messages = append(r.Messages, s.Messages...)
 }
 
-// knownTokenizers has the child try known files instead of made ones.
+// knownTokenizers makes the child try the known files instead of random ones.
 const knownTokenizers = "known"
 
-// TestKnownDamage loads files that crashed or hung the process when they
-// reached the library, and some that are good, in a child process.
+// TestKnownDamage loads files that crashed or hung the library, and some valid
+// files, in a child process.
 func TestKnownDamage(t *testing.T) {
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), tokenizerChild+"="+knownTokenizers)
@@ -118,12 +118,12 @@ func TestKnownDamage(t *testing.T) {
 		"special token of 70000 characters": "70000 bytes (limit 1024)", "62 MB of added tokens": "limit", "version with NUL": "version",
 		"decoder's prefix a lone surrogate": "surrogate", "template token missing": `"[SEP]" is not one of special_tokens`,
 	}
-	// The library's own faults are errors too, for what the parser might miss.
+	// The library must return errors too, in case the parser misses a fault.
 	for name, got := range report.Raw {
 		if got == "loads" {
 			t.Errorf("%s: the library loads it", name)
 		}
-		t.Logf("%s, as it is: %s", name, got)
+		t.Logf("%s, unparsed: %s", name, got)
 	}
 	if len(report.Raw) != 8 {
 		t.Errorf("the library read %d files, want 8", len(report.Raw))
@@ -138,8 +138,8 @@ func TestKnownDamage(t *testing.T) {
 	}
 }
 
-// tryKnown loads the seeds and files that are too large, or too simple, to be
-// among them.
+// tryKnown loads the seeds, and files that are too large or too simple to be
+// stored as seeds.
 func (r *tokenizerReport) tryKnown() error {
 	seeds, err := readTokenizerSeeds()
 	if err != nil {
@@ -163,7 +163,7 @@ func (r *tokenizerReport) tryKnown() error {
 	} {
 		text := strings.Replace(good, edit[0], edit[1], 1)
 		if text == good {
-			return fmt.Errorf("%s: nothing to replace", name)
+			return fmt.Errorf("%s: the text to replace is missing", name)
 		}
 		files[name] = []byte(text)
 	}
@@ -183,7 +183,7 @@ func (r *tokenizerReport) tryKnown() error {
 	return nil
 }
 
-// tryRaw returns what becomes of a file that the library reads as it is.
+// tryRaw returns the result for a file that the library reads unparsed.
 func tryRaw(data []byte) string {
 	native, err := tokenizers.FromBytes(data)
 	if err != nil {
@@ -199,7 +199,7 @@ func tryRaw(data []byte) string {
 	return "loads"
 }
 
-// tryKnown returns what becomes of a file.
+// tryKnown returns the result for a file.
 func tryKnown(data []byte) string {
 	file, err := weights.ParseTokenizer(data, 1000)
 	if err != nil {
@@ -219,8 +219,8 @@ func tryKnown(data []byte) string {
 	return "loads"
 }
 
-// runTokenizerChild tries files from one number up to another. It returns the
-// number at which the child ended, which is to if it did all.
+// runTokenizerChild tries the files from one index up to another. It returns the
+// index at which the child ended, which is to if it tried all.
 func runTokenizerChild(t *testing.T, from, to int) (tokenizerReport, int) {
 	t.Helper()
 	place, err := os.Create(filepath.Join(t.TempDir(), "place"))
@@ -256,7 +256,7 @@ func runTokenizerChild(t *testing.T, from, to int) (tokenizerReport, int) {
 	return report, to
 }
 
-// watchTokenizerChild waits for the child, and ends it if it hangs.
+// watchTokenizerChild waits for the child and kills it if it hangs.
 func watchTokenizerChild(child *exec.Cmd, place *os.File, done <-chan error) error {
 	last, since := -1, time.Now()
 	for {
@@ -276,7 +276,7 @@ func watchTokenizerChild(child *exec.Cmd, place *os.File, done <-chan error) err
 	}
 }
 
-// readPlace reads the number of the file that the child is at.
+// readPlace reads the index of the file that the child is trying.
 func readPlace(place *os.File) int {
 	var number [8]byte
 	if _, err := place.ReadAt(number[:], 0); err != nil {
@@ -285,12 +285,12 @@ func readPlace(place *os.File) int {
 	return int(binary.LittleEndian.Uint64(number[:]))
 }
 
-// tokenizerSeeds are the files in testdata/tokenizers: good ones of every kind,
-// and those that crashed the process when they reached the library as they are.
+// tokenizerSeeds holds the files in testdata/tokenizers: valid ones of every kind,
+// and files that crashed the library if it read them unparsed.
 type tokenizerSeeds struct {
 	names []string
 	seeds [][]byte
-	good  [][]byte // those that load
+	good  [][]byte // the files that load
 }
 
 func readTokenizerSeeds() (s tokenizerSeeds, err error) {
@@ -311,7 +311,7 @@ func readTokenizerSeeds() (s tokenizerSeeds, err error) {
 	return s, nil
 }
 
-// runAsTokenizerChild is what the child does. It returns its exit status.
+// runAsTokenizerChild runs in the child and returns its exit status.
 func runAsTokenizerChild(span string) int {
 	report, err := tryTokenizers(span)
 	if err == nil {
@@ -357,22 +357,22 @@ func tryTokenizers(span string) (report tokenizerReport, err error) {
 		report.Slowest = max(report.Slowest, end.cpu-start.cpu)
 		report.Memory = end.memory
 		if report.Slowest > mostCPU || report.Memory > mostMemory {
-			return report, fmt.Errorf("%v of a processor, %d bytes of memory", end.cpu-start.cpu, end.memory)
+			return report, fmt.Errorf("%v of CPU time, %d bytes of memory", end.cpu-start.cpu, end.memory)
 		}
 	}
 	return report, nil
 }
 
-// try loads a file and encodes texts. It returns an error if what comes out
-// contradicts the file.
+// try loads a file and encodes texts. It returns an error if the tokens contradict
+// the file.
 func (r *tokenizerReport) try(m mutator) error {
 	data := m.file()
 	file, err := weights.ParseTokenizer(data, []int{60, 130, 300, 1000, 1000, 1000, 1000, 1000}[m.IntN(8)])
 	if err != nil {
-		return nil //nolint:nilerr // as it should be with most
+		return nil //nolint:nilerr // expected for most files
 	}
 	if newFrame(file.Pair).special == 0 {
-		return nil // as it should be
+		return nil // expected
 	}
 	r.Loaded++
 	tok, err := newTokenizer(file, 3+m.IntN(100))
@@ -396,7 +396,7 @@ func (r *tokenizerReport) try(m mutator) error {
 		r.Texts++
 		for _, id := range encoded.ids {
 			if !file.HasID(int(id)) {
-				return fmt.Errorf("text %q has the id %d, which the file does not", text, id)
+				return fmt.Errorf("text %q has the id %d, which is not in the file", text, id)
 			}
 		}
 	}
@@ -408,7 +408,7 @@ type used struct {
 	memory int64
 }
 
-// usage is what the process has used.
+// usage returns the CPU time and memory that the process has used.
 func usage() used {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -421,8 +421,8 @@ func usage() used {
 	return used{time.Duration(u.Utime.Nano() + u.Stime.Nano()), memory}
 }
 
-// peakMemory returns the most memory that the process had since it was started.
-// Linux's Maxrss counts that of the process it was forked from, too.
+// peakMemory returns the peak memory of the process since its start. Linux's
+// Maxrss would include the process that it was forked from.
 func peakMemory() int64 {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
@@ -462,7 +462,7 @@ func FuzzTokenizerFile(f *testing.F) {
 			t.Fatalf("the library refused what the parser accepted: %v", err)
 		}
 		if encoded, err := tok.encode(text); err == nil && slices.ContainsFunc(encoded.ids, func(id int32) bool { return !file.HasID(int(id)) }) {
-			t.Errorf("ids %v, not all of the file", encoded.ids)
+			t.Errorf("ids %v, not all of them in the file", encoded.ids)
 		}
 		if err := tok.close(); err != nil {
 			t.Error(err)

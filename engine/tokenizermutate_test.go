@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A mutator makes files like tokenizer.json, and texts, of good ones. The same
-// seed makes the same.
+// A mutator makes files like tokenizer.json, and texts, from valid ones. The same
+// seed gives the same results.
 type mutator struct {
 	*rand.Rand
 	tokenizerSeeds
@@ -20,8 +20,9 @@ func newMutator(seeds tokenizerSeeds, index uint64) mutator {
 	return mutator{rand.New(rand.NewPCG(index, 29)), seeds}
 }
 
-// file makes a file. Half of them keep to what a tokenizer.json may be, so that
-// many reach the tokenizer library; the others break its structure or its text.
+// file makes a file. Half of the files follow the format of tokenizer.json, so
+// that many reach the tokenizer library. The others have a broken structure or
+// text.
 func (m mutator) file() []byte {
 	keeps := m.IntN(2) == 0
 	seed := m.seeds[m.IntN(len(m.seeds))]
@@ -72,7 +73,7 @@ func (m mutator) bytes(text []byte) []byte {
 
 func (m mutator) pick(list ...string) string { return list[m.IntN(len(list))] }
 
-// value makes one that hardly belongs anywhere.
+// value returns a JSON value that is wrong almost everywhere.
 func (m mutator) value() any {
 	return []any{
 		nil, true, false, 0, -1, 1, 2, 7, 1.5, json.Number("1e400"), json.Number("4294967296"), json.Number("18446744073709551616"), json.Number("-0"),
@@ -81,13 +82,13 @@ func (m mutator) value() any {
 	}[m.IntN(29)]
 }
 
-// types are the types of every part of a tokenizer.json.
+// types lists the types of every part of a tokenizer.json.
 var types = []string{
 	"WordPiece", "BPE", "Unigram", "WordLevel", "BertNormalizer", "NFC", "NFKD", "Lowercase", "Sequence", "Replace", "Prepend", "Precompiled",
 	"BertPreTokenizer", "ByteLevel", "Metaspace", "Whitespace", "Split", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "Fuse", "Strip",
 }
 
-// breakTree puts values, keys and parts of the tree where they do not belong.
+// breakTree puts values, keys and parts of the tree in wrong positions.
 func (m mutator) breakTree(tree *any) {
 	path := tree
 	depth := 1 + m.IntN(6)
@@ -137,8 +138,8 @@ func (m mutator) breakTree(tree *any) {
 	*path = m.value()
 }
 
-// change changes what a tokenizer.json may have otherwise. Ids stay right, if
-// they were.
+// change makes changes that the format of tokenizer.json allows. Correct ids
+// remain correct.
 func (m mutator) change(root map[string]any) {
 	model := root["model"].(map[string]any)
 	vocab := model["vocab"].(map[string]any)
@@ -159,7 +160,7 @@ func (m mutator) change(root map[string]any) {
 	case 3: // other flags
 		token := added[m.IntN(len(added))].(map[string]any)
 		token[m.pick("single_word", "lstrip", "rstrip", "normalized", "special")] = m.IntN(2) == 0
-	case 4: // more vocabulary, if no token was added behind it
+	case 4: // a larger vocabulary, if no token was added after it
 		for range 1 + m.IntN(20) {
 			if token := m.pick("", "##") + m.token(); next == len(vocab) && vocab[token] == nil {
 				next++
@@ -186,7 +187,7 @@ func number(value any) int {
 	return value.(int)
 }
 
-// token makes one that a tokenizer may add.
+// token returns a token that a tokenizer may add.
 func (m mutator) token() string {
 	if m.IntN(30) == 0 {
 		return strings.Repeat(m.pick("x", "ab", "é", "\u0301"), 1<<m.IntN(15))
@@ -198,15 +199,15 @@ func (m mutator) token() string {
 	return b.String()
 }
 
-// scraps are what tokens and texts are made of: what normalizers remove, widen,
-// join or take apart, white space, and parts of tokens.
+// scraps lists the pieces of tokens and texts: characters that normalizers remove,
+// widen, join or split, white space, and parts of tokens.
 var scraps = []string{
 	" ", "  ", "\t", "\n", "a", "b", "ab", "A", "Ä", "é", "e\u0301", "\u0301", "\u200d", "\u200b", "\ufeff", "\ufffd", "\u00ad", "\u2028", "\u3000",
 	"東", "京", "𠀀", "한", "ß", "İ", "ﬁ", "ﷺ", "🫠", "👩‍💻", "\u0378", "\ue000", "\U0010ffff", ".", ",", "#", "##", "##a", "[", "]", "[CLS]", "[SEP]", "[UNK]", "[MASK]",
 	"mail reader", " Files", "\x01", "\x7f", "\u0085", "\u0600", "\u1e9b\u0323", "\u0344", "0", "_", "-",
 }
 
-// text makes one to encode.
+// text returns a text to encode.
 func (m mutator) text() string {
 	var b strings.Builder
 	for range m.IntN(24) {
@@ -222,7 +223,7 @@ func (m mutator) text() string {
 	return b.String()
 }
 
-// write writes a tree as JSON, with some faults of the text if asked.
+// write returns a tree as JSON, with some syntax errors if faults is set.
 func (m mutator) write(tree any, faults bool) string {
 	switch node := tree.(type) {
 	case map[string]any:

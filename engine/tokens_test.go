@@ -27,7 +27,7 @@ type tokensGolden struct {
 	TypeIDs   []int32 `json:"token_type_ids"`
 }
 
-// text64 is a text that JSON cannot hold, being no UTF-8.
+// text64 is a text in base64, since JSON cannot hold invalid UTF-8.
 type text64 string
 
 func (t *text64) UnmarshalText(data []byte) error {
@@ -44,7 +44,7 @@ func tokensGoldens(t *testing.T) []tokensGolden {
 	t.Helper()
 	var cases []tokensGolden
 	for _, g := range readGoldenLines[tokensGolden](t, "tokens.jsonl.gz") {
-		if g.Name != "" { // the first line says what made the file
+		if g.Name != "" { // the first line describes how the file was made
 			cases = append(cases, g)
 		}
 	}
@@ -54,7 +54,7 @@ func tokensGoldens(t *testing.T) []tokensGolden {
 	return cases
 }
 
-// openTokenizer is the builtin model's, for a maximum length.
+// openTokenizer opens the builtin model's tokenizer with a max length.
 func openTokenizer(t testing.TB, maxLength int) *tokenizer {
 	t.Helper()
 	file, err := os.ReadFile(filepath.Join(builtin(t).Info().Dir, "tokenizer.json"))
@@ -64,7 +64,7 @@ func openTokenizer(t testing.TB, maxLength int) *tokenizer {
 	return openTokenizerFile(t, parseTokenizer(t, file), maxLength)
 }
 
-// parseTokenizer parses a tokenizer.json for embeddings of any size.
+// parseTokenizer parses a tokenizer.json for an unlimited number of embeddings.
 func parseTokenizer(t testing.TB, file []byte) weights.Tokenizer {
 	t.Helper()
 	parsed, err := weights.ParseTokenizer(file, 1<<20)
@@ -97,7 +97,7 @@ func tokensOf(t testing.TB, tok *tokenizer, pair Pair) Tokens {
 	return out[0]
 }
 
-// differences tokenises every golden and names the cases that differ.
+// differences tokenises every golden and returns the names of those that differ.
 func differences(t *testing.T, cases []tokensGolden, change func(Tokens) Tokens) []string {
 	t.Helper()
 	byLength := make(map[int][]tokensGolden)
@@ -132,7 +132,7 @@ func TestTokensEqualHuggingFaces(t *testing.T) {
 	t.Logf("%d cases equal", len(cases))
 }
 
-// The fault of each control must show in some cases, and far from all.
+// Each control must change some cases, and far from all.
 func TestTokenControlsDiffer(t *testing.T) {
 	sep := int32(builtin(t).tokenizer.frame.pieces[2].ID)
 	cases := tokensGoldens(t)
@@ -161,7 +161,7 @@ func TestTokenControlsDiffer(t *testing.T) {
 	}
 }
 
-// A long text tokenised in parts gives what it gives whole.
+// A long text tokenised in parts has the same tokens as tokenised whole.
 func TestTextInPartsIsTheTextWhole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -192,7 +192,7 @@ func TestTextInPartsIsTheTextWhole(t *testing.T) {
 		part := openTokenizer(t, n)
 		first, last := encodeFrom(t, part, text, TruncateRight), encodeFrom(t, part, text, TruncateLeft)
 		if !slices.Equal(first.ids, want[:n]) || !slices.Equal(last.ids, want[len(want)-n:]) || first.total != len(want) || last.total != len(want) {
-			t.Errorf("%s: not the first and last %d of %d tokens", name, n, len(want))
+			t.Errorf("%s: want the first and last %d of %d tokens", name, n, len(want))
 		}
 	}
 }
@@ -211,8 +211,8 @@ func encodeFrom(t testing.TB, tok *tokenizer, text string, side Truncation) enco
 	return e
 }
 
-// A text that neither can be cut nor shortened is refused by its size, one with
-// a word of any length is not.
+// A text that can be neither cut nor shortened is refused by its size. A text with
+// a word of any length is accepted.
 func TestEndlessText(t *testing.T) {
 	tok := openTokenizer(t, 512)
 	got := tokensOf(t, tok, Pair{"q", "red " + strings.Repeat("ab", mostBytes) + " fox"})
@@ -225,8 +225,8 @@ func TestEndlessText(t *testing.T) {
 	}
 }
 
-// However little of the texts is tokenised, a pair's tokens equal those from the
-// texts tokenised whole.
+// However small the tokenised part of the texts is, a pair's tokens equal those
+// of the texts tokenised whole.
 func TestTokensOfPartsAreThoseOfTheWhole(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -283,7 +283,8 @@ func checkPart(t *testing.T, tok *tokenizer, pair Pair, opts ScoreOptions) {
 	}
 }
 
-// A long text costs little more than the tokens that count, from either end.
+// Tokenising a long text costs little more than the tokens that count, from either
+// end.
 func TestLongTextIsNotTokenisedWhole(t *testing.T) {
 	tok := openTokenizer(t, 512)
 	long := strings.Repeat("the city has water, ", 400000)
@@ -315,7 +316,7 @@ func TestClosedTokenizerRefuses(t *testing.T) {
 	}
 }
 
-// The switches of the normalizer, which tokenizer_config.json sets too, reach
+// The settings of the normalizer, which tokenizer_config.json may override, reach
 // the tokenizer library.
 func TestNormalizerSwitches(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(builtin(t).Info().Dir, "tokenizer.json"))
@@ -341,7 +342,7 @@ func TestNormalizerSwitches(t *testing.T) {
 		"clean_text":           func(n *weights.Normalizer) { n.CleanText = false },
 	} {
 		if slices.Equal(ids(change), plain) {
-			t.Errorf("%s changes nothing", name)
+			t.Errorf("%s has no effect", name)
 		}
 	}
 }
@@ -369,7 +370,7 @@ func FuzzTokenise(f *testing.F) {
 	})
 }
 
-// checkTokens holds a pair against what every pair must be.
+// checkTokens checks the invariants of a pair's tokens.
 func checkTokens(t *testing.T, got Tokens, q, d encoded, f frame, maxLength int) {
 	t.Helper()
 	n := len(got.IDs)
@@ -377,7 +378,7 @@ func checkTokens(t *testing.T, got Tokens, q, d encoded, f frame, maxLength int)
 		t.Fatalf("%d ids and %d type ids, at most %d allowed", n, len(got.TypeIDs), maxLength)
 	}
 	if cls, sep := int32(f.pieces[0].ID), int32(f.pieces[2].ID); got.IDs[0] != cls || got.IDs[n-1] != sep {
-		t.Errorf("framed by %d and %d", got.IDs[0], got.IDs[n-1])
+		t.Errorf("the frame has %d and %d", got.IDs[0], got.IDs[n-1])
 	}
 	second := slices.Index(got.TypeIDs, 1)
 	if second < 2 || got.IDs[second-1] != int32(f.pieces[2].ID) || slices.Contains(got.TypeIDs[second:], 0) {
@@ -385,12 +386,12 @@ func checkTokens(t *testing.T, got Tokens, q, d encoded, f frame, maxLength int)
 	}
 	kq, kd := second-2, n-second-1
 	if !slices.Equal(got.IDs[1:1+kq], q.ids[:kq]) || !slices.Equal(got.IDs[second:n-1], d.ids[:kd]) {
-		t.Error("tokens are not the texts' first ones")
+		t.Error("the tokens are not the texts' first tokens")
 	}
 	if got.Truncated != (kq < q.total || kd < d.total) {
 		t.Errorf("truncated is %v with %d of %d and %d of %d tokens", got.Truncated, kq, q.total, kd, d.total)
 	}
 	if got.Truncated && n != maxLength {
-		t.Errorf("truncated to %d tokens though %d fit", n, maxLength)
+		t.Errorf("truncated to %d tokens although %d fit", n, maxLength)
 	}
 }

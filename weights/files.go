@@ -18,11 +18,7 @@ func readSmall(path string, limit int64) (_ []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if size > limit {
 		return nil, fmt.Errorf("%s: too large: %d bytes (limit %d)", path, size, limit)
 	}

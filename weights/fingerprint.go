@@ -3,6 +3,7 @@ package weights
 import (
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,13 +16,11 @@ type Fingerprint map[string]string
 
 // Difference returns the path of a file that differs between f and other, "" for none.
 func (f Fingerprint) Difference(other Fingerprint) string {
-	for _, path := range sortedKeys(f) {
+	all := Fingerprint{}
+	maps.Copy(all, other)
+	maps.Copy(all, f)
+	for _, path := range sortedKeys(all) {
 		if other[path] != f[path] {
-			return path
-		}
-	}
-	for _, path := range sortedKeys(other) {
-		if _, ok := f[path]; !ok {
 			return path
 		}
 	}

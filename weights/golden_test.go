@@ -165,7 +165,7 @@ func TestBuiltinEqualsPEFT(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeModel(t, encoder)
-	if got := sum(encoder.owned[0].data); got != golden.BaseSHA256 {
+	if got := sum(encoder.owned[0]); got != golden.BaseSHA256 {
 		t.Fatalf("the encoder's weights have sha256 %s, want %s", got, golden.BaseSHA256)
 	}
 	if len(golden.Tensors) < 36 {

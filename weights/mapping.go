@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -8,52 +9,44 @@ import (
 
 // A mapping is memory outside the Go heap: a read-only file, or anonymous.
 // Closing it returns the memory to the system at once.
-type mapping struct {
-	data []byte
-}
+type mapping []byte
 
 // mapPath maps a whole file. The file must not shrink while it is mapped.
-func mapPath(path string) (_ *mapping, err error) {
+func mapPath(path string) (_ mapping, err error) {
 	f, size, err := openRegular(path)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if cerr := f.Close(); err == nil {
-			err = cerr
-		}
-	}()
+	defer func() { err = errors.Join(err, f.Close()) }()
 	if size == 0 {
-		return &mapping{}, nil
+		return nil, nil
 	}
 	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
 	if err != nil {
 		return nil, fmt.Errorf("%s: map %d bytes: %w", path, size, err)
 	}
-	return &mapping{data: data}, nil
+	return data, nil
 }
 
 // newMapping allocates n zeroed bytes, aligned to a page.
-func newMapping(n int) (*mapping, error) {
+func newMapping(n int) (mapping, error) {
 	if n == 0 {
-		return &mapping{}, nil
+		return nil, nil
 	}
 	data, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
 	if err != nil {
 		return nil, fmt.Errorf("allocate %d bytes: %w", n, err)
 	}
 	preferHugePages(data)
-	return &mapping{data: data}, nil
+	return data, nil
 }
 
-func (m *mapping) close() error {
-	if m.data == nil {
+func (m mapping) close() error {
+	if m == nil {
 		return nil
 	}
-	data := m.data
-	m.data = nil
-	if err := unix.Munmap(data); err != nil {
-		return fmt.Errorf("unmap %d bytes: %w", len(data), err)
+	if err := unix.Munmap(m); err != nil {
+		return fmt.Errorf("unmap %d bytes: %w", len(m), err)
 	}
 	return nil
 }

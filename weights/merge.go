@@ -18,7 +18,7 @@ type job struct {
 // merge returns picked with the adapter's updates added to their weights. The
 // merged weights are F32 and lie in the returned mapping. As in PEFT, an update
 // is summed in float32 before it is added.
-func (ad *adapter) merge(picked []entry) ([]entry, *mapping, error) {
+func (ad *adapter) merge(picked []entry) ([]entry, mapping, error) {
 	targets, err := ad.targets(picked)
 	if err != nil {
 		return nil, nil, err
@@ -34,7 +34,7 @@ func (ad *adapter) merge(picked []entry) ([]entry, *mapping, error) {
 	merged := slices.Clone(picked)
 	jobs := make([]job, len(targets))
 	results := make([]entry, len(targets))
-	rest := mem.data
+	rest := mem
 	for k, i := range targets {
 		e := picked[i]
 		jobs[k] = ad.job(e)

@@ -86,7 +86,7 @@ type Model struct {
 	Files Fingerprint
 
 	mu    sync.Mutex
-	owned []*mapping
+	owned []mapping
 }
 
 // Open reads and verifies the model that ref names and merges the adapter of

@@ -28,7 +28,7 @@ func (m *Model) mapFile(path string) (*tensorFile, error) {
 		return nil, explainWeights(path, err)
 	}
 	m.owned = append(m.owned, mem)
-	tensors, err := parseSafetensors(mem.data)
+	tensors, err := parseSafetensors(mem)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -6,7 +6,6 @@ package bundle
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -167,20 +166,15 @@ func (a *App) open(name string) (*os.File, error) {
 	return file, a.explain(name, err)
 }
 
-func (a *App) readFile(name string) (data []byte, err error) {
-	file, err := a.open(name)
+func (a *App) readFile(name string) ([]byte, error) {
+	info, err := a.root.Stat(name)
 	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, file.Close()) }()
-	info, err := file.Stat()
-	if err != nil {
-		return nil, err
+		return nil, a.explain(name, err)
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a file", name)
 	}
-	return io.ReadAll(file)
+	return a.root.ReadFile(name)
 }
 
 // binary reads a Mach-O file in the app.

@@ -35,14 +35,14 @@ var Keys = []Key{
 	{"policy", "deprecated: use --batch-timeout-ms", "", true, nil},
 	{"max_batch", "", "", true, whole(func(s *Settings) *int { return &s.MaxBatch }, 1)},
 	{"max_batch_tokens", "", "", true, whole(func(s *Settings) *int { return &s.MaxBatchTokens }, 1)},
-	{"batch_timeout_ms", "max time that a batch waits for more pairs, `MILLISECONDS`; 0 to wait only for the device", "0", true, batchTimeout},
+	{"batch_timeout_ms", "max time that a batch waits for more pairs, `MILLISECONDS`; 0 to wait only for the device", "0", true, number(func(s *Settings) *float64 { return &s.BatchTimeoutMS }, 0, "a number of milliseconds from 0 to a million")},
 	{"timeout", "deprecated: use --batch-timeout-ms", "", true, nil},
 	{"length_aware", "batches of pairs of similar lengths, `BOOL`: true, false", "true", true, truth(func(s *Settings) *bool { return &s.LengthAware })},
 	{"threads", "", "", true, whole(func(s *Settings) *int { return &s.Threads }, 1)},
 	{"tokenizer_workers", "number `N` of tokenizer workers", "", true, whole(func(s *Settings) *int { return &s.TokenizerWorkers }, 1)},
 	{"batch", "pairs per request, `N`", "32", true, whole(func(s *Settings) *int { return &s.Batch }, 1)},
 	{"concurrency", "number `N` of concurrent requests (closed loop)", "1", true, whole(func(s *Settings) *int { return &s.Concurrency }, 1)},
-	{"rate", "mean requests per second `N` at random times (open loop, Poisson)", "", true, number(func(s *Settings) *float64 { return &s.Rate })},
+	{"rate", "mean requests per second `N` at random times (open loop, Poisson)", "", true, number(func(s *Settings) *float64 { return &s.Rate }, math.SmallestNonzeroFloat64, "a number above 0, up to a million")},
 	{"requests", "number `N` of requests per run", "100", false, whole(func(s *Settings) *int { return &s.Requests }, 1)},
 	{"duration", "length `TIME` of a run, instead of a number of requests", "", false, duration(func(s *Settings) *Time { return &s.Duration })},
 	{"warmup", "number `N` of requests before the runs that are not measured", "5", false, whole(func(s *Settings) *int { return &s.Warmup }, 0)},
@@ -84,11 +84,12 @@ func whole(field func(*Settings) *int, least int) func(*Settings, string) error 
 	}
 }
 
-func number(field func(*Settings) *float64) func(*Settings, string) error {
+// number reads a number from least to a million, which expected describes.
+func number(field func(*Settings) *float64, least float64, expected string) func(*Settings, string) error {
 	return func(s *Settings, value string) error {
 		x, err := strconv.ParseFloat(value, 64)
-		if err != nil || !(x > 0) || x > 1e6 {
-			return fmt.Errorf("%q is not a number above 0, up to a million", value)
+		if err != nil || !(x >= least) || x > 1e6 {
+			return fmt.Errorf("%q is not %s", value, expected)
 		}
 		*field(s) = x
 		return nil
@@ -104,15 +105,6 @@ func duration(field func(*Settings) *Time) func(*Settings, string) error {
 		*field(s) = Time(d)
 		return nil
 	}
-}
-
-func batchTimeout(s *Settings, value string) error {
-	ms, err := strconv.ParseFloat(value, 64)
-	if err != nil || !(ms >= 0) || ms > 1e6 {
-		return fmt.Errorf("%q is not a number of milliseconds from 0 to a million", value)
-	}
-	s.BatchTimeoutMS = ms
-	return nil
 }
 
 func truth(field func(*Settings) *bool) func(*Settings, string) error {

@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -135,13 +136,11 @@ func (a axis) groups(r *results.Result) []*group {
 		if p.Error != "" || math.IsNaN(tail) {
 			continue
 		}
-		name := ""
+		var values []string
 		for _, key := range others {
-			if name != "" {
-				name += ", "
-			}
-			name += key + "=" + p.Settings.Value(key)
+			values = append(values, key+"="+p.Settings.Value(key))
 		}
+		name := strings.Join(values, ", ")
 		at := slices.IndexFunc(groups, func(g *group) bool { return g.name == name })
 		if at < 0 {
 			at = len(groups)

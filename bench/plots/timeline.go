@@ -2,6 +2,7 @@ package plots
 
 import (
 	"image/color"
+	"slices"
 
 	"gonum.org/v1/plot/plotter"
 
@@ -96,9 +97,8 @@ func stack(run *results.Run) (*panel, error) {
 		if len(top) < 2 {
 			continue
 		}
-		for i := len(bottom) - 1; i >= 0; i-- {
-			top = append(top, bottom[i])
-		}
+		slices.Reverse(bottom)
+		top = append(top, bottom...)
 		area, err := plotter.NewPolygon(top)
 		if err != nil {
 			return nil, err

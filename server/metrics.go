@@ -119,26 +119,17 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func collectRequests(out emitter, s *engine.Stats) {
-	for _, r := range []struct {
-		outcome string
-		n       int64
-	}{{"answered", s.Requests}, {"failed", s.Failed}, {"cancelled", s.Cancelled}} {
-		out.counter("mlxrank_requests_total", "Requests admitted by the engine, by outcome.", float64(r.n), labels{"outcome", r.outcome})
+	for outcome, n := range map[string]int64{"answered": s.Requests, "failed": s.Failed, "cancelled": s.Cancelled} {
+		out.counter("mlxrank_requests_total", "Requests admitted by the engine, by outcome.", float64(n), labels{"outcome", outcome})
 	}
-	for _, r := range []struct {
-		reason string
-		n      int64
-	}{{"overloaded", s.Overloaded}, {"late", s.Late}, {"too_large", s.TooLarge}} {
-		out.counter("mlxrank_admissions_refused_total", "Requests refused by the engine, by reason.", float64(r.n), labels{"reason", r.reason})
+	for reason, n := range map[string]int64{"overloaded": s.Overloaded, "late": s.Late, "too_large": s.TooLarge} {
+		out.counter("mlxrank_admissions_refused_total", "Requests refused by the engine, by reason.", float64(n), labels{"reason", reason})
 	}
 	out.counter("mlxrank_requests_dropped_total", "Admitted requests cancelled because their deadline could not be met.", float64(s.Dropped))
 	out.counter("mlxrank_pairs_dropped_total", "Pairs of cancelled requests that were not executed.", float64(s.DroppedPairs))
 	out.histogram("mlxrank_request_duration_seconds", "Time from the admission of a request to its scores.", &s.Latency, 1e-3, timeBuckets)
-	for _, stage := range []struct {
-		name string
-		h    *engine.Histogram
-	}{{"inference", &s.Inference}, {"tokenization", &s.Tokenization}, {"queue_wait", &s.QueueWait}, {"other", &s.Other}} {
-		out.histogram("mlxrank_stage_duration_seconds", "Time of a request in each stage; the stages add up to the request's duration.", stage.h, 1e-3, timeBuckets, labels{"stage", stage.name})
+	for stage, h := range map[string]*engine.Histogram{"inference": &s.Inference, "tokenization": &s.Tokenization, "queue_wait": &s.QueueWait, "other": &s.Other} {
+		out.histogram("mlxrank_stage_duration_seconds", "Time of a request in each stage; the stages add up to the request's duration.", h, 1e-3, timeBuckets, labels{"stage", stage})
 	}
 }
 
@@ -149,11 +140,8 @@ func collectWork(out emitter, s *engine.Stats) {
 	out.counter("mlxrank_tokens_total", "Tokens of the pairs executed.", float64(s.Tokens))
 	out.counter("mlxrank_computed_tokens_total", "Tokens computed, with padding.", float64(s.ComputedTokens))
 	waste, grid, batching := s.PaddingWaste()
-	for _, cause := range []struct {
-		name string
-		pct  float64
-	}{{"grid", grid}, {"batching", batching}} {
-		out.gauge("mlxrank_padding_cause_ratio", "Share of padding among the tokens computed since the start, by cause.", cause.pct/100, labels{"cause", cause.name})
+	for cause, pct := range map[string]float64{"grid": grid, "batching": batching} {
+		out.gauge("mlxrank_padding_cause_ratio", "Share of padding among the tokens computed since the start, by cause.", pct/100, labels{"cause", cause})
 	}
 	out.gauge("mlxrank_padding_ratio", "Share of padding among the tokens computed since the start.", waste/100)
 	out.histogram("mlxrank_batch_duration_seconds", "Time from the submission of a batch to its scores.", &s.BatchTime, 1e-3, timeBuckets)

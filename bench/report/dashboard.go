@@ -41,20 +41,19 @@ func stageTable(run *results.Run) *telemetry.Table {
 		latency += r.LatencyMS
 	}
 	known := run.Known()
-	for _, stage := range []struct {
-		sum   *float64
-		known bool
-	}{{&tokenization, known.Tokenization}, {&queueWait, known.QueueWait}, {&inference, known.Inference}, {&other, known.All()}} {
-		if !stage.known {
-			*stage.sum = math.NaN()
-		}
-	}
 	t := &telemetry.Table{Header: []string{"Stage", "Percentage"}}
-	for _, row := range []struct {
-		name string
-		sum  float64
-	}{{"Tokenization", tokenization}, {"Queue Wait", queueWait}, {"Model Inference", inference}, {"Other", other}} {
-		t.Add(row.name, with(telemetry.Decimals(100*row.sum/latency, 1), "%"))
+	for _, stage := range []struct {
+		name  string
+		sum   float64
+		known bool
+	}{
+		{"Tokenization", tokenization, known.Tokenization}, {"Queue Wait", queueWait, known.QueueWait},
+		{"Model Inference", inference, known.Inference}, {"Other", other, known.All()},
+	} {
+		if !stage.known {
+			stage.sum = math.NaN()
+		}
+		t.Add(stage.name, with(telemetry.Decimals(100*stage.sum/latency, 1), "%"))
 	}
 	return t
 }

@@ -3,6 +3,8 @@
 package results
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/mlxrank/mlxrank/bench/experiment"
@@ -163,20 +165,13 @@ func (p *Point) Shown() []*Run {
 // Typical returns the run with the median throughput, of two runs the slower one.
 // It returns nil for a point without runs.
 func (p *Point) Typical() *Run {
-	var best *Run
-	for i := range p.Runs {
-		below, equal := 0, 0
-		for k := range p.Runs {
-			switch a, b := p.Runs[k].Throughput(), p.Runs[i].Throughput(); {
-			case a < b:
-				below++
-			case a == b && k < i:
-				equal++
-			}
-		}
-		if below+equal == (len(p.Runs)-1)/2 {
-			best = &p.Runs[i]
-		}
+	if len(p.Runs) == 0 {
+		return nil
 	}
-	return best
+	runs := make([]*Run, len(p.Runs))
+	for i := range runs {
+		runs[i] = &p.Runs[i]
+	}
+	slices.SortStableFunc(runs, func(a, b *Run) int { return cmp.Compare(a.Throughput(), b.Throughput()) })
+	return runs[(len(runs)-1)/2]
 }

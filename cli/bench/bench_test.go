@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/mlxrank/mlxrank/bench/results"
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
@@ -122,6 +123,8 @@ func TestBenchInterrupted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
+	defer func(every time.Duration) { logEvery = every }(logEvery)
+	logEvery = 200 * time.Millisecond
 	folder := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

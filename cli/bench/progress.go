@@ -85,11 +85,14 @@ func (p *benchProgress) end() {
 	}
 }
 
-// every returns the time between two reports. It is longer in the log, where each
-// report adds a line.
+// logEvery is the time between two reports in the log, where each adds a line. It is
+// a variable so that a test can shorten it.
+var logEvery = 10 * time.Second
+
+// every returns the time between two reports.
 func (p *benchProgress) every() time.Duration {
 	if p.bar != nil {
 		return 250 * time.Millisecond
 	}
-	return 10 * time.Second
+	return logEvery
 }

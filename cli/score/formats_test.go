@@ -380,7 +380,7 @@ func TestScoreBadFormats(t *testing.T) {
 		{"short line in a TREC run", "q1 Q0 d1 1 3 bm25\nq1 d1 1\n", texts, command.ExitFailure, []string{"line 2: 3 columns, where a TREC run has 6"}},
 		{"two queries of an id", "1\t2\tedit photos\tx\n1\t3\tbread\tx\n", []string{"--output-format", "trec"}, command.ExitFailure, []string{"line 2: query id \"1\" has a different query in line 1"}},
 		{"two passages of a pair of ids", "1\t2\tbread\tx\n1\t2\tbread\ty\n", []string{"--output-format", "trec"}, command.ExitFailure, []string{"line 2: document id \"2\" of query id \"1\" has a different text in line 1"}},
-		{"text behind gzip", gzipped("a\tb\n") + "c\td\n", nil, command.ExitFailure, []string{": something that is not gzip follows the compressed data"}},
+		{"text after gzip", gzipped("a\tb\n") + "c\td\n", nil, command.ExitFailure, []string{": something that is not gzip follows the compressed data"}},
 		{"two bytes of gzip", "\x1f\x8b", nil, command.ExitFailure, []string{"line 1: the gzip data is cut short: unexpected EOF\n"}},
 		{"header of JSONL", clitest.PairLines(1), []string{"--header"}, command.ExitUsage, []string{"--header", "is jsonl"}},
 		{"broken gzip", "\x1f\x8b\x08\x00garbage", nil, command.ExitFailure, []string{"the gzip data is cut short"}},

@@ -197,7 +197,7 @@ func TestPartialKept(t *testing.T) {
 // TestPartialStopsBetween ends runs at every step of a commit, and checks that each
 // leaves a complete file or one that can be resumed.
 func TestPartialStopsBetween(t *testing.T) {
-	for _, step := range []string{"before the first checkpoint", "behind the last checkpoint", "behind the rename"} {
+	for _, step := range []string{"before the first checkpoint", "after the last checkpoint", "after the rename"} {
 		t.Run(step, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "out")
@@ -210,7 +210,7 @@ func TestPartialStopsBetween(t *testing.T) {
 				}
 				want = p.state
 			}
-			if step == "behind the rename" {
+			if step == "after the rename" {
 				if err := os.Rename(p.dataPath(), path); err != nil {
 					t.Fatal(err)
 				}

@@ -97,7 +97,7 @@ func TestScoreResumes(t *testing.T) {
 			}
 			r := mlxrank.MustRun(t, test.text, args...)
 			if !strings.Contains(r.ErrOut, "resumed   after 2048 lines of an earlier run") {
-				t.Errorf("the summary does not say that the run was resumed:\n%s", r.ErrOut)
+				t.Errorf("the summary does not report the resumed run:\n%s", r.ErrOut)
 			}
 			clitest.CheckDir(t, dir, map[string]string{filepath.Base(whole): string(want), test.output: string(want)})
 		})

@@ -121,7 +121,7 @@ func TestScoreBadInput(t *testing.T) {
 			if test.chunks > 0 {
 				for _, suffix := range []string{partialSuffix, stateSuffix} {
 					if !strings.Contains(r.ErrOut, output+partialSuffix+"; to continue, run the same command with --resume") {
-						t.Errorf("message does not say how to go on: %s", r.ErrOut)
+						t.Errorf("message has no way to continue: %s", r.ErrOut)
 					}
 					if err := os.Remove(output + suffix); err != nil {
 						t.Error(err)

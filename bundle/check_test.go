@@ -172,16 +172,16 @@ func TestCheckFailures(t *testing.T) {
 		{"no libmlx", remove(libmlx), []string{"libmlxrank", "libmlx"}, "linked with @rpath/libmlx.dylib; that is not in the app"},
 		{"libmlx for Intel", fixture("intel/libmlx.dylib", libmlx), []string{"libmlx"}, "is for x86_64, expected arm64"},
 		{"libmlx for a newer system", fixture("new/libmlx.dylib", libmlx), []string{"libmlx", "libjaccl", "metallib", "team", "seal"}, "needs macOS 26.2, but the app supports macOS 14.0"},
-		{"libmlx is a text", text(libmlx, "what"), []string{"libmlx"}, "not a Mach-O file"},
+		{"libmlx is a text file", text(libmlx, "what"), []string{"libmlx"}, "not a Mach-O file"},
 		{"another libmlx", fixture("other/libmlx.dylib", libmlx), []string{"symbols", "team", "seal"}, "lacks 1 symbols that libmlxrank.dylib needs, such as _mlx_add"},
-		{"libmlx by another name", rewritten(libmlx, edits{id: "/opt/homebrew/lib/libmlx.dylib"}), []string{"libmlx", "signature"}, "is named /opt/homebrew/lib/libmlx.dylib"},
+		{"libmlx under another name", rewritten(libmlx, edits{id: "/opt/homebrew/lib/libmlx.dylib"}), []string{"libmlx", "signature"}, "is named /opt/homebrew/lib/libmlx.dylib"},
 		{"libmlxrank with Homebrew's MLX", rewritten(frameworks+"/libmlxrank.dylib", edits{names: map[string]string{"@rpath/libmlx.dylib": "/opt/homebrew/lib/libmlx.dylib"}}),
 			[]string{"libmlxrank", "signature"}, "linked with /opt/homebrew/lib/libmlx.dylib; that is not in the app"},
 		{"no metallib", remove(metallibFile), []string{"metallib"}, "is missing"},
 		{"metallib among code", fixture("old/mlx.metallib", frameworks+"/mlx.metallib"), []string{"metallib"}, "where codesign rejects data"},
 		{"metallib for a newer system", fixture("new/mlx.metallib", metallibFile), []string{"metallib", "seal"}, "Metal 4.0 for macOS 26.2"},
-		{"metallib is a text", text(metallibFile, "what"), []string{"metallib", "seal"}, "not a library of Metal kernels"},
-		{"metallib is a link out", func(t *testing.T, app, _ string) {
+		{"metallib is a text file", text(metallibFile, "what"), []string{"metallib", "seal"}, "not a library of Metal kernels"},
+		{"metallib links out of the app", func(t *testing.T, app, _ string) {
 			remove(metallibFile)(t, app, "")
 			if err := os.Symlink(fixtures.Path("old/mlx.metallib"), filepath.Join(app, metallibFile)); err != nil {
 				t.Fatal(err)
@@ -216,11 +216,11 @@ func TestCheckFailures(t *testing.T) {
 		}, []string{"seal"}, "CodeResources was changed after the app was signed"},
 		{"list of files is damaged", text(sealFile, "<plist><dict>"), []string{"seal"}, "cannot be read"},
 		{"Info.plist is changed", text(infoFile, bundletest.Info("Signed", "14.0")), []string{"seal"}, "Info.plist was changed"},
-		{"program is signed alone", fixture("program/found", program), []string{"team", "seal"}, "some libraries are not"},
+		{"only the program is signed", fixture("program/found", program), []string{"team", "seal"}, "some libraries are not"},
 		{"notices are changed", text(ownResources+"/THIRD_PARTY_NOTICES.txt", "none"), []string{"seal"}, "with another hash"},
 		{"no notices", remove(ownResources + "/THIRD_PARTY_NOTICES.txt"), []string{"notices"}, "is missing"},
 		{"no license", remove(ownResources + "/LICENSE"), []string{"notices"}, "is missing"},
-		{"half a model", text(encoderFolder+"/config.json", "{}"), []string{"builtin"}, "tokenizer.json is missing"},
+		{"incomplete model", text(encoderFolder+"/config.json", "{}"), []string{"builtin"}, "tokenizer.json is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			app, dir := signedApp(t)
@@ -258,7 +258,7 @@ func TestCheckNotes(t *testing.T) {
 			})
 			otherTeam(t, filepath.Join(app, frameworks, mlxLibrary))
 		}, "team", "load only because of the entitlement"},
-		{"entitlement that is not needed", func(t *testing.T, app, dir string) {
+		{"unnecessary entitlement", func(t *testing.T, app, dir string) {
 			if err := os.Rename(filepath.Join(dir, "relaxed"), filepath.Join(app, programs, "Signed")); err != nil {
 				t.Fatal(err)
 			}
@@ -269,11 +269,11 @@ func TestCheckNotes(t *testing.T) {
 		{"loads at run time", func(t *testing.T, app, _ string) {
 			fixtures.Copy(t, "program/unlinked", filepath.Join(app, programs, "Signed"))
 		}, "executable", "must load it at run time"},
-		{"for both processors", func(t *testing.T, app, _ string) {
+		{"universal program", func(t *testing.T, app, _ string) {
 			fixtures.Copy(t, "program/universal", filepath.Join(app, programs, "Signed"))
 			mustPut(t, app, fixtures.Prefix(t), false)
 		}, "executable", "the x86_64 part will not start"},
-		{"looks elsewhere first", func(t *testing.T, app, _ string) {
+		{"another run path comes first", func(t *testing.T, app, _ string) {
 			path := filepath.Join(app, programs, "Signed")
 			data, err := read(t, fixtures.Path("program/linked")).rewrite(func(*Slice) edits {
 				return edits{runPaths: []string{"/usr/local/lib", frameworksPath}}

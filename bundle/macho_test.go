@@ -97,23 +97,23 @@ func TestDamagedBinary(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"name's place":        {changedAt(old.find(lcIDDylib).at+8, 1<<30), "its name at 1073741824"},
-		"signature's place":   {changedAt(old.find(lcSignature).at+8, 8), "damaged signature"},
-		"empty":               {nil, "not a Mach-O file: it has 0 bytes"},
-		"text":                {[]byte("#!/bin/sh\n"), "not a Mach-O file: it starts with 23 21 2f 62"},
-		"header only":         {library[:20], "damaged Mach-O file"},
-		"commands cut":        {library[:200], "damaged Mach-O file"},
-		"cut in the middle":   {library[:len(library)/2], "damaged Mach-O file: EOF"},
-		"last byte gone":      {library[:len(library)-1], "cut off"},
-		"universal, cut":      {universal[:len(universal)-1], "cut off"},
-		"universal, head":     {universal[:30], "damaged Mach-O file"},
-		"not a signature":     {changed(signature, 0), "damaged signature: it does not start"},
-		"signature's index":   {changed(signature+8, 1<<30), "damaged signature: its index of 1073741824 parts"},
-		"signature's parts":   {changed(signature+16, 1<<30), "damaged signature: part 0 ends after the signature"},
-		"no code directory":   {changed(signature+12, 77), "no code directory"},
-		"too much to hash":    {changed(signature+20+32, 1<<30), "damaged signature: a code directory of 1073741824 bytes"},
-		"too many hashes":     {changed(signature+20+28, 1<<30), "damaged signature: a code directory whose hashes lie outside"},
-		"hashes of no length": {changed(signature+20+36, 0x00020000), "damaged signature"},
+		"name's offset":           {changedAt(old.find(lcIDDylib).at+8, 1<<30), "its name at 1073741824"},
+		"signature's offset":      {changedAt(old.find(lcSignature).at+8, 8), "damaged signature"},
+		"empty":                   {nil, "not a Mach-O file: it has 0 bytes"},
+		"text":                    {[]byte("#!/bin/sh\n"), "not a Mach-O file: it starts with 23 21 2f 62"},
+		"header only":             {library[:20], "damaged Mach-O file"},
+		"load commands truncated": {library[:200], "damaged Mach-O file"},
+		"truncated in the middle": {library[:len(library)/2], "damaged Mach-O file: EOF"},
+		"last byte missing":       {library[:len(library)-1], "cut off"},
+		"universal, truncated":    {universal[:len(universal)-1], "cut off"},
+		"universal, header only":  {universal[:30], "damaged Mach-O file"},
+		"not a signature":         {changed(signature, 0), "damaged signature: it does not start"},
+		"signature's index":       {changed(signature+8, 1<<30), "damaged signature: its index of 1073741824 parts"},
+		"signature's parts":       {changed(signature+16, 1<<30), "damaged signature: part 0 ends after the signature"},
+		"no code directory":       {changed(signature+12, 77), "no code directory"},
+		"too much to hash":        {changed(signature+20+32, 1<<30), "damaged signature: a code directory of 1073741824 bytes"},
+		"too many hashes":         {changed(signature+20+28, 1<<30), "damaged signature: a code directory whose hashes lie outside"},
+		"hashes of length 0":      {changed(signature+20+36, 0x00020000), "damaged signature"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := parseBinary(test.data); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -328,16 +328,16 @@ func TestDamagedMetallib(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"empty":            {nil, "not a library of Metal kernels"},
-		"text":             {bytes.Repeat([]byte("text"), 50), `starts with "text"`},
-		"cut":              {whole[:len(whole)-1], fmt.Sprintf("it has %[2]d bytes, expected %[1]d", len(whole), len(whole)-1)},
-		"for iOS":          {changed(4, 0x20001), "another system"},
-		"list too long":    {changed(32, 1<<30), "list of functions ends"},
-		"list elsewhere":   {changed(24, 1<<30), "list of functions ends"},
-		"too many":         {changed(88, 1<<30), "function 2 of 1073741824"},
-		"function's size":  {changed(92, 3), "function 0 of 2"},
-		"field's length":   {changed(100, 0xffffffff), "field \"NAME\" ends"},
-		"function too big": {changed(92, 1<<20), "function 0 of 2"},
+		"empty":                 {nil, "not a library of Metal kernels"},
+		"text":                  {bytes.Repeat([]byte("text"), 50), `starts with "text"`},
+		"cut":                   {whole[:len(whole)-1], fmt.Sprintf("it has %[2]d bytes, expected %[1]d", len(whole), len(whole)-1)},
+		"for iOS":               {changed(4, 0x20001), "another system"},
+		"list too long":         {changed(32, 1<<30), "list of functions ends"},
+		"list outside the file": {changed(24, 1<<30), "list of functions ends"},
+		"too many":              {changed(88, 1<<30), "function 2 of 1073741824"},
+		"function's size":       {changed(92, 3), "function 0 of 2"},
+		"field's length":        {changed(100, 0xffffffff), "field \"NAME\" ends"},
+		"function too big":      {changed(92, 1<<20), "function 0 of 2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := parseMetallib(bytes.NewReader(test.data), int64(len(test.data))); err == nil || !strings.Contains(err.Error(), test.want) {

@@ -112,11 +112,11 @@ func TestPlan(t *testing.T) {
 		words                  string   // in the reason for choosing the build
 	}{
 		{"old system", "program/linked", "14.0", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, "which need macOS 26.2"},
-		{"just not new", "program/linked", "26.1", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, "which need macOS 26.2"},
+		{"one version too old", "program/linked", "26.1", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, "which need macOS 26.2"},
 		{"new system", "program/linked", "26.2", true, "new", []string{"libjaccl", "libmlx", "libmlxrank", "libmlxr"},
 			[]string{encoderFolder + "/config.json", encoderFolder + "/tokenizer.json", encoderFolder + "/model.safetensors"}, "with kernels"},
-		{"for both processors", "program/universal", "15", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, ""},
-		{"program is in order", "program/found", "14.0", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, ""},
+		{"universal program", "program/universal", "15", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, ""},
+		{"program needs no change", "program/found", "14.0", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, ""},
 		{"loads at run time", "program/unlinked", "14.0", false, "old", []string{"libmlx", "libmlxrank", "libmlxr"}, nil, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -165,7 +165,7 @@ func TestPlan(t *testing.T) {
 					t.Errorf("the program's run paths: %q", s.RunPaths)
 				}
 			}
-			if (got["Contents/MacOS/Foo"] == program) != (test.name == "program is in order" || test.name == "loads at run time") {
+			if (got["Contents/MacOS/Foo"] == program) != (test.name == "program needs no change" || test.name == "loads at run time") {
 				t.Error("the program was changed without need, or not changed despite it")
 			}
 
@@ -287,11 +287,11 @@ func TestPlanRefuses(t *testing.T) {
 	}{
 		{"no Info.plist", "14.0", func(t *testing.T, app, _ string) { remove(t, filepath.Join(app, infoFile)) }, []string{"Contents/Info.plist is missing", "not a macOS app"}},
 		{"damaged Info.plist", "14.0", info("<plist><dict>"), []string{"Info.plist cannot be read"}},
-		{"no executable named", "14.0", info(bundletest.Info("", "14.0")), []string{`CFBundleExecutable is ""`}},
-		{"executable named elsewhere", "14.0", info(bundletest.Info("../../../bin/sh", "14.0")), []string{"CFBundleExecutable is \"../../../bin/sh\""}},
+		{"Info.plist without an executable", "14.0", info(bundletest.Info("", "14.0")), []string{`CFBundleExecutable is ""`}},
+		{"Info.plist with an executable elsewhere", "14.0", info(bundletest.Info("../../../bin/sh", "14.0")), []string{"CFBundleExecutable is \"../../../bin/sh\""}},
 		{"no executable", "14.0", info(bundletest.Info("Bar", "14.0")), []string{"Contents/MacOS/Bar", "is missing"}},
 		{"unknown minimum", "14.0", info(bundletest.Info("Foo", "$(MACOSX_DEPLOYMENT_TARGET)")), []string{"LSMinimumSystemVersion", "DEPLOYMENT_TARGET", "like 14.0"}},
-		{"executable is a text", "14.0", func(t *testing.T, app, _ string) {
+		{"executable is a text file", "14.0", func(t *testing.T, app, _ string) {
 			bundletest.Write(t, filepath.Join(app, programs, "Foo"), "#!/bin/sh")
 		}, []string{"Contents/MacOS/Foo", "not a Mach-O file"}},
 		{"executable for Intel", "14.0", func(t *testing.T, app, _ string) {
@@ -314,7 +314,7 @@ func TestPlanRefuses(t *testing.T) {
 		{"library is a program", "14.0", func(t *testing.T, _, prefix string) {
 			fixtures.Copy(t, "program/linked", filepath.Join(prefix, "lib/mlxrank/libmlx.dylib"))
 		}, []string{"libmlx.dylib has the kind exec, expected dylib"}},
-		{"library is cut off", "14.0", func(t *testing.T, _, prefix string) {
+		{"library is truncated", "14.0", func(t *testing.T, _, prefix string) {
 			if err := os.Truncate(filepath.Join(prefix, "lib/libmlxr.dylib"), 49679); err != nil {
 				t.Fatal(err)
 			}
@@ -332,15 +332,15 @@ func TestPlanRefuses(t *testing.T) {
 			remove(t, filepath.Join(prefix, "share/mlxrank/THIRD_PARTY_NOTICES.txt"))
 		}, []string{"THIRD_PARTY_NOTICES.txt is in none of"}},
 		{"no encoder", "14.0", func(t *testing.T, _, prefix string) { remove(t, filepath.Join(prefix, "share/mlxrank/models")) }, []string{"found no encoder all-MiniLM-L6-v2"}},
-		{"folder is a link out", "14.0", func(t *testing.T, app, _ string) { link(t, outside, filepath.Join(app, frameworks)) }, []string{"Contents/Frameworks", "out of the app"}},
-		{"folder is a link up", "14.0", func(t *testing.T, app, _ string) { link(t, "../../..", filepath.Join(app, "Contents/Resources")) }, []string{"Contents/Resources/", "out of the app"}},
-		{"file is a link out", "14.0", func(t *testing.T, app, _ string) {
+		{"folder links out of the app", "14.0", func(t *testing.T, app, _ string) { link(t, outside, filepath.Join(app, frameworks)) }, []string{"Contents/Frameworks", "out of the app"}},
+		{"folder links to its parent", "14.0", func(t *testing.T, app, _ string) { link(t, "../../..", filepath.Join(app, "Contents/Resources")) }, []string{"Contents/Resources/", "out of the app"}},
+		{"file links out of the app", "14.0", func(t *testing.T, app, _ string) {
 			link(t, filepath.Join(outside, "x"), filepath.Join(app, metallibFile))
 		}, []string{metallibFile + " is a link to", "out of the app"}},
-		{"executable is a link out", "14.0", func(t *testing.T, app, _ string) {
+		{"executable links out of the app", "14.0", func(t *testing.T, app, _ string) {
 			link(t, fixtures.Path("program/linked"), filepath.Join(app, programs, "Foo"))
 		}, []string{"Contents/MacOS/Foo is a link to", "out of the app"}},
-		{"link in a circle", "14.0", func(t *testing.T, app, _ string) { link(t, "mlx.metallib", filepath.Join(app, metallibFile)) }, []string{"a circular link"}},
+		{"link loop", "14.0", func(t *testing.T, app, _ string) { link(t, "mlx.metallib", filepath.Join(app, metallibFile)) }, []string{"a circular link"}},
 		{"library is a folder", "14.0", func(t *testing.T, app, _ string) {
 			bundletest.Write(t, filepath.Join(app, frameworks, "libmlx.dylib", "x"), "x")
 		}, []string{"Contents/Frameworks/libmlx.dylib is not a file"}},

@@ -51,7 +51,7 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 }
 
 // Predictions adapt to a machine that has become slower.
-func TestPredictionsFollowTheMachine(t *testing.T) {
+func TestPredictionsAdapt(t *testing.T) {
 	t.Parallel()
 	s := fakeSettings()
 	s.batching.Costs = schedule.Costs{Microbatch: 1e5, Token: 1e4}
@@ -171,12 +171,12 @@ func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
 		t.Error("a calibration of another dtype is used")
 	}
 	for name, content := range map[string]string{
-		"empty":     "",
-		"cut":       string(good[:len(good)/2]),
-		"no JSON":   "shard: 1",
-		"negative":  `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":2,"microbatch_ns":1,"token_ns":-2}`,
-		"all zeros": `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":2}`,
-		"a type":    `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":"2","token_ns":2}`,
+		"empty":      "",
+		"cut":        string(good[:len(good)/2]),
+		"not JSON":   "shard: 1",
+		"negative":   `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":2,"microbatch_ns":1,"token_ns":-2}`,
+		"all zeros":  `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":2}`,
+		"wrong type": `{"model":"m","device":"cpu","dtype":"float32","library":"l","workers":"2","token_ns":2}`,
 	} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

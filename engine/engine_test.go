@@ -290,7 +290,7 @@ func TestManyCallersWithCancellations(t *testing.T) {
 	}
 }
 
-func TestCancelledCallerIsFreedAtOnce(t *testing.T) {
+func TestCancelledCallReturnsAtOnce(t *testing.T) {
 	e := openTinyEngine(t, Config{})
 	pairs := randomPairs(rand.New(rand.NewPCG(11, 12)), 20000)
 	ctx, cancel := context.WithCancel(context.Background())

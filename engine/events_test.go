@@ -170,13 +170,13 @@ func TestSchemaRefuses(t *testing.T) {
 	schema := eventsSchema(t)
 	good := `{"level":"trace","pairs":3,"requests":1,"microbatches":1,"tokens":30,"computed_tokens":33,"padding_waste_pct":9.1,"inference_ms":1.5,"predicted_ms":1.4,"message":"batch"}`
 	for name, change := range map[string][2]string{
-		"nothing wrong": {"", ""},
-		"a level":       {"trace", "debug"},
-		"a key":         {"inference_ms", "inference"},
-		"negative":      {"1.5", "-1.5"},
-		"text":          {`"pairs":3`, `"pairs":3,"query":"secret"`},
-		"a type":        {`"tokens":30`, `"tokens":"30"`},
-		"a message":     {`"batch"`, `"other"`},
+		"valid event":     {"", ""},
+		"wrong level":     {"trace", "debug"},
+		"unknown key":     {"inference_ms", "inference"},
+		"negative":        {"1.5", "-1.5"},
+		"text":            {`"pairs":3`, `"pairs":3,"query":"secret"`},
+		"wrong type":      {`"tokens":30`, `"tokens":"30"`},
+		"unknown message": {`"batch"`, `"other"`},
 	} {
 		event, err := jsonschema.UnmarshalJSON(strings.NewReader(strings.Replace(good, change[0], change[1], 1)))
 		if err != nil {

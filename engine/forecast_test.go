@@ -124,17 +124,17 @@ func TestOverload(t *testing.T) {
 		change  func(*settings)
 		control bool // negative control: the engine does not see the deadlines
 	}{
-		"as assumed":           {takes: fast, limit: 300 * time.Millisecond, pairs: sized(20)},
-		"slower than assumed":  {takes: slow, limit: 2 * time.Second, pairs: sized(20)},
-		"faster than assumed":  {takes: func(b mlx.Batch) time.Duration { return fast(b) / 20 }, limit: 15 * time.Millisecond, pairs: sized(20)},
-		"single pairs":         {takes: slow, limit: time.Second, pairs: sized(1)},
-		"large requests":       {takes: slow, limit: 15 * time.Second, pairs: sized(600), change: packed},
-		"small and large ones": {takes: slow, limit: 8 * time.Second, pairs: func(r *rand.Rand) []Pair { return sized([]int{1, 1, 1, 5, 500}[r.IntN(5)])(r) }},
-		"policy window":        {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.batching.BatchTimeout = 200 * time.Millisecond }},
-		"without padding":      {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: packed},
-		"in order of arrival":  {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.batching.InOrder = true }},
-		"changing speed":       {takes: changing(slow), limit: 2 * time.Second, pairs: sized(20), change: packed},
-		"without any forecast": {takes: slow, limit: 2 * time.Second, pairs: sized(20), control: true},
+		"as assumed":               {takes: fast, limit: 300 * time.Millisecond, pairs: sized(20)},
+		"slower than assumed":      {takes: slow, limit: 2 * time.Second, pairs: sized(20)},
+		"faster than assumed":      {takes: func(b mlx.Batch) time.Duration { return fast(b) / 20 }, limit: 15 * time.Millisecond, pairs: sized(20)},
+		"single pairs":             {takes: slow, limit: time.Second, pairs: sized(1)},
+		"large requests":           {takes: slow, limit: 15 * time.Second, pairs: sized(600), change: packed},
+		"small and large requests": {takes: slow, limit: 8 * time.Second, pairs: func(r *rand.Rand) []Pair { return sized([]int{1, 1, 1, 5, 500}[r.IntN(5)])(r) }},
+		"batch timeout":            {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.batching.BatchTimeout = 200 * time.Millisecond }},
+		"without padding":          {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: packed},
+		"in order of arrival":      {takes: slow, limit: 2 * time.Second, pairs: sized(20), change: func(s *settings) { s.batching.InOrder = true }},
+		"changing speed":           {takes: changing(slow), limit: 2 * time.Second, pairs: sized(20), change: packed},
+		"without any forecast":     {takes: slow, limit: 2 * time.Second, pairs: sized(20), control: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := fakeSettings()

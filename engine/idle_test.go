@@ -83,7 +83,7 @@ func TestFailedLoadingIsRetried(t *testing.T) {
 	})
 }
 
-func TestAnEngineInUseIsNotUnloaded(t *testing.T) {
+func TestEngineInUseIsNotUnloaded(t *testing.T) {
 	t.Parallel()
 	s := idling(func() (backend, error) { return nil, errors.New("not to be opened") })
 	slow := batchesOf(5 * time.Minute)
@@ -212,7 +212,7 @@ func TestProgressIncreases(t *testing.T) {
 
 // Callers arrive and leave around the moment of unloading, while the device and
 // loading sometimes fail. Every answer is correct or an error with the reason.
-func TestUnloadingWhileCallersComeAndGo(t *testing.T) {
+func TestUnloadingWithConcurrentCallers(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(8) {
 		var mu sync.Mutex

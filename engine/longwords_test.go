@@ -56,7 +56,7 @@ func TestLongWordsControlsDiffer(t *testing.T) {
 	tok := openTokenizer(t, 1<<20)
 	right := tok.words
 	for name, control := range map[string]longWords{
-		"too few letters left": {ends: 40},
+		"too few letters kept": {ends: 40},
 	} {
 		tok.words = control
 		differ := 0

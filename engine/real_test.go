@@ -195,7 +195,7 @@ func TestReopenedSessionScoresTheSame(t *testing.T) {
 }
 
 // The planner predicts the library's padding exactly, to the token.
-func TestPredictedTokensAreThoseComputed(t *testing.T) {
+func TestPredictedTokensEqualComputed(t *testing.T) {
 	e := openTinyEngine(t, Config{Threads: 3})
 	r := rand.New(rand.NewPCG(11, 12))
 	for range 20 {

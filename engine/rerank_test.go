@@ -201,9 +201,9 @@ func TestReaches(t *testing.T) {
 	}
 }
 
-// TestExplainSeen explains documents of which the model gets a part only. Explain
+// TestExplainVisiblePart explains documents of which the model gets a part only. Explain
 // scores the sentences of that part only, or of the best passage.
-func TestExplainSeen(t *testing.T) {
+func TestExplainVisiblePart(t *testing.T) {
 	e := openTinyEngine(t, Config{MaxLength: 32})
 	document := strings.Repeat("The cat runs. ", 100)
 	total := len(splitSentences(document))

@@ -305,7 +305,7 @@ func TestTimingsOfRandomSchedules(t *testing.T) {
 }
 
 // The replay must detect a wrong stage.
-func TestReplayIsNotBlind(t *testing.T) {
+func TestReplayDetectsWrongStages(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(1, 1))

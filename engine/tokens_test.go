@@ -162,7 +162,7 @@ func TestTokenControlsDiffer(t *testing.T) {
 }
 
 // A long text tokenised in parts has the same tokens as tokenised whole.
-func TestTextInPartsIsTheTextWhole(t *testing.T) {
+func TestTextInPartsEqualsWholeText(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
@@ -227,7 +227,7 @@ func TestEndlessText(t *testing.T) {
 
 // However small the tokenised part of the texts is, a pair's tokens equal those
 // of the texts tokenised whole.
-func TestTokensOfPartsAreThoseOfTheWhole(t *testing.T) {
+func TestTokensOfPartsEqualWholeText(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}

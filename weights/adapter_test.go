@@ -111,9 +111,9 @@ func TestAdapterPatternOrder(t *testing.T) {
 	}
 }
 
-// TestAdapterLeavesTheRest checks that an adapter replaces its own tensors and
+// TestAdapterKeepsOtherTensors checks that an adapter replaces its own tensors and
 // no others.
-func TestAdapterLeavesTheRest(t *testing.T) {
+func TestAdapterKeepsOtherTensors(t *testing.T) {
 	t.Parallel()
 	dir := tinyDir(t)
 	plain := openModel(t, dir, Options{})
@@ -136,8 +136,8 @@ func TestAdapterLeavesTheRest(t *testing.T) {
 	}
 }
 
-// TestAdapterSpellings checks every naming scheme that PEFT has used.
-func TestAdapterSpellings(t *testing.T) {
+// TestAdapterTensorNames checks every naming scheme that PEFT has used.
+func TestAdapterTensorNames(t *testing.T) {
 	t.Parallel()
 	dir := tinyDir(t)
 	want := openModel(t, dir, Options{Adapter: adapterDir(t, nil, nil)})
@@ -305,10 +305,10 @@ func TestAdapterBad(t *testing.T) {
 		{"biases in the factors", config("lora_bias", true), []string{`"lora_bias"`, "not supported"}},
 		{"layer replication", config("layer_replication", []any{[]int{0, 1}}), []string{`"layer_replication"`, "not supported"}},
 		{"parameters", config("target_parameters", []string{"w"}), []string{`"target_parameters"`}},
-		{"a setting yet unknown", config("use_qzlora", true), []string{`"use_qzlora"`, "true is not supported"}},
+		{"unknown setting", config("use_qzlora", true), []string{`"use_qzlora"`, "true is not supported"}},
 		{"an initialisation that changes the base", config("init_lora_weights", "pissa"), []string{`"init_lora_weights"`, `"pissa" is not supported`}},
 		{"rank zero", config("r", 0), []string{"r is 0"}},
-		{"rank huge", config("r", 1<<30), []string{"r is 1073741824"}},
+		{"rank too large", config("r", 1<<30), []string{"r is 1073741824"}},
 		{"rank by pattern", config("rank_pattern", map[string]any{"query": 0.5}), []string{"rank_pattern", "0.5"}},
 		{"alpha not a number", config("lora_alpha", "six"), []string{`"lora_alpha"`}},
 		{"alpha infinite", config("alpha_pattern", map[string]any{"query": 1e300}), []string{"merged", "expected only finite"}},
@@ -343,7 +343,7 @@ func TestAdapterBad(t *testing.T) {
 			*find(t, ts, peftPrefix+"classifier.weight") = weightstest.F32(peftPrefix+"classifier.weight", []int{0, 8}, nil)
 			return ts
 		}), []string{"classifier.weight", "shape [0 8]", "1 to 4096 labels"}},
-		{"whole numbers", tensors(func(ts []weightstest.Tensor) []weightstest.Tensor {
+		{"integer tensors", tensors(func(ts []weightstest.Tensor) []weightstest.Tensor {
 			ts[0].DType = "I32"
 			return ts
 		}), []string{queryA, "dtype I32"}},

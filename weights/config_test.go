@@ -43,16 +43,16 @@ func TestParseConfig(t *testing.T) {
 		changes map[string]any
 		want    Config
 	}{
-		{"as it is", nil, base},
+		{"unchanged", nil, base},
 		{"defaults of Hugging Face", map[string]any{"type_vocab_size": nil, "layer_norm_eps": nil, "hidden_act": nil, "architectures": nil}, base},
-		{"position embeddings named", map[string]any{"position_embedding_type": "absolute"}, base},
+		{"explicit position embeddings", map[string]any{"position_embedding_type": "absolute"}, base},
 		{"epsilon", map[string]any{"layer_norm_eps": 1e-5}, with(func(c *Config) { c.LayerNormEps = 1e-5 })},
 		{"gelu_new", map[string]any{"hidden_act": "gelu_new"}, with(func(c *Config) { c.Activation = GELUTanh })},
 		{"gelu_pytorch_tanh", map[string]any{"hidden_act": "gelu_pytorch_tanh"}, with(func(c *Config) { c.Activation = GELUTanh })},
 		{"relu", map[string]any{"hidden_act": "relu"}, with(func(c *Config) { c.Activation = ReLU })},
 		{"labels by name", map[string]any{"id2label": map[string]string{"0": "a", "1": "b", "2": "c"}, "num_labels": 9}, with(func(c *Config) { c.Labels = 3 })},
 		{"labels by number", map[string]any{"id2label": nil, "num_labels": 4}, with(func(c *Config) { c.Labels = 4 })},
-		{"labels unsaid", map[string]any{"id2label": nil}, with(func(c *Config) { c.Labels = 2 })},
+		{"no labels given", map[string]any{"id2label": nil}, with(func(c *Config) { c.Labels = 2 })},
 		{"labels of an encoder", map[string]any{"id2label": nil, "architectures": []string{encoderArch}}, base},
 	}
 	for _, test := range tests {
@@ -83,9 +83,9 @@ func TestParseConfigBad(t *testing.T) {
 		{"size missing", map[string]any{"hidden_size": nil}, []string{`"hidden_size" is missing`}},
 		{"size zero", map[string]any{"num_hidden_layers": 0}, []string{"num_hidden_layers is 0, expected 1 to 256"}},
 		{"size negative", map[string]any{"vocab_size": -5}, []string{"vocab_size is -5"}},
-		{"size huge", map[string]any{"max_position_embeddings": 1 << 40}, []string{"max_position_embeddings is 1099511627776"}},
-		{"size fractional", map[string]any{"intermediate_size": 1.5}, []string{"intermediate_size", "1.5"}},
-		{"size text", map[string]any{"num_attention_heads": "two"}, []string{"num_attention_heads", "string"}},
+		{"size too large", map[string]any{"max_position_embeddings": 1 << 40}, []string{"max_position_embeddings is 1099511627776"}},
+		{"size not an integer", map[string]any{"intermediate_size": 1.5}, []string{"intermediate_size", "1.5"}},
+		{"size is a string", map[string]any{"num_attention_heads": "two"}, []string{"num_attention_heads", "string"}},
 		{"heads do not divide", map[string]any{"num_attention_heads": 3}, []string{"hidden_size 8 is not a multiple of num_attention_heads 3"}},
 		{"one token type", map[string]any{"type_vocab_size": 1}, []string{"type_vocab_size is 1"}},
 		{"epsilon zero", map[string]any{"layer_norm_eps": 0}, []string{"layer_norm_eps is 0"}},

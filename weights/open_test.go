@@ -45,8 +45,8 @@ func TestOpenDirectory(t *testing.T) {
 	}
 }
 
-// TestOpenSpellings opens checkpoints that use other tensor names.
-func TestOpenSpellings(t *testing.T) {
+// TestOpenOtherTensorNames opens checkpoints that use other tensor names.
+func TestOpenOtherTensorNames(t *testing.T) {
 	t.Parallel()
 	dir := tinyDir(t)
 	want := openModel(t, dir, Options{}).Tensors
@@ -98,9 +98,9 @@ func TestOpenBadReference(t *testing.T) {
 	}
 }
 
-// TestOpenStandIns checks that the error identifies a Git LFS pointer or a web
+// TestOpenPointersAndWebPages checks that the error identifies a Git LFS pointer or a web
 // page that was saved instead of a file.
-func TestOpenStandIns(t *testing.T) {
+func TestOpenPointersAndWebPages(t *testing.T) {
 	t.Parallel()
 	pointer := []byte("version https://git-lfs.github.com/spec/v1\noid sha256:" + strings.Repeat("ab", 32) + "\nsize 90868376\n")
 	for _, name := range []string{configFile, tokenizerFile, weightsFile} {
@@ -183,7 +183,7 @@ func TestOpenBadDirectory(t *testing.T) {
 		{"config empty", cut(configFile, 0), []string{"config.json", "not valid JSON"}},
 		{"config not JSON", write(configFile, "hello"), []string{"config.json", "not valid JSON"}},
 		{"config of another model", write(configFile, `{"model_type":"roberta"}`), []string{"config.json", `model_type "roberta" is not supported`, `"bert"`}},
-		{"config too long", write(configFile, strings.Repeat(" ", maxConfig+1)), []string{"config.json", "too large"}},
+		{"config too large", write(configFile, strings.Repeat(" ", maxConfig+1)), []string{"config.json", "too large"}},
 		{"tokenizer missing", remove(tokenizerFile), []string{"tokenizer.json is missing"}},
 		{"tokenizer truncated", cut(tokenizerFile, 100), []string{"tokenizer.json", "not valid JSON near byte 100"}},
 		{"tokenizer not JSON", write(tokenizerFile, "\x00"), []string{"tokenizer.json", "not valid JSON"}},
@@ -196,9 +196,9 @@ func TestOpenBadDirectory(t *testing.T) {
 		{"weights missing", remove(weightsFile), []string{"model.safetensors is missing"}},
 		{"weights pickled", instead("pytorch_model.bin"), []string{"model.safetensors is missing", "pytorch_model.bin", "convert"}},
 		{"weights empty", cut(weightsFile, 0), []string{"model.safetensors", "truncated", "0 bytes"}},
-		{"weights cut in the header", cut(weightsFile, 100), []string{"model.safetensors", "truncated", "found 92"}},
-		{"weights cut in the data", cut(weightsFile, 30000), []string{"model.safetensors", "truncated", "embeddings.word_embeddings.weight"}},
-		{"weights are a pointer", write(weightsFile, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), []string{"model.safetensors", "Git LFS pointer"}},
+		{"weights truncated in the header", cut(weightsFile, 100), []string{"model.safetensors", "truncated", "found 92"}},
+		{"weights truncated in the data", cut(weightsFile, 30000), []string{"model.safetensors", "truncated", "embeddings.word_embeddings.weight"}},
+		{"weights are a Git LFS pointer", write(weightsFile, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"), []string{"model.safetensors", "Git LFS pointer"}},
 		{"weights are a directory", func(t *testing.T, dir string) {
 			remove(weightsFile)(t, dir)
 			if err := os.Mkdir(filepath.Join(dir, weightsFile), 0o755); err != nil {
@@ -223,7 +223,7 @@ func TestOpenBadDirectory(t *testing.T) {
 			find(t, ts, "pooler.dense.weight").DType = "I32"
 			return ts
 		}), []string{`"pooler.dense.weight"`, "dtype I32, expected F32, F16 or BF16"}},
-		{"two spellings", tensors(func(t *testing.T, ts []weightstest.Tensor) []weightstest.Tensor {
+		{"two names for one tensor", tensors(func(t *testing.T, ts []weightstest.Tensor) []weightstest.Tensor {
 			twin := *find(t, ts, "pooler.dense.weight")
 			twin.Name = "bert.pooler.dense.weight"
 			return append(ts, twin)

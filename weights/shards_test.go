@@ -73,8 +73,8 @@ func TestOpenBadShards(t *testing.T) {
 		{"index not JSON", write(indexFile, "{"), []string{indexFile, "not valid JSON"}},
 		{"index empty", write(indexFile, "{}"), []string{indexFile, "weight_map"}},
 		{"index of numbers", write(indexFile, `{"weight_map": {"a": 1}}`), []string{indexFile, "expected string"}},
-		{"a shard elsewhere", write(indexFile, `{"weight_map": {"a": "../secret.safetensors"}}`), []string{indexFile, "../secret", "without a path"}},
-		{"a shard of another kind", write(indexFile, `{"weight_map": {"a": "model.bin"}}`), []string{indexFile, "model.bin"}},
+		{"a shard in another directory", write(indexFile, `{"weight_map": {"a": "../secret.safetensors"}}`), []string{indexFile, "../secret", "without a path"}},
+		{"a shard in another format", write(indexFile, `{"weight_map": {"a": "model.bin"}}`), []string{indexFile, "model.bin"}},
 		{"index too long", write(indexFile, string(make([]byte, maxIndex+1))), []string{indexFile, "too large"}},
 		{"tensors missing", write(indexFile, `{"weight_map": {"embeddings.LayerNorm.weight": "model-00001-of-00003.safetensors"}}`), []string{indexFile, "tensors missing"}},
 	} {

@@ -202,15 +202,15 @@ func TestParseTokenizerRefusesText(t *testing.T) {
 	t.Parallel()
 	good := string(tokenizerWith(t, nil))
 	for name, test := range map[string]struct{ text, want string }{
-		"nothing":           {"", "not valid JSON"},
-		"an array":          {"[]", "found an array"},
-		"half":              {good[:len(good)/2], "not valid JSON"},
-		"something behind":  {good + "x", "not valid JSON"},
-		"an object behind":  {good + "{}", "not valid JSON"},
-		"invalid UTF-8":     {strings.Replace(good, "[UNK]", "[UN\xff]", 1), "UTF-8"},
-		"lone surrogate":    {strings.Replace(good, "[UNK]", `[UN\ud800]`, 1), "surrogate"},
-		"key twice":         {`{"version":"1.0",` + good[1:], `"version" occurs twice`},
-		"key twice, nested": {strings.Replace(good, `"vocab":{`, `"vocab":{"[CLS]":101,`, 1), `[CLS]" occurs twice`},
+		"nothing":                    {"", "not valid JSON"},
+		"an array":                   {"[]", "found an array"},
+		"half":                       {good[:len(good)/2], "not valid JSON"},
+		"text after the object":      {good + "x", "not valid JSON"},
+		"an object after the object": {good + "{}", "not valid JSON"},
+		"invalid UTF-8":              {strings.Replace(good, "[UNK]", "[UN\xff]", 1), "UTF-8"},
+		"lone surrogate":             {strings.Replace(good, "[UNK]", `[UN\ud800]`, 1), "surrogate"},
+		"key twice":                  {`{"version":"1.0",` + good[1:], `"version" occurs twice`},
+		"key twice, nested":          {strings.Replace(good, `"vocab":{`, `"vocab":{"[CLS]":101,`, 1), `[CLS]" occurs twice`},
 	} {
 		_, err := ParseTokenizer([]byte(test.text), 300)
 		if err == nil || !strings.Contains(err.Error(), test.want) {

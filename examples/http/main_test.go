@@ -103,7 +103,7 @@ func TestRank(t *testing.T) {
 		body   string
 		status int
 	}{
-		"no JSON":     {`{"query"`, http.StatusBadRequest},
+		"not JSON":    {`{"query"`, http.StatusBadRequest},
 		"wrong type":  {`{"query": 1}`, http.StatusBadRequest},
 		"no passages": {`{"query": "q"}`, http.StatusUnprocessableEntity},
 		"large body":  {`{"query": "` + strings.Repeat("x", maxBody) + `"}`, http.StatusRequestEntityTooLarge},

@@ -36,11 +36,11 @@ func TestQuota(t *testing.T) {
 	}{
 		"version 2":       {v2, "/ /sys rw - cgroup2 cgroup2 rw", map[string]string{"sys/user.slice/job.scope/cpu.max": "150000 100000\n"}, 1.5},
 		"version 2, none": {v2, "/ /sys rw - cgroup2 cgroup2 rw", map[string]string{"sys/user.slice/job.scope/cpu.max": "max 100000\n"}, 0},
-		"version 2, a group above": {v2, "/ /sys rw - cgroup2 cgroup2 rw", map[string]string{
+		"version 2, parent group": {v2, "/ /sys rw - cgroup2 cgroup2 rw", map[string]string{
 			"sys/user.slice/job.scope/cpu.max": "max 100000\n", "sys/user.slice/cpu.max": "50000 100000\n"}, 0.5},
-		"version 2, in a namespace": {"0::/\n", "/ /sys rw - cgroup2 cgroup2 rw", map[string]string{"sys/cpu.max": "200000 100000\n"}, 2},
-		"version 2, mounted below":  {v2, "/user.slice /sys rw - cgroup2 cgroup2 rw", map[string]string{"sys/job.scope/cpu.max": "300000 100000\n"}, 3},
-		"version 2, outside":        {"0::/../other\n", "/ /sys rw - cgroup2 cgroup2 rw", map[string]string{"sys/cpu.max": "100000 100000\n", "other/cpu.max": "1 1000\n"}, 1},
+		"version 2, in a namespace":        {"0::/\n", "/ /sys rw - cgroup2 cgroup2 rw", map[string]string{"sys/cpu.max": "200000 100000\n"}, 2},
+		"version 2, mounted at a subgroup": {v2, "/user.slice /sys rw - cgroup2 cgroup2 rw", map[string]string{"sys/job.scope/cpu.max": "300000 100000\n"}, 3},
+		"version 2, outside":               {"0::/../other\n", "/ /sys rw - cgroup2 cgroup2 rw", map[string]string{"sys/cpu.max": "100000 100000\n", "other/cpu.max": "1 1000\n"}, 1},
 		"version 1": {"5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n", "/docker/abc /sys rw - cgroup cgroup rw,cpu,cpuacct", map[string]string{
 			"sys/cpu.cfs_quota_us": "100000\n", "sys/cpu.cfs_period_us": "50000\n"}, 2},
 		"version 1, none": {"5:cpu:/\n", "/ /sys rw - cgroup cgroup rw,cpu", map[string]string{

@@ -32,7 +32,7 @@ func TestDeviceUtilization(t *testing.T) {
 		"one GPU":      {dump, 37},
 		"two GPUs":     {bytes.Replace(dump, entry, append(bytes.Clone(entry), busier...), 1), 62.5},
 		"idle":         {bytes.Replace(dump, []byte("<integer>37<"), []byte("<integer>0<"), 1), 0},
-		"without it":   {bytes.Replace(dump, []byte("Device Utilization %"), []byte("Other"), 1), -1},
+		"another key":  {bytes.Replace(dump, []byte("Device Utilization %"), []byte("Other"), 1), -1},
 		"a string":     {bytes.Replace(dump, []byte("<integer>37</integer>"), []byte("<string>37</string>"), 1), -1},
 		"no entry":     {[]byte(`<plist version="1.0"><array/></plist>`), -1},
 		"nothing":      {nil, -1},

@@ -189,12 +189,12 @@ func TestWrongBytes(t *testing.T) {
 				}
 			}
 		}, []string{"more bytes than it announced"}},
-		{"whole but short, and no ranges", func(w http.ResponseWriter, _ *http.Request, blob []byte) {
+		{"too short, without ranges", func(w http.ResponseWriter, _ *http.Request, blob []byte) {
 			if _, err := w.Write(blob[:100]); err != nil {
 				panic(http.ErrAbortHandler)
 			}
 		}, []string{"status 200 and 100 bytes", fmt.Sprint(weightsSize)}},
-		{"nothing in the range", func(w http.ResponseWriter, _ *http.Request, _ []byte) {
+		{"empty range", func(w http.ResponseWriter, _ *http.Request, _ []byte) {
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 		}, []string{"model.safetensors", "does not support ranges"}},
 		{"signature expired", func(w http.ResponseWriter, _ *http.Request, _ []byte) {

@@ -24,7 +24,7 @@ func TestCacheDirectory(t *testing.T) {
 		{"cache", map[string]string{"HF_HOME": "/h", "HUGGINGFACE_HUB_CACHE": "/l", "HF_HUB_CACHE": "/c"}, "/c"},
 		{"cache of sentence-transformers", map[string]string{"HF_HOME": "/h", "HF_HUB_CACHE": "/c", "SENTENCE_TRANSFORMERS_HOME": "~/s"}, "/home/u/s"},
 		{"tilde", map[string]string{"HF_HOME": "~/h"}, "/home/u/h/hub"},
-		{"tilde alone", map[string]string{"HF_HUB_CACHE": "~"}, "/home/u"},
+		{"only a tilde", map[string]string{"HF_HUB_CACHE": "~"}, "/home/u"},
 		{"variables", map[string]string{"HF_HUB_CACHE": "/c/$XDG_CACHE_HOME/${NOT_SET}", "XDG_CACHE_HOME": "x"}, "/c/x/$NOT_SET"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -32,7 +32,7 @@ func TestRefused(t *testing.T) {
 		{"revision", model + "@v9", "", nil, []string{"404", `no revision "v9"`}},
 		{"commit", model + "@" + strings.Repeat("0", 40), "", nil, []string{"no revision"}},
 		{"private", model, "", func(s *hubtest.Server) { s.Repos[model].Token = "other" }, []string{"401", "private", "set HF_TOKEN"}},
-		{"private to another", model, token, func(s *hubtest.Server) { s.Repos[model].Token = "other" }, []string{"404", "private", "HF_TOKEN"}},
+		{"private, of another account", model, token, func(s *hubtest.Server) { s.Repos[model].Token = "other" }, []string{"404", "private", "HF_TOKEN"}},
 		{"gated", model, "", func(s *hubtest.Server) { s.Repos[model].Gated = true }, []string{"401", "accept the conditions", "/" + model, "set HF_TOKEN"}},
 		{"gated, with a token", model, token, func(s *hubtest.Server) { s.Repos[model].Gated = true }, []string{"403", "accept the conditions", "account"}},
 		{"bad token", model, token, func(s *hubtest.Server) {
@@ -41,7 +41,7 @@ func TestRefused(t *testing.T) {
 				return true
 			})
 		}, []string{"token from HF_TOKEN is not accepted", "Invalid credentials", "(token)"}},
-		{"malformed answer", model, token, func(s *hubtest.Server) {
+		{"malformed response", model, token, func(s *hubtest.Server) {
 			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("X-Echo", r.Header.Get("Authorization")+"\x1b"+strings.Repeat("x", 500))
 				return false
@@ -53,7 +53,7 @@ func TestRefused(t *testing.T) {
 				return true
 			})
 		}, []string{"403", "disabled.xxx", "…"}},
-		{"file gone", model, "", func(s *hubtest.Server) {
+		{"file missing", model, "", func(s *hubtest.Server) {
 			s.SetHub(func(w http.ResponseWriter, r *http.Request) bool {
 				if strings.HasSuffix(r.URL.Path, "/vocab.txt") {
 					hubtest.Fail(w, 404, "EntryNotFound", "Entry not found")

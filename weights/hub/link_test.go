@@ -50,10 +50,10 @@ func checkCopies(t *testing.T, s *hubtest.Server, c *Client, snapshot Snapshot) 
 // system has no symbolic links, as huggingface_hub does.
 func TestWithoutLinks(t *testing.T) {
 	for name, prepare := range map[string]func(*testing.T){
-		"vfat":       func(t *testing.T) { withoutLinks(t, unix.EPERM) },
-		"a network":  func(t *testing.T) { withoutLinks(t, unix.EOPNOTSUPP) },
-		"user space": func(t *testing.T) { withoutLinks(t, unix.ENOSYS) },
-		"variable":   func(t *testing.T) { t.Setenv("HF_HUB_DISABLE_SYMLINKS", "1") },
+		"vfat":                   func(t *testing.T) { withoutLinks(t, unix.EPERM) },
+		"network file system":    func(t *testing.T) { withoutLinks(t, unix.EOPNOTSUPP) },
+		"user space file system": func(t *testing.T) { withoutLinks(t, unix.ENOSYS) },
+		"variable":               func(t *testing.T) { t.Setenv("HF_HUB_DISABLE_SYMLINKS", "1") },
 		"quiet": func(t *testing.T) {
 			withoutLinks(t, unix.EPERM)
 			t.Setenv("HF_HUB_DISABLE_SYMLINKS_WARNING", "1")
@@ -97,9 +97,9 @@ func TestWithoutLinks(t *testing.T) {
 	}
 }
 
-// TestLinksNoMore pulls a version without links into a cache with links. The
+// TestLinksDisabledLater pulls a version without links into a cache with links. The
 // blobs that other versions link to must remain.
-func TestLinksNoMore(t *testing.T) {
+func TestLinksDisabledLater(t *testing.T) {
 	s, c := start(t)
 	old := mustPull(t, s, c, model)
 	files := modelFiles()
@@ -210,12 +210,12 @@ func TestStaleMarkers(t *testing.T) {
 	}{
 		{"a live process", live + "\n" + hostName() + "\n", time.Hour, false},
 		{"a live process with its start", live + "\n" + hostName() + "\n77\n", time.Hour, false},
-		{"one that has ended", dead + "\n" + hostName() + "\n", 0, true},
-		{"one of another machine", dead + "\nelsewhere\n", time.Hour, false},
+		{"process that has ended", dead + "\n" + hostName() + "\n", 0, true},
+		{"process on another machine", dead + "\nelsewhere\n", time.Hour, false},
 		{"being written", "", 0, false},
 		{"half written", "12", 0, false},
-		{"left behind", "", time.Hour, true},
-		{"of another kind, left behind", "something else", time.Hour, true},
+		{"stale", "", time.Hour, true},
+		{"stale, of another kind", "something else", time.Hour, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			withoutFlock(t, unix.ENOSYS)
@@ -283,8 +283,8 @@ func TestMirrorETags(t *testing.T) {
 		{"SHA-1", func(data []byte) string { return `"` + sha1Of(data) + `"` }, true, "wrong git blob id"},
 		{"weak", func(data []byte) string { return `W/"` + sha1Of(data) + `"` }, true, "wrong git blob id"},
 		{"MD5", func(data []byte) string { return `"` + md5Of(data) + `"` }, true, ""},
-		{"no hash of 32 digits", func(data []byte) string { return `"` + md5Of(append(data, 'x')) + `"` }, false, ""},
-		{"of parts", func(data []byte) string { return `"` + md5Of(data) + `-12"` }, false, ""},
+		{"32 digits that are no hash", func(data []byte) string { return `"` + md5Of(append(data, 'x')) + `"` }, false, ""},
+		{"hash of parts", func(data []byte) string { return `"` + md5Of(data) + `-12"` }, false, ""},
 		{"time and size", func(data []byte) string { return `"5f3a1b2c-` + strconv.Itoa(len(data)) + `"` }, false, ""},
 		{"unquoted", func(data []byte) string { return "v1." + strconv.Itoa(len(data)) }, false, ""},
 	} {

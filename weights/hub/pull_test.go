@@ -175,9 +175,9 @@ func TestPullShards(t *testing.T) {
 	wantError(t, err, indexFile, two, "does not have")
 }
 
-// TestUnfit checks that an unsuitable repository is refused before any large
+// TestUnsuitableRepository checks that an unsuitable repository is refused before any large
 // download.
-func TestUnfit(t *testing.T) {
+func TestUnsuitableRepository(t *testing.T) {
 	s, c := start(t)
 	without := func(names ...string) map[string][]byte {
 		files := modelFiles()

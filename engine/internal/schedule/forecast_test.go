@@ -10,7 +10,7 @@ import (
 // The forecast of the work ahead of a request is close to what a queue executes
 // before the request's last pair. It is not exact, since every batch has the
 // oldest pair.
-func TestWorkAheadIsTheQueuesOrder(t *testing.T) {
+func TestWorkAheadFollowsQueueOrder(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(30, 1))
 	const turn = turnBatches * 40 // tokens

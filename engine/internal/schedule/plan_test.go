@@ -114,7 +114,7 @@ func total(c Costs, microbatches []Microbatch) float64 {
 	return sum
 }
 
-func TestCutIsTheBestThereIs(t *testing.T) {
+func TestCutIsOptimal(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	same := 0

@@ -133,7 +133,7 @@ func randomQueue(t testing.TB, r *rand.Rand) *queueCheck {
 	return newQueueCheck(t, p, Limits{Pairs: 1 + r.IntN(40), Tokens: l.Width(l.MaxWidth) + r.IntN(2000)})
 }
 
-func TestQueueKeepsItsPromises(t *testing.T) {
+func TestQueueInvariants(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
 	worst := 0
@@ -193,7 +193,7 @@ func TestNoPairStarves(t *testing.T) {
 }
 
 // A small request does not wait for a large one that arrived before it.
-func TestQueueIsFairOverRequests(t *testing.T) {
+func TestQueueIsFairToRequests(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	l := someLayouts[1]

@@ -1,3 +1,4 @@
+// Package bench implements the commands bench and bench compare.
 package bench
 
 import (

@@ -1,3 +1,4 @@
+// Package doctor implements the command doctor.
 package doctor
 
 import (

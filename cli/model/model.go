@@ -1,3 +1,4 @@
+// Package model implements the commands on models: pull, list, show, verify and remove.
 package model
 
 import (

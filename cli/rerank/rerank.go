@@ -1,3 +1,4 @@
+// Package rerank implements the command rerank.
 package rerank
 
 import (

@@ -1,3 +1,4 @@
+// Package score implements the command score.
 package score
 
 import (

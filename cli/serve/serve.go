@@ -1,3 +1,4 @@
+// Package serve implements the command serve.
 package serve
 
 import (

@@ -213,6 +213,9 @@ func TestServeHangup(t *testing.T) {
 // TestServeSecondSignal has a running call: the first signal waits for it, the
 // second does not.
 func TestServeSecondSignal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
 	s := startServing(t, "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--drain-timeout", "1h")
 	documents := largeCall(t, 1000)
 	var calls sync.WaitGroup

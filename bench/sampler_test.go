@@ -10,8 +10,6 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-func pointer[T any](v T) *T { return &v }
-
 // sample runs a sampler for a time and returns its rows.
 func sample(d time.Duration, requests []results.Request) (*sampler, []telemetry.Sample) {
 	var busy, clock time.Duration

@@ -167,7 +167,7 @@ func failValidation(status int, errs ...error) *failure {
 	var faults []string
 	for _, err := range errs[:min(len(errs), shownErrors)] {
 		fault := "body: " + err.Error()
-		if detail, ok := err.(*huma.ErrorDetail); ok {
+		if detail := (*huma.ErrorDetail)(nil); errors.As(err, &detail) {
 			fault = detail.Location + ": " + detail.Message
 		}
 		faults = append(faults, fault)

@@ -57,8 +57,8 @@ func TestResumeAfterCuts(t *testing.T) {
 	mustPull(t, s, c, model)
 }
 
-// TestResumeFrom starts with the partial files of an earlier run, including those
-// of Python's huggingface_hub, which hold the first bytes only.
+// TestResumeFrom starts with the partial files of an earlier run, including
+// partial files of Python's huggingface_hub, which hold the first bytes only.
 func TestResumeFrom(t *testing.T) {
 	data := modelFiles()[weightsFile]
 	for _, test := range []struct {

@@ -361,7 +361,7 @@ func (b *blob) request(ctx context.Context, w io.Writer, begin, end int64, range
 	var failed *writeError
 	switch {
 	case errors.As(err, &failed):
-		return n, failed.err
+		return n, failed.error
 	case errors.Is(err, errTooLong):
 		return n, err
 	case err != nil:
@@ -391,10 +391,7 @@ func (b *blob) checkAnswer(r *http.Response, partly bool, begin, end int64) erro
 }
 
 // A writeError is an error of the disk, not of the network.
-type writeError struct{ err error }
-
-func (e *writeError) Error() string { return e.err.Error() }
-func (e *writeError) Unwrap() error { return e.err }
+type writeError struct{ error }
 
 // copy copies at most limit bytes. Fewer bytes are not an error.
 func (b *blob) copy(w io.Writer, r io.Reader, limit int64) (n int64, err error) {

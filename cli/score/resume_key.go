@@ -13,16 +13,20 @@ import (
 
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
 // settings lists what the output of a run depends on, except the processor. It leaves
 // out --on-error: an output without skipped lines is the same for both values.
 func (s *scoring) settings(c *cli.Context) ([]setting, error) {
-	info := s.engine.Info()
+	info, identity := s.engine.Info(), "a stream"
+	if s.sum != nil {
+		identity = fmt.Sprintf("%s with SHA-256 %x", output.Count(s.total, "record", "records"), s.sum)
+	}
 	list := []setting{
 		{"mlxrank", command.Version},
-		{"input", s.identity()},
+		{"input", identity},
 		{"format", string(s.reader.Format)},
 		{"--output-format", c.String("output-format")},
 		{"--run-tag", c.String("run-tag")},

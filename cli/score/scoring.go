@@ -120,7 +120,8 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 	defer bar.End()
 	s.chunks = input.NewChunks(s.reader)
 	s.chunks.WorkFor(s.engine.Info(), s.long)
-	if s.answers() {
+	if _, streaming := s.out.(*stream); streaming && !s.pairs.Rewindable() {
+		// The program that writes the input may wait for a score before it writes more.
 		s.chunks.ReadAhead()
 		defer s.chunks.Close()
 	}
@@ -144,13 +145,6 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 		return fmt.Errorf("read %s: %w", s.pairs.Name, errChanged)
 	}
 	return nil
-}
-
-// answers reports whether input and output are both pipes or the like. The program
-// that writes the input may then wait for a score before it writes more.
-func (s *scoring) answers() bool {
-	_, streaming := s.out.(*stream)
-	return streaming && !s.pairs.Rewindable()
 }
 
 // scoreChunk scores a chunk and returns its lines of the output.
@@ -237,12 +231,4 @@ func (s *scoring) report() {
 	s.facts.Skipped, s.facts.Resumed = s.done.Skipped, s.resumed.Records
 	s.facts.Format, s.facts.Fields, s.facts.Blank = string(s.reader.Format), s.reader.Sources(), s.reader.Blank
 	s.notices.Summary(s.facts)
-}
-
-// identity describes the input by its contents.
-func (s *scoring) identity() string {
-	if s.sum == nil {
-		return "a stream"
-	}
-	return fmt.Sprintf("%s with SHA-256 %x", output.Count(s.total, "record", "records"), s.sum)
 }

@@ -60,5 +60,5 @@ func withoutCommand(c *cli.Context, s command.Streams) error {
 	if !c.Args().Present() {
 		return command.Usagef("no command given; %s", commands)
 	}
-	return command.Usagef("unknown command %q%s; %s", c.Args().First(), command.CommandHint(c.Args().First(), c.App.Commands), commands)
+	return command.Usagef("unknown command %q%s; %s", c.Args().First(), command.Hint(c.Args().First(), c.App.Commands), commands)
 }

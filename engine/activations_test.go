@@ -20,8 +20,8 @@ type activation struct {
 	Values []float32 `json:"values"`
 }
 
-// TestActivationsArePyTorchs compares the activations of both graphs with those
-// of PyTorch's modules, layer by layer. As a negative control, every activation
+// TestActivationsArePyTorchs compares the activations of both graphs with the
+// outputs of PyTorch's modules, layer by layer. As a negative control, every activation
 // must differ with other type ids.
 func TestActivationsArePyTorchs(t *testing.T) {
 	var file struct {

@@ -225,8 +225,8 @@ func TestEndlessText(t *testing.T) {
 	}
 }
 
-// However small the tokenised part of the texts is, a pair's tokens equal those
-// of the texts tokenised whole.
+// However small the tokenised part of the texts is, a pair's tokens equal the
+// tokens of the texts tokenised whole.
 func TestTokensOfPartsEqualWholeText(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")

@@ -47,7 +47,7 @@ func Command(s command.Streams) *cli.Command {
 			}
 			unknown := c.Args().First()
 			return command.Usagef("model has no command %q%s; it has %s (see mlxrank model --help)",
-				unknown, command.CommandHint(unknown, c.Command.Subcommands), strings.Join(names, ", "))
+				unknown, command.Hint(unknown, c.Command.Subcommands), strings.Join(names, ", "))
 		},
 	}
 }

@@ -97,8 +97,8 @@ func placeholder(command *cli.Command, name string) string {
 	return ""
 }
 
-// CommandHint suggests a command for an unknown one, or returns "".
-func CommandHint(unknown string, commands []*cli.Command) string {
+// Hint suggests a command for an unknown one, or returns "".
+func Hint(unknown string, commands []*cli.Command) string {
 	return spelling.Hint(unknown, Names(commands), `"%s"`)
 }
 

@@ -3,20 +3,21 @@ package records
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// columnsOf are the columns of the formats that separate texts by tabs.
+// columnsOf maps the formats with tabs between texts to their columns.
 var columnsOf = map[Format][]string{
 	TSV:     {"query", "document"},
 	MSMARCO: {"qid", "pid", "query", "passage"},
 }
 
-// columns is a format of texts between tabs, without quotes or escapes. A score
-// is one more column.
+// columns is a format with tabs between texts, without quotes or escapes. A score
+// is an additional last column.
 type columns struct {
 	names []string
 	score ScorePolicy
@@ -30,7 +31,7 @@ func (c columns) parse(r *Record) error {
 	if n == len(c.names)+1 && c.score != RefuseScore {
 		last := line[bytes.LastIndexByte(line, '\t')+1:]
 		if _, err := strconv.ParseFloat(string(last), 32); err != nil {
-			return fmt.Errorf("%s, and the last is not a score: %q", c.count(n), Abridge(last))
+			return fmt.Errorf("%s; the last is not a score: %q", c.count(n), Abridge(last))
 		}
 		n--
 	}
@@ -38,7 +39,7 @@ func (c columns) parse(r *Record) error {
 		return fmt.Errorf("%s; if the last is a score, give --overwrite-score", c.count(n))
 	}
 	if n != len(c.names) {
-		return fmt.Errorf("%s", c.count(n))
+		return errors.New(c.count(n))
 	}
 	texts := strings.SplitN(string(line), "\t", len(c.names)+1)
 	if len(c.names) == 4 {
@@ -49,14 +50,15 @@ func (c columns) parse(r *Record) error {
 }
 
 func (c columns) count(n int) string {
-	return fmt.Sprintf("%s, where %d are needed (%s)", plural(n, "column"), len(c.names), strings.Join(c.names, ", "))
+	return fmt.Sprintf("%s, expected %d (%s)", plural(n, "column"), len(c.names), strings.Join(c.names, ", "))
 }
 
-// AppendHeader appends the names of the columns with that of the score.
+// AppendHeader appends the header row with the column "score".
 func (c columns) AppendHeader(dst []byte, r *Record) []byte {
 	return c.appendColumn(dst, r, []byte("score"))
 }
 
+// AppendScored appends the row with the score as its last column.
 func (c columns) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
 	value, err := json.Marshal(v.Score)
 	if err != nil {
@@ -65,12 +67,11 @@ func (c columns) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
 	return c.appendColumn(dst, r, value), nil
 }
 
-// appendColumn appends a line with a last column, in place of a score that is
-// there already.
+// appendColumn appends a line with a last column, which replaces an old score.
 func (c columns) appendColumn(dst []byte, r *Record, value []byte) []byte {
 	line := trimEnd(r.Text)
 	end := r.Text[len(line):]
-	if bytes.Count(line, []byte("\t")) == len(c.names) { // there is a score
+	if bytes.Count(line, []byte("\t")) == len(c.names) { // an old score
 		line = line[:bytes.LastIndexByte(line, '\t')]
 	}
 	dst = append(dst, line...)
@@ -80,7 +81,7 @@ func (c columns) appendColumn(dst []byte, r *Record, value []byte) []byte {
 	return append(dst, '\n')
 }
 
-// checkHeader refuses a row of names that has more or fewer columns than pairs.
+// checkHeader rejects a header row whose number of columns differs from that of pairs.
 func (c columns) checkHeader(line []byte) error {
 	n := bytes.Count(trimEnd(line), []byte("\t")) + 1
 	if n != len(c.names) && n != len(c.names)+1 {
@@ -89,7 +90,7 @@ func (c columns) checkHeader(line []byte) error {
 	return nil
 }
 
-// headerNames are the names that people give to columns of pairs and of texts.
+// headerNames lists the usual names of columns of pairs and texts.
 var headerNames = []string{
 	"query", "document", "passage", "text", "title", "body", "url", "contents", "content", "question", "answer",
 	"sentence", "sentence1", "sentence2", "sentence_1", "sentence_2", "text1", "text2", "text_1", "text_2",
@@ -97,8 +98,7 @@ var headerNames = []string{
 	"documentid", "passage_id", "corpus-id", "corpus_id", "docno", "rank", "score", "label", "relevance",
 }
 
-// isHeader reports whether a row looks like the names of columns: each is a
-// usual one.
+// isHeader reports whether every column of a row is one of headerNames.
 func isHeader(line []byte) bool {
 	for name := range strings.SplitSeq(string(trimEnd(line)), "\t") {
 		if !slices.Contains(headerNames, strings.ToLower(strings.Trim(name, " \"#"))) {
@@ -108,8 +108,8 @@ func isHeader(line []byte) bool {
 	return true
 }
 
-// AppendFailed leaves the columns empty and says in place of the score what is
-// wrong, so that it cannot be read as one.
+// AppendFailed appends empty columns and the error in place of the score, which no
+// reader can take for a score.
 func (c columns) AppendFailed(dst []byte, r *Record) ([]byte, error) {
 	for range c.names {
 		dst = append(dst, '\t')

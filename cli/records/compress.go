@@ -12,22 +12,23 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxWindow bounds the memory that a zstd file can ask for. zstd itself makes
-// no larger one without --ultra or --long=28 and up.
+// maxWindow caps the memory that a zstd file can request. zstd needs --ultra, or
+// --long=28 and up, to exceed it.
 const maxWindow = 128 << 20
 
-// Decompress reads text that may be compressed with gzip or zstd, which its
-// first bytes show. It reads nothing before it is read itself.
+// Decompress returns a reader of text that may be compressed with gzip or zstd, which
+// it detects by the first bytes. It reads nothing from r before the first Read.
 func Decompress(r io.Reader) io.Reader { return &decompressor{raw: &source{r: r}} }
 
 type decompressor struct {
 	raw  *source
 	text io.Reader // nil before the first read
 	kind string    // "" for plain text
+	err  error     // of open
 }
 
-// source keeps the error that its reader ended with, which a decompressor may
-// take for a fault of the data.
+// source keeps the read error of its reader, which a decompressor may report as
+// broken data.
 type source struct {
 	r   io.Reader
 	err error
@@ -42,10 +43,11 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 func (d *decompressor) Read(p []byte) (int, error) {
-	if d.text == nil {
-		if err := d.open(); err != nil {
-			return 0, err
-		}
+	if d.text == nil && d.err == nil {
+		d.err = d.open()
+	}
+	if d.err != nil {
+		return 0, d.explain(d.err)
 	}
 	n, err := d.text.Read(p)
 	return n, d.explain(err)
@@ -67,19 +69,16 @@ func (d *decompressor) open() error {
 	default:
 		d.text, err = raw, nil
 	}
-	if err != nil {
-		d.text = failed{err}
-	}
-	return nil
+	return err
 }
 
 // gzipMagic begins every member of a gzip file.
 var gzipMagic = []byte{0x1f, 0x8b}
 
-var errNotGzip = errors.New("something that is not gzip follows the compressed data; gzip -dc leaves it out")
+var errNotGzip = errors.New("data that is not gzip follows the compressed data; gzip -dc drops it")
 
-// members reads the members of a gzip file one after another. As in gzip and
-// Python, zeros behind a member are padding, which tapes and block devices leave.
+// members reads the members of a gzip file. Zeros after a member are padding, which
+// tapes and block devices add; gzip and Python also skip them.
 type members struct {
 	raw    *bufio.Reader
 	member *gzip.Reader
@@ -109,7 +108,7 @@ func (m *members) Read(p []byte) (int, error) {
 	}
 }
 
-// next goes to the member behind the padding, or returns io.EOF.
+// next skips padding and opens the next member, or returns io.EOF.
 func (m *members) next() error {
 	for {
 		b, err := m.raw.ReadByte()
@@ -123,7 +122,7 @@ func (m *members) next() error {
 	if err := m.raw.UnreadByte(); err != nil {
 		return err
 	}
-	// Without a whole magic number, Reset reports that the data is cut short.
+	// If the magic number is incomplete, Reset reports truncated data.
 	magic, err := m.raw.Peek(len(gzipMagic))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -138,43 +137,35 @@ func (m *members) next() error {
 	return nil
 }
 
-// Compressed reports whether a file that begins with these bytes, at least four
-// if it has them, is one that Decompress unpacks.
+// Compressed reports whether Decompress decompresses a file that begins with magic,
+// its first four bytes or more.
 func Compressed(magic []byte) bool { return isGzip(magic) || isZstd(magic) }
 
 func isGzip(magic []byte) bool { return bytes.HasPrefix(magic, gzipMagic) }
 
-// isZstd knows the magic numbers of a frame and of a skippable frame, with which
-// parallel compressors begin.
+// isZstd detects a frame and a skippable frame, with which parallel compressors begin.
 func isZstd(magic []byte) bool {
 	return bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}) ||
 		len(magic) >= 4 && magic[0]&0xf0 == 0x50 && bytes.Equal(magic[1:4], []byte{0x2a, 0x4d, 0x18})
 }
 
-// explain adds that it is the compressed data that an error is about.
+// explain adds to an error that the compressed data is broken.
 func (d *decompressor) explain(err error) error {
 	switch {
-	case err == nil, errors.Is(err, io.EOF), d.kind == "":
+	case err == nil, errors.Is(err, io.EOF), errors.Is(err, errNotGzip), d.kind == "":
 		return err
 	case d.raw.err != nil:
 		return d.raw.err
-	case errors.Is(err, errNotGzip):
-		return err
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("the %s data is cut short: %w", d.kind, err)
+		return fmt.Errorf("the %s data is truncated: %w", d.kind, err)
 	}
 	return fmt.Errorf("the %s data is broken: %w", d.kind, err)
 }
 
-type failed struct{ err error }
-
-func (f failed) Read([]byte) (int, error) { return 0, f.err }
-
-// A Compressor compresses pieces of a text by themselves: written one after
-// another they are a file, and what was written of a file up to the end of a
-// piece can be read whatever follows.
+// A Compressor compresses pieces of a text independently. Concatenated pieces are a
+// file, and a file that ends after any piece is readable.
 type Compressor struct {
-	encoder encoder // nil for none
+	encoder encoder // nil for no compression
 }
 
 type encoder interface {
@@ -182,7 +173,7 @@ type encoder interface {
 	Reset(io.Writer)
 }
 
-// NewCompressor compresses as the name of a file says.
+// NewCompressor returns a compressor for the extension of a file's name.
 func NewCompressor(name string) (*Compressor, error) {
 	switch {
 	case strings.HasSuffix(name, ".gz"):
@@ -194,7 +185,7 @@ func NewCompressor(name string) (*Compressor, error) {
 	return &Compressor{}, nil
 }
 
-// Compress returns a piece compressed.
+// Compress returns the compressed piece.
 func (c *Compressor) Compress(piece []byte) ([]byte, error) {
 	if c.encoder == nil {
 		return piece, nil
@@ -210,10 +201,11 @@ func (c *Compressor) Compress(piece []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// pieceBytes is how much of a text Writer compresses at once.
+// pieceBytes is the size of the pieces that Writer compresses.
 const pieceBytes = 1 << 20
 
-// Writer compresses what is written to it, up to Close, which leaves w open.
+// Writer returns a writer that compresses to w. Close writes the last piece and does
+// not close w.
 func (c *Compressor) Writer(w io.Writer) io.WriteCloser {
 	return &pieces{compressor: c, w: w}
 }

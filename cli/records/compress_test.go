@@ -106,7 +106,7 @@ func TestDecompressBroken(t *testing.T) {
 		file := compress(t, name, text)
 		for n := 4; n < len(file); n++ {
 			_, err := io.ReadAll(Decompress(bytes.NewReader(file[:n])))
-			if err == nil || !strings.Contains(err.Error(), "the "+kind+" data is cut short") {
+			if err == nil || !strings.Contains(err.Error(), "the "+kind+" data is truncated") {
 				t.Errorf("%s cut at byte %d of %d: %v", kind, n, len(file), err)
 			}
 		}
@@ -174,8 +174,8 @@ func TestGzipMembers(t *testing.T) {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
 	}
-	const notGzip = "something that is not gzip follows the compressed data; gzip -dc leaves it out"
-	const cutShort = "the gzip data is cut short: unexpected EOF"
+	const notGzip = "data that is not gzip follows the compressed data; gzip -dc drops it"
+	const cutShort = "the gzip data is truncated: unexpected EOF"
 	for file, want := range map[string]string{
 		a + "x":               notGzip,
 		a + "text\n":          notGzip,

@@ -9,38 +9,38 @@ import (
 	"strings"
 )
 
-// A Document is a text to rank and where it comes from.
+// A Document is a text to rank and its origin.
 type Document struct {
 	Place  int // of the line or the item, from 1
 	ID     string
 	Text   string
-	Fields Object // of an object, beside its id and text
+	Fields Object // of the object, without its id and text
 }
 
-// Documents are the texts of a file.
+// Documents holds the texts of a file.
 type Documents struct {
 	List   []Document
 	Format Format
-	Basis  string // why it is read in the format, such as "by its name"
-	Blank  int    // lines without text, which are no documents
+	Basis  string // reason for the format, such as "by its name"
+	Blank  int    // skipped lines without text
 
 	// HeaderLike reports that the first row, which is read as a document, looks
-	// like the names of columns. It is set by GuessHeader only.
+	// like the names of columns. Only GuessHeader sets it.
 	HeaderLike bool
 
-	// ObjectLine is the first line that begins as a JSON object does and is read
-	// as text, since the file is guessed to be lines; 0 if none is.
+	// ObjectLine is the first line that begins like a JSON object but is read as
+	// text, because detection chose LinesOf. It is 0 if there is none.
 	ObjectLine int
 
 	sources map[string]bool
 }
 
-// Sources names the fields or columns that the texts were made of.
+// Sources names the fields or columns from which the texts come.
 func (d *Documents) Sources() string { return joinSources(d.sources) }
 
 // ReadDocuments reads a file of documents: a JSON array, lines of JSON objects,
-// columns id and text, or lines of text. Auto goes by the name and the contents
-// of the file, and refuses what may be one or the other.
+// columns id and text, or lines of text. Auto detects the format by the name and the
+// contents of the file, and rejects an ambiguous file.
 func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy) (*Documents, error) {
 	lines := NewLines(name, r)
 	if err := lines.sniff(); err != nil {
@@ -65,7 +65,7 @@ func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy)
 		err = d.readLines(NewLines(name, bytes.NewReader(text)), header)
 	}
 	if err == nil && len(d.List) == 0 {
-		err = fmt.Errorf("%s: no documents; write one passage per line", name)
+		err = fmt.Errorf("%s has no documents; write one passage per line", name)
 	}
 	if err != nil {
 		return nil, d.explain(err)
@@ -73,7 +73,7 @@ func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy)
 	return d, nil
 }
 
-// explain adds which guess an error may come from.
+// explain adds the detected format to an error that a wrong detection may cause.
 func (d *Documents) explain(err error) error {
 	if d.Basis == "by --format" || d.Format == LinesOf {
 		return err
@@ -81,7 +81,7 @@ func (d *Documents) explain(err error) error {
 	return fmt.Errorf("%w (read as %s %s; --format chooses another format)", err, d.Format, d.Basis)
 }
 
-// detect finds the format of a file of documents and what it is found by.
+// detect sets the format of a file of documents and its basis.
 func (d *Documents) detect(name string, text []byte) error {
 	switch extension(name) {
 	case ".jsonl", ".ndjson":
@@ -93,44 +93,45 @@ func (d *Documents) detect(name string, text []byte) error {
 	case ".csv":
 		return errCSV(name)
 	}
-	first, rest := firstLine(text)
+	first, rest, _ := firstLine(text)
 	switch {
 	case startsArray(text):
-		d.Format, d.Basis = JSON, "since it begins as an array does"
+		d.Format, d.Basis = JSON, "since it begins like an array"
 	case !bytes.HasPrefix(bytes.TrimSpace(first), []byte("{")):
-		d.Format, d.Basis = LinesOf, "since its first line is no JSON object"
+		d.Format, d.Basis = LinesOf, "since its first line is not a JSON object"
 		return d.checkLines(name, text)
 	case isObject(first):
 		d.Format, d.Basis = JSONL, "since its first line is a JSON object"
 	case len(bytes.TrimSpace(rest)) > 0 && isStream(text):
-		return fmt.Errorf("%s: the file is JSON with objects over several lines: print one object a line, for example with jq -c", name)
+		return fmt.Errorf("%s has JSON objects of several lines; write one object per line, for example with jq -c", name)
 	default:
 		_, err := ParseObject(first)
-		return fmt.Errorf("%s: cannot tell the format: the first line begins with { and is not a JSON object: %w; "+
-			"give --format lines to rank the lines as they stand, or jsonl", name, err)
+		return fmt.Errorf("%s: cannot detect the format: the first line begins with { but is not a JSON object: %w; "+
+			"give --format lines to rank the lines as text, or --format jsonl", name, err)
 	}
 	return nil
 }
 
-// checkLines refuses a file of text lines most of which are JSON objects: they
-// would be ranked with their braces. A text about JSON has only a few.
+// checkLines rejects a file of text lines in which more than half of the lines are
+// JSON objects, since they would be ranked as text. A text about JSON has fewer.
 func (d *Documents) checkLines(name string, text []byte) error {
 	lines, objects, first := countObjects(text)
 	if 2*objects > lines {
-		return fmt.Errorf("%s: cannot tell the format: the first line is text and %d of %d lines begin as JSON objects do, line %d first; "+
-			"give --format lines to rank the lines as they stand, or write every line as an object", name, objects, lines, first)
+		return fmt.Errorf("%s: cannot detect the format: the first line is text, but %d of %d lines begin like JSON objects, line %d first; "+
+			"give --format lines to rank the lines as text, or write every line as an object", name, objects, lines, first)
 	}
 	d.ObjectLine = first
 	return nil
 }
 
-// firstLine is the first line that is not blank, and what follows.
-func firstLine(text []byte) (line, rest []byte) {
-	line, rest, ok := bytes.Cut(text, []byte("\n"))
-	for ok && isBlank(line) {
-		line, rest, ok = bytes.Cut(rest, []byte("\n"))
+// firstLine returns the first line that is not blank, the rest of the text, and
+// whether a newline ends the line.
+func firstLine(text []byte) (line, rest []byte, ended bool) {
+	line, rest, ended = bytes.Cut(text, []byte("\n"))
+	for ended && isBlank(line) {
+		line, rest, ended = bytes.Cut(rest, []byte("\n"))
 	}
-	return bytes.TrimPrefix(line, utf8BOM), rest
+	return bytes.TrimPrefix(line, utf8BOM), rest, ended
 }
 
 func isObject(line []byte) bool {
@@ -138,20 +139,19 @@ func isObject(line []byte) bool {
 	return err == nil
 }
 
-// isStream reports whether a text is one JSON value after another.
+// isStream reports whether text consists of JSON values.
 func isStream(text []byte) bool {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	for {
 		var value json.RawMessage
-		err := decoder.Decode(&value)
-		if err != nil {
+		if err := decoder.Decode(&value); err != nil {
 			return errors.Is(err, io.EOF)
 		}
 	}
 }
 
-// countObjects counts the lines that are not blank, and how many of these begin
-// as JSON objects do.
+// countObjects counts the lines that are not blank, and of these the lines that begin
+// like JSON objects. first is the first such line, or 0.
 func countObjects(text []byte) (lines, objects, first int) {
 	number := 0
 	for line := range bytes.Lines(text) {
@@ -171,24 +171,19 @@ func countObjects(text []byte) (lines, objects, first int) {
 	return lines, objects, first
 }
 
-// startsArray reports whether the text begins as a JSON array of texts or
-// objects does. A line of text may begin with a bracket too, as in "[1] ...".
+// startsArray reports whether text begins like a JSON array of strings or objects. A
+// line of text can also begin with a bracket, as in "[1] ...".
 func startsArray(text []byte) bool {
-	rest, ok := bytes.CutPrefix(trimStart(text), []byte("["))
+	rest, ok := bytes.CutPrefix(bytes.TrimLeft(bytes.TrimPrefix(text, utf8BOM), " \t\r\n"), []byte("["))
 	rest = bytes.TrimSpace(rest[:min(len(rest), 4096)])
 	return ok && len(rest) > 0 && strings.IndexByte(`"{]`, rest[0]) >= 0
 }
 
-// trimStart drops a byte order mark and white space.
-func trimStart(text []byte) []byte {
-	return bytes.TrimLeft(bytes.TrimPrefix(text, utf8BOM), " \t\r\n")
-}
-
-// readLines reads a document a line.
+// readLines reads a document from each line.
 func (d *Documents) readLines(lines *Lines, header HeaderPolicy) error {
 	parse := map[Format]func([]byte) (Document, string, error){LinesOf: parseTextLine, JSONL: parseItem, TSV: newColumnParser()}[d.Format]
 	if parse == nil {
-		return fmt.Errorf("%s: no format %q of documents", lines.name, d.Format)
+		return fmt.Errorf("%s: unknown format %q of documents", lines.name, d.Format)
 	}
 	first := d.Format == TSV // the next row may be a header
 	for {
@@ -242,7 +237,7 @@ func (d *Documents) readArray(name string, text []byte) error {
 		return fail(err)
 	}
 	if start != json.Delim('[') {
-		return fmt.Errorf("%s: not a JSON array, it starts with %v", name, start)
+		return fmt.Errorf("%s: not a JSON array: it starts with %v", name, start)
 	}
 	for decoder.More() {
 		var item json.RawMessage
@@ -260,16 +255,13 @@ func (d *Documents) readArray(name string, text []byte) error {
 		return fail(err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%s: something follows the JSON array at byte %d", name, decoder.InputOffset())
+		return fmt.Errorf("%s: more data follows the JSON array at byte %d", name, decoder.InputOffset())
 	}
 	return nil
 }
 
-// checkAllText is CheckText with the line in its error.
+// checkAllText calls CheckText for each line and adds the line to its error.
 func checkAllText(name string, text []byte) error {
-	if err := CheckText(text); err == nil {
-		return nil
-	}
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
@@ -284,8 +276,8 @@ func parseTextLine(line []byte) (Document, string, error) {
 	return Document{Text: string(line)}, "line", nil
 }
 
-// newColumnParser parses lines id<TAB>text or id<TAB>url<TAB>title<TAB>body, as
-// the first one has it.
+// newColumnParser returns a parser of lines id<TAB>text or
+// id<TAB>url<TAB>title<TAB>body. The first line determines which.
 func newColumnParser() func([]byte) (Document, string, error) {
 	t := &Texts{}
 	return func(line []byte) (Document, string, error) {
@@ -309,10 +301,11 @@ func parseItem(item []byte) (Document, string, error) {
 	case '{':
 		return parseObject(item)
 	}
-	return Document{}, "", fmt.Errorf("neither a string nor an object: %s", Abridge(item))
+	return Document{}, "", fmt.Errorf("expected a string or an object, found %s", Abridge(item))
 }
 
-// parseObject takes the text and the id out of an object; the other fields stay.
+// parseObject moves the text and the id of an object into a document and keeps the
+// other fields.
 func parseObject(item []byte) (Document, string, error) {
 	object, err := ParseObject(item)
 	if err != nil {

@@ -10,28 +10,28 @@ import (
 	"strings"
 )
 
-// A Format says how pairs or documents stand in a file.
+// A Format is a file format of pairs or documents.
 type Format string
 
-// The formats. TREC names texts by their ids, all others hold them.
+// The formats. A file of TREC has the ids of texts; the others have the texts.
 const (
 	Auto    Format = "auto"    // by the name of the file and its first line
 	JSONL   Format = "jsonl"   // {"query": "...", "document": "...", ...}
-	TSV     Format = "tsv"     // query, document; of documents: id, text or id, url, title, body
+	TSV     Format = "tsv"     // query, document; documents: id, text or id, url, title, body
 	MSMARCO Format = "msmarco" // qid, pid, query, passage
 	TREC    Format = "trec"    // qid Q0 docid rank score tag, or qid pid rank
-	LinesOf Format = "lines"   // of documents: one a line
-	JSON    Format = "json"    // of documents: an array
+	LinesOf Format = "lines"   // documents: one per line
+	JSON    Format = "json"    // documents: an array
 )
 
-// extension is the end of a file's name that says its format.
+// extension returns the extension of a file's name without .gz and .zst, in lower case.
 func extension(name string) string {
 	base := strings.ToLower(filepath.Base(name))
 	return filepath.Ext(strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), ".zst"))
 }
 
-// detect finds the format of a file of pairs by its name and its first line,
-// which is empty only if the file is; whole is false if the line goes on.
+// detect finds the format of a file of pairs by its name and its first line, which is
+// empty only in an empty file. whole is false if line is only its beginning.
 func detect(name string, line []byte, whole bool, o Options) (Format, error) {
 	ext := extension(name)
 	switch {
@@ -44,7 +44,7 @@ func detect(name string, line []byte, whole bool, o Options) (Format, error) {
 	}
 	n := bytes.Count(line, []byte("\t")) + 1
 	byColumns, hint := formatOfColumns(n, o.Score != RefuseScore)
-	texts := o.Queries != nil || o.Documents != nil // only a run needs them
+	texts := o.Queries != nil || o.Documents != nil // only a run needs texts
 	trimmed := bytes.TrimSpace(line)
 	switch {
 	case bytes.HasPrefix(trimmed, []byte("{")) && ext != ".tsv":
@@ -53,29 +53,29 @@ func detect(name string, line []byte, whole bool, o Options) (Format, error) {
 		}
 		return JSONL, nil
 	case bytes.HasPrefix(trimmed, []byte("[")) && byColumns == "":
-		hint = "; of a JSON array, print one object a line, for example with jq -c '.[]'"
+		hint = "; write a JSON array as one object per line, for example with jq -c '.[]'"
 	case isRun(line) && (texts || ext != ".tsv" || byColumns == ""), isShortRun(line) && texts:
 		return TREC, nil
 	case isShortRun(line) && (byColumns == "" || n == len(shortRunColumns) && areIDs(line)):
 		byColumns, hint = "", "; a run (qid pid rank) needs --queries and --documents"
 	case isQrels(line) && (byColumns == "" || byColumns == MSMARCO):
-		return "", fmt.Errorf("%s: the first line, %q, looks like TREC qrels, which are judgements and not pairs; give --format if it is a pair", name, Abridge(line))
+		return "", fmt.Errorf("%s: the first line, %q, looks like TREC qrels, which are judgements, not pairs; if it is a pair, give --format", name, Abridge(line))
 	}
 	if byColumns != "" {
 		return byColumns, nil
 	}
-	return "", fmt.Errorf("%s: cannot tell the format: the first line has %s and begins with %q; "+
+	return "", fmt.Errorf("%s: cannot detect the format: the first line has %s and begins with %q; "+
 		"give --format jsonl (objects), tsv (query, document), msmarco (qid, pid, query, passage) or trec (a run)%s",
 		name, plural(n, "column"), Abridge(line), hint)
 }
 
-// errCSV refuses a file by its name: its quotes and commas would be scored.
+// errCSV rejects a CSV file: its quotes and commas would be scored.
 func errCSV(name string) error {
-	return fmt.Errorf("%s: CSV is not read: write tab-separated columns or one JSON object a line, or give --format if it is something else", name)
+	return fmt.Errorf("%s: CSV is not supported; write tab-separated columns or one JSON object per line, or give --format if the file has another format", name)
 }
 
-// formatOfColumns is the format that has n columns, of which one may be a score
-// if scored.
+// formatOfColumns returns the format with n columns, one of which may be a score if
+// scored, or "" and a hint.
 func formatOfColumns(n int, scored bool) (_ Format, hint string) {
 	for _, format := range []Format{TSV, MSMARCO} {
 		switch want := len(columnsOf[format]); {
@@ -90,25 +90,24 @@ func formatOfColumns(n int, scored bool) (_ Format, hint string) {
 
 var qZero = []string{"Q0", "q0", "0"}
 
-// isRun reports whether a line is one of a TREC run.
+// isRun reports whether line belongs to a TREC run.
 func isRun(line []byte) bool {
 	fields := bytes.Fields(line)
 	return len(fields) == len(runColumns) && slices.Contains(qZero, string(fields[1]))
 }
 
-// isShortRun reports whether a line is one of a run as MS MARCO writes it.
+// isShortRun reports whether line belongs to a run in MS MARCO's layout.
 func isShortRun(line []byte) bool {
 	fields := bytes.Fields(line)
 	return len(fields) == len(shortRunColumns) && isInteger(fields[2])
 }
 
-// areIDs reports whether a line holds whole numbers alone, which are ids and no
-// texts.
+// areIDs reports whether line has only integers, which are ids, not texts.
 func areIDs(line []byte) bool {
 	return !slices.ContainsFunc(bytes.Fields(line), func(field []byte) bool { return !isInteger(field) })
 }
 
-// isQrels reports whether a line is one of TREC qrels: qid 0 docid relevance.
+// isQrels reports whether line belongs to TREC qrels: qid 0 docid relevance.
 func isQrels(line []byte) bool {
 	fields := bytes.Fields(line)
 	return len(fields) == 4 && slices.Contains(qZero, string(fields[1])) && isInteger(fields[3])

@@ -5,16 +5,16 @@ import (
 	"hash/maphash"
 )
 
-// An idCheck rejects an id that names different texts in the lines of an input: a
-// TREC run would merge such lines, or rank the documents of two queries as one.
-// It keeps hashes and no texts: 24 bytes and the overhead of a map for each query
-// id and each pair of ids.
+// An idCheck rejects an id with different texts in the lines of an input: a TREC run
+// would merge such lines, or rank the documents of two queries as one. It keeps
+// hashes instead of texts: 24 bytes and the overhead of a map for each query id and
+// each pair of ids.
 type idCheck struct {
 	seed  maphash.Seed
 	texts map[uint64]textHash // by the hash of a query id or of two ids
 }
 
-// A textHash is the hash of a text and the first line that has it.
+// A textHash is the hash of a text and its first line.
 type textHash struct {
 	hash uint64
 	line int
@@ -24,7 +24,7 @@ func newIDCheck() *idCheck {
 	return &idCheck{seed: maphash.MakeSeed(), texts: make(map[uint64]textHash)}
 }
 
-// check returns an error if an earlier record has another text for an id.
+// check returns an error if an earlier record has a different text for an id.
 func (c *idCheck) check(r *Record) error {
 	if first := c.conflict(r.QueryID, r.Query, r.Line); first > 0 {
 		return fmt.Errorf("query id %q has a different query in line %d; give each query its own id", Abridge([]byte(r.QueryID)), first)
@@ -36,16 +36,15 @@ func (c *idCheck) check(r *Record) error {
 	return nil
 }
 
-// conflict returns the first line of key if its text is another one, or else 0.
-// The key of two ids has a space between them, which no id has.
+// conflict returns the first line of key if its text differs, or else 0. The key of
+// two ids has a space between them, which no id contains.
 func (c *idCheck) conflict(key, text string, line int) int {
 	id, hash := maphash.String(c.seed, key), maphash.String(c.seed, text)
 	first, ok := c.texts[id]
-	switch {
-	case !ok:
+	if !ok {
 		c.texts[id] = textHash{hash, line}
-		return 0
-	case first.hash == hash:
+	}
+	if !ok || first.hash == hash {
 		return 0
 	}
 	return first.line

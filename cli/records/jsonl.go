@@ -7,10 +7,10 @@ import (
 	"fmt"
 )
 
-// jsonl is the format of one JSON object a line.
+// jsonl is the format with one JSON object per line.
 type jsonl struct {
 	score ScorePolicy
-	ids   bool // the objects must have ids
+	ids   bool // requires ids
 }
 
 func (jsonl) blank(line []byte) bool { return len(bytes.TrimSpace(line)) == 0 }
@@ -21,7 +21,7 @@ func (j jsonl) parse(r *Record) error {
 		return fmt.Errorf(`%w; each line must be an object such as {"query": "...", "document": "..."}`, err)
 	}
 	if _, ok := object["score"]; ok && j.score == RefuseScore {
-		return errors.New(`field "score" is there already; rename or remove it, or give --overwrite-score`)
+		return errors.New(`field "score" exists already; rename or remove it, or give --overwrite-score`)
 	}
 	if r.Query, err = object.Text("query"); err != nil {
 		return err
@@ -36,9 +36,10 @@ func (j jsonl) parse(r *Record) error {
 	return err
 }
 
-// AppendHeader appends nothing: objects have no header.
+// AppendHeader appends nothing, since objects have no header.
 func (jsonl) AppendHeader(dst []byte, _ *Record) []byte { return dst }
 
+// AppendScored appends the object with its score.
 func (j jsonl) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
 	value, err := json.Marshal(v.Score)
 	if err != nil {
@@ -62,6 +63,7 @@ func (j jsonl) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
 	return append(appendFields(dst, line, more), '\n'), nil
 }
 
+// AppendFailed appends an object with the error and the line.
 func (jsonl) AppendFailed(dst []byte, r *Record) ([]byte, error) {
 	line, err := json.Marshal(struct {
 		Error string `json:"error"`

@@ -10,40 +10,39 @@ import (
 	"io"
 )
 
-// maxLine bounds the memory one line of input can take. No text of this size
-// can be scored; what has such lines is not line-oriented.
+// maxLine caps the bytes of one line of input. No text of this size can be scored; a
+// file with such lines is not line-oriented.
 const maxLine = 64 << 20
 
 // utf8BOM is the byte order mark that some programs write at the start of a text.
 var utf8BOM = []byte("\xef\xbb\xbf")
 
-// errTooLong reports a line that is longer than maxLine. What is left of it is
-// passed over by the next read.
+// errTooLong reports a line that is longer than maxLine. The next read skips the rest
+// of the line.
 var errTooLong = fmt.Errorf("longer than %d MiB; is it text, one entry per line?", maxLine>>20)
 
-// Lines reads a text line by line, without a limit that real lines meet. A
-// UTF-8 byte order mark at the start of a line is dropped: that of a later line
-// is left over from joining files.
+// Lines reads a text line by line, up to maxLine bytes per line. It drops a UTF-8 byte
+// order mark at the start of any line: joined files have some in later lines.
 type Lines struct {
 	name   string // of the input, for errors
 	r      *bufio.Reader
-	number int   // of the line that was read last, from 1
-	offset int64 // of the byte behind it
+	number int   // of the last line, from 1
+	offset int64 // of the byte after the last line
 	sum    hash.Hash
-	inLong bool // the line that was read last is not yet at its end
+	inLong bool // the rest of the last line is unread
 
-	sniffed bool // the first bytes are known to be no binary file's
+	sniffed bool // sniff has accepted the first bytes
 }
 
-// NewLines reads r, which errors call name.
+// NewLines returns a reader of the lines of r. Errors report name.
 func NewLines(name string, r io.Reader) *Lines { return newLines(name, r, 64<<10) }
 
 func newLines(name string, r io.Reader, buffer int) *Lines {
 	return &Lines{name: name, r: bufio.NewReaderSize(r, buffer), sum: sha256.New()}
 }
 
-// Next returns the next line, without its line end and in memory of its own, or
-// io.EOF. A line that is not text is an error.
+// Next returns a copy of the next line without its line end, or io.EOF. A line that
+// is not text is an error.
 func (l *Lines) Next() ([]byte, error) {
 	line, err := l.read()
 	if errors.Is(err, errTooLong) {
@@ -58,22 +57,19 @@ func (l *Lines) Next() ([]byte, error) {
 	return trimEnd(line), nil
 }
 
-// Number is that of the line Next returned last, from 1.
-func (l *Lines) Number() int { return l.number }
-
-// Errorf is an error about the line that Next returned last.
+// Errorf returns an error about the last line that Next returned.
 func (l *Lines) Errorf(format string, args ...any) error {
 	return fmt.Errorf("%s: line %d: %w", l.name, l.number, fmt.Errorf(format, args...))
 }
 
-// read returns a line without its newline, whatever its bytes are. After
-// errTooLong it can be called again.
+// read returns a line without its newline, also if it is not text. After errTooLong,
+// read can be called again.
 func (l *Lines) read() ([]byte, error) {
 	if err := l.sniff(); err != nil {
 		return nil, err
 	}
 	if l.inLong {
-		if err := l.passOver(); err != nil {
+		if err := l.skipLine(); err != nil {
 			return nil, err
 		}
 	}
@@ -96,19 +92,19 @@ func (l *Lines) read() ([]byte, error) {
 		l.number++
 		line = bytes.TrimSuffix(bytes.TrimPrefix(line, utf8BOM), []byte("\n"))
 		if l.number == 1 && !ended && bytes.IndexByte(trimEnd(line), '\r') >= 0 {
-			return nil, l.Errorf("the whole file is one line with carriage returns inside; if these are its line ends, as on old Macs, convert it with tr '\\r' '\\n'")
+			return nil, l.Errorf("the file is one line with carriage returns; if these are line ends, as on old Macs, convert them with tr '\\r' '\\n'")
 		}
 		return line, nil
 	}
 }
 
-// sniff refuses a file that is not text, before anything of it is read. It waits
-// for no more than the first line.
+// sniff rejects a file that is not text, before it is read. It waits for at most the
+// first line.
 func (l *Lines) sniff() error {
 	if l.sniffed {
 		return nil
 	}
-	head, err := l.peek(sniffBytes)
+	head, _, err := l.peek(func(head []byte) bool { return len(head) >= sniffBytes || bytes.IndexByte(head, '\n') >= 0 })
 	if err != nil {
 		return err
 	}
@@ -119,28 +115,26 @@ func (l *Lines) sniff() error {
 	return nil
 }
 
-// peek returns what is buffered once that has a newline or n bytes, or is all.
-func (l *Lines) peek(n int) ([]byte, error) {
+// peek buffers more of the input until enough accepts the buffered bytes, or until the
+// input ends. It returns these bytes, and whether the input has ended.
+func (l *Lines) peek(enough func([]byte) bool) (head []byte, ended bool, err error) {
 	for {
 		head, err := l.r.Peek(l.r.Buffered())
-		if err != nil {
-			return nil, err
-		}
-		if len(head) >= n || bytes.IndexByte(head, '\n') >= 0 {
-			return head, nil
+		if err != nil || enough(head) {
+			return head, false, err
 		}
 		_, err = l.r.Peek(len(head) + 1)
 		if errors.Is(err, io.EOF) {
-			return head, nil
+			return head, true, nil
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read %s: line 1: %w", l.name, err)
+			return nil, false, fmt.Errorf("read %s: line 1: %w", l.name, err)
 		}
 	}
 }
 
-// passOver reads up to the end of a line that is too long.
-func (l *Lines) passOver() error {
+// skipLine reads up to the end of a line that is too long.
+func (l *Lines) skipLine() error {
 	for {
 		_, err := l.slice()
 		switch {
@@ -154,7 +148,7 @@ func (l *Lines) passOver() error {
 	}
 }
 
-// slice reads up to a newline, or as much as the buffer holds.
+// slice reads up to a newline or the size of the buffer.
 func (l *Lines) slice() ([]byte, error) {
 	part, err := l.r.ReadSlice('\n')
 	l.offset += int64(len(part))
@@ -162,41 +156,26 @@ func (l *Lines) slice() ([]byte, error) {
 	return part, err
 }
 
-// head returns what there is of the first line that is not blank, without
-// reading past it more than it must, and whether that is the whole line.
-func (l *Lines) head() (_ []byte, whole bool, err error) {
+// head returns the buffered part of the first line that is not blank, and whether
+// that is the whole line. It waits for no more input than that.
+func (l *Lines) head() (line []byte, whole bool, err error) {
 	if err := l.sniff(); err != nil {
 		return nil, false, err
 	}
-	for {
-		head, err := l.r.Peek(l.r.Buffered())
-		if err != nil {
-			return nil, false, err
-		}
-		line, rest, ended := bytes.Cut(head, []byte("\n"))
-		for ended && isBlank(line) {
-			line, rest, ended = bytes.Cut(rest, []byte("\n"))
-		}
-		line = trimEnd(bytes.TrimPrefix(line, utf8BOM))
-		if ended || len(head) == l.r.Size() {
-			return line, ended, nil
-		}
-		_, err = l.r.Peek(len(head) + 1)
-		if errors.Is(err, io.EOF) {
-			return line, true, nil
-		}
-		if err != nil {
-			return nil, false, fmt.Errorf("read %s: line 1: %w", l.name, err)
-		}
-	}
+	_, ended, err := l.peek(func(head []byte) bool {
+		line, _, whole = firstLine(head)
+		return whole || len(head) == l.r.Size()
+	})
+	return trimEnd(line), whole || ended, err
 }
 
-// isBlank reports whether a line holds nothing, or white space only.
+// isBlank reports whether a line is empty or white space.
 func isBlank(line []byte) bool {
 	return len(bytes.TrimSpace(bytes.TrimPrefix(line, utf8BOM))) == 0
 }
 
-// A Position is a place between two lines of a text, and what stands before it.
+// A Position is a place between two lines of a text, with the hash of the text before
+// it.
 type Position struct {
 	Offset int64  // in bytes, from the start
 	Line   int    // lines before
@@ -207,8 +186,8 @@ func (l *Lines) position() Position {
 	return Position{Offset: l.offset, Line: l.number, Sum: l.sum.Sum(nil)}
 }
 
-// skip reads up to a position of an earlier run. It must come before any line is
-// read. changed is returned if another text stands before the position now.
+// skip reads up to a position of an earlier run. It must be called before any line is
+// read. It returns changed if the text before the position differs.
 func (l *Lines) skip(to Position, changed error) error {
 	n, err := io.CopyN(l.sum, l.r, to.Offset)
 	switch {

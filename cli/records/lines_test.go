@@ -40,7 +40,7 @@ func TestLines(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				got, numbers = append(got, string(line)), append(numbers, l.Number())
+				got, numbers = append(got, string(line)), append(numbers, l.number)
 			}
 			if !slices.Equal(got, test.want) {
 				t.Errorf("got %.80q, want %.80q", got, test.want)
@@ -116,8 +116,8 @@ func TestLinesGoOn(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("behind %q: got %q, want %q", end, got, want)
 		}
-		if l.Number() != len(want) {
-			t.Errorf("behind %q: %d lines, want %d", end, l.Number(), len(want))
+		if l.number != len(want) {
+			t.Errorf("behind %q: %d lines, want %d", end, l.number, len(want))
 		}
 		if p, sum := l.position(), sha256.Sum256([]byte(text)); p.Offset != int64(len(text)) || !bytes.Equal(p.Sum, sum[:]) {
 			t.Errorf("behind %q: position %d, want %d, or a wrong sum", end, p.Offset, len(text))
@@ -138,7 +138,7 @@ func TestLinesSkip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			lines, numbers = append(lines, string(line)), append(numbers, l.Number())
+			lines, numbers = append(lines, string(line)), append(numbers, l.number)
 		}
 	}
 	for n := range 6 {

@@ -6,20 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 )
 
-// Object holds the members of a JSON object, undecoded. Of a name that appears
-// twice the last counts, as in other JSON readers.
+// An Object maps the names of a JSON object to undecoded values. The last of several
+// values of a name counts, as in other JSON readers.
 type Object map[string]json.RawMessage
 
-// ParseObject reads a line that must be one JSON object.
+// ParseObject parses a line that must be one JSON object.
 func ParseObject(line []byte) (Object, error) {
 	trimmed := bytes.TrimSpace(line)
 	if len(trimmed) == 0 {
-		return nil, errors.New("not a JSON object, it is blank")
+		return nil, errors.New("not a JSON object: it is blank")
 	}
 	if trimmed[0] != '{' {
-		return nil, fmt.Errorf("not a JSON object, it starts with %q", firstRune(trimmed))
+		first, _ := utf8.DecodeRune(trimmed)
+		return nil, fmt.Errorf("not a JSON object: it starts with %q", first)
 	}
 	var o Object
 	err := json.Unmarshal(line, &o)
@@ -31,10 +33,6 @@ func ParseObject(line []byte) (Object, error) {
 		return nil, fmt.Errorf("malformed JSON: %w", err)
 	}
 	return o, nil
-}
-
-func firstRune(text []byte) rune {
-	return bytes.Runes(text[:min(len(text), 4)])[0]
 }
 
 // Text returns the string of a field.
@@ -53,15 +51,15 @@ func (o Object) Text(name string) (string, error) {
 	return s, nil
 }
 
-// documentText is the text of a document's object, and the fields it is made of:
-// "document", or else "text", with "title" before it as BEIR's readers put it.
+// documentText returns the text of a document and its fields: "document", or else
+// "text" after an optional "title", as in BEIR's readers.
 func (o Object) documentText() (text, source string, err error) {
 	if _, ok := o["document"]; ok {
 		text, err = o.Text("document")
 		return text, "document", err
 	}
 	if _, ok := o["text"]; !ok {
-		return "", "", errors.New(`field "document" is missing, and "text" too`)
+		return "", "", errors.New(`fields "document" and "text" are missing; give one`)
 	}
 	if text, err = o.Text("text"); err != nil {
 		return "", "", err
@@ -79,7 +77,7 @@ func (o Object) documentText() (text, source string, err error) {
 // titled joins the title and the text of a document, as BEIR does.
 func titled(title, text string) string { return strings.TrimSpace(title + " " + text) }
 
-// firstText is the text of the first of some fields that the object has.
+// firstText returns the text and the name of the first field that the object has.
 func (o Object) firstText(names ...string) (text, source string, err error) {
 	for _, name := range names {
 		if _, ok := o[name]; ok {
@@ -90,7 +88,7 @@ func (o Object) firstText(names ...string) (text, source string, err error) {
 	return "", "", fmt.Errorf("field %q is missing", names[0])
 }
 
-// firstID is the first of some fields that the object has, as an id.
+// firstID returns the id in the first field that the object has.
 func (o Object) firstID(names ...string) (string, error) {
 	for _, name := range names {
 		if raw, ok := o[name]; ok && string(raw) != "null" {
@@ -100,7 +98,7 @@ func (o Object) firstID(names ...string) (string, error) {
 	return "", fmt.Errorf("field %q is missing", names[0])
 }
 
-// Abridge is the beginning of a text, short enough for a message.
+// Abridge returns the beginning of a text for a message.
 func Abridge(raw []byte) string {
 	const most = 40
 	if len(raw) > most {
@@ -109,8 +107,7 @@ func Abridge(raw []byte) string {
 	return string(raw)
 }
 
-// id returns a field that names something: a string, or a number as it is
-// written.
+// id returns the id in a field: a string, or the digits of a number.
 func (o Object) id(name string) (string, error) {
 	raw := o[name]
 	if len(raw) > 0 && (raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9') {
@@ -119,8 +116,7 @@ func (o Object) id(name string) (string, error) {
 	return o.Text(name)
 }
 
-// appendFields appends the object with more fields at its end. Every byte of
-// object stays as it is.
+// appendFields appends object with more fields at its end, and otherwise unchanged.
 func appendFields(dst, object []byte, fields string) []byte {
 	end := bytes.LastIndexByte(object, '}')
 	dst = append(dst, object[:end]...)
@@ -128,10 +124,9 @@ func appendFields(dst, object []byte, fields string) []byte {
 	return append(dst, object[end:]...)
 }
 
-// replaceScore appends the object with the value of "score" replaced wherever
-// the object has it, so that readers who take the first of two fields of one
-// name and readers who take the last see the same. Every other byte stays as it
-// is. The object must be one that ParseObject has read.
+// replaceScore appends object with every value of "score" replaced: a reader may take
+// the first or the last of two fields with one name. All other bytes stay. ParseObject
+// must have accepted object.
 func replaceScore(dst, object, score []byte) ([]byte, error) {
 	decoder := json.NewDecoder(bytes.NewReader(object))
 	if _, err := decoder.Token(); err != nil { // the brace

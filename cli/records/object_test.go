@@ -154,11 +154,11 @@ func TestParsePairErrors(t *testing.T) {
 		{"too deep", `{"a":` + strings.Repeat("[", 20000), []string{"malformed JSON", "depth"}},
 		{"no query", `{"document":"d"}`, []string{`field "query" is missing`}},
 		{"case matters", `{"Query":"q","document":"d"}`, []string{`field "query" is missing`}},
-		{"no document", `{"query":"q"}`, []string{`field "document" is missing`}},
+		{"no document", `{"query":"q"}`, []string{`fields "document" and "text" are missing`}},
 		{"null", `{"query":null,"document":"d"}`, []string{`field "query" is not a string: null`}},
 		{"number", `{"query":"q","document":12}`, []string{`field "document" is not a string: 12`}},
 		{"long list", `{"query":"q","document":[` + strings.Repeat("1,", 100) + `1]}`, []string{`field "document" is not a string: [1,1,`, "..."}},
-		{"scored", `{"query":"q","document":"d","score":null}`, []string{`field "score" is there already`, "rename or remove"}},
+		{"scored", `{"query":"q","document":"d","score":null}`, []string{`field "score" exists already`, "rename or remove"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			_, err := parsePair([]byte(test.line), RefuseScore)

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
-	"container/heap"
 	"errors"
 	"fmt"
 	"io"
@@ -14,19 +13,19 @@ import (
 	"strings"
 )
 
-// Rank sorts chunkBytes of the rows in memory at once, and buffers mergeBytes of
-// each chunk as it merges them.
+// Rank sorts chunkBytes of rows in memory at once, and buffers mergeBytes of each
+// chunk in the merge.
 const (
 	chunkBytes = 2 << 20
 	mergeBytes = 8 << 10
 )
 
-// Rank makes a TREC run of the rows that Scored has written: grouped by query,
-// best first, with the tag. Queries come in the order of their first rows. The
-// score is the logit, and documents of one logit come in the order that
-// trec_eval gives them, by descending id. Of rows with the same ids the best one
-// counts. Rows are sorted in chunks that are kept in a file of dir and merged, so
-// that memory grows with the queries and the documents of one only.
+// Rank writes a TREC run with the tag from the rows of Scored: grouped by query, best
+// documents first. Queries keep the order of their first rows. The score is the
+// logit; documents with equal logits have trec_eval's order, by descending id. Of
+// rows with the same ids, the best one stays. Rank sorts the rows in chunks, keeps
+// these in a file in dir and merges them, so that memory grows only with the number
+// of queries and of documents per query.
 func Rank(dst io.Writer, rows io.Reader, dir, tag string) (_ Duplicates, err error) {
 	scratch, err := Scratch(dir)
 	if err != nil {
@@ -45,7 +44,7 @@ func Rank(dst io.Writer, rows io.Reader, dir, tag string) (_ Duplicates, err err
 	return duplicates, out.Flush()
 }
 
-// Duplicates are the rows that Rank left out because another has the same ids.
+// Duplicates reports the rows that Rank dropped, since a better row has their ids.
 type Duplicates struct {
 	Count    int
 	Examples []string // the first few
@@ -59,8 +58,8 @@ func (d *Duplicates) add(r row, kept int) {
 	}
 }
 
-// Scratch is a file in dir, "" for the system's place, without a name: it goes
-// with the process, however that ends.
+// Scratch creates a temporary file without a name in dir, or in the system's folder
+// if dir is "". The file disappears with the process, also if that is killed.
 func Scratch(dir string) (*os.File, error) {
 	file, err := os.CreateTemp(dir, ".mlxrank-*")
 	if err != nil {
@@ -72,20 +71,20 @@ func Scratch(dir string) (*os.File, error) {
 	return file, nil
 }
 
-// A row is what a TREC run says of a document.
+// A row is a document in a TREC run.
 type row struct {
-	turn            int // of the query
+	turn            int // index of the query
 	query, document string
 	logit           float32
-	text            string // of the logit
+	text            string // digits of the logit
 	line            int    // of the input
 }
 
-// parseRow reads a row as Scored writes it.
+// parseRow parses a row of Scored.
 func parseRow(line []byte) (row, error) {
 	fields := strings.Split(string(line), " ")
 	if len(fields) != 4 {
-		return row{}, fmt.Errorf("%q is not two ids, a logit and a line", Abridge(line))
+		return row{}, fmt.Errorf("expected two ids, a logit and a line, found %q", Abridge(line))
 	}
 	logit, err := strconv.ParseFloat(fields[2], 32)
 	if err != nil {
@@ -95,7 +94,7 @@ func parseRow(line []byte) (row, error) {
 	return row{query: fields[0], document: fields[1], logit: float32(logit), text: fields[2], line: n}, err
 }
 
-// parseSortedRow reads a row as sortChunks writes it.
+// parseSortedRow parses a row of sortChunks.
 func parseSortedRow(line []byte) (row, error) {
 	turn, rest, _ := bytes.Cut(line, []byte(" "))
 	r, err := parseRow(rest)
@@ -106,7 +105,7 @@ func parseSortedRow(line []byte) (row, error) {
 	return r, err
 }
 
-// order is that of a run.
+// order compares rows by their order in a run.
 func (r row) order(other row) int {
 	return cmp.Or(
 		cmp.Compare(r.turn, other.turn),
@@ -116,8 +115,8 @@ func (r row) order(other row) int {
 	)
 }
 
-// sortChunks writes the rows to scratch, each chunk of them in order, and
-// returns where the chunks end.
+// sortChunks writes sorted chunks of rows to scratch and returns the offsets of their
+// ends.
 func sortChunks(scratch io.Writer, rows io.Reader) ([]int64, error) {
 	out := bufio.NewWriter(scratch)
 	var ends []int64
@@ -168,14 +167,19 @@ func sortChunks(scratch io.Writer, rows io.Reader) ([]int64, error) {
 	return ends, out.Flush()
 }
 
-// A chunk is a stretch of sorted rows and the first of those left.
+// A chunk reads sorted rows, of which first is the next to merge.
 type chunk struct {
 	number int
 	lines  *Lines
 	first  row
 }
 
-// next reads the first row of those left. ok is false if none is.
+// order compares chunks by their first rows.
+func (c *chunk) order(other *chunk) int {
+	return cmp.Or(c.first.order(other.first), cmp.Compare(c.number, other.number))
+}
+
+// next reads the next row into first. ok is false at the end of the chunk.
 func (c *chunk) next() (ok bool, err error) {
 	line, err := c.lines.Next()
 	if errors.Is(err, io.EOF) {
@@ -188,22 +192,7 @@ func (c *chunk) next() (ok bool, err error) {
 	return true, err
 }
 
-// chunks is a heap by the order of their first rows.
-type chunks []*chunk
-
-func (c chunks) Len() int { return len(c) }
-func (c chunks) Less(i, j int) bool {
-	return cmp.Or(c[i].first.order(c[j].first), cmp.Compare(c[i].number, c[j].number)) < 0
-}
-func (c chunks) Swap(i, j int) { c[i], c[j] = c[j], c[i] }
-func (c *chunks) Push(x any)   { *c = append(*c, x.(*chunk)) }
-func (c *chunks) Pop() any {
-	last := (*c)[len(*c)-1]
-	*c = (*c)[:len(*c)-1]
-	return last
-}
-
-// mergeChunks writes the run.
+// mergeChunks merges the chunks into a run.
 func mergeChunks(out io.Writer, scratch io.ReaderAt, ends []int64, tag string) (Duplicates, error) {
 	var duplicates Duplicates
 	merged, err := openChunks(scratch, ends)
@@ -211,7 +200,7 @@ func mergeChunks(out io.Writer, scratch io.ReaderAt, ends []int64, tag string) (
 		return duplicates, err
 	}
 	turn := -1
-	var lines map[string]int // of the documents of the query that are written
+	var lines map[string]int // by written document of the query
 	for len(merged) > 0 {
 		best := merged[0]
 		r := best.first
@@ -230,18 +219,18 @@ func mergeChunks(out io.Writer, scratch io.ReaderAt, ends []int64, tag string) (
 		if err != nil {
 			return duplicates, err
 		}
+		merged = merged[1:]
 		if ok {
-			heap.Fix(&merged, 0)
-		} else {
-			heap.Pop(&merged)
+			i, _ := slices.BinarySearchFunc(merged, best, (*chunk).order)
+			merged = slices.Insert(merged, i, best)
 		}
 	}
 	return duplicates, nil
 }
 
-// openChunks reads the first row of each chunk.
-func openChunks(scratch io.ReaderAt, ends []int64) (chunks, error) {
-	var merged chunks
+// openChunks opens the chunks and sorts them by their first rows.
+func openChunks(scratch io.ReaderAt, ends []int64) ([]*chunk, error) {
+	var merged []*chunk
 	start := int64(0)
 	for i, end := range ends {
 		c := &chunk{number: i, lines: newLines("sorted rows", io.NewSectionReader(scratch, start, end-start), mergeBytes)}
@@ -254,6 +243,6 @@ func openChunks(scratch io.ReaderAt, ends []int64) (chunks, error) {
 			merged = append(merged, c)
 		}
 	}
-	heap.Init(&merged)
+	slices.SortFunc(merged, (*chunk).order)
 	return merged, nil
 }

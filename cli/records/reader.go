@@ -10,18 +10,18 @@ import (
 	"strings"
 )
 
-// Options select what a Reader takes.
+// Options configures a Reader.
 type Options struct {
 	Format Format
 	Score  ScorePolicy
-	IDs    bool // records must have ids that a TREC run can hold
+	IDs    bool // requires ids that are valid in a TREC run
 	Header HeaderPolicy
 
-	// Queries and Documents are the texts that a TREC run names.
+	// Queries and Documents have the texts of a TREC run.
 	Queries, Documents *Texts
 }
 
-// ErrNoTexts reports a TREC run without the texts that it names.
+// ErrNoTexts reports a TREC run without its texts.
 var ErrNoTexts = errors.New("a TREC run needs its queries and documents")
 
 // ErrNoColumns reports SkipHeader for a format that has no header row.
@@ -29,25 +29,25 @@ var ErrNoColumns = errors.New("only files of columns have a header row")
 
 // A Reader reads records.
 type Reader struct {
-	// Format is that of the input, found if Auto was given.
+	// Format is the format of the input, detected for Auto.
 	Format Format
 
 	// HeaderLike reports that the first row, which is read as a pair, looks like
-	// the names of columns. It is set by GuessHeader only.
+	// the names of columns. Only GuessHeader sets it.
 	HeaderLike bool
 
-	Blank int // lines so far that hold nothing and are no records
+	Blank int // blank lines skipped so far
 
 	lines *Lines
 	parser
 	ids     bool
-	check   *idCheck // nil where an id names one text anyway
+	check   *idCheck // nil if the format guarantees one text per id
 	header  bool     // the next record is the header row
 	sources map[string]bool
 }
 
-// NewReader reads records from r, which errors call name. It waits for the first
-// line, which reveals a binary file, the format and a header row.
+// NewReader returns a reader of records from r. Errors report name. NewReader waits
+// for the first line, by which it detects binary files, the format and a header row.
 func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 	reader := &Reader{Format: o.Format, lines: NewLines(name, r), ids: o.IDs, sources: make(map[string]bool)}
 	head, whole, err := reader.lines.head()
@@ -72,13 +72,13 @@ func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 		}
 		reader.parser = newTREC(head, o.Queries, o.Documents)
 	default:
-		return nil, fmt.Errorf("%s: no format %q", name, reader.Format)
+		return nil, fmt.Errorf("%s: unknown format %q", name, reader.Format)
 	}
 	if o.Header == SkipHeader && !reader.header {
 		return nil, fmt.Errorf("%s is %s: %w", name, reader.Format, ErrNoColumns)
 	}
 	if o.IDs && reader.Format == TSV {
-		return nil, fmt.Errorf("%s: a TREC run needs ids, and tsv has none; the columns qid, pid, query, passage are --format msmarco", name)
+		return nil, fmt.Errorf("%s: a TREC run needs ids, but tsv has none; use --format msmarco (qid, pid, query, passage)", name)
 	}
 	if o.IDs && reader.Format != TREC {
 		reader.check = newIDCheck()
@@ -86,7 +86,7 @@ func NewReader(name string, r io.Reader, o Options) (*Reader, error) {
 	return reader, nil
 }
 
-// Layout is that of the input.
+// Layout returns the layout of the output that matches the input.
 func (r *Reader) Layout() Layout {
 	if layout, ok := r.parser.(Layout); ok {
 		return layout
@@ -94,8 +94,8 @@ func (r *Reader) Layout() Layout {
 	return Scored{}
 }
 
-// Next returns the next record, or io.EOF. What is wrong with a line is in the
-// record; an error is one that ends the reading.
+// Next returns the next record, or io.EOF. A record has the error of its line; Next
+// returns only errors that end the input.
 func (r *Reader) Next() (Record, error) {
 	for {
 		line, err := r.lines.read()
@@ -148,24 +148,23 @@ func (r *Reader) fill(record *Record) error {
 	return nil
 }
 
-// Sources names the fields that the documents so far were made of.
+// Sources names the fields from which the documents so far come.
 func (r *Reader) Sources() string { return joinSources(r.sources) }
 
 func joinSources(sources map[string]bool) string {
 	return strings.Join(slices.Sorted(maps.Keys(sources)), ", ")
 }
 
-// Errorf is an error about a record's line.
+// Errorf returns an error about a record's line.
 func (r *Reader) Errorf(record *Record, format string, args ...any) error {
 	return fmt.Errorf("%s: line %d: %w", r.lines.name, record.Line, fmt.Errorf(format, args...))
 }
 
-// Position is behind the record that Next returned last.
+// Position returns the position behind the last record.
 func (r *Reader) Position() Position { return r.lines.position() }
 
-// Skip reads up to a position that another Reader reported. It must come before
-// Next. It returns changed if what stands before the position is not what stood
-// there then.
+// Skip reads up to a position of another Reader. It must be called before Next. It
+// returns changed if the input before the position differs.
 func (r *Reader) Skip(to Position, changed error) error {
 	if r.check != nil {
 		return r.skipRecords(to, changed)
@@ -174,8 +173,8 @@ func (r *Reader) Skip(to Position, changed error) error {
 	return r.lines.skip(to, changed)
 }
 
-// skipRecords is Skip for a Reader that compares the texts of ids: it parses the
-// records before the position, since later ones are compared with them.
+// skipRecords skips to a position by parsing the records before it: the texts of
+// later ids are compared with theirs.
 func (r *Reader) skipRecords(to Position, changed error) error {
 	for r.lines.offset < to.Offset {
 		_, err := r.Next()

@@ -1,27 +1,29 @@
+// Package records reads and writes files of query-document pairs, one record per line:
+// JSONL, TSV, MS MARCO's top-1000 layout, and TREC runs. A record keeps its line
+// unchanged, so that the output differs from the input only by the score.
 package records
 
-// A Record is a line of input and what it holds.
+// A Record is a line of input and its pair.
 type Record struct {
 	Line int    // from 1
-	Text []byte // as it stands, without its newline
+	Text []byte // unchanged, without the newline
 
-	// Err reports what is wrong with the line. The fields below are then empty.
+	// Err is the error of the line. The fields below are then empty.
 	Err error
 
 	// Header marks the row of column names, which is not a pair.
 	Header bool
 
 	Query, Document     string
-	QueryID, DocumentID string // "" where the format has none
+	QueryID, DocumentID string // "" if the format has none
 
-	// Source names the fields or columns that Document was made of, such as
-	// "title and text".
+	// Source names the fields or columns of Document, such as "title and text".
 	Source string
 }
 
 // A parser reads the lines of a format.
 type parser interface {
-	// blank reports whether a line holds nothing and is to be passed over.
+	// blank reports whether a line is empty and is skipped.
 	blank(line []byte) bool
 	// parse fills a record from its text.
 	parse(r *Record) error
@@ -33,33 +35,33 @@ type Layout interface {
 	AppendHeader(dst []byte, r *Record) []byte
 	// AppendScored appends the line of a record with its score.
 	AppendScored(dst []byte, r *Record, v Value) ([]byte, error)
-	// AppendFailed appends what stands in the place of a record with an error.
+	// AppendFailed appends a line in place of a record with an error.
 	AppendFailed(dst []byte, r *Record) ([]byte, error)
 }
 
-// A Value is what the model says of a pair. Scores of far-off logits round to
-// the same number, so a TREC run has the logits.
+// A Value is the model's result for a pair. A TREC run has the logits, since the
+// scores of very large or very small logits round to equal numbers.
 type Value struct {
 	Score, Logit float32
-	Empty        bool // the document holds nothing to score
+	Empty        bool // the document has no text
 }
 
-// ScorePolicy selects what to do about a score that a line has already.
+// ScorePolicy selects the handling of a score that a line has already.
 type ScorePolicy int
 
 // The policies.
 const (
-	RefuseScore  ScorePolicy = iota // it is an error
-	ReplaceScore                    // the new one takes its place
-	IgnoreScore                     // it is a field like others
+	RefuseScore  ScorePolicy = iota // an error
+	ReplaceScore                    // replaced by the new score
+	IgnoreScore                     // kept like any other field
 )
 
-// HeaderPolicy selects whether the first row of a file of columns names them.
+// HeaderPolicy selects the handling of the first row of a file of columns.
 type HeaderPolicy int
 
 // The policies.
 const (
-	GuessHeader HeaderPolicy = iota // it is a pair like others; HeaderLike reports one that looks like names
-	SkipHeader                      // it does
-	NoHeader                        // it does not
+	GuessHeader HeaderPolicy = iota // a pair; HeaderLike reports a row that looks like a header
+	SkipHeader                      // a header
+	NoHeader                        // a pair
 )

@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// CheckText reports why a text cannot be scored: a byte that is not UTF-8, or a
-// NUL. Every other character is text; line separators other than a newline
-// (U+2028, form feed, a carriage return inside a line) do not end a line.
+// CheckText returns an error for a text with a byte that is not UTF-8 or a NUL. All
+// other characters are text. Only a newline ends a line, unlike U+2028, a form feed
+// or a carriage return inside a line.
 func CheckText(text []byte) error {
 	if utf8.Valid(text) && bytes.IndexByte(text, 0) < 0 {
 		return nil
@@ -20,17 +20,16 @@ func CheckText(text []byte) error {
 		case r == utf8.RuneError && size == 1:
 			return notUTF8(text, at)
 		case r == 0:
-			return fmt.Errorf("NUL byte at column %d: binary data or UTF-16, not text", utf8.RuneCount(text[:at])+1)
+			return fmt.Errorf("NUL byte at column %d: not text, but binary data or UTF-16", utf8.RuneCount(text[:at])+1)
 		}
 		at += size
 	}
 	return nil
 }
 
-// notUTF8 is the error of a line with a byte that is not UTF-8. It guesses at the
-// encoding if the line is mostly ASCII, as Western languages are: in Windows-1252
-// the bytes from 0x80 to 0x9F are letters and quotation marks, in Latin-1 no text
-// uses them.
+// notUTF8 returns the error of a line with a byte that is not UTF-8. It guesses the
+// encoding of a line of mostly ASCII, as in Western languages: bytes from 0x80 to 0x9F
+// are letters and quotation marks in Windows-1252, and no text of Latin-1 has them.
 func notUTF8(line []byte, at int) error {
 	guess, encoding, high := "; Latin-1?", "ISO-8859-1", 0
 	for rest := line; len(rest) > 0; {
@@ -46,20 +45,20 @@ func notUTF8(line []byte, at int) error {
 	if 2*high > len(line) {
 		guess, encoding = "", "ENCODING"
 	}
-	return fmt.Errorf("not UTF-8 (byte 0x%02X at column %d%s): convert it with iconv -f %s -t UTF-8",
+	return fmt.Errorf("not UTF-8 (byte 0x%02X at column %d%s); convert it with iconv -f %s -t UTF-8",
 		line[at], utf8.RuneCount(line[:at])+1, guess, encoding)
 }
 
 // trimEnd drops the carriage returns at the end of a line.
 func trimEnd(line []byte) []byte { return bytes.TrimRight(line, "\r") }
 
-// A kind is a kind of file that is not text.
+// A kind is a file format that is not text.
 type kind struct {
-	at     int    // of magic in the file
-	magic  string // which files of the kind have
+	at     int    // offset of magic
+	magic  string // bytes that identify the format
 	name   string
 	advice string
-	plain  bool // the file may look like text
+	plain  bool // files may look like text
 }
 
 const (
@@ -68,9 +67,9 @@ const (
 	toJSONL    = "convert it to JSON lines, for example with DuckDB or pandas"
 )
 
-// kinds are the files that people give by mistake. A kind without plain counts
-// only if the file also has bytes that text does not have: a passage may begin
-// with "BM" or "PAR1".
+// kinds lists the formats that users pass by mistake. A kind without plain matches
+// only if the file also has bytes that text never has: a passage may begin with "BM"
+// or "PAR1".
 var kinds = []kind{
 	{magic: "\xff\xfe\x00\x00", name: "UTF-32 text", advice: "convert it with iconv -f UTF-32 -t UTF-8"},
 	{magic: "\x00\x00\xfe\xff", name: "UTF-32 text", advice: "convert it with iconv -f UTF-32 -t UTF-8"},
@@ -124,23 +123,23 @@ var kinds = []kind{
 	{magic: "GGUF", name: "a GGUF model", advice: giveText},
 }
 
-// sniffBytes is how much of a file sniff needs at most.
+// sniffBytes is the number of bytes that sniff needs.
 const sniffBytes = 512
 
-// sniff reports what kind of file begins with these bytes, if it is not text:
-// at least its first line or sniffBytes of it.
+// sniff returns an error if a file that begins with head is not text. head has at
+// least the first line or sniffBytes.
 func sniff(head []byte) error {
 	plain := isPlain(head)
 	for _, k := range kinds {
 		if (k.plain || !plain) && len(head) > k.at && bytes.HasPrefix(head[k.at:], []byte(k.magic)) {
-			return fmt.Errorf("looks like %s, not UTF-8 text: %s", k.name, k.advice)
+			return fmt.Errorf("looks like %s, not UTF-8 text; %s", k.name, k.advice)
 		}
 	}
 	if plain {
 		return nil
 	}
 	if name := wideText(head); name != "" {
-		return fmt.Errorf("looks like %s text without a byte order mark: convert it with iconv -f %s -t UTF-8", name, name)
+		return fmt.Errorf("looks like %s text without a byte order mark; convert it with iconv -f %s -t UTF-8", name, name)
 	}
 	controls := 0
 	for _, b := range head {
@@ -154,8 +153,7 @@ func sniff(head []byte) error {
 	return nil
 }
 
-// isPlain reports whether the bytes may be text. A character cut at their end is
-// none against it.
+// isPlain reports whether head may be text. Its last character may be incomplete.
 func isPlain(head []byte) bool {
 	for at := 0; at < len(head); {
 		r, size := utf8.DecodeRune(head[at:])
@@ -170,12 +168,12 @@ func isPlain(head []byte) bool {
 	return true
 }
 
-// isBinary reports whether a byte is a control character that texts do not have.
-// Escape is not among them: it colours the output of programs.
+// isBinary reports whether b is a control character that text never has. Escape is
+// allowed: it colours the output of programs.
 func isBinary(b byte) bool { return b < 0x20 && !strings.ContainsRune("\t\n\v\f\r\b\x1b", rune(b)) }
 
-// wideText names the encoding of a text with NULs where ASCII has them in UTF-16
-// or UTF-32.
+// wideText returns the name of UTF-16 or UTF-32 if head has NULs like ASCII in that
+// encoding, or else "".
 func wideText(head []byte) string {
 	var nuls [4]int
 	for i, b := range head {

@@ -132,7 +132,7 @@ func TestCheckText(t *testing.T) {
 		"\x1b[1m\x07":              "",
 		"caf\xe9":                  "byte 0xE9 at column 4; Latin-1?",
 		"é\x93quoted\x94":          "byte 0x93 at column 2; Windows-1252?",
-		"\xcf\xf0\xe8\xe2\xe5\xf2": "byte 0xCF at column 1): convert it with iconv -f ENCODING -t UTF-8", // Cyrillic
+		"\xcf\xf0\xe8\xe2\xe5\xf2": "byte 0xCF at column 1); convert it with iconv -f ENCODING -t UTF-8", // Cyrillic
 		"\xed\xa0\x80":             "byte 0xED at column 1",                                              // a surrogate
 		"\xc0\x80":                 "byte 0xC0 at column 1",                                              // an overlong NUL
 		"\xe6\x97":                 "byte 0xE6 at column 1",                                              // cut short

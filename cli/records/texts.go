@@ -8,19 +8,18 @@ import (
 	"hash/maphash"
 	"io"
 	"slices"
-	"sort"
 )
 
-// Texts finds texts by their ids in a file: lines id<TAB>text, lines
-// id<TAB>url<TAB>title<TAB>body as in MS MARCO's documents, or objects as in
-// BEIR's corpora. Only where they stand is in memory, 16 bytes for each. A text is
-// checked when it is asked for: the fault of one that no run names does no harm.
+// Texts finds texts by their ids in a file of lines id<TAB>text, of lines
+// id<TAB>url<TAB>title<TAB>body as in MS MARCO's documents, or of objects as in BEIR's
+// corpora. Memory holds only the position of each text, in 16 bytes. Get checks a
+// text, so that an error in a text that no run names does not matter.
 type Texts struct {
 	name    string
 	queries bool
 	file    io.ReaderAt
 	objects bool // the lines are JSON objects
-	columns int  // of lines that are not
+	columns int  // of lines that are not objects
 	seed    maphash.Seed
 	places  []place
 	sum     []byte // SHA-256 of the file
@@ -31,21 +30,15 @@ type place struct {
 	offset int64  // of the line
 }
 
-// textColumns are the columns that lines of texts may have, by their number.
-var textColumns = map[int][]string{
-	2: {"id", "text"},
-	4: {"id", "url", "title", "body"},
-}
-
-// The fields of objects that name a text and hold a query.
+// The fields of objects with the id of a text and with a query.
 var (
 	documentIDs = []string{"_id", "id", "document_id"}
 	queryIDs    = []string{"_id", "id", "query_id"}
 	queryTexts  = []string{"query", "text"}
 )
 
-// IndexTexts reads the file of that name, of queries or else of documents, from
-// its start.
+// IndexTexts indexes a file of queries or documents, which r reads from its start.
+// Errors report name.
 func IndexTexts(name string, queries bool, r io.Reader, file io.ReaderAt) (*Texts, error) {
 	t := &Texts{name: name, queries: queries, file: file, seed: maphash.MakeSeed()}
 	lines := NewLines(name, r)
@@ -82,8 +75,8 @@ func IndexTexts(name string, queries bool, r io.Reader, file io.ReaderAt) (*Text
 	return t, nil
 }
 
-// holdsObjects reports whether a file of texts is one of JSON objects, by its
-// name or its first line.
+// holdsObjects reports whether a file of texts has JSON objects, by its name or its
+// first line.
 func holdsObjects(name string, head []byte, whole bool) bool {
 	switch extension(name) {
 	case ".jsonl", ".ndjson":
@@ -98,7 +91,7 @@ func holdsObjects(name string, head []byte, whole bool) bool {
 	return err == nil
 }
 
-// id is that of a line. The first line decides how many columns there are.
+// id returns the id of a line. The first line determines the number of columns.
 func (t *Texts) id(line []byte) (string, error) {
 	if t.objects {
 		object, err := ParseObject(line)
@@ -111,29 +104,19 @@ func (t *Texts) id(line []byte) (string, error) {
 		return object.firstID(documentIDs...)
 	}
 	n := bytes.Count(line, []byte("\t")) + 1
-	if t.columns == 0 && textColumns[n] != nil {
+	if t.columns == 0 && (n == 2 || n == 4) {
 		t.columns = n
 	}
 	if n != t.columns {
-		return "", wrongTextColumns(n, t.columns)
+		expected := map[int]string{0: "2 (id, text) or 4 (id, url, title, body)", 2: "2 (id, text)", 4: "4 (id, url, title, body)"}
+		return "", fmt.Errorf("%s, expected %s", plural(n, "column"), expected[t.columns])
 	}
 	id, _, _ := bytes.Cut(line, []byte("\t"))
 	return string(id), nil
 }
 
-// wrongTextColumns is the error of a line of n columns, where want are needed, or
-// any that textColumns has if that is 0.
-func wrongTextColumns(n, want int) error {
-	if want == 4 {
-		return fmt.Errorf("%s, where 4 are needed (id, url, title, body)", plural(n, "column"))
-	}
-	if want == 2 {
-		return fmt.Errorf("%s, where 2 are needed (id, text)", plural(n, "column"))
-	}
-	return fmt.Errorf("%s, where 2 are needed (id, text), or 4 (id, url, title, body)", plural(n, "column"))
-}
-
-// Identity identifies the texts. Without texts it is the identity of nil.
+// Identity describes the texts for a comparison with other texts, also for a nil
+// receiver.
 func (t *Texts) Identity() string {
 	if t == nil {
 		return "none"
@@ -141,12 +124,12 @@ func (t *Texts) Identity() string {
 	return fmt.Sprintf("%s with SHA-256 %x", plural(len(t.places), "text"), t.sum)
 }
 
-// Get returns the text with an id, and the fields or columns it is made of. Two
-// lines may have the id if their texts are equal.
+// Get returns the text with an id, and its fields or columns. Two lines may have the
+// same id if their texts are equal.
 func (t *Texts) Get(id string) (text, source string, err error) {
 	hash := maphash.String(t.seed, id)
-	i := sort.Search(len(t.places), func(i int) bool { return t.places[i].hash >= hash })
-	first := int64(-1) // offset of the line that text is from
+	i, _ := slices.BinarySearchFunc(t.places, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
+	first := int64(-1) // offset of the line of text
 	for ; i < len(t.places) && t.places[i].hash == hash; i++ {
 		offset := t.places[i].offset
 		line, err := t.read(offset)
@@ -155,7 +138,7 @@ func (t *Texts) Get(id string) (text, source string, err error) {
 		}
 		found, err := t.id(line)
 		if err != nil || found != id {
-			continue // of another id with this hash; IndexTexts has checked the line
+			continue // another id with this hash; IndexTexts has checked the line
 		}
 		other, from, err := t.text(line)
 		if err != nil {
@@ -174,7 +157,7 @@ func (t *Texts) Get(id string) (text, source string, err error) {
 	return text, source, nil
 }
 
-// text is that of a line, and what it is made of.
+// text returns the text of a line, and its fields or columns.
 func (t *Texts) text(line []byte) (text, source string, err error) {
 	if err := CheckText(line); err != nil {
 		return "", "", err
@@ -193,7 +176,7 @@ func (t *Texts) text(line []byte) (text, source string, err error) {
 	return object.documentText()
 }
 
-// joinColumns is the text of a line with the columns id and text, or id, url,
+// joinColumns returns the text of a line with the columns id and text, or id, url,
 // title and body.
 func joinColumns(fields [][]byte) (text, source string) {
 	if len(fields) == 4 {
@@ -211,7 +194,7 @@ func (t *Texts) at(offset int64, err error) error {
 	return fmt.Errorf("%s: line %d: %w", t.name, n, err)
 }
 
-// differ is the error of two lines with one id and different texts.
+// differ returns the error of two lines with the same id and different texts.
 func (t *Texts) differ(id string, first, second int64) error {
 	a, err := t.lineNumber(first)
 	if err != nil {
@@ -240,7 +223,7 @@ func (t *Texts) lineNumber(offset int64) (int, error) {
 	return n, nil
 }
 
-// read returns the line at an offset, without its end.
+// read returns the line at an offset without its line end.
 func (t *Texts) read(offset int64) ([]byte, error) {
 	var line []byte
 	for size := 1 << 10; ; size *= 4 {
@@ -264,7 +247,7 @@ func (t *Texts) read(offset int64) ([]byte, error) {
 	return trimEnd(bytes.TrimPrefix(line, utf8BOM)), nil
 }
 
-// readError is an error that is no fault of the line that needed the text.
+// A readError is an error of the file, not of the line that needs the text.
 type readError struct{ err error }
 
 func (e *readError) Error() string { return e.err.Error() }

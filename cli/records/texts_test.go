@@ -105,9 +105,9 @@ func TestTextsNoText(t *testing.T) {
 
 func TestTextsErrors(t *testing.T) {
 	for _, test := range []struct{ text, want string }{
-		{"a\tb\nc\n", "texts.tsv: line 2: 1 column, where 2 are needed (id, text)"},
-		{"a\tb\tc\n", "texts.tsv: line 1: 3 columns, where 2 are needed (id, text), or 4 (id, url, title, body)"},
-		{"a\tb\tc\td\na\tb\n", "texts.tsv: line 2: 2 columns, where 4 are needed (id, url, title, body)"},
+		{"a\tb\nc\n", "texts.tsv: line 2: 1 column, expected 2 (id, text)"},
+		{"a\tb\tc\n", "texts.tsv: line 1: 3 columns, expected 2 (id, text) or 4 (id, url, title, body)"},
+		{"a\tb\tc\td\na\tb\n", "texts.tsv: line 2: 2 columns, expected 4 (id, url, title, body)"},
 		{"PAR1\x15\x04", "texts.tsv: looks like a Parquet file"},
 		{"a\t" + strings.Repeat("x", maxLine), "texts.tsv: line 1: longer than 64 MiB"},
 	} {

@@ -8,19 +8,19 @@ import (
 	"unicode"
 )
 
-// The columns of a TREC run and of MS MARCO's shorter runs, between white space.
+// The columns of a TREC run and of MS MARCO's shorter runs. White space separates them.
 var (
 	runColumns      = []string{"qid", "Q0", "docid", "rank", "score", "tag"}
 	shortRunColumns = []string{"qid", "pid", "rank"}
 )
 
-// trec reads a TREC run, whose texts stand elsewhere.
+// trec is the format of a TREC run, whose texts are in other files.
 type trec struct {
 	queries, documents *Texts
 	short              bool // the lines are qid pid rank
 }
 
-// newTREC reads a run that has the form of its first line.
+// newTREC returns the format of a run with this first line.
 func newTREC(first []byte, queries, documents *Texts) trec {
 	short := len(bytes.Fields(first)) == len(shortRunColumns)
 	return trec{queries: queries, documents: documents, short: short}
@@ -33,13 +33,13 @@ func (t trec) parse(r *Record) error {
 	document := 2
 	switch {
 	case t.short && len(fields) != len(shortRunColumns):
-		return fmt.Errorf("%s, where a run qid pid rank has %d, as the first line does", plural(len(fields), "column"), len(shortRunColumns))
+		return fmt.Errorf("%s, expected %d (qid pid rank) as in the first line", plural(len(fields), "column"), len(shortRunColumns))
 	case t.short && !isInteger(fields[2]):
-		return fmt.Errorf("%s, where a run qid pid rank has a number last, not %q", plural(len(fields), "column"), Abridge(fields[2]))
+		return fmt.Errorf("rank %q is not an integer; expected a run qid pid rank", Abridge(fields[2]))
 	case t.short:
 		document = 1
 	case len(fields) != len(runColumns):
-		return fmt.Errorf("%s, where a TREC run has %d (%s)", plural(len(fields), "column"), len(runColumns), strings.Join(runColumns, " "))
+		return fmt.Errorf("%s, expected %d (%s)", plural(len(fields), "column"), len(runColumns), strings.Join(runColumns, " "))
 	}
 	r.QueryID, r.DocumentID = string(fields[0]), string(fields[document])
 	var err error
@@ -50,8 +50,8 @@ func (t trec) parse(r *Record) error {
 	return err
 }
 
-// Scored is the layout of rows that Rank makes a TREC run of: ids, logit and
-// line. A record with an error leaves nothing: a run has no place for it.
+// Scored is the layout of the rows that Rank turns into a TREC run: ids, logit and
+// line. It omits a record with an error, since a run cannot represent it.
 type Scored struct{}
 
 // AppendHeader appends nothing.
@@ -59,7 +59,7 @@ func (Scored) AppendHeader(dst []byte, _ *Record) []byte { return dst }
 
 // AppendScored appends a row.
 func (Scored) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
-	value, err := json.Marshal(v.Logit) // read again, it is the same float32
+	value, err := json.Marshal(v.Logit) // parses to the same float32
 	if err != nil {
 		return nil, err
 	}
@@ -69,14 +69,14 @@ func (Scored) AppendScored(dst []byte, r *Record, v Value) ([]byte, error) {
 // AppendFailed appends nothing.
 func (Scored) AppendFailed(dst []byte, _ *Record) ([]byte, error) { return dst, nil }
 
-// checkIDs refuses ids that a TREC run cannot hold.
+// checkIDs rejects ids that are not valid in a TREC run.
 func checkIDs(r *Record) error {
 	for _, id := range []struct{ name, value string }{{"query", r.QueryID}, {"document", r.DocumentID}} {
 		if id.value == "" {
 			return fmt.Errorf("the %s id is empty; a TREC run needs one", id.name)
 		}
 		if strings.ContainsFunc(id.value, unicode.IsSpace) {
-			return fmt.Errorf("the %s id %q has white space in it, which a TREC run cannot hold", id.name, Abridge([]byte(id.value)))
+			return fmt.Errorf("the %s id %q contains white space, which a TREC run cannot represent", id.name, Abridge([]byte(id.value)))
 		}
 	}
 	return nil

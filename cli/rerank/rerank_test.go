@@ -162,7 +162,7 @@ func TestRerankDocumentErrors(t *testing.T) {
 		{"empty", "", []string{"no documents"}},
 		{"blank", "\n \n", []string{"no documents"}},
 		{"malformed object", "{\"text\": \"a\"}\n\n{\"text\": \"b\n", []string{"line 3", "malformed JSON at byte 11", "--format chooses another"}},
-		{"text and objects", "a\n\n{\"text\": \"b\"}\n{\"text\": \"c\"}\n", []string{"line 3", "cannot tell the format", "--format lines"}},
+		{"text and objects", "a\n\n{\"text\": \"b\"}\n{\"text\": \"c\"}\n", []string{"line 3", "cannot detect the format", "--format lines"}},
 		{"UTF-16", "\xff\xfea\x00\n\x00", []string{"looks like UTF-16", "iconv"}},
 		{"Latin-1", "a\ncaf\xe9\n", []string{"line 2", "not UTF-8", "ISO-8859-1"}},
 		{"neither field", "{\"body\": \"b\"}", []string{"line 1", `"document"`, `"text"`}},
@@ -286,10 +286,10 @@ func TestRerankArray(t *testing.T) {
 	for text, want := range map[string]string{
 		`["a", {"text": "b"`:    "item 2",
 		`["a" "b"]`:             "item 2",
-		`["a", 5]`:              "item 2 of the JSON array: neither a string nor an object: 5",
-		`[{"body": "a"}]`:       `field "document" is missing, and "text" too`,
+		`["a", 5]`:              "item 2 of the JSON array: expected a string or an object, found 5",
+		`[{"body": "a"}]`:       `fields "document" and "text" are missing; give one`,
 		`[]`:                    "no documents",
-		`["a"] more`:            "something follows",
+		`["a"] more`:            "more data follows",
 		`["a", {"text": "\ud8"`: "item 2",
 	} {
 		clitest.CheckFailure(t, mlxrank.Run(t, text, "rerank", "--model", model, "--query", "q", "--documents", "-"), command.ExitFailure, want, "standard input")

@@ -353,8 +353,8 @@ func TestScoreBadFormats(t *testing.T) {
 		status     int
 		words      []string
 	}{
-		{"nothing known", "hello world\n", nil, command.ExitFailure, []string{"cannot tell the format", "1 column", `"hello world"`, "--format"}},
-		{"three columns", "a\tb\tc\n", nil, command.ExitFailure, []string{"cannot tell the format", "3 columns", `"a\tb\tc"`}},
+		{"nothing known", "hello world\n", nil, command.ExitFailure, []string{"cannot detect the format", "1 column", `"hello world"`, "--format"}},
+		{"three columns", "a\tb\tc\n", nil, command.ExitFailure, []string{"cannot detect the format", "3 columns", `"a\tb\tc"`}},
 		{"run without texts", testRun, nil, command.ExitUsage, []string{"is a TREC run", "--queries FILE and --documents FILE"}},
 		{"texts on standard input", testRun, []string{"--queries", "-", "--documents", documents}, command.ExitUsage, []string{"--queries needs a file"}},
 		{"run without documents", testRun, texts[:2], command.ExitUsage, []string{"is a TREC run"}},
@@ -365,7 +365,7 @@ func TestScoreBadFormats(t *testing.T) {
 		{"run of TSV", "a\tb\n", []string{"--output-format", "trec"}, command.ExitFailure, []string{"needs ids", "--format msmarco"}},
 		{"run of TSV by name", "a\tb\n", []string{"--output-format", "trec", "--format", "tsv"}, command.ExitUsage, []string{"needs ids"}},
 		{"run of JSONL without ids", clitest.PairLines(1), []string{"--output-format", "trec"}, command.ExitFailure, []string{"line 1", `"query_id" is missing`}},
-		{"JSONL for TSV", clitest.PairLines(1), []string{"--format", "tsv"}, command.ExitFailure, []string{"line 1: 1 column, where 2 are needed"}},
+		{"JSONL for TSV", clitest.PairLines(1), []string{"--format", "tsv"}, command.ExitFailure, []string{"line 1: 1 column, expected 2"}},
 		{"no such format", "", []string{"--format", "csv"}, command.ExitUsage, []string{`--format "csv"`, "auto, jsonl, tsv, msmarco, trec"}},
 		{"no such output format", "", []string{"--output-format", "csv"}, command.ExitUsage, []string{`--output-format "csv"`, "same, trec"}},
 		{"no such action", "", []string{"--on-error", "warn"}, command.ExitUsage, []string{`--on-error "warn"`, "fail, skip"}},
@@ -375,15 +375,15 @@ func TestScoreBadFormats(t *testing.T) {
 		{"Latin-1 as documents", testRun, []string{"--queries", queries, "--documents", clitest.WriteFile(t, filepath.Join(dir, "latin"), testDocuments[:10]+"d2\tcaf\xe9\nd3\tx\n")}, command.ExitFailure, []string{"line 5: ", dir + "/latin: line 2: not UTF-8"}},
 		{"an id twice", testRun, []string{"--queries", queries, "--documents", clitest.WriteFile(t, filepath.Join(dir, "twice"), testDocuments+"d2\tother\n")}, command.ExitFailure, []string{"line 5: ", `"d2" has different texts in lines 2 and 4 of ` + dir + "/twice"}},
 		{"qrels", "1\t0\td1\t1\n", nil, command.ExitFailure, []string{"looks like TREC qrels"}},
-		{"run of MS MARCO without texts", testShortRun, nil, command.ExitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
-		{"whole numbers to be overwritten", "7\t1\t1\n", []string{"--overwrite-score"}, command.ExitFailure, []string{"cannot tell the format", "a run (qid pid rank) needs --queries and --documents"}},
-		{"short line in a TREC run", "q1 Q0 d1 1 3 bm25\nq1 d1 1\n", texts, command.ExitFailure, []string{"line 2: 3 columns, where a TREC run has 6"}},
+		{"run of MS MARCO without texts", testShortRun, nil, command.ExitFailure, []string{"cannot detect the format", "a run (qid pid rank) needs --queries and --documents"}},
+		{"whole numbers to be overwritten", "7\t1\t1\n", []string{"--overwrite-score"}, command.ExitFailure, []string{"cannot detect the format", "a run (qid pid rank) needs --queries and --documents"}},
+		{"short line in a TREC run", "q1 Q0 d1 1 3 bm25\nq1 d1 1\n", texts, command.ExitFailure, []string{"line 2: 3 columns, expected 6"}},
 		{"two queries of an id", "1\t2\tedit photos\tx\n1\t3\tbread\tx\n", []string{"--output-format", "trec"}, command.ExitFailure, []string{"line 2: query id \"1\" has a different query in line 1"}},
 		{"two passages of a pair of ids", "1\t2\tbread\tx\n1\t2\tbread\ty\n", []string{"--output-format", "trec"}, command.ExitFailure, []string{"line 2: document id \"2\" of query id \"1\" has a different text in line 1"}},
-		{"text after gzip", gzipped("a\tb\n") + "c\td\n", nil, command.ExitFailure, []string{": something that is not gzip follows the compressed data"}},
-		{"two bytes of gzip", "\x1f\x8b", nil, command.ExitFailure, []string{"line 1: the gzip data is cut short: unexpected EOF\n"}},
+		{"text after gzip", gzipped("a\tb\n") + "c\td\n", nil, command.ExitFailure, []string{": data that is not gzip follows the compressed data"}},
+		{"two bytes of gzip", "\x1f\x8b", nil, command.ExitFailure, []string{"line 1: the gzip data is truncated: unexpected EOF\n"}},
 		{"header of JSONL", clitest.PairLines(1), []string{"--header"}, command.ExitUsage, []string{"--header", "is jsonl"}},
-		{"broken gzip", "\x1f\x8b\x08\x00garbage", nil, command.ExitFailure, []string{"the gzip data is cut short"}},
+		{"broken gzip", "\x1f\x8b\x08\x00garbage", nil, command.ExitFailure, []string{"the gzip data is truncated"}},
 		{"broken zstd", "\x28\xb5\x2f\xfdgarbage garbage", nil, command.ExitFailure, []string{"the zstd data is"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

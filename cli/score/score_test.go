@@ -103,9 +103,9 @@ func TestScoreBadInput(t *testing.T) {
 		{"malformed", good + "\n{\"query\": \"q\", \"document\": \"d\"\n", []string{"line 4", "malformed JSON at byte 30"}, 0},
 		{"text", good + "hello\n", []string{"line 3", "not a JSON object", `'h'`, `{"query": "...", "document": "..."}`}, 0},
 		{"no query", good + `{"document": "d"}`, []string{"line 3", `"query" is missing`}, 0},
-		{"no document", `{"query": "q"}`, []string{"line 1", `"document" is missing`}, 0},
+		{"no document", `{"query": "q"}`, []string{"line 1", `"document" and "text" are missing`}, 0},
 		{"not a string", `{"query": ["q"], "document": "d"}`, []string{"line 1", `"query" is not a string: ["q"]`}, 0},
-		{"scored already", good + `{"query": "q", "score": 1, "document": "d"}`, []string{"line 3", `"score" is there already`, "rename or remove"}, 0},
+		{"scored already", good + `{"query": "q", "score": 1, "document": "d"}`, []string{"line 3", `"score" exists already`, "rename or remove"}, 0},
 		{"in the second chunk", clitest.PairLines(chunkRecords+1) + "{}", []string{fmt.Sprintf("line %d", input.ChunkRecords+2), `"query" is missing`}, 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

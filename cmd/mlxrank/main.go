@@ -5,33 +5,28 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/mlxrank/mlxrank/cli"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), endings()...)
-	// The first signal asks for an orderly end; the handlers are then gone, so
-	// that a second one kills. A terminal that is closed sends SIGHUP twice, by its
-	// shell and by the system.
+	ctx, stop := signal.NotifyContext(context.Background(), shutdownSignals()...)
+	// The first signal starts an orderly shutdown and removes the handlers, so that
+	// a second signal kills the process. A closed terminal sends SIGHUP twice: from
+	// its shell and from the system.
 	context.AfterFunc(ctx, func() {
 		signal.Ignore(syscall.SIGHUP)
 		stop()
 	})
-	// A write beyond a limit on the size of files is then an error like others.
+	// Without the signal, a write beyond the file size limit returns an error.
 	signal.Ignore(syscall.SIGXFSZ)
 	os.Exit(cli.Run(ctx, os.Args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }
 
-// endings lists the signals that end a run in an orderly way. Those that were
-// ignored when the program began, as by nohup, stay ignored.
-func endings() []os.Signal {
-	var signals []os.Signal
-	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(s) {
-			signals = append(signals, s)
-		}
-	}
-	return signals
+// shutdownSignals lists the signals that start an orderly shutdown. Signals that are
+// ignored at start, as under nohup, stay ignored.
+func shutdownSignals() []os.Signal {
+	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 }

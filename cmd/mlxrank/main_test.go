@@ -8,7 +8,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,31 +19,43 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// program is the real binary, built once for all tests. hasty is one that makes
-// checkpoints fifty times as often.
-var program, hasty string
+// program is the binary that TestMain builds for all tests.
+var program string
+
+// hasty builds a program that makes checkpoints fifty times as often.
+var hasty = sync.OnceValues(func() (string, error) {
+	return build("hasty", "-ldflags", "-X github.com/mlxrank/mlxrank/cli/score.checkpointEvery=200ms")
+})
+
+// binaries is the folder of the built programs.
+var binaries string
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
+// build builds the program under the given name and returns its path.
+func build(name string, flags ...string) (string, error) {
+	path := filepath.Join(binaries, name)
+	if out, err := exec.Command("go", slices.Concat([]string{"build", "-o", path}, flags, []string{"."})...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
 func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "mlxrank")
+	var err error
+	binaries, err = os.MkdirTemp("", "mlxrank")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer func() {
-		if err := os.RemoveAll(dir); err != nil {
+		if err := os.RemoveAll(binaries); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
-	program, hasty = filepath.Join(dir, "mlxrank"), filepath.Join(dir, "hasty")
-	for name, flags := range map[string]string{program: "", hasty: "-X github.com/mlxrank/mlxrank/cli/score.checkpointEvery=200ms"} {
-		build := exec.Command("go", "build", "-ldflags", flags, "-o", name, ".")
-		build.Stderr = os.Stderr
-		if err := build.Run(); err != nil {
-			fmt.Fprintln(os.Stderr, "go build:", err)
-			return 1
-		}
+	if program, err = build("mlxrank"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	return m.Run()
 }
@@ -53,19 +67,23 @@ func tinyModel(t *testing.T) string {
 	return dir
 }
 
-// command is the program with its standard error caught.
+// command returns a command of the program and the buffer of its standard error.
 func command(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	return commandOf(t, program, args...)
+	return newCommand(t, program, args...)
 }
 
-// hastily is the hasty program with its standard error caught.
+// hastily returns a command of the hasty program, as command does.
 func hastily(t *testing.T, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
-	return commandOf(t, hasty, args...)
+	program, err := hasty()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newCommand(t, program, args...)
 }
 
-func commandOf(t *testing.T, program string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+func newCommand(t *testing.T, program string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	var stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), program, args...)
@@ -74,20 +92,22 @@ func commandOf(t *testing.T, program string, args ...string) (*exec.Cmd, *bytes.
 }
 
 func TestStreams(t *testing.T) {
+	t.Parallel()
 	cmd, stderr := command(t, "rerank", "--model", tinyModel(t), "--query", "city", "london", "water")
 	stdout, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stderr)
 	}
 	if lines := strings.Split(strings.TrimSpace(string(stdout)), "\n"); len(lines) != 3 || !strings.HasPrefix(lines[0], "rank ") {
-		t.Errorf("standard output is not a table of two:\n%s", stdout)
+		t.Errorf("standard output is not a table of two rows:\n%s", stdout)
 	}
 	if !strings.Contains(stderr.String(), "inference") || strings.Contains(stderr.String(), "london") {
-		t.Errorf("standard error is not the facts of the run:\n%s", stderr)
+		t.Errorf("standard error is not the summary of the run:\n%s", stderr)
 	}
 }
 
 func TestExitStatus(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		args string
 		want int
@@ -106,8 +126,9 @@ func TestExitStatus(t *testing.T) {
 	}
 }
 
-// TestLibraryWithoutMLX runs with a libmlxrank that has no libmlx beside it.
+// TestLibraryWithoutMLX runs with a libmlxrank without libmlx in its folder.
 func TestLibraryWithoutMLX(t *testing.T) {
+	t.Parallel()
 	library, err := mlx.Load("")
 	if err != nil {
 		t.Fatal(err)
@@ -135,10 +156,11 @@ func TestLibraryWithoutMLX(t *testing.T) {
 	}
 }
 
-// TestInterrupt sends a signal while pairs are being scored, and while more are
-// waited for: the output file stays as it was, and no other file is left but
-// what was done by then, which the message names.
+// TestInterrupt sends a signal while the program scores pairs, or waits for input. The
+// output file stays unchanged. The only files left are the partial results, which the
+// message names.
 func TestInterrupt(t *testing.T) {
+	t.Parallel()
 	model := tinyModel(t)
 	line := `{"query": "city", "document": "` + strings.Repeat("river ", 200) + `"}` + "\n"
 	for _, test := range []struct {
@@ -151,6 +173,7 @@ func TestInterrupt(t *testing.T) {
 		{"terminated", syscall.SIGTERM, 1_000_000},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			dir := t.TempDir()
 			output := filepath.Join(dir, "scores.jsonl")
 			weightstest.WriteFile(t, output, []byte("old"))
@@ -193,8 +216,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// feed writes a line n times and leaves the pipe open. It ends when the program
-// does.
+// feed writes a line n times and leaves the pipe open. It returns early if the program
+// ends.
 func feed(w io.Writer, line string, n int) {
 	for range n {
 		if _, err := io.WriteString(w, line); err != nil {
@@ -220,8 +243,9 @@ func waitForFiles(t *testing.T, dir string, n int) {
 	}
 }
 
-// TestBrokenPipe reads nothing of what the program prints.
+// TestBrokenPipe closes standard output without reading it.
 func TestBrokenPipe(t *testing.T) {
+	t.Parallel()
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// residentMB is a process's resident memory.
+// residentMB returns the resident memory of a process in MB.
 func residentMB(t *testing.T, pid int) int {
 	t.Helper()
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
@@ -27,7 +27,8 @@ func residentMB(t *testing.T, pid int) int {
 	return kB / 1024
 }
 
-// Large bodies that break off leave no memory behind once the server rests.
+// TestServeReturnsMemory checks that an idle server frees the memory of large bodies
+// whose connections broke.
 func TestServeReturnsMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -65,7 +66,7 @@ func TestServeReturnsMemory(t *testing.T) {
 		now = residentMB(t, s.Process.Pid)
 	}
 	if now > before+30 {
-		t.Errorf("%d MB before, %d MB at most, and %d MB at rest", before, most, now)
+		t.Errorf("%d MB before, %d MB at most, and %d MB when idle", before, most, now)
 	}
 	s.signal(t, syscall.SIGTERM)
 	if status := s.end(t); status != 0 {

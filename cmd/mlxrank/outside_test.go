@@ -12,9 +12,10 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// TestOutsideModule builds and runs the program of docs/user/go.md in a module of its
-// own, with nothing of mlxrank in the environment but what mlxrank env prints;
-// then from the folders it would be shipped in, with nothing at all.
+// TestOutsideModule builds and runs the program of docs/user/go.md in a separate
+// module, with only the variables that mlxrank env prints. It then runs the program
+// from an installation, without these variables. The test is not parallel: a fork of
+// another test would keep the copied programs open, and they could not be executed.
 func TestOutsideModule(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -37,7 +38,7 @@ func TestOutsideModule(t *testing.T) {
 	})
 }
 
-// parts are the folders that make build made.
+// parts has the paths of the files that make build made.
 type parts struct{ lib, archive, models string }
 
 func builtParts(t *testing.T) parts {
@@ -55,9 +56,9 @@ func builtParts(t *testing.T) parts {
 	return parts{lib: lib, archive: archive, models: models}
 }
 
-// install lays a program and the parts out in a prefix, as make install does,
-// and returns the program's place. What nothing is searched from is a link, to
-// save copying.
+// install installs a program and the parts in a prefix, as make install does, and
+// returns the program's path. Files that search for no other file are links, to save
+// copying.
 func (p parts) install(t *testing.T, exe, prefix string) string {
 	t.Helper()
 	installed, lib := filepath.Join(prefix, "bin", filepath.Base(exe)), filepath.Join(prefix, "lib", "mlxrank")
@@ -88,7 +89,7 @@ func copyFile(from, to string) error {
 	return os.WriteFile(to, data, 0o700)
 }
 
-// check ends the test if any of what it needed failed.
+// check fails the test at the first error.
 func check(t *testing.T, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {
@@ -96,8 +97,8 @@ func check(t *testing.T, errs ...error) {
 	}
 }
 
-// outsideModule makes a module with the program of docs/user/go.md, which uses this
-// checkout in the place of a release.
+// outsideModule creates a module with the program of docs/user/go.md that uses this
+// checkout instead of a release.
 func outsideModule(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
@@ -118,8 +119,8 @@ func outsideModule(t *testing.T) string {
 	return dir
 }
 
-// bareEnv is an environment in which go builds from what is in its caches.
-// Without the paths of sources in it, a program finds no build tree.
+// bareEnv returns an environment in which go builds from its caches. With -trimpath, a
+// program has no source paths, by which it would find the build tree.
 func bareEnv(t *testing.T) []string {
 	t.Helper()
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "GOPROXY=off", "GOTOOLCHAIN=local", "GOFLAGS=-mod=mod -trimpath"}
@@ -131,9 +132,9 @@ func bareEnv(t *testing.T) []string {
 	return env
 }
 
-// checkScores runs a shell's command line, which must print the passages best
-// first. The best is a golden pair, to which PyTorch gives 0.9989; half precision
-// on a GPU may differ in the third digit.
+// checkScores runs a shell command, which must print the passages, best first. The
+// best passage is a golden pair with PyTorch's score 0.9989; half precision on a GPU
+// may differ in the third digit.
 func checkScores(t *testing.T, dir, command string, env ...string) {
 	t.Helper()
 	shell := exec.CommandContext(t.Context(), "sh", "-c", command)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,16 +17,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestCoProcess writes pairs to a process one at a time and waits for each
-// answer before it writes more; then many at once, which are answered in order,
-// some of them together.
+// TestCoProcess writes pairs to a process one at a time and waits for each answer. It
+// then writes many pairs at once, which the process answers in order and in batches.
 func TestCoProcess(t *testing.T) {
+	t.Parallel()
 	model := tinyModel(t)
 	for format, line := range map[string]string{
 		"jsonl": `{"query": "city", "document": "page %d"}`,
 		"tsv":   "city\tpage %d",
 	} {
 		t.Run(format, func(t *testing.T) {
+			t.Parallel()
 			cmd, stderr := command(t, "score", "--model", model, "--input", "-", "--output", "-")
 			talk := converse(t, cmd)
 			for i := range 20 {
@@ -42,7 +44,7 @@ func TestCoProcess(t *testing.T) {
 			go func() {
 				for i := range many {
 					if _, err := fmt.Fprintf(talk.in, line+"\n", i); err != nil {
-						return // the test fails by what it reads
+						return // reading then fails the test
 					}
 				}
 			}()
@@ -64,14 +66,15 @@ func TestCoProcess(t *testing.T) {
 				}
 			}
 			if pairs != many+20 || batches > many/4 {
-				t.Errorf("%d pairs in %d batches: what came at once was not scored together\n%s", pairs, batches, stderr)
+				t.Errorf("%d pairs in %d batches: pairs that arrived together were scored apart\n%s", pairs, batches, stderr)
 			}
 		})
 	}
 }
 
-// TestTokenizeCoProcess is TestCoProcess of tokenize.
+// TestTokenizeCoProcess does the same with tokenize.
 func TestTokenizeCoProcess(t *testing.T) {
+	t.Parallel()
 	cmd, _ := command(t, "tokenize", "--model", tinyModel(t), "--input", "-")
 	talk := converse(t, cmd)
 	for range 3 {
@@ -88,7 +91,7 @@ func TestTokenizeCoProcess(t *testing.T) {
 	}
 }
 
-// conversation is both ends of a process.
+// conversation has the standard input and output of a process.
 type conversation struct {
 	in  io.WriteCloser
 	out *bufio.Reader
@@ -117,7 +120,7 @@ func (c conversation) write(t *testing.T, text string) {
 	}
 }
 
-// read waits for an answer, and not for ever.
+// read returns the next answer, or fails after 30 s.
 func (c conversation) read(t *testing.T) string {
 	t.Helper()
 	line := make(chan string, 1)
@@ -137,19 +140,17 @@ func (c conversation) read(t *testing.T) string {
 	}
 }
 
-// TestSignalAtPipes stops runs that wait for the other end of a named pipe, or
-// for the reader of standard output: the first signal ends them.
+// TestSignalAtPipes interrupts runs that wait for the other end of a named pipe, or
+// for the reader of standard output. The first signal ends them.
 func TestSignalAtPipes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
+	t.Parallel()
 	model := tinyModel(t)
-	dir := t.TempDir()
-	fifo, input := filepath.Join(dir, "fifo"), filepath.Join(dir, "in.tsv")
-	if err := unix.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	input := filepath.Join(t.TempDir(), "in.tsv")
 	writeRows(t, input, 20_000)
+	const fifo = "fifo" // in a folder of each run, since runs with one fifo would meet
 	for name, args := range map[string][]string{
 		"output without a reader": {"score", "--input", input, "--output", fifo},
 		"input without a writer":  {"score", "--input", fifo, "--output", "-"},
@@ -158,8 +159,13 @@ func TestSignalAtPipes(t *testing.T) {
 	} {
 		for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 			t.Run(name, func(t *testing.T) {
-				cmd, stderr := command(t, append(args, "--model", model)...)
-				if _, err := cmd.StdoutPipe(); err != nil { // of which nothing is read
+				t.Parallel()
+				cmd, stderr := command(t, append(slices.Clone(args), "--model", model)...)
+				cmd.Dir = t.TempDir()
+				if err := unix.Mkfifo(filepath.Join(cmd.Dir, fifo), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := cmd.StdoutPipe(); err != nil { // never read
 					t.Fatal(err)
 				}
 				if err := cmd.Start(); err != nil {
@@ -181,9 +187,10 @@ func TestSignalAtPipes(t *testing.T) {
 	}
 }
 
-// TestRedirectedOutput writes into a file that the caller writes to as well, by
-// each name of standard output.
+// TestRedirectedOutput writes to standard output, by each of its names, while it is a
+// file to which the caller also writes.
 func TestRedirectedOutput(t *testing.T) {
+	t.Parallel()
 	model, dir := tinyModel(t), t.TempDir()
 	input := filepath.Join(dir, "in.tsv")
 	writeRows(t, input, 3)

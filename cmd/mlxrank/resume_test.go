@@ -18,8 +18,8 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// window is how many lines are scored at once.
-const window = 1024
+// chunk is the number of lines that are scored at once.
+const chunk = 1024
 
 // writeRows writes n pairs in the layout of MS MARCO.
 func writeRows(t *testing.T, path string, n int) {
@@ -40,7 +40,7 @@ func readFile(t *testing.T, path string) []byte {
 	return data
 }
 
-// kept is how many lines a partial output counts, 0 if there is none.
+// kept returns the number of lines in a partial output, 0 if there is none.
 func kept(t *testing.T, output string) int {
 	t.Helper()
 	data, err := os.ReadFile(output + ".mlxrank-state")
@@ -54,16 +54,16 @@ func kept(t *testing.T, output string) int {
 	return state.Records
 }
 
-// TestKill kills runs at random moments, with kill -9, until 50 have been
-// killed: nothing is scored again that was kept, and what the runs make together
-// is what one run makes.
+// TestKill kills 50 runs with SIGKILL at random times. Saved lines are not scored again,
+// and the runs together write the same file as a single run. The test is not
+// parallel: a run must make progress within its random time.
 func TestKill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
 	model, dir := tinyModel(t), t.TempDir()
 	input := filepath.Join(dir, "top1000.tsv")
-	writeRows(t, input, 12*window+7)
+	writeRows(t, input, 12*chunk+7)
 	kinds := [][]string{{"out.tsv"}, {"out.tsv.gz"}, {"out.tsv.zst"}, {"out.run", "--output-format", "trec"}}
 	args := func(kind []string, prefix string) []string {
 		output := filepath.Join(dir, prefix+kind[0])
@@ -127,8 +127,9 @@ func TestKill(t *testing.T) {
 	t.Logf("%d runs killed, %d files finished, %d of them by a run that went on", killed, finished, resumed)
 }
 
-// TestInterruptedFile interrupts a run over a file, and goes on.
+// TestInterruptedFile interrupts a run on a file and resumes it.
 func TestInterruptedFile(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
@@ -136,13 +137,13 @@ func TestInterruptedFile(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		dir := t.TempDir()
 		input, output, whole := filepath.Join(dir, "in.tsv"), filepath.Join(dir, "out"), filepath.Join(dir, "whole")
-		writeRows(t, input, 7*window)
+		writeRows(t, input, 7*chunk)
 		weightstest.WriteFile(t, output, []byte("old"))
 		cmd, stderr := hastily(t, "score", "--model", model, "--input", input, "--output", output)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		waitForFiles(t, dir, 4) // the state is there
+		waitForFiles(t, dir, 4) // including the state
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
@@ -163,18 +164,19 @@ func TestInterruptedFile(t *testing.T) {
 			}
 		}
 		if !bytes.Equal(readFile(t, output), readFile(t, whole)) {
-			t.Error("resumed, it is another file")
+			t.Error("the resumed output differs")
 		}
 		waitForFiles(t, dir, 3)
 	}
 }
 
-// TestFileTooLarge runs into a limit on the size of files, as into a full disk,
-// and goes on without it.
+// TestFileTooLarge exceeds a limit on the file size, as on a full disk, and resumes the
+// run without the limit.
 func TestFileTooLarge(t *testing.T) {
+	t.Parallel()
 	model, dir := tinyModel(t), t.TempDir()
 	input, output, whole := filepath.Join(dir, "in.tsv"), filepath.Join(dir, "out"), filepath.Join(dir, "whole")
-	writeRows(t, input, 3*window)
+	writeRows(t, input, 3*chunk)
 	args := []string{"score", "--model", model, "--input", input, "--output"}
 	limited := exec.CommandContext(t.Context(), "sh", append([]string{"-c", `ulimit -f 150 && exec "$0" "$@"`, program}, append(args, output)...)...)
 	out, err := limited.CombinedOutput()
@@ -183,7 +185,7 @@ func TestFileTooLarge(t *testing.T) {
 	}
 	lines := kept(t, output)
 	want := fmt.Sprintf("mlxrank: write %s: write %[1]s.mlxrank-partial: file too large; what was done, %d lines, is kept in %[1]s.mlxrank-partial: give the same command and --resume to go on\n", output, lines)
-	if string(out) != want || lines == 0 || lines == 3*window {
+	if string(out) != want || lines == 0 || lines == 3*chunk {
 		t.Errorf("%d lines are kept, output %q, want %q", lines, out, want)
 	}
 	for _, args := range [][]string{append(args, output, "--resume"), append(args, whole)} {
@@ -193,15 +195,16 @@ func TestFileTooLarge(t *testing.T) {
 		}
 	}
 	if !bytes.Equal(readFile(t, output), readFile(t, whole)) {
-		t.Error("resumed, it is another file")
+		t.Error("the resumed output differs")
 	}
 }
 
 // TestFullDevice writes to a device that has no room.
 func TestFullDevice(t *testing.T) {
+	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return // Linux alone has it
+		return // only Linux has it
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,19 +27,25 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// A serving program, with its standard error read to its end.
+// A serving is a running server with its log.
 type serving struct {
 	*exec.Cmd
 	address string
-	log     bytes.Buffer // whole once ended is closed
+	log     bytes.Buffer // complete after ended is closed
 	ended   chan struct{}
 }
 
-// startServing waits until the program answers.
+// startServing starts the program and waits until it listens.
 func startServing(t *testing.T, args ...string) *serving {
 	t.Helper()
+	return startServer(t, []string{program}, args...)
+}
+
+// startServer does the same with a command that runs the program.
+func startServer(t *testing.T, command []string, args ...string) *serving {
+	t.Helper()
 	s := &serving{ended: make(chan struct{})}
-	s.Cmd = exec.CommandContext(t.Context(), program, append([]string{"serve", "--device", "cpu", "--log-format", "json", "--log-level", "debug"}, args...)...)
+	s.Cmd = exec.CommandContext(t.Context(), command[0], slices.Concat(command[1:], []string{"serve", "--device", "cpu", "--log-format", "json", "--log-level", "debug"}, args)...)
 	stderr, err := s.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +74,7 @@ func startServing(t *testing.T, args ...string) *serving {
 	return s
 }
 
-// end is the exit status.
+// end waits for the end of the program and returns its exit status.
 func (s *serving) end(t *testing.T) int {
 	t.Helper()
 	select {
@@ -108,8 +115,10 @@ func askFor(address, documents string, headers ...string) (int, []byte, error) {
 	return w.StatusCode, body, err
 }
 
-// TestServe asks for a key, answers what rerank prints, and ends with status 0.
+// TestServe requires the key, expects the scores of rerank, and expects status 0 after
+// a signal.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	model, key := tinyModel(t), filepath.Join(t.TempDir(), "key")
 	weightstest.WriteFile(t, key, []byte("a-key\n"))
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
@@ -134,7 +143,7 @@ func TestServe(t *testing.T) {
 
 var scored = regexp.MustCompile(`(?m)^.*"inference_ms":.*"message":"http".*$`)
 
-// checkRanking compares an answer with what the rerank command prints.
+// checkRanking compares an answer with the output of the rerank command.
 func checkRanking(t *testing.T, model string, body []byte) {
 	t.Helper()
 	var got struct {
@@ -162,14 +171,15 @@ func checkRanking(t *testing.T, model string, body []byte) {
 	}
 	for i, item := range got.Results {
 		if item.Index != want.Results[i].Index || math.Abs(item.Score-want.Results[i].Score) > 1e-6 {
-			t.Errorf("place %d has %+v, rerank prints %+v", i, item, want.Results[i])
+			t.Errorf("rank %d has %+v, rerank prints %+v", i, item, want.Results[i])
 		}
 	}
 }
 
-// A terminal that is closed sends SIGHUP, often twice: the running call is
-// answered. Under nohup the server goes on.
+// TestServeHangup sends SIGHUP twice, as a closed terminal does: the server answers the
+// running call and ends. Under nohup the server keeps running.
 func TestServeHangup(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
@@ -193,14 +203,7 @@ func TestServeHangup(t *testing.T) {
 		t.Errorf("status %d: %s", status, s.log.String())
 	}
 
-	plain := program
-	program = filepath.Join(t.TempDir(), "ignoring")
-	defer func() { program = plain }()
-	weightstest.WriteFile(t, program, []byte("#!/bin/sh\ntrap '' HUP\nexec '"+plain+"' \"$@\"\n"))
-	if err := os.Chmod(program, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	s = startServing(t, "--model", model, "--listen", "127.0.0.1:0")
+	s = startServer(t, []string{"sh", "-c", `trap '' HUP; exec "$0" "$@"`, program}, "--model", model, "--listen", "127.0.0.1:0")
 	s.signal(t, syscall.SIGHUP)
 	time.Sleep(100 * time.Millisecond)
 	waitForAnswer(t, s.address+"/ready", 200, "ready")
@@ -210,12 +213,13 @@ func TestServeHangup(t *testing.T) {
 	}
 }
 
-// TestServeSecondSignal has a running call: the first signal waits for it, the
-// second does not.
+// TestServeSecondSignal sends two signals during calls: after the first, the server
+// waits for the calls; the second kills it.
 func TestServeSecondSignal(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
+	t.Parallel()
 	s := startServing(t, "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--drain-timeout", "1h")
 	documents := largeCall(t, 1000)
 	var calls sync.WaitGroup
@@ -233,7 +237,7 @@ func TestServeSecondSignal(t *testing.T) {
 	began := time.Now()
 	s.signal(t, syscall.SIGTERM)
 	if status := s.end(t); status != -1 || time.Since(began) > 2*time.Second {
-		t.Errorf("status %d after %v, want to be killed at once", status, time.Since(began))
+		t.Errorf("status %d after %v, want the signal to kill it at once", status, time.Since(began))
 	}
 }
 
@@ -257,7 +261,7 @@ func waitForAnswer(t *testing.T, url string, status int, part string) {
 	}
 }
 
-// largeCall is documents that take the tiny model a while.
+// largeCall returns n documents that keep the tiny model busy for a while.
 func largeCall(t *testing.T, n int) string {
 	t.Helper()
 	texts := make([]string, n)
@@ -271,9 +275,9 @@ func largeCall(t *testing.T, n int) string {
 	return string(data)
 }
 
-// TestServeRestart kills and ends a program under load, again and again, and
-// restarts it: every answer there is is right, and what was taken in before
-// a SIGTERM is answered.
+// TestServeRestart repeatedly ends a server under load, by SIGKILL and by SIGTERM, and
+// restarts it. Every answer is correct, and SIGTERM ends it with status 0. The test is
+// not parallel: it needs the same free port several times.
 func TestServeRestart(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
@@ -340,12 +344,12 @@ func TestServeRestart(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	if right.Load() < 100 || broken.Load() == 0 {
-		t.Errorf("%d answers and %d broken connections: it was not under load", right.Load(), broken.Load())
+		t.Errorf("%d answers and %d broken connections: the server was not under load", right.Load(), broken.Load())
 	}
-	t.Logf("%d right answers, %d refusals, %d broken connections", right.Load(), refused.Load(), broken.Load())
+	t.Logf("%d correct answers, %d refusals, %d broken connections", right.Load(), refused.Load(), broken.Load())
 }
 
-// results is an answer without its id.
+// results returns an answer without its id.
 func results(body []byte) []byte {
 	at := bytes.Index(body, []byte(`"results"`))
 	if at < 0 {
@@ -354,9 +358,10 @@ func results(body []byte) []byte {
 	return body[at:]
 }
 
-// The service files start the program with flags and settings that it has, as
-// far as their own tools are here to confirm it.
+// TestServiceFiles checks that the service files use flags and settings of the program,
+// and checks the systemd unit if systemd-analyze is installed.
 func TestServiceFiles(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join("..", "..", "scripts", "package", "service")
 	help, err := exec.CommandContext(t.Context(), program, "serve", "--help").Output()
 	if err != nil {
@@ -403,7 +408,7 @@ func TestServiceFiles(t *testing.T) {
 	}
 	for _, arg := range agent.ProgramArguments[2:] {
 		if strings.HasPrefix(arg, "--") && !strings.Contains(string(help), arg+" ") {
-			t.Errorf("org.mlxrank.server.plist gives %s, which serve has not", arg)
+			t.Errorf("org.mlxrank.server.plist has %s, which serve lacks", arg)
 		}
 	}
 }

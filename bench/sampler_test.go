@@ -4,6 +4,7 @@ import (
 	"math"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mlxrank/mlxrank/bench/results"
@@ -25,7 +26,9 @@ func sample(d time.Duration, requests []results.Request) (*sampler, []telemetry.
 
 func TestRows(t *testing.T) {
 	for _, d := range []time.Duration{30 * time.Millisecond, 300 * time.Millisecond, 1300 * time.Millisecond} {
-		s, rows := sample(d, nil)
+		var s *sampler
+		var rows []telemetry.Sample
+		synctest.Test(t, func(*testing.T) { s, rows = sample(d, nil) })
 		if len(rows) < fewestRows || len(rows) > 3*fewestRows {
 			t.Errorf("%d rows of %v", len(rows), d)
 		}

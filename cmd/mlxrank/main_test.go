@@ -197,8 +197,8 @@ func TestInterrupt(t *testing.T) {
 				t.Errorf("%v, want exit status 130", err)
 			}
 			files, want := 1, "mlxrank: interrupted\n"
-			if got := stderr.String(); strings.HasPrefix(got, "mlxrank: interrupted; what was done, ") && test.lines > 1 {
-				files, want = 3, "is kept in "+output+".mlxrank-partial: give the same command and --resume to go on\n"
+			if got := stderr.String(); strings.HasPrefix(got, "mlxrank: interrupted; finished work (") && test.lines > 1 {
+				files, want = 3, "is kept in "+output+".mlxrank-partial; to continue, run the same command with --resume\n"
 				if !strings.HasSuffix(got, want) {
 					t.Errorf("standard error: %q, want it to end with %q", got, want)
 				}

@@ -150,7 +150,7 @@ func TestInterruptedFile(t *testing.T) {
 		if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 130 {
 			t.Errorf("%v, want exit status 130", err)
 		}
-		want := fmt.Sprintf("mlxrank: interrupted; what was done, %d lines, is kept in %s.mlxrank-partial: give the same command and --resume to go on\n", kept(t, output), output)
+		want := fmt.Sprintf("mlxrank: interrupted; finished work (%d lines) is kept in %s.mlxrank-partial; to continue, run the same command with --resume\n", kept(t, output), output)
 		if stderr.String() != want {
 			t.Errorf("standard error: %q, want %q", stderr, want)
 		}
@@ -184,7 +184,7 @@ func TestFileTooLarge(t *testing.T) {
 		t.Fatalf("%v, want exit status 1\n%s", err, out)
 	}
 	lines := kept(t, output)
-	want := fmt.Sprintf("mlxrank: write %s: write %[1]s.mlxrank-partial: file too large; what was done, %d lines, is kept in %[1]s.mlxrank-partial: give the same command and --resume to go on\n", output, lines)
+	want := fmt.Sprintf("mlxrank: write %s: write %[1]s.mlxrank-partial: file too large; finished work (%d lines) is kept in %[1]s.mlxrank-partial; to continue, run the same command with --resume\n", output, lines)
 	if string(out) != want || lines == 0 || lines == 3*chunk {
 		t.Errorf("%d lines are kept, output %q, want %q", lines, out, want)
 	}

@@ -223,7 +223,7 @@ func TestServeSecondSignal(t *testing.T) {
 	s := startServing(t, "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--drain-timeout", "1h")
 	documents := largeCall(t, 1000)
 	var calls sync.WaitGroup
-	for range 8 {
+	for range 24 {
 		calls.Go(func() {
 			if _, _, err := askFor(s.address, documents); err == nil {
 				t.Error("a call was answered though its server was killed")
@@ -231,7 +231,7 @@ func TestServeSecondSignal(t *testing.T) {
 		})
 	}
 	defer calls.Wait()
-	waitForAnswer(t, s.address+"/metrics", 200, "\nmlxrank_requests_live 8\n")
+	waitForAnswer(t, s.address+"/metrics", 200, "\nmlxrank_requests_live 24\n")
 	s.signal(t, syscall.SIGTERM)
 	waitForAnswer(t, s.address+"/ready", 503, "stopping")
 	began := time.Now()

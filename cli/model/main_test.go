@@ -1,25 +1,17 @@
 package model
 
 import (
-	"context"
-	"io"
 	"os"
 	"testing"
 
-	"github.com/urfave/cli/v2"
-
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
-	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/clitest/commandtest"
 	"github.com/mlxrank/mlxrank/cli/rerank"
 )
 
-// runProgram runs mlxrank with only the commands that these tests need.
-func runProgram(ctx context.Context, args []string, s command.Streams) int {
-	return command.Run(ctx, args, s, func(s command.Streams) *cli.App { return command.NewApp(s, Command(s), rerank.Command(s)) })
-}
-
-var mlxrank = clitest.Program(func(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
-	return runProgram(ctx, args, command.Streams{In: in, Out: out, Err: errOut})
-})
+var (
+	runProgram = commandtest.New(Command, rerank.Command)
+	mlxrank    = runProgram.Program()
+)
 
 func TestMain(m *testing.M) { os.Exit(clitest.Isolate(m)) }

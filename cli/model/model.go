@@ -103,7 +103,7 @@ func modelPullCommand(s command.Streams) *cli.Command {
 			if err != nil {
 				return err
 			}
-			shown := command.DownloadsOf(c.App)
+			shown := command.SharedDownloads(c.App)
 			snapshot, err := client.Pull(c.Context, ref, hub.PullOptions{
 				Progress: shown.Report, Check: weights.CheckConfig, Warn: shown.Warn,
 			})

@@ -41,7 +41,7 @@ func Run(ctx context.Context, args []string, s Streams, build func(Streams) *cli
 	if err == nil && help.err != nil {
 		err = fmt.Errorf("write standard output: %w", help.err)
 	}
-	DownloadsOf(app).End()
+	SharedDownloads(app).End()
 	return Report(ctx, s.Err, err)
 }
 
@@ -118,8 +118,8 @@ func PrintLines(w io.Writer, lines []string) error {
 
 const downloadsKey = "downloads"
 
-// DownloadsOf returns the progress of downloads, which all commands of a run share.
-func DownloadsOf(app *cli.App) *progress.Downloads {
+// SharedDownloads returns the progress of downloads, which all commands of a run share.
+func SharedDownloads(app *cli.App) *progress.Downloads {
 	return app.Metadata[downloadsKey].(*progress.Downloads)
 }
 

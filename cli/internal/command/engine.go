@@ -120,7 +120,7 @@ func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		return engine.Config{}, err
 	}
 	warnOfVariables(c, logger)
-	downloads := DownloadsOf(c.App)
+	downloads := SharedDownloads(c.App)
 	return engine.Config{
 		Model:      c.String("model"),
 		Adapter:    c.String("adapter"),

@@ -2,7 +2,6 @@ package bench
 
 import (
 	"github.com/mlxrank/mlxrank/bench/results"
-	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
@@ -10,12 +9,12 @@ import (
 
 // A reading holds the counters of a profile at one time.
 type reading struct {
-	stats   engine.Stats
-	profile mlx.Profile
+	stats   telemetry.Snapshot
+	profile lab.Profile
 }
 
 func (t *engineTarget) reading() (r reading, err error) {
-	r.stats = t.engine.Stats()
+	r.stats = telemetry.Snapshot(t.engine.Stats())
 	if t.profiled {
 		r.profile, err = t.engine.Profile(lab.Key{})
 	}

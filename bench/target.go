@@ -188,7 +188,7 @@ func (t *engineTarget) watch() (func(*results.Run) error, error) {
 }
 
 // workers returns what the workers did between two readings.
-func workers(before, after *engine.Stats) []results.Worker {
+func workers(before, after *telemetry.Snapshot) []results.Worker {
 	var workers []results.Worker
 	for _, w := range telemetry.WorkersBetween(before, after) {
 		if w.Microbatches == 0 {

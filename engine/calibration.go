@@ -27,9 +27,19 @@ type Costs struct {
 	Square     float64 `json:"square_ns"`
 }
 
+// A CalibrationSource names where costs come from.
+type CalibrationSource string
+
+// The sources of costs.
+const (
+	AssumedCosts  CalibrationSource = "assumed"  // the same for every device of a kind
+	CachedCosts   CalibrationSource = "cached"   // an earlier engine measured and kept them
+	MeasuredCosts CalibrationSource = "measured" // this engine measured them
+)
+
 // A Calibration is the cost model that the planner uses, and its measurements.
 type Calibration struct {
-	Source string `json:"-"` // "assumed", "cached" or "measured"
+	Source CalibrationSource `json:"-"`
 
 	Model   string `json:"model"`
 	Device  string `json:"device"`
@@ -118,7 +128,7 @@ func (p *pipeline) requestCalibration(done chan<- error) error {
 // planCalibration begins to measure, once, if the engine has taken in long work
 // and plans depend on costs that are assumed.
 func (p *pipeline) planCalibration() {
-	if !p.calibrated && p.calibration.Source == "assumed" && p.schedule.DecidesByCosts() && p.schedule.TokenTime(p.reserved) > worthCalibrating {
+	if !p.calibrated && p.calibration.Source == AssumedCosts && p.schedule.DecidesByCosts() && p.schedule.TokenTime(p.reserved) > worthCalibrating {
 		p.calibrated = true
 		p.beginMeasuring()
 	}
@@ -193,7 +203,7 @@ func (m *measurement) step(b backend, workers int, f frame, labels int) error {
 
 // fit returns the calibration c with costs that are fitted to the measurement.
 func (m *measurement) fit(c Calibration) Calibration {
-	c.Source, c.Points, c.Took = "measured", nil, m.spent
+	c.Source, c.Points, c.Took = MeasuredCosts, nil, m.spent
 	var samples []schedule.Sample
 	for i, shape := range m.shapes {
 		if len(m.times[i]) == 0 {
@@ -277,7 +287,7 @@ func readCalibration(path string, c Calibration) (Calibration, bool) {
 	if !same || kept.Token == 0 && kept.Square == 0 {
 		return c, false
 	}
-	kept.Source = "cached"
+	kept.Source = CachedCosts
 	return kept, true
 }
 

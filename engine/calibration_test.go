@@ -23,13 +23,13 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 		s := fakeSettings()
 		s.batching.Layout.MaxWidth = 512
 		s.calibrationFile = filepath.Join(t.TempDir(), "folder", "file.json")
-		s.calibration = Calibration{Source: "assumed", Model: "m", Device: "cpu", DType: "float32", Library: "l", Workers: 1}
+		s.calibration = Calibration{Source: AssumedCosts, Model: "m", Device: "cpu", DType: "float32", Library: "l", Workers: 1}
 		bubble(t, s, modelBackend(want), func(t *testing.T, e *Engine) {
 			c, err := e.Calibrate(context.Background())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Source != "measured" || c.Took > 2*time.Second || len(c.Points) < 4 || !reflect.DeepEqual(c, e.Calibration()) {
+			if c.Source != MeasuredCosts || c.Took > 2*time.Second || len(c.Points) < 4 || !reflect.DeepEqual(c, e.Calibration()) {
 				t.Errorf("%+v", c)
 			}
 			for _, s := range []schedule.Microbatch{schedule.Padded(1, 40), schedule.Padded(7, 64), schedule.Padded(3, 128)} {
@@ -43,7 +43,7 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 				t.Errorf("%d pairs counted; predictions off by %.1f %%", stats.Pairs, stats.PredictionError.Percentile(100))
 			}
 			kept, ok := readCalibration(s.calibrationFile, s.calibration)
-			if !ok || kept.Costs != c.Costs || kept.Source != "cached" || len(kept.Points) != len(c.Points) {
+			if !ok || kept.Costs != c.Costs || kept.Source != CachedCosts || len(kept.Points) != len(c.Points) {
 				t.Errorf("kept %+v, %v", kept, ok)
 			}
 		})
@@ -75,14 +75,14 @@ func TestLongWorkIsWorthCalibrating(t *testing.T) {
 	for _, test := range []struct {
 		pairs    int
 		unpadded bool
-		want     string
+		want     CalibrationSource
 	}{
-		{20, false, "assumed"},
-		{200, false, "measured"},
-		{200, true, "assumed"},
+		{20, false, AssumedCosts},
+		{200, false, MeasuredCosts},
+		{200, true, AssumedCosts},
 	} {
 		s := fakeSettings()
-		s.calibration.Source = "assumed"
+		s.calibration.Source = AssumedCosts
 		s.batching.Layout.Unpadded = test.unpadded
 		s.batching.Costs = schedule.Costs{Token: 5e6} // 200 pairs of 40 tokens: 40 s
 		b := modelBackend(schedule.Costs{Token: 1e4})
@@ -118,7 +118,7 @@ func TestCalibrationYieldsToRequests(t *testing.T) {
 				t.Errorf("a request waited %v, but a microbatch takes %v", took, longest)
 			}
 		}
-		if err := <-done; err != nil || e.Calibration().Source != "measured" {
+		if err := <-done; err != nil || e.Calibration().Source != MeasuredCosts {
 			t.Errorf("%v, costs are %s", err, e.Calibration().Source)
 		}
 	})
@@ -204,7 +204,7 @@ func TestCalibrationOfTheRealEngineIsKept(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	dir := tinyDir(t, nil)
 	e := openTinyEngine(t, Config{Model: dir})
-	if c := e.Calibration(); c.Source != "assumed" {
+	if c := e.Calibration(); c.Source != AssumedCosts {
 		t.Errorf("before: %s", c.Source)
 	}
 	start := time.Now()
@@ -213,10 +213,10 @@ func TestCalibrationOfTheRealEngineIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("measured in %v: %+v", time.Since(start), measured.Costs)
-	if again := openTinyEngine(t, Config{Model: dir}).Calibration(); again.Source != "cached" || again.Costs != measured.Costs {
+	if again := openTinyEngine(t, Config{Model: dir}).Calibration(); again.Source != CachedCosts || again.Costs != measured.Costs {
 		t.Errorf("opened again: %+v, want %+v", again, measured)
 	}
-	if other := openTinyEngine(t, Config{Model: dir, Threads: 1}).Calibration(); other.Source != "assumed" {
+	if other := openTinyEngine(t, Config{Model: dir, Threads: 1}).Calibration(); other.Source != AssumedCosts {
 		t.Errorf("with another number of threads: %s", other.Source)
 	}
 }

@@ -32,3 +32,6 @@
 // which errors.Is tells apart by the variables below. Scores may differ in the
 // last bits between versions and devices; docs/user/go.md has the rest.
 package engine
+
+// Version is the release that this source is, or will be.
+const Version = "0.1.0"

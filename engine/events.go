@@ -100,7 +100,7 @@ func (p *pipeline) logSeconds() {
 }
 
 // rest ends the watch unless something has happened since the snapshot.
-func (p *pipeline) rest(since *Stats) bool {
+func (p *pipeline) rest(since *telemetry.Snapshot) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.watching = len(p.live) > 0 || p.stats.Ended() > since.Ended()

@@ -64,7 +64,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, session *mlx.Session
 	files := model.Files
 	s.reopen = func() (backend, error) { return e.reopen(cfg, files) }
 	s.calibration = Calibration{
-		Source: "assumed", Model: e.info.Model, Device: string(e.info.Device) + " " + e.info.DeviceName, DType: string(e.info.DType),
+		Source: AssumedCosts, Model: e.info.Model, Device: string(e.info.Device) + " " + e.info.DeviceName, DType: string(e.info.DType),
 		Library: fmt.Sprintf("MLX %s, ABI %d, kernels %s", e.info.Library.MLX, e.info.Library.ABI, laid.Kernels), Workers: s.batching.Layout.Workers,
 		Costs: Costs(s.batching.Costs),
 	}

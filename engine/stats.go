@@ -1,33 +1,103 @@
 package engine
 
 import (
+	"errors"
 	"time"
 
 	"github.com/mlxrank/mlxrank/engine/internal/schedule"
+	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// The figures of an engine. Logs, metrics and reports are views of the same
-// types, so that all agree.
-type (
-	// Stats holds an engine's figures since it was opened. Histograms of times are
-	// in milliseconds.
-	Stats = telemetry.Snapshot
-	// Worker is one of the CPU threads that compute microbatches.
-	Worker = telemetry.Worker
-	// Memory holds MLX's memory counters in bytes, of the whole process.
-	Memory = telemetry.Memory
-	// Histogram is the distribution of a figure: count, sum, least and greatest
-	// value, mean and percentiles.
-	Histogram = telemetry.Histogram
-	// Bucket counts values of a Histogram that are within 1 % of one another.
-	Bucket = telemetry.Bucket
-)
+// Stats holds an engine's figures since it was opened. Histograms of times are in
+// milliseconds. Probes and calibration count nowhere.
+type Stats struct {
+	Elapsed time.Duration // since Open
+
+	Requests   int64 // answered with scores
+	Failed     int64 // answered with an error of the engine
+	Cancelled  int64 // given up by their callers
+	Overloaded int64 // refused with ErrOverloaded for lack of room
+	Late       int64 // refused with ErrOverloaded because of their deadline
+	TooLarge   int64 // refused with ErrTooLarge
+
+	Dropped      int64 // admitted, then given up because the deadline could not be met
+	DroppedPairs int64 // of dropped requests, not executed
+
+	Pairs      int64 // executed; identical pairs of a request are executed once
+	Duplicates int64 // answered without being executed
+	Truncated  int64 // cut to the maximum length
+	Batches    int64
+
+	Tokens         int64 // without padding
+	GridTokens     int64 // with each pair rounded up to the grid of widths
+	ComputedTokens int64 // with all padding
+
+	PairsByTokens []int64 // [n] counts the executed pairs of n tokens
+
+	Live     int // admitted requests without an answer
+	Waiting  int // tokenised pairs without a batch
+	Reserved int // tokens of the queue's capacity that are taken
+	InFlight int // batches
+
+	Busy       time.Duration // at least one batch was executing
+	Tokenizing time.Duration // sum over all tokenizer workers
+
+	Latency, Inference, Tokenization, QueueWait, Other Histogram // of requests
+
+	BatchTime  Histogram // of batches, from submission to results
+	BatchPairs Histogram
+	// PredictionError is the difference between a batch's predicted and actual
+	// time, in percent of the actual time, without a sign.
+	PredictionError Histogram
+
+	Workers []Worker
+
+	Loaded    bool  // a session is open; otherwise the next request opens one
+	Unloads   int   // sessions closed since there were no requests
+	Reopened  int   // sessions opened after a failure
+	Unhealthy error // nil while the device works
+}
+
+// Worker holds the figures of one of the CPU threads that compute microbatches.
+type Worker = struct {
+	Microbatches   int64
+	Pairs          int64
+	Tokens         int64 // without padding
+	ComputedTokens int64 // with padding
+	Busy           time.Duration
+}
+
+// Memory holds MLX's memory counters in bytes. They count the whole process.
+type Memory = struct {
+	Active int64 `json:"active_bytes"` // buffers in use
+	Cache  int64 `json:"cache_bytes"`  // freed buffers kept for reuse
+	Peak   int64 `json:"peak_bytes"`   // the most in use so far
+	Limit  int64 `json:"limit_bytes"`  // above it, new work waits for running work
+}
+
+// Histogram is the distribution of a figure. Its fields Count (an int64), Sum, Min
+// and Max (float64) describe all values. Mean() returns the mean, Percentile(p) the
+// p-th percentile, from 0 to 100, and AtMost(v) how many values are at most v.
+// Percentiles of up to 4096 values are exact; percentiles of more are within 1 %.
+type Histogram = telemetry.Histogram
+
+// PaddingWaste returns the share of computed tokens that is padding, in percent:
+// all padding, and its parts by rounding to the grid and by batching.
+func (s *Stats) PaddingWaste() (all, grid, batching float64) {
+	return (*telemetry.Snapshot)(s).PaddingWaste()
+}
+
+// Refused counts requests without an answer for lack of room or of time.
+func (s *Stats) Refused() int64 { return (*telemetry.Snapshot)(s).Refused() }
+
+// Ended counts requests that ended in any way.
+func (s *Stats) Ended() int64 { return (*telemetry.Snapshot)(s).Ended() }
 
 // counters collect Stats. The lock of the pipeline guards them.
 type counters struct {
-	Stats
+	telemetry.Snapshot
 	start     time.Time
 	busySince time.Time   // while a batch executes, else zero
 	until     []time.Time // of each worker: the end of its last microbatch
@@ -103,7 +173,7 @@ func (c *counters) request(r *request, t Timings) {
 }
 
 // snapshot copies the figures.
-func (p *pipeline) snapshot() Stats {
+func (p *pipeline) snapshot() telemetry.Snapshot {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := time.Now()
@@ -119,12 +189,25 @@ func (p *pipeline) snapshot() Stats {
 }
 
 // Stats returns the engine's figures. It does not wait for inference.
-func (e *Engine) Stats() Stats { return e.pipeline.snapshot() }
+func (e *Engine) Stats() Stats { return Stats(e.pipeline.snapshot()) }
 
 // Memory reads MLX's memory counters. It does not wait for inference.
 func (e *Engine) Memory() (Memory, error) {
 	m, err := e.library.Memory()
 	return Memory{Active: m.Active, Cache: m.Cache, Peak: m.Peak, Limit: m.Limit}, err
+}
+
+// Profile returns where the time of the native pass went since the engine was
+// opened, or since its session was reopened (Stats counts that). It needs
+// lab.Options.Profile.
+func (e *Engine) Profile(lab.Key) (lab.Profile, error) {
+	e.pipeline.mu.Lock()
+	session, ok := e.pipeline.device.session.(*mlx.Session)
+	e.pipeline.mu.Unlock()
+	if !ok || !e.profiled {
+		return lab.Profile{}, errors.New("engine: opened without a profile; set lab.Options.Profile")
+	}
+	return session.Profile()
 }
 
 // Summary returns what logs, results and reports print of the engine.

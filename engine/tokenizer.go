@@ -13,6 +13,12 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
+// The linker finds the tokenizer library where make build leaves it. Programs
+// outside this repository set CGO_LDFLAGS, which mlxrank env prints.
+
+// #cgo LDFLAGS: -L${SRCDIR}/../build/tokenizers
+import "C"
+
 // A tokenizer turns texts into the ids of a BERT vocabulary. It is safe for
 // any number of goroutines.
 type tokenizer struct {

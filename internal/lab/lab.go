@@ -1,15 +1,22 @@
-// Package lab holds the settings of an engine that only this module's benchmarks
-// and experiments use. No version promises them.
+// Package lab holds what an engine has only for the benchmarks and experiments of
+// this module. No version promises it.
 package lab
 
-import "time"
+import (
+	"time"
+
+	"github.com/mlxrank/mlxrank/mlx"
+)
 
 // Options change how an engine makes batches and what it measures.
 type Options struct {
-	BatchTimeout time.Duration // a batch waits so long for company; 0 never
+	BatchTimeout time.Duration // how long a batch waits for more requests; 0 never
 	InOrder      bool          // pairs go in the order of their arrival, not by length
 	Profile      bool          // times the native pass on the CPU, which costs some of the speed
 }
+
+// Profile records where the time of the native pass went.
+type Profile = mlx.Profile
 
 // A Key is an argument of the methods that only this module may call.
 type Key struct{ _ int }

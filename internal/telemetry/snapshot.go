@@ -9,72 +9,38 @@ import (
 	"time"
 )
 
-// A Snapshot holds an engine's figures since it was opened. Histograms of times
-// are in milliseconds. Probes and calibration count nowhere.
+// A Snapshot holds an engine's figures since it was opened. It has the fields of
+// engine.Stats, which documents them and is converted from a Snapshot.
 type Snapshot struct {
-	Elapsed time.Duration // since Open
-
-	Requests   int64 // answered with scores
-	Failed     int64 // answered with an error of the engine
-	Cancelled  int64 // given up by their callers
-	Overloaded int64 // refused with ErrOverloaded for lack of room
-	Late       int64 // refused with ErrOverloaded because of their deadline
-	TooLarge   int64 // refused with ErrTooLarge
-
-	Dropped      int64 // admitted, then given up because the deadline could not be met
-	DroppedPairs int64 // of dropped requests, not executed
-
-	Pairs      int64 // executed; identical pairs of a request are executed once
-	Duplicates int64 // answered without being executed
-	Truncated  int64 // cut to the maximum length
-	Batches    int64
-
-	Tokens         int64 // without padding
-	GridTokens     int64 // with each pair rounded up to the grid of widths
-	ComputedTokens int64 // with all padding
-
-	PairsByTokens []int64 // [n] counts the executed pairs of n tokens
-
-	Live     int // admitted requests without an answer
-	Waiting  int // tokenised pairs without a batch
-	Reserved int // tokens of the queue's capacity that are taken
-	InFlight int // batches
-
-	Busy       time.Duration // at least one batch was executing
-	Tokenizing time.Duration // sum over all tokenizer workers
-
-	Latency, Inference, Tokenization, QueueWait, Other Histogram // of requests
-
-	BatchTime  Histogram // of batches, from submission to results
-	BatchPairs Histogram
-	// PredictionError is the difference between a batch's predicted and actual
-	// time, in percent of the actual time, without a sign.
-	PredictionError Histogram
-
-	Workers []Worker
-
-	Loaded    bool  // a session is open; otherwise the next request opens one
-	Unloads   int   // sessions closed since there were no requests
-	Reopened  int   // sessions opened after a failure
-	Unhealthy error // nil while the device works
+	Elapsed                                                 time.Duration
+	Requests, Failed, Cancelled, Overloaded, Late, TooLarge int64
+	Dropped, DroppedPairs                                   int64
+	Pairs, Duplicates, Truncated, Batches                   int64
+	Tokens, GridTokens, ComputedTokens                      int64
+	PairsByTokens                                           []int64
+	Live, Waiting, Reserved, InFlight                       int
+	Busy, Tokenizing                                        time.Duration
+	Latency, Inference, Tokenization, QueueWait, Other      Histogram
+	BatchTime, BatchPairs, PredictionError                  Histogram
+	Workers                                                 []Worker
+	Loaded                                                  bool
+	Unloads, Reopened                                       int
+	Unhealthy                                               error
 }
 
-// A Worker is one of the CPU threads that compute microbatches.
-type Worker struct {
-	Microbatches   int64
-	Pairs          int64
-	Tokens         int64
-	ComputedTokens int64
-	Busy           time.Duration
-}
-
-// Memory holds MLX's memory counters in bytes. They count the whole process.
-type Memory struct {
-	Active int64 `json:"active_bytes"` // buffers in use
-	Cache  int64 `json:"cache_bytes"`  // freed buffers kept for reuse
-	Peak   int64 `json:"peak_bytes"`   // the most in use so far
-	Limit  int64 `json:"limit_bytes"`  // above it, new work waits for running work
-}
+// The types that engine has under the same names and documents.
+type (
+	Worker = struct {
+		Microbatches, Pairs, Tokens, ComputedTokens int64
+		Busy                                        time.Duration
+	}
+	Memory = struct {
+		Active int64 `json:"active_bytes"`
+		Cache  int64 `json:"cache_bytes"`
+		Peak   int64 `json:"peak_bytes"`
+		Limit  int64 `json:"limit_bytes"`
+	}
+)
 
 // PaddingWaste returns the share of computed tokens that is padding, in percent:
 // all padding, and its parts by rounding to the grid and by batching.

@@ -77,7 +77,7 @@ func listing(t *testing.T, dir string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := lister{fset: fset}
+	l := lister{fset: fset, dir: dir, t: t}
 	l.values("const", described.Consts)
 	l.values("var", described.Vars)
 	l.functions(described.Funcs)
@@ -89,6 +89,8 @@ func listing(t *testing.T, dir string) []string {
 }
 
 type lister struct {
+	t     *testing.T
+	dir   string
 	fset  *token.FileSet
 	lines []string
 }
@@ -192,12 +194,30 @@ func (l *lister) typ(t *doc.Type) {
 				name += " ="
 			}
 			l.add(name, l.text(typ))
+			if of, found := strings.CutPrefix(l.text(typ), "telemetry."); found {
+				l.telemetry(of)
+			}
 		}
 	}
 	l.values("const", t.Consts)
 	l.values("var", t.Vars)
 	l.functions(t.Funcs)
 	l.functions(t.Methods)
+}
+
+// telemetry lists the fields and methods of a type that the package has from
+// internal/telemetry.
+func (l *lister) telemetry(name string) {
+	found := 0
+	for _, line := range listing(l.t, filepath.Join(l.dir, "..", "internal", "telemetry")) {
+		if strings.HasPrefix(line, "type "+name+" struct,") || strings.HasPrefix(line, "func (*"+name+") ") {
+			l.add(line)
+			found++
+		}
+	}
+	if found == 0 {
+		l.t.Errorf("internal/telemetry has no type %s with fields", name)
+	}
 }
 
 // members lists the fields of a struct, with their names in JSON, or the methods

@@ -23,7 +23,7 @@ def release(project):
     tags = run(["git", "tag", "--points-at", "HEAD"], "asking git for tags", cwd=project.root).split()
     if wanted not in tags:
         raise SetupError(
-            f"engine/version.go says {wanted[1:]}, and HEAD has the tags {' '.join(tags) or '(none)'}",
+            f"engine/doc.go says {wanted[1:]}, and HEAD has the tags {' '.join(tags) or '(none)'}",
             advice=f"tag the commit {wanted}, or correct the version: docs/dev/releasing.md",
         )
     archive = build(project, version_of(project), ["--skip=publish,announce"])

@@ -82,7 +82,7 @@ def link_flags(project, mode):
 
 
 def version_of(project):
-    source = (project.root / "engine" / "version.go").read_text(encoding="utf-8")
+    source = (project.root / "engine" / "doc.go").read_text(encoding="utf-8")
     return re.search(r'Version = "(.+)"', source).group(1)
 
 

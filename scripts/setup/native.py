@@ -46,7 +46,7 @@ def mlx_c(project):
 
 
 def tokenizers(project):
-    """build/tokenizers/libtokenizers.a, where engine/link.go has the linker look."""
+    """build/tokenizers/libtokenizers.a, where engine/tokenizer.go has the linker look."""
     archive = project.build / "tokenizers" / "libtokenizers.a"
     target = project.build / "cargo"
 

@@ -102,7 +102,7 @@ func (d *Dashboard) Run(ctx context.Context) error {
 // begin takes the first reading.
 func (d *Dashboard) begin(ctx context.Context) {
 	var err error
-	d.sampler, err = telemetry.NewSampler(ctx, d.engine.Stats, d.machine)
+	d.sampler, err = telemetry.NewSampler(ctx, func() telemetry.Snapshot { return telemetry.Snapshot(d.engine.Stats()) }, d.machine)
 	d.logMissing(ctx, err)
 }
 

@@ -46,19 +46,26 @@ func (p *pipeline) logRequest(r *request, t Timings, err error) {
 	p.mu.Unlock()
 	event.
 		Int("pairs", r.givenPairs()).
-		Int("distinct_pairs", len(r.pairs)).
-		Int("truncated", truncated).
-		Int("batches", batches).
-		Int("tokens", tokens).
-		Int("computed_tokens", computed).
-		Float64("padding_waste_pct", waste(tokens, computed)).
-		Float64("latency_ms", telemetry.Milliseconds(t.Latency)).
-		Float64("inference_ms", telemetry.Milliseconds(t.Inference)).
-		Float64("tokenization_ms", telemetry.Milliseconds(t.Tokenization)).
-		Float64("queue_wait_ms", telemetry.Milliseconds(t.QueueWait)).
-		Float64("other_ms", telemetry.Milliseconds(t.Other)).
+		EmbedObject(&Result{Distinct: len(r.pairs), Truncated: truncated, Batches: batches, Tokens: tokens, ComputedTokens: computed, Timings: t}).
 		Err(err).
 		Msg("request")
+}
+
+// MarshalZerologObject adds the keys that [EventsSchema] has for a request: its
+// counts and times, without its scores.
+func (r *Result) MarshalZerologObject(event *zerolog.Event) {
+	event.
+		Int("distinct_pairs", r.Distinct).
+		Int("truncated", r.Truncated).
+		Int("batches", r.Batches).
+		Int("tokens", r.Tokens).
+		Int("computed_tokens", r.ComputedTokens).
+		Float64("padding_waste_pct", waste(r.Tokens, r.ComputedTokens)).
+		Float64("latency_ms", telemetry.Milliseconds(r.Timings.Latency)).
+		Float64("inference_ms", telemetry.Milliseconds(r.Timings.Inference)).
+		Float64("tokenization_ms", telemetry.Milliseconds(r.Timings.Tokenization)).
+		Float64("queue_wait_ms", telemetry.Milliseconds(r.Timings.QueueWait)).
+		Float64("other_ms", telemetry.Milliseconds(r.Timings.Other))
 }
 
 func waste(tokens, computed int) float64 {

@@ -10,9 +10,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/internal/system"
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // timeBuckets cover a pair in under a millisecond on a GPU and a thousand pairs in
@@ -58,7 +59,7 @@ func (m *httpMetrics) observe(route, verb string, status int, kind string, took 
 }
 
 func (s *Server) makeMetrics() error {
-	sampler, err := system.New()
+	machine, err := telemetry.NewMachineReader(s.Engine.Memory)
 	if err != nil {
 		return err
 	}
@@ -69,7 +70,7 @@ func (s *Server) makeMetrics() error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mlxrank_http_body_bytes", Help: "Bytes of the bodies of running requests.",
 		}, func() float64 { return float64(s.bodies.taken.Load()) }),
-		&engineCollector{engine: s.Engine, version: s.Version, sampler: sampler},
+		&engineCollector{engine: s.Engine, version: s.Version, machine: machine, log: s.Logger},
 	} {
 		if err := s.registry.Register(c); err != nil {
 			return err
@@ -86,7 +87,8 @@ func (s *Server) metricsHandler() http.Handler {
 type engineCollector struct {
 	engine  Engine
 	version string
-	sampler *system.Sampler
+	machine telemetry.MachineReader
+	log     zerolog.Logger
 
 	mu      sync.Mutex
 	sampled time.Time
@@ -185,11 +187,11 @@ func (c *engineCollector) gpuUtilization() *float64 {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	sample, err := c.sampler.Sample(ctx)
-	c.sampled, c.gpu = time.Now(), sample.GPUUtilizationPct
+	machine, err := c.machine(ctx, true)
 	if err != nil {
-		c.gpu = nil
+		c.log.Debug().Err(err).Msg("figures of the machine")
 	}
+	c.sampled, c.gpu = time.Now(), machine.GPUUtilizationPct
 	return c.gpu
 }
 

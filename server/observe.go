@@ -165,23 +165,8 @@ func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 	if o.empty > 0 {
 		event.Int("empty", o.empty)
 	}
-	if res := o.result; res != nil {
-		event.
-			Int("distinct_pairs", res.Distinct).
-			Int("truncated", res.Truncated).
-			Int("batches", res.Batches).
-			Int("tokens", res.Tokens).
-			Int("computed_tokens", res.ComputedTokens)
-		if res.ComputedTokens > 0 {
-			event.Float64("padding_waste_pct", 100*float64(res.ComputedTokens-res.Tokens)/float64(res.ComputedTokens))
-		}
-		t := res.Timings
-		event.
-			Float64("latency_ms", telemetry.Milliseconds(t.Latency)).
-			Float64("inference_ms", telemetry.Milliseconds(t.Inference)).
-			Float64("tokenization_ms", telemetry.Milliseconds(t.Tokenization)).
-			Float64("queue_wait_ms", telemetry.Milliseconds(t.QueueWait)).
-			Float64("other_ms", telemetry.Milliseconds(t.Other))
+	if o.result != nil {
+		event.EmbedObject(o.result)
 	}
 	event.Msg("http")
 }

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mlxrank/mlxrank/bundle/bundletest"
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/internal/bundle/bundletest"
 )
 
 const bundleTestdata = "../bundle/testdata"

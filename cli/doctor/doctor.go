@@ -14,10 +14,10 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/mlxrank/mlxrank/bundle"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/bundle"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"

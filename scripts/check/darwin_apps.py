@@ -55,7 +55,7 @@ def source(project, mac, folder):
 
 def executable(mac, env, path):
     """The executable of bundle's own tests, linked with libmlxr."""
-    program = mac.root / "bundle/testdata/program.c"
+    program = mac.root / "internal/bundle/testdata/program.c"
     command = [mac.build / "bin/cc", program, "-DLINKED", mac.lib / "libmlxr.dylib", "-o", path]
     run(command, "linking an executable with libmlxr for macOS", cwd=path.parent, env=env)
 

@@ -1,5 +1,5 @@
 // Package bundletest makes apps and folders of libraries for tests. The files come
-// from bundle/testdata/make.py.
+// from internal/bundle/testdata/make.py.
 package bundletest
 
 import (

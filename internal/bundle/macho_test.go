@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mlxrank/mlxrank/bundle/bundletest"
+	"github.com/mlxrank/mlxrank/internal/bundle/bundletest"
 )
 
 // read reads a valid binary.

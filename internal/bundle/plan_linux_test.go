@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/mlxrank/mlxrank/bundle/bundletest"
+	"github.com/mlxrank/mlxrank/internal/bundle/bundletest"
 )
 
 // TestReadOnly checks that nothing is written into an app if only a part of it

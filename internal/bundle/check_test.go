@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/mlxrank/mlxrank/bundle/bundletest"
+	"github.com/mlxrank/mlxrank/internal/bundle/bundletest"
 )
 
 // check checks an app as mlxrank doctor does, and returns the names of the

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes fixtures.zip and signed.zip again: small files in the places of real ones.
 
-    python3 bundle/testdata/make.py path/to/zig path/to/rcodesign
+    python3 internal/bundle/testdata/make.py path/to/zig path/to/rcodesign
 
 zig is the compiler that make check-darwin unpacks, build/darwin/zig/ziglang/zig.
 Its linker signs ad hoc for arm64, and not for x86_64. rcodesign, which signs the

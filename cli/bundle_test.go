@@ -12,7 +12,7 @@ import (
 	"github.com/mlxrank/mlxrank/internal/bundle/bundletest"
 )
 
-const bundleTestdata = "../bundle/testdata"
+const bundleTestdata = "../internal/bundle/testdata"
 
 // TestBundle copies the libraries into an app and checks the app with doctor.
 func TestBundle(t *testing.T) {

@@ -6,26 +6,26 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Long texts are tokenised in parts of about partBytes, until the tokens that
-// count are known. Tokenising takes some 180 bytes of memory for each byte of
-// a part, so a part has at most mostBytes.
+// Long texts are tokenised in parts of about partBytes, until enough tokens are
+// known. Tokenising takes about 180 bytes of memory for each byte of a part, so a part
+// has at most mostBytes.
 const (
 	partBytes = 4 << 10
 	mostBytes = 1 << 20
 )
 
-// cuts finds where a text can be cut without changing its tokens: before a
-// character that always starts a new token and never joins the one before it.
+// cuts finds the places where a text can be cut without changing its tokens: before
+// a character that always starts a new token and never joins the one before it.
 type cuts struct {
 	ascii [utf8.RuneSelf]bool
-	han   bool // the normalizer puts ideographs apart
+	han   bool // the normalizer separates ideographs
 }
 
-// makeCuts returns the cuts of a tokenizer. ASCII white space and punctuation end a
-// word for the BERT pre-tokenizer, and a combining mark behind one stays with
-// it. But a character of an added token's spelling ([SEP] and the like are
-// found before words are) is no place to cut, nor is one that is part of a
-// word, if there are tokens that must not stand within one.
+// makeCuts returns the cuts of a tokenizer. For the BERT pre-tokenizer, ASCII white
+// space and punctuation end a word, and a combining mark after one stays with it.
+// There are two exceptions. The tokenizer looks for added tokens such as [SEP] before
+// it looks for words, so no cut is before a character of an added token. And if an
+// added token must be a single word, no cut is before a character of a word.
 func makeCuts(file weights.Tokenizer) cuts {
 	c := cuts{han: file.Normalizer.HandleChineseChars}
 	for _, r := range "\t\n\r !\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~" {
@@ -50,11 +50,11 @@ func (c *cuts) before(r rune) bool {
 	if r < utf8.RuneSelf {
 		return c.ascii[r]
 	}
-	// The ideographs that every version of the BERT normalizer puts apart.
+	// The ideographs that every version of the BERT normalizer separates.
 	return c.han && (r >= 0x4E00 && r <= 0x9FA5 || r >= 0x3400 && r <= 0x4DB5)
 }
 
-// after is the first place behind from where a text can be cut, else its end.
+// after returns the first place after from where a text can be cut, or its end.
 func (c *cuts) after(text string, from int) int {
 	for i, r := range text[from:] {
 		if i > 0 && c.before(r) {
@@ -64,7 +64,7 @@ func (c *cuts) after(text string, from int) int {
 	return len(text)
 }
 
-// first cuts the first part off a text, and last the last one.
+// first cuts off the first part of a text, and last the last part.
 func (c *cuts) first(text string) (part, rest string) {
 	if len(text) <= partBytes {
 		return text, ""

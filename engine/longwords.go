@@ -8,21 +8,20 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// longWords shortens words that are one [UNK] for their length alone, so that a
-// text with a word of any length is tokenised in little memory.
+// longWords shortens very long words without changing any token, so that
+// tokenising them takes little memory.
 //
-// WordPiece makes one [UNK] of a word of more than longest characters. Letters
-// and digits never end a word, and the normalizer leaves at least one character
-// of each; combining marks never end a word either. So a stretch of them with
-// more than longest letters lies in one word, which is [UNK], and stays so while
-// that many letters are left: letters from its middle can go without changing
-// any token.
+// WordPiece replaces a word of more than longest characters by one [UNK]. Letters,
+// digits and combining marks never end a word, and the normalizer keeps at least one
+// character of each letter or digit. So a stretch of these characters with more than
+// longest letters is part of one word, which becomes [UNK]. Removing letters from its
+// middle changes nothing while more than longest letters remain.
 type longWords struct {
-	ends int // letters kept at either end of a stretch; 0 shortens nothing
+	ends int // letters kept at each end of a stretch; 0 leaves words as they are
 }
 
-// letters are in Unicode for so long that the tokenizer library, whichever
-// version of Unicode it knows, takes each for a character within a word.
+// letters have been in Unicode for so long that every version of the tokenizer
+// library treats each of them as part of a word.
 var letters = &unicode.RangeTable{
 	R16: []unicode.Range16{
 		{'0', '9', 1}, {'A', 'Z', 1}, {'a', 'z', 1},
@@ -44,29 +43,30 @@ var marks = &unicode.RangeTable{
 	},
 }
 
-// makeLongWords is for a model whose words have up to longest characters. A
-// token of addedTokens is found within words too; one with ASCII punctuation is
-// found in no stretch of letters, which leaves room for the longest of them at
-// its ends. With another one nothing is shortened.
+// makeLongWords returns the shortener for a model whose words have up to longest
+// characters. The tokenizer finds added tokens within words too. An added token with
+// ASCII punctuation can only overlap the ends of a stretch, so the ends that are kept
+// are long enough for it. If an added token has no punctuation, words are not
+// shortened.
 func makeLongWords(longest int, addedTokens []weights.AddedToken) longWords {
 	ends := longest + 1
 	for _, token := range addedTokens {
 		if !strings.ContainsAny(token.Content, "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") {
 			return longWords{}
 		}
-		ends = max(ends, longest+1+4*len(token.Content)) // the normalizer makes up to four characters of one
+		ends = max(ends, longest+1+4*len(token.Content)) // the normalizer makes up to four characters from one
 	}
 	return longWords{ends: ends}
 }
 
-// shorten takes letters out of the middle of long stretches.
+// shorten removes letters from the middle of long stretches.
 func (w longWords) shorten(text string) string {
 	if w.ends == 0 {
 		return text
 	}
 	var out strings.Builder
 	for text != "" {
-		stretch, letters := stretchOf(text)
+		stretch, letters := cutStretch(text)
 		if letters > 2*w.ends {
 			head := afterLetters(stretch, w.ends)
 			out.WriteString(stretch[:head])
@@ -81,9 +81,9 @@ func (w longWords) shorten(text string) string {
 	return out.String()
 }
 
-// stretchOf is the letters and marks that a text begins with, and how many of
-// them are letters.
-func stretchOf(text string) (stretch string, count int) {
+// cutStretch returns the letters and marks at the beginning of a text, and how many
+// of them are letters.
+func cutStretch(text string) (stretch string, count int) {
 	for i, r := range text {
 		switch {
 		case unicode.Is(letters, r):
@@ -95,7 +95,7 @@ func stretchOf(text string) (stretch string, count int) {
 	return text, count
 }
 
-// afterLetters is the index of the letter behind the first n.
+// afterLetters returns the index of the letter after the first n letters.
 func afterLetters(stretch string, n int) int {
 	for i, r := range stretch {
 		if unicode.Is(letters, r) {

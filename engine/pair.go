@@ -6,21 +6,21 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// minLength is what BERT's template takes: [CLS] and twice [SEP].
+// minLength counts the special tokens of BERT's template: [CLS] and two [SEP].
 const minLength = 3
 
-// Tokens are what the model sees of a pair.
+// Tokens hold what the model computes for a pair.
 type Tokens struct {
 	IDs       []int32
-	TypeIDs   []int32 // most often 0 up to and with the first [SEP], 1 behind it
+	TypeIDs   []int32 // usually 0 to the first [SEP], and 1 after it
 	Truncated bool
 }
 
-// A frame puts the texts of a pair among special tokens, as the model's
-// post-processor does: most often [CLS] query [SEP] document [SEP].
+// A frame puts special tokens around the texts of a pair, as the model's
+// post-processor does: usually [CLS] query [SEP] document [SEP].
 type frame struct {
 	pieces  []weights.Piece
-	special int // tokens that are not of the texts
+	special int // number of special tokens
 }
 
 func newFrame(pieces []weights.Piece) frame {
@@ -33,8 +33,8 @@ func newFrame(pieces []weights.Piece) frame {
 	return f
 }
 
-// allows reports whether type ids are some that the frame has: the last one shows
-// whether they were left at 0.
+// allows reports whether the frame has all these type ids, and ends with the last of
+// them. The last one differs if a caller left all type ids at 0.
 func (f frame) allows(types []int32) bool {
 	if last := f.pieces[len(f.pieces)-1]; last.Sequence == "" && int(types[len(types)-1]) != last.TypeID {
 		return false
@@ -44,7 +44,7 @@ func (f frame) allows(types []int32) bool {
 	})
 }
 
-// join makes a pair of at most maxLength tokens, which is at least f.special.
+// join makes a pair of at most maxLength tokens; maxLength is at least f.special.
 func (f frame) join(query, document encoded, maxLength int, side Truncation) Tokens {
 	kq, kd := truncate(query.total, document.total, maxLength-f.special)
 	n := kq + kd + f.special
@@ -74,25 +74,25 @@ func (f frame) join(query, document encoded, maxLength int, side Truncation) Tok
 	return Tokens{IDs: both[:n:n], TypeIDs: both[n:], Truncated: kq < query.total || kd < document.total}
 }
 
-// An encoded text may be tokenised in part only: from its beginning, or from its
-// end where TruncateLeft keeps that.
+// An encoded text may be tokenised only in part: from its beginning, or with
+// TruncateLeft from its end.
 type encoded struct {
-	ids   []int32 // as many as a pair can use, from where the tokenising began
-	total int     // tokens so far, ids or not
-	rest  string  // not tokenised
+	ids   []int32 // the first tokens, with TruncateLeft the last, as many as fit into a pair
+	total int     // tokens found so far, more than ids if some are not kept
+	rest  string  // not tokenised yet
 }
 
 func untokenised(text string) encoded { return encoded{rest: text} }
 
-// whole reports whether total is that of the whole text.
+// whole reports whether the whole text is tokenised.
 func (e encoded) whole() bool { return e.rest == "" }
 
-// add adds the tokens of another part. At most n are kept.
+// add returns e with the tokens of the next part. It keeps at most n tokens.
 func (e encoded) add(part []uint32, rest string, n int, side Truncation) encoded {
 	out := encoded{total: e.total + len(part), rest: rest}
 	keep := min(len(part), n-len(e.ids))
 	if side != TruncateLeft {
-		out.ids = appendIDs(slices.Clip(e.ids), part[:keep]) // others may have e
+		out.ids = appendIDs(slices.Clip(e.ids), part[:keep]) // e may be in use elsewhere
 		return out
 	}
 	out.ids = append(appendIDs(make([]int32, 0, keep+len(e.ids)), part[len(part)-keep:]), e.ids...)
@@ -106,7 +106,7 @@ func appendIDs(to []int32, ids []uint32) []int32 {
 	return to
 }
 
-// kept is the n tokens that are left of a text.
+// kept returns the n tokens that truncation leaves of a text.
 func (e encoded) kept(n int, side Truncation) []int32 {
 	if side == TruncateLeft {
 		return e.ids[len(e.ids)-n:]
@@ -114,7 +114,7 @@ func (e encoded) kept(n int, side Truncation) []int32 {
 	return e.ids[:n]
 }
 
-// first is the text cut to its first n tokens.
+// first returns the text cut to its first n tokens.
 func (e encoded) first(n int) encoded {
 	if n >= e.total {
 		return e
@@ -122,7 +122,7 @@ func (e encoded) first(n int) encoded {
 	return encoded{ids: e.ids[:min(n, len(e.ids))], total: n}
 }
 
-// A missing text is the one of a pair whose next part must be tokenised.
+// missing names the text of a pair whose next part must be tokenised.
 type missing int
 
 const (
@@ -131,10 +131,11 @@ const (
 	missesDocument
 )
 
-// findMissing returns which text must be tokenised further to join the pair, of
-// whose document the first documentTokens count, if that is not 0. More than
-// maxLength tokens of either are enough, unless both have more and the room
-// between the special tokens is odd: the odd token is the longer text's.
+// findMissing returns which text must be tokenised further before the pair can be
+// joined. If documentTokens is not 0, only so many tokens of the document count.
+// More than maxLength tokens of a text are enough, with one exception: if both texts
+// have more and the room for them is odd, the longer text gets the odd token, so it
+// must be known which is longer.
 func (f frame) findMissing(query, document encoded, maxLength, documentTokens int) missing {
 	enough := maxLength
 	if documentTokens > 0 {
@@ -160,10 +161,10 @@ func (f frame) findMissing(query, document encoded, maxLength, documentTokens in
 	return missesNothing
 }
 
-// truncate gives how many tokens of a first text of n and a second of m fit
-// into room, as "longest first" of Hugging Face's tokenizers counts them: the
-// longer gives way until both are as long, then both do, and a token left over
-// is the longer one's (the second's if they are as long).
+// truncate returns how many of a first text's n tokens and of a second text's m
+// tokens fit into room. It counts as "longest first" of Hugging Face's tokenizers
+// does: the longer text is cut until both are equally long, then both are. If room is
+// odd, the longer text gets the last token, and the second text if both are equal.
 func truncate(n, m, room int) (int, int) {
 	if n+m <= room {
 		return n, m

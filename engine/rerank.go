@@ -5,11 +5,12 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sort"
 	"strconv"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Long selects what Rerank does with a document that, with its query, is longer
@@ -138,7 +139,7 @@ func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, toke
 		if err != nil {
 			return nil, err
 		}
-		err = parallel(ctx, len(pairs), func(i int) (err error) {
+		err = forEach(ctx, len(pairs), func(i int) (err error) {
 			if parts[i], err = e.tokenizer.passages(ctx, queries[pairs[i].Query], pairs[i].Document, tokens); err != nil {
 				return &TextError{i, false, ErrText, fmt.Errorf("%d bytes: %w", len(pairs[i].Document), err)}
 			}
@@ -164,25 +165,14 @@ func (e *Engine) encodeQueries(ctx context.Context, pairs []Pair) (map[string]en
 	return queries, nil
 }
 
-// parallel calls f(0) to f(n-1) on all processors until one fails or ctx ends.
-func parallel(ctx context.Context, n int, f func(int) error) error {
-	var next atomic.Int64
-	var first atomic.Pointer[error]
-	var wg sync.WaitGroup
-	for range min(n, runtime.GOMAXPROCS(0)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(n) && first.Load() == nil && ctx.Err() == nil; i = next.Add(1) - 1 {
-				if err := f(int(i)); err != nil {
-					first.CompareAndSwap(nil, &err)
-				}
-			}
-		})
+// forEach calls f(0) to f(n-1) on all processors until one fails or ctx ends.
+func forEach(ctx context.Context, n int, f func(int) error) error {
+	group, running := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for i := 0; i < n && running.Err() == nil; i++ {
+		group.Go(func() error { return f(i) })
 	}
-	wg.Wait()
-	if err := first.Load(); err != nil {
-		return *err
-	}
-	return ctx.Err()
+	return cmp.Or(group.Wait(), ctx.Err())
 }
 
 func timed[T any](f func() (T, error)) (T, time.Duration, error) {
@@ -206,7 +196,7 @@ func (e *Engine) rank(ctx context.Context, pairs []Pair, long Long, opts ScoreOp
 		}
 	}
 	// By logit: activations round far-off logits to the same score.
-	sort.SliceStable(ranking.Items, func(a, b int) bool { return ranking.Items[a].Logit > ranking.Items[b].Logit })
+	slices.SortStableFunc(ranking.Items, func(a, b Ranked) int { return cmp.Compare(b.Logit, a.Logit) })
 	return ranking, nil
 }
 
@@ -296,7 +286,7 @@ func (e *Engine) seenSentences(ctx context.Context, pairs []Pair, items []Ranked
 	}
 	opts.Truncation = cmp.Or(opts.Truncation, e.info.TruncationSide)
 	parts := make([][]Span, len(pairs))
-	err = parallel(ctx, len(pairs), func(i int) error {
+	err = forEach(ctx, len(pairs), func(i int) error {
 		document := pairs[i].Document
 		within := Span{0, len(document)}
 		if items[i].Passage != nil {

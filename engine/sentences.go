@@ -10,11 +10,11 @@ import (
 	"github.com/clipperhouse/uax29/v2/sentences"
 )
 
-// splitSentences gives the sentences of a text, without the white space around
-// them. Lines that were wrapped are taken together; an item of a list, a heading
-// and a row of a table are apart from what stands around them; a line of code is
-// a sentence. Within a paragraph Unicode's rules (UAX 29) count, but an
-// abbreviation, an address or a number ends no sentence. A blank text has none.
+// splitSentences returns the sentences of a text, without the white space around
+// them. It joins wrapped lines. A list item, a heading, a row of a table and a line
+// of code each begin a new sentence. Within a paragraph it follows Unicode's rules
+// (UAX 29), but an abbreviation, an address or a number does not end a sentence. A
+// blank text has no sentences.
 func splitSentences(text string) []Span {
 	b := blocks{text: text}
 	for start := 0; start < len(text); {
@@ -29,11 +29,11 @@ func splitSentences(text string) []Span {
 	return b.out
 }
 
-// sentencesWithin lists the sentences of a text that stand whole within a part of
-// it; what of a sentence does is listed only if there is nothing else.
+// sentencesWithin lists the sentences that lie completely within a part of a text.
+// If there are none, it lists the pieces of sentences within the part.
 func sentencesWithin(text string, part Span) []Span {
-	// The beginning of the text shows code and list items; the text a little behind
-	// the part shows where its last sentence ends.
+	// The text before the part is needed to recognise code and list items, and some
+	// text after it to find the end of its last sentence.
 	var whole, pieces []Span
 	for _, s := range splitSentences(text[:min(len(text), part.End+maxSentence)]) {
 		switch {
@@ -49,11 +49,11 @@ func sentencesWithin(text string, part Span) []Span {
 	return pieces
 }
 
-// maxSentence is more bytes than a sentence has that the model takes whole.
+// maxSentence is more bytes than any sentence has that fits into the model.
 const maxSentence = 4 << 10
 
-// appendTrimmed appends a span without white space around it, unless nothing is
-// left.
+// appendTrimmed appends a span without the white space around it, if anything else
+// is in it.
 func appendTrimmed(to []Span, text string, start, end int) []Span {
 	s := strings.TrimRightFunc(text[start:end], unicode.IsSpace)
 	trimmed := strings.TrimLeftFunc(s, unicode.IsSpace)
@@ -64,13 +64,13 @@ func appendTrimmed(to []Span, text string, start, end int) []Span {
 	return append(to, Span{start, start + len(trimmed)})
 }
 
-// blocks splits a text into paragraphs and lines that stand alone, by what most
-// READMEs, Markdown and plain text have in common.
+// blocks splits a text into paragraphs and single lines. Its rules are common to
+// READMEs, Markdown and plain text.
 type blocks struct {
 	text      string
 	paragraph []Span // its lines
-	fence     string // of the code that the line is in; "" for none
-	list      bool   // the paragraph before was an item of a list
+	fence     string // "```" or "~~~" within a block of code, otherwise ""
+	list      bool   // the last paragraph was a list item
 	out       []Span
 }
 
@@ -82,7 +82,7 @@ var (
 	codeIndent  = regexp.MustCompile(`^( {4}|\t)`)
 )
 
-// line takes the next line.
+// line adds the next line.
 func (b *blocks) line(start, end int) {
 	line := b.text[start:end]
 	if fence := fenceLine.FindStringSubmatch(line); fence != nil && (b.fence == "" || b.fence == fence[1]) {
@@ -118,8 +118,8 @@ func (b *blocks) line(start, end int) {
 	}
 }
 
-// startsItem reports whether a line with this beginning is an item of a list. A
-// number in the midst of a paragraph may have come there by a wrap.
+// startsItem reports whether a line with this beginning starts a list item. Within a
+// paragraph, a number at the beginning of a line may be there because of wrapping.
 func (b *blocks) startsItem(beginning string) bool {
 	marker := strings.TrimSpace(beginning)
 	return len(b.paragraph) == 0 || b.list || marker == "1." || marker == "1)" || strings.ContainsAny(marker, "-*+•")
@@ -147,9 +147,9 @@ func (b *blocks) flush() {
 	b.paragraph = b.paragraph[:0]
 }
 
-// wrapped reports whether a line goes on in the next one. One that had much room
-// for the next word was ended by its writer, as in a list of names, unless the
-// next goes on in lower case.
+// wrapped reports whether the next line continues this one. A line with enough room
+// for the next word was ended on purpose, as in a list of names, unless the next line
+// begins in lower case.
 func (b *blocks) wrapped(line, next Span, width int) bool {
 	words := strings.TrimLeftFunc(b.text[next.Start:next.End], unicode.IsSpace)
 	word := words
@@ -161,7 +161,7 @@ func (b *blocks) wrapped(line, next Span, width int) bool {
 	return unicode.IsLower(first) || used > width*3/4
 }
 
-// prose appends the sentences of a stretch of text.
+// prose appends the sentences of text[start:end].
 func (b *blocks) prose(start, end int) {
 	// A line end would end a sentence.
 	text := strings.NewReplacer("\n", " ", "\r", " ").Replace(b.text[start:end])
@@ -174,13 +174,13 @@ func (b *blocks) prose(start, end int) {
 	}
 }
 
-// endsSentence reports whether what Unicode's rules take for a sentence is one;
-// rest is not empty.
+// endsSentence reports whether a sentence by Unicode's rules really ends before
+// rest, which is not empty.
 func endsSentence(sentence, rest string) bool {
 	trimmed := strings.TrimRightFunc(sentence, unicode.IsSpace)
 	last := trimmed[len(trimmed)-min(1, len(trimmed)):]
 	if trimmed == sentence && strings.ContainsAny(last, ".?!") {
-		return false // in the midst of an address or a name
+		return false // within an address or a name
 	}
 	if last != "." {
 		return true
@@ -200,20 +200,20 @@ func endsSentence(sentence, rest string) bool {
 
 func isWritten(r rune) bool { return !unicode.IsSpace(r) }
 
-// isInitial reports whether a word is one of a name: "J" of "J. Doe".
+// isInitial reports whether a word is an initial, such as "J" in "J. Doe".
 func isInitial(word string) bool {
 	r, size := utf8.DecodeRuneInString(word)
 	return size == len(word) && unicode.IsUpper(r) && r != 'I'
 }
 
-// Abbreviations that end no sentence: of those that Unicode's CLDR suppresses
-// breaks after, the ones that seldom stand at the end of a sentence.
+// abbreviations do not end a sentence. They are those of Unicode's CLDR that are
+// rarely the last word of a sentence.
 var abbreviations = strings.Fields(`
 	e.g i.e eg cf viz vs v.s resp approx ca z.b d.h u.a bzw ggf vgl p.ex
 	dr mr mrs ms prof st sr jr rev gen col capt lt sgt hon messrs mme mlle hr fr
 	al incl excl ed eds est dept univ`)
 
-// countedAbbreviations end no sentence before a number.
+// countedAbbreviations do not end a sentence before a number.
 var countedAbbreviations = strings.Fields(`
 	no nos nr fig figs sec secs ch chap eq eqs vol p pp art par tab ver
 	jan feb mar apr jun jul aug sep sept oct nov dec`)

@@ -74,8 +74,8 @@ func open(ctx context.Context, cfg engine.Config, progress func(done, total int)
 	}
 }
 
-// toOpenError gives a failure of mlxr_open that has no status of its own the status
-// MLXR_MODEL.
+// toOpenError adds the status MLXR_MODEL to a failure of mlxr_open that has no other
+// status.
 func toOpenError(err error) error {
 	if toStatus(err) == C.MLXR_FAILED {
 		return &statusError{C.MLXR_MODEL, err.Error()}

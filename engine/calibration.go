@@ -17,8 +17,7 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// Costs model how many nanoseconds a microbatch takes, the pairs that are
-// computed together:
+// Costs model how many nanoseconds a microbatch takes:
 //
 //	Microbatch + Token * tokens computed + Square * sum of squared row widths
 type Costs struct {
@@ -61,14 +60,14 @@ type CalibrationPoint struct {
 }
 
 const (
-	// calibrationTime is when measuring stops.
+	// calibrationTime limits the time of measuring.
 	calibrationTime = 600 * time.Millisecond
 
 	calibrationRounds = 5 // over all shapes; the median counts
 	leastShapes       = 4
 
-	// After requests with so much predicted work the engine calibrates itself, if
-	// no calibration is cached.
+	// worthCalibrating is the predicted work after which an engine without a cached
+	// calibration calibrates itself.
 	worthCalibrating = 30 * time.Second
 )
 
@@ -79,13 +78,13 @@ func (e *Engine) Calibration() Calibration {
 	return e.pipeline.calibration
 }
 
-// Calibrate measures the cost model, which takes less than a second, and keeps
-// it in the user's cache folder for engines with the same model and device. It
-// measures while no request waits.
+// Calibrate measures the cost model in less than a second, while no request waits.
+// It saves the costs in the user's cache folder, for engines with the same model and
+// device.
 //
-// Programs need not call it: an engine finds what an earlier one kept, and
-// calibrates itself when it is idle after work of half a minute or more, if plans
-// depend on the costs. Until then it plans by assumed costs.
+// Programs need not call it. An engine uses the costs that an earlier engine saved.
+// Without them it plans by assumed costs and, if plans depend on costs, calibrates
+// itself when it is idle after half a minute of work.
 func (e *Engine) Calibrate(ctx context.Context) (Calibration, error) {
 	done := make(chan error, 1)
 	if err := e.pipeline.requestCalibration(done); err != nil {
@@ -291,7 +290,7 @@ func readCalibration(path string, c Calibration) (Calibration, bool) {
 	return kept, true
 }
 
-// write puts it in its file, whole or not at all.
+// write writes the calibration to its file in one step.
 func (c *Calibration) write(path string) error {
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {

@@ -19,7 +19,7 @@ type backend interface {
 	Close() error
 }
 
-// A device holds the session and how well it works. After a failure the session
+// A device holds the session and its state. After a failure the session
 // is reopened once; if the next batch fails too, the device is unhealthy.
 type device struct {
 	session   backend // nil while unloaded; only the dispatcher changes it
@@ -33,15 +33,14 @@ type device struct {
 // usable reports whether there is a session that works.
 func (d *device) usable() bool { return d.session != nil && d.broken == nil }
 
-// shouldReopen reports whether the session is to be reopened once its batches
-// are collected. Once that has not helped, a waiting probe is needed.
+// shouldReopen reports whether the session must be reopened after its batches are
+// collected. An unhealthy device is reopened only for a waiting probe.
 func (d *device) shouldReopen(waiting int) bool {
 	return d.broken != nil && (d.unhealthy == nil || waiting > 0)
 }
 
-// note learns from a batch that was executed. It reports whether the device has
-// become unhealthy. A batch that the library refuses for its contents says
-// nothing about the device.
+// note records the outcome of a batch. It reports whether the device has become
+// unhealthy. A batch that the library refuses for its contents does not count.
 func (d *device) note(err error) (failed bool) {
 	switch {
 	case err == nil:
@@ -158,9 +157,9 @@ func (p *pipeline) loadSession() {
 	p.endAll(err, at)
 }
 
-// Healthy executes a batch of one short pair, ahead of all that wait, and
-// returns the error if that fails. An unhealthy engine reopens its device for
-// it, and goes on if that works.
+// Healthy executes a batch of one short pair before all waiting pairs, and returns
+// the error if that fails. An unhealthy engine first reopens its session. If the
+// batch succeeds, the engine accepts requests again.
 func (e *Engine) Healthy(ctx context.Context) error {
 	frame := e.pipeline.texts.frame
 	empty := frame.join(encoded{}, encoded{}, frame.special, TruncateRight)

@@ -14,7 +14,7 @@ type batch struct {
 	*schedule.Batch
 	owners   []*request // of the items
 	requests []*request // each once
-	probe    bool       // has no pairs but a probe's
+	probe    bool       // holds only the pair of a probe
 
 	ticket mlx.Ticket
 	logits []float32
@@ -29,7 +29,7 @@ func (p *pipeline) dispatch() {
 	}
 }
 
-// nextStep returns what the dispatcher does now; nil is the end.
+// nextStep returns what the dispatcher does now, nil at the end.
 func (p *pipeline) nextStep() func() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -73,8 +73,8 @@ func (p *pipeline) sleep(wait time.Duration) {
 	}
 }
 
-// nextBatch takes a batch if it is time for one. Otherwise it returns how long
-// that may be away, 0 if not known.
+// nextBatch takes a batch if one is due. Otherwise it returns how long to wait for
+// one, 0 if that is unknown.
 func (p *pipeline) nextBatch(at time.Time) (*batch, time.Duration) {
 	p.giveUpHopeless(at)
 	if !p.device.usable() {
@@ -191,7 +191,7 @@ func guard(doing string, f func() error) (err error) {
 	return f()
 }
 
-// settle gives a batch's logits, or its failure, to its requests.
+// settle passes a batch's logits, or its failure, to its requests.
 func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 	p.mu.Lock()
 	at := time.Now()

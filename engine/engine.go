@@ -12,7 +12,7 @@ import (
 	"github.com/mlxrank/mlxrank/mlx"
 )
 
-// A Device computes.
+// A Device names where a model is computed.
 type Device string
 
 // The devices of Config and Info.
@@ -33,8 +33,8 @@ const (
 	BFloat16  DType = "bfloat16"
 )
 
-// An Activation makes a score from logits. Info may name others, from the
-// model's files.
+// An Activation names the function that makes a score from logits. Info may name
+// other functions than the constants, from the model's files.
 type Activation string
 
 // The activations that a caller may choose.
@@ -62,7 +62,7 @@ type Config struct {
 	DType      DType
 	MaxLength  int // tokens of a pair, at least 3; 0 is the model's own
 	Activation Activation
-	Label      string // of several, by name or number: the one whose logit makes the score
+	Label      string // label that makes the score, by name or zero-based index; required if the model has several
 	BuiltinDir string // directory of the encoder of "builtin"; "" searches
 	Library    string // path of libmlxrank; "" searches as mlx.Load does
 	Threads    int    // CPU threads that compute; 0 is system.Processors(): the affinity, or the CPU quota if that is smaller
@@ -72,10 +72,9 @@ type Config struct {
 	OmitRequestEvents bool
 
 	TokenizerWorkers int // 0 is as many as Threads
-	// MaxBatch and MaxBatchTokens bound a batch: its pairs, and the tokens
-	// computed for it, padding included. A batch has room for one pair of
-	// MaxLength at least. 0 is 256 pairs, and 2,048 tokens on the CPU or 16,384 on
-	// a GPU.
+	// MaxBatch limits the pairs of a batch, and MaxBatchTokens the tokens computed
+	// for it, padding included, which must be enough for one pair of MaxLength. 0 is
+	// 256 pairs, and 2,048 tokens on the CPU or 16,384 on a GPU.
 	MaxBatch       int
 	MaxBatchTokens int
 	// Lab has settings for benchmarks of this module; other programs leave it nil.
@@ -84,15 +83,15 @@ type Config struct {
 	// tokenised yet counts as its maximum. Requests above the cap are refused with
 	// ErrOverloaded. 0 is 16,777,216: 32,768 pairs of 512 tokens.
 	QueueTokens int
-	// CacheLimit is how many bytes of freed buffers MLX keeps for reuse: 0 is
-	// 512 MiB on a GPU and MLX's own limit, 32 MiB, on the CPU; a negative number
-	// leaves it as it is. Above MemoryLimit bytes in use, new work waits
-	// until running work finishes; 0 leaves it as it is. MLX has one of each for the whole
-	// process.
+	// CacheLimit is how many bytes of freed buffers MLX keeps for reuse. 0 is
+	// 512 MiB on a GPU, and on the CPU MLX's own limit of 32 MiB; a negative number
+	// changes nothing. Above MemoryLimit bytes in use, new work waits until running
+	// work finishes; 0 changes nothing. Both limits hold for the whole process.
 	CacheLimit  int64
 	MemoryLimit int64
-	// IdleUnload closes the session after so long without a request, which frees the
-	// model's memory. The next request waits until it is opened again. 0 is never.
+	// IdleUnload is the time without a request after which the engine closes its
+	// session, which frees the model's memory. The next request waits until the
+	// session is open again. 0 never closes it.
 	IdleUnload time.Duration
 	// Progress, if set, receives the progress of a download from the hub, from one
 	// goroutine at a time. It may still be called shortly after Open has
@@ -110,11 +109,12 @@ type Pair struct {
 // A Result holds the scores of one request.
 type Result struct {
 	Scores []float32 // after the activation, in the order of the pairs; 0 to 1 if that is sigmoid or softmax
-	// Logits are the label's, in the same order, as the classifier gave them. With
-	// softmax they are the label's log-odds, whose sigmoid is its probability: the
-	// order by them is that of the scores, before these are rounded.
+	// Logits are the classifier's outputs for the label, in the same order. With
+	// softmax they are the label's log-odds: their sigmoid is the label's probability.
+	// Logits order documents as scores do, also where scores are rounded to the same
+	// number.
 	Logits         []float32
-	ByLabel        [][]LabelScore // of every pair, by every label in the order of Info.Labels, where ScoreOptions.AllLabels asks for it
+	ByLabel        [][]LabelScore // [pairs][labels], labels in the order of Info.Labels; nil without ScoreOptions.AllLabels
 	Timings        Timings
 	Truncated      int // pairs that were longer than the maximum length
 	Distinct       int // pairs executed: identical ones are executed once
@@ -142,11 +142,11 @@ type Info struct {
 	Threads        int    // that compute on the CPU; 0 on a GPU
 	Unpadded       bool   // tokens are computed without padding
 	MaxLength      int
-	Activation     Activation // what makes the scores: "raw", "sigmoid", "softmax", or what else the model's files name
-	Label          string     // scored by, "" where the model has but one
-	Labels         []string   // all of them, nil where the model has but one
-	Prompt         string     // of the model's files, put ahead of every query
-	TruncationSide Truncation // where long pairs are cut unless a request says otherwise
+	Activation     Activation // function that makes the scores: "raw", "sigmoid", "softmax", or another one that the model's files name
+	Label          string     // label that makes the score, "" if the model has only one
+	Labels         []string   // all labels, nil if the model has only one
+	Prompt         string     // text from the model's files that is put before every query
+	TruncationSide Truncation // where long pairs are cut if a request does not name a side
 	Library        Library
 	Startup        Startup
 
@@ -203,7 +203,7 @@ func (e *Engine) Trim() error {
 // A second call waits for the first and returns its error.
 func (e *Engine) Close() error { return e.close() }
 
-// closeOnce is Close the first time.
+// closeOnce returns the function that Close calls; it closes the engine once.
 func (e *Engine) closeOnce() func() error {
 	return sync.OnceValue(func() error {
 		return errors.Join(e.pipeline.close(), e.tokenizer.close())

@@ -11,7 +11,7 @@ var (
 	// ErrClosed is returned by every call after Close.
 	ErrClosed = errors.New("engine: closed")
 	// ErrOverloaded reports that the queue has no room for the request now, or that
-	// the work ahead of it takes longer than its context's deadline allows. Try
+	// earlier work takes too long to meet the deadline of the request's context. Try
 	// again later; an OverloadedError predicts when.
 	ErrOverloaded = errors.New("engine: overloaded")
 	// ErrTooLarge reports that the request is larger than the whole queue, or takes

@@ -275,8 +275,8 @@ func (e *Engine) discard(session *mlx.Session) error {
 	return errors.Join(errs...)
 }
 
-// resolveLabel gives the place of the label whose logit makes the score. It is
-// named by its name or its number; a model with one label needs no name.
+// resolveLabel returns the index of the label that makes the score. asked is its
+// name or zero-based index; for a model with one label it may be "".
 func resolveLabel(asked string, model *weights.Model) (int, error) {
 	names := model.LabelNames
 	if asked == "" && len(names) == 1 {

@@ -8,12 +8,12 @@ import (
 // Truncation selects how a pair that is longer than the maximum length is cut.
 type Truncation string
 
-// TruncateRight and TruncateLeft count tokens "longest first": the longer
-// text gives way until both are as long, then both do.
+// TruncateRight and TruncateLeft cut "longest first": they shorten the longer text
+// until both are equally long, then both.
 const (
-	TruncateRight Truncation = "right" // the ends are cut off
-	TruncateLeft  Truncation = "left"  // the beginnings are
-	TruncateNot   Truncation = "not"   // the request is refused with ErrTooLong, and nothing of it is executed
+	TruncateRight Truncation = "right" // cuts the ends
+	TruncateLeft  Truncation = "left"  // cuts the beginnings
+	TruncateNot   Truncation = "not"   // refuses the request with ErrTooLong before any pair is executed
 )
 
 // ScoreOptions select how pairs are truncated and scored.

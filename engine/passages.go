@@ -19,18 +19,17 @@ type segment struct {
 	tokens int
 }
 
-// room returns how many tokens of a document fit beside the query. A query of more
-// than half the maximum length gives way down to that half, as it does when a
-// pair is truncated.
+// room returns how many tokens of a document fit into a pair with the query. A query
+// of more than half the maximum length counts as that half, because truncation cuts
+// it so far.
 func (t *tokenizer) room(query encoded) int {
 	budget := t.maxLength - t.frame.special
 	return max(budget-query.total, budget/2)
 }
 
-// passages cuts a document, or its first most tokens if that is not 0, into
-// overlapping passages that each fit with the query into the maximum length. A
-// document that fits is one passage. A word that the end of those tokens cuts is
-// left out.
+// passages cuts a document into overlapping passages, each of which fits with the
+// query into the maximum length. A document that fits is one passage. If most is not
+// 0, only the first most tokens count, without a word that they end in.
 func (t *tokenizer) passages(ctx context.Context, query encoded, document string, most int) ([]Span, error) {
 	whole := []Span{{0, len(document)}}
 	room := t.room(query)
@@ -54,7 +53,7 @@ func (t *tokenizer) passages(ctx context.Context, query encoded, document string
 	return slide(segments, room, passageOverlap(room)), nil
 }
 
-// seen returns the part of a document that the model sees of it beside the query.
+// seen returns the part of a document that truncation leaves in a pair with the query.
 func (t *tokenizer) seen(ctx context.Context, query encoded, document string, opts ScoreOptions) (Span, error) {
 	room := t.room(query)
 	if opts.DocumentTokens > 0 {
@@ -81,7 +80,7 @@ func (t *tokenizer) seen(ctx context.Context, query encoded, document string, op
 	return Span{segments[first].Start, segments[last].End}, nil
 }
 
-// segments lists the segments of a text, up to and with the one by which they
+// segments lists the segments of a text. It stops after the segment with which they
 // have more than most tokens.
 func (t *tokenizer) segments(ctx context.Context, text string, most int) ([]segment, error) {
 	var out []segment
@@ -100,10 +99,9 @@ func (t *tokenizer) segments(ctx context.Context, text string, most int) ([]segm
 	return out, nil
 }
 
-// slide makes passages of at most room tokens of neighbouring segments, each
-// beginning up to overlap tokens before the end of the one ahead and reaching
-// beyond it. A segment of more than room tokens is a passage of its own, to be
-// truncated.
+// slide joins neighbouring segments into passages of at most room tokens. Each
+// passage shares up to overlap tokens with the one before it, and ends after it. A
+// segment of more than room tokens is one passage, which will be truncated.
 func slide(segments []segment, room, overlap int) []Span {
 	var out []Span
 	for from := 0; ; {

@@ -26,7 +26,7 @@ type settings struct {
 	calibrationFile string      // "" for none
 
 	idle            time.Duration // after which the session is closed; 0 never
-	trim            func() error  // gives back what a closed session leaves
+	trim            func() error  // returns the memory of a closed session to the system
 	reopen          func() (backend, error)
 	log             zerolog.Logger
 	noRequestEvents bool                    // Config.OmitRequestEvents
@@ -50,10 +50,10 @@ type pipeline struct {
 	calibrated bool         // before costly work: once
 
 	live      map[*schedule.Request]*request // not ended
-	scoring   int                            // of these, that need the device
+	scoring   int                            // live requests that need the device
 	reserved  int                            // tokens of all live requests
 	executing int                            // batches submitted
-	resting   time.Time                      // since when there is no request
+	resting   time.Time                      // when the last request ended
 	closed    bool
 	stopping  bool
 	stats     counters
@@ -101,7 +101,7 @@ func newPipeline(s settings, session backend) *pipeline {
 	return p
 }
 
-// run takes a request in and waits for it.
+// run admits a request and waits for it.
 func (p *pipeline) run(ctx context.Context, r *request) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -115,8 +115,8 @@ func (p *pipeline) run(ctx context.Context, r *request) error {
 	return p.wait(ctx, r)
 }
 
-// admit takes a request in, the whole of it or nothing. A request with inputs is
-// tokenised already.
+// admit admits a whole request or refuses it. A request that has inputs is already
+// tokenised.
 func (p *pipeline) admit(r *request) error {
 	if r.options.Truncation == "" && r.options.DocumentTokens == 0 {
 		r.options.Truncation = p.side
@@ -190,7 +190,7 @@ func (p *pipeline) expectedLengths(r *request) []int {
 	return lengths
 }
 
-// refuse returns why a request that needs so many tokens cannot be taken in.
+// refuse returns an error if a request that needs so many tokens cannot be admitted.
 func (p *pipeline) refuse(r *request, need int, at time.Time) error {
 	switch {
 	case p.closed:
@@ -209,8 +209,8 @@ func (p *pipeline) refuse(r *request, need int, at time.Time) error {
 	return p.refuseLate(r, at)
 }
 
-// refuseLate returns why a request is not taken in that would be late, or would
-// make another one late.
+// refuseLate returns an error if the request would miss its deadline, or would make
+// another request miss its own.
 func (p *pipeline) refuseLate(r *request, at time.Time) error {
 	if !r.Deadline.IsZero() && !at.Before(r.Deadline) {
 		return context.DeadlineExceeded
@@ -284,8 +284,8 @@ func round(d time.Duration) time.Duration {
 	return d.Round(100 * time.Millisecond)
 }
 
-// wait waits for the request or for the caller's context, which frees the
-// caller at once. What executes of the request runs to its end.
+// wait waits until the request or the caller's context ends. Batches that are
+// already executing finish in any case.
 func (p *pipeline) wait(ctx context.Context, r *request) error {
 	for reported := 0; ; {
 		select {
@@ -315,8 +315,8 @@ func (p *pipeline) reportProgress(r *request, reported int) int {
 	return done
 }
 
-// chunkDone takes a chunk from the tokenizer workers and queues pairs when it is
-// time.
+// chunkDone receives a chunk from the tokenizer workers and queues its pairs when
+// the scheduler allows it.
 func (p *pipeline) chunkDone(r *request, c *chunk, err error, at time.Time) {
 	r.working--
 	if r.ended {
@@ -329,7 +329,7 @@ func (p *pipeline) chunkDone(r *request, c *chunk, err error, at time.Time) {
 	for i := c.from; i < c.to; i++ {
 		p.tokenized(r, i)
 		if pair, length := r.pairs[i], len(r.inputs[i].IDs); !r.keep {
-			// The reservation beyond the pair's tokens is returned.
+			// The pair needs fewer tokens than were reserved.
 			p.refund(r, p.texts.reserve(pair)-length)
 			if !r.inputs[i].Truncated {
 				p.schedule.LearnDensity(length-p.texts.frame.special, len(p.texts.prompt)+len(pair.Query)+len(pair.Document))
@@ -360,7 +360,7 @@ func (p *pipeline) refund(r *request, tokens int) {
 	p.reserved -= tokens
 }
 
-// end answers the request and forgets what is left of it.
+// end answers the request and drops its waiting pairs.
 func (p *pipeline) end(r *request, err error, at time.Time) {
 	if r.ended {
 		return
@@ -383,8 +383,7 @@ func (p *pipeline) end(r *request, err error, at time.Time) {
 	p.poke()
 }
 
-// giveUpHopeless ends the requests that can no longer be answered in time, one
-// after the other.
+// giveUpHopeless ends the requests that can no longer be answered in time.
 func (p *pipeline) giveUpHopeless(at time.Time) {
 	for h := p.schedule.Hopeless(at); h != nil; h = p.schedule.Hopeless(at) {
 		r := p.live[h.Request]
@@ -399,7 +398,7 @@ func (p *pipeline) giveUpHopeless(at time.Time) {
 	}
 }
 
-// changed keeps the request's stopwatch.
+// changed enters the request's current stage into its stopwatch.
 func (p *pipeline) changed(r *request, at time.Time) {
 	if !r.ended {
 		r.watch.enter(r.stage(), at)

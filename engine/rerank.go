@@ -20,7 +20,7 @@ type Long string
 // Truncate is the default.
 const (
 	Truncate Long = "truncate" // its end is cut off
-	Passages Long = "passages" // overlapping passages are scored and the best one counts
+	Passages Long = "passages" // overlapping passages are scored, and the best one counts
 )
 
 // RerankOptions select what Rerank scores and returns.
@@ -38,10 +38,10 @@ type Ranked struct {
 	Score   float32
 	Logit   float32
 	Passage *Part // that scored best, if Long is Passages and there are several
-	Best    *Part // the sentence that scores highest by itself, with Explain; nil for a blank document
+	Best    *Part // with Explain, the sentence with the highest score; nil for a blank document
 }
 
-// A Part is a passage or a sentence of a document that was scored by itself.
+// A Part is a passage or a sentence of a document that was scored separately.
 type Part struct {
 	Span
 	Index int // among the document's passages or sentences
@@ -50,12 +50,12 @@ type Part struct {
 	Logit float32
 }
 
-// A Ranking is a request's documents, best first; equal scores keep the order
-// they were given in. Scores and Logits of its Result are the documents', in
-// the order given; the counts and timings are of all that was scored.
+// A Ranking lists a request's documents, best first. Documents with equal logits
+// keep their order. Scores and Logits of the Result belong to all documents, in the
+// order given. Its counts and timings include passages and sentences.
 type Ranking struct {
 	Items []Ranked
-	Pairs int // scored: documents, or their passages, and sentences
+	Pairs int // number of scored documents, passages and sentences
 	Result
 }
 
@@ -83,9 +83,9 @@ func (e *Engine) Rerank(ctx context.Context, query string, documents []string, o
 	return ranking, err
 }
 
-// ScorePassages is ScoreWith by the passages of documents that do not fit, as Rerank
-// scores them with Passages: of each pair the best passage counts. Figures of the
-// result, and Progress, count passages.
+// ScorePassages scores the pairs as ScoreWith does, but cuts a document that does not
+// fit into passages, as Rerank does with Passages. A pair gets the score of its best
+// passage. The counts of the result and of Progress are passages.
 func (e *Engine) ScorePassages(ctx context.Context, pairs []Pair, opts ScoreOptions) (*Result, error) {
 	if err := e.checkOptions(opts); err != nil {
 		return nil, err

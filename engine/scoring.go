@@ -42,7 +42,7 @@ func sigmoid(x float64) float64 {
 	return z / (1 + z)
 }
 
-// softplus is PyTorch's, which is the identity above 20.
+// softplus computes PyTorch's softplus, which returns x above 20.
 func softplus(x float64) float64 {
 	if x > 20 {
 		return x
@@ -53,9 +53,8 @@ func softplus(x float64) float64 {
 // logExp1 returns log(1 + exp(x)).
 func logExp1(x float64) float64 { return max(x, 0) + math.Log1p(math.Exp(-math.Abs(x))) }
 
-// score returns the label's score and the logit to rank by. For softmax the logit
-// is the log-odds of the label, whose sigmoid is its probability: it distinguishes
-// probabilities that are rounded to 1.
+// score returns the label's score and the logit to rank by. For softmax the logit is
+// the label's log-odds, because they differ where probabilities are rounded to 1.
 func (s scorer) score(logits []float32) (score, logit float32) {
 	x := float64(logits[s.label])
 	if s.function == weights.ScoringSoftmax {

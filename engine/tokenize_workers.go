@@ -14,35 +14,35 @@ import (
 const (
 	chunkPairs  = 8
 	chunkBytes  = 8 << 10
-	turnBytes   = 32 << 10 // that a worker tokenises of a chunk at once
+	turnBytes   = 32 << 10 // of a chunk, before another request has its turn
 	keptQueries = 256
 )
 
-// A chunk is pairs of one request that a worker tokenises together.
+// A chunk holds pairs of one request that a worker tokenises together.
 type chunk struct {
 	from, to int
 	done     bool
 
-	at       int    // the pair it is at
+	at       int    // index of the current pair
 	text     string // of query
 	query    encoded
 	document encoded
-	began    bool // document belongs to the pair
+	began    bool // document belongs to the current pair
 }
 
 // untokenized is the part of a request that its tokenising needs. The engine's
 // lock guards it.
 type untokenized struct {
 	next    int      // first pair that no worker has taken
-	chunks  []*chunk // taken, in order; done ones stay behind one that is not
+	chunks  []*chunk // taken, in order, without the finished ones at the beginning
 	aside   []*chunk // of these, begun and put aside
 	working int      // chunks that workers have, or that are put aside
 	ready   int      // pairs tokenised without a gap before them
 }
 
-// A tokenizeWorkers is threads that tokenise the pairs of all requests. Workers
-// take chunks of the requests in turn. They put a chunk aside that takes long, so
-// that a large request or a long text does not keep a small one waiting.
+// tokenizeWorkers are the goroutines that tokenise the pairs of all requests. They
+// take one chunk of each request in turn, and put aside a chunk that takes long. So
+// a small request does not wait for a large request or a long text.
 type tokenizeWorkers struct {
 	texts    *pairEncoder
 	mu       *sync.Mutex // the engine's
@@ -56,7 +56,7 @@ type tokenizeWorkers struct {
 	spent func(time.Duration)
 }
 
-// run is one worker.
+// run runs one worker.
 func (w *tokenizeWorkers) run() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -80,7 +80,7 @@ func (w *tokenizeWorkers) run() {
 	}
 }
 
-// add gives a request to the workers.
+// add queues a request for the workers.
 func (w *tokenizeWorkers) add(r *request) {
 	w.turns = append(w.turns, r)
 	w.work.Broadcast()
@@ -92,7 +92,7 @@ func (w *tokenizeWorkers) drop(r *request) {
 	w.turns = slices.DeleteFunc(w.turns, func(other *request) bool { return other == r })
 }
 
-// resume continues requests that were too far ahead of their batches.
+// resume continues requests that had enough pairs waiting for batches.
 func (w *tokenizeWorkers) resume(requests []*request) {
 	if slices.ContainsFunc(requests, func(r *request) bool { return r.next < len(r.pairs) && r.workable() }) {
 		w.work.Broadcast()
@@ -168,7 +168,7 @@ type pairEncoder struct {
 	maxLength int
 	beyond    beyond
 	frame     frame
-	prompt    string // ahead of every query
+	prompt    string // before every query
 
 	// encode tokenises a part of a text, its first or its last one.
 	encode func(ctx context.Context, text string, last bool) (ids []uint32, rest string, err error)

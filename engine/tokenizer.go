@@ -42,8 +42,8 @@ func newTokenizer(file weights.Tokenizer, maxLength int) (*tokenizer, error) {
 	return t, nil
 }
 
-// beyond holds the tokens, by id, that the model's word embeddings have no row
-// for. There are some if tokens were added and the model was not trained on.
+// beyond holds tokens, by id, that have no row in the model's word embeddings. A
+// model has such tokens if they were added to its tokenizer only.
 type beyond map[int32]string
 
 func makeBeyond(file weights.Tokenizer) beyond {
@@ -100,8 +100,8 @@ func (t *tokenizer) encode(text string) (encoded, error) {
 	return t.encodeUntil(context.Background(), text, math.MaxInt)
 }
 
-// encodeUntil tokenises a text from its beginning until it is known to have more
-// than n tokens.
+// encodeUntil tokenises a text from its beginning, and stops when it has more than n
+// tokens.
 func (t *tokenizer) encodeUntil(ctx context.Context, text string, n int) (encoded, error) {
 	e := untokenised(text)
 	for !e.whole() && e.total <= n {
@@ -114,8 +114,8 @@ func (t *tokenizer) encodeUntil(ctx context.Context, text string, n int) (encode
 	return e, nil
 }
 
-// encodePart tokenises a part of a text, its first or its last one, without
-// special tokens around it. The parts of a text have the tokens of the whole.
+// encodePart tokenises the first or the last part of a text, without special tokens.
+// All parts together have the tokens of the whole text.
 func (t *tokenizer) encodePart(ctx context.Context, text string, last bool) (ids []uint32, rest string, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, "", err

@@ -176,7 +176,7 @@ func callOn(t *thread, name string, f func(err *byte, errLen int32) int32) error
 	return b.check(name, status)
 }
 
-// callHere is callOn for a call that may run on any thread.
+// callHere makes a native call on the calling thread, as callOn does on t.
 func callHere(name string, f func(err *byte, errLen int32) int32) error {
 	var b errorBuffer
 	status := f(b.args())

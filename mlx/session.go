@@ -328,7 +328,7 @@ func (s *Session) config(cfg ModelConfig) (cConfig, error) {
 // encoder.layer.N for each layer, then pooler and classifier. The last layer
 // computes only [CLS], so its tensors have one row.
 //
-// It is for debugging: comparing a new architecture with PyTorch step by step.
+// Use it to debug a new architecture: compare it with PyTorch step by step.
 func (s *Session) WriteActivations(file string, ids, typeIDs []int32) error {
 	if len(ids) != len(typeIDs) {
 		return fmt.Errorf("mlx: pair has %d ids and %d token type ids, want the same number", len(ids), len(typeIDs))

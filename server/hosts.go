@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A page of another site can reach this server under a name of its own that
+// A page of another site can reach this server under a name of that site which
 // resolves to this machine (DNS rebinding). The browser then treats both as one
 // origin, and the Host is the page's name. So only names that no site of the
 // internet can have are allowed by default: addresses, localhost, this machine's

@@ -94,7 +94,7 @@ func (r *patientReader) Read(data []byte) (int, error) {
 	return r.conn.Read(data)
 }
 
-// watchIdle is the ConnState hook of http.Server.
+// watchIdle runs as the ConnState hook of http.Server.
 func watchIdle(c net.Conn, state http.ConnState) {
 	if l, ok := c.(*lingeringConn); ok && state == http.StateIdle {
 		l.answering.Store(false)

@@ -14,8 +14,8 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// An outcome is what a handler returns beside the answer: what is counted and
-// logged of the request, and its failure, which is yet to be answered.
+// An outcome holds what a handler returns in addition to its answer: figures for
+// metrics and logs, and the failure that serveHTTP must answer.
 type outcome struct {
 	failure    *failure
 	bytesIn    int
@@ -71,7 +71,7 @@ func (a *answer) sendJSON(status int, data []byte) {
 	}
 }
 
-// fail is the only way by which an error is answered.
+// fail answers with an error. All errors go through it.
 func (a *answer) fail(f *failure) {
 	f.setHeaders(a.Header())
 	a.sendJSON(f.status, encode(f.body(a.shape)))

@@ -236,9 +236,9 @@ func (l *LongOptions) choice() engine.Long {
 	}
 }
 
-// byLabel chooses what the logits of several labels are, so that toScore makes of
-// them what clients expect: log-odds, whose sigmoid is the softmax over the
-// labels, or the classifier's logits for a request that asks for raw scores.
+// byLabel returns the logits of several labels in the form that toScore needs. For a
+// request that asks for raw scores, these are the classifier's logits. Otherwise they
+// are log-odds, because their sigmoid is the softmax over the labels.
 func (s *Server) byLabel(opts engine.ScoreOptions, raw *bool) engine.ScoreOptions {
 	if len(s.Engine.Info().Labels) < 2 {
 		return opts

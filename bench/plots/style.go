@@ -11,7 +11,7 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 )
 
-// Colours that most colour-blind people can tell apart (Okabe and Ito).
+// Colours that most colour-blind people can distinguish (Okabe and Ito).
 var (
 	blue   = color.RGBA{R: 0, G: 114, B: 178, A: 255}
 	orange = color.RGBA{R: 230, G: 159, B: 0, A: 255}

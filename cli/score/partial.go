@@ -321,8 +321,8 @@ func (p *partial) commit() error {
 	return p.finish(p.statePath())
 }
 
-// finish releases a file that was renamed to path, and removes what else the run
-// left.
+// finish releases a file that was renamed to path, and removes the other
+// files of the run.
 func (p *partial) finish(leftovers ...string) error {
 	errs := []error{atomicfile.SyncFolder(p.path)}
 	for _, path := range leftovers {

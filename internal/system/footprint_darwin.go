@@ -12,8 +12,8 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 )
 
-// Of <mach/task_info.h>: the flavor, how many words of task_vm_info its first
-// revision has, and where phys_footprint lies in it, in words of 8 bytes.
+// Constants of <mach/task_info.h>: the flavor, the number of words in the first
+// revision of task_vm_info, and the index of phys_footprint in words of 8 bytes.
 const (
 	taskVMInfo          = 22
 	taskVMInfoRev1Words = 38
@@ -38,7 +38,7 @@ var mach = sync.OnceValues(func() (calls struct {
 	return calls, nil
 })
 
-// footprint is phys_footprint, the figure of Activity Monitor's Memory column.
+// footprint returns phys_footprint, the figure of Activity Monitor's Memory column.
 func footprint(context.Context, *process.Process) (uint64, error) {
 	calls, err := mach()
 	if err != nil {

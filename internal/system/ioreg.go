@@ -7,8 +7,8 @@ import (
 )
 
 // deviceUtilization reads what `ioreg -a -c IOAccelerator` prints: the registry
-// entries of the GPUs as a property list. It is the busiest one's figure, nil
-// if none has it.
+// entries of the GPUs as a property list. It returns the figure of the busiest
+// GPU, nil if no GPU has one.
 func deviceUtilization(dump []byte) (*float64, error) {
 	if len(dump) == 0 { // ioreg prints nothing where there is no such entry
 		return nil, nil
@@ -29,7 +29,7 @@ func deviceUtilization(dump []byte) (*float64, error) {
 	return busiest, nil
 }
 
-// number is a property list's integer or real.
+// number converts an integer or a real of a property list.
 func number(v any) (float64, bool) {
 	switch n := v.(type) {
 	case uint64:

@@ -11,8 +11,7 @@ import (
 )
 
 // cpuQuota returns the smallest CPU quota of this process's control groups, in
-// processors, or 0 if none is set. What cannot be read sets none: without
-// /proc or the control groups' files there is nothing to go by.
+// processors, or 0 if none is set or /proc or the groups' files cannot be read.
 func cpuQuota() float64 {
 	fs, err := procfs.NewFS(procfs.DefaultMountPoint)
 	if err != nil {
@@ -22,10 +21,10 @@ func cpuQuota() float64 {
 	if err != nil {
 		return 0
 	}
-	return quotaOf(self)
+	return processQuota(self)
 }
 
-func quotaOf(process procfs.Proc) float64 {
+func processQuota(process procfs.Proc) float64 {
 	groups, err := process.Cgroups()
 	if err != nil {
 		return 0
@@ -40,8 +39,8 @@ func quotaOf(process procfs.Proc) float64 {
 			if !holds(mount, group) {
 				continue
 			}
-			for _, dir := range foldersOf(mount, group) {
-				if q := quotaIn(dir); q > 0 && (quota == 0 || q < quota) {
+			for _, dir := range groupFolders(mount, group) {
+				if q := readQuota(dir); q > 0 && (quota == 0 || q < quota) {
 					quota = q
 				}
 			}
@@ -60,9 +59,9 @@ func holds(mount *procfs.MountInfo, group procfs.Cgroup) bool {
 	return mount.FSType == "cgroup" && cpu && slices.Contains(group.Controllers, "cpu")
 }
 
-// foldersOf returns the group's folder and those above it, up to the mount
+// groupFolders returns the group's folder and those above it, up to the mount
 // point: each of them can have a quota.
-func foldersOf(mount *procfs.MountInfo, group procfs.Cgroup) []string {
+func groupFolders(mount *procfs.MountInfo, group procfs.Cgroup) []string {
 	path, under := strings.CutPrefix(group.Path, strings.TrimSuffix(mount.Root, "/"))
 	if !under { // the mount shows another part of the hierarchy
 		path = ""
@@ -77,16 +76,16 @@ func foldersOf(mount *procfs.MountInfo, group procfs.Cgroup) []string {
 	return folders
 }
 
-// quotaIn reads the quota of one group, in processors; 0 is none.
-func quotaIn(dir string) float64 {
-	fields := append(fieldsOf(dir, "cpu.max"), fieldsOf(dir, "cpu.cfs_quota_us")...)
+// readQuota reads the quota of one group, in processors; 0 means no quota.
+func readQuota(dir string) float64 {
+	fields := append(readFields(dir, "cpu.max"), readFields(dir, "cpu.cfs_quota_us")...)
 	if len(fields) == 1 {
-		fields = append(fields, fieldsOf(dir, "cpu.cfs_period_us")...)
+		fields = append(fields, readFields(dir, "cpu.cfs_period_us")...)
 	}
 	if len(fields) != 2 {
 		return 0
 	}
-	quota, err := strconv.ParseFloat(fields[0], 64) // "max" is no number, and version 1 has -1 for none
+	quota, err := strconv.ParseFloat(fields[0], 64) // without a quota, version 2 has "max" and version 1 has -1
 	period, periodErr := strconv.ParseFloat(fields[1], 64)
 	if err != nil || periodErr != nil || quota <= 0 || period <= 0 {
 		return 0
@@ -94,7 +93,7 @@ func quotaIn(dir string) float64 {
 	return quota / period
 }
 
-func fieldsOf(dir, name string) []string {
+func readFields(dir, name string) []string {
 	data, err := os.ReadFile(filepath.Join(dir, name))
 	if err != nil {
 		return nil

@@ -66,7 +66,7 @@ func TestQuota(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := quotaOf(process); got != test.want {
+			if got := processQuota(process); got != test.want {
 				t.Errorf("got %g processors, want %g", got, test.want)
 			}
 		})

@@ -1,5 +1,5 @@
-// Package system samples what this process takes of the machine. A figure that
-// the machine does not give is absent, which is not 0.
+// Package system samples how much of the machine this process uses. A figure that
+// the machine does not report is absent, not 0.
 package system
 
 import (
@@ -13,22 +13,21 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 )
 
-// A Sample is the figures at one time; nil is absent.
+// A Sample holds the figures at one time; nil is absent.
 type Sample struct {
 	// CPUUsagePct is this process's CPU time, all threads, over wall time since
 	// the sample before: 100 is one core. The first sample has none.
 	CPUUsagePct *float64
-	// FootprintMB is the memory this process is charged with, in units of 2^20
-	// bytes: phys_footprint on macOS, which counts the GPU's buffers, elsewhere
-	// the resident set.
+	// FootprintMB is the memory of this process in units of 2^20 bytes: on macOS
+	// phys_footprint, which includes the GPU's buffers, elsewhere the resident set.
 	FootprintMB *float64
 	// GPUUtilizationPct is macOS's "Device Utilization %" of the whole GPU, all
 	// processes. Elsewhere it is absent.
 	GPUUtilizationPct *float64
 }
 
-// A Sampler takes samples. It is safe for any number of goroutines; each has
-// its own if each wants its own time between samples.
+// A Sampler takes samples. It is safe for any number of goroutines. CPU usage counts
+// since the last sample of the same Sampler.
 type Sampler struct {
 	process *process.Process
 
@@ -46,9 +45,9 @@ func New() (*Sampler, error) {
 	return &Sampler{process: p}, nil
 }
 
-// Sample takes a sample. It can take tens of milliseconds, so it is for a
-// goroutine of its own. What fails is absent and is told by the error; the
-// other figures stand.
+// Sample takes a sample. It can take tens of milliseconds, so call it on a separate
+// goroutine. If a figure fails, it is absent and the error has the reason; the other
+// figures are valid.
 func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
 	out, err := s.SampleProcess(ctx)
 	gpu, gpuErr := gpuUtilization(ctx)
@@ -56,8 +55,7 @@ func (s *Sampler) Sample(ctx context.Context) (Sample, error) {
 	return out, errors.Join(err, gpuErr)
 }
 
-// SampleProcess takes a sample without the GPU, which is the part that takes
-// long.
+// SampleProcess takes a sample without the GPU, whose figure takes longest.
 func (s *Sampler) SampleProcess(ctx context.Context) (Sample, error) {
 	var out Sample
 	var errs []error

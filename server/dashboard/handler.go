@@ -44,7 +44,7 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// limitWriting gives a client writeTime to read what is written next.
+// limitWriting sets a deadline: the client has writeTime to read the next write.
 func limitWriting(c *http.ResponseController) error {
 	err := c.SetWriteDeadline(time.Now().Add(writeTime))
 	if errors.Is(err, http.ErrNotSupported) { // a test's response recorder never waits

@@ -13,19 +13,18 @@ import (
 // always admitted, and count as work.
 
 const (
-	// A forecast may be wrong by a quarter: that much more time must be left for
-	// a request to be admitted, and that much less for one to be given up. By the
-	// first few batches it may be wrong by more. A request's own work counts less,
-	// so that a large request is not refused for little work ahead of it.
+	// A forecast may be wrong by a quarter. So a request is admitted only if a quarter
+	// more time is left than predicted, and cancelled only if about a quarter less is
+	// left. The first few batches may be wrong by more. The margin of a request's own
+	// work is smaller, so that a little earlier work does not refuse a large request.
 	waitMargin    = 1.25
 	ownMargin     = 1.1
 	hopeless      = 0.8
 	hopelessFirst = 0.5
 	firstBatches  = 4
-	// A request that is refused for good, before any of it was executed, must be
-	// predicted to take half as much again as it has: it is refused only once, and
-	// nothing of it corrects the prediction. An admitted one is given up as soon as
-	// its own batches show that it is hopeless.
+	// A request is refused as too large only if it is predicted to take one and a half
+	// times the time it has, because no batch of it can correct the prediction. An
+	// admitted request is cancelled as soon as its own batches show that it is late.
 	tooLarge = 0.65
 
 	// A batch teaches the pace if it is at least this share of a full one. A small
@@ -148,8 +147,8 @@ func (s standing) last(turn int64) int64 {
 	return s.turn + max(0, (int64(s.tokens)-1)/turn)*turn
 }
 
-// share returns the part of its work that comes before another request's pair
-// of the given turn; earlier reports whether it is ahead of that in the same turn.
+// share returns the part of its work that comes before another request's pair of
+// turn of. earlier reports whether it comes first within the same turn.
 func (s standing) share(of, turn int64, earlier bool) float64 {
 	behind := of - s.turn
 	if behind < 0 || behind == 0 && !earlier {

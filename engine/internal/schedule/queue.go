@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// maxPassed is how many batches may take other requests' pairs from behind a
-	// waiting one before it goes ahead of its length.
+	// maxPassed is how many batches may pass a waiting pair over before the next batch
+	// must take it, whatever its length.
 	maxPassed = 8
 
 	// reach is how many waiting pairs are considered for a batch: enough that

@@ -183,9 +183,14 @@ class Steps:
 
 
 @contextlib.contextmanager
-def only_one(folder):
+def only_one(folder, out=sys.stderr):
     """Holds the lock of a build folder, waiting for another set-up to end."""
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            out.write(f"set-up: waiting for another set-up that uses {os.path.relpath(folder)}\n")
+            out.flush()
+            fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -4,10 +4,12 @@ import io
 import os
 import shutil
 import tempfile
+import threading
+import time
 import unittest
 from pathlib import Path
 
-from .steps import Steps
+from .steps import Steps, only_one
 
 
 class StepsTest(unittest.TestCase):
@@ -67,3 +69,23 @@ class StepsTest(unittest.TestCase):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class OnlyOneTest(unittest.TestCase):
+    def test_the_second_set_up_waits_and_says_for_what(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder, out, entered = Path(name) / "build", io.StringIO(), []
+
+            def second():
+                with only_one(folder, out):
+                    entered.append(True)
+
+            thread = threading.Thread(target=second)
+            with only_one(folder, out):
+                self.assertEqual(out.getvalue(), "")
+                thread.start()
+                while "waiting for another set-up" not in out.getvalue():
+                    time.sleep(0.001)
+                self.assertEqual(entered, [])
+            thread.join()
+            self.assertEqual(entered, [True])

@@ -200,9 +200,10 @@ func TestRankFields(t *testing.T) {
 		{`{"query": "q", "documents": ["a", {"text": 5, "title": "b"}]}`, `document 1: field \"text\" is a number, expected a string`},
 		{`{"query": "q", "documents": [{"text": null}], "rank_fields": []}`, `document 0: field \"text\" is null, expected a string`},
 		{`{"query": "q", "documents": [{"text": ["a"]}], "rank_fields": null}`, `document 0: field \"text\" is an array, expected a string`},
-		{`{"query": "q", "documents": [5]}`, `documents[0]`},
-		{`{"query": "q", "documents": ["a"], "rank_fields": "text"}`, `rank_fields`},
-		{`{"query": "q", "documents": ["a"], "rank_fields": [1]}`, `rank_fields[0]`},
+		{`{"query": "q", "documents": [5]}`, `documents[0]: expected one of the forms in /docs, found a number`},
+		{`{"query": "q", "documents": ["a"], "rank_fields": "text"}`, `rank_fields: expected array, found a string`},
+		{`{"query": "q", "documents": ["a"], "rank_fields": [1]}`, `rank_fields[0]: expected string, found a number`},
+		{`{"query": "q", "documents": ["a"], "long_documents": "cut"}`, `long_documents: expected one of truncate, passages, window, null`},
 	} {
 		before := e.executed.Load()
 		for _, path := range []string{"/v1/rerank", "/v2/rerank"} {

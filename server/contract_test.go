@@ -100,7 +100,7 @@ var contract = []row{
 	{name: "more than the queue holds", status: 413, kind: kindValidation, message: "split it", before: fails(fmt.Errorf("%w: split it", engine.ErrTooLarge))},
 	{name: "not JSON's type", status: 415, kind: kindValidation, message: "application/json", headers: []string{"Content-Type", "text/plain"}},
 	{name: "no fields", status: 422, kind: kindValidation, message: "expected ", body: text(`{}`)},
-	{name: "wrong type", status: 422, kind: kindValidation, message: "validation failed", body: text(`{"query": 1, "texts": 2, "documents": 3, "inputs": 4, "text_1": 5}`)},
+	{name: "wrong type", status: 422, kind: kindValidation, message: "found a number", body: text(`{"query": 1, "texts": 2, "documents": 3, "inputs": 4, "text_1": 5}`)},
 	{name: "too many documents", status: 422, kind: kindValidation, message: "documents: 3 (limit 2)", config: func(c *Config) { c.Limits.Documents = 2 },
 		body: func(a api) string { return a.body("q", "1", "2", "3") }},
 	{name: "too long", status: 422, kind: kindValidation, message: "pair 3", before: fails(fmt.Errorf("%w: pair 3", engine.ErrTooLong))},

@@ -2,14 +2,17 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/validation"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -168,7 +171,7 @@ func failValidation(status int, errs ...error) *failure {
 	for _, err := range errs[:min(len(errs), shownErrors)] {
 		fault := "body: " + err.Error()
 		if detail := (*huma.ErrorDetail)(nil); errors.As(err, &detail) {
-			fault = detail.Location + ": " + detail.Message
+			fault = detail.Location + ": " + expectation(detail)
 		}
 		faults = append(faults, fault)
 	}
@@ -176,4 +179,32 @@ func failValidation(status int, errs ...error) *failure {
 		faults = append(faults, fmt.Sprintf("and %d more", more))
 	}
 	return failf(status, kindValidation, "validation failed: %s", strings.Join(faults, "; "))
+}
+
+// expectation returns huma's message about a value with the JSON type found, and in
+// the words of JSON. It never returns the value itself.
+func expectation(detail *huma.ErrorDetail) string {
+	found := "null"
+	switch detail.Value.(type) {
+	case string:
+		found = "a string"
+	case bool:
+		found = "a boolean"
+	case float64, json.Number:
+		found = "a number"
+	case []any:
+		found = "an array"
+	case map[string]any:
+		found = "an object"
+	}
+	switch list, oneOf := strings.CutPrefix(detail.Message, "expected value to be one of "); {
+	case oneOf:
+		return "expected one of " + strings.ReplaceAll(strings.Trim(list, `"`), "<nil>", "null")
+	case detail.Message == validation.MsgExpectedMatchExactlyOneSchema:
+		return "expected one of the forms in /docs, found " + found
+	case slices.Contains([]string{validation.MsgExpectedString, validation.MsgExpectedBoolean, validation.MsgExpectedNumber,
+		validation.MsgExpectedInteger, validation.MsgExpectedArray, validation.MsgExpectedObject}, detail.Message):
+		return detail.Message + ", found " + found
+	}
+	return detail.Message
 }

@@ -6,6 +6,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -35,7 +36,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 func newApp(s command.Streams) *cli.App {
 	app := command.NewApp(s,
 		rerank.Command(s), score.Command(s), tokenizeCommand(s), model.Command(s), bench.Command(s), serve.Command(s), doctor.Command(s),
-		envCommand(s), bundleCommand(s), debugCommand(s), completionCommand(s), manCommand(s), versionCommand(s))
+		envCommand(s), bundleCommand(s), debugCommand(s), completionCommand(s), manCommand(s), versionCommand(s), helpCommand())
 	app.Usage = "rank passages by how well they answer a query, with cross-encoders on MLX"
 	app.UsageText = "mlxrank COMMAND [flags]"
 	app.Description = "Flags follow the command. Environment variables, such as MLXRANK_MODEL or\n" +
@@ -46,7 +47,7 @@ func newApp(s command.Streams) *cli.App {
 		"file that --config or MLXRANK_CONFIG names. It is YAML with the flags' names as keys,\n" +
 		"such as \"max-length: 256\"; a key may have _ for -. mlxrank warns of unknown\n" +
 		"variables that begin with MLXRANK_. NO_COLOR turns off the colours of the log."
-	app.Flags = []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}}
+	app.Flags = []cli.Flag{&cli.BoolFlag{Name: "version", Usage: "print the version", DisableDefaultText: true}, cli.HelpFlag}
 	app.Action = func(c *cli.Context) error { return withoutCommand(c, s) }
 	return app
 }
@@ -56,9 +57,46 @@ func withoutCommand(c *cli.Context, s command.Streams) error {
 	if c.Bool("version") {
 		return printVersion(s.Out, false)
 	}
-	commands := "commands: " + strings.Join(command.Names(c.App.Commands), ", ") + " (see mlxrank --help)"
 	if !c.Args().Present() {
-		return command.Usagef("no command given; %s", commands)
+		return command.Usagef("no command given; %s", listed(c.App.Commands))
 	}
-	return command.Usagef("unknown command %q%s; %s", c.Args().First(), command.Hint(c.Args().First(), c.App.Commands), commands)
+	return unknownCommand(c.Args().First(), c.App.Commands)
+}
+
+func unknownCommand(name string, commands []*cli.Command) error {
+	return command.Usagef("unknown command %q%s; %s", name, command.Hint(name, commands), listed(commands))
+}
+
+func listed(commands []*cli.Command) string {
+	return "commands: " + strings.Join(command.Names(commands), ", ") + " (see mlxrank --help)"
+}
+
+// helpCommand returns the command help. The one of urfave/cli shows no subcommand
+// of a command.
+func helpCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "help",
+		Aliases:     []string{"h"},
+		Usage:       "show this list, or the help of a command",
+		UsageText:   "mlxrank help [COMMAND]",
+		Description: command.Examples([2]string{"Show the help of a command", "mlxrank help model pull"}),
+		Action: func(c *cli.Context) error {
+			if !c.Args().Present() {
+				return cli.ShowAppHelp(c)
+			}
+			var found *cli.Command
+			commands := c.App.Commands
+			for _, name := range c.Args().Slice() {
+				i := slices.IndexFunc(commands, func(known *cli.Command) bool { return known.HasName(name) })
+				switch {
+				case i < 0 && found == nil:
+					return unknownCommand(name, commands)
+				case i < 0:
+					return command.Usagef("%s has no command %q%s (see %s --help)", found.Name, name, command.Hint(name, commands), found.HelpName)
+				}
+				found, commands = commands[i], commands[i].Subcommands
+			}
+			return c.App.RunContext(c.Context, slices.Concat([]string{c.App.Name}, c.Args().Slice(), []string{"--help"}))
+		},
+	}
 }

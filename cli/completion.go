@@ -113,7 +113,7 @@ func descend(commands []*cli.Command, words []string) (*cli.Command, []string) {
 
 func flagNames(cmd *cli.Command) []string {
 	out := []string{"--help"}
-	for _, flag := range cmd.Flags {
+	for _, flag := range cmd.VisibleFlags() {
 		out = append(out, "--"+flag.Names()[0])
 	}
 	return out

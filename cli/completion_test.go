@@ -26,6 +26,7 @@ func TestCompletionCandidates(t *testing.T) {
 		{[]string{"rerank", "--json", ""}, nil},
 		{[]string{"bench", "--format", ""}, []string{"text", "benchstat"}},
 		{[]string{"bench", "compare", "--format", ""}, []string{"text", "json", "benchstat"}},
+		{[]string{"bench", "--cpu"}, []string{"--cpuprofile"}}, // and not the deprecated --cpu-shards
 		{[]string{"bench", "co"}, []string{"compare"}},
 		{[]string{"bench", "compare", "--rou"}, []string{"--rounds"}},
 		{[]string{"completion", ""}, []string{"bash", "fish", "zsh"}},
@@ -98,7 +99,7 @@ func TestCompletionScripts(t *testing.T) {
 // TestManual expects commands, examples, flags and the exit status in the manual.
 func TestManual(t *testing.T) {
 	page := mlxrank.MustRun(t, "", "man").Out
-	for _, want := range []string{".TH", "rerank", "score", "resize photos", "--max-length", "MLXRANK_CONFIG", "EXIT STATUS"} {
+	for _, want := range []string{".TH", "rerank", "score", "resize photos", "--max-length", "MLXRANK_CONFIG", "EXIT STATUS", "model pull", "bench compare"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the manual lacks %q", want)
 		}

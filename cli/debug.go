@@ -16,9 +16,11 @@ func debugCommand(s command.Streams) *cli.Command {
 		&cli.StringFlag{Name: "output", Usage: "output `FILE`, whose name ends in .safetensors (required)"},
 	}
 	return &cli.Command{
-		Name:   "debug",
-		Usage:  "tools for developers of mlxrank",
-		Hidden: true,
+		Name:      "debug",
+		Usage:     "tools for developers of mlxrank",
+		UsageText: "mlxrank debug COMMAND [flags]",
+		Hidden:    true,
+		Action:    command.RequireSubcommand,
 		Subcommands: []*cli.Command{{
 			Name:      "activations",
 			Usage:     "write a pair's activations, layer by layer",

@@ -49,7 +49,7 @@ func writeManual(b *strings.Builder, c *cli.Command) {
 	if c.Description != "" {
 		b.WriteString(block(c.Description) + "\n")
 	}
-	for _, flag := range c.Flags {
+	for _, flag := range c.VisibleFlags() {
 		name, usage, _ := strings.Cut(flag.String(), "\t")
 		fmt.Fprintf(b, "**%s**\n: %s\n\n", strings.TrimSpace(name), usage)
 	}

@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
@@ -29,7 +31,8 @@ func TestUsage(t *testing.T) {
 	}{
 		{"no command", "", []string{"no command", "rerank, score, tokenize, model, bench, serve, doctor, env, bundle, completion, man, version"}},
 		{"unknown command", "rank", []string{`unknown command "rank"; did you mean "rerank"?`, "rerank, score, tokenize, model, bench, serve, doctor, env, bundle, completion, man, version"}},
-		{"unknown topic", "help rank", []string{"rank"}},
+		{"unknown topic", "help rank", []string{`unknown command "rank"; did you mean "rerank"?`}},
+		{"unknown topic of a command", "help model lst", []string{`model has no command "lst"; did you mean "list"?`}},
 		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},
 		{"unknown flag", "rerank --frob 1 d", []string{"rerank has no flag --frob", "rerank --help"}},
 		{"unknown flag after a document", "rerank --query q d --frob", []string{"rerank has no flag --frob"}},
@@ -58,14 +61,16 @@ func TestUsage(t *testing.T) {
 		{"log level", "doctor --log-level loud", []string{`--log-level "loud"`, "trace, debug, info, warn, error"}},
 		{"log format", "rerank --log-format xml", []string{`--log-format "xml"`, "console, json"}},
 		{"value is empty", "rerank --device= --query q d", []string{`--device ""`, "auto, gpu, cpu"}},
-		{"maximum length is text", "rerank --max-length long --query q d", []string{`--max-length cannot be "long"`}},
+		{"maximum length is text", "rerank --max-length long --query q d", []string{`--max-length cannot be "long"; expected a whole number`}},
 		{"maximum length too small", "rerank --max-length 2 --query q d", []string{"--max-length 2", "3 tokens"}},
 		{"maximum length 0", "rerank --max-length 0 --query q d", []string{"--max-length 0"}},
 		{"maximum length negative", "rerank --max-length -5 --query q d", []string{"--max-length -5"}},
+		{"threshold is text", "rerank --threshold high --query q d", []string{`--threshold cannot be "high"; expected a number`}},
+		{"time without a unit", "serve --request-timeout 5", []string{`--request-timeout cannot be "5"; expected a time such as 30s`}},
 		{"top 0", "rerank --query q --top-n 0 d", []string{"--top-n 0", "at least 1"}},
 		{"batch of none", "score --max-batch 0", []string{"--max-batch 0", "positive"}},
 		{"batch of no tokens", "rerank --query q --max-batch-tokens -1 d", []string{"--max-batch-tokens -1", "positive"}},
-		{"boolean with a value", "rerank --query q --json=perhaps d", []string{"--json", `"perhaps"`}},
+		{"boolean with a value", "rerank --query q --json=perhaps d", []string{"--json", `"perhaps"`, "true or false"}},
 		{"no query", "rerank d", []string{"--query is missing"}},
 		{"empty query", "rerank --query= d", []string{"--query is empty"}},
 		{"empty model", "rerank --model= --query q d", []string{"--model is empty"}},
@@ -87,6 +92,8 @@ func TestUsage(t *testing.T) {
 		{"model alone", "model", []string{"model needs a command: pull, list, show, verify, remove"}},
 		{"unknown command of model", "model frob x", []string{`model has no command "frob"`, "pull, list, show, verify, remove"}},
 		{"misspelt command of model", "model lst", []string{`model has no command "lst"; did you mean "list"?`}},
+		{"debug alone", "debug", []string{"debug needs a command: activations"}},
+		{"misspelt command of debug", "debug activation", []string{`debug has no command "activation"; did you mean "activations"?`}},
 		{"flag of model", "model --frob", []string{"model has no flag --frob"}},
 		{"nothing to pull", "model pull", []string{"model pull needs one REF", "mlxrank model pull cross-encoder/"}},
 		{"much to pull", "model pull a/b c/d", []string{"model pull needs one REF"}},
@@ -147,8 +154,37 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	for _, args := range [][]string{{"--help"}, {"help"}} {
-		if r := mlxrank.MustRun(t, "", args...); !strings.Contains(r.Out, "COMMANDS:") {
+		if r := mlxrank.MustRun(t, "", args...); !strings.Contains(r.Out, "COMMANDS:") || !strings.Contains(r.Out, "--help") {
 			t.Errorf("%q: got %q", args, r.Out)
+		}
+	}
+	if got, want := mlxrank.MustRun(t, "", "help", "model", "pull").Out, mlxrank.MustRun(t, "", "model", "pull", "--help").Out; got != want || !strings.Contains(got, "mlxrank model pull") {
+		t.Errorf("help model pull: %q, want %q", got, want)
+	}
+}
+
+// TestHelpOfAllCommands checks that each command shows a usage and an example, and no
+// deprecated flag.
+func TestHelpOfAllCommands(t *testing.T) {
+	var check func(name string, c *cli.Command)
+	check = func(name string, c *cli.Command) {
+		name += " " + c.Name
+		help := mlxrank.MustRun(t, "", append(strings.Fields(name), "--help")...).Out
+		if !strings.Contains(help, "mlxrank"+name) || !strings.Contains(help, "Examples:") && len(c.Subcommands) == 0 {
+			t.Errorf("%s: help lacks the usage or an example: %s", name, help)
+		}
+		for _, bad := range []string{"[command options]", "deprecated: use --", "--cpu-shards"} {
+			if strings.Contains(help, bad) {
+				t.Errorf("%s: help has %q", name, bad)
+			}
+		}
+		for _, sub := range c.Subcommands {
+			check(name, sub)
+		}
+	}
+	for _, c := range newApp(command.Streams{}).Commands {
+		if c.Name != "help" { // help --help is the help of the program
+			check("", c)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func TestSettingsErrors(t *testing.T) {
 		{"value", file("device: tpu\n"), command.ExitUsage, []string{"c.yaml: device", `"tpu"`, "auto, gpu, cpu"}},
 		{"second document", file("max-length: 128\n---\nmodel: builtin\n"), command.ExitFailure, []string{"c.yaml: a second YAML document"}},
 		{"second document that is broken", file("max-length: 128\n---\n[\n"), command.ExitFailure, []string{"c.yaml: "}},
-		{"number", file("max-length: long\n"), command.ExitUsage, []string{"c.yaml: max-length", `"long"`}},
+		{"number", file("max-length: long\n"), command.ExitUsage, []string{"c.yaml: max-length", `"long"; expected a whole number`}},
 		{"too small", file("max-length: 2\n"), command.ExitUsage, []string{"c.yaml: max-length 2", "3 tokens"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -16,7 +16,11 @@ func versionCommand(s command.Streams) *cli.Command {
 		Name:      "version",
 		Usage:     "print the version",
 		UsageText: "mlxrank version [--json]",
-		Flags:     []cli.Flag{command.JSONFlag()},
+		Description: command.Examples(
+			[2]string{"Print the version", "mlxrank version"},
+			[2]string{"Print the number only", "mlxrank version --json | jq -r .version"},
+		),
+		Flags: []cli.Flag{command.JSONFlag()},
 		Action: func(c *cli.Context) error {
 			if err := command.NoArguments(c); err != nil {
 				return err

@@ -174,7 +174,7 @@ func find(name string) (Key, error) {
 		if key.Name == name {
 			return key, nil
 		}
-		if !key.deprecated() {
+		if !key.Deprecated() {
 			names = append(names, key.Name)
 		}
 	}

@@ -50,8 +50,8 @@ var Keys = []Key{
 	{"seed", "`SEED` of the arrival times of --rate", "1", false, seed},
 }
 
-// deprecated reports whether translate replaces the key.
-func (k Key) deprecated() bool { return k.set == nil && k.Usage != "" }
+// Deprecated reports whether translate replaces the key.
+func (k Key) Deprecated() bool { return k.set == nil && k.Usage != "" }
 
 func text(field func(*Settings) *string) func(*Settings, string) error {
 	return func(s *Settings, value string) error {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rs/zerolog"
@@ -68,6 +69,9 @@ func Command(s command.Streams) *cli.Command {
 	}
 }
 
+// oldThreads is the name of --threads before version 0.2.
+const oldThreads = "cpu-shards"
+
 // benchFlags returns the flags that bench and bench compare share.
 func benchFlags() []cli.Flag {
 	flags := []cli.Flag{&cli.StringFlag{Name: "results", Value: "results", DefaultText: "results", Usage: "`FOLDER` for results"}}
@@ -79,12 +83,11 @@ func benchFlags() []cli.Flag {
 		if text == "" {
 			text = "none"
 		}
-		flags = append(flags, &cli.StringFlag{Name: key.Flag(), DefaultText: text, Usage: key.Usage})
+		flags = append(flags, &cli.StringFlag{Name: key.Flag(), DefaultText: text, Usage: key.Usage, Hidden: key.Deprecated()})
 	}
 	flags = append(flags, command.EngineFlags(weights.Default)...)
-	command.AddAlias(flags, "threads", "cpu-shards") // its name before version 0.2
-	command.SetLogLevel(flags, "info")               // without a terminal, progress goes to the log
-	return flags
+	command.SetLogLevel(flags, "info") // without a terminal, progress goes to the log
+	return append(flags, &cli.IntFlag{Name: oldThreads, Usage: "deprecated: use --threads", Hidden: true})
 }
 
 func runBench(c *cli.Context, s command.Streams) error {
@@ -143,6 +146,14 @@ type benchRun struct {
 
 // newBenchRun reads the flags of benchFlags.
 func newBenchRun(c *cli.Context, s command.Streams) (*benchRun, error) {
+	if c.IsSet(oldThreads) {
+		if c.IsSet("threads") {
+			return nil, command.Usagef("--threads and --%s are the same setting; give one", oldThreads)
+		}
+		if err := c.Set("threads", strconv.Itoa(c.Int(oldThreads))); err != nil {
+			return nil, err
+		}
+	}
 	given := map[string]bool{} // on the command line
 	for _, key := range experiment.Keys {
 		given[key.Name] = c.IsSet(key.Flag())

@@ -79,6 +79,8 @@ func TestBenchRefuses(t *testing.T) {
 		{[]string{"bench", file("requests: 0")}, []string{"requests", "from 1 on"}},
 		{[]string{"bench", "--requests", "0"}, []string{"requests", "from 1 on"}},
 		{[]string{"bench", "--policy", "window"}, []string{"needs a timeout"}},
+		{[]string{"bench", "--cpu-shards", "0"}, []string{"--threads 0"}},
+		{[]string{"bench", "--cpu-shards", "1", "--threads", "1"}, []string{"same setting"}},
 		{[]string{"bench", "--rate", "5", "--concurrency", "5"}, []string{"concurrency and rate are both given"}},
 		{[]string{"bench", "--device", "tpu"}, []string{`"tpu"`}},
 		{[]string{"bench", "none.yaml"}, []string{"none.yaml"}},

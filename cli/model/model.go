@@ -4,7 +4,6 @@ package model
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,18 +36,7 @@ func Command(s command.Streams) *cli.Command {
 		Subcommands: []*cli.Command{
 			modelPullCommand(s), modelListCommand(s), modelShowCommand(s), modelVerifyCommand(s), modelRemoveCommand(s),
 		},
-		Action: func(c *cli.Context) error {
-			var names []string
-			for _, command := range c.Command.Subcommands {
-				names = append(names, command.Name)
-			}
-			if !c.Args().Present() {
-				return command.Usagef("model needs a command: %s (see mlxrank model --help)", strings.Join(names, ", "))
-			}
-			unknown := c.Args().First()
-			return command.Usagef("model has no command %q%s; it has %s (see mlxrank model --help)",
-				unknown, command.Hint(unknown, c.Command.Subcommands), strings.Join(names, ", "))
-		},
+		Action: command.RequireSubcommand,
 	}
 }
 

@@ -15,17 +15,18 @@ import (
 )
 
 // startPprof serves the pages of net/http/pprof at a loopback address until stop is
-// called. With an empty address it does nothing.
-func startPprof(address string, log zerolog.Logger) (stop func() error, err error) {
+// called. With an empty address it does nothing. Errors name source as the origin
+// of the address.
+func startPprof(address, source string, log zerolog.Logger) (stop func() error, err error) {
 	if address == "" {
 		return func() error { return nil }, nil
 	}
 	at, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
-		return nil, command.Usagef("--pprof %s: %v; expected a loopback address such as 127.0.0.1:6060", address, err)
+		return nil, command.Usagef("%s %s: %v; expected a loopback address such as 127.0.0.1:6060", source, address, err)
 	}
 	if !at.IP.IsLoopback() {
-		return nil, command.Usagef("--pprof %s is not a loopback address; expected one such as 127.0.0.1:6060. To reach it from another machine, forward its port", address)
+		return nil, command.Usagef("%s %s is not a loopback address; expected one such as 127.0.0.1:6060; to reach it from another machine, forward its port", source, address)
 	}
 	listener, err := net.ListenTCP("tcp", at)
 	if err != nil {

@@ -18,12 +18,12 @@ import (
 // names only.
 func TestPprof(t *testing.T) {
 	for _, address := range []string{":6060", "0.0.0.0:6060", "192.0.2.7:6060", "[::]:6060", "here", "127.0.0.1"} {
-		if _, err := startPprof(address, zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "127.0.0.1:6060") {
+		if _, err := startPprof(address, "--pprof", zerolog.Nop()); err == nil || !strings.Contains(err.Error(), "127.0.0.1:6060") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
 	var log bytes.Buffer
-	stop, err := startPprof("localhost:0", zerolog.New(&log))
+	stop, err := startPprof("localhost:0", "--pprof", zerolog.New(&log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,8 +54,10 @@ func TestPprof(t *testing.T) {
 			t.Errorf("host %q: %d, want %d", host, w.Code, want)
 		}
 	}
-	if stop, err := startPprof("", zerolog.Nop()); err != nil || stop() != nil {
+	if stop, err := startPprof("", "--pprof", zerolog.Nop()); err != nil || stop() != nil {
 		t.Errorf("without an address: %v", err)
 	}
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", clitest.TinyModel(t), "--listen", "127.0.0.1:0", "--pprof", ":6060"), command.ExitUsage, "--pprof :6060", "loopback")
+	t.Setenv("MLXRANK_PPROF", ":6061")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", clitest.TinyModel(t), "--listen", "127.0.0.1:0"), command.ExitUsage, "MLXRANK_PPROF :6061", "loopback")
 }

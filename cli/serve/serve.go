@@ -98,7 +98,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	}()
 	log := config.Logger
 	config.OmitRequestEvents = true // the server logs them, with the same figures
-	stopPprof, err := startPprof(c.String("pprof"), log)
+	stopPprof, err := startPprof(c.String("pprof"), command.Source(c, "pprof"), log)
 	if err != nil {
 		return err
 	}
@@ -157,16 +157,16 @@ func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop
 func serverConfig(c *cli.Context) (server.Config, error) {
 	for _, name := range []string{"max-documents", "max-characters", "max-requests", "queue-tokens"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
-			return server.Config{}, command.Usagef("--%s %d is too small; expected at least 1", name, c.Int(name))
+			return server.Config{}, command.Usagef("%s %d is too small; expected at least 1", command.Source(c, name), c.Int(name))
 		}
 	}
 	for _, name := range []string{"request-timeout", "drain-timeout"} {
 		if c.Duration(name) < time.Millisecond {
-			return server.Config{}, command.Usagef("--%s %v is too short; expected at least 1ms", name, c.Duration(name))
+			return server.Config{}, command.Usagef("%s %v is too short; expected at least 1ms", command.Source(c, name), c.Duration(name))
 		}
 	}
 	if c.Int64("max-body") < 1 {
-		return server.Config{}, command.Usagef("--max-body %d is too small; expected at least 1", c.Int64("max-body"))
+		return server.Config{}, command.Usagef("%s %d is too small; expected at least 1", command.Source(c, "max-body"), c.Int64("max-body"))
 	}
 	key, err := command.APIKey(c.String("api-key-file"))
 	if err != nil {

@@ -73,13 +73,14 @@ func NewApp(s Streams, commands ...*cli.Command) *cli.App {
 		Metadata:       map[string]any{downloadsKey: progress.NewDownloads(s.Err)},
 	}
 	for _, c := range app.Commands {
-		prepare(c)
+		prepare(c, app.Name+" "+c.Name)
 	}
 	return app
 }
 
-// prepare sets what all commands share, in a command and its subcommands.
-func prepare(c *cli.Command) {
+// prepare sets what all commands share, in a command with the given full name and
+// in its subcommands.
+func prepare(c *cli.Command, name string) {
 	c.OnUsageError = onUsageError
 	// A help subcommand would hide a passage that reads "help". Without that
 	// subcommand, urfave/cli needs the template by name.
@@ -89,7 +90,8 @@ func prepare(c *cli.Command) {
 		c.CustomHelpTemplate = cli.SubcommandHelpTemplate
 	}
 	for _, sub := range c.Subcommands {
-		prepare(sub)
+		sub.HelpName = name + " " + sub.Name // urfave/cli would set it when the command runs
+		prepare(sub, sub.HelpName)
 	}
 }
 
@@ -99,6 +101,17 @@ func NoArguments(c *cli.Context) error {
 		return Usagef("%s takes no argument %q (see %s --help)", c.Command.Name, c.Args().First(), c.Command.HelpName)
 	}
 	return nil
+}
+
+// RequireSubcommand is the action of a command that only has subcommands. It
+// rejects a command line that names none of them.
+func RequireSubcommand(c *cli.Context) error {
+	name, known := c.Command.Name, strings.Join(Names(c.Command.Subcommands), ", ")
+	unknown := c.Args().First()
+	if !c.Args().Present() {
+		return Usagef("%s needs a command: %s (see %s --help)", name, known, c.Command.HelpName)
+	}
+	return Usagef("%s has no command %q%s; it has %s (see %s --help)", name, unknown, Hint(unknown, c.Command.Subcommands), known, c.Command.HelpName)
 }
 
 // Examples formats the examples of a help text: pairs of a purpose and a command.

@@ -78,41 +78,31 @@ func SetLogLevel(flags []cli.Flag, level string) {
 	}
 }
 
-// AddAlias adds another name to an integer flag.
-func AddAlias(flags []cli.Flag, name, other string) {
-	for _, flag := range flags {
-		if f, ok := flag.(*cli.IntFlag); ok && f.Name == name {
-			f.Aliases = append(f.Aliases, other)
-		}
-	}
-}
-
 // EngineConfig checks the values of EngineFlags, from the command line, the
 // environment or the config file, and returns the engine's configuration.
 func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
-	set, err := applySettings(c)
-	if err != nil {
+	if err := applySettings(c); err != nil {
 		return engine.Config{}, err
 	}
 	if err := checkUnfusedGraph(); err != nil {
 		return engine.Config{}, err
 	}
 	for _, ch := range choices {
-		if err := ch.Check(c, set.source(ch.Name)); err != nil {
+		if err := ch.Check(c, Source(c, ch.Name)); err != nil {
 			return engine.Config{}, err
 		}
 	}
 	for _, name := range []string{"model", "adapter", "label", "library"} {
 		if c.IsSet(name) && c.String(name) == "" {
-			return engine.Config{}, Usagef("%s is empty", set.source(name))
+			return engine.Config{}, Usagef("%s is empty", Source(c, name))
 		}
 	}
 	if n := c.Int("max-length"); c.IsSet("max-length") && n < 3 {
-		return engine.Config{}, Usagef("%s %d is too small; a pair needs 3 tokens for [CLS] and two [SEP]", set.source("max-length"), n)
+		return engine.Config{}, Usagef("%s %d is too small; a pair needs 3 tokens for [CLS] and two [SEP]", Source(c, "max-length"), n)
 	}
 	for _, name := range []string{"threads", "max-batch", "max-batch-tokens"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
-			return engine.Config{}, Usagef("%s %d is not a positive number", set.source(name), c.Int(name))
+			return engine.Config{}, Usagef("%s %d is not a positive number", Source(c, name), c.Int(name))
 		}
 	}
 	logger, err := NewLogger(c.String("log-level"), c.String("log-format"), stderr)

@@ -80,9 +80,25 @@ func onUsageError(c *cli.Context, err error, command bool) error {
 		return Usagef("--%s needs a value (%s)", flag, see)
 	}
 	if match := invalidValue.FindStringSubmatch(message); match != nil {
-		return Usagef("--%s cannot be %s (%s)", match[2], match[1], see)
+		return Usagef("--%s cannot be %s%s (%s)", match[2], match[1], expected(FindFlag(c.Command, match[2])), see)
 	}
 	return Usagef("%s (%s)", message, see)
+}
+
+// expected describes the values of a flag whose value cannot be parsed, for the
+// error, or returns "".
+func expected(flag cli.Flag) string {
+	switch flag.(type) {
+	case *cli.BoolFlag:
+		return "; expected true or false"
+	case *cli.IntFlag, *cli.Int64Flag:
+		return "; expected a whole number"
+	case *cli.Float64Flag:
+		return "; expected a number"
+	case *cli.DurationFlag:
+		return "; expected a time such as 30s or 500ms"
+	}
+	return ""
 }
 
 var invalidValue = regexp.MustCompile(`^invalid (?:boolean )?value (".*") for (?:flag )?-([\w-]+): `)

@@ -75,7 +75,7 @@ func settingHint(unknown string, known []string) string {
 // an unknown one, or returns "".
 func flagHint(command *cli.Command, unknown string) string {
 	var own []string
-	for _, flag := range command.Flags {
+	for _, flag := range command.VisibleFlags() {
 		own = append(own, flag.Names()[0])
 	}
 	if name := nativeName(unknown, own); name != "" {

@@ -28,20 +28,27 @@ const (
 // value: an environment variable or a key of the config file.
 type settings map[string]string
 
-// source returns the origin of a flag's value for an error message.
-func (s settings) source(name string) string { return cmp.Or(s[name], "--"+name) }
+const settingsKey = "settings"
+
+// Source returns the origin of a flag's value for an error message.
+func Source(c *cli.Context, name string) string {
+	s, _ := c.App.Metadata[settingsKey].(settings)
+	return cmp.Or(s[name], "--"+name)
+}
 
 // applySettings sets each shared flag that the command line lacks, from its
 // environment variable or else from the config file.
-func applySettings(c *cli.Context) (settings, error) {
+func applySettings(c *cli.Context) error {
 	known := knownSettings(c.App)
 	file, values, err := readSettings(c.String("config"), known)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s := settings{}
+	c.App.Metadata[settingsKey] = s
 	for _, name := range known {
-		if c.IsSet(name) || FindFlag(c.Command, name) == nil {
+		flag := FindFlag(c.Command, name)
+		if flag == nil || c.IsSet(name) {
 			continue
 		}
 		source, value := envName(name), os.Getenv(envName(name))
@@ -54,10 +61,10 @@ func applySettings(c *cli.Context) (settings, error) {
 		}
 		s[name] = source
 		if err := c.Set(name, value); err != nil {
-			return s, Usagef("%s cannot be %q", source, value)
+			return Usagef("%s cannot be %q%s", source, value, expected(flag))
 		}
 	}
-	return s, nil
+	return nil
 }
 
 // knownSettings lists the flags that the environment and the config file can set:

@@ -14,7 +14,7 @@ func TestProfile(t *testing.T) {
 		t.Setenv("MLXRANK_UNFUSED_GRAPH", graph)
 		o := options(t)
 		o.Engine.Lab = &lab.Options{Profile: true}
-		r := mustRun(t, open(t, map[string]string{"requests": "20", "runs": "2", "batch": "8"}), o)
+		r := runExperiment(t, open(t, map[string]string{"requests": "20", "runs": "2", "batch": "8"}), o)
 		plain := r.Points[0].Engine.Kernels == results.UnfusedGraph
 		for i := range r.Points[0].Runs {
 			run := &r.Points[0].Runs[i]
@@ -55,7 +55,7 @@ func checkProfile(t *testing.T, run *results.Run, plain bool) {
 }
 
 func TestNoProfileUnasked(t *testing.T) {
-	r := mustRun(t, open(t, map[string]string{"requests": "5", "batch": "8"}), options(t))
+	r := runExperiment(t, open(t, map[string]string{"requests": "5", "batch": "8"}), options(t))
 	if p := r.Points[0].Runs[0].Profile; p != nil {
 		t.Errorf("%+v", p)
 	}
@@ -65,7 +65,7 @@ func TestNoProfileUnasked(t *testing.T) {
 func TestProfileOfTokenization(t *testing.T) {
 	o := options(t)
 	o.Engine.Lab = &lab.Options{Profile: true}
-	r := mustRun(t, open(t, map[string]string{"mode": experiment.TokenizationOnly, "requests": "5", "batch": "8"}), o)
+	r := runExperiment(t, open(t, map[string]string{"mode": experiment.TokenizationOnly, "requests": "5", "batch": "8"}), o)
 	if p := r.Points[0].Runs[0].Profile; p == nil || p.TokenizingMS <= 0 || p.BusyMS != 0 || p.Matmul.FLOPs != 0 {
 		t.Errorf("%+v", p)
 	}

@@ -58,7 +58,7 @@ func open(t *testing.T, flags map[string]string) *experiment.Experiment {
 	return e
 }
 
-func mustRun(t *testing.T, e *experiment.Experiment, o Options) *results.Result {
+func runExperiment(t *testing.T, e *experiment.Experiment, o Options) *results.Result {
 	t.Helper()
 	r, err := Run(t.Context(), e, o)
 	if err != nil {
@@ -73,7 +73,7 @@ func TestReport(t *testing.T) {
 	o := options(t)
 	o.withoutPlots = false
 	e := open(t, map[string]string{"requests": "40", "runs": "3", "batch": "16"})
-	r := mustRun(t, e, o)
+	r := runExperiment(t, e, o)
 	files := results.Files{Dir: o.Folder, Name: "bench"}
 	stored, err := results.Read(files.JSON())
 	if err != nil {
@@ -180,7 +180,7 @@ func checkRun(t *testing.T, run *results.Run, requests, batch int) {
 func TestModes(t *testing.T) {
 	lengths := map[string]int{}
 	for _, mode := range []string{experiment.Full, experiment.TokenizationOnly, experiment.InferenceOnly} {
-		r := mustRun(t, open(t, map[string]string{"mode": mode, "requests": "20", "batch": "8", "concurrency": "2"}), options(t))
+		r := runExperiment(t, open(t, map[string]string{"mode": mode, "requests": "20", "batch": "8", "concurrency": "2"}), options(t))
 		run := &r.Points[0].Runs[0]
 		checkRun(t, run, 20, 8)
 		var tokenization, inference float64
@@ -205,7 +205,7 @@ func TestOpenLoopRun(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
-	r := mustRun(t, open(t, map[string]string{"rate": "200", "duration": "300ms", "batch": "4"}), options(t))
+	r := runExperiment(t, open(t, map[string]string{"rate": "200", "duration": "300ms", "batch": "4"}), options(t))
 	run := &r.Points[0].Runs[0]
 	checkRun(t, run, len(run.Requests), 4)
 	if n := len(run.Requests); n < 20 || n > 120 {
@@ -216,7 +216,7 @@ func TestOpenLoopRun(t *testing.T) {
 // With a batch timeout a lone caller waits, without one it does not.
 func TestBatchTimeout(t *testing.T) {
 	e := open(t, map[string]string{"batch_timeout_ms": "0,60", "requests": "4", "batch": "8"})
-	r := mustRun(t, e, options(t))
+	r := runExperiment(t, e, options(t))
 	waits := map[float64]float64{}
 	for _, p := range r.Points {
 		for _, request := range p.Runs[0].Requests {
@@ -271,7 +271,7 @@ func TestInterruptAndResume(t *testing.T) {
 		t.Errorf("title %q", title)
 	}
 	o.Progress, o.Resume = nil, true
-	after := mustRun(t, open(t, flags), o)
+	after := runExperiment(t, open(t, flags), o)
 	for i, p := range after.Points {
 		if !p.Done() || len(p.Runs) != 2 {
 			t.Errorf("point %d: %d runs", i, len(p.Runs))
@@ -291,7 +291,7 @@ func TestEarlierResultsAreKept(t *testing.T) {
 	o.withoutPlots = false
 	e := open(t, map[string]string{"requests": "3", "batch": "2", "warmup": "0"})
 	for range 2 {
-		mustRun(t, e, o)
+		runExperiment(t, e, o)
 	}
 	entries, err := os.ReadDir(o.Folder)
 	if err != nil {
@@ -385,7 +385,7 @@ func TestProgress(t *testing.T) {
 	o.Every = time.Millisecond
 	var seen []Progress
 	o.Progress = func(p Progress) { seen = append(seen, p) }
-	mustRun(t, open(t, map[string]string{"requests": "40", "batch": "8,16"}), o)
+	runExperiment(t, open(t, map[string]string{"requests": "40", "batch": "8,16"}), o)
 	steps := map[int]bool{}
 	for i, p := range seen {
 		steps[p.Step] = true

@@ -58,7 +58,7 @@ func ofServer(t *testing.T, address, api string) Options {
 	return o
 }
 
-func reportOf(t *testing.T, o Options) []reporttest.Section {
+func runReport(t *testing.T, o Options) []reporttest.Section {
 	t.Helper()
 	return read(t, results.Files{Dir: o.Folder, Name: "bench"}.Report())
 }
@@ -86,7 +86,7 @@ func TestServer(t *testing.T) {
 		t.Run(api, func(t *testing.T) {
 			o := ofServer(t, strings.Replace(address, "http://", "http://user:secret@", 1)+"/", api)
 			o.withoutPlots = api != "tei"
-			r := mustRun(t, open(t, map[string]string{"requests": "20", "batch": "8", "concurrency": "2"}), o)
+			r := runExperiment(t, open(t, map[string]string{"requests": "20", "batch": "8", "concurrency": "2"}), o)
 			run := &r.Points[0].Runs[0]
 			if len(run.Requests) != 20 || run.Pairs() != 160 || run.Failed+run.Refused != 0 {
 				t.Errorf("%d requests of %d pairs, %d failed, %d refused", len(run.Requests), run.Pairs(), run.Failed, run.Refused)
@@ -100,7 +100,7 @@ func TestServer(t *testing.T) {
 					t.Errorf("stages %v of %v of %v ms, %d tokens", stages, *s.TotalMS, q.LatencyMS, q.Tokens)
 				}
 			}
-			ours := reportOf(t, o)
+			ours := runReport(t, o)
 			for _, row := range []string{"Client: latency", "Server: total", "Server: tokenization", "Server: queue wait", "Server: inference", "Client less server's total"} {
 				if got := cells(t, ours, "Client and Server", row); slices.Contains(got, "-") {
 					t.Errorf("%s: %q", row, got)
@@ -146,10 +146,10 @@ func checkNoSecret(t *testing.T, o Options) {
 func TestServerStructure(t *testing.T) {
 	flags := map[string]string{"requests": "4", "batch": "2"}
 	engines, servers := options(t), ofServer(t, serving(t), "tei")
-	mustRun(t, open(t, flags), engines)
-	mustRun(t, open(t, flags), servers)
+	runExperiment(t, open(t, flags), engines)
+	runExperiment(t, open(t, flags), servers)
 	titles := func(o Options) (list []string) {
-		for _, s := range reportOf(t, o) {
+		for _, s := range runReport(t, o) {
 			if s.Title != "Token Lengths" && s.Title != "Client and Server" {
 				list = append(list, s.Title)
 			}
@@ -225,8 +225,8 @@ func TestServerHeaders(t *testing.T) {
 			})
 			o := ofServer(t, address, "tei")
 			o.withoutPlots = false
-			r := mustRun(t, open(t, map[string]string{"requests": "12", "batch": "3"}), o)
-			ours := reportOf(t, o)
+			r := runExperiment(t, open(t, map[string]string{"requests": "12", "batch": "3"}), o)
+			ours := runReport(t, o)
 			for row, told := range test.want {
 				if got := cells(t, ours, "Client and Server", row); (got[0] != "-") != told {
 					t.Errorf("%s: %q", row, got)
@@ -283,7 +283,7 @@ func TestServerMisses(t *testing.T) {
 				write(w, test.status, test.body)
 			})
 			o := ofServer(t, address, "tei")
-			r := mustRun(t, open(t, map[string]string{"requests": "10", "batch": "2", "warmup": "0"}), o)
+			r := runExperiment(t, open(t, map[string]string{"requests": "10", "batch": "2", "warmup": "0"}), o)
 			run := &r.Points[0].Runs[0]
 			if run.Refused != test.refused || run.Failed != test.failed || len(run.Requests) != 5 || calls.Load() != 10 {
 				t.Errorf("%d refused, %d failed, %d answered of %d calls", run.Refused, run.Failed, len(run.Requests), calls.Load())
@@ -291,7 +291,7 @@ func TestServerMisses(t *testing.T) {
 			if text := run.Refusal + run.Failure; !strings.Contains(text, test.words) {
 				t.Errorf("%q, want %q", text, test.words)
 			}
-			lines := strings.Join(reporttest.Find(reportOf(t, o), "Config 1: batch=2, concurrency=1").Lines, "\n")
+			lines := strings.Join(reporttest.Find(runReport(t, o), "Config 1: batch=2, concurrency=1").Lines, "\n")
 			if !strings.Contains(lines, " 5 of 10 requests (") {
 				t.Errorf("the report says %q", lines)
 			}
@@ -309,7 +309,7 @@ func TestServerRetryAfter(t *testing.T) {
 		}
 		write(w, 200, ranking(texts))
 	})
-	r := mustRun(t, open(t, map[string]string{"requests": "3", "batch": "2", "warmup": "0"}), ofServer(t, address, "tei"))
+	r := runExperiment(t, open(t, map[string]string{"requests": "3", "batch": "2", "warmup": "0"}), ofServer(t, address, "tei"))
 	run := &r.Points[0].Runs[0]
 	if run.Refused != 1 || len(run.Requests) != 2 || run.Requests[1].StartMS < 1000 || run.Requests[1].LatencyMS > 900 {
 		t.Errorf("%d refused, %+v", run.Refused, run.Requests)
@@ -382,9 +382,9 @@ func TestServerResume(t *testing.T) {
 	other, _ := peer(t, answer)
 	flags := map[string]string{"requests": "3", "batch": "2", "warmup": "0"}
 	o := ofServer(t, address, "tei")
-	mustRun(t, open(t, flags), o)
+	runExperiment(t, open(t, flags), o)
 	o.Resume = true
-	mustRun(t, open(t, flags), o)
+	runExperiment(t, open(t, flags), o)
 	if calls.Load() != 3 {
 		t.Errorf("%d calls: measured again", calls.Load())
 	}
@@ -416,7 +416,7 @@ func TestServerOpenAndInterrupted(t *testing.T) {
 	})
 	flags := map[string]string{"requests": "40", "rate": "200", "batch": "2", "warmup": "0"}
 	start := time.Now()
-	r := mustRun(t, open(t, flags), ofServer(t, address, "tei"))
+	r := runExperiment(t, open(t, flags), ofServer(t, address, "tei"))
 	if run := &r.Points[0].Runs[0]; run.Refused != 10 || len(run.Requests) != 30 || time.Since(start) > 10*time.Second {
 		t.Errorf("%d refused, %d answered in %v", run.Refused, len(run.Requests), time.Since(start))
 	}

@@ -9,8 +9,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// TestBarGivesWay prints the message of an interrupt on a line of its own.
-func TestBarGivesWay(t *testing.T) {
+// TestInterruptDuringBar checks that the message of an interrupt has a separate line.
+func TestInterruptDuringBar(t *testing.T) {
 	text := clitest.Shown(t, func(w io.Writer) {
 		s, _ := clitest.StartHub(t)
 		s.Repos[clitest.HubModel].Files["config.json"] = []byte(`{"model_type":"llama"}`)

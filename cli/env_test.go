@@ -33,7 +33,7 @@ func installed(t *testing.T, dir, archive string) {
 	t.Setenv(ldflagsEnv, "")
 }
 
-// evaluated is what a shell makes of env's lines.
+// evaluated returns what a shell makes of env's lines.
 func evaluated(t *testing.T, r clitest.Result) map[string]string {
 	t.Helper()
 	if r.ErrOut != "" {

@@ -131,8 +131,8 @@ func TestLibraryFromEnvironment(t *testing.T) {
 	clitest.CheckFailure(t, r, command.ExitFailure, none, "no such file", "make build")
 }
 
-// A damaged tokenizer is refused with the same message by every command: what
-// model verify and doctor pass, rerank loads.
+// TestDamagedTokenizer checks that every command refuses a damaged tokenizer with the
+// same message: rerank loads what model verify and doctor accept.
 func TestDamagedTokenizer(t *testing.T) {
 	for name, test := range map[string]struct{ file, from, to, want string }{
 		"two ids":        {"tokenizer.json", `"ids":[101]`, `"ids":[101,102]`, `post_processor: special_tokens: "[CLS]": 2 ids and 1 tokens`},

@@ -10,9 +10,9 @@ import (
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// Errors about a text name its place as the user gave it: the flag, the
-// argument or the line, and never the engine's index.
-func TestPlacesOfTexts(t *testing.T) {
+// TestErrorsNameText checks that an error names the flag, the argument or the line of
+// a text, and never the engine's index.
+func TestErrorsNameText(t *testing.T) {
 	model, dir := clitest.TinyModel(t), t.TempDir()
 	file := weightstest.Tokenizer(1000)
 	file["added_tokens"] = append(file["added_tokens"].([]map[string]any), map[string]any{

@@ -37,7 +37,7 @@ func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
 					t.Errorf("%+v calibrated as %+v: off by %.3f for %+v", want, c.Costs, off, s)
 				}
 			}
-			mustScore(t, e, somePairs(30))
+			scorePairs(t, e, somePairs(30))
 			stats := e.Stats()
 			if stats.Pairs != 30 || stats.PredictionError.Percentile(100) > 1 {
 				t.Errorf("%d pairs counted; predictions off by %.1f %%", stats.Pairs, stats.PredictionError.Percentile(100))
@@ -57,10 +57,10 @@ func TestPredictionsAdapt(t *testing.T) {
 	s.batching.Costs = schedule.Costs{Microbatch: 1e5, Token: 1e4}
 	bubble(t, s, modelBackend(schedule.Costs{Microbatch: 3e5, Token: 3e4}), func(t *testing.T, e *Engine) {
 		for range 100 {
-			mustScore(t, e, somePairs(10))
+			scorePairs(t, e, somePairs(10))
 		}
 		before := e.Stats().PredictionError
-		mustScore(t, e, somePairs(10))
+		scorePairs(t, e, somePairs(10))
 		after := e.Stats().PredictionError
 		if off := after.Sum - before.Sum; off > 2 {
 			t.Errorf("still off by %.1f %%", off)
@@ -88,7 +88,7 @@ func TestLongWorkIsWorthCalibrating(t *testing.T) {
 		b := modelBackend(schedule.Costs{Token: 1e4})
 		bubble(t, s, b, func(t *testing.T, e *Engine) {
 			work := fakePairs(rand.New(rand.NewPCG(1, 2)), test.pairs, 0)
-			result := mustScore(t, e, work)
+			result := scorePairs(t, e, work)
 			checkFakeScores(t, work, result)
 			if took := result.Timings.Latency; took > calibrationTime {
 				t.Errorf("%+v: the request took %v, so it waited for the calibration", test, took)
@@ -109,12 +109,12 @@ func TestCalibrationYieldsToRequests(t *testing.T) {
 	costs := schedule.Costs{Token: 1e5}
 	bubble(t, s, modelBackend(costs), func(t *testing.T, e *Engine) {
 		done := make(chan error, 1)
-		go func() { done <- errOf(e.Calibrate(context.Background())) }()
+		go func() { done <- errorOnly(e.Calibrate(context.Background())) }()
 		longest := time.Duration(costs.Of(schedule.Padded(1, s.batching.Layout.Tokens)))
 		for range 5 {
 			time.Sleep(70 * time.Millisecond)
 			pairs := somePairs(1)
-			if took := mustScore(t, e, pairs).Timings.QueueWait; took > longest {
+			if took := scorePairs(t, e, pairs).Timings.QueueWait; took > longest {
 				t.Errorf("a request waited %v, but a microbatch takes %v", took, longest)
 			}
 		}
@@ -126,14 +126,14 @@ func TestCalibrationYieldsToRequests(t *testing.T) {
 
 func TestCalibrationFails(t *testing.T) {
 	t.Parallel()
-	b := batchesOf(time.Millisecond)
+	b := newTimedBackend(time.Millisecond)
 	b.finish = func(n int) error {
 		if n == 3 {
 			return errDevice
 		}
 		return nil
 	}
-	s := reopening(func() (backend, error) { return batchesOf(time.Millisecond), nil })
+	s := reopening(func() (backend, error) { return newTimedBackend(time.Millisecond), nil })
 	bubble(t, s, b, func(t *testing.T, e *Engine) {
 		if _, err := e.Calibrate(context.Background()); !errors.Is(err, errDevice) {
 			t.Errorf("got %v", err)
@@ -143,7 +143,7 @@ func TestCalibrationFails(t *testing.T) {
 		if _, err := e.Calibrate(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-		mustScore(t, e, somePairs(3))
+		scorePairs(t, e, somePairs(3))
 		if e.Stats().Reopened != 1 {
 			t.Error("the session was not reopened")
 		}

@@ -66,7 +66,7 @@ func randomPairs(r *rand.Rand, n int) []Pair {
 	return pairs
 }
 
-func mustScore(t testing.TB, e *Engine, pairs []Pair) *Result {
+func scorePairs(t testing.TB, e *Engine, pairs []Pair) *Result {
 	t.Helper()
 	result, err := e.Score(context.Background(), pairs)
 	if err != nil {
@@ -83,13 +83,13 @@ func TestBuiltinPairScoresTheSameInAnyCompany(t *testing.T) {
 	pairs = pairs[:40]
 	tolerance := apart() * deviation(want)
 	e := builtin(t)
-	together := mustScore(t, e, pairs).Logits
+	together := scorePairs(t, e, pairs).Logits
 	order := rand.New(rand.NewPCG(1, 2)).Perm(len(pairs))
 	shuffled := make([]Pair, len(pairs))
 	for to, from := range order {
 		shuffled[to] = pairs[from]
 	}
-	again := mustScore(t, e, shuffled).Logits
+	again := scorePairs(t, e, shuffled).Logits
 	largest := 0.0
 	near := func(what string, i int, got float32) {
 		off := math.Abs(float64(got - together[i]))
@@ -102,10 +102,10 @@ func TestBuiltinPairScoresTheSameInAnyCompany(t *testing.T) {
 		near("shuffled", from, again[to])
 	}
 	for i := range 10 {
-		near("alone", i, mustScore(t, e, pairs[i:i+1]).Logits[0])
+		near("alone", i, scorePairs(t, e, pairs[i:i+1]).Logits[0])
 	}
 	for i := range 9 {
-		near("in a small batch", i, mustScore(t, e, pairs[i:i+2]).Logits[0])
+		near("in a small batch", i, scorePairs(t, e, pairs[i:i+2]).Logits[0])
 	}
 	t.Logf("off by %.2g of the deviation at most, tolerance %g", largest/deviation(want), apart())
 }
@@ -117,7 +117,7 @@ func TestRerankSortsAndKeepsTies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result := mustScore(t, e, []Pair{{"cat", documents[0]}, {"cat", documents[1]}, {"cat", documents[3]}})
+	result := scorePairs(t, e, []Pair{{"cat", documents[0]}, {"cat", documents[1]}, {"cat", documents[3]}})
 	want := map[int]float32{0: result.Logits[0], 1: result.Logits[1], 2: result.Logits[0], 3: result.Logits[2], 4: result.Logits[0]}
 	for i, item := range ranking.Items {
 		if math.Abs(float64(item.Logit-want[item.Index])) > 1e-5 || item.Score != Sigmoid(item.Logit) {
@@ -137,7 +137,7 @@ func TestActivation(t *testing.T) {
 	pairs := randomPairs(rand.New(rand.NewPCG(3, 4)), 5)
 	for activation, sigmoided := range map[Activation]bool{"": true, "auto": true, "raw": false, "sigmoid": true} {
 		e := openTinyEngine(t, Config{Model: dir, Activation: activation})
-		result := mustScore(t, e, pairs)
+		result := scorePairs(t, e, pairs)
 		for i, logit := range result.Logits {
 			want := logit
 			if sigmoided {
@@ -156,7 +156,7 @@ func TestActivation(t *testing.T) {
 }
 
 func TestNoPairs(t *testing.T) {
-	result := mustScore(t, openTinyEngine(t, Config{}), nil)
+	result := scorePairs(t, openTinyEngine(t, Config{}), nil)
 	if len(result.Scores) != 0 || result.Batches != 0 || result.Timings.Inference != 0 {
 		t.Errorf("got %+v", result)
 	}
@@ -165,12 +165,12 @@ func TestNoPairs(t *testing.T) {
 func TestOneResultForManyPairs(t *testing.T) {
 	e := openTinyEngine(t, Config{})
 	pairs := randomPairs(rand.New(rand.NewPCG(5, 6)), 700)
-	result := mustScore(t, e, pairs)
+	result := scorePairs(t, e, pairs)
 	if result.Batches < 3 || result.ComputedTokens < result.Tokens || result.Tokens < 700*minLength {
 		t.Errorf("%d batches, %d tokens, %d computed", result.Batches, result.Tokens, result.ComputedTokens)
 	}
 	for _, i := range []int{0, 13, 699} {
-		if alone := mustScore(t, e, pairs[i:i+1]).Logits[0]; math.Abs(float64(alone-result.Logits[i])) > 1e-5 {
+		if alone := scorePairs(t, e, pairs[i:i+1]).Logits[0]; math.Abs(float64(alone-result.Logits[i])) > 1e-5 {
 			t.Errorf("pair %d: logit %v with other pairs, %v alone", i, result.Logits[i], alone)
 		}
 	}
@@ -184,7 +184,7 @@ func TestOneResultForManyPairs(t *testing.T) {
 func TestMaxLength(t *testing.T) {
 	pairs := []Pair{{"cat", strings.Repeat("red hill ", 40)}, {"cat", "hill"}}
 	e := openTinyEngine(t, Config{MaxLength: 16})
-	result := mustScore(t, e, pairs)
+	result := scorePairs(t, e, pairs)
 	tokens, err := e.Tokenize(context.Background(), pairs)
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +253,7 @@ func TestGPUWithoutOneIsAnError(t *testing.T) {
 func TestManyCallersWithCancellations(t *testing.T) {
 	e := openTinyEngine(t, Config{})
 	pairs := randomPairs(rand.New(rand.NewPCG(7, 8)), 60)
-	want := mustScore(t, e, pairs).Logits
+	want := scorePairs(t, e, pairs).Logits
 	before := runtime.NumGoroutine()
 	var wg sync.WaitGroup
 	for caller := range 32 {
@@ -306,7 +306,7 @@ func TestCancelledCallReturnsAtOnce(t *testing.T) {
 	if waited := time.Since(start); waited > 2*time.Second {
 		t.Errorf("Score returned %v after the cancellation", waited)
 	}
-	mustScore(t, e, pairs[:3]) // the engine continues
+	scorePairs(t, e, pairs[:3]) // the engine continues
 }
 
 func TestCloseWaitsAndThenRefuses(t *testing.T) {
@@ -349,7 +349,7 @@ func TestOpenAndCloseLeaveNothing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustScore(t, e, []Pair{{"cat", "hill"}, {"cat", "dog"}})
+		scorePairs(t, e, []Pair{{"cat", "hill"}, {"cat", "dog"}})
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -382,7 +382,7 @@ func TestModelCardOfMSMarco(t *testing.T) {
 	}
 	e := openTinyEngine(t, Config{Model: dir, Activation: "raw"})
 	query := "How many people live in Berlin?"
-	result := mustScore(t, e, []Pair{
+	result := scorePairs(t, e, []Pair{
 		{query, "Berlin had a population of 3,520,031 registered inhabitants in an area of 891.82 square kilometers."},
 		{query, "Berlin is well known for its museums."},
 	})

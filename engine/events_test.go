@@ -80,7 +80,7 @@ func TestEventsOfTheRealEngine(t *testing.T) {
 		pairs := randomPairs(r, 1+r.IntN(40))
 		pairs[0].Document += " " + secret
 		pairs[0].Query = secret + " " + strings.Repeat("x", 3) // a word outside the vocabulary
-		mustScore(t, e, append(pairs, pairs[0]))
+		scorePairs(t, e, append(pairs, pairs[0]))
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Microsecond)
 	defer cancel()
@@ -131,10 +131,10 @@ func TestEventsAbsentAndPresent(t *testing.T) {
 		s := fakeSettings()
 		s.log = zerolog.New(&log).Level(zerolog.InfoLevel)
 		s.machine = func(context.Context, bool) (telemetry.Machine, error) { return test.machine, test.err }
-		bubble(t, s, batchesOf(700*time.Millisecond), func(t *testing.T, e *Engine) {
-			mustScore(t, e, somePairs(30))
+		bubble(t, s, newTimedBackend(700*time.Millisecond), func(t *testing.T, e *Engine) {
+			scorePairs(t, e, somePairs(30))
 			time.Sleep(10 * time.Second) // idle
-			mustScore(t, e, somePairs(5))
+			scorePairs(t, e, somePairs(5))
 			time.Sleep(10 * time.Second)
 		})
 		lines := log.lines()
@@ -192,7 +192,7 @@ func TestSchemaRefuses(t *testing.T) {
 func TestOmitRequestEvents(t *testing.T) {
 	var log syncBuffer
 	e := openTinyEngine(t, Config{Logger: zerolog.New(&log).With().Timestamp().Logger(), OmitRequestEvents: true})
-	mustScore(t, e, []Pair{{"q", "d"}})
+	scorePairs(t, e, []Pair{{"q", "d"}})
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -57,13 +57,13 @@ func TestCasedTokensEqualHuggingFaces(t *testing.T) {
 	for i, g := range file.Cases {
 		text := texts[g.Name]
 		tok := openTokenizerFile(t, cased, text.MaxLength)
-		got := tokensOf(t, tok, text.pair())
+		got := tokenizePair(t, tok, text.pair())
 		if !slices.Equal(got.IDs, g.IDs) || !slices.Equal(got.TypeIDs, g.TypeIDs) {
 			t.Errorf("%s: ids %v, want %v", g.Name, got.IDs, g.IDs)
 		}
 		if i%10 == 0 { // negative control: the same file, read as uncased
 			uncased := openTokenizerFile(t, lower, text.MaxLength)
-			if slices.Equal(tokensOf(t, uncased, text.pair()).IDs, g.IDs) {
+			if slices.Equal(tokenizePair(t, uncased, text.pair()).IDs, g.IDs) {
 				same++
 			}
 		}

@@ -76,7 +76,7 @@ func BenchmarkHostTime(b *testing.B) {
 			e := fakeEngine(s, new(instantBackend))
 			before := cpuTime(b)
 			for b.Loop() {
-				mustScore(b, e, pairs)
+				scorePairs(b, e, pairs)
 			}
 			b.ReportMetric(telemetry.Milliseconds(cpuTime(b)-before)/float64(b.N), "cpu-ms/op")
 			if err := e.pipeline.close(); err != nil {
@@ -111,10 +111,10 @@ func BenchmarkTraffic(b *testing.B) {
 			if _, err := e.Calibrate(context.Background()); err != nil {
 				b.Fatal(err)
 			}
-			mustScore(b, e, pairs[:32]) // warm
+			scorePairs(b, e, pairs[:32]) // warm
 			before, start, i := e.Stats(), time.Now(), 0
 			for b.Loop() {
-				mustScore(b, e, pairs[i*32:(i+1)*32])
+				scorePairs(b, e, pairs[i*32:(i+1)*32])
 				i = (i + 1) % 100
 			}
 			wall, after := time.Since(start), e.Stats()

@@ -92,7 +92,7 @@ func (o overload) capacity(t *testing.T, s settings, b *fakeBackend) (pairs floa
 			all = append(all, o.pairs(r)...)
 		}
 		start := time.Now()
-		mustScore(t, e, all)
+		scorePairs(t, e, all)
 		pairs = float64(len(all)) / time.Since(start).Seconds()
 		if err := e.Close(); err != nil {
 			t.Error(err)
@@ -208,7 +208,7 @@ func TestNeverInTimeOfPassages(t *testing.T) {
 	b := &fakeBackend{takes: func(b mlx.Batch) time.Duration { return time.Millisecond * time.Duration(len(b.IDs)) }}
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		for range 2 + 4 {
-			mustScore(t, e, somePairs(10))
+			scorePairs(t, e, somePairs(10))
 		}
 		long := fakeText(0, 1, 100000)
 		for limit, refused := range map[time.Duration]bool{10 * time.Second: true, time.Hour: false} {
@@ -233,10 +233,10 @@ func TestRetryAfter(t *testing.T) {
 	s := fakeSettings()
 	s.batching.Layout.Unpadded = true
 	bubble(t, s, b, func(t *testing.T, e *Engine) {
-		mustScore(t, e, somePairs(60))
+		scorePairs(t, e, somePairs(60))
 		var wg sync.WaitGroup
 		for range 20 {
-			wg.Go(func() { mustScore(t, e, somePairs(8)) })
+			wg.Go(func() { scorePairs(t, e, somePairs(8)) })
 		}
 		time.Sleep(time.Millisecond)
 		ask := func() error {
@@ -261,11 +261,14 @@ func TestRetryAfter(t *testing.T) {
 // begins it is not refused, since otherwise the session would never be loaded.
 func TestForecastWhileLoading(t *testing.T) {
 	t.Parallel()
-	s := idling(func() (backend, error) { time.Sleep(10 * time.Second); return batchesOf(10 * time.Millisecond), nil })
+	s := idling(func() (backend, error) {
+		time.Sleep(10 * time.Second)
+		return newTimedBackend(10 * time.Millisecond), nil
+	})
 	s.batching.LoadTime = 10 * time.Second
-	bubble(t, s, batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
+	bubble(t, s, newTimedBackend(10*time.Millisecond), func(t *testing.T, e *Engine) {
 		for range 5 {
-			mustScore(t, e, somePairs(4))
+			scorePairs(t, e, somePairs(4))
 		}
 		time.Sleep(2 * time.Minute)
 		ask := func(limit time.Duration) error {
@@ -298,7 +301,7 @@ func TestForecastForgetsASlowBatch(t *testing.T) {
 	}}
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		for range 6 {
-			mustScore(t, e, somePairs(4))
+			scorePairs(t, e, somePairs(4))
 		}
 		time.Sleep(5 * time.Minute)
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)

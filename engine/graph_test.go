@@ -37,7 +37,7 @@ func TestGraphsAgree(t *testing.T) {
 			both := make([][]float32, 2)
 			for i, unfused := range []string{"0", "1"} {
 				t.Setenv(unfusedGraphEnv, unfused)
-				both[i] = logitsOf(t, modelConfig(model.Config), model, mlx.Float32, g.tokens())
+				both[i] = computeLogits(t, modelConfig(model.Config), model, mlx.Float32, g.tokens())
 			}
 			checkGraphsAgree(t, both[0], both[1])
 		})

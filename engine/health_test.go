@@ -22,7 +22,7 @@ func reopening(next func() (backend, error)) settings {
 
 // failing returns a backend whose batches fail while *yes is true.
 func failing(yes *bool, how func() error) *fakeBackend {
-	b := batchesOf(time.Millisecond)
+	b := newTimedBackend(time.Millisecond)
 	b.finish = func(int) error {
 		if *yes {
 			return how()
@@ -40,14 +40,14 @@ func TestSessionIsReopenedOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bad := true
-			first, second := failing(&bad, how), batchesOf(time.Millisecond)
+			first, second := failing(&bad, how), newTimedBackend(time.Millisecond)
 			s := reopening(func() (backend, error) { bad = false; return second, nil })
 			bubble(t, s, first, func(t *testing.T, e *Engine) {
 				_, err := e.Score(context.Background(), somePairs(3))
 				if err == nil || !strings.Contains(err.Error(), "a batch of 3 pairs failed") || !strings.Contains(err.Error(), errDevice.Error()) {
 					t.Errorf("got %v", err)
 				}
-				checkFakeScores(t, somePairs(4), mustScore(t, e, somePairs(4)))
+				checkFakeScores(t, somePairs(4), scorePairs(t, e, somePairs(4)))
 				if s := e.Stats(); first.closed != 1 || s.Reopened != 1 || s.Failed != 1 || s.Unhealthy != nil {
 					t.Errorf("closed %d times, %d reopened, %d failed, %v", first.closed, s.Reopened, s.Failed, s.Unhealthy)
 				}
@@ -64,7 +64,7 @@ func TestSessionIsReopenedOnce(t *testing.T) {
 
 func TestSubmitFails(t *testing.T) {
 	t.Parallel()
-	first, second := batchesOf(time.Millisecond), batchesOf(time.Millisecond)
+	first, second := newTimedBackend(time.Millisecond), newTimedBackend(time.Millisecond)
 	first.submit = func(n int) error {
 		if n == 2 {
 			return errDevice
@@ -72,18 +72,18 @@ func TestSubmitFails(t *testing.T) {
 		return nil
 	}
 	bubble(t, reopening(func() (backend, error) { return second, nil }), first, func(t *testing.T, e *Engine) {
-		mustScore(t, e, somePairs(3))
+		scorePairs(t, e, somePairs(3))
 		if _, err := e.Score(context.Background(), somePairs(3)); !errors.Is(err, errDevice) {
 			t.Errorf("got %v", err)
 		}
-		mustScore(t, e, somePairs(3))
+		scorePairs(t, e, somePairs(3))
 	})
 }
 
 // A request refused for its contents does not indicate a failing device.
 func TestRefusedBatchIsNoFault(t *testing.T) {
 	t.Parallel()
-	b := batchesOf(time.Millisecond)
+	b := newTimedBackend(time.Millisecond)
 	b.submit = func(n int) error {
 		if n == 1 {
 			return &mlx.NativeError{Call: "submit", Status: 1, Text: "ids[0] is -1"}
@@ -94,7 +94,7 @@ func TestRefusedBatchIsNoFault(t *testing.T) {
 		if _, err := e.Score(context.Background(), somePairs(3)); !errors.Is(err, mlx.ErrInvalid) {
 			t.Errorf("got %v", err)
 		}
-		mustScore(t, e, somePairs(3))
+		scorePairs(t, e, somePairs(3))
 		if e.Stats().Reopened != 0 {
 			t.Error("the session was reopened")
 		}
@@ -132,7 +132,7 @@ func TestRepeatedFailureIsUnhealthyUntilItWorks(t *testing.T) {
 		if err := e.Healthy(context.Background()); err != nil {
 			t.Errorf("Healthy on a device that works again: %v", err)
 		}
-		mustScore(t, e, somePairs(3))
+		scorePairs(t, e, somePairs(3))
 		if s := e.Stats(); s.Unhealthy != nil || opened != 3 || s.Pairs != 3 || s.Requests != 1 {
 			t.Errorf("%v, opened %d times, %d pairs, %d requests", s.Unhealthy, opened, s.Pairs, s.Requests)
 		}
@@ -150,7 +150,7 @@ func TestReopeningFails(t *testing.T) {
 		for i := range 20 {
 			go func() {
 				time.Sleep(time.Duration(i) * 100 * time.Microsecond)
-				errs <- errOf(e.Score(context.Background(), somePairs(10)))
+				errs <- errorOnly(e.Score(context.Background(), somePairs(10)))
 			}()
 		}
 		for range 20 {
@@ -167,12 +167,12 @@ func TestReopeningFails(t *testing.T) {
 // A probe runs before all waiting work, and Healthy returns its error.
 func TestHealthyGoesFirst(t *testing.T) {
 	t.Parallel()
-	b := batchesOf(time.Second)
+	b := newTimedBackend(time.Second)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			mustScore(t, e, somePairs(160))
+			scorePairs(t, e, somePairs(160))
 		}()
 		time.Sleep(time.Millisecond)
 		start := time.Now()
@@ -196,7 +196,7 @@ func TestHealthyGoesFirst(t *testing.T) {
 func TestPanicWhilePlanning(t *testing.T) {
 	t.Parallel()
 	s := fakeSettings()
-	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+	bubble(t, s, newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
 		planner := &panicking{e.pipeline.events, true}
 		e.pipeline.mu.Lock()
 		e.pipeline.events = planner
@@ -207,7 +207,7 @@ func TestPanicWhilePlanning(t *testing.T) {
 		e.pipeline.mu.Lock()
 		planner.now = false
 		e.pipeline.mu.Unlock()
-		mustScore(t, e, somePairs(3))
+		scorePairs(t, e, somePairs(3))
 	})
 }
 

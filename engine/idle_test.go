@@ -25,13 +25,13 @@ func idling(next func() (backend, error)) settings {
 
 func TestIdleSessionIsUnloadedAndLoadedAgain(t *testing.T) {
 	t.Parallel()
-	first, second := batchesOf(time.Millisecond), batchesOf(time.Millisecond)
+	first, second := newTimedBackend(time.Millisecond), newTimedBackend(time.Millisecond)
 	trims := 0
 	s := idling(func() (backend, error) { time.Sleep(time.Second); return second, nil })
 	s.trim = func() error { trims++; return nil }
 	bubble(t, s, first, func(t *testing.T, e *Engine) {
 		time.Sleep(59 * time.Second)
-		mustScore(t, e, somePairs(3)) // restarts the minute
+		scorePairs(t, e, somePairs(3)) // restarts the minute
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		if s := e.Stats(); !s.Loaded || s.Unloads != 0 {
@@ -45,7 +45,7 @@ func TestIdleSessionIsUnloadedAndLoadedAgain(t *testing.T) {
 		if _, err := e.Tokenize(context.Background(), somePairs(2)); err != nil || e.Stats().Loaded {
 			t.Fatalf("Tokenize failed although it needs no session: %v", err)
 		}
-		r := mustScore(t, e, somePairs(4))
+		r := scorePairs(t, e, somePairs(4))
 		checkFakeScores(t, somePairs(4), r)
 		if r.Timings.QueueWait < 900*time.Millisecond {
 			t.Errorf("waited %v for the session that took a second to load", r.Timings.QueueWait)
@@ -68,15 +68,15 @@ func TestFailedLoadingIsRetried(t *testing.T) {
 		if gone {
 			return nil, errors.New("the disk has gone")
 		}
-		return batchesOf(time.Millisecond), nil
+		return newTimedBackend(time.Millisecond), nil
 	})
-	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+	bubble(t, s, newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
 		time.Sleep(2 * time.Minute)
 		if _, err := e.Score(context.Background(), somePairs(3)); err == nil || !strings.Contains(err.Error(), "loading the model again: the disk has gone") {
 			t.Fatalf("got %v", err)
 		}
 		gone = false
-		checkFakeScores(t, somePairs(3), mustScore(t, e, somePairs(3)))
+		checkFakeScores(t, somePairs(3), scorePairs(t, e, somePairs(3)))
 		if s := e.Stats(); s.Unhealthy != nil {
 			t.Error(s.Unhealthy)
 		}
@@ -86,9 +86,9 @@ func TestFailedLoadingIsRetried(t *testing.T) {
 func TestEngineInUseIsNotUnloaded(t *testing.T) {
 	t.Parallel()
 	s := idling(func() (backend, error) { return nil, errors.New("not to be opened") })
-	slow := batchesOf(5 * time.Minute)
+	slow := newTimedBackend(5 * time.Minute)
 	bubble(t, s, slow, func(t *testing.T, e *Engine) {
-		checkFakeScores(t, somePairs(20), mustScore(t, e, somePairs(20)))
+		checkFakeScores(t, somePairs(20), scorePairs(t, e, somePairs(20)))
 		if s := e.Stats(); s.Unloads != 0 {
 			t.Errorf("%d unloads", s.Unloads)
 		}
@@ -97,7 +97,7 @@ func TestEngineInUseIsNotUnloaded(t *testing.T) {
 
 func TestCloseWhileUnloaded(t *testing.T) {
 	t.Parallel()
-	first := batchesOf(time.Millisecond)
+	first := newTimedBackend(time.Millisecond)
 	bubble(t, idling(nil), first, func(*testing.T, *Engine) { time.Sleep(2 * time.Minute) })
 	if first.closed != 1 {
 		t.Errorf("closed %d times", first.closed)
@@ -109,7 +109,7 @@ func TestCloseWhileUnloaded(t *testing.T) {
 func TestUnloadingFreesTheModel(t *testing.T) {
 	e := openTinyEngine(t, Config{IdleUnload: 100 * time.Millisecond})
 	pairs := []Pair{{"a query", "a document"}, {"a query", "another"}}
-	before := mustScore(t, e, pairs)
+	before := scorePairs(t, e, pairs)
 	loaded, err := e.library.Memory()
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestUnloadingFreesTheModel(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	after := mustScore(t, e, pairs)
+	after := scorePairs(t, e, pairs)
 	if !slices.Equal(before.Logits, after.Logits) {
 		t.Errorf("logits %v, after loading again %v", before.Logits, after.Logits)
 	}
@@ -150,7 +150,7 @@ func TestMemoryLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	limited := openTinyEngine(t, Config{MemoryLimit: before.Limit / 2, CacheLimit: 1 << 20})
-	mustScore(t, limited, []Pair{{"a query", "a document"}})
+	scorePairs(t, limited, []Pair{{"a query", "a document"}})
 	after, err := limited.Memory()
 	if err != nil {
 		t.Fatal(err)
@@ -190,7 +190,7 @@ func TestDefaultLimits(t *testing.T) {
 
 func TestProgressIncreases(t *testing.T) {
 	t.Parallel()
-	bubble(t, fakeSettings(), batchesOf(10*time.Millisecond), func(t *testing.T, e *Engine) {
+	bubble(t, fakeSettings(), newTimedBackend(10*time.Millisecond), func(t *testing.T, e *Engine) {
 		last := 0
 		opts := ScoreOptions{Progress: func(done, total int) {
 			if total != 100 || done <= last || done >= total {
@@ -224,7 +224,7 @@ func TestUnloadingWithConcurrentCallers(t *testing.T) {
 		}
 		var opened []*fakeBackend
 		next := func() *fakeBackend {
-			b := batchesOf(time.Millisecond)
+			b := newTimedBackend(time.Millisecond)
 			b.finish = func(int) error {
 				if below(200) == 0 {
 					return errDevice
@@ -300,7 +300,7 @@ func TestUnloadedModelIsNotReplaced(t *testing.T) {
 		}
 	})
 	pairs := []Pair{{"a query", "a document"}}
-	want := mustScore(t, e, pairs)
+	want := scorePairs(t, e, pairs)
 	unloaded := func() {
 		t.Helper()
 		for start := time.Now(); e.Stats().Loaded; time.Sleep(5 * time.Millisecond) {
@@ -326,7 +326,7 @@ func TestUnloadedModelIsNotReplaced(t *testing.T) {
 		if err := os.Rename(aside, path); err != nil {
 			t.Fatal(err)
 		}
-		if r := mustScore(t, e, pairs); !slices.Equal(r.Logits, want.Logits) {
+		if r := scorePairs(t, e, pairs); !slices.Equal(r.Logits, want.Logits) {
 			t.Errorf("with the same %s again: %v, want %v", name, r.Logits, want.Logits)
 		}
 	}

@@ -49,10 +49,10 @@ type tinyGolden struct {
 // short returns the pairs of at most n tokens with their float32 logits, for
 // checks that do not need long pairs.
 func (g *tinyGolden) short(n int) (tokens []Tokens, want []float32) {
-	return shortOf(g.tokens(), g.Logits["float32"], n)
+	return firstPairs(g.tokens(), g.Logits["float32"], n)
 }
 
-func shortOf(tokens []Tokens, logits []float32, n int) (short []Tokens, kept []float32) {
+func firstPairs(tokens []Tokens, logits []float32, n int) (short []Tokens, kept []float32) {
 	labels := len(logits) / len(tokens)
 	for i, t := range tokens {
 		if len(t.IDs) <= n {
@@ -113,8 +113,8 @@ func openModel(t *testing.T, ref string) *weights.Model {
 	return model
 }
 
-// logitsOf returns the model's logits, with two tickets in flight.
-func logitsOf(t *testing.T, config mlx.ModelConfig, model *weights.Model, dtype mlx.DType, tokens []Tokens) []float32 {
+// computeLogits returns the model's logits, with two tickets in flight.
+func computeLogits(t *testing.T, config mlx.ModelConfig, model *weights.Model, dtype mlx.DType, tokens []Tokens) []float32 {
 	t.Helper()
 	library, err := mlx.Load("")
 	if err != nil {
@@ -204,7 +204,7 @@ func (c control) logits(t *testing.T, model *weights.Model, tokens []Tokens) []f
 		}
 		tokens = changed
 	}
-	return logitsOf(t, config, model, mlx.Float32, tokens)
+	return computeLogits(t, config, model, mlx.Float32, tokens)
 }
 
 func checkControls(t *testing.T, model *weights.Model, tokens []Tokens, want []float32, tolerance float64) {
@@ -223,7 +223,7 @@ func checkControls(t *testing.T, model *weights.Model, tokens []Tokens, want []f
 func checkFloat32(t *testing.T, g tinyGolden, model *weights.Model) {
 	t.Helper()
 	want := g.Logits["float32"]
-	got := logitsOf(t, modelConfig(model.Config), model, mlx.Float32, g.tokens())
+	got := computeLogits(t, modelConfig(model.Config), model, mlx.Float32, g.tokens())
 	if err := checkLogits(got, want, exactness*deviation(want)); err != nil {
 		t.Error(err)
 	}
@@ -254,9 +254,9 @@ func TestTinyModelsInHalfPrecision(t *testing.T) {
 			t.Run(g.Name+" "+string(dtype), func(t *testing.T) {
 				model := openTiny(t, g)
 				tokens, want := g.short(96) // MLX's CPU matmuls are slow in half precision
-				_, half := shortOf(g.tokens(), g.Logits[string(dtype)], 96)
+				_, half := firstPairs(g.tokens(), g.Logits[string(dtype)], 96)
 				torch := worst(half, want)
-				got := logitsOf(t, modelConfig(model.Config), model, dtype, tokens)
+				got := computeLogits(t, modelConfig(model.Config), model, dtype, tokens)
 				if err := checkLogits(got, want, halfSlack*torch); err != nil {
 					t.Error(err)
 				}

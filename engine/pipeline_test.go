@@ -30,8 +30,8 @@ func bubble(t *testing.T, s settings, b *fakeBackend, f func(t *testing.T, e *En
 	})
 }
 
-// batchesOf returns a backend that takes d for every batch.
-func batchesOf(d time.Duration) *fakeBackend {
+// newTimedBackend returns a backend that takes d for every batch.
+func newTimedBackend(d time.Duration) *fakeBackend {
 	return &fakeBackend{takes: func(mlx.Batch) time.Duration { return d }}
 }
 
@@ -52,8 +52,8 @@ func TestLoneCaller(t *testing.T) {
 		s := fakeSettings()
 		s.batching.BatchTimeout = test.timeout
 		s.batching.Limits.Tokens, s.batching.Layout.Tokens = 4096, 4096
-		bubble(t, s, batchesOf(70*time.Millisecond), func(t *testing.T, e *Engine) {
-			result := mustScore(t, e, somePairs(test.pairs))
+		bubble(t, s, newTimedBackend(70*time.Millisecond), func(t *testing.T, e *Engine) {
+			result := scorePairs(t, e, somePairs(test.pairs))
 			if result.Timings != test.want || result.Batches != 1 {
 				t.Errorf("timeout %v, %d pairs: %+v in %d batches, want %+v", test.timeout, test.pairs, result.Timings, result.Batches, test.want)
 			}
@@ -64,13 +64,13 @@ func TestLoneCaller(t *testing.T) {
 // A second batch is submitted while the first executes; a third is not.
 func TestTwoBatchesInFlight(t *testing.T) {
 	t.Parallel()
-	b := batchesOf(100 * time.Millisecond)
+	b := newTimedBackend(100 * time.Millisecond)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
 		for i := range 4 {
 			wg.Go(func() {
 				time.Sleep(time.Duration(10*i) * time.Millisecond)
-				mustScore(t, e, somePairs(3+i))
+				scorePairs(t, e, somePairs(3+i))
 			})
 		}
 		time.Sleep(95 * time.Millisecond)
@@ -93,7 +93,7 @@ func TestLargeRequestStartsEarly(t *testing.T) {
 	s := fakeSettings()
 	s.workers = 1
 	var first, start time.Time
-	b := batchesOf(10 * time.Millisecond)
+	b := newTimedBackend(10 * time.Millisecond)
 	b.submit = func(n int) error {
 		if n == 1 {
 			first = time.Now()
@@ -117,7 +117,7 @@ func TestLargeRequestStartsEarly(t *testing.T) {
 			pairs[i] = Pair{Query: "0s 7", Document: fakeText(100*time.Microsecond, i, 1+i%20)}
 		}
 		start = time.Now()
-		checkFakeScores(t, pairs, mustScore(t, e, pairs))
+		checkFakeScores(t, pairs, scorePairs(t, e, pairs))
 		if took := first.Sub(start); took > 20*time.Millisecond {
 			t.Errorf("the first batch was submitted after %v", took)
 		}
@@ -132,11 +132,11 @@ func TestLargeRequestStartsEarly(t *testing.T) {
 
 func TestIdenticalPairsAreExecutedOnce(t *testing.T) {
 	t.Parallel()
-	b := batchesOf(time.Millisecond)
+	b := newTimedBackend(time.Millisecond)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		distinct := somePairs(5)
 		pairs := append(append(distinct, distinct[3], distinct[0]), distinct[3])
-		result := mustScore(t, e, pairs)
+		result := scorePairs(t, e, pairs)
 		checkFakeScores(t, pairs, result)
 		if b.pairs != 5 || result.Distinct != 5 {
 			t.Errorf("%d pairs executed, %d distinct, want 5", b.pairs, result.Distinct)
@@ -163,7 +163,7 @@ func TestAdmission(t *testing.T) {
 	t.Parallel()
 	s := fakeSettings()
 	s.capacity = 10 * fakeMaxLength
-	b := batchesOf(time.Second)
+	b := newTimedBackend(time.Second)
 	bubble(t, s, b, func(t *testing.T, e *Engine) {
 		long := func(from, n int) []Pair {
 			pairs := make([]Pair, n)
@@ -177,7 +177,7 @@ func TestAdmission(t *testing.T) {
 			t.Errorf("a request larger than the queue: %v", err)
 		}
 		var wg sync.WaitGroup
-		wg.Go(func() { mustScore(t, e, long(100, 7)) })
+		wg.Go(func() { scorePairs(t, e, long(100, 7)) })
 		time.Sleep(time.Millisecond)
 		_, err = e.Score(context.Background(), long(200, 4))
 		if !errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge) {
@@ -189,7 +189,7 @@ func TestAdmission(t *testing.T) {
 		for i := range short {
 			short[i] = Pair{Query: "0s 7", Document: fmt.Sprintf("0s %d%s", i, strings.Repeat(" ", 100))}
 		}
-		wg.Go(func() { mustScore(t, e, short) })
+		wg.Go(func() { scorePairs(t, e, short) })
 		time.Sleep(time.Millisecond)
 		if got := e.Stats().Reserved; got != 7*fakeMaxLength+3*5 {
 			t.Errorf("%d tokens are reserved, want %d", got, 7*fakeMaxLength+3*5)
@@ -209,11 +209,11 @@ func TestAdmission(t *testing.T) {
 // Pairs that no caller waits for do not execute.
 func TestCancelledWorkIsDropped(t *testing.T) {
 	t.Parallel()
-	b := batchesOf(time.Second)
+	b := newTimedBackend(time.Second)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
 		for i := range 2 { // occupies both tickets
-			wg.Go(func() { mustScore(t, e, somePairs(14+i)) })
+			wg.Go(func() { scorePairs(t, e, somePairs(14+i)) })
 			time.Sleep(time.Millisecond)
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -229,7 +229,7 @@ func TestCancelledWorkIsDropped(t *testing.T) {
 			t.Errorf("with a context that has ended: %v", err)
 		}
 		wg.Wait()
-		mustScore(t, e, []Pair{{"0s 5", "0s 6"}})
+		scorePairs(t, e, []Pair{{"0s 5", "0s 6"}})
 		if b.seen[424242] != 0 || b.seen[434343] != 0 {
 			t.Error("a pair that no caller waited for was executed")
 		}
@@ -242,7 +242,7 @@ func TestCancelledWorkIsDropped(t *testing.T) {
 // Tokenising a long text stops when its caller cancels.
 func TestCancelledWhileTokenising(t *testing.T) {
 	t.Parallel()
-	bubble(t, fakeSettings(), batchesOf(time.Second), func(t *testing.T, e *Engine) {
+	bubble(t, fakeSettings(), newTimedBackend(time.Second), func(t *testing.T, e *Engine) {
 		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 		defer cancel()
 		start := time.Now()
@@ -272,15 +272,15 @@ func TestLongTextsTakeTurns(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		return nil, text[min(len(text), partBytes):], nil
 	}
-	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+	bubble(t, s, newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
 		blank := strings.Repeat(" ", 1000*partBytes)
 		for i := range 3 {
-			wg.Go(func() { mustScore(t, e, []Pair{{fakeText(0, i, 1), blank}}) })
+			wg.Go(func() { scorePairs(t, e, []Pair{{fakeText(0, i, 1), blank}}) })
 		}
 		for range 20 {
 			time.Sleep(20 * time.Millisecond)
-			if took := mustScore(t, e, somePairs(4)).Timings.Latency; took > 24*time.Millisecond {
+			if took := scorePairs(t, e, somePairs(4)).Timings.Latency; took > 24*time.Millisecond {
 				t.Errorf("a small request took %v", took)
 			}
 		}
@@ -297,7 +297,7 @@ func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
 		}
 		return fakeEncode(ctx, text, last)
 	}
-	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+	bubble(t, s, newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
 		for document, want := range map[string]string{"0s x": "pair 1: 4 bytes", "0s 666": "panic while tokenising: tokenizer"} {
 			_, err := e.Score(context.Background(), []Pair{{"0s 1", "0s 2"}, {"0s 1", document}})
 			if err == nil || !strings.Contains(err.Error(), want) {
@@ -307,7 +307,7 @@ func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
 		if _, err := e.Score(context.Background(), []Pair{{"0s x", "0s 2"}}); err == nil || !strings.Contains(err.Error(), "the query of pair 0: 4 bytes") {
 			t.Errorf("query: %v", err)
 		}
-		mustScore(t, e, somePairs(3))
+		scorePairs(t, e, somePairs(3))
 		if s := e.Stats(); s.Failed != 3 || s.Requests != 1 || s.Reserved != 0 {
 			t.Errorf("stats %+v", s)
 		}
@@ -316,11 +316,11 @@ func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
 
 func TestCloseRefusesAndWaits(t *testing.T) {
 	t.Parallel()
-	b := batchesOf(time.Second)
+	b := newTimedBackend(time.Second)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
 		for range 3 {
-			wg.Go(func() { mustScore(t, e, somePairs(40)) })
+			wg.Go(func() { scorePairs(t, e, somePairs(40)) })
 		}
 		time.Sleep(time.Millisecond)
 		wg.Go(func() {
@@ -333,11 +333,11 @@ func TestCloseRefusesAndWaits(t *testing.T) {
 		})
 		time.Sleep(time.Millisecond)
 		for name, err := range map[string]error{
-			"Score":            errOf(e.Score(context.Background(), somePairs(2))),
-			"Score of nothing": errOf(e.Score(context.Background(), nil)),
-			"Rerank":           errOf(e.Rerank(context.Background(), "0s 1", []string{"0s 2"}, RerankOptions{})),
-			"Tokenize":         errOf(e.Tokenize(context.Background(), somePairs(2))),
-			"Calibrate":        errOf(e.Calibrate(context.Background())),
+			"Score":            errorOnly(e.Score(context.Background(), somePairs(2))),
+			"Score of nothing": errorOnly(e.Score(context.Background(), nil)),
+			"Rerank":           errorOnly(e.Rerank(context.Background(), "0s 1", []string{"0s 2"}, RerankOptions{})),
+			"Tokenize":         errorOnly(e.Tokenize(context.Background(), somePairs(2))),
+			"Calibrate":        errorOnly(e.Calibrate(context.Background())),
 			"Healthy":          e.Healthy(context.Background()),
 		} {
 			if !errors.Is(err, ErrClosed) {
@@ -348,14 +348,14 @@ func TestCloseRefusesAndWaits(t *testing.T) {
 	})
 }
 
-func errOf[T any](_ T, err error) error { return err }
+func errorOnly[T any](_ T, err error) error { return err }
 
 // Stats does not wait for a batch.
 func TestStatsDoNotWait(t *testing.T) {
 	t.Parallel()
-	bubble(t, fakeSettings(), batchesOf(time.Minute), func(t *testing.T, e *Engine) {
+	bubble(t, fakeSettings(), newTimedBackend(time.Minute), func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
-		wg.Go(func() { mustScore(t, e, somePairs(40)) })
+		wg.Go(func() { scorePairs(t, e, somePairs(40)) })
 		time.Sleep(30 * time.Second)
 		start := time.Now()
 		s := e.Stats()

@@ -28,13 +28,13 @@ func TestRandomHeadMatchesPyTorch(t *testing.T) {
 		pairs[i] = all[at]
 	}
 	e := openTinyEngine(t, Config{Model: randomHeadDir(t, g.Seed), MaxLength: 512})
-	got := mustScore(t, e, pairs).Logits
+	got := scorePairs(t, e, pairs).Logits
 	if err := checkLogits(got, g.Logits, exactness*deviation(g.Logits)); err != nil {
 		t.Fatal(err)
 	}
 	t.Logf("%d pairs: off by %.2g of the deviation %.3g, tolerance %g",
 		len(pairs), worst(got, g.Logits)/deviation(g.Logits), deviation(g.Logits), exactness)
-	adapted := mustScore(t, builtin(t), pairs[:8]).Logits
+	adapted := scorePairs(t, builtin(t), pairs[:8]).Logits
 	if err := checkLogits(adapted, g.Logits[:8], exactness*deviation(g.Logits)); err == nil {
 		t.Error("control: the adapted model passes the check")
 	}

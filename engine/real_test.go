@@ -28,7 +28,7 @@ func oneAtATime(t *testing.T, e *Engine, pairs []Pair) []float32 {
 	t.Helper()
 	logits := make([]float32, len(pairs))
 	for i := range pairs {
-		logits[i] = mustScore(t, e, pairs[i:i+1]).Logits[0]
+		logits[i] = scorePairs(t, e, pairs[i:i+1]).Logits[0]
 	}
 	return logits
 }
@@ -172,11 +172,11 @@ func TestReopenedSessionScoresTheSame(t *testing.T) {
 	dir := tinyDir(t, nil)
 	e := openTinyEngine(t, Config{Model: dir})
 	pairs := randomPairs(rand.New(rand.NewPCG(9, 10)), 30)
-	want := mustScore(t, e, pairs).Logits
+	want := scorePairs(t, e, pairs).Logits
 	e.pipeline.mu.Lock()
 	e.pipeline.device.broken = errors.New("simulated device failure")
 	e.pipeline.mu.Unlock()
-	if got := mustScore(t, e, pairs).Logits; worst(got, want) > apart() {
+	if got := scorePairs(t, e, pairs).Logits; worst(got, want) > apart() {
 		t.Errorf("off by %v", worst(got, want))
 	}
 	if err := e.Healthy(context.Background()); err != nil || e.Stats().Reopened != 1 {
@@ -252,7 +252,7 @@ func TestPredictedTimesAreNearTheMeasured(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(13, 14))
 	for range 60 {
-		mustScore(t, e, randomPairs(r, 5+r.IntN(30)))
+		scorePairs(t, e, randomPairs(r, 5+r.IntN(30)))
 	}
 	off := e.Stats().PredictionError
 	t.Logf("predicted times are off by %.0f %% in the median, %.0f %% at the 90th percentile; %+v", off.Percentile(50), off.Percentile(90), c.Costs)
@@ -268,7 +268,7 @@ func TestStatsOfTheRealEngine(t *testing.T) {
 	var pairs, truncated, tokens, computed int64
 	start := time.Now()
 	for range 30 {
-		result := mustScore(t, e, randomPairs(r, 1+r.IntN(50)))
+		result := scorePairs(t, e, randomPairs(r, 1+r.IntN(50)))
 		pairs += int64(result.Distinct)
 		truncated += int64(result.Truncated)
 		tokens += int64(result.Tokens)

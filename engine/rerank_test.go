@@ -129,7 +129,7 @@ func TestRerankPassages(t *testing.T) {
 			t.Errorf("best sentence of document %d is %q", item.Index, got)
 		}
 	}
-	alone := mustScore(t, e, []Pair{{query, answer}})
+	alone := scorePairs(t, e, []Pair{{query, answer}})
 	if best := ranking.Items[slices.IndexFunc(ranking.Items, func(r Ranked) bool { return r.Index == 0 })].Best; math.Abs(float64(best.Logit-alone.Logits[0])) > 1e-4 {
 		t.Errorf("sentence has logit %v, scored alone %v", best.Logit, alone.Logits[0])
 	}
@@ -255,7 +255,7 @@ func TestScorePassages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	truncated := mustScore(t, e, pairs)
+	truncated := scorePairs(t, e, pairs)
 	if result.Logits[0] == truncated.Logits[0] || result.Logits[1] != truncated.Logits[1] {
 		t.Errorf("logits %v, truncated %v: want differences for long documents only", result.Logits, truncated.Logits)
 	}
@@ -273,7 +273,7 @@ func TestScorePassages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cut := mustScore(t, e, []Pair{{"cat", strings.Repeat("a red hill. ", 15)}})
+	cut := scorePairs(t, e, []Pair{{"cat", strings.Repeat("a red hill. ", 15)}})
 	if few.Distinct < 2 || few.Distinct >= result.Distinct || few.Logits[0] < cut.Logits[0]-1 {
 		t.Errorf("with 60 document tokens %d distinct pairs, without the limit %d", few.Distinct, result.Distinct)
 	}

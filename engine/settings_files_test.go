@@ -97,14 +97,14 @@ func (g *settingsGolden) differences(a answered) []string {
 		if !slices.Equal(a.tokens[i].TypeIDs, want.TypeIDs) {
 			wrong["token_type_ids"] = true
 		}
-		if !close32(scoresOf(a.result.ByLabel[i]), want.Scores) {
+		if !close32(toScores(a.result.ByLabel[i]), want.Scores) {
 			wrong["scores"] = true
 		}
 	}
 	return slices.Sorted(maps.Keys(wrong))
 }
 
-func scoresOf(list []LabelScore) []float32 {
+func toScores(list []LabelScore) []float32 {
 	scores := make([]float32, len(list))
 	for i, l := range list {
 		scores[i] = l.Score
@@ -222,10 +222,10 @@ func (g *settingsGolden) checkSoftmax(t *testing.T, e *Engine, all *settingsGold
 		t.Fatal(err)
 	}
 	for i, want := range g.Pairs {
-		if !close32(scoresOf(got.ByLabel[i]), want.Softmax) {
+		if !close32(toScores(got.ByLabel[i]), want.Softmax) {
 			t.Errorf("%s: softmax of pair %d is %v, want %v", g.Name, i, got.ByLabel[i], want.Softmax)
 		}
-		if close32(scoresOf(got.ByLabel[i]), want.Logits) {
+		if close32(toScores(got.ByLabel[i]), want.Logits) {
 			t.Errorf("%s: control: the logits of pair %d pass as softmax", g.Name, i)
 		}
 	}

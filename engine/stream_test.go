@@ -31,14 +31,14 @@ func testChunks(n int, reading time.Duration, err error) iter.Seq2[testChunk, er
 	}
 }
 
-func chunkPairsOf(c testChunk) []Pair { return c.pairs }
+func testChunkPairs(c testChunk) []Pair { return c.pairs }
 
 func TestStreamKeepsOrderAndOverlaps(t *testing.T) {
 	t.Parallel()
-	b := batchesOf(10 * time.Millisecond)
+	b := newTimedBackend(10 * time.Millisecond)
 	bubble(t, fakeSettings(), b, func(t *testing.T, e *Engine) {
 		start, next := time.Now(), 0
-		for scored, err := range Stream(context.Background(), e, testChunks(20, 8*time.Millisecond, nil), chunkPairsOf) {
+		for scored, err := range Stream(context.Background(), e, testChunks(20, 8*time.Millisecond, nil), testChunkPairs) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,10 +68,10 @@ func TestStreamEnds(t *testing.T) {
 		"reader fails":    {testChunks(5, 0, broken), 100, broken},
 		"caller stops":    {testChunks(100, 0, nil), 3, nil},
 	} {
-		bubble(t, fakeSettings(), batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+		bubble(t, fakeSettings(), newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
 			var got error
 			taken := 0
-			for _, err := range Stream(context.Background(), e, test.chunks, chunkPairsOf) {
+			for _, err := range Stream(context.Background(), e, test.chunks, testChunkPairs) {
 				if got = err; err == nil {
 					taken++
 				}
@@ -87,13 +87,13 @@ func TestStreamEnds(t *testing.T) {
 			}
 		})
 	}
-	bubble(t, fakeSettings(), batchesOf(time.Second), func(t *testing.T, e *Engine) {
+	bubble(t, fakeSettings(), newTimedBackend(time.Second), func(t *testing.T, e *Engine) {
 		// The first chunk's pairs may be tokenised separately and execute in two batches.
 		ctx, cancel := context.WithTimeout(context.Background(), 2500*time.Millisecond)
 		defer cancel()
 		start, taken := time.Now(), 0
 		var last error
-		for _, err := range Stream(ctx, e, testChunks(100, 0, nil), chunkPairsOf) {
+		for _, err := range Stream(ctx, e, testChunks(100, 0, nil), testChunkPairs) {
 			if last = err; err == nil {
 				taken++
 			}
@@ -109,9 +109,9 @@ func TestStreamInASmallQueue(t *testing.T) {
 	t.Parallel()
 	s := fakeSettings()
 	s.capacity = 30 // the two pairs of a chunk count as 26 at most
-	bubble(t, s, batchesOf(time.Millisecond), func(t *testing.T, e *Engine) {
+	bubble(t, s, newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
 		taken := 0
-		for scored, err := range Stream(context.Background(), e, testChunks(10, 0, nil), chunkPairsOf) {
+		for scored, err := range Stream(context.Background(), e, testChunks(10, 0, nil), testChunkPairs) {
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -88,7 +88,7 @@ func openTokenizerFile(t testing.TB, file weights.Tokenizer, maxLength int) *tok
 	return tok
 }
 
-func tokensOf(t testing.TB, tok *tokenizer, pair Pair) Tokens {
+func tokenizePair(t testing.TB, tok *tokenizer, pair Pair) Tokens {
 	t.Helper()
 	out, err := tok.pairs(context.Background(), []Pair{pair})
 	if err != nil {
@@ -215,8 +215,8 @@ func encodeFrom(t testing.TB, tok *tokenizer, text string, side Truncation) enco
 // a word of any length is accepted.
 func TestEndlessText(t *testing.T) {
 	tok := openTokenizer(t, 512)
-	got := tokensOf(t, tok, Pair{"q", "red " + strings.Repeat("ab", mostBytes) + " fox"})
-	if want := tokensOf(t, tok, Pair{"q", "red [UNK] fox"}); !slices.Equal(got.IDs, want.IDs) {
+	got := tokenizePair(t, tok, Pair{"q", "red " + strings.Repeat("ab", mostBytes) + " fox"})
+	if want := tokenizePair(t, tok, Pair{"q", "red [UNK] fox"}); !slices.Equal(got.IDs, want.IDs) {
 		t.Errorf("ids %v, want %v", got.IDs, want.IDs)
 	}
 	_, err := tok.pairs(context.Background(), []Pair{{"q", "short"}, {"q", strings.Repeat("\u2588", mostBytes)}})

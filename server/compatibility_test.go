@@ -17,8 +17,8 @@ var (
 	scorePaths  = []string{"/score", "/v1/score"}
 )
 
-// mustRank fails unless the answer has the format of the path.
-func mustRank(t *testing.T, v *served, path, body string) {
+// checkRanks fails unless the answer has the format of the path.
+func checkRanks(t *testing.T, v *served, path, body string) {
 	t.Helper()
 	status, answer, _ := v.ask(t, path, body)
 	if status != 200 {
@@ -172,7 +172,7 @@ func TestRankFields(t *testing.T) {
 	} {
 		for _, path := range []string{"/v1/rerank", "/v2/rerank", "/rerank"} {
 			seen.Store(nil)
-			mustRank(t, v, path, `{"query": "q", `+documents+test.fields+`}`)
+			checkRanks(t, v, path, `{"query": "q", `+documents+test.fields+`}`)
 			var got []string
 			for _, p := range *seen.Load() {
 				got = append(got, p.Document)
@@ -186,7 +186,7 @@ func TestRankFields(t *testing.T) {
 	for fields, want := range map[string]string{`["title"]`: "An image editor.", `["text"]`: "5", `["text", "title"]`: "text: 5\ntitle: An image editor."} {
 		for _, path := range []string{"/v1/rerank", "/v2/rerank", "/rerank"} {
 			seen.Store(nil)
-			mustRank(t, v, path, `{"query": "q", "documents": [{"title": "An image editor.", "text": 5}], "return_documents": false, "rank_fields": `+fields+`}`)
+			checkRanks(t, v, path, `{"query": "q", "documents": [{"title": "An image editor.", "text": 5}], "return_documents": false, "rank_fields": `+fields+`}`)
 			if got := (*seen.Load())[0].Document; got != want {
 				t.Errorf("%s by %s: %q is ranked, want %q", path, fields, got, want)
 			}

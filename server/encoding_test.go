@@ -38,7 +38,7 @@ func TestContentEncodings(t *testing.T) {
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 100_000}})
 	for _, a := range apis {
 		body := a.body("q", "a document", strings.Repeat("another ", 1000))
-		want := answersOf(t, v, a.path, body)
+		want := askScores(t, v, a.path, body)
 		half := len(body) / 2
 		for _, test := range []struct {
 			coding, body string
@@ -85,7 +85,7 @@ func TestContentEncodings(t *testing.T) {
 	waitFor(t, "an empty budget", func() bool { return v.bodies.taken.Load() == 0 })
 }
 
-func answersOf(t *testing.T, v *served, path, body string) string {
+func askScores(t *testing.T, v *served, path, body string) string {
 	t.Helper()
 	status, got, _ := v.ask(t, path, body)
 	if status != 200 {

@@ -129,15 +129,15 @@ func parse(data []byte, values map[string][]string) error {
 		if err != nil {
 			return fmt.Errorf("line %d: %w", number, err)
 		}
-		if values[name], err = valuesOf(key, line.Value); err != nil {
+		if values[name], err = parseValues(key, line.Value); err != nil {
 			return fmt.Errorf("line %d: %s: %w", number, name, err)
 		}
 	}
 	return nil
 }
 
-// valuesOf returns the values of a line: one, or the items of a list.
-func valuesOf(key Key, node ast.Node) ([]string, error) {
+// parseValues returns the values of a line: one, or the items of a list.
+func parseValues(key Key, node ast.Node) ([]string, error) {
 	var value any
 	if err := yaml.NodeToValue(node, &value); err != nil {
 		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, false)))

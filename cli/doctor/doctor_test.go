@@ -65,8 +65,8 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// TestDoctorAdvice checks that no advice names a step that was already done.
-func TestDoctorAdvice(t *testing.T) {
+// TestDoctorRemedies checks that no advice names a step that was already done.
+func TestDoctorRemedies(t *testing.T) {
 	hubtest.New(t).Use(t)
 	tiny := clitest.TinyModel(t)
 	odd := clitest.TinyModel(t)

@@ -61,7 +61,7 @@ func TestModelPull(t *testing.T) {
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "model", "show", "org/other"), command.ExitFailure, "unset HF_HUB_OFFLINE, which forbids downloads, and get it with mlxrank model pull org/other")
 }
 
-// TestModelByAddress gives the URL of a page as the model.
+// TestModelByAddress passes the URL of a page as the model.
 func TestModelByAddress(t *testing.T) {
 	s, dir := clitest.StartHub(t)
 	page := s.URL + "/" + clitest.HubModel

@@ -11,8 +11,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// TestModelRemoveAsks answers the question of remove on a terminal.
-func TestModelRemoveAsks(t *testing.T) {
+// TestModelRemoveConfirms answers the question that remove asks on a terminal.
+func TestModelRemoveConfirms(t *testing.T) {
 	_, dir := clitest.StartHub(t)
 	mlxrank.MustRun(t, "", "model", "pull", clitest.HubModel)
 	for _, test := range []struct {

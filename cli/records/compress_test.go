@@ -48,8 +48,8 @@ func TestCompress(t *testing.T) {
 	}
 }
 
-// TestCompressedForOthers unpacks with the programs whose formats these are.
-func TestCompressedForOthers(t *testing.T) {
+// TestCompressedFilesUnpack unpacks with the gzip and zstd programs.
+func TestCompressedFilesUnpack(t *testing.T) {
 	for name, program := range map[string]string{"f.gz": "gzip", "f.zst": "zstd"} {
 		path, err := exec.LookPath(program)
 		if err != nil {
@@ -158,7 +158,7 @@ func TestSkippableFrameIsZstd(t *testing.T) {
 	}
 }
 
-// TestGzipMembers reads joined gzip files and the zeros behind them, as gzip and
+// TestGzipMembers reads joined gzip files and the zeros after them, as gzip and
 // Python do.
 func TestGzipMembers(t *testing.T) {
 	a, b, zeros := string(compress(t, "f.gz", "a\n", "b\n")), string(compress(t, "f.gz", "c\n")), strings.Repeat("\x00", 100_000)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// showDocuments is documents as text.
+// showDocuments formats documents.
 func showDocuments(d *Documents) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s from %s\n", d.Format, d.Sources())
@@ -70,9 +70,9 @@ func TestReadDocumentsCountsBlankLines(t *testing.T) {
 	}
 }
 
-// TestReadDocumentsAboutJSON reads a text with a few JSON objects as text, and
-// reports where the first is.
-func TestReadDocumentsAboutJSON(t *testing.T) {
+// TestReadDocumentsReportsObjects checks that a text with a few JSON objects is read
+// as text, and that the line of the first object is reported.
+func TestReadDocumentsReportsObjects(t *testing.T) {
 	for text, want := range map[string]int{"a\n{b}\n{\n": 0, "a\n\n  {\"b\": 1}\nc\n{}\n": 3, "a\n{\"b\n": 2} {
 		d, err := ReadDocuments("f", strings.NewReader(text), Auto, GuessHeader)
 		if err != nil || d.Format != LinesOf || d.ObjectLine != want {

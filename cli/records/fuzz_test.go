@@ -11,8 +11,8 @@ import (
 	"unicode/utf8"
 )
 
-// FuzzJSONL: whatever the bytes, records or errors; and what is written of them
-// is every byte of their lines and a score that a JSON reader finds.
+// FuzzJSONL checks that any bytes make records or errors. Output lines have every byte
+// of their input lines, and a score that a JSON reader finds.
 func FuzzJSONL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, score := range []ScorePolicy{RefuseScore, ReplaceScore, IgnoreScore} {
@@ -37,9 +37,8 @@ func FuzzTSV(f *testing.F) { fuzzColumns(f, TSV) }
 
 func FuzzMSMARCO(f *testing.F) { fuzzColumns(f, MSMARCO) }
 
-// fuzzColumns: whatever the bytes, records or errors; and what is written of
-// them is every byte of their columns, between which a score can be taken out
-// again.
+// fuzzColumns checks that any bytes make records or errors. Output lines have every
+// byte of their columns, and the score between them can be removed again.
 func fuzzColumns(f *testing.F, format Format) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, score := range []ScorePolicy{RefuseScore, ReplaceScore} {
@@ -61,9 +60,8 @@ func fuzzColumns(f *testing.F, format Format) {
 	})
 }
 
-// FuzzTREC: whatever the bytes of a run and of the texts it names, records or
-// errors; and the rows of the records become a run of as many lines that reads
-// as one.
+// FuzzTREC checks that any bytes of a run and of its texts make records or errors. The
+// rows of the records make a valid run with the same number of lines.
 func FuzzTREC(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, run, file []byte) {
@@ -99,8 +97,8 @@ func FuzzTREC(f *testing.F) {
 	})
 }
 
-// FuzzDocuments: whatever the bytes and the format, documents of valid text with
-// places in order, or a short error; and a guess reads as its format does.
+// FuzzDocuments checks that any bytes in any format make documents of valid text with
+// ascending positions, or a short error. A detected format reads as if it were given.
 func FuzzDocuments(f *testing.F) {
 	for _, seed := range []string{
 		"a\n\nb\r\n", `{"_id":"1","title":"T","text":"t","x":[1]}` + "\n", `["a",{"text":"b"}]`, "id\ttext\n1\ta\n", "1\tu\tt\tb\n",
@@ -145,7 +143,7 @@ func checkDocuments(t *testing.T, data []byte, name string, format Format) *Docu
 }
 
 // checkReader reads data and returns the records. It checks that every record is
-// one line of output, that errors are short, and that reading goes on from the
+// one line of output, that errors are short, and that reading continues from the
 // middle.
 func checkReader(t *testing.T, data []byte, o Options) []Record {
 	t.Helper()

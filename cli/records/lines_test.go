@@ -91,8 +91,8 @@ func (zeroes) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestLinesGoOn reads on behind a line that is too long.
-func TestLinesGoOn(t *testing.T) {
+// TestLinesReadAfterLongLine continues after a line that is too long.
+func TestLinesReadAfterLongLine(t *testing.T) {
 	for _, end := range []string{"", "\n", "\nb", "\nb\n"} {
 		text := "a\n" + strings.Repeat("x", maxLine+100) + end
 		l := NewLines("f", strings.NewReader(text))
@@ -125,7 +125,7 @@ func TestLinesGoOn(t *testing.T) {
 	}
 }
 
-// TestLinesSkip goes on from every place between lines.
+// TestLinesSkip continues from every position between lines.
 func TestLinesSkip(t *testing.T) {
 	const text = "\ufeffa\n\nbc\r\n\nd\ne"
 	changed := errors.New("changed")

@@ -95,8 +95,8 @@ func checkPassThrough(t *testing.T, line []byte) {
 	}
 }
 
-// randomPair is a JSON object with the fields of a pair among others, in any
-// order, spacing and escaping, with names that appear twice.
+// randomPair returns a JSON object with the fields of a pair and others, in random
+// order, spacing and escaping. Names may appear twice.
 func randomPair(r *rand.Rand) []byte {
 	space := func() string { return []string{"", "", " ", "\t", "  "}[r.IntN(5)] }
 	members := []string{

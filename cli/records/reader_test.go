@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// newTexts are the texts of a file of these contents.
+// newTexts returns the texts of a file with these contents.
 func newTexts(t testing.TB, text string) *Texts {
 	t.Helper()
 	texts, err := IndexTexts("texts.tsv", false, strings.NewReader(text), strings.NewReader(text))
@@ -59,7 +59,7 @@ func render(t testing.TB, layout Layout, all []Record) string {
 	return string(out)
 }
 
-// show is a record as text.
+// show formats a record.
 func show(r Record) string {
 	if r.Err != nil {
 		return fmt.Sprintf("%d error %v", r.Line, r.Err)
@@ -169,8 +169,8 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestReaderSkipKeepsIDs compares texts with the texts of the lines before a position
-// that it goes on from.
+// TestReaderSkipKeepsIDs compares texts with the texts of the lines before the position
+// at which it continues.
 func TestReaderSkipKeepsIDs(t *testing.T) {
 	const text = "qid\tpid\tquery\tpassage\n\n1\t2\ta\tx\nbad\n1\t3\tb\ty\n1\t3\ta\ty\n"
 	o := Options{Format: MSMARCO, IDs: true, Header: SkipHeader}
@@ -299,8 +299,8 @@ func TestDetect(t *testing.T) {
 	}
 }
 
-// TestReaderAuto finds the format behind blank lines and long ones, and reads
-// all the same.
+// TestReaderAuto finds the format after blank and long lines, and then reads
+// these lines too.
 func TestReaderAuto(t *testing.T) {
 	for _, test := range []struct {
 		text    string
@@ -326,8 +326,8 @@ func TestReaderAuto(t *testing.T) {
 	}
 }
 
-// TestReaderWaits reads no more than it needs to find the format.
-func TestReaderWaits(t *testing.T) {
+// TestReaderReadsLittle checks that a reader reads no more than the format needs.
+func TestReaderReadsLittle(t *testing.T) {
 	text := io.MultiReader(strings.NewReader("a\t"), strings.NewReader("b\n"), readerFunc(func([]byte) (int, error) {
 		t.Error("read on behind the first line")
 		return 0, io.EOF

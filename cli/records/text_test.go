@@ -32,7 +32,7 @@ func wider(order binary.AppendByteOrder, text string) string {
 	return string(b)
 }
 
-// notText are beginnings of files that are not text, and what is said of each.
+// notText holds beginnings of files that are not text, with the error for each.
 func notText(t testing.TB) map[string][]string {
 	t.Helper()
 	program, err := os.ReadFile("/proc/self/exe")
@@ -114,8 +114,8 @@ func TestSniff(t *testing.T) {
 	}
 }
 
-// TestSniffWaits waits for no more than the first line.
-func TestSniffWaits(t *testing.T) {
+// TestSniffReadsOneLine checks that sniffing needs only the first line.
+func TestSniffReadsOneLine(t *testing.T) {
 	l := NewLines("f", io.MultiReader(strings.NewReader("a"), strings.NewReader("\n"), readerFunc(func([]byte) (int, error) {
 		t.Error("read on behind the first line")
 		return 0, io.EOF

@@ -43,9 +43,9 @@ func TestTextsCollision(t *testing.T) {
 	}
 }
 
-// TestTextsTwice takes an id twice if the texts are equal, and refuses it, if it
-// is asked for, with the same message every time if they differ.
-func TestTextsTwice(t *testing.T) {
+// TestTextsDuplicateID checks that an id may appear twice with equal texts. With
+// different texts, each request for the id returns the same error.
+func TestTextsDuplicateID(t *testing.T) {
 	for range 20 { // the seed of the hashes differs
 		texts := newTexts(t, "a\tA\nb\tB\n\na\tA\r\nb\tB2\nb\tB3\nc\tC\n")
 		for id, want := range map[string]string{"a": "A", "c": "C"} {

@@ -29,9 +29,9 @@ func TestQueryFromStandardInput(t *testing.T) {
 	}
 }
 
-// TestDocumentsLikeFileNames checks that arguments are documents unless all of them
+// TestDocumentsNamedLikeFiles checks that arguments are documents unless all of them
 // name files, and that file names from standard input are documents.
-func TestDocumentsLikeFileNames(t *testing.T) {
+func TestDocumentsNamedLikeFiles(t *testing.T) {
 	model := clitest.TinyModel(t)
 	for _, args := range [][]string{{"run_test.go", "no such file"}, {"."}} {
 		mlxrank.MustRun(t, "", append([]string{"rerank", "--model", model, "--query", "q"}, args...)...)

@@ -11,8 +11,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 )
 
-// TestScoreInputBesideOutput checks that an input whose name has a suffix of ours stays.
-func TestScoreInputBesideOutput(t *testing.T) {
+// TestScoreKeepsInput checks that an input whose name has a suffix of ours stays.
+func TestScoreKeepsInput(t *testing.T) {
 	model := quickModel(t)
 	for _, suffix := range suffixes {
 		dir := t.TempDir()

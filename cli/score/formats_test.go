@@ -225,8 +225,8 @@ func TestScoreSkips(t *testing.T) {
 	}
 }
 
-// TestScoreNamesLine checks that the error has the line of a pair that the engine rejects.
-func TestScoreNamesLine(t *testing.T) {
+// TestScoreErrorHasLine checks that the error has the line of a pair that the engine rejects.
+func TestScoreErrorHasLine(t *testing.T) {
 	text := clitest.PairLines(2) + `{"query":"q","document":"` + strings.Repeat("█", 1<<20) + `"}`
 	r := mlxrank.Run(t, text, "score", "--model", clitest.TinyModel(t), "--input", "-", "--output", filepath.Join(t.TempDir(), "out"))
 	clitest.CheckFailure(t, r, command.ExitFailure, "standard input: line 3: ", "bytes")
@@ -409,8 +409,8 @@ func TestScoreBadFormats(t *testing.T) {
 	}
 }
 
-// TestScoreOntoInput checks that an output that is an input under any name is refused.
-func TestScoreOntoInput(t *testing.T) {
+// TestScoreRefusesInputAsOutput checks that an output that is an input under any name is refused.
+func TestScoreRefusesInputAsOutput(t *testing.T) {
 	dir := t.TempDir()
 	input := clitest.WriteFile(t, filepath.Join(dir, "pairs"), clitest.PairLines(1))
 	soft, hard := filepath.Join(dir, "soft"), filepath.Join(dir, "hard")

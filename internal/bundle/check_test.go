@@ -70,7 +70,7 @@ func TestCheckAfterBundle(t *testing.T) {
 	fixtures := bundletest.Open(t, "testdata")
 	for minimum, nax := range map[string]string{"14.0": "its own need an app for macOS 26.2", "26.2": "1 steel_gemm_fused_nax kernels"} {
 		app := fixtures.App(t, "Foo.app", "program/linked", minimum)
-		mustPut(t, app, fixtures.Prefix(t), true)
+		putParts(t, app, fixtures.Prefix(t), true)
 		names, found := check(t, app)
 		if got := failures(names, found); !slices.Equal(got, []string{"seal"}) {
 			t.Errorf("macOS %s: failures %q", minimum, got)
@@ -271,7 +271,7 @@ func TestCheckNotes(t *testing.T) {
 		}, "executable", "must load it at run time"},
 		{"universal program", func(t *testing.T, app, _ string) {
 			fixtures.Copy(t, "program/universal", filepath.Join(app, programs, "Signed"))
-			mustPut(t, app, fixtures.Prefix(t), false)
+			putParts(t, app, fixtures.Prefix(t), false)
 		}, "executable", "the x86_64 part will not start"},
 		{"another run path comes first", func(t *testing.T, app, _ string) {
 			path := filepath.Join(app, programs, "Signed")

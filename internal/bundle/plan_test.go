@@ -37,8 +37,8 @@ func put(t testing.TB, app, prefix string, withBuiltin bool) (*Plan, error) {
 	return plan, plan.Apply(t.Context())
 }
 
-// mustPut calls put and fails the test at an error.
-func mustPut(t testing.TB, app, prefix string, withBuiltin bool) *Plan {
+// putParts calls put and fails the test at an error.
+func putParts(t testing.TB, app, prefix string, withBuiltin bool) *Plan {
 	t.Helper()
 	plan, err := put(t, app, prefix, withBuiltin)
 	if err != nil {
@@ -122,7 +122,7 @@ func TestPlan(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			app, prefix := fixtures.App(t, "An App's.app", test.program, test.minimum), fixtures.Prefix(t)
 			program := tree(t, app)["Contents/MacOS/Foo"]
-			plan := mustPut(t, app, prefix, test.builtin)
+			plan := putParts(t, app, prefix, test.builtin)
 			if !strings.Contains(plan.Variant, test.words) {
 				t.Errorf("variant: %s", plan.Variant)
 			}
@@ -170,7 +170,7 @@ func TestPlan(t *testing.T) {
 			}
 
 			// A second plan only has to sign.
-			plan = mustPut(t, app, prefix, test.builtin)
+			plan = putParts(t, app, prefix, test.builtin)
 			if plan.Changes() || !slices.Equal(plan.Sign, sign) {
 				t.Errorf("second plan: %v", states(plan))
 			}
@@ -190,7 +190,7 @@ func TestPlanKeepsSignatures(t *testing.T) {
 	bundletest.Write(t, filepath.Join(prefix, "share/mlxrank/LICENSE"), "The licenses.\n")
 	// The signed app's libmlxrank finds libmlx by a run path, which bundle changes.
 	before := tree(t, app)
-	plan := mustPut(t, app, prefix, false)
+	plan := putParts(t, app, prefix, false)
 	want := map[string]string{
 		frameworks + "/libmlx.dylib": Unchanged, frameworks + "/libmlxr.dylib": Unchanged, frameworks + "/libmlxrank.dylib": Replaced,
 		metallibFile: Unchanged, ownResources + "/LICENSE": Unchanged, ownResources + "/THIRD_PARTY_NOTICES.txt": Unchanged,
@@ -249,7 +249,7 @@ func TestPlanNames(t *testing.T) {
 	if err := os.WriteFile(program, data, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, app, fixtures.Prefix(t), false)
+	putParts(t, app, fixtures.Prefix(t), false)
 	s := read(t, program).Slices[0]
 	if l, _ := s.links(engineLibrary); l.Name != "@rpath/libmlxr.dylib" || !slices.Equal(s.RunPaths, []string{"/usr/local/lib", frameworksPath}) {
 		t.Errorf("linked with %s, run paths %q", l.Name, s.RunPaths)
@@ -420,7 +420,7 @@ func TestLinksInside(t *testing.T) {
 	if err := os.Symlink(app, linked); err != nil {
 		t.Fatal(err)
 	}
-	mustPut(t, linked, fixtures.Prefix(t), false)
+	putParts(t, linked, fixtures.Prefix(t), false)
 	if target, err := os.Readlink(filepath.Join(contents, "MacOS/Foo")); err != nil || target != "Foo-bin" {
 		t.Errorf("the link to the executable: %q, %v", target, err)
 	}
@@ -428,7 +428,7 @@ func TestLinksInside(t *testing.T) {
 		t.Errorf("run paths %q", s.RunPaths)
 	}
 	read(t, filepath.Join(contents, "Versions/A/Frameworks/libmlx.dylib"))
-	if plan := mustPut(t, linked, fixtures.Prefix(t), false); plan.Changes() {
+	if plan := putParts(t, linked, fixtures.Prefix(t), false); plan.Changes() {
 		t.Errorf("second plan: %v", states(plan))
 	}
 }

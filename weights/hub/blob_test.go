@@ -27,7 +27,7 @@ func TestResumeAfterCuts(t *testing.T) {
 		}
 		return len(blob) == weightsSize
 	})
-	mustPull(t, s, c, model) // each try makes progress, so the limit on tries is never reached
+	pullModel(t, s, c, model) // each try makes progress, so the limit on tries is never reached
 	if got := s.Sent(weightsTag()); got != weightsSize {
 		t.Errorf("%d bytes were sent, want %d", got, weightsSize)
 	}
@@ -43,7 +43,7 @@ func TestResumeAfterCuts(t *testing.T) {
 	})
 	failed := 0
 	for ; failed < 100; failed++ {
-		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+		_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 		if err == nil {
 			break
 		}
@@ -54,7 +54,7 @@ func TestResumeAfterCuts(t *testing.T) {
 		t.Errorf("%d bytes were sent in %d pulls, want %d in many", got, failed+1, weightsSize)
 	}
 	s.SetContent(nil)
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 }
 
 // TestResumeFrom starts with the partial files of an earlier run, including
@@ -92,7 +92,7 @@ func TestResumeFrom(t *testing.T) {
 			for begin, n := range test.parts {
 				keep(fmt.Sprintf("%s.part%d%s", blobPath(c), begin, incomplete), begin, n)
 			}
-			mustPull(t, s, c, model)
+			pullModel(t, s, c, model)
 			lacking := int64(weightsSize - len(have))
 			if test.name == "parts of another size" { // parts that do not fit are fetched again
 				if got := s.Sent(weightsTag()); got < lacking || got > weightsSize {
@@ -117,7 +117,7 @@ func TestResumeInOddDirectory(t *testing.T) {
 		}
 		writeFile(t, blobPath(c)+name, modelFiles()[weightsFile][begin:begin+1000])
 	}
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 	if got := s.Sent(weightsTag()); got != weightsSize-2000 {
 		t.Errorf("%d bytes were sent, want %d", got, weightsSize-2000)
 	}
@@ -134,18 +134,18 @@ func TestResumeFromDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, c := start(t)
 			writeFile(t, blobPath(c)+incomplete, left)
-			mustPull(t, s, c, model)
+			pullModel(t, s, c, model)
 		})
 	}
 	t.Run("blob of another size", func(t *testing.T) {
 		s, c := start(t)
 		writeFile(t, blobPath(c), make([]byte, 10))
-		mustPull(t, s, c, model)
+		pullModel(t, s, c, model)
 	})
 	t.Run("a part that is too long", func(t *testing.T) {
 		s, c := start(t)
 		writeFile(t, fmt.Sprintf("%s.part%d%s", blobPath(c), partSize, incomplete), make([]byte, partSize+1))
-		mustPull(t, s, c, model)
+		pullModel(t, s, c, model)
 	})
 }
 
@@ -204,11 +204,11 @@ func TestWrongBytes(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s, c := start(t)
 			s.SetContent(send(test.serve))
-			_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+			_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 			wantError(t, err, test.words...)
 			checkNoBrokenBlobs(t, c)
 			s.SetContent(nil)
-			mustPull(t, s, c, model)
+			pullModel(t, s, c, model)
 		})
 	}
 	t.Run("small file", func(t *testing.T) {
@@ -219,7 +219,7 @@ func TestWrongBytes(t *testing.T) {
 			}
 			return string(blob) == "[PAD]\n"
 		})
-		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+		_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 		wantError(t, err, "vocab.txt", "wrong git blob id", "expected "+hubtest.ETag("vocab.txt", []byte("[PAD]\n")))
 	})
 }
@@ -249,7 +249,7 @@ func TestNoRanges(t *testing.T) {
 		}
 		return true
 	})
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 	if cuts != 0 {
 		t.Error("no response was cut")
 	}
@@ -294,7 +294,7 @@ func TestStalled(t *testing.T) {
 		stall(r)
 		return true
 	})
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 	if got := s.Sent(weightsTag()); got != weightsSize {
 		t.Errorf("%d bytes were sent, want %d", got, weightsSize)
 	}
@@ -310,7 +310,7 @@ func TestStalledForGood(t *testing.T) {
 		<-ended
 		return true
 	})
-	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "cannot reach the hub", "timeout", "2 tries", "--model builtin")
 }
 
@@ -332,7 +332,7 @@ func TestSlowIsNotStalled(t *testing.T) {
 		}
 		return true
 	})
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 }
 
 // TestFullDisk replaces a blob with a device that has no space, and checks that a
@@ -348,31 +348,31 @@ func TestFullDisk(t *testing.T) {
 		if err := os.Symlink(full, blobPath(c)+incomplete); err != nil {
 			t.Fatal(err)
 		}
-		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+		_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 		wantError(t, err, "model.safetensors", "no space left on device", "is full", "HF_HUB_CACHE", c.Cache())
 		checkNoBrokenBlobs(t, c)
-		if _, err := c.Find(mustRef(t, model)); err == nil {
+		if _, err := c.Find(toRef(t, model)); err == nil {
 			t.Error("Find returns the incomplete model")
 		}
 		if err := os.Remove(blobPath(c) + incomplete); err != nil {
 			t.Fatal(err)
 		}
 	}
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 }
 
 // TestReadOnlyCache finds a complete model, and checks that errors name the path
 // that cannot be written.
 func TestReadOnlyCache(t *testing.T) {
 	s, c := start(t)
-	snapshot := mustPull(t, s, c, model)
-	if got, err := c.Find(mustRef(t, model)); err != nil || got.Dir != snapshot.Dir {
+	snapshot := pullModel(t, s, c, model)
+	if got, err := c.Find(toRef(t, model)); err != nil || got.Dir != snapshot.Dir {
 		t.Errorf("%v, %v", got.Dir, err)
 	}
 	// Not even root can create a file below another file.
 	writeFile(t, filepath.Join(c.Cache(), "models--org--other"), []byte("x"))
 	s.Add("org/other", modelFiles())
-	_, err := c.Pull(t.Context(), mustRef(t, "org/other"), PullOptions{})
+	_, err := c.Pull(t.Context(), toRef(t, "org/other"), PullOptions{})
 	wantError(t, err, "models--org--other")
 }
 

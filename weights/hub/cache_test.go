@@ -19,12 +19,12 @@ func two(t *testing.T) (s *hubtest.Server, c *Client, old, fresh Snapshot) {
 	t.Helper()
 	s, c = start(t)
 	s.Repos[model].Revisions = []string{"v1"}
-	mustPull(t, s, c, model+"@v1")
-	old = mustPull(t, s, c, model)
+	pullModel(t, s, c, model+"@v1")
+	old = pullModel(t, s, c, model)
 	files := maps.Clone(s.Repos[model].Files)
 	files["config.json"] = []byte(`{"model_type":"bert","new":1}`)
 	s.Add(model, files)
-	return s, c, old, mustPull(t, s, c, model)
+	return s, c, old, pullModel(t, s, c, model)
 }
 
 func TestListEmpty(t *testing.T) {
@@ -37,7 +37,7 @@ func TestListEmpty(t *testing.T) {
 func TestList(t *testing.T) {
 	s, c, old, fresh := two(t)
 	s.Add("a/first", modelFiles())
-	first := mustPull(t, s, c, "a/first")
+	first := pullModel(t, s, c, "a/first")
 	// Add folders that hold no complete model, or do not belong to the hub.
 	for _, path := range []string{
 		"models--bert-base-uncased/snapshots/" + old.Commit + "/config.json", "datasets--a--b/snapshots/" + old.Commit + "/x",
@@ -104,7 +104,7 @@ func TestVerify(t *testing.T) {
 		"tokenizer_config.json": {"a copy, not a link", "differs from " + hubtest.ETag("x", []byte("{}"))},
 		"odd.json":              {"hash is unknown", `named it "odd"`},
 	}
-	found, err := c.Lookup(mustRef(t, model))
+	found, err := c.Lookup(toRef(t, model))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,13 +124,13 @@ func TestVerify(t *testing.T) {
 func TestRemove(t *testing.T) {
 	s, c, old, fresh := two(t)
 	s.Add("org/other", modelFiles())
-	other := mustPull(t, s, c, "org/other")
+	other := pullModel(t, s, c, "org/other")
 	before := walk(t, c.Cache())
-	planned, err := c.Removal(mustRef(t, model))
+	planned, err := c.Removal(toRef(t, model))
 	if err != nil || !slices.Equal(walk(t, c.Cache()), before) {
 		t.Errorf("a dry run: %v, or it removed something", err)
 	}
-	removed, err := c.Remove(mustRef(t, model))
+	removed, err := c.Remove(toRef(t, model))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,10 +142,10 @@ func TestRemove(t *testing.T) {
 	if removed.Commit != want.Commit || removed.Blobs != want.Blobs || removed.Bytes != want.Bytes || removed.Kept != want.Kept || removed.All {
 		t.Errorf("got %+v, want %+v", removed, want)
 	}
-	if _, err := c.Find(mustRef(t, model)); !errors.Is(err, ErrNotCached) {
+	if _, err := c.Find(toRef(t, model)); !errors.Is(err, ErrNotCached) {
 		t.Errorf("after: %v", err)
 	}
-	at, err := c.Find(mustRef(t, model+"@v1"))
+	at, err := c.Find(toRef(t, model+"@v1"))
 	if err != nil || at.Commit != old.Commit {
 		t.Fatalf("the other snapshot: %v", err)
 	}
@@ -154,11 +154,11 @@ func TestRemove(t *testing.T) {
 			t.Errorf("%s: %v", f.Name, err)
 		}
 	}
-	_, err = c.Remove(mustRef(t, model))
+	_, err = c.Remove(toRef(t, model))
 	if !errors.Is(err, ErrNotCached) {
 		t.Errorf("again: %v", err)
 	}
-	removed, err = c.Remove(mustRef(t, model+"@v1"))
+	removed, err = c.Remove(toRef(t, model+"@v1"))
 	if err != nil || !removed.All || removed.Blobs != len(wanted) || removed.Bytes != old.Size() {
 		t.Errorf("the last: %+v, %v, want %d blobs of %d bytes", removed, err, len(wanted), old.Size())
 	}
@@ -196,16 +196,16 @@ func TestCacheOfPython(t *testing.T) {
 	} {
 		writeFile(t, filepath.Join(c.Cache(), path), []byte(text))
 	}
-	if _, err := c.Find(mustRef(t, model)); !errors.Is(err, ErrNotCached) {
+	if _, err := c.Find(toRef(t, model)); !errors.Is(err, ErrNotCached) {
 		t.Errorf("without weights: %v", err)
 	}
 	put("model.safetensors")
-	found, err := c.Find(mustRef(t, model))
+	found, err := c.Find(toRef(t, model))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Forget()
-	pulled, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	pulled, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	if err != nil || s.Sent(weightsTag()) > 0 || len(pulled.Files) != len(wanted)+2 || len(found.Files) != 5 {
 		t.Errorf("%v, %d bytes of weights, %d files after %d", err, s.Sent(weightsTag()), len(pulled.Files), len(found.Files))
 	}
@@ -217,7 +217,7 @@ func TestCacheOfPython(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(c.repo(model), ".no_exist", commit, "x.json")); err != nil {
 		t.Error(err)
 	}
-	if _, err := c.Remove(mustRef(t, model)); err != nil {
+	if _, err := c.Remove(toRef(t, model)); err != nil {
 		t.Fatal(err)
 	}
 	if left := walk(t, c.Cache()); len(left) != 1 || filepath.Base(left[0]) != "CACHEDIR.TAG" {
@@ -228,15 +228,15 @@ func TestCacheOfPython(t *testing.T) {
 // TestRemoveParts removes the partial files of an interrupted download.
 func TestRemoveParts(t *testing.T) {
 	_, c := start(t)
-	if _, err := c.Remove(mustRef(t, model)); !errors.Is(err, ErrNotCached) {
+	if _, err := c.Remove(toRef(t, model)); !errors.Is(err, ErrNotCached) {
 		t.Errorf("without a cache: %v", err)
 	}
 	writeFile(t, blobPath(c)+incomplete, make([]byte, 100))
 	writeFile(t, blobPath(c)+".part65536"+incomplete, make([]byte, 50))
-	if _, err := c.Remove(mustRef(t, "org/other")); !errors.Is(err, ErrNotCached) {
+	if _, err := c.Remove(toRef(t, "org/other")); !errors.Is(err, ErrNotCached) {
 		t.Errorf("another model: %v", err)
 	}
-	removed, err := c.Remove(mustRef(t, model))
+	removed, err := c.Remove(toRef(t, model))
 	if err != nil || !removed.All || removed.Bytes != 150 || removed.Commit != "" {
 		t.Errorf("got %+v, %v", removed, err)
 	}
@@ -248,7 +248,7 @@ func TestRemoveParts(t *testing.T) {
 // TestRemoveStaysInside adds links that lead out of the cache.
 func TestRemoveStaysInside(t *testing.T) {
 	s, c := start(t)
-	snapshot := mustPull(t, s, c, model)
+	snapshot := pullModel(t, s, c, model)
 	outside := t.TempDir()
 	precious := filepath.Join(outside, "precious")
 	writeFile(t, precious, []byte("x"))
@@ -268,7 +268,7 @@ func TestRemoveStaysInside(t *testing.T) {
 	if err := errors.Join(steps...); err != nil {
 		t.Fatal(err)
 	}
-	removed, err := c.Remove(mustRef(t, model))
+	removed, err := c.Remove(toRef(t, model))
 	if err != nil || !removed.All {
 		t.Errorf("got %+v, %v", removed, err)
 	}
@@ -281,7 +281,7 @@ func TestRemoveStaysInside(t *testing.T) {
 	if err := os.Symlink(outside, c.repo(model)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Remove(mustRef(t, model))
+	_, err = c.Remove(toRef(t, model))
 	wantError(t, err, "models--org--name", "by hand")
 	if _, err := os.Stat(filepath.Join(outside, "refs", "main")); err != nil {
 		t.Errorf("outside: %v", err)
@@ -291,17 +291,17 @@ func TestRemoveStaysInside(t *testing.T) {
 // TestBadRef checks that the error names a ref file without a commit.
 func TestBadRef(t *testing.T) {
 	s, c := start(t)
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 	ref := filepath.Join(c.repo(model), "refs", "main")
 	for _, text := range []string{"", "main", "../../../../etc", strings.Repeat("a", 2000)} {
 		writeFile(t, ref, []byte(text))
-		_, err := c.Find(mustRef(t, model))
+		_, err := c.Find(toRef(t, model))
 		wantError(t, err, ref)
 	}
 	writeFile(t, ref, []byte(s.Repos[model].Commit+"\n")) // as an editor would write it
-	if _, err := c.Find(mustRef(t, model)); err != nil {
+	if _, err := c.Find(toRef(t, model)); err != nil {
 		t.Error(err)
 	}
 	writeFile(t, ref, []byte("x"))
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 }

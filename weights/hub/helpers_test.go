@@ -78,7 +78,7 @@ func newClient(t *testing.T) *Client {
 	return c
 }
 
-func mustRef(t *testing.T, s string) Ref {
+func toRef(t *testing.T, s string) Ref {
 	t.Helper()
 	ref, err := ParseRef(s)
 	if err != nil {
@@ -87,10 +87,10 @@ func mustRef(t *testing.T, s string) Ref {
 	return ref
 }
 
-// mustPull pulls a model and checks every byte of its files.
-func mustPull(t *testing.T, s *hubtest.Server, c *Client, ref string) Snapshot {
+// pullModel pulls a model and checks every byte of its files.
+func pullModel(t *testing.T, s *hubtest.Server, c *Client, ref string) Snapshot {
 	t.Helper()
-	snapshot, err := c.Pull(t.Context(), mustRef(t, ref), PullOptions{})
+	snapshot, err := c.Pull(t.Context(), toRef(t, ref), PullOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

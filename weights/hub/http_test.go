@@ -70,7 +70,7 @@ func TestRefused(t *testing.T) {
 			if test.set != nil {
 				test.set(s)
 			}
-			_, err := c.Pull(t.Context(), mustRef(t, test.ref), PullOptions{})
+			_, err := c.Pull(t.Context(), toRef(t, test.ref), PullOptions{})
 			wantError(t, err, test.words...)
 			if strings.ContainsAny(err.Error(), "\u202e\u0085\n") {
 				t.Errorf("control characters in %q", err)
@@ -89,7 +89,7 @@ func TestTokenStaysWithTheHub(t *testing.T) {
 	s.Renamed["org/old"] = model
 	t.Setenv("HF_TOKEN", token)
 	c := newClient(t)
-	mustPull(t, s, c, "org/old")
+	pullModel(t, s, c, "org/old")
 	content := 0
 	for _, r := range s.Requests() {
 		if want := "Bearer " + token; !r.Content && r.Auth != want {
@@ -117,12 +117,12 @@ func TestTokenStaysWithTheHub(t *testing.T) {
 func TestRenamed(t *testing.T) {
 	s, c := start(t)
 	s.Renamed["org/old"] = model
-	snapshot := mustPull(t, s, c, "org/old")
+	snapshot := pullModel(t, s, c, "org/old")
 	if filepath.Dir(filepath.Dir(snapshot.Dir)) != filepath.Join(c.Cache(), "models--org--old") {
 		t.Errorf("the snapshot is in %s, want the requested name", snapshot.Dir)
 	}
 	s.Renamed["org/loop"] = "org/loop"
-	_, err := c.Pull(t.Context(), mustRef(t, "org/loop"), PullOptions{})
+	_, err := c.Pull(t.Context(), toRef(t, "org/loop"), PullOptions{})
 	wantError(t, err, "redirect", "10 in a row")
 }
 
@@ -176,7 +176,7 @@ func TestRetried(t *testing.T) {
 				return len(blob) == weightsSize && !strings.Contains(test.name, "body") && test.min == 0 && once("content", w)
 			})
 			began := time.Now()
-			mustPull(t, s, c, model)
+			pullModel(t, s, c, model)
 			if took := time.Since(began); took < test.min {
 				t.Errorf("it took %v, want at least %v", took, test.min)
 			}
@@ -194,14 +194,14 @@ func TestGivesUp(t *testing.T) {
 		hubtest.Fail(w, status, "", "")
 		return true
 	})
-	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "503", "4 tries", "--model builtin", "--model DIR")
 	if n := len(s.Requests()); n != 4 {
 		t.Errorf("%d requests, want 4", n)
 	}
 	s.Forget()
 	status, after = 429, "600"
-	_, err = c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	_, err = c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "429", "10m0s", "HF_TOKEN")
 	if n := len(s.Requests()); n != 1 {
 		t.Errorf("%d requests, want 1", n)
@@ -225,7 +225,7 @@ func TestUnreachable(t *testing.T) {
 		c := newClient(t)
 		c.limits.backoff = time.Minute // a second try would take too long
 		began := time.Now()
-		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+		_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 		wantError(t, err, "cannot reach the hub at", "--model builtin", "--model DIR")
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%s: it took %v", endpoint, took)
@@ -253,7 +253,7 @@ func TestNotAHub(t *testing.T) {
 			}
 			return true
 		})
-		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+		_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 		wantError(t, err, test.words...)
 	}
 }
@@ -319,7 +319,7 @@ func TestCertificate(t *testing.T) {
 	t.Setenv("HF_ENDPOINT", server.URL)
 	c := newClient(t)
 	c.limits.backoff = time.Minute // a second try would take too long
-	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "cannot reach the hub", "certificate", "--model builtin")
 }
 
@@ -344,28 +344,28 @@ func TestAllProxy(t *testing.T) {
 	for _, variable := range []string{"ALL_PROXY", "all_proxy", "HTTP_PROXY"} {
 		c := proxied(t, variable, s.URL)
 		s.Forget()
-		mustPull(t, s, c, model)
-		if _, err := c.Remove(mustRef(t, model)); err != nil {
+		pullModel(t, s, c, model)
+		if _, err := c.Remove(toRef(t, model)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, scheme := range []string{"socks5", "socks5h"} {
 		asked := make(chan string, 100)
 		c := proxied(t, "ALL_PROXY", scheme+"://"+serveSOCKS(t, hub, asked))
-		mustPull(t, s, c, model)
+		pullModel(t, s, c, model)
 		if got := <-asked; got != "hub.invalid:80" {
 			t.Errorf("%s: asked for %q", scheme, got)
 		}
-		if _, err := c.Remove(mustRef(t, model)); err != nil {
+		if _, err := c.Remove(toRef(t, model)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c := proxied(t, "ALL_PROXY", s.URL)
 	t.Setenv("NO_PROXY", ".invalid")
-	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "cannot reach the hub")
 	began := time.Now()
-	_, err = proxied(t, "ALL_PROXY", "socks4://me:"+token+"@127.0.0.1:1").Pull(t.Context(), mustRef(t, model), PullOptions{})
+	_, err = proxied(t, "ALL_PROXY", "socks4://me:"+token+"@127.0.0.1:1").Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "socks4://127.0.0.1:1", "expected http, https, socks5 or socks5h")
 	if took := time.Since(began); took > time.Second {
 		t.Errorf("refused after %v", took)

@@ -63,7 +63,7 @@ func TestWithoutLinks(t *testing.T) {
 			s, c := start(t)
 			prepare(t)
 			var warnings []string
-			snapshot, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{Warn: func(text string) { warnings = append(warnings, text) }})
+			snapshot, err := c.Pull(t.Context(), toRef(t, model), PullOptions{Warn: func(text string) { warnings = append(warnings, text) }})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -80,7 +80,7 @@ func TestWithoutLinks(t *testing.T) {
 			}
 			s.Forget()
 			warnings = nil
-			again, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{Warn: func(text string) { warnings = append(warnings, text) }})
+			again, err := c.Pull(t.Context(), toRef(t, model), PullOptions{Warn: func(text string) { warnings = append(warnings, text) }})
 			if err != nil || again.Dir != snapshot.Dir || s.Sent(weightsTag()) > 0 || len(warnings) > 0 {
 				t.Errorf("again: %v, %d bytes, warnings %q", err, s.Sent(weightsTag()), warnings)
 			}
@@ -89,7 +89,7 @@ func TestWithoutLinks(t *testing.T) {
 			data[7] ^= 1
 			writeFile(t, weights, data)
 			wantError(t, c.VerifyFile(t.Context(), snapshot, File{Name: weightsFile}), "wrong SHA-256", weightsTag())
-			removed, err := c.Remove(mustRef(t, model))
+			removed, err := c.Remove(toRef(t, model))
 			if err != nil || removed.Copies != len(wanted) || removed.Bytes != snapshot.Size() || !removed.All {
 				t.Errorf("removed %+v, %v", removed, err)
 			}
@@ -101,13 +101,13 @@ func TestWithoutLinks(t *testing.T) {
 // blobs that other versions link to must remain.
 func TestLinksDisabledLater(t *testing.T) {
 	s, c := start(t)
-	old := mustPull(t, s, c, model)
+	old := pullModel(t, s, c, model)
 	files := modelFiles()
 	files["config.json"] = []byte(`{"model_type":"bert","x":1}`)
 	s.Add(model, files)
 	withoutLinks(t, unix.EPERM)
 	s.Forget()
-	fresh, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	fresh, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	if err != nil || fresh.Commit == old.Commit || s.Sent(weightsTag()) > 0 {
 		t.Fatalf("%v, %d bytes of weights", err, s.Sent(weightsTag()))
 	}
@@ -117,7 +117,7 @@ func TestLinksDisabledLater(t *testing.T) {
 	}
 	// With links again, nothing is fetched and copies remain copies.
 	symlink = os.Symlink
-	if _, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{}); err != nil {
+	if _, err := c.Pull(t.Context(), toRef(t, model), PullOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	checkCopies(t, s, c, fresh)
@@ -126,14 +126,14 @@ func TestLinksDisabledLater(t *testing.T) {
 // TestCopiedCache verifies and uses a copy of a cache made by cp -rL.
 func TestCopiedCache(t *testing.T) {
 	s, c := start(t)
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 	copied := filepath.Join(t.TempDir(), "copied")
 	if out, err := exec.Command("cp", "-rL", c.Cache(), copied).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	t.Setenv("HF_HUB_CACHE", copied)
 	c = newClient(t)
-	snapshot, err := c.Find(mustRef(t, model))
+	snapshot, err := c.Find(toRef(t, model))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestCopiedCache(t *testing.T) {
 		}
 	}
 	s.Forget()
-	if _, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{}); err != nil || s.Sent(weightsTag()) > 0 {
+	if _, err := c.Pull(t.Context(), toRef(t, model), PullOptions{}); err != nil || s.Sent(weightsTag()) > 0 {
 		t.Errorf("%v, %d bytes of weights", err, s.Sent(weightsTag()))
 	}
 	checkCopies(t, s, c, snapshot)
@@ -173,7 +173,7 @@ func TestWithoutFlock(t *testing.T) {
 					own, err := FromEnvironment()
 					if err == nil {
 						own.limits = testLimits
-						_, err = own.Pull(t.Context(), mustRef(t, model), PullOptions{})
+						_, err = own.Pull(t.Context(), toRef(t, model), PullOptions{})
 					}
 					results <- err
 				}()
@@ -184,7 +184,7 @@ func TestWithoutFlock(t *testing.T) {
 			if got := s.Sent(weightsTag()); got != weightsSize {
 				t.Errorf("%d bytes of weights, want %d: they were fetched more than once", got, weightsSize)
 			}
-			mustPull(t, s, c, model)
+			pullModel(t, s, c, model)
 			for _, path := range walk(t, filepath.Join(c.Cache(), ".locks")) {
 				t.Errorf("left over: %s", path)
 			}
@@ -192,7 +192,7 @@ func TestWithoutFlock(t *testing.T) {
 	}
 	withoutFlock(t, unix.EIO)
 	_, c := start(t)
-	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "lock "+filepath.Join(c.Cache(), ".locks"), "input/output")
 }
 
@@ -291,7 +291,7 @@ func TestMirrorETags(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			s, c := start(t)
 			mirror(s, test.etag, intact)
-			snapshot, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+			snapshot, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -308,7 +308,7 @@ func TestMirrorETags(t *testing.T) {
 			// the mirror forwards the hub's list of files.
 			s, c = start(t)
 			mirror(s, test.etag, spoil)
-			_, err = c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+			_, err = c.Pull(t.Context(), toRef(t, model), PullOptions{})
 			if test.fails != "" {
 				wantError(t, err, test.fails, "damaged")
 			} else if err != nil {
@@ -317,7 +317,7 @@ func TestMirrorETags(t *testing.T) {
 			s, c = start(t)
 			mirror(s, test.etag, spoil)
 			s.Bare = false
-			_, err = c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+			_, err = c.Pull(t.Context(), toRef(t, model), PullOptions{})
 			wantError(t, err, "damaged")
 		})
 	}

@@ -85,7 +85,7 @@ func TestProcessesAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	snapshot, err := c.Find(mustRef(t, model))
+	snapshot, err := c.Find(toRef(t, model))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +108,7 @@ func TestWaitsForLock(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var seen int64
-	_, err = c.Pull(ctx, mustRef(t, model), PullOptions{Progress: func(p Progress) {
+	_, err = c.Pull(ctx, toRef(t, model), PullOptions{Progress: func(p Progress) {
 		switch {
 		case p.File != weightsFile:
 		case p.Done == 0:
@@ -123,7 +123,7 @@ func TestWaitsForLock(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() {
-		_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+		_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 		done <- err
 	}()
 	select {
@@ -135,7 +135,7 @@ func TestWaitsForLock(t *testing.T) {
 	if err := errors.Join(os.Remove(c.lockPath(model, weightsTag())), other.Close(), <-done); err != nil {
 		t.Fatal(err)
 	}
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 }
 
 // TestKilled kills the process repeatedly and checks that no broken file is ever
@@ -165,14 +165,14 @@ func TestKilled(t *testing.T) {
 			t.Fatalf("%v: %s", err, stderr)
 		}
 		checkNoBrokenBlobs(t, c)
-		if snapshot, err := c.Find(mustRef(t, model)); err == nil {
+		if snapshot, err := c.Find(toRef(t, model)); err == nil {
 			checkSnapshot(t, s, c, snapshot)
 		}
 	}
 	if kills == 0 {
 		t.Error("no process was killed")
 	}
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 }
 
 // TestFileSizeLimit limits a process to a part of the weights. The error must name
@@ -191,7 +191,7 @@ func TestFileSizeLimit(t *testing.T) {
 		t.Errorf("%d bytes are kept, %v", kept, err)
 	}
 	s.Forget()
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 	if got := s.Sent(weightsTag()); got != weightsSize-kept {
 		t.Errorf("%d bytes were sent, want %d", got, weightsSize-kept)
 	}

@@ -20,10 +20,10 @@ import (
 
 func TestPull(t *testing.T) {
 	s, c := start(t)
-	if _, err := c.Find(mustRef(t, model)); !errors.Is(err, ErrNotCached) || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := c.Find(toRef(t, model)); !errors.Is(err, ErrNotCached) || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("before: %v", err)
 	}
-	snapshot := mustPull(t, s, c, model)
+	snapshot := pullModel(t, s, c, model)
 	repo := s.Repos[model]
 	if snapshot.Model != model || snapshot.Commit != repo.Commit || !slices.Equal(snapshot.Revisions, []string{"main"}) ||
 		snapshot.Dir != filepath.Join(c.Cache(), "models--org--name", "snapshots", repo.Commit) {
@@ -45,7 +45,7 @@ func TestPull(t *testing.T) {
 		t.Errorf("%d parts and %d bytes, want %d and %d", parts, s.Sent(weightsTag()), want, weightsSize)
 	}
 	s.Forget()
-	if again := mustPull(t, s, c, model); s.Sent(weightsTag()) != 0 || again.Commit != snapshot.Commit {
+	if again := pullModel(t, s, c, model); s.Sent(weightsTag()) != 0 || again.Commit != snapshot.Commit {
 		t.Errorf("a second pull fetched %d bytes", s.Sent(weightsTag()))
 	}
 }
@@ -56,13 +56,13 @@ func TestFindMakesNoConnection(t *testing.T) {
 	repo := s.Repos[model]
 	repo.Revisions = []string{"v1", "refs/pr/3", repo.Commit[:7]}
 	for _, revision := range append([]string{"main"}, repo.Revisions...) {
-		mustPull(t, s, c, model+"@"+revision)
+		pullModel(t, s, c, model+"@"+revision)
 	}
 	s.Forget()
 	t.Setenv("HF_HUB_OFFLINE", "1")
 	c = newClient(t)
 	for _, revision := range append([]string{"main", repo.Commit}, repo.Revisions...) {
-		snapshot, err := c.Find(mustRef(t, model+"@"+revision))
+		snapshot, err := c.Find(toRef(t, model+"@"+revision))
 		if err != nil {
 			t.Fatalf("%s: %v", revision, err)
 		}
@@ -76,14 +76,14 @@ func TestFindMakesNoConnection(t *testing.T) {
 	if n := len(s.Requests()); n != 0 {
 		t.Errorf("%d requests", n)
 	}
-	mustPull(t, s, c, model)
-	_, err := c.Pull(t.Context(), mustRef(t, "org/other"), PullOptions{})
+	pullModel(t, s, c, model)
+	_, err := c.Pull(t.Context(), toRef(t, "org/other"), PullOptions{})
 	wantError(t, err, "HF_HUB_OFFLINE", "--model builtin", "--model DIR")
 	if !errors.Is(err, ErrNotCached) || len(s.Requests()) != 0 {
 		t.Errorf("%v after %d requests", err, len(s.Requests()))
 	}
 	for _, revision := range []string{"v2", "refs", "refs/pr"} {
-		if _, err := c.Find(mustRef(t, model+"@"+revision)); !errors.Is(err, ErrNotCached) {
+		if _, err := c.Find(toRef(t, model+"@"+revision)); !errors.Is(err, ErrNotCached) {
 			t.Errorf("%s: %v", revision, err)
 		}
 	}
@@ -92,7 +92,7 @@ func TestFindMakesNoConnection(t *testing.T) {
 // TestPullCommit checks that pulling a commit writes no ref.
 func TestPullCommit(t *testing.T) {
 	s, c := start(t)
-	snapshot := mustPull(t, s, c, model+"@"+s.Repos[model].Commit)
+	snapshot := pullModel(t, s, c, model+"@"+s.Repos[model].Commit)
 	if _, err := os.Stat(filepath.Join(c.repo(model), "refs")); !errors.Is(err, fs.ErrNotExist) || len(snapshot.Revisions) != 0 {
 		t.Errorf("refs: %v, revisions %q", err, snapshot.Revisions)
 	}
@@ -102,15 +102,15 @@ func TestPullCommit(t *testing.T) {
 // share the others.
 func TestPullNewCommit(t *testing.T) {
 	s, c := start(t)
-	old := mustPull(t, s, c, model)
+	old := pullModel(t, s, c, model)
 	files := maps.Clone(s.Repos[model].Files)
 	files["config.json"] = []byte(`{"model_type":"bert","new":1}`)
 	s.Add(model, files)
 	s.Forget()
-	if at, err := c.Find(mustRef(t, model)); err != nil || at.Commit != old.Commit {
+	if at, err := c.Find(toRef(t, model)); err != nil || at.Commit != old.Commit {
 		t.Errorf("Find returns %s, %v, want the old commit", at.Commit, err)
 	}
-	fresh := mustPull(t, s, c, model)
+	fresh := pullModel(t, s, c, model)
 	if fresh.Commit == old.Commit || s.Sent(weightsTag()) != 0 || s.Sent(hubtest.ETag("config.json", files["config.json"])) == 0 {
 		t.Errorf("commit %s, %d bytes of weights", fresh.Commit, s.Sent(weightsTag()))
 	}
@@ -123,7 +123,7 @@ func TestPullNewCommit(t *testing.T) {
 // new one is complete.
 func TestRefStaysUntilComplete(t *testing.T) {
 	s, c := start(t)
-	old := mustPull(t, s, c, model)
+	old := pullModel(t, s, c, model)
 	files := maps.Clone(s.Repos[model].Files)
 	files["model.safetensors"] = randomBytes(2, weightsSize)
 	fresh := s.Add(model, files)
@@ -131,12 +131,12 @@ func TestRefStaysUntilComplete(t *testing.T) {
 		http.Error(w, "gone", http.StatusGone)
 		return true
 	})
-	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "model.safetensors", "410 Gone")
-	if at, err := c.Find(mustRef(t, model)); err != nil || at.Commit != old.Commit {
+	if at, err := c.Find(toRef(t, model)); err != nil || at.Commit != old.Commit {
 		t.Errorf("at %s, %v, want %s", at.Commit, err, old.Commit)
 	}
-	if _, err := c.Find(mustRef(t, model+"@"+fresh.Commit)); !errors.Is(err, ErrNotCached) {
+	if _, err := c.Find(toRef(t, model+"@"+fresh.Commit)); !errors.Is(err, ErrNotCached) {
 		t.Errorf("the new commit: %v", err)
 	}
 }
@@ -150,7 +150,7 @@ func TestPullShards(t *testing.T) {
 	files[one], files[two] = randomBytes(3, partSize+1), randomBytes(4, 100)
 	files["model-00003-of-00002.safetensors"] = []byte("not named")
 	s.Add("org/shards", files)
-	snapshot, err := c.Pull(t.Context(), mustRef(t, "org/shards"), PullOptions{})
+	snapshot, err := c.Pull(t.Context(), toRef(t, "org/shards"), PullOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,17 +161,17 @@ func TestPullShards(t *testing.T) {
 	if !names[indexFile] || !names[one] || !names[two] || names["model-00003-of-00002.safetensors"] || names["model.safetensors"] {
 		t.Errorf("files %v", names)
 	}
-	if _, err := c.Find(mustRef(t, "org/shards")); err != nil {
+	if _, err := c.Find(toRef(t, "org/shards")); err != nil {
 		t.Error(err)
 	}
 	if err := os.Remove(filepath.Join(snapshot.Dir, two)); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Find(mustRef(t, "org/shards"))
+	_, err = c.Find(toRef(t, "org/shards"))
 	wantError(t, err, two)
 	delete(files, two)
 	s.Add("org/shards", files)
-	_, err = c.Pull(t.Context(), mustRef(t, "org/shards"), PullOptions{})
+	_, err = c.Pull(t.Context(), toRef(t, "org/shards"), PullOptions{})
 	wantError(t, err, indexFile, two, "does not have")
 }
 
@@ -197,13 +197,13 @@ func TestUnsuitableRepository(t *testing.T) {
 		"no weights":   {without("model.safetensors", "pytorch_model.bin"), []string{"no weights"}},
 	} {
 		s.Add("org/unfit", test.files)
-		_, err := c.Pull(t.Context(), mustRef(t, "org/unfit"), PullOptions{})
+		_, err := c.Pull(t.Context(), toRef(t, "org/unfit"), PullOptions{})
 		if wantError(t, err, test.words...); err != nil && len(walk(t, c.Cache())) > 0 {
 			t.Errorf("%s: something was downloaded", name)
 		}
 	}
 	s.Forget()
-	_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{Check: func(config []byte) error {
+	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{Check: func(config []byte) error {
 		return fmt.Errorf("not this: %s", config)
 	}})
 	if wantError(t, err, "config.json", "not this", "bert"); s.Sent(weightsTag()) > 0 {
@@ -215,7 +215,7 @@ func TestUnsuitableRepository(t *testing.T) {
 func TestProgress(t *testing.T) {
 	s, c := start(t)
 	var got []Progress
-	if _, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{Progress: func(p Progress) { got = append(got, p) }}); err != nil {
+	if _, err := c.Pull(t.Context(), toRef(t, model), PullOptions{Progress: func(p Progress) { got = append(got, p) }}); err != nil {
 		t.Fatal(err)
 	}
 	for i, p := range got[:len(wanted)] {
@@ -239,7 +239,7 @@ func TestProgress(t *testing.T) {
 		}
 	}
 	got = nil
-	if _, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{Progress: func(p Progress) { got = append(got, p) }}); err != nil || len(got) > 0 {
+	if _, err := c.Pull(t.Context(), toRef(t, model), PullOptions{Progress: func(p Progress) { got = append(got, p) }}); err != nil || len(got) > 0 {
 		t.Errorf("pulling a cached model reported progress: %v, %v", got, err)
 	}
 }
@@ -277,7 +277,7 @@ func TestBadMetadata(t *testing.T) {
 				}
 				return true
 			})
-			_, err := c.Pull(t.Context(), mustRef(t, model), PullOptions{})
+			_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 			wantError(t, err, test.words...)
 		})
 	}
@@ -305,7 +305,7 @@ func TestCancelled(t *testing.T) {
 		return true
 	})
 	var have int64
-	_, err := c.Pull(ctx, mustRef(t, model), PullOptions{Progress: func(p Progress) {
+	_, err := c.Pull(ctx, toRef(t, model), PullOptions{Progress: func(p Progress) {
 		if p.File == weightsFile && p.Done > 0 {
 			have = p.Done
 			once.Do(cancel)
@@ -321,7 +321,7 @@ func TestCancelled(t *testing.T) {
 		t.Errorf("%d bytes are kept, %v", kept, err)
 	}
 	checkNoBrokenBlobs(t, c)
-	if _, err := c.Find(mustRef(t, model)); !errors.Is(err, ErrNotCached) {
+	if _, err := c.Find(toRef(t, model)); !errors.Is(err, ErrNotCached) {
 		t.Errorf("after the interrupt: %v", err)
 	}
 }
@@ -330,7 +330,7 @@ func TestCancelled(t *testing.T) {
 // snapshot's link.
 func TestLink(t *testing.T) {
 	s, c := start(t)
-	snapshot := mustPull(t, s, c, model)
+	snapshot := pullModel(t, s, c, model)
 	path := func(name string) string { return filepath.Join(snapshot.Dir, name) }
 	steps := []error{
 		os.Remove(path("vocab.txt")), os.WriteFile(path("vocab.txt"), []byte("x"), 0o644),
@@ -340,5 +340,5 @@ func TestLink(t *testing.T) {
 	if err := errors.Join(steps...); err != nil {
 		t.Fatal(err)
 	}
-	mustPull(t, s, c, model)
+	pullModel(t, s, c, model)
 }

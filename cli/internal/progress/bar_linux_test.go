@@ -13,7 +13,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 )
 
-// drawn is what a bar draws on a terminal.
+// drawn returns what a bar draws on a terminal.
 func drawn(t *testing.T, total int) string {
 	t.Helper()
 	user, program := clitest.OpenTerminal(t, 100)
@@ -89,7 +89,7 @@ func TestProgressInPipe(t *testing.T) {
 }
 
 // TestProgressOnClosedTerminal draws on a terminal that was closed: the bar
-// ends, and the work goes on.
+// ends, and the work continues.
 func TestProgressOnClosedTerminal(t *testing.T) {
 	t.Setenv("TERM", "xterm")
 	user, program := clitest.OpenTerminal(t, 100)

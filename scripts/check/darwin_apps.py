@@ -4,14 +4,14 @@ The apps have what was linked for macOS and the real MLX of both wheels; what
 comes of it is read back here, by other code than mlxrank's own.
 """
 
+import json
 import plistlib
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 from setup import parts
 from setup.steps import SetupError, copy_atomic, expect, run, write_atomic
-
-from .macho import ARM64, MachO
 
 MINIMUMS = {"14.0": "lib", "26.2": "lib/macos26"}  # and the MLX that goes with it
 RUN_PATH = "@executable_path/../Frameworks"
@@ -78,8 +78,8 @@ def bundle(project, mac, app, release, mlx):
     signed = [line.rpartition("/")[2].strip("'") for line in lines]
     expect(app, "what to sign, the app last", sorted(signed[:-1]) + signed[-1:], libraries + [app.name])
     for name in libraries:
-        read_library(app / "Contents/Frameworks" / name, libraries)
-    program = MachO(app / "Contents/MacOS/App")
+        read_library(mac, app / "Contents/Frameworks" / name, libraries)
+    program = macho(mac, app / "Contents/MacOS/App")
     expect(app, "run paths of the executable", program.rpaths, [RUN_PATH])
     expect(app, "its library", "@rpath/libmlxr.dylib" in program.dylibs, True)
     same_bytes(mac.build / mlx / "mlx.metallib", app / "Contents/Resources/mlx.metallib")
@@ -89,10 +89,16 @@ def bundle(project, mac, app, release, mlx):
     expect(app, "files written by a second run", marks(app) ^ before, set())
 
 
-def read_library(path, libraries):
+def macho(mac, path):
+    """Returns what a Mach-O file says about itself: kind, name, dylibs, rpaths, exports."""
+    command = ["go", "run", "./scripts/check/macho", path]
+    return SimpleNamespace(**json.loads(run(command, f"reading {path}", cwd=mac.root)))
+
+
+def read_library(mac, path, libraries):
     """Its names must lead to what lies beside it, and to macOS."""
-    found = MachO(path)
-    expect(path, "architecture", found.cpu, ARM64)
+    found = macho(mac, path)
+    expect(path, "architecture and kind", found.kind, "CpuArm64 Dylib")
     expect(path, "name", found.name, f"@rpath/{path.name}")
     for name in found.dylibs:
         start, _, base = name.rpartition("/")

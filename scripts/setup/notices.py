@@ -1,6 +1,5 @@
 """build/THIRD_PARTY_NOTICES.txt: the license of every part that is linked or shipped."""
 
-import json
 import re
 from pathlib import Path
 
@@ -70,47 +69,26 @@ def unpacked(project):
 
 
 def crates(project):
-    """The crates linked into the tokenizer archive, and Rust's own library."""
-    rustc = run(["rustc", "-vV"], "asking rustc for its target")
-    target = re.search(r"^host: (\S+)", rustc, re.MULTILINE).group(1)
-    metadata = crate_metadata(project, "--filter-platform", target)
-    packages = {package["id"]: package for package in metadata["packages"]}
+    """The crates linked into the tokenizer archive: no build scripts, no macros."""
+    command = ["cargo", "tree", "--locked", "--offline", "--edges=normal,no-proc-macro", "--prefix=none", "--format={p}"]
+    tree = run(command, "listing the crates that are linked", cwd=project.root / CRATE)
+    linked = {tuple(line.split()[:2]) for line in tree.splitlines()[1:]}  # after our own
     parts = []
-    for crate_id in sorted(linked_crates(metadata)):
-        crate = packages[crate_id]
-        folder = Path(crate["manifest_path"]).parent
-        name = f"{crate['name']} {crate['version']} (Rust)"
-        parts.append((name, texts_of(project, "crate", crate["name"], folder)))
+    for crate in crate_metadata(project)["packages"]:
+        if (crate["name"], "v" + crate["version"]) in linked:
+            files = texts_of(project, "crate", crate["name"], Path(crate["manifest_path"]).parent)
+            parts.append((f"{crate['name']} {crate['version']} (Rust)", files))
     return parts
-
-
-def linked_crates(metadata):
-    """The ids of the crates that the root links: no build scripts, no macros."""
-    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    macros = {package["id"] for package in metadata["packages"] if any("proc-macro" in target["kind"] for target in package["targets"])}
-    root = metadata["resolve"]["root"]
-    found, todo = set(), [root]
-    while todo:
-        for dep in nodes[todo.pop()]["deps"]:
-            linked = any(kind["kind"] is None for kind in dep["dep_kinds"])
-            if linked and dep["pkg"] not in macros and dep["pkg"] not in found:
-                found.add(dep["pkg"])
-                todo.append(dep["pkg"])
-    return found
 
 
 def go_modules(project, modules):
     """The Go modules that the executable is linked from, and Go itself."""
     goroot = run(["go", "env", "GOROOT"], "asking go for its folder").strip()
     parts = [("the Go standard library", [Path(goroot) / "LICENSE"])]
-    command = ["go", "mod", "download", "-json", *(f"{name}@{version}" for name, version in modules)]
-    found = run(command, "finding the Go modules that are linked", cwd=project.root)
-    decoder, position = json.JSONDecoder(), 0
-    while position < len(found.rstrip()):
-        module, position = decoder.raw_decode(found, position)
-        position += len(found[position:]) - len(found[position:].lstrip())
-        name = f"{module['Path']} {module['Version']} (Go)"
-        parts.append((name, texts_of(project, "go", module["Path"], Path(module["Dir"]))))
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", *(f"{path}@{version}" for path, version in modules)]
+    folders = run(command, "finding the Go modules that are linked", cwd=project.root).splitlines()
+    for (path, version), folder in zip(modules, folders):
+        parts.append((f"{path} {version} (Go)", texts_of(project, "go", path, Path(folder))))
     return parts
 
 

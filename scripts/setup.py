@@ -14,7 +14,7 @@
     python3 scripts/setup.py lint           every linter
     python3 scripts/setup.py lint-changed   the linters, on what differs from the main branch
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
-    python3 scripts/setup.py swift          check the Swift package, without Swift
+    python3 scripts/setup.py swift          compile and test the Swift package
     python3 scripts/setup.py arm64          build for Linux on arm64 and test it, emulated
 
 Versions and hashes are in scripts/pins.ini. What is done is not done again,
@@ -60,7 +60,7 @@ COMMANDS = {
     "lint": lint.lint,
     "lint-changed": lint.lint_changed,
     "darwin": darwin.check,
-    "swift": swift.check,
+    "swift": swift.test,
     "arm64": arm64.check,
 }
 # Commands that need no build tools, so that root, who may have none, can run them.

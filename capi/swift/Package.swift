@@ -8,6 +8,6 @@ let package = Package(
     targets: [
         .systemLibrary(name: "CMLXR", pkgConfig: "mlxr", providers: [.brew(["mlxrank"])]),
         .target(name: "MLXRank", dependencies: ["CMLXR"]),
-        .testTarget(name: "MLXRankTests", dependencies: ["MLXRank"]),
+        .testTarget(name: "MLXRankTests", dependencies: ["MLXRank", "CMLXR"]),
     ]
 )

@@ -7,7 +7,6 @@ tokenizer does not: the Rust library is a stub that aborts.
 
 import json
 import re
-import subprocess
 
 from setup import native, parts
 from setup.fetch import download
@@ -16,8 +15,7 @@ from setup.steps import SetupError, copy_atomic, files_under, run, write_atomic
 
 # A processor with NEON and AES and without SVE, as many servers have one.
 PROCESSOR = "neoverse-n1"
-EMULATOR = "qemu-user-static"
-# All but the emulator are unpacked into one folder, where gcc finds its parts.
+# All are unpacked into one folder, where gcc finds its parts.
 DEBS = [f"{name}-aarch64-linux-gnu" for name in ("binutils", "cpp-12", "gcc-12", "g++-12")]
 DEBS += ["libgcc-12-dev-arm64-cross", "libgcc-s1-arm64-cross"]
 DEBS += ["libstdc++-12-dev-arm64-cross", "libstdc++6-arm64-cross"]
@@ -31,7 +29,7 @@ exec "$root/usr/bin/aarch64-linux-gnu-{name}" --sysroot="$root" "$@"
 """
 EMULATE = """#!/bin/sh
 here=$(cd "${{0%/*}}" && pwd)
-exec "$here/{qemu}" -cpu {processor} -L "$here/../root/usr/aarch64-linux-gnu" "$@"
+exec "$here/../debs/qemu-user-static/usr/bin/qemu-aarch64-static" -cpu {processor} -L "$here/../root/usr/aarch64-linux-gnu" "$@"
 """
 STUB = """#include <stdio.h>
 #include <stdlib.h>
@@ -62,21 +60,19 @@ def check(project):
 
 def toolchain(arm):
     """build/arm64/root, a file system with the cross compiler; and wrappers in bin."""
-    names = [EMULATOR, *DEBS, *LIBRARIES]
+    parts.deb(arm, "qemu-user-static")
+    names = [*DEBS, *LIBRARIES]
     packages = {name: download(arm, arm.pin("deb", name)) for name in names}
     root, tools = arm.build / "root", arm.build / "bin"
-    qemu = tools / "qemu-aarch64-static"
 
     def unpack_toolchain():
-        for name in [*DEBS, *LIBRARIES]:
-            root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
+        for name in names:
             run(["dpkg-deb", "-x", packages[name], root], f"unpacking {name}")
-        # The package has emulators of every processor, of which one is wanted.
-        unpack_member(packages[EMULATOR], f"./usr/bin/{qemu.name}", qemu)
         wrappers = {
             "cc": COMPILER.format(name="gcc-12"),
             "c++": COMPILER.format(name="g++-12"),
-            "emulate": EMULATE.format(qemu=qemu.name, processor=PROCESSOR),
+            "emulate": EMULATE.format(processor=PROCESSOR),
         }
         for name, text in wrappers.items():
             write_atomic(tools / name, text.encode())
@@ -84,18 +80,7 @@ def toolchain(arm):
         return [*files_under(root), *files_under(tools)]
 
     inputs = [[arm.pin("deb", name) for name in names], PROCESSOR, COMPILER, EMULATE]
-    arm.steps.do("toolchain", "unpacking the cross compiler and qemu", inputs, unpack_toolchain)
-
-
-def unpack_member(package, member, target):
-    """Writes one executable of a Debian package to target."""
-    tar = ["dpkg-deb", "--fsys-tarfile", package]
-    with subprocess.Popen(tar, stdout=subprocess.PIPE) as archive:
-        done = subprocess.run(["tar", "-xO", member], stdin=archive.stdout, capture_output=True, check=False)
-    if done.returncode != 0 or archive.returncode != 0 or not done.stdout:
-        raise SetupError(f"unpacking {member}", tar, done.stderr.decode(errors="replace"))
-    write_atomic(target, done.stdout)
-    target.chmod(0o755)
+    arm.steps.do("toolchain", "unpacking the cross compiler", inputs, unpack_toolchain)
 
 
 def libraries(arm):

@@ -1,112 +1,81 @@
-"""Checks capi/swift without a Swift compiler; CI's macOS job compiles and tests it.
+"""Compiles and tests capi/swift: with Xcode on macOS, with Debian's Swift on Linux.
 
-clang reads the header as a module, the way Swift's importer does, and with every
-warning it has; tree-sitter parses the sources. What the sources say about the C
-API is compared by swift_contract, in a unit test. Each check is tried on
-something wrong as well, which it must refuse.
+Debian 12 has no Swift. The compiler of Debian 13 is unpacked and not installed.
+It needs the C and C++ libraries of Debian 13, so the loader of that C library
+starts the compiler and the tests. swiftc and SwiftPM cannot start programs that
+way; here the compiler proper is called, as they call it.
 """
 
-import os
-import sys
+import re
 
-from setup.fetch import download, unpack_wheel
+from setup import parts
 from setup.project import LINUX
 from setup.steps import SetupError, run, write_atomic
 
-from . import darwin
-from .swift_contract import Header
-
 PACKAGE = "capi/swift"
-GRAMMAR = ["tree-sitter", "tree-sitter-swift"]
-GRAMMAR_PYTHON = (3, 11)
-# Every warning of clang except the one about C pointers.
-EVERYTHING = ["-Weverything", "-Wno-unsafe-buffer-usage"]
+# The modules that the sources import are in these.
+LIBRARIES = ["swiftCore", "swiftSwiftOnoneSupport", "swift_Concurrency", "swift_StringProcessing", "swiftDispatch", "dispatch"]
+LIBRARIES += ["BlocksRuntime", "Foundation", "FoundationEssentials", "Testing"]
+# SwiftPM writes this file for its tests.
+MAIN = "import Testing\n@main struct Main { static func main() async { await Testing.__swiftPMEntryPoint() as Never } }\n"
 
 
-def check(project):
-    """Part of make check-darwin."""
-    if project.host != LINUX:
-        command = ["swift", "build", "--package-path", project.root / PACKAGE, "--target", "MLXRank"]
-        command += ["--scratch-path", project.build / "swift" / "package"]
-        what, advice = "building the Swift package", "install Xcode 16 or newer, or its command line tools"
-        project.steps.always("swift build", lambda: run(command, what, advice))
-        return
-    mac = darwin.cross(project)
-    mac.steps.always("reading mlxr.h as a module", lambda: module(mac))
-    mac.steps.always("reading mlxr.h with every warning", lambda: header(mac))
-    site = grammar(project)
-    project.steps.always("parsing the Swift sources", lambda: parse(project, site))
+def test(project):
+    """make test-swift."""
+    library = project.build / "capi" / "lib"
+    prepare = debian if project.host == LINUX else xcode
+    ran = project.steps.always("compiling and testing the Swift package", prepare(project, library))
+    count = re.search(r"Test run with [1-9]\d* tests.* passed after .*", ran)
+    if count is None:
+        raise SetupError(f"swift test ran no test of {PACKAGE}", output=ran)
+    project.steps.out.write(f"test-swift: {count[0]}\n")
 
 
-def module(mac):
-    """Compiles a file that imports the module and names every function."""
-    declared = Header((mac.root / "capi/mlxr.h").read_text(encoding="utf-8")).functions
-    modules = mac.root / PACKAGE / "Sources/CMLXR/module.modulemap"
-    flags = ["-x", "objective-c", "-Wall", "-Werror", "-fmodules", f"-fmodule-map-file={modules}"]
-    flags += [f"-fmodules-cache-path={mac.build / 'modules'}"]
-
-    def source(names):
-        return "@import CMLXR;\nvoid use(void) {\n" + "".join(f"  (void)&{name};\n" for name in names) + "}\n"
-
-    refuses("the module", lambda text: compile_c(mac, text, flags), source(declared), source(["mlxr_no_such"]))
+def xcode(project, library):
+    """Returns a function that tests with SwiftPM."""
+    command = ["swift", "test", "--package-path", project.root / PACKAGE, "--scratch-path", project.build / "swift" / "package"]
+    command += ["-Xlinker", "-rpath", "-Xlinker", library]
+    return lambda: report(command, PKG_CONFIG_PATH=str(library / "pkgconfig"))  # where SwiftPM looks for libmlxr
 
 
-def header(mac):
-    """Compiles the header as C and as C++, with warnings that users may have on."""
-    for language in ("c", "c++"):
-        flags = ["-x", language, *EVERYTHING, "-Werror", f"-I{mac.root / 'capi'}"]
-        right, wrong = '#include "mlxr.h"\n', '#include "mlxr.h"\nint32_t mlxr_undeclared(int64_t n) { return n; }\n'
-        refuses("the header", lambda text, flags=flags: compile_c(mac, text, flags), right, wrong)
+def report(command, **env):
+    """Runs the tests; returns what they print, which is on standard error."""
+    what, advice = "testing the Swift package", "on macOS, install Xcode 16 or newer"
+    return run(["sh", "-c", 'exec "$0" "$@" 2>&1', *command], what, advice, env={"NO_COLOR": "1", **env})
 
 
-def compile_c(mac, text, flags):
-    path = mac.build / "swift" / "use"
-    write_atomic(path, text.encode())
-    command = [mac.build / "bin/cc", *flags, "-c", path, "-o", path.with_suffix(".o")]
-    run(command, f"compiling for {PACKAGE}", env=darwin.environment(mac))
+def debian(project, library):
+    """Returns a function that compiles, links and tests; fetches what that needs."""
+    swift, shared = (parts.deb(project, name) / "usr/libexec/swift" for name in ("swiftlang", "libswiftlang"))
+    resources, runtime = swift / "lib/swift", shared / "lib/swift/linux"
+    c, cxx = (parts.deb(project, name) / "usr/lib/x86_64-linux-gnu" for name in ("libc6-trixie", "libstdc++6-trixie"))
+    search = ":".join(str(path) for path in (c, cxx, runtime, shared / "lib/swift/host", library))
+    load = [c / "ld-linux-x86-64.so.2", "--library-path", search]
+    out, package = project.build / "swift", project.root / PACKAGE
 
+    def compile_swift(module, sources, *options):
+        command = [*load, swift / "bin/swift-frontend", "-frontend", *options, "-module-name", module, "-parse-as-library"]
+        command += ["-swift-version", "6", "-warnings-as-errors", "-enable-cross-import-overlays"]
+        command += ["-resource-dir", resources, "-module-cache-path", out / "modules", "-I", package / "Sources/CMLXR", "-I", out]
+        for name in ("Testing", "Observation"):
+            command += ["-load-plugin-library", resources / f"host/plugins/lib{name}Macros.so"]
+        run([*command, *sorted(sources)], f"compiling the Swift module {module}")
 
-def grammar(project):
-    """build/swift/site: tree-sitter and its Swift grammar."""
-    if sys.version_info[:2] != GRAMMAR_PYTHON:
-        version = ".".join(map(str, GRAMMAR_PYTHON))
-        raise SetupError(
-            f"scripts/pins.ini has tree-sitter for Python {version}, this is {sys.version.split()[0]}",
-            advice=f"run make with PYTHON=python{version}, Debian 12's own",
-        )
-    site = project.build / "swift" / "site"
-    for name in GRAMMAR:
-        pin = project.pin("wheel", name)
-        wheel = download(project, pin)
+    def compile_object(module, sources):
+        compile_swift(module, sources, "-c", "-emit-module", "-emit-module-path", out / f"{module}.swiftmodule", "-o", out / f"{module}.o")
 
-        def unpack(wheel=wheel):
-            return unpack_wheel(wheel, lambda member: site / member)
+    def compile_and_test():
+        write_atomic(out / "Main.swift", MAIN.encode())
+        compile_object("MLXRank", (package / "Sources/MLXRank").glob("*.swift"))
+        compile_object("MLXRankTests", [*(package / "Tests/MLXRankTests").glob("*.swift"), out / "Main.swift"])
+        example = package / "Examples/RankFolder/Sources/RankFolder"
+        compile_swift("RankFolder", [example / "Document.swift", example / "Search.swift"], "-typecheck")
+        compile_swift("RankFolder", example.glob("*.swift"), "-parse")  # its views need SwiftUI
+        program, objects = out / "tests", [out / "MLXRank.o", out / "MLXRankTests.o"]
+        command = ["c++", "-o", program, resources / "linux/x86_64/swiftrt.o", *objects, f"-L{library}", "-lmlxr"]
+        # These libraries want symbols of Debian 13's C library.
+        command += [f"-L{runtime}", *(f"-l{name}" for name in LIBRARIES), "-Wl,--allow-shlib-undefined"]
+        run(command, "linking the tests of the Swift package")
+        return report([*load, program, "--testing-library", "swift-testing"])
 
-        project.steps.do(f"unpack-{name}", f"unpacking {name}", pin, unpack)
-    return site
-
-
-def parse(project, site):
-    found = (project.root / PACKAGE).rglob("*.swift")
-    sources = sorted(path for path in found if ".build" not in path.parts)
-    if not sources:
-        raise SetupError(f"there are no Swift files in {PACKAGE}")
-    script = os.path.join(os.path.dirname(__file__), "swift_grammar.py")
-
-    def check_files(paths):
-        run([sys.executable, "-B", script, *paths], "parsing Swift", env={"PYTHONPATH": str(site)})
-
-    cut = project.build / "swift" / "cut.swift"
-    for source in sources:
-        write_atomic(cut, source.read_bytes().rstrip()[:-1])  # without its last brace
-        refuses(os.path.relpath(source), check_files, [source], [cut])
-
-
-def refuses(what, action, right, wrong):
-    """Checks that action succeeds on right and fails on wrong."""
-    action(right)
-    try:
-        action(wrong)
-    except SetupError:
-        return
-    raise SetupError(f"the check of {what} passes what is wrong: it checks nothing")
+    return compile_and_test

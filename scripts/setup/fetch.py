@@ -93,15 +93,25 @@ class AptDownload:
             f"version (apt-cache policy {pin['name']} shows what it has), put the new version, "
             "file and sha256 into scripts/pins.ini"
         )
-        fetch = ["download", f"{pin['name']}={pin['version']}"]
         try:
-            run(self._apt(fetch), what, cwd=folder)
+            self._fetch(pin, folder, what)
         except SetupError:
             # No package lists yet, or older ones than the pin.
             for part in ("lists/partial", "cache/archives/partial"):
                 (self.state / part).mkdir(parents=True, exist_ok=True)
             run(self._apt(["update"]), what, advice, cwd=folder)
-            run(self._apt(fetch), what, advice, cwd=folder)
+            self._fetch(pin, folder, what, advice)
+
+    def _fetch(self, pin, folder, what, advice=""):
+        if "pool" not in pin:
+            run(self._apt(["download", f"{pin['name']}={pin['version']}"]), what, advice, cwd=folder)
+            return
+        # Of a newer Debian, whose packages the lists do not have: by its path in the archive.
+        archives = run(self._apt(["indextargets", "--format", "$(REPO_URI)", "Codename: bookworm"]), what).split()
+        if not archives:
+            raise SetupError(f"{what}: apt knows no archive of bookworm", advice=advice)
+        uri = f"{archives[0]}pool/{pin['pool']}/{pin['file']}"
+        run(["/usr/lib/apt/apt-helper", "download-file", uri, pin["file"]], what, advice, cwd=folder)
 
     def _apt(self, words):
         options = {"Dir::State::Lists": self.state / "lists", "Dir::Cache": self.state / "cache", "APT::Sandbox::User": "root"}

@@ -88,7 +88,8 @@ def deb(project, name):
     def unpack_deb():
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        run(["dpkg-deb", "-x", package, folder], f"unpacking {package.name}")
+        unpack = 'dpkg-deb --fsys-tarfile "$0" | tar -x -C "$1" --wildcards $2'
+        run(["bash", "-o", "pipefail", "-c", unpack, package, folder, pin.get("only", "")], f"unpacking {package.name}")
         return files_under(folder)
 
     project.steps.do(f"unpack-{name}", f"unpacking {name}", pin, unpack_deb)

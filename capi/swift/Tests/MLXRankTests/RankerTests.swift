@@ -1,3 +1,4 @@
+import CMLXR
 import Foundation
 import MLXRank
 import Testing
@@ -16,6 +17,29 @@ private let documents = [
 
 /// So much work that there is something to cancel. Equal documents would be scored but once.
 private let long = (0..<2000).map { String(repeating: "monitor configuration changes ", count: 40) + "\($0)" }
+
+/// Raw values in Swift are literals, so the enumerations repeat the numbers of the header.
+@Test func numbersAreTheHeaders() {
+    #expect(
+        RankerError.Code.allCases.map { Int($0.rawValue) } == [
+            MLXR_INVALID, MLXR_CLOSED, MLXR_ROOM, MLXR_NOT_UTF8, MLXR_MODEL, MLXR_LIBRARY, MLXR_DEVICE, MLXR_OVERLOADED,
+            MLXR_TOO_LARGE, MLXR_CANCELLED, MLXR_FAILED,
+        ])
+    #expect(Ranker.Device.allCases.map { Int($0.rawValue) } == [MLXR_DEVICE_AUTO, MLXR_DEVICE_GPU, MLXR_DEVICE_CPU])
+    #expect(
+        Ranker.DType.allCases.map { Int($0.rawValue) } == [
+            MLXR_DTYPE_AUTO, MLXR_DTYPE_FLOAT32, MLXR_DTYPE_FLOAT16, MLXR_DTYPE_BFLOAT16,
+        ])
+    #expect(
+        Ranker.Activation.allCases.map { Int($0.rawValue) } == [
+            MLXR_SCORES_AUTO, MLXR_SCORES_RAW, MLXR_SCORES_SIGMOID, MLXR_SCORES_SOFTMAX,
+        ])
+    #expect(Ranker.LongDocuments.allCases.map { Int($0.rawValue) } == [MLXR_LONG_TRUNCATE, MLXR_LONG_PASSAGES])
+    #expect(
+        Ranker.LogLevel.allCases.map { Int($0.rawValue) } == [
+            MLXR_LOG_OFF, MLXR_LOG_ERROR, MLXR_LOG_WARN, MLXR_LOG_INFO, MLXR_LOG_DEBUG, MLXR_LOG_TRACE,
+        ])
+}
 
 @Test func ranksTheBestDocumentFirst() async throws {
     let ranker = try await Ranker(model: model)

@@ -5,11 +5,11 @@ under qemu, with the libmlx.so of the pinned arm64 wheel. What needs a
 tokenizer does not: the Rust library is a stub that aborts.
 """
 
-import json
 import re
 
 from setup import native, parts
 from setup.fetch import download
+from setup.gotools import go_module
 from setup.project import LINUX, LINUX_ARM64, Project
 from setup.steps import SetupError, copy_atomic, files_under, run, write_atomic
 
@@ -138,8 +138,7 @@ def c_tests(arm):
 
 def tokenizers(arm):
     """build/arm64/stubs/libtokenizers.a: every function that Go calls, each aborts."""
-    module = json.loads(run(["go", "list", "-m", "-json", native.TOKENIZERS], f"finding the Go module {native.TOKENIZERS}", cwd=arm.root))
-    with open(f"{module['Dir']}/tokenizer.go", encoding="utf-8") as source:
+    with open(go_module(arm, native.TOKENIZERS)["Dir"] + "/tokenizer.go", encoding="utf-8") as source:
         names = set(re.findall(r"\b(tokenizers_\w+)\(", source.read()))
     text = STUB + "".join(f"STUB({name})\n" for name in sorted(names))
     folder = arm.build / "stubs"

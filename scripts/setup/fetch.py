@@ -7,23 +7,12 @@ whatever lies there under a final name is whole and is the pinned one.
 import os
 import shutil
 import sys
+import tempfile
 import zipfile
+from pathlib import Path
 
 from .project import LINUX_ARM64
-from .steps import SetupError, files_under, run, sha256
-
-
-def checked(pin, path):
-    """Refuses, and removes, a file that is not the pinned one."""
-    found = sha256(path)
-    if found != pin["sha256"]:
-        path.unlink()
-        raise SetupError(
-            f"{pin['name']} {pin['version']}: {pin['file']} has the SHA-256\n  {found}, but scripts/pins.ini expects\n  {pin['sha256']}",
-            advice="the file was removed; run again in case it was damaged on the way. If it "
-            "happens again, the package was changed at its source: do not use it before you "
-            "know why",
-        )
+from .steps import SetupError, run, sha256
 
 
 def keep_or_fetch(project, pin, fetch):
@@ -34,22 +23,25 @@ def keep_or_fetch(project, pin, fetch):
     path = project.downloads / pin["file"]
     if path.exists() and sha256(path) == pin["sha256"]:
         return [path]
-    folder = project.downloads / f"partial-{pin['name']}"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    try:
+    project.downloads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=project.downloads) as folder:
         fetch(pin, folder)
-        got = folder / pin["file"]
+        got = Path(folder) / pin["file"]
         if not got.exists():
-            names = ", ".join(p.name for p in files_under(folder)) or "nothing"
+            names = ", ".join(os.listdir(folder)) or "nothing"
             raise SetupError(
                 f"{pin['name']} {pin['version']}: expected the file {pin['file']}, got {names}",
                 advice="correct file, version and sha256 in scripts/pins.ini",
             )
-        checked(pin, got)
+        found = sha256(got)
+        if found != pin["sha256"]:
+            raise SetupError(
+                f"{pin['name']} {pin['version']}: {pin['file']} has the SHA-256\n  {found}, but scripts/pins.ini expects\n  {pin['sha256']}",
+                advice="the file was removed; run again in case it was damaged on the way. If it "
+                "happens again, the package was changed at its source: do not use it before you "
+                "know why",
+            )
         os.replace(got, path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return [path]
 
 

@@ -5,20 +5,20 @@ import json
 from .steps import SetupError, run
 
 
+def go_module(project, module):
+    """Fetches a Go module; returns its Dir, Sum and Version."""
+    command = ["go", "mod", "download", "-json", module]
+    what = f"the Go module {module}, from the Go module proxy, through go"
+    return json.loads(run(command, what, "check the network and go's configuration (go env GOPROXY), then run again", cwd=project.root))
+
+
 def gotool(project, name):
     """Builds the tool that pins.ini names under [go:NAME] unless that is done; its path."""
     pin = project.pin("go", name)
     tool = project.build / "tools" / name
 
     def build_tool():
-        module = json.loads(
-            run(
-                ["go", "mod", "download", "-json", f"{pin['module']}@{pin['version']}"],
-                f"{name} {pin['version']}, from the Go module proxy, through go",
-                "check the network and go's configuration (go env GOPROXY), then run again",
-                cwd=project.root,
-            )
-        )
+        module = go_module(project, f"{pin['module']}@{pin['version']}")
         if module["Sum"] != pin["sum"]:
             raise SetupError(
                 f"{name} {pin['version']} has the sum {module['Sum']}, but scripts/pins.ini expects {pin['sum']}",

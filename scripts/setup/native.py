@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 
+from .gotools import go_module
 from .project import LINUX
 from .steps import copy_atomic, files_under, run, sha256
 
@@ -51,14 +52,7 @@ def tokenizers(project):
     target = project.build / "cargo"
 
     def build_tokenizers():
-        module = json.loads(
-            run(
-                ["go", "mod", "download", "-json", TOKENIZERS],
-                f"the Go module {TOKENIZERS}, from the Go module proxy, through go",
-                "check the network and go's configuration (go env GOPROXY), then run again",
-                cwd=project.root,
-            )
-        )
+        module = go_module(project, TOKENIZERS)
         run(
             ["cargo", "build", "--release", "--locked", "--offline"],
             f"building the tokenizer library from {TOKENIZERS} {module['Version']}",

@@ -206,7 +206,7 @@ func isInitial(word string) bool {
 	return size == len(word) && unicode.IsUpper(r) && r != 'I'
 }
 
-// abbreviations do not end a sentence. They are those of Unicode's CLDR that are
+// abbreviations do not end a sentence. Unicode's CLDR has them, and they are
 // rarely the last word of a sentence.
 var abbreviations = strings.Fields(`
 	e.g i.e eg cf viz vs v.s resp approx ca z.b d.h u.a bzw ggf vgl p.ex

@@ -28,12 +28,13 @@ type Snapshot struct {
 	Unhealthy                                               error
 }
 
-// The types that engine has under the same names and documents.
 type (
+	// Worker is identical to engine.Worker, which documents its fields.
 	Worker = struct {
 		Microbatches, Pairs, Tokens, ComputedTokens int64
 		Busy                                        time.Duration
 	}
+	// Memory is identical to engine.Memory, which documents its fields.
 	Memory = struct {
 		Active int64 `json:"active_bytes"`
 		Cache  int64 `json:"cache_bytes"`

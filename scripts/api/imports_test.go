@@ -110,8 +110,7 @@ func packages(t *testing.T) []string {
 		if err != nil || !d.IsDir() {
 			return err
 		}
-		switch {
-		case path == "build" || path == "scripts" || path == "examples" || d.Name() == "testdata" || path != "." && strings.HasPrefix(d.Name(), "."):
+		if slices.Contains([]string{"build", "scripts", "examples"}, path) || d.Name() == "testdata" || path != "." && strings.HasPrefix(d.Name(), ".") {
 			return fs.SkipDir
 		}
 		if pkg, err := build.ImportDir(filepath.Join("..", "..", path), 0); err == nil && len(pkg.GoFiles)+len(pkg.CgoFiles) > 0 {

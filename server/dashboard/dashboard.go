@@ -42,8 +42,7 @@ type Options struct {
 type Facts struct {
 	telemetry.Info
 	Version   string `json:"version"`
-	StartedMS int64  `json:"started_ms"` // Unix time
-	Policy    string `json:"policy"`
+	StartedMS int64  `json:"started_ms"`   // Unix time
 	History   int    `json:"history_rows"` // limit of the rows kept
 }
 
@@ -74,7 +73,7 @@ func New(e Engine, o Options) (*Dashboard, error) {
 	info, stats := e.Info(), e.Stats()
 	d.facts, err = json.Marshal(Facts{
 		Info: info.Summary(), Version: o.Version, StartedMS: time.Now().Add(-stats.Elapsed).UnixMilli(),
-		Policy: "continuous", History: history,
+		History: history,
 	})
 	if err != nil {
 		return nil, err

@@ -61,7 +61,7 @@ export function showFacts(facts) {
   show("fact-dtype", facts.dtype);
   show("fact-kernels", facts.kernels);
   show("fact-version", facts.version);
-  show("fact-more", `MLX ${facts.mlx || none}, max length ${facts.max_length} tokens, max ${facts.max_batch} pairs per batch, policy ${facts.policy}, activation ${facts.activation}`);
+  show("fact-more", `MLX ${facts.mlx || none}, max length ${facts.max_length} tokens, max ${facts.max_batch} pairs per batch, activation ${facts.activation}`);
 }
 
 const states = { idle: "Idle", running: "Running", unhealthy: "Unhealthy", disconnected: "Disconnected", connecting: "Connecting" };

@@ -76,6 +76,32 @@ func clang(t testing.TB, language string) []string {
 	return []string{zig, map[string]string{"c": "cc", "c++": "c++"}[language], "-target", "x86_64-linux-gnu.2.36"}
 }
 
+// systemCxx returns the flags by which clang++ uses the C++ library of c++.
+func systemCxx(t testing.TB) []string {
+	t.Helper()
+	if runtime.GOOS == "darwin" {
+		return nil
+	}
+	_, list, _ := strings.Cut(run(t, exec.Command("c++", "-E", "-v", "-x", "c++", os.DevNull)), "#include <...> search starts here:\n")
+	list, _, found := strings.Cut(list, "End of search list.")
+	if !found {
+		t.Fatalf("c++ -v lists no folders of headers")
+	}
+	flags := []string{"-nostdinc++", "-nostdlib++"}
+	for _, dir := range strings.Fields(list) {
+		switch {
+		case strings.Contains(dir, "/c++/"):
+			flags = append(flags, "-isystem", dir)
+		case !strings.Contains(dir, "/gcc/"): // those are for GCC only
+			flags = append(flags, "-idirafter", dir)
+		}
+	}
+	for _, library := range []string{"libstdc++.so.6", "libgcc_s.so.1"} {
+		flags = append(flags, strings.TrimSpace(run(t, exec.Command("c++", "-print-file-name="+library))))
+	}
+	return flags
+}
+
 // zigged sets the environment that keeps zig's caches in the build folder.
 func zigged(t testing.TB, c *exec.Cmd) *exec.Cmd {
 	t.Helper()
@@ -142,7 +168,11 @@ func TestEveryCall(t *testing.T) {
 
 func TestFromCxx(t *testing.T) {
 	model := tinyModel(t)
-	for name, compiler := range map[string][]string{"c++": {"c++"}, "clang++": clang(t, "c++")} {
+	compilers := map[string][]string{"c++": {"c++"}, "clang++": append(clang(t, "c++"), systemCxx(t)...)}
+	if times(0, 1) == 1 { // zig builds libc++ from source
+		compilers["clang++ with its own library"] = clang(t, "c++")
+	}
+	for name, compiler := range compilers {
 		t.Run(name, func(t *testing.T) {
 			silent(t, exec.Command(compile(t, built(t), compiler, "programs/host.cpp"), model))
 		})

@@ -52,7 +52,20 @@ check: build format ## a minute: format, vet, unit tests, small goldens, linters
 
 test: capi format ## what CI runs: everything that a change can break
 	@$(SETUP) clang
-	@$(MAKE) --no-print-directory lint test-go test-native fuzz check-darwin check-install test-swift
+	@$(MAKE) --no-print-directory -j2 test-go test-others
+	@# These build the C API again, which test-go reads.
+	@$(MAKE) --no-print-directory check-install test-swift
+
+# Runs beside test-go, in the processor time that the Go tests leave; nice keeps
+# it from slowing tests that measure time. Its output appears when it ends.
+.PHONY: test-others
+test-others:
+	@mkdir -p build; status=0; \
+		nice -n 15 $(MAKE) --no-print-directory IN_ORDER=1 lint check-darwin test-native fuzz >build/test-others.log 2>&1 || status=$$?; \
+		cat build/test-others.log; exit $$status
+ifdef IN_ORDER
+.NOTPARALLEL:
+endif
 
 test-all: test test-long soak load check-release check-dashboard check-clients check-arm64 ## the rest too; some need what make test does not
 
@@ -107,17 +120,20 @@ test-long: capi ## the C API's long tests, which make test shortens
 	@$(SETUP) clang
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v ./capi/test
 
-# Go fuzzes one target at a time. A count of executions and not a time, since
+# Each package's test program is built once, with the fuzzer's instrumentation,
+# and then fuzzes one target at a time. A count of executions and not a time, since
 # go 1.26 may fail a target whose time runs out while a worker is busy
 # (go.dev/issue/75804).
 FUZZTIME ?= 1000x
 fuzz: build ## fuzz every target for FUZZTIME (1000x: executions; 1h: an hour each)
-	@for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
-		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	@for package in $$(grep -rl --include='*_test.go' --exclude-dir=build '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+		name=$${package#./}; program=$(CURDIR)/build/fuzz/$${name//\//-}.test; \
+		go test -c -fuzz . -o $$program $$package && targets=$$($$program -test.list '^Fuzz') && test -n "$$targets" || exit; \
+		for target in $$targets; do \
 			echo "fuzzing $$package $$target for $(FUZZTIME)"; \
-			out=$$(go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 100x $$package 2>&1) \
-				|| { echo "$$out"; exit 1; }; \
-			echo "$$out" | grep execs | tail -n 1; \
+			out=$$(cd $$package && $$program -test.run '^$$' -test.fuzz "^$$target\$$" -test.fuzztime $(FUZZTIME) \
+				-test.fuzzminimizetime 100x -test.fuzzcachedir $(CURDIR)/build/fuzz/corpus/$$name 2>&1) || { echo "$$out"; exit 1; }; \
+			if ! echo "$$out" | grep execs | tail -n 1 || grep -q "without coverage guidance" <<<"$$out"; then echo "$$out"; exit 1; fi; \
 		done; \
 	done
 

@@ -112,6 +112,10 @@ func Tensors(spec Spec) []Tensor {
 
 // Values returns the values of one tensor. They are uniform in a range that depends
 // on the kind of tensor, from splitmix64 seeded with the name and seed.
+// Under the race detector the loop would take most of the time of tests with large
+// models; it has no goroutine.
+//
+//go:norace
 func Values(name string, shape []int, seed uint64) []float32 {
 	h := fnv.New64a()
 	if _, err := h.Write([]byte(name)); err != nil {
@@ -160,10 +164,12 @@ func spread(name string, shape []int) (scale, offset float64) {
 }
 
 // F32 returns a tensor of float32 values.
+//
+//go:norace
 func F32(name string, shape []int, values []float32) Tensor {
-	data := make([]byte, 0, 4*len(values))
-	for _, v := range values {
-		data = binary.LittleEndian.AppendUint32(data, math.Float32bits(v))
+	data := make([]byte, 4*len(values))
+	for i, v := range values {
+		binary.LittleEndian.PutUint32(data[4*i:], math.Float32bits(v))
 	}
 	return Tensor{Name: name, DType: "F32", Shape: shape, Data: data}
 }

@@ -8,14 +8,15 @@ import (
 )
 
 // abi is MLXRANK_ABI of the mlxrank.h that this file mirrors.
-const abi = 6
+const abi = 7
 
 const (
-	statusOK       = 0
-	statusInvalid  = 1
-	statusMismatch = 2
-	statusNoDevice = 3
-	statusBusy     = 6
+	statusOK        = 0
+	statusInvalid   = 1
+	statusMismatch  = 2
+	statusNoDevice  = 3
+	statusBusy      = 6
+	statusNotFinite = 7
 )
 
 // The structs of mlxrank.h. Each begins with its size, which the library checks.
@@ -81,6 +82,13 @@ type cTensor struct {
 type cOptions struct {
 	size    int32
 	threads int32
+	variant *byte
+}
+
+type cVariants struct {
+	size  int32
+	count int32
+	names [16][32]byte
 }
 
 type cLayout struct {
@@ -91,6 +99,7 @@ type cLayout struct {
 	microbatchTokens int32
 	_                int32
 	kernels          [32]byte
+	variant          [32]byte
 }
 
 type cBatch struct {
@@ -147,6 +156,7 @@ type functions struct {
 	trim         func(err *byte, errLen int32) int32
 	modelOpen    func(config *cConfig, tensors *cTensor, count int32, model *int64, err *byte, errLen int32) int32
 	modelClose   func(model int64, err *byte, errLen int32) int32
+	variants     func(model int64, out *cVariants, err *byte, errLen int32) int32
 	sessionOpen  func(model int64, options *cOptions, session *int64, err *byte, errLen int32) int32
 	layout       func(session int64, out *cLayout, err *byte, errLen int32) int32
 	profile      func(session int64, on int32, err *byte, errLen int32) int32
@@ -180,6 +190,7 @@ func bind(handle uintptr) (*functions, error) {
 		"mlxrank_trim":                 &f.trim,
 		"mlxrank_model_open":           &f.modelOpen,
 		"mlxrank_model_close":          &f.modelClose,
+		"mlxrank_model_variants":       &f.variants,
 		"mlxrank_session_open":         &f.sessionOpen,
 		"mlxrank_session_layout":       &f.layout,
 		"mlxrank_session_profile":      &f.profile,

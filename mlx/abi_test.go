@@ -18,6 +18,7 @@ var layouts = map[string]any{
 	"mlxrank_config":     cConfig{},
 	"mlxrank_tensor":     cTensor{},
 	"mlxrank_options":    cOptions{},
+	"mlxrank_variants":   cVariants{},
 	"mlxrank_layout":     cLayout{},
 	"mlxrank_batch":      cBatch{},
 	"mlxrank_microbatch": cMicrobatch{},

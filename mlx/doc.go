@@ -10,8 +10,8 @@
 //     that made it. Therefore each [Library] and each [Session] has a goroutine
 //     locked to its own OS thread. Session.Submit and Session.Close run there, one
 //     at a time. Never call libmlxrank in another way.
-//   - Session.Collect, Session.Profile and Session.WriteActivations run on the
-//     calling goroutine. Collect one ticket while another goroutine submits the
+//   - Session.Collect, Session.Profile, Session.WriteActivations and the methods of
+//     [Model] but Open run on the calling goroutine. Collect one ticket while another goroutine submits the
 //     next batch.
 //   - Workers, the threads that compute, belong to libmlxrank and never run Go code.
 //   - Close a session after its last Collect has returned. Methods of a closed

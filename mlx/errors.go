@@ -16,6 +16,8 @@ var (
 	ErrBusy = errors.New("session is busy")
 	// ErrInvalid reports that the library refused an argument and did nothing.
 	ErrInvalid = errors.New("invalid argument")
+	// ErrNotFinite reports a NaN or infinite logit.
+	ErrNotFinite = errors.New("logit is not finite")
 	// ErrMismatch reports that libmlxrank was not built for this program, or
 	// libmlx not for libmlxrank.
 	ErrMismatch = errors.New("library mismatch")
@@ -38,8 +40,8 @@ func (e *NativeError) Error() string {
 	return text
 }
 
-// Is reports whether target is the ErrInvalid, ErrMismatch, ErrNoDevice or ErrBusy
-// that e's status stands for.
+// Is reports whether target is the ErrInvalid, ErrMismatch, ErrNoDevice, ErrBusy or
+// ErrNotFinite that e's status stands for.
 func (e *NativeError) Is(target error) bool {
 	switch e.Status {
 	case statusInvalid:
@@ -50,6 +52,8 @@ func (e *NativeError) Is(target error) bool {
 		return target == ErrNoDevice
 	case statusBusy:
 		return target == ErrBusy
+	case statusNotFinite:
+		return target == ErrNotFinite
 	}
 	return false
 }

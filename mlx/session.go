@@ -3,72 +3,9 @@ package mlx
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"sync"
 	"sync/atomic"
 )
-
-// Device names the device that a session runs on.
-type Device string
-
-// Devices. Auto is the GPU if MLX can use one, else the CPU.
-const (
-	Auto Device = "auto"
-	GPU  Device = "gpu"
-	CPU  Device = "cpu"
-)
-
-// DType names the number format of weights and activations.
-type DType string
-
-// Number formats. AutoDType is float16 on a GPU and float32 on the CPU.
-const (
-	AutoDType DType = "auto"
-	Float32   DType = "float32"
-	Float16   DType = "float16"
-	BFloat16  DType = "bfloat16"
-)
-
-// Activation names the function of the feed-forward layers.
-type Activation string
-
-// Activations. GELU is exact, with erf; GELUTanh approximates it.
-const (
-	GELU     Activation = "gelu"
-	GELUTanh Activation = "gelu_tanh"
-	ReLU     Activation = "relu"
-)
-
-// ModelConfig holds the shape of a BertForSequenceClassification.
-type ModelConfig struct {
-	VocabSize        int // rows of the word embeddings
-	HiddenSize       int // width of a token's vector, a multiple of Heads
-	Layers           int
-	Heads            int // attention heads per layer
-	IntermediateSize int // inner width of a feed-forward block
-	MaxPositions     int // rows of the position embeddings: the tokens of the longest pair
-	TypeVocabSize    int // rows of the token type embeddings
-	Labels           int // logits per pair
-	LayerNormEps     float64
-	Activation       Activation
-}
-
-// Tensor holds one named weight, row-major and little endian, of one or two
-// dimensions. Its name is BertForSequenceClassification's without "bert.".
-type Tensor struct {
-	Name  string
-	DType DType // Float32, Float16 or BFloat16
-	Shape []int
-	Data  []byte
-}
-
-// Options configures a session.
-type Options struct {
-	Device Device // Auto if empty
-	DType  DType  // AutoDType if empty
-	// Threads is the number of CPU workers; 0 is one per processor. A GPU ignores it.
-	Threads int
-}
 
 // Batch holds the token ids and token type ids of all its pairs end to end, and
 // each pair's length.
@@ -116,56 +53,6 @@ type Session struct {
 	microbatches map[Ticket]int // their number, by ticket in flight
 }
 
-// Open copies the model to the device and opens a session on it. The caller may
-// release the tensors' data when Open returns. Open returns ErrNoDevice if MLX
-// cannot use the device, and ErrInvalid if a tensor is missing or its shape does
-// not match cfg.
-func (l *Library) Open(cfg ModelConfig, tensors []Tensor, opts Options) (*Session, error) {
-	s := &Session{library: l, labels: cfg.Labels, device: l.resolve(opts.Device), microbatches: make(map[Ticket]int)}
-	s.dtype = resolveDType(opts.DType, s.device)
-	config, err := s.config(cfg)
-	if err != nil {
-		return nil, err
-	}
-	native, err := nativeTensors(tensors)
-	if err != nil {
-		return nil, err
-	}
-	s.thread = newThread()
-	if err := s.open(config, native, opts); err != nil {
-		s.thread.close()
-		return nil, err
-	}
-	return s, nil
-}
-
-// open leaves only the session's handle open. The session keeps the model, so
-// closing the session frees both.
-func (s *Session) open(config cConfig, tensors []cTensor, opts Options) error {
-	n := s.library.native
-	var model int64
-	err := callOn(s.thread, "model_open", func(err *byte, errLen int32) int32 {
-		return n.modelOpen(&config, first(tensors), int32(len(tensors)), &model, err, errLen)
-	})
-	runtime.KeepAlive(tensors)
-	if err != nil {
-		return err
-	}
-	options := cOptions{size: sizeOf[cOptions](), threads: int32(opts.Threads)}
-	var handle int64
-	opened := callOn(s.thread, "session_open", func(err *byte, errLen int32) int32 {
-		return n.sessionOpen(model, &options, &handle, err, errLen)
-	})
-	s.handle.Store(handle)
-	err = callOn(s.thread, "model_close", func(err *byte, errLen int32) int32 {
-		return n.modelClose(model, err, errLen)
-	})
-	if opened != nil {
-		return opened
-	}
-	return err
-}
-
 // Layout describes how a session computes a microbatch, and what to plan for.
 type Layout struct {
 	Unpadded         bool   // rows end to end, no padding; else rows as wide as the longest
@@ -173,6 +60,7 @@ type Layout struct {
 	Workers          int    // microbatches computed at the same time
 	MicrobatchTokens int    // recommended maximum of computed tokens in a microbatch
 	Kernels          string // "MLX", or the instruction set of our kernels
+	Variant          string // of the unfused graph; "" on the fused graph
 }
 
 // Layout returns the session's layout.
@@ -190,6 +78,7 @@ func (s *Session) Layout() (Layout, error) {
 		Workers:          int(c.workers),
 		MicrobatchTokens: int(c.microbatchTokens),
 		Kernels:          text(c.kernels[:]),
+		Variant:          text(c.variant[:]),
 	}, nil
 }
 
@@ -291,36 +180,6 @@ func (s *Session) Close() error {
 	return err
 }
 
-func (s *Session) config(cfg ModelConfig) (cConfig, error) {
-	device, err := s.library.deviceCode(s.device)
-	if err != nil {
-		return cConfig{}, err
-	}
-	dtype, err := dtypeCode(s.dtype)
-	if err != nil {
-		return cConfig{}, err
-	}
-	activation, err := activationCode(cfg.Activation)
-	if err != nil {
-		return cConfig{}, err
-	}
-	return cConfig{
-		size:             sizeOf[cConfig](),
-		device:           device,
-		dtype:            dtype,
-		activation:       activation,
-		vocabSize:        int32(cfg.VocabSize),
-		hiddenSize:       int32(cfg.HiddenSize),
-		layers:           int32(cfg.Layers),
-		heads:            int32(cfg.Heads),
-		intermediateSize: int32(cfg.IntermediateSize),
-		maxPositions:     int32(cfg.MaxPositions),
-		typeVocabSize:    int32(cfg.TypeVocabSize),
-		labels:           int32(cfg.Labels),
-		layerNormEps:     cfg.LayerNormEps,
-	}, nil
-}
-
 // WriteActivations computes one pair and writes its activations to file, whose
 // name must end in .safetensors: float32 tensors [tokens, size], named after the
 // PyTorch modules whose outputs they are, without "bert.". They are embeddings,
@@ -337,82 +196,4 @@ func (s *Session) WriteActivations(file string, ids, typeIDs []int32) error {
 	return callHere("debug_activations", func(err *byte, errLen int32) int32 {
 		return s.library.native.activations(s.handle.Load(), first(ids), first(typeIDs), int32(len(ids)), first(name), err, errLen)
 	})
-}
-
-func nativeTensors(tensors []Tensor) ([]cTensor, error) {
-	native := make([]cTensor, len(tensors))
-	for i, t := range tensors {
-		dtype, err := dtypeCode(t.DType)
-		if err != nil {
-			return nil, fmt.Errorf("tensor %s: %w", t.Name, err)
-		}
-		if len(t.Shape) < 1 || len(t.Shape) > 2 {
-			return nil, fmt.Errorf("mlx: tensor %s has %d dimensions, want 1 or 2", t.Name, len(t.Shape))
-		}
-		native[i] = cTensor{
-			name:  first(append([]byte(t.Name), 0)),
-			data:  first(t.Data),
-			bytes: int64(len(t.Data)),
-			dtype: dtype,
-			rank:  int32(len(t.Shape)),
-		}
-		for d, n := range t.Shape {
-			native[i].shape[d] = int64(n)
-		}
-	}
-	return native, nil
-}
-
-func (l *Library) resolve(d Device) Device {
-	if d != Auto && d != "" {
-		return d
-	}
-	if l.info.GPUs > 0 {
-		return GPU
-	}
-	return CPU
-}
-
-func resolveDType(t DType, d Device) DType {
-	if t != AutoDType && t != "" {
-		return t
-	}
-	if d == GPU {
-		return Float16
-	}
-	return Float32
-}
-
-func (l *Library) deviceCode(d Device) (int32, error) {
-	switch l.resolve(d) {
-	case CPU:
-		return 0, nil
-	case GPU:
-		return 1, nil
-	}
-	return 0, fmt.Errorf("mlx: unknown device %q, want auto, gpu or cpu", d)
-}
-
-func dtypeCode(t DType) (int32, error) {
-	switch t {
-	case Float32:
-		return 0, nil
-	case Float16:
-		return 1, nil
-	case BFloat16:
-		return 2, nil
-	}
-	return 0, fmt.Errorf("mlx: unknown dtype %q, want float32, float16 or bfloat16", t)
-}
-
-func activationCode(a Activation) (int32, error) {
-	switch a {
-	case GELU:
-		return 0, nil
-	case GELUTanh:
-		return 1, nil
-	case ReLU:
-		return 2, nil
-	}
-	return 0, fmt.Errorf("mlx: unknown activation %q, want gelu, gelu_tanh or relu", a)
 }

@@ -406,6 +406,52 @@ func TestOpenRefusals(t *testing.T) {
 	}
 }
 
+// Two sessions of one model share its weights, and outlive its handle.
+func TestModelVariants(t *testing.T) {
+	t.Setenv("MLXRANK_UNFUSED_GRAPH", "1")
+	b := randomBatch(rand.New(rand.NewPCG(13, 14)), 8)
+	m, err := library(t).OpenModel(smallConfig, randomTensors(smallConfig), Options{Device: testDevice()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := m.Variants()
+	if err != nil || len(names) == 0 || names[0] != "reference" {
+		t.Fatalf("variants %q, error %v, want reference first", names, err)
+	}
+	var want []float32
+	for _, name := range append([]string{""}, names...) {
+		s, err := m.Open(Options{Threads: 1, Variant: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		layout, err := s.Layout()
+		if err != nil || layout.Variant != cmp.Or(name, names[0]) {
+			t.Errorf("variant %q, error %v, want %q", layout.Variant, err, name)
+		}
+		got := score(t, s, b)
+		if want == nil {
+			want = got
+		}
+		for i := range got {
+			if d := math.Abs(float64(got[i] - want[i])); !(d < 1e-4) && s.DType() == Float32 {
+				t.Errorf("%s: pair %d is %g, want %g", name, i, got[i], want[i])
+			}
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := m.Open(Options{Variant: "fast"}); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), "want one of: "+strings.Join(names, ", ")) {
+		t.Errorf("unknown variant: %v, want ErrInvalid and the names %q", err, names)
+	}
+	if err := errors.Join(m.Close(), m.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.Variants(); !errors.Is(err, ErrInvalid) {
+		t.Errorf("a closed model's variants: %v, want ErrInvalid", err)
+	}
+}
+
 func TestSubmitRefusals(t *testing.T) {
 	s := openSession(t, smallConfig, Options{Device: testDevice()})
 	for name, test := range map[string]struct {

@@ -27,7 +27,7 @@ extern "C" {
 #endif
 
 /* Number of this ABI, raised whenever a signature, struct or meaning changes. */
-#define MLXRANK_ABI 6
+#define MLXRANK_ABI 7
 
 enum {
   MLXRANK_OK = 0,
@@ -36,7 +36,8 @@ enum {
   MLXRANK_NO_DEVICE = 3, /* MLX cannot use the device asked for */
   MLXRANK_MLX = 4, /* MLX reported an error */
   MLXRANK_WRONG_THREAD = 5, /* the calling thread does not own the session */
-  MLXRANK_BUSY = 6 /* two tickets of the session are already in flight */
+  MLXRANK_BUSY = 6, /* two tickets of the session are already in flight */
+  MLXRANK_NOT_FINITE = 7 /* a logit of the batch is NaN or infinite */
 };
 
 enum { MLXRANK_CPU = 0, MLXRANK_GPU = 1 };
@@ -108,7 +109,17 @@ typedef struct mlxrank_tensor {
 typedef struct mlxrank_options {
   int32_t size; /* in: sizeof(mlxrank_options) */
   int32_t threads; /* CPU workers; 0: one per processor. A GPU has one and ignores it */
+  const char *variant; /* of the unfused graph; NULL or "": the default */
 } mlxrank_options;
+
+/* The variants of the unfused graph that can compute a model, the default first.
+ * A model on the fused graph has none. */
+enum { MLXRANK_VARIANTS = 16 };
+typedef struct mlxrank_variants {
+  int32_t size; /* in: sizeof(mlxrank_variants) */
+  int32_t count;
+  char names[MLXRANK_VARIANTS][32];
+} mlxrank_variants;
 
 /* A session's layout of a microbatch, and the sizes that the caller should plan for. */
 typedef struct mlxrank_layout {
@@ -119,6 +130,7 @@ typedef struct mlxrank_layout {
   int32_t microbatch_tokens; /* recommended maximum of computed tokens in a microbatch */
   int32_t reserved;
   char kernels[32]; /* "MLX", or the instruction set of our kernels */
+  char variant[32]; /* of the unfused graph; "" on the fused graph */
 } mlxrank_layout;
 
 /* A ragged batch: the token ids of all pairs end to end, and each pair's length. */
@@ -200,6 +212,7 @@ int32_t mlxrank_model_open(const mlxrank_config *config, const mlxrank_tensor *t
                            int32_t count, int64_t *model, char *err, int32_t err_len);
 /* Closes the handle. Open sessions of the model keep its weights. */
 int32_t mlxrank_model_close(int64_t model, char *err, int32_t err_len);
+int32_t mlxrank_model_variants(int64_t model, mlxrank_variants *out, char *err, int32_t err_len);
 
 /* Opens a session that the calling thread owns: submit and close are refused on
  * any other thread. */

@@ -13,6 +13,7 @@
 #include "mlxrank.h"
 #include "model.h"
 #include "session.h"
+#include "variant.h"
 #include "workers.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -210,6 +211,18 @@ EXPORT int32_t mlxrank_model_open(const mlxrank_config *config, const mlxrank_te
 
 EXPORT int32_t mlxrank_model_close(int64_t model, char *err, int32_t err_len) {
   return guard(err, err_len, [&] { models().remove(model); });
+}
+
+EXPORT int32_t mlxrank_model_variants(int64_t model, mlxrank_variants *out, char *err,
+                                      int32_t err_len) {
+  return guard(err, err_len, [&] {
+    check_struct(out, "mlxrank_variants");
+    const std::shared_ptr<const Model> found = models().get(model);
+    out->count = 0;
+    for (const Variant &v : variants_of(*found)) {
+      std::snprintf(out->names[out->count++], sizeof out->names[0], "%s", v.name);
+    }
+  });
 }
 
 EXPORT int32_t mlxrank_session_open(int64_t model, const mlxrank_options *options, int64_t *session,

@@ -9,13 +9,14 @@ namespace mlxrank {
 
 namespace {
 
-std::unique_ptr<LayerOps> layer_ops(const Model &model, const Batch &batch, mlx_stream stream) {
+std::unique_ptr<LayerOps> layer_ops(const Model &model, const Variant &variant, const Batch &batch,
+                                    mlx_stream stream) {
 #ifdef MLXRANK_CPU_KERNELS
   if (model.fused) {
     return fused_ops(model, batch, stream);
   }
 #endif
-  return unfused_ops(model, batch, stream);
+  return unfused_ops(model, variant, batch, stream);
 }
 
 // A map of arrays by name that frees itself.
@@ -28,9 +29,9 @@ struct ArrayMap {
 
 } // namespace
 
-Array forward(const Model &model, const Batch &batch, mlx_stream stream,
+Array forward(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream,
               std::vector<Activation> *activations) {
-  const auto ops = layer_ops(model, batch, stream);
+  const auto ops = layer_ops(model, variant, batch, stream);
   const Ops common(stream);
   auto barrier = [&](const Array &x) {
     if (model.config.device == MLXRANK_CPU) {
@@ -78,10 +79,11 @@ Array forward(const Model &model, const Batch &batch, mlx_stream stream,
   return logits;
 }
 
-void write_activations(const Model &model, const Batch &batch, const std::string &file) {
+void write_activations(const Model &model, const Variant &variant, const Batch &batch,
+                       const std::string &file) {
   run_on_device(model.config.device, [&](mlx_stream stream) {
     std::vector<Activation> activations;
-    forward(model, batch, stream, &activations);
+    forward(model, variant, batch, stream, &activations);
     const ArrayMap map;
     for (const Activation &a : activations) {
       check(mlx_map_string_to_array_insert(map.handle, a.name.c_str(), a.values), "insert");

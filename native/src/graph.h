@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "model.h"
+#include "variant.h"
 
 namespace mlxrank {
 
@@ -27,15 +27,16 @@ struct Activation {
   Array values; // [rows, columns] float32
 };
 
-// Returns the logits, [pairs, labels] float32. The batch must have the model's
+// Returns the logits, [pairs, labels] float32. The batch must have the variant's
 // layout. On a GPU the whole pass is one unevaluated graph. On the CPU each
 // layer is evaluated as it is built, because that backend allocates every output
 // of a graph before it runs it. If activations is not null, the pass appends its
 // intermediate results to it.
-Array forward(const Model &model, const Batch &batch, mlx_stream stream,
+Array forward(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream,
               std::vector<Activation> *activations = nullptr);
 
 // Computes the batch and writes its activations to a safetensors file.
-void write_activations(const Model &model, const Batch &batch, const std::string &file);
+void write_activations(const Model &model, const Variant &variant, const Batch &batch,
+                       const std::string &file);
 
 } // namespace mlxrank

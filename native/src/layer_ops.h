@@ -30,7 +30,8 @@ class LayerOps {
 };
 
 // The batch must outlive the operations.
-std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Batch &batch, mlx_stream stream);
+std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Variant &variant,
+                                      const Batch &batch, mlx_stream stream);
 std::unique_ptr<LayerOps> fused_ops(const Model &model, const Batch &batch, mlx_stream stream);
 
 } // namespace mlxrank

@@ -90,6 +90,7 @@ int64_t nanoseconds(std::chrono::steady_clock::duration d) {
 
 Session::Session(std::shared_ptr<const Model> model, const mlxrank_options &options)
     : model_(std::move(model)),
+      variant_(find_variant(*model_, options.variant != nullptr ? options.variant : "")),
       owner_(std::this_thread::get_id()),
       gpu_(model_->config.device == MLXRANK_GPU) {
   if (options.threads < 0 || options.threads > 1024) {
@@ -121,11 +122,12 @@ Session::~Session() {
 }
 
 void Session::fill_layout(mlxrank_layout *out) const {
-  out->unpadded = model_->fused;
+  out->unpadded = variant_.unpadded;
   out->grid = gpu_ ? gpu_grid : 1;
   out->workers = static_cast<int32_t>(workers_.size());
   out->microbatch_tokens = gpu_ ? gpu_microbatch_tokens : cpu_microbatch_tokens;
   std::snprintf(out->kernels, sizeof out->kernels, "%s", kernels_of(*model_));
+  std::snprintf(out->variant, sizeof out->variant, "%s", variant_.name);
 }
 
 void Session::write_activations(const int32_t *ids, const int32_t *type_ids, int32_t length,
@@ -141,7 +143,7 @@ void Session::write_activations(const int32_t *ids, const int32_t *type_ids, int
   batch.type_ids.assign(type_ids, type_ids + length);
   batch.lengths = {length};
   batch.width = length;
-  mlxrank::write_activations(*model_, batch, file);
+  mlxrank::write_activations(*model_, variant_, batch, file);
 }
 
 void Session::check_thread() const {
@@ -184,7 +186,7 @@ std::shared_ptr<Session::Ticket> Session::make_ticket(const mlxrank_batch &batch
     m.figures.pairs = batch.microbatches[i];
     m.figures.tokens = std::accumulate(first, last, int64_t{0});
     m.figures.computed_tokens =
-        model_->fused ? m.figures.tokens : int64_t{m.figures.pairs} * m.width;
+        variant_.unpadded ? m.figures.tokens : int64_t{m.figures.pairs} * m.width;
     ticket->microbatches.push_back(m);
     m.first_pair += m.figures.pairs;
     m.first_token += m.figures.tokens;
@@ -290,13 +292,13 @@ Batch Session::to_batch(const Running &running) const {
   const Ticket &ticket = *running.ticket;
   const Microbatch &m = running.microbatch();
   Batch batch;
-  batch.width = model_->fused ? 0 : m.width;
+  batch.width = variant_.unpadded ? 0 : m.width;
   // If there are fewer microbatches than workers, the cores of idle workers help.
   batch.parts = static_cast<int>(std::max<size_t>(1, workers_.size() / ticket.microbatches.size()));
   batch.lengths.assign(running.lengths(), running.lengths() + m.figures.pairs);
   int64_t at = m.first_token;
   for (int32_t length : batch.lengths) {
-    const size_t room = model_->fused ? length : m.width;
+    const size_t room = variant_.unpadded ? length : m.width;
     append(batch.ids, &ticket.ids[at], length, room);
     append(batch.type_ids, &ticket.type_ids[at], length, room);
     at += length;
@@ -309,7 +311,7 @@ void Session::start(Running &running, mlx_stream stream) const {
   const Batch batch = to_batch(running);
   {
     const cpu::Timed timed(cpu::Phase::building);
-    running.logits = forward(*model_, batch, stream);
+    running.logits = forward(*model_, variant_, batch, stream);
   }
   async_eval(running.logits);
 }

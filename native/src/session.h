@@ -14,6 +14,7 @@
 #include "../cpu/profile.h"
 #include "graph.h"
 #include "model.h"
+#include "variant.h"
 #include "workers.h"
 
 namespace mlxrank {
@@ -85,6 +86,7 @@ class Session {
   void settle(const Running &running, const char *fault);
 
   const std::shared_ptr<const Model> model_;
+  const Variant variant_;
   const std::thread::id owner_;
   const bool gpu_;
   std::vector<Worker *> workers_;

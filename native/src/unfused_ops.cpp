@@ -135,7 +135,9 @@ class UnfusedOps : public LayerOps {
 
 } // namespace
 
-std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Batch &batch, mlx_stream stream) {
+// There is one variant so far.
+std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Variant &, const Batch &batch,
+                                      mlx_stream stream) {
   return std::make_unique<UnfusedOps>(model, batch, stream);
 }
 

@@ -172,7 +172,7 @@ static int64_t open_model(const weights *w) {
 }
 
 static int64_t open_session(int64_t model, int32_t threads) {
-  mlxrank_options options = {sizeof options, threads};
+  mlxrank_options options = {.size = sizeof options, .threads = threads};
   int64_t session = 0;
   OK(mlxrank_session_open(model, &options, &session, ERR));
   return session;
@@ -457,6 +457,33 @@ static void test_bad_batches(const weights *w) {
   OK(mlxrank_model_close(model, ERR));
 }
 
+/* A model lists its variants, a session shows its own, and an unknown one is
+ * refused with the names of the valid ones. */
+static void test_variants(const weights *w) {
+  int64_t model = open_model(w), session = open_session(model, 1);
+  mlxrank_variants variants = {.size = sizeof variants};
+  mlxrank_layout layout = {.size = sizeof layout};
+  OK(mlxrank_model_variants(model, &variants, ERR));
+  OK(mlxrank_session_layout(session, &layout, ERR));
+  OK(mlxrank_session_close(session, ERR));
+  const bool fused = strcmp(layout.kernels, "MLX") != 0;
+  CHECK(fused == (variants.count == 0), "%d variants on %s", variants.count, layout.kernels);
+  CHECK(strcmp(layout.variant, fused ? "" : "reference") == 0, "variant %s", layout.variant);
+  mlxrank_options options = {.size = sizeof options, .threads = 1, .variant = "fast"};
+  REFUSED(mlxrank_session_open(model, &options, &session, ERR), MLXRANK_INVALID,
+          fused ? "leave it empty" : "variant fast is unknown, want one of: reference");
+  for (int i = 0; i < variants.count; i++) {
+    options.variant = variants.names[i];
+    OK(mlxrank_session_open(model, &options, &session, ERR));
+    OK(mlxrank_session_layout(session, &layout, ERR));
+    CHECK(strcmp(layout.variant, variants.names[i]) == 0, "variant %s, want %s", layout.variant,
+          variants.names[i]);
+    OK(mlxrank_session_close(session, ERR));
+  }
+  OK(mlxrank_model_close(model, ERR));
+  REFUSED(mlxrank_model_variants(model, &variants, ERR), MLXRANK_INVALID, "is not open");
+}
+
 static void *use_session(void *session) {
   static char message[128];
   int32_t status = mlxrank_session_close(*(int64_t *)session, message, (int32_t)sizeof message);
@@ -568,6 +595,7 @@ int main(void) {
   test_refusals(&w);
   test_bad_batches(&w);
   test_wrong_thread(&w);
+  test_variants(&w);
   test_forwards_leak_nothing(&w);
   test_opens_leak_nothing(&w);
   free_weights(&w);

@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 )
 
 // Library is libmlxrank, opened and checked. It stays open until the process ends.
 type Library struct {
+	machine
 	info   Info
 	native *functions
 	thread *thread
@@ -27,6 +29,9 @@ type Info struct {
 	MLXPath  string   // file of libmlx
 	BLAS     string   // BLAS that MLX's CPU backend uses
 	Metallib string   // file of MLX's Metal kernels, "" if MLX finds it itself
+	Build    Build    // of MLX for macOS; "" elsewhere
+	BuildWhy string   // why this build was loaded, "" if there was no choice
+	NAX      bool     // MLX computes with kernels for the matrix units of M5's GPU
 	GPUs     int      // GPUs that MLX can use
 	CPUs     int      // processors this process may use
 }
@@ -43,8 +48,10 @@ var loaded = struct {
 // variable MLXRANK_LIBRARY names, or else the first file found in: the folder of
 // the executable, its ../lib and ../lib/mlxrank, an app bundle's Frameworks and
 // Resources, the build folder of the source tree (in a program built without
-// -trimpath), and Homebrew's prefix. Load returns a [*LoadError] if there is no
-// file or the first one is refused. Loading a file again returns the same Library.
+// -trimpath), and Homebrew's prefix. On macOS the build of MLX for
+// macOS 26.2 is taken from the folder macos26 beside the file that was found, where
+// the GPU has matrix units and the system can use them; BuildEnv forces a build. Load
+// returns a [*LoadError] if there is no file or the first one is refused. Loading a file again returns the same Library.
 func Load(path string) (*Library, error) {
 	loaded.Lock()
 	defer loaded.Unlock()
@@ -52,15 +59,42 @@ func Load(path string) (*Library, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := load(file, tried)
+	m, picked, why := thisMachine(), file, ""
+	if path == "" && os.Getenv(LibraryEnv) == "" && runtime.GOOS == "darwin" {
+		if picked, why, err = pickBuild(m, file); err != nil {
+			return nil, &LoadError{Tried: append(tried, file+": refused"), Err: err}
+		}
+	}
+	l, err := load(m, picked, tried, why)
+	if err != nil && picked != file && os.Getenv(BuildEnv) == "" {
+		tried = append(tried, fmt.Sprintf("%s: refused: %v", picked, err))
+		l, err = load(m, file, tried, "the newer build cannot be loaded")
+		picked = file
+	}
 	if err != nil {
-		return nil, &LoadError{Tried: append(tried, file+": refused"), Err: err}
+		return nil, &LoadError{Tried: append(tried, picked+": refused"), Err: err}
 	}
 	return l, nil
 }
 
+// pickBuild returns the file of the build that fits the machine, and the reason.
+func pickBuild(m machine, file string) (picked, why string, err error) {
+	newer, err := existing(newerFile(file))
+	found := err == nil
+	reason := ""
+	if found {
+		reason = refused(m, newer)
+	}
+	build, why, err := chooseBuild(m, os.Getenv(BuildEnv), found, reason)
+	if build == Newer {
+		file = newer
+	}
+	return file, why, err
+}
+
 // Find returns the file that Load would open, with links resolved. Find does not
-// open it, so Load may still refuse it.
+// open it, so Load may still refuse it. On macOS Load may open the newer build in
+// the folder of that file.
 func Find(path string) (string, error) {
 	file, _, err := find(path)
 	return file, err
@@ -98,11 +132,11 @@ func existing(path string) (string, error) {
 	return file, err
 }
 
-func load(file string, tried []string) (*Library, error) {
+func load(m machine, file string, tried []string, why string) (*Library, error) {
 	if l, ok := loaded.byPath[file]; ok {
 		return l, nil
 	}
-	l := &Library{thread: newThread()}
+	l := &Library{machine: m, thread: newThread()}
 	var err error
 	if closed := l.thread.do(func() { err = l.open(file) }); closed != nil {
 		err = closed
@@ -111,7 +145,11 @@ func load(file string, tried []string) (*Library, error) {
 		l.thread.close()
 		return nil, err
 	}
-	l.info.Tried = tried
+	l.info.Tried, l.info.BuildWhy, l.info.Build = tried, why, buildOf(file, runtime.GOOS)
+	if l.info.GPUs > 0 && l.info.Build == Newer {
+		device, err := l.Device(GPU)
+		l.info.NAX = err == nil && usesNAX(l.info.Build, m, device.Architecture)
+	}
 	loaded.byPath[file] = l
 	return l, nil
 }

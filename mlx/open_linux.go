@@ -61,3 +61,6 @@ func threadsError() error {
 	}
 	return fmt.Errorf("%w (ulimit -u is %d)", errThreads, limit.Cur)
 }
+
+// thisMachine returns no facts: MLX has one build for Linux.
+func thisMachine() machine { return machine{} }

@@ -26,6 +26,7 @@ BUILT = [
     "lib/libmlx.dylib",
     "lib/mlx.metallib",
     "lib/macos26/libmlx.dylib",
+    "lib/macos26/libmlxrank.dylib",
     "lib/libblas.so.3",
     "lib/.libmlx.dylib.123",
     "tokenizers/libtokenizers.a",
@@ -66,6 +67,7 @@ class Install(unittest.TestCase):
             "lib/pkgconfig/mlxr.pc": "capi/lib/pkgconfig/mlxr.pc",
             "lib/mlxrank/libmlxrank.dylib": "lib/libmlxrank.dylib",
             "lib/mlxrank/macos26/libmlx.dylib": "lib/macos26/libmlx.dylib",
+            "lib/mlxrank/macos26/libmlxrank.dylib": "lib/macos26/libmlxrank.dylib",
             "lib/mlxrank/libtokenizers.a": "tokenizers/libtokenizers.a",
             "share/mlxrank/models/all-MiniLM-L6-v2/1_Pooling/config.json": "models/all-MiniLM-L6-v2/1_Pooling/config.json",
         }.items():

@@ -87,7 +87,9 @@ def library(project):
 
     def build_library():
         shim(project, "native", project.lib)
-        return [project.lib / f"libmlxrank.{'so' if project.host == LINUX else 'dylib'}"]
+        if project.host == LINUX:
+            return [project.lib / "libmlxrank.so"]
+        return [project.lib / "libmlxrank.dylib", for_newer_mlx(project)]
 
     inputs = {
         "sources": [[str(path.relative_to(project.root)), sha256(path)] for path in files_under(project.root / "native")],
@@ -98,6 +100,13 @@ def library(project):
     if project.host == LINUX:
         inputs["debs"] = [project.pin("deb", name) for name in ("libfmt-dev", "libhwy-dev", "libhwy1")]
     project.steps.do("native", None, inputs, build_library)
+
+
+def for_newer_mlx(project):
+    """Copies libmlxrank to the newer build of MLX, since it looks for libmlx in its own folder."""
+    copy = project.lib / "macos26" / "libmlxrank.dylib"
+    copy_atomic(project.lib / "libmlxrank.dylib", copy)
+    return copy
 
 
 def compilers():

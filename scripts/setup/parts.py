@@ -35,8 +35,8 @@ def mlx(project, skip=None):
 
 
 def newer_mlx(project):
-    """build/lib/macos26: the libraries of MLX's wheel for macOS 26, which mlxrank bundle puts
-    into apps that ask for it. macOS only."""
+    """build/lib/macos26: the libraries of MLX's wheel for macOS 26, which programs load where the GPU
+    has matrix units, and which mlxrank bundle puts into apps that ask for it. macOS only."""
     pin = project.pin("wheel", "mlx-metal:macos26")
     wheel = download(project, pin)
     folder = project.lib / "macos26"

@@ -9,7 +9,8 @@
 
 namespace mlxrank {
 
-// The pairs of a microbatch. Padded layout: rows of width tokens, padded behind
+// The pairs of a microbatch. The fused graph and some variants of the unfused graph
+// have the unpadded layout. Padded layout: rows of width tokens, padded behind
 // each pair's length. Unpadded layout: the pairs' tokens end to end.
 struct Batch {
   std::vector<int32_t> ids; // padded [pairs, width], unpadded [tokens]

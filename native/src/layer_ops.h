@@ -29,7 +29,7 @@ class LayerOps {
   virtual Array feed_forward(const Layer &l, const Array &x) const = 0;
 };
 
-// The batch must outlive the operations.
+// The arguments must outlive the operations.
 std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Variant &variant,
                                       const Batch &batch, mlx_stream stream);
 std::unique_ptr<LayerOps> fused_ops(const Model &model, const Batch &batch, mlx_stream stream);

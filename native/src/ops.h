@@ -1,7 +1,6 @@
 // mlx-c's operations on one stream, with every status checked.
 #pragma once
 
-#include <cmath>
 #include <initializer_list>
 #include <vector>
 
@@ -78,10 +77,24 @@ class Ops {
   Array layer_norm(const Array &x, const Array &weight, const Array &bias, float eps) const {
     return call("layer_norm", mlx_fast_layer_norm, arg(x), arg(weight), arg(bias), eps);
   }
+  // Returns a with zeros behind axes, which grow by the given sizes.
+  Array pad(const Array &a, std::initializer_list<int> axes, std::initializer_list<int> sizes,
+            const Array &zero) const {
+    const std::vector<int> low(axes.size(), 0);
+    return call("pad", mlx_pad, arg(a), axes.begin(), axes.size(), low.data(), low.size(),
+                sizes.begin(), sizes.size(), arg(zero), "constant");
+  }
+  // Returns a view of a's elements, which must be contiguous. Elements of the view
+  // may overlap.
+  Array view(const Array &a, std::initializer_list<int> shape,
+             std::initializer_list<int64_t> strides, size_t offset) const {
+    return call("as_strided", mlx_as_strided, arg(a), shape.begin(), shape.size(), strides.begin(),
+                strides.size(), offset);
+  }
   // q [B, heads, Lq, D], k and v [B, heads, L, D], mask [B, 1, 1, L], true where a
   // key is a token.
-  Array attention(const Array &q, const Array &k, const Array &v, const Array &mask) const {
-    float scale = 1.0f / std::sqrt(static_cast<float>(q.dim(3)));
+  Array attention(const Array &q, const Array &k, const Array &v, float scale,
+                  const Array &mask) const {
     return call("scaled_dot_product_attention", mlx_fast_scaled_dot_product_attention, arg(q),
                 arg(k), arg(v), scale, "array", arg(mask), mlx_array{nullptr}, false);
   }

@@ -1,3 +1,6 @@
+#include <cmath>
+#include <numeric>
+
 #include "../cpu/profile.h"
 #include "layer_ops.h"
 #include "ops.h"
@@ -8,42 +11,15 @@ namespace {
 
 using cpu::Phase;
 
+// What both layouts have in common: everything but embeddings and attention.
 class UnfusedOps : public LayerOps {
  public:
-  UnfusedOps(const Model &model, const Batch &batch, mlx_stream stream)
-      : model_(model), batch_(batch), ops_(stream), mask_(padding_mask()) {}
-
-  Array embed() const override {
-    Array ids = array_of(batch_.ids.data(), {rows(), width()}, MLX_INT32);
-    Array type_ids = array_of(batch_.type_ids.data(), {rows(), width()}, MLX_INT32);
-    Array words = ops_.gather_rows(model_.word_embeddings, ids);
-    Array types = ops_.gather_rows(model_.type_embeddings, type_ids);
-    Array positions = ops_.slice(model_.position_embeddings, 0, 0, width());
-    Array sum = ops_.add(ops_.add(words, types), positions);
-    sum = ops_.reshape(sum, {rows() * width(), hidden()});
-    return timed(Phase::gather, 0, normalised(model_.embedding_norm, sum));
-  }
+  UnfusedOps(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream)
+      : model_(model), variant_(variant), batch_(batch), ops_(stream) {}
 
   Array linear(const Linear &l, const Array &x) const override {
     const int64_t flops = int64_t{2} * x.dim(0) * x.dim(1) * l.weight.dim(0);
     return timed(Phase::matmul, flops, ops_.linear(x, l.weight, l.bias));
-  }
-
-  Array attention(const Array &qkv) const override {
-    Array attended = ops_.attention(heads(qkv, 0, width()), heads(qkv, hidden(), width()),
-                                    heads(qkv, 2 * hidden(), width()), mask_);
-    return timed(Phase::attention, attention_flops(width()), merge_heads(attended, width()));
-  }
-
-  Array first_tokens(const Array &x) const override {
-    Array cls = ops_.slice(ops_.reshape(x, {rows(), width(), hidden()}), 1, 0, 1);
-    return timed(Phase::copies, 0, ops_.reshape(cls, {rows(), hidden()}));
-  }
-
-  Array attention_first(const Array &query, const Array &key_value) const override {
-    Array attended = ops_.attention(heads(query, 0, 1), heads(key_value, 0, width()),
-                                    heads(key_value, hidden(), width()), mask_);
-    return timed(Phase::attention, attention_flops(1), merge_heads(attended, 1));
   }
 
   Array attention_output(const Layer &l, const Array &attended, const Array &x) const override {
@@ -55,17 +31,11 @@ class UnfusedOps : public LayerOps {
     return add_norm(l.output_norm, linear(l.output, inner), x);
   }
 
- private:
-  int rows() const { return batch_.pairs(); }
-  int width() const { return batch_.width; }
+ protected:
+  int pairs() const { return batch_.pairs(); }
   int hidden() const { return model_.config.hidden_size; }
-
-  // Returns [rows, 1, 1, width], true where there is a token.
-  Array padding_mask() const {
-    Array lengths = array_of(batch_.lengths.data(), {rows(), 1, 1, 1}, MLX_INT32);
-    Array positions = ops_.reshape(ops_.arange(width()), {1, 1, 1, width()});
-    return ops_.less(positions, lengths);
-  }
+  int heads() const { return model_.config.heads; }
+  int head_size() const { return model_.head_size(); }
 
   // Evaluates x now if time is recorded, so that the time counts for this phase
   // alone: the inputs of x have already been evaluated the same way.
@@ -80,9 +50,8 @@ class UnfusedOps : public LayerOps {
     return x;
   }
 
-  // Counts the matmuls with keys and values, for the number of queries per pair.
-  int64_t attention_flops(int queries) const {
-    return int64_t{4} * rows() * queries * width() * hidden();
+  static Array ints(const std::vector<int32_t> &values, std::initializer_list<int> shape) {
+    return array_of(values.data(), shape, MLX_INT32);
   }
 
   Array add_norm(const Norm &n, const Array &x, const Array &residual) const {
@@ -90,21 +59,16 @@ class UnfusedOps : public LayerOps {
   }
 
   Array normalised(const Norm &n, const Array &x) const {
-    return ops_.layer_norm(x, n.weight, n.bias, static_cast<float>(model_.config.layer_norm_eps));
+    return ops_.layer_norm(x, n.weight, n.bias, epsilon());
   }
 
-  // Returns columns [from, from + hidden) of x [rows * n, ...] as
-  // [rows, heads, n, head size].
-  Array heads(const Array &x, int from, int n) const {
-    Array part = ops_.slice(x, 1, from, from + hidden());
-    part = ops_.reshape(part, {rows(), n, model_.config.heads, model_.head_size()});
-    return ops_.transpose(part, {0, 2, 1, 3});
-  }
+  const Model &model_;
+  const Variant &variant_;
+  const Batch &batch_;
+  const Ops ops_;
 
-  // Returns [rows, heads, n, head size] as [rows * n, hidden].
-  Array merge_heads(const Array &x, int n) const {
-    return ops_.reshape(ops_.transpose(x, {0, 2, 1, 3}), {rows() * n, hidden()});
-  }
+ private:
+  float epsilon() const { return static_cast<float>(model_.config.layer_norm_eps); }
 
   Array activate(const Array &x) const {
     const Constants &c = model_.constants;
@@ -126,19 +90,111 @@ class UnfusedOps : public LayerOps {
     const Constants &c = model_.constants;
     return ops_.multiply(ops_.multiply(x, c.half), ops_.add(y, c.one));
   }
+};
 
-  const Model &model_;
-  const Batch &batch_;
-  Ops ops_;
-  Array mask_;
+// The padded layout, with MLX's attention.
+class PaddedOps : public UnfusedOps {
+ public:
+  PaddedOps(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream)
+      : UnfusedOps(model, variant, batch, stream), mask_(padding_mask()) {}
+
+  Array embed() const override {
+    Array words = ops_.gather_rows(model_.word_embeddings, ints(batch_.ids, {pairs(), width()}));
+    Array types =
+        ops_.gather_rows(model_.type_embeddings, ints(batch_.type_ids, {pairs(), width()}));
+    Array positions = ops_.slice(model_.position_embeddings, 0, 0, width());
+    Array sum = ops_.add(ops_.add(words, types), positions);
+    sum = ops_.reshape(sum, {pairs() * width(), hidden()});
+    return timed(Phase::gather, 0, normalised(model_.embedding_norm, sum));
+  }
+
+  Array attention(const Array &qkv) const override {
+    return timed(Phase::attention, attention_flops(width()),
+                 attend(split_heads(qkv, 0, width()), qkv, hidden()));
+  }
+
+  Array first_tokens(const Array &x) const override {
+    Array cls = ops_.slice(ops_.reshape(x, {pairs(), width(), hidden()}), 1, 0, 1);
+    return timed(Phase::copies, 0, ops_.reshape(cls, {pairs(), hidden()}));
+  }
+
+  Array attention_first(const Array &query, const Array &key_value) const override {
+    return timed(Phase::attention, attention_flops(1),
+                 attend(split_heads(query, 0, 1), key_value, 0));
+  }
+
+ private:
+  int width() const { return batch_.width; }
+
+  // Returns [pairs, 1, 1, width], true where there is a token.
+  Array padding_mask() const {
+    Array lengths = ints(batch_.lengths, {pairs(), 1, 1, 1});
+    Array positions = ops_.reshape(ops_.arange(width()), {1, 1, 1, width()});
+    return ops_.less(positions, lengths);
+  }
+
+  // Counts the matmuls with keys and values, for the number of queries per pair.
+  int64_t attention_flops(int queries) const {
+    return int64_t{4} * pairs() * queries * width() * hidden();
+  }
+
+  // Attends with queries [pairs, heads, n, head size] to the keys in the columns of x
+  // [pairs * width, columns] that begin at from, and to the values behind them. It
+  // returns [pairs * n, hidden].
+  Array attend(const Array &queries, const Array &x, int from) const {
+    const int n = queries.dim(2);
+    const float scale = 1.0f / std::sqrt(static_cast<float>(head_size()));
+    if (variant_.attention == Variant::Attention::padded_query) {
+      return merge_heads(attend_padded(queries, x, from, scale), n);
+    }
+    Array keys = split_heads(x, from, width()), values = split_heads(x, from + hidden(), width());
+    return merge_heads(ops_.attention(queries, keys, values, scale, mask_), n);
+  }
+
+  // MLX has fused kernels for head size 64 and none for smaller ones. So this
+  // lengthens the queries by zeros, and takes for each head's keys and values a
+  // window of 64 columns of x, without a copy: windows overlap. The keys' window
+  // begins with the head's keys, and the zeros cancel the neighbours behind them,
+  // whose values must be finite. The values' window ends with the head's values,
+  // which become the last columns of the result. Neither window leaves x.
+  Array attend_padded(const Array &queries, const Array &x, int from, float scale) const {
+    const int size = head_size(), extra = padded_head_size - size, n = queries.dim(2);
+    const int64_t columns = x.dim(1);
+    auto window = [&](int first) {
+      return ops_.view(x, {pairs(), heads(), width(), padded_head_size},
+                       {width() * columns, size, columns, 1}, first);
+    };
+    // For at most 8 queries MLX has another kernel, which copies such keys and values.
+    const int rows = n < least_queries ? least_queries : n;
+    Array padded = ops_.pad(queries, {2, 3}, {rows - n, extra}, model_.constants.zero);
+    Array attended =
+        ops_.attention(padded, window(from), window(from + hidden() - extra), scale, mask_);
+    return ops_.slice(ops_.slice(attended, 3, extra, padded_head_size), 2, 0, n);
+  }
+
+  static constexpr int least_queries = 9;
+
+  // Returns columns [from, from + hidden) of x [pairs * n, ...] as
+  // [pairs, heads, n, head size].
+  Array split_heads(const Array &x, int from, int n) const {
+    Array part = ops_.slice(x, 1, from, from + hidden());
+    part = ops_.reshape(part, {pairs(), n, heads(), head_size()});
+    return ops_.transpose(part, {0, 2, 1, 3});
+  }
+
+  // Returns [pairs, heads, n, head size] as [pairs * n, hidden].
+  Array merge_heads(const Array &x, int n) const {
+    return ops_.reshape(ops_.transpose(x, {0, 2, 1, 3}), {pairs() * n, hidden()});
+  }
+
+  const Array mask_;
 };
 
 } // namespace
 
-// There is one variant so far.
-std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Variant &, const Batch &batch,
-                                      mlx_stream stream) {
-  return std::make_unique<UnfusedOps>(model, batch, stream);
+std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Variant &variant,
+                                      const Batch &batch, mlx_stream stream) {
+  return std::make_unique<PaddedOps>(model, variant, batch, stream);
 }
 
 } // namespace mlxrank

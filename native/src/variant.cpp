@@ -2,11 +2,36 @@
 
 namespace mlxrank {
 
-std::vector<Variant> variants_of(const Model &model) {
-  if (model.fused) {
-    return {};
+namespace {
+
+using Attention = Variant::Attention;
+
+constexpr Variant all[] = {
+    {"reference", Attention::fallback, false},
+    {"qpad", Attention::padded_query, false},
+};
+
+bool is_supported(const Variant &v, const Model &m) {
+  switch (v.attention) {
+  case Attention::padded_query:
+    // Windows of padded_head_size columns must stay within keys and values.
+    return m.head_size() < padded_head_size &&
+           m.config.hidden_size >= padded_head_size - m.head_size();
+  default:
+    return true;
   }
-  return {{"reference", Variant::Attention::fallback, false}};
+}
+
+} // namespace
+
+std::vector<Variant> variants_of(const Model &model) {
+  std::vector<Variant> found;
+  for (const Variant &v : all) {
+    if (!model.fused && is_supported(v, model)) {
+      found.push_back(v);
+    }
+  }
+  return found;
 }
 
 Variant find_variant(const Model &model, const std::string &name) {
@@ -18,10 +43,11 @@ Variant find_variant(const Model &model, const std::string &name) {
     names += (names.empty() ? "" : ", ") + std::string(v.name);
   }
   if (!name.empty()) {
-    invalid("options: variant " + name + " is unknown, " +
-            (model.fused ? "and the fused graph has none; leave it empty" : "want one of: " + names));
+    invalid("options: variant " + name + " is unknown" +
+            (model.fused ? ", and the fused graph has none; leave it empty"
+                         : " or cannot compute this model here, want one of: " + names));
   }
-  return {"", Variant::Attention::fallback, true};
+  return {"", Attention::fallback, true};
 }
 
 } // namespace mlxrank

@@ -1,4 +1,5 @@
-// Variants: the ways to compute the unfused graph. All compute the same scores.
+// Variants: the ways to compute the unfused graph. All compute the same scores; which
+// is fastest depends on the device.
 #pragma once
 
 #include <string>
@@ -8,8 +9,14 @@
 
 namespace mlxrank {
 
+// The head size that queries are padded to.
+constexpr int padded_head_size = 64;
+
 struct Variant {
-  enum class Attention { fallback };
+  enum class Attention {
+    fallback, // MLX's own choice, which is no fused kernel for head sizes below 64
+    padded_query, // MLX's fused kernel for padded_head_size
+  };
 
   const char *name = "";
   Attention attention = Attention::fallback;

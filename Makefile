@@ -45,6 +45,7 @@ clean: ## remove everything that was fetched or built
 check: build format ## a minute: format, vet, unit tests, small goldens, linters on what changed
 	go vet ./...
 	@$(MAKE) --no-print-directory test-scripts
+	@$(SETUP) faults
 	@# The C API's tests need make capi; make test runs them.
 	go test -short $$(go list ./... | grep -v /capi/test)
 	$(UNFUSED) go test -short -run '$(GOLDENS)' ./engine ./mlx
@@ -105,6 +106,7 @@ test-go: ## the Go packages under the race detector, and the goldens on the unfu
 	go mod tidy -diff
 	go vet ./...
 	@$(MAKE) --no-print-directory test-scripts
+	@$(SETUP) faults
 	go test -race -timeout 30m ./...
 	@# A module of its own keeps its search library out of the program's.
 	go -C examples/rag mod tidy -diff

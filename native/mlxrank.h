@@ -11,9 +11,12 @@
  * refused and cannot crash.
  *
  * Threading contract:
- * - MLX work runs on worker threads that the library owns. They live until the
- *   process ends, because MLX never frees a stream's thread. For the same reason
- *   the library must not be unloaded.
+ * - MLX work runs on threads that the library owns. They live until the process
+ *   ends, because MLX never frees a stream's thread. For the same reason the
+ *   library must not be unloaded.
+ * - One thread evaluates all unfused graphs of a device, whatever their sessions.
+ *   Each microbatch has a stream of its own until it is finished, so that an error
+ *   reaches its batch and no other. Workers evaluate fused graphs, one each.
  * - Open, submit to and close a session on one thread.
  * - Any thread may make every other call.
  */
@@ -37,7 +40,7 @@ enum {
   MLXRANK_MLX = 4, /* MLX reported an error */
   MLXRANK_WRONG_THREAD = 5, /* the calling thread does not own the session */
   MLXRANK_BUSY = 6, /* two tickets of the session are already in flight */
-  MLXRANK_NOT_FINITE = 7 /* a logit of the batch is NaN or infinite */
+  MLXRANK_NOT_FINITE = 7 /* a logit of the batch is NaN or infinite: the device failed */
 };
 
 enum { MLXRANK_CPU = 0, MLXRANK_GPU = 1 };

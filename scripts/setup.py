@@ -9,6 +9,7 @@
     python3 scripts/setup.py release        the release archive of the tag that is checked out
     python3 scripts/setup.py check-release  the same of any tree, as a trial
     python3 scripts/setup.py smoke          the C test of the native library, sanitized
+    python3 scripts/setup.py faults         the native library that injects faults, for tests
     python3 scripts/setup.py capi           build/capi, the C API, after go build's needs
     python3 scripts/setup.py clang          clang and pkg-config, for the C API's tests
     python3 scripts/setup.py lint           every linter
@@ -55,6 +56,7 @@ COMMANDS = {
     "release": release.release,
     "check-release": release.check,
     "smoke": native.smoke,
+    "faults": native.faults,
     "capi": capi.build,
     "clang": darwin.clang,
     "lint": lint.lint,

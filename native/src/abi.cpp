@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "error.h"
+#include "evaluator.h"
 #include "exit.h"
 #include "info.h"
 #include "mlx/c/mlx.h"
@@ -77,22 +78,14 @@ Registry<Session> &sessions() {
 
 template <class Body>
 int32_t guard(char *err, int32_t err_len, Body body) noexcept {
-  int32_t status = MLXRANK_MLX;
-  std::string message = "unknown error";
-  try {
-    body();
+  const std::optional<Error> error = attempt(body);
+  if (!error) {
     return MLXRANK_OK;
-  } catch (const Error &e) {
-    status = e.status;
-    message = e.what();
-  } catch (const std::exception &e) {
-    message = e.what();
-  } catch (...) {
   }
   if (err != nullptr && err_len > 0) {
-    std::snprintf(err, static_cast<size_t>(err_len), "%s", message.c_str());
+    std::snprintf(err, static_cast<size_t>(err_len), "%s", error->what());
   }
-  return status;
+  return error->status;
 }
 
 // Every struct begins with its size, which detects a caller built for another
@@ -171,7 +164,7 @@ EXPORT int32_t mlxrank_memory_info(mlxrank_memory *out, char *err, int32_t err_l
     install_error_handler();
     out->models = models().count();
     out->sessions = sessions().count();
-    out->workers = workers_started();
+    out->workers = workers_started() + Evaluator::threads_started();
     const Busy busy;
     out->active = figure(mlx_get_active_memory, "active memory");
     out->cache = figure(mlx_get_cache_memory, "cache memory");

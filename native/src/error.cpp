@@ -1,5 +1,7 @@
 #include "error.h"
 
+#include <cxxabi.h>
+
 #include <mutex>
 
 #include "mlx/c/error.h"
@@ -21,6 +23,29 @@ std::string without_location(const std::string &message) {
 }
 
 } // namespace
+
+Error current_error() {
+  try {
+    throw;
+  } catch (const Error &e) {
+    return e;
+  } catch (const std::exception &e) {
+    return Error(MLXRANK_MLX, e.what());
+  } catch (...) {
+    const std::type_info *type = abi::__cxa_current_exception_type();
+    return Error(MLXRANK_MLX, std::string("unknown exception of type ") +
+                                  (type != nullptr ? type->name() : "unknown"));
+  }
+}
+
+bool is_out_of_memory(const std::string &message) {
+  for (const char *text : {"bad_alloc", "Unable to allocate", "Attempting to allocate"}) {
+    if (message.find(text) != std::string::npos) {
+      return true;
+    }
+  }
+  return false;
+}
 
 void invalid(const std::string &text) { throw Error(MLXRANK_INVALID, text); }
 

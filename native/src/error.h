@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -12,6 +13,24 @@ struct Error : std::runtime_error {
   Error(int32_t status, const std::string &text) : std::runtime_error(text), status(status) {}
   int32_t status;
 };
+
+// Returns the exception that is being handled as an Error: any C++ exception, and
+// on macOS any Objective-C exception, which catch (...) catches too.
+Error current_error();
+
+// Calls f and returns what it threw.
+template <class F>
+std::optional<Error> attempt(F f) {
+  try {
+    f();
+    return std::nullopt;
+  } catch (...) {
+    return current_error();
+  }
+}
+
+// Reports whether a message of MLX or of C++ tells of too little memory.
+bool is_out_of_memory(const std::string &message);
 
 [[noreturn]] void invalid(const std::string &text);
 

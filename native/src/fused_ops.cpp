@@ -21,8 +21,8 @@ class FusedOps : public LayerOps {
   }
 
   Array linear(const Linear &l, const Array &x) const override {
-    return call("linear", cpu::op_linear, arg(x), arg(l.weight), l.out, factors(),
-                cpu::Activation::none, batch_.parts);
+    return call("linear", cpu::op_linear, arg(x), arg(l.weight), l.out,
+                l.float32 ? cpu::Factors::float32 : factors(), cpu::Activation::none, batch_.parts);
   }
 
   Array attention(const Array &qkv) const override {

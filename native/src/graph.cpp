@@ -1,9 +1,9 @@
 #include "graph.h"
 
 #include "../cpu/profile.h"
+#include "evaluator.h"
 #include "layer_ops.h"
 #include "ops.h"
-#include "workers.h"
 
 namespace mlxrank {
 
@@ -34,7 +34,7 @@ Array forward(const Model &model, const Variant &variant, const Batch &batch, ml
   const auto ops = layer_ops(model, variant, batch, stream);
   const Ops common(stream);
   auto barrier = [&](const Array &x) {
-    if (model.config.device == MLXRANK_CPU) {
+    if (model.fused) {
       const int64_t before = cpu::recording ? cpu::clock_ns() : 0;
       eval({&x});
       if (cpu::recording) {
@@ -72,16 +72,17 @@ Array forward(const Model &model, const Variant &variant, const Batch &batch, ml
       barrier(x);
     }
   }
+  x = common.astype(x, MLX_FLOAT32);
   x = common.tanh(ops->linear(model.pooler, x));
   record("pooler", x);
-  Array logits = common.contiguous(common.astype(ops->linear(model.classifier, x), MLX_FLOAT32));
+  Array logits = common.contiguous(ops->linear(model.classifier, x));
   record("classifier", logits);
   return logits;
 }
 
 void write_activations(const Model &model, const Variant &variant, const Batch &batch,
                        const std::string &file) {
-  run_on_device(model.config.device, [&](mlx_stream stream) {
+  run_for(model, [&](mlx_stream stream) {
     std::vector<Activation> activations;
     forward(model, variant, batch, stream, &activations);
     const ArrayMap map;

@@ -29,10 +29,10 @@ struct Activation {
 };
 
 // Returns the logits, [pairs, labels] float32. The batch must have the variant's
-// layout. On a GPU the whole pass is one unevaluated graph. On the CPU each
-// layer is evaluated as it is built, because that backend allocates every output
-// of a graph before it runs it. If activations is not null, the pass appends its
-// intermediate results to it.
+// layout. The unfused graph comes back whole and unevaluated. The fused
+// graph is evaluated layer by layer as it is built, because MLX's CPU backend
+// allocates every output of a graph before it runs it. If activations is not null, the pass appends
+// its intermediate results to it.
 Array forward(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream,
               std::vector<Activation> *activations = nullptr);
 

@@ -154,6 +154,10 @@ void fill_device(int32_t device, mlxrank_device *out) {
   out->working_set = info.number("max_recommended_working_set_size");
 }
 
+int64_t gpu_working_set() {
+  return DeviceInfo{Device(MLXRANK_GPU)}.number("max_recommended_working_set_size");
+}
+
 void check_device(int32_t device) {
   if (device != MLXRANK_CPU && device != MLXRANK_GPU) {
     invalid("device " + std::to_string(device) + " is unknown");

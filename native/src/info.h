@@ -10,6 +10,9 @@ namespace mlxrank {
 void fill_info(mlxrank_info *info);
 void fill_device(int32_t device, mlxrank_device *out);
 
+// Returns the bytes that MLX recommends to stay under on a GPU, 0 if unknown.
+int64_t gpu_working_set();
+
 // Throws MLXRANK_NO_DEVICE unless MLX can use the device.
 void check_device(int32_t device);
 

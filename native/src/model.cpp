@@ -5,8 +5,8 @@
 #include <map>
 #include <string>
 
+#include "evaluator.h"
 #include "ops.h"
-#include "workers.h"
 #ifdef MLXRANK_CPU_KERNELS
 #include "../cpu/primitives.h"
 #endif
@@ -74,6 +74,10 @@ class Weights {
   }
 
   Array take(const std::string &name, const Shape &shape) const {
+    return take(name, shape, dtype_);
+  }
+
+  Array take(const std::string &name, const Shape &shape, mlx_dtype dtype) const {
     auto found = by_name_.find(name);
     if (found == by_name_.end()) {
       invalid("tensor " + name + " " + text(shape) + " is missing");
@@ -84,11 +88,16 @@ class Weights {
     mlx_array handle = mlx_array_new_data(t.data, dims.data(), t.rank, mlx_dtype_of(t.dtype));
     check(handle.ctx == nullptr, "new array");
     Array array(handle);
-    return mlx_dtype_of(t.dtype) == dtype_ ? std::move(array) : ops_.astype(array, dtype_);
+    return mlx_dtype_of(t.dtype) == dtype ? std::move(array) : ops_.astype(array, dtype);
   }
 
   Linear linear(const std::string &name, int64_t out, int64_t in) const {
     return {take(name + ".weight", {out, in}), take(name + ".bias", {out}), static_cast<int>(out)};
+  }
+
+  Linear float32_linear(const std::string &name, int64_t out, int64_t in) const {
+    return {take(name + ".weight", {out, in}, MLX_FLOAT32),
+            take(name + ".bias", {out}, MLX_FLOAT32), static_cast<int>(out), true};
   }
 
   Norm norm(const std::string &name, int64_t size) const {
@@ -126,7 +135,7 @@ Linear fuse(const Ops &ops, std::initializer_list<const Linear *> parts) {
     weights.push_back(&part->weight);
     biases.push_back(&part->bias);
   }
-  Linear fused{ops.concatenate(weights), ops.concatenate(biases), 0};
+  Linear fused{ops.concatenate(weights), ops.concatenate(biases), 0, false};
   fused.out = fused.bias.dim(0);
   eval({&fused.weight, &fused.bias});
   return fused;
@@ -137,7 +146,7 @@ Linear fuse(const Ops &ops, std::initializer_list<const Linear *> parts) {
 void pack(Linear &l, int32_t dtype) {
 #ifdef MLXRANK_CPU_KERNELS
   eval({&l.weight, &l.bias});
-  const bool half = dtype == MLXRANK_BFLOAT16;
+  const bool half = dtype == MLXRANK_BFLOAT16 && !l.float32;
   l.weight = checked_call("pack", cpu::pack_linear, mlx_array(l.weight), mlx_array(l.bias),
                           half ? cpu::Factors::bfloat16 : cpu::Factors::float32);
   l.bias = Array();
@@ -190,17 +199,22 @@ Constants load_constants(const Ops &ops, mlx_dtype dtype) {
           scalar(0.044715), scalar(std::sqrt(2.0 / M_PI))};
 }
 
+// The sources of a layer's weights are freed once it is evaluated, so that at most
+// one layer is in memory twice.
+void eval_layer(const Layer &l) {
+  eval({&l.attention_output.weight, &l.attention_output.bias, &l.attention_norm.weight,
+        &l.attention_norm.bias, &l.intermediate.weight, &l.intermediate.bias, &l.output.weight,
+        &l.output.bias, &l.output_norm.weight, &l.output_norm.bias, &l.query.weight,
+        &l.query.bias});
+}
+
 void eval_all(const Model &m) {
   eval({&m.word_embeddings, &m.position_embeddings, &m.type_embeddings, &m.embedding_norm.weight,
         &m.embedding_norm.bias, &m.pooler.weight, &m.pooler.bias, &m.classifier.weight,
         &m.classifier.bias});
   for (const Layer &l : m.layers) {
-    eval({&l.attention_output.weight, &l.attention_output.bias, &l.attention_norm.weight,
-          &l.attention_norm.bias, &l.intermediate.weight, &l.intermediate.bias, &l.output.weight,
-          &l.output.bias, &l.output_norm.weight, &l.output_norm.bias});
+    eval_layer(l);
   }
-  const Layer &last = m.layers.back();
-  eval({&last.query.weight, &last.query.bias});
   const Constants &c = m.constants;
   eval({&c.half, &c.one, &c.zero, &c.rsqrt2, &c.gelu_cubic, &c.gelu_scale});
 }
@@ -219,21 +233,25 @@ void load(Model &m, const mlxrank_tensor *tensors, int32_t count, mlx_stream str
     m.layers.push_back(load_layer(w, ops, c, i));
     if (m.fused) {
       pack(m.layers.back(), i + 1 == c.layers, c.dtype);
+    } else {
+      eval_layer(m.layers.back());
     }
   }
-  m.pooler = w.linear("pooler.dense", c.hidden_size, c.hidden_size);
-  m.classifier = w.linear("classifier", c.labels, c.hidden_size);
+  m.pooler = w.float32_linear("pooler.dense", c.hidden_size, c.hidden_size);
+  m.classifier = w.float32_linear("classifier", c.labels, c.hidden_size);
   if (m.fused) {
     pack(m.pooler, c.dtype);
     pack(m.classifier, c.dtype);
   }
   m.constants = load_constants(ops, mlx_dtype_of(c.dtype));
   eval_all(m);
+  // MLX keeps the freed sources for reuse, and no later array has their sizes.
+  // Buffers in use, of other models too, are not in its cache.
+  check(mlx_clear_cache(), "clear cache");
 }
 
 void free_on_device(const Model *model) {
-  int32_t device = model->config.device;
-  run_on_device(device, [model](mlx_stream) { delete model; });
+  run_for(*model, [model](mlx_stream) { delete model; });
 }
 
 #ifdef MLXRANK_CPU_KERNELS
@@ -290,7 +308,7 @@ std::shared_ptr<const Model> open_model(const mlxrank_config &config, const mlxr
     invalid("tensors are missing");
   }
   std::shared_ptr<Model> model(new Model(config), free_on_device);
-  run_on_device(config.device, [&](mlx_stream stream) { load(*model, tensors, count, stream); });
+  run_for(*model, [&](mlx_stream stream) { load(*model, tensors, count, stream); });
   return model;
 }
 

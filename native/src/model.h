@@ -16,12 +16,13 @@ namespace mlxrank {
 bool uses_kernels(const mlxrank_config &config);
 
 // A linear layer. In a fused model, weight holds weight and bias packed for the
-// GEMM of ../cpu/kernels.h in the model's dtype, and bias is empty. Everything
-// else in a fused model is float32.
+// GEMM of ../cpu/kernels.h, and bias is empty. Everything else in a fused model is
+// float32.
 struct Linear {
   Array weight; // [out, in]
   Array bias; // [out]
   int out = 0;
+  bool float32 = false; // whatever the model's dtype
 };
 
 struct Norm {
@@ -54,14 +55,15 @@ struct Model {
   Array word_embeddings, position_embeddings, type_embeddings;
   Norm embedding_norm;
   std::vector<Layer> layers;
-  Linear pooler, classifier;
+  Linear pooler, classifier; // float32, so that no two logits become equal by rounding
   Constants constants;
 
   int head_size() const { return config.hidden_size / config.heads; }
 };
 
 // Checks config and tensors and copies the weights to the device. The model is
-// freed on a worker of its device, on whatever thread the last reference goes.
+// freed on a thread that may evaluate its arrays, on whatever thread the last
+// reference goes.
 std::shared_ptr<const Model> open_model(const mlxrank_config &config, const mlxrank_tensor *tensors,
                                         int32_t count);
 

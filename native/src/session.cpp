@@ -1,12 +1,16 @@
 #include "session.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <numeric>
 #include <optional>
 #include <string>
 
+#include "capacity.h"
+#include "evaluator.h"
 #include "exit.h"
+#include "faults.h"
 #include "graph.h"
 #include "info.h"
 #ifdef MLXRANK_CPU_KERNELS
@@ -19,10 +23,11 @@ namespace {
 
 constexpr size_t max_tickets = 2;
 
-// On the CPU more tokens in a microbatch cost memory and gain no speed. A GPU
-// wants as much work at once as its memory allows.
+// On the CPU more tokens in a microbatch cost memory and gain no speed.
 constexpr int32_t cpu_microbatch_tokens = 512;
-constexpr int32_t gpu_microbatch_tokens = 16384;
+
+// A GPU computes one microbatch while the next one's graph is built and queued.
+constexpr int gpu_streams = 2;
 
 // Widths on a GPU are multiples of this, so that MLX can reuse its cached buffers.
 constexpr int32_t gpu_grid = 16;
@@ -82,6 +87,18 @@ void append(std::vector<int32_t> &to, const int32_t *values, int32_t n, size_t r
   to.resize(before + room);
 }
 
+// Adds to an error of memory what can be done.
+Error with_advice(const Error &fault, int32_t pairs, int32_t width) {
+  if (!is_out_of_memory(fault.what())) {
+    return fault;
+  }
+  return Error(fault.status, "no memory for a microbatch of " + std::to_string(pairs) +
+                                 " pairs of up to " + std::to_string(width) +
+                                 " tokens; lower the maximum of tokens in a batch or the length "
+                                 "of pairs, or close other programs: " +
+                                 fault.what());
+}
+
 int64_t nanoseconds(std::chrono::steady_clock::duration d) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(d).count();
 }
@@ -96,15 +113,21 @@ Session::Session(std::shared_ptr<const Model> model, const mlxrank_options &opti
   if (options.threads < 0 || options.threads > 1024) {
     invalid("options: threads is " + std::to_string(options.threads) + ", want 0 to 1024");
   }
-  const int threads = gpu_ ? 1 : options.threads > 0 ? options.threads : processors();
+  const int threads = options.threads > 0 ? options.threads : processors();
 #ifdef MLXRANK_CPU_KERNELS
   if (model_->fused && threads > 1) {
     cpu::start_team(threads); // now, so that the first small batch need not wait for it
   }
 #endif
-  workers_ = acquire_workers(model_->config.device, threads);
-  for (size_t i = 0; i < workers_.size(); i++) {
-    start_on(workers_[i], [this, i](mlx_stream stream) { serve(static_cast<int32_t>(i), stream); });
+  slots_.resize(gpu_ ? gpu_streams : threads);
+  if (!model_->fused) {
+    evaluator_ = &Evaluator::of(model_->config.device);
+    evaluator_->add(this, static_cast<int>(slots_.size()));
+    return;
+  }
+  workers_ = acquire_workers(threads);
+  for (Worker *worker : workers_) {
+    start_on(worker, [this](mlx_stream stream) { serve(stream); });
   }
 }
 
@@ -115,6 +138,9 @@ Session::~Session() {
     waiting_.clear();
   }
   work_.notify_all();
+  if (evaluator_ != nullptr) {
+    evaluator_->remove(this);
+  }
   for (Worker *worker : workers_) {
     wait_for(worker);
   }
@@ -124,8 +150,9 @@ Session::~Session() {
 void Session::fill_layout(mlxrank_layout *out) const {
   out->unpadded = variant_.unpadded;
   out->grid = gpu_ ? gpu_grid : 1;
-  out->workers = static_cast<int32_t>(workers_.size());
-  out->microbatch_tokens = gpu_ ? gpu_microbatch_tokens : cpu_microbatch_tokens;
+  out->workers = gpu_ ? 1 : static_cast<int32_t>(slots_.size());
+  out->microbatch_tokens =
+      gpu_ ? gpu_microbatch_tokens(model_->config, gpu_working_set()) : cpu_microbatch_tokens;
   std::snprintf(out->kernels, sizeof out->kernels, "%s", kernels_of(*model_));
   std::snprintf(out->variant, sizeof out->variant, "%s", variant_.name);
 }
@@ -155,16 +182,20 @@ void Session::check_thread() const {
 int64_t Session::submit(const mlxrank_batch &batch) {
   check_batch(batch, model_->config);
   std::shared_ptr<Ticket> ticket = make_ticket(batch);
-  std::lock_guard<std::mutex> lock(mutex_);
+  std::unique_lock<std::mutex> lock(mutex_);
   if (tickets_.size() >= max_tickets) {
     throw Error(MLXRANK_BUSY, "two tickets are in flight; collect one first");
   }
   int64_t id = next_ticket_++;
   tickets_[id] = ticket;
   for (size_t i = 0; i < ticket->microbatches.size(); i++) {
-    waiting_.push_back({ticket, i, Array(), nullptr});
+    waiting_.push_back({ticket, i, 0, Array(), nullptr});
   }
+  lock.unlock();
   work_.notify_all();
+  if (evaluator_ != nullptr) {
+    evaluator_->wake();
+  }
   return id;
 }
 
@@ -211,8 +242,8 @@ void Session::collect(int64_t id, float *out, int64_t out_len, mlxrank_stats *st
   tickets_.erase(id);
   lock.unlock();
 
-  if (!ticket->fault.empty()) {
-    throw Error(MLXRANK_MLX, ticket->fault);
+  if (ticket->fault) {
+    throw *ticket->fault;
   }
   std::copy(ticket->logits.begin(), ticket->logits.end(), out);
   if (stats != nullptr) {
@@ -229,62 +260,49 @@ void Session::collect(int64_t id, float *out, int64_t out_len, mlxrank_stats *st
   }
 }
 
-// Computes microbatches on a worker until the session closes. On a GPU the next
-// graph is built and queued while the device still runs the previous one.
-void Session::serve(int32_t worker, mlx_stream stream) {
-  const size_t depth = gpu_ ? 2 : 1;
-  std::deque<Running> in_flight;
-  std::optional<Busy> busy; // while in_flight is not empty
-  for (;;) {
-    Running next;
-    if (in_flight.size() < depth && take(&next, in_flight.empty())) {
-      if (!busy) {
-        busy.emplace();
-      }
-      mlxrank_microbatch &figures = next.microbatch().figures;
-      figures.worker = worker;
-      figures.start_ns = nanoseconds(Clock::now() - next.ticket->submitted);
-      try {
-        start(next, stream);
-        in_flight.push_back(std::move(next));
-      } catch (const std::exception &e) {
-        settle(next, e.what());
-      }
-      next = Running();
-    } else if (!in_flight.empty()) {
-      Running &oldest = in_flight.front();
-      try {
-        finish(oldest);
-        settle(oldest, nullptr);
-      } catch (const std::exception &e) {
-        settle(oldest, e.what());
-      }
-      in_flight.pop_front();
-    } else {
-      return; // closing
-    }
-    if (in_flight.empty()) {
-      busy.reset();
+// Computes microbatches on a worker until the session closes.
+void Session::serve(mlx_stream stream) {
+  for (Running next; take_or_wait(&next); next = {}) {
+    const Busy busy;
+    if (start(next, stream)) {
+      finish(next, stream);
     }
   }
 }
 
-// Takes the next microbatch. It returns false if none waits or the session closes.
-bool Session::take(Running *next, bool may_wait) {
-  std::unique_lock<std::mutex> lock(mutex_);
-  if (may_wait) {
-    work_.wait(lock, [this] { return closing_ || !waiting_.empty(); });
+// Takes the next microbatch. It returns false if none waits or as many run as may.
+bool Session::take(Running *next) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (waiting_.empty() || std::find(slots_.begin(), slots_.end(), false) == slots_.end()) {
+    return false;
   }
+  take_first(next);
+  return true;
+}
+
+// Waits for a microbatch and takes it. It returns false if the session closes.
+bool Session::take_or_wait(Running *next) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  work_.wait(lock, [this] { return closing_ || !waiting_.empty(); });
   if (waiting_.empty()) {
     return false;
   }
+  take_first(next);
+  return true;
+}
+
+void Session::take_first(Running *next) {
   *next = std::move(waiting_.front());
   waiting_.pop_front();
+  next->slot = std::find(slots_.begin(), slots_.end(), false) - slots_.begin();
+  slots_[next->slot] = true;
   next->recorder = recorder_;
   if (recorder_ != nullptr && recorded_++ == 0) {
     busy_since_ = Clock::now();
   }
-  return true;
+  mlxrank_microbatch &figures = next->microbatch().figures;
+  figures.worker = gpu_ ? 0 : static_cast<int32_t>(next->slot);
+  figures.start_ns = nanoseconds(Clock::now() - next->ticket->submitted);
 }
 
 Batch Session::to_batch(const Running &running) const {
@@ -294,7 +312,7 @@ Batch Session::to_batch(const Running &running) const {
   Batch batch;
   batch.width = variant_.unpadded ? 0 : m.width;
   // If there are fewer microbatches than workers, the cores of idle workers help.
-  batch.parts = static_cast<int>(std::max<size_t>(1, workers_.size() / ticket.microbatches.size()));
+  batch.parts = static_cast<int>(std::max<size_t>(1, slots_.size() / ticket.microbatches.size()));
   batch.lengths.assign(running.lengths(), running.lengths() + m.figures.pairs);
   int64_t at = m.first_token;
   for (int32_t length : batch.lengths) {
@@ -306,37 +324,79 @@ Batch Session::to_batch(const Running &running) const {
   return batch;
 }
 
-void Session::start(Running &running, mlx_stream stream) const {
-  const cpu::Recording here(running.recorder.get());
-  const Batch batch = to_batch(running);
-  {
-    const cpu::Timed timed(cpu::Phase::building);
-    running.logits = forward(*model_, variant_, batch, stream);
+// Builds the graph and starts its evaluation. It returns false if that failed.
+bool Session::start(Running &running, mlx_stream stream) {
+  std::optional<Error> fault = attempt([&] {
+    const cpu::Recording here(running.recorder.get());
+    const Batch batch = to_batch(running);
+    {
+      const cpu::Timed timed(cpu::Phase::building);
+      running.logits = forward(*model_, variant_, batch, stream);
+    }
+    if (fault_hook != nullptr) {
+      running.logits = fault_hook(std::move(running.logits), stream);
+    }
+    async_eval(running.logits);
+  });
+  if (fault) {
+    abandon(running, stream, *fault);
   }
-  async_eval(running.logits);
+  return !fault;
 }
 
-// Waits for a microbatch and copies its logits to the ticket. The microbatches of
-// a ticket write to different ranges, so no lock is held.
-void Session::finish(Running &running) const {
-  check(mlx_array_eval(running.logits), "eval");
+// Waits for a microbatch and gives its logits, or its failure, to its ticket. An
+// evaluated array may be there although MLX knows of an error on its stream, which
+// only synchronizing reports.
+void Session::finish(Running &running, mlx_stream stream) {
+  std::optional<Error> fault = attempt([&] {
+    check(mlx_array_eval(running.logits), "eval");
+    check(mlx_synchronize(stream), "synchronize");
+    read_logits(running);
+  });
+  if (fault) {
+    abandon(running, stream, *fault);
+    return;
+  }
+  settle(running, std::nullopt);
+}
+
+// Settles a microbatch that failed. What is left of its work, errors included, must
+// not reach the next one on the stream.
+void Session::abandon(Running &running, mlx_stream stream, const Error &fault) {
+  running.logits = Array();
+  attempt([&] { check(mlx_synchronize(stream), "synchronize"); });
+  const mlxrank_microbatch &figures = running.microbatch().figures;
+  settle(running, with_advice(fault, figures.pairs, running.microbatch().width));
+}
+
+// Copies the logits to the ticket. The microbatches of a ticket write to different
+// ranges, so no lock is held.
+void Session::read_logits(Running &running) const {
   const float *logits = mlx_array_data_float32(running.logits);
   check(logits == nullptr, "read logits");
   const cpu::Recording here(running.recorder.get());
   const cpu::Timed timed(cpu::Phase::copies);
   const size_t labels = model_->config.labels;
   const Microbatch &m = running.microbatch();
+  for (size_t i = 0; i < m.figures.pairs * labels; i++) {
+    if (!std::isfinite(logits[i])) {
+      throw Error(MLXRANK_NOT_FINITE, "logit " + std::to_string(i % labels) + " of pair " +
+                                          std::to_string(m.first_pair + i / labels) + " is " +
+                                          std::to_string(logits[i]));
+    }
+  }
   std::copy_n(logits, m.figures.pairs * labels,
               running.ticket->logits.begin() + m.first_pair * labels);
   running.logits = Array(); // freed before the caller can collect the batch
 }
 
-void Session::settle(const Running &running, const char *fault) {
+void Session::settle(const Running &running, const std::optional<Error> &fault) {
   std::lock_guard<std::mutex> lock(mutex_);
   Ticket &ticket = *running.ticket;
-  if (fault != nullptr && ticket.fault.empty()) {
+  if (fault && !ticket.fault) {
     ticket.fault = fault;
   }
+  slots_[running.slot] = false;
   running.microbatch().figures.finish_ns = nanoseconds(Clock::now() - ticket.submitted);
   if (running.recorder != nullptr && running.recorder == recorder_) {
     count(running);
@@ -390,7 +450,7 @@ void Session::read_profile(mlxrank_profile *out) {
   const int32_t size = out->size;
   *out = figures_;
   out->size = size;
-  out->workers = static_cast<int32_t>(workers_.size());
+  out->workers = static_cast<int32_t>(slots_.size());
   out->busy_ns = busy_ns();
   out->helped_ns = recorder_ != nullptr ? recorder_->helped_ns.load() : 0;
   for (int i = 0; recorder_ != nullptr && i < cpu::Recorder::phases; i++) {

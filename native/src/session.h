@@ -1,5 +1,5 @@
-// A session: batches of one caller, cut into microbatches, computed by the
-// session's workers.
+// A session: batches of one caller, cut into microbatches. The session's workers
+// compute a fused graph, the evaluator of the device an unfused one.
 #pragma once
 
 #include <chrono>
@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -19,10 +20,12 @@
 
 namespace mlxrank {
 
+class Evaluator;
+
 class Session {
  public:
   Session(std::shared_ptr<const Model> model, const mlxrank_options &options);
-  // Finishes running microbatches, drops waiting ones, releases the workers.
+  // Finishes running microbatches and drops waiting ones.
   ~Session();
 
   Session(const Session &) = delete;
@@ -45,6 +48,8 @@ class Session {
   void check_thread() const;
 
  private:
+  friend class Evaluator;
+
   using Clock = std::chrono::steady_clock;
 
   // Consecutive pairs of a batch that one graph computes.
@@ -52,7 +57,7 @@ class Session {
     int32_t first_pair;
     int64_t first_token;
     int32_t width; // of the longest pair, rounded up to the grid
-    mlxrank_microbatch figures; // written by its worker alone
+    mlxrank_microbatch figures; // written by the thread that evaluates it
   };
 
   struct Ticket {
@@ -60,7 +65,7 @@ class Session {
     std::vector<Microbatch> microbatches;
     std::vector<float> logits; // [pairs, labels]
     size_t unfinished; // microbatches
-    std::string fault; // of the first microbatch that failed
+    std::optional<Error> fault; // of the first microbatch that failed
     Clock::time_point submitted, finished;
   };
 
@@ -68,6 +73,7 @@ class Session {
   struct Running {
     std::shared_ptr<Ticket> ticket;
     size_t index;
+    size_t slot; // of the session
     Array logits;
     std::shared_ptr<cpu::Recorder> recorder; // null if it is not profiled
 
@@ -76,22 +82,28 @@ class Session {
   };
 
   std::shared_ptr<Ticket> make_ticket(const mlxrank_batch &batch) const;
-  void serve(int32_t worker, mlx_stream stream);
-  bool take(Running *next, bool may_wait);
-  void start(Running &running, mlx_stream stream) const;
-  void finish(Running &running) const;
+  void serve(mlx_stream stream);
+  bool take(Running *next);
+  bool take_or_wait(Running *next);
+  void take_first(Running *next);
+  bool start(Running &running, mlx_stream stream);
+  void finish(Running &running, mlx_stream stream);
+  void abandon(Running &running, mlx_stream stream, const Error &fault);
+  void read_logits(Running &running) const;
   Batch to_batch(const Running &running) const;
   void count(const Running &running);
   int64_t busy_ns() const;
-  void settle(const Running &running, const char *fault);
+  void settle(const Running &running, const std::optional<Error> &fault);
 
   const std::shared_ptr<const Model> model_;
   const Variant variant_;
   const std::thread::id owner_;
   const bool gpu_;
-  std::vector<Worker *> workers_;
+  std::vector<Worker *> workers_; // of a fused graph
+  Evaluator *evaluator_ = nullptr; // of an unfused one
 
   std::mutex mutex_;
+  std::vector<bool> slots_; // for the microbatches that run at once, true if taken
   std::condition_variable work_, done_;
   std::deque<Running> waiting_;
   std::map<int64_t, std::shared_ptr<Ticket>> tickets_;

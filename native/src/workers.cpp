@@ -2,21 +2,19 @@
 
 #include <condition_variable>
 #include <exception>
-#include <map>
 #include <mutex>
 #include <string>
 #include <thread>
 
 #include "error.h"
 #include "exit.h"
-#include "info.h"
 #include "mlxrank.h"
 
 namespace mlxrank {
 
 class Worker {
  public:
-  explicit Worker(int32_t device) : device(device) {
+  Worker() {
     std::thread([this] { serve(); }).detach();
     wait();
   }
@@ -35,8 +33,6 @@ class Worker {
     std::unique_lock<std::mutex> lock(mutex_);
     changed_.wait(lock, [this] { return !busy_; });
   }
-
-  const int32_t device;
 
  private:
   void serve() {
@@ -57,17 +53,13 @@ class Worker {
 
   void make_stream() {
     const Busy busy;
-    mlx_device handle = mlx_device_new_type(device == MLXRANK_GPU ? MLX_GPU : MLX_CPU, 0);
+    mlx_device handle = mlx_device_new_type(MLX_CPU, 0);
     try {
       stream_ = mlx_stream_new_device(handle);
       check(stream_.ctx == nullptr, "new stream");
       check(mlx_set_default_stream(stream_), "set default stream");
-      if (device == MLXRANK_GPU) {
-        static std::once_flag once;
-        std::call_once(once, [this] { keep_float32_exact(stream_); });
-      }
-    } catch (const std::exception &e) {
-      fault_ = e.what();
+    } catch (...) {
+      fault_ = current_error().what();
     }
     mlx_device_free(handle);
   }
@@ -84,7 +76,7 @@ namespace {
 
 struct Pool {
   std::mutex mutex;
-  std::map<int32_t, std::vector<Worker *>> idle;
+  std::vector<Worker *> idle;
   std::vector<Worker *> all;
 };
 
@@ -95,8 +87,8 @@ Pool &pool() {
 }
 
 // A worker is never freed, even without a stream: its thread still runs.
-Worker *start_worker(Pool &p, int32_t device) {
-  Worker *worker = new Worker(device);
+Worker *start_worker(Pool &p) {
+  Worker *worker = new Worker;
   p.all.push_back(worker);
   if (!worker->fault().empty()) {
     throw Error(MLXRANK_MLX, worker->fault());
@@ -106,12 +98,12 @@ Worker *start_worker(Pool &p, int32_t device) {
 
 } // namespace
 
-std::vector<Worker *> acquire_workers(int32_t device, int count) {
+std::vector<Worker *> acquire_workers(int count) {
   Pool &p = pool();
   std::lock_guard<std::mutex> lock(p.mutex);
-  std::vector<Worker *> &idle = p.idle[device];
+  std::vector<Worker *> &idle = p.idle;
   while (idle.size() < static_cast<size_t>(count)) {
-    idle.push_back(start_worker(p, device));
+    idle.push_back(start_worker(p));
   }
   std::vector<Worker *> taken(idle.end() - count, idle.end());
   idle.resize(idle.size() - count);
@@ -121,17 +113,15 @@ std::vector<Worker *> acquire_workers(int32_t device, int count) {
 void release_workers(const std::vector<Worker *> &workers) {
   Pool &p = pool();
   std::lock_guard<std::mutex> lock(p.mutex);
-  for (Worker *worker : workers) {
-    p.idle[worker->device].push_back(worker);
-  }
+  p.idle.insert(p.idle.end(), workers.begin(), workers.end());
 }
 
 void start_on(Worker *worker, Job job) { worker->start(std::move(job)); }
 
 void wait_for(Worker *worker) { worker->wait(); }
 
-void run_on_device(int32_t device, const Job &job) {
-  std::vector<Worker *> workers = acquire_workers(device, 1);
+void run_on_worker(const Job &job) {
+  std::vector<Worker *> workers = acquire_workers(1);
   std::exception_ptr thrown;
   workers[0]->start([&](mlx_stream stream) {
     const Busy busy;

@@ -151,6 +151,11 @@ def shim(project, folder, lib, target="all", defines=(), env=None):
         project.steps.always(f"building {build.name}", lambda: run(command, what, env=env))
 
 
+def faults(project):
+    """build/native/faults/libmlxrank, which injects faults that a test asks for."""
+    shim(project, "native", project.lib, "mlxrank_faults")
+
+
 def smoke(project):
     """Builds the shim and its C tests with sanitizers, and runs the tests."""
     lib = project.build / "native-asan" / "lib"

@@ -1,0 +1,29 @@
+/* Faults that a test can ask for, in the test build of libmlxrank alone. A fault
+ * comes once, with a microbatch that is computed on the CPU. */
+#ifndef FAULTS_H
+#define FAULTS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Asks for a fault with the nth microbatch from now, 1 for the next one:
+ *
+ *   late     MLX's thread fails after the evaluation was started
+ *   memory   an allocation fails while the evaluation is being started
+ *   unknown  an exception that is no std::exception is thrown there
+ *   nan      the last pair's first logit is NaN
+ *   wrong    the last pair's first logit is finite and 1 too large
+ *   hang     the evaluation waits for the fault release
+ *   release  ends the waiting at once; nth is ignored
+ *
+ * Returns 0, or 1 if there is no such fault. */
+int32_t mlxrank_inject(const char *fault, int32_t nth);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

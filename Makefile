@@ -1,7 +1,7 @@
 # A newcomer needs three: make demo, make check, make test. CONTRIBUTING.md has
 # a table of what each suite proves.
-SHELL := /bin/bash
-.SHELLFLAGS := -euo pipefail -c
+# Options in SHELL and not in .SHELLFLAGS, which macOS's GNU make 3.81 ignores.
+SHELL := /bin/bash -euo pipefail
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
@@ -14,7 +14,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ##@ Build
-.PHONY: build demo capi install uninstall clean
+.PHONY: build demo capi xcframeworks install uninstall clean
 build: ## fetch and build what is missing, then build/bin/mlxrank
 	@$(SETUP)
 	@go build -trimpath -o build/bin/mlxrank ./cmd/mlxrank
@@ -26,6 +26,9 @@ demo: build ## rank some package descriptions with the builtin model
 
 capi: build ## build the C API for other languages: build/capi
 	@$(SETUP) capi
+
+xcframeworks: capi ## build the frameworks of the Swift package: build/xcframeworks (macOS)
+	@$(SETUP) xcframeworks
 
 # The layout that release archives and the Homebrew formula have too. Where only
 # root may write: make capi, then sudo python3 scripts/setup.py install.
@@ -71,7 +74,7 @@ endif
 test-all: test test-long soak load check-release check-dashboard check-clients check-arm64 test-swift ## the rest too; some need what make test does not
 
 ##@ One suite
-.PHONY: golden lint format test-go test-scripts test-native test-long fuzz soak load
+.PHONY: golden lint format test-go test-scripts test-native test-variant test-long fuzz soak load
 # Of the goldens, those that run on both graphs.
 GOLDENS := GraphIs|PyTorch|Controls|Company|Labels
 # The suites that make golden knows, and their tests.
@@ -116,6 +119,11 @@ test-go: ## the Go packages under the race detector, and the goldens on the unfu
 
 test-native: build ## the native library's C tests, with sanitizers
 	@$(SETUP) smoke
+
+# The builtin model, since not every variant can compute the other goldens' models.
+VARIANT ?= reference
+test-variant: build ## the builtin model's goldens on the GPU, with one variant of the graph: VARIANT=reference
+	MLXRANK_TEST_DEVICE=gpu MLXRANK_GPU_VARIANT=$(VARIANT) go test -count 1 -timeout 40m -v -run '^TestBuiltin' ./engine
 
 # Repetition: more open and close cycles, exits at more moments, ThreadSanitizer.
 test-long: capi ## the C API's long tests, which make test shortens
@@ -171,7 +179,6 @@ check-clients: build ## try real clients, and schemathesis, against the server (
 check-arm64: build ## build for Linux on arm64 and test kernels and tiny models, emulated on x86_64
 	@$(SETUP) arm64
 
-# On Linux it fetches the Swift compiler of Debian 13, 470 MB.
 # On Linux set-up fetches Debian 13's Swift, 470 MB: too much for make test.
 test-swift: capi ## compile and test the Swift package
 	@$(SETUP) swift

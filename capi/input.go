@@ -158,8 +158,10 @@ func newConfig(o *C.mlxr_options) (engine.Config, error) {
 }
 
 // findBeside searches the folder of an installed libmlxr for libmlxrank and the
-// builtin encoder. Packages mlx and weights search the folder of the host's
-// executable, which may be anywhere. Environment variables take precedence there.
+// builtin encoder. In an app that embeds frameworks, libmlxrank is in the framework
+// beside libmlxr's (bundle.Source.WriteXCFrameworks). Packages mlx and weights search
+// the folder of the host's executable, which may be anywhere. Environment variables
+// take precedence there.
 func findBeside(cfg *engine.Config) {
 	folder := ownFolder()
 	if folder == "" {
@@ -167,7 +169,8 @@ func findBeside(cfg *engine.Config) {
 	}
 	if cfg.Library == "" && os.Getenv(mlx.LibraryEnv) == "" {
 		name := mlx.LibraryFile
-		cfg.Library = firstThatExists(filepath.Join(folder, name), filepath.Join(folder, "mlxrank", name))
+		cfg.Library = firstThatExists(filepath.Join(folder, name), filepath.Join(folder, "mlxrank", name),
+			filepath.Join(folder, "../../../MLXRankNative.framework/Versions/A/MLXRankNative"))
 	}
 	if cfg.Model == weights.Builtin && os.Getenv(weights.BuiltinEnv) == "" {
 		const encoder = "mlxrank/models/" + weights.BuiltinEncoder

@@ -11,11 +11,13 @@
     python3 scripts/setup.py smoke          the C test of the native library, sanitized
     python3 scripts/setup.py faults         the native library that injects faults, for tests
     python3 scripts/setup.py capi           build/capi, the C API, after go build's needs
+    python3 scripts/setup.py xcframeworks   build/xcframeworks, for Package.swift; macOS only
     python3 scripts/setup.py clang          clang and pkg-config, for the C API's tests
     python3 scripts/setup.py lint           every linter
     python3 scripts/setup.py lint-changed   the linters, on what differs from the main branch
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
     python3 scripts/setup.py swift          compile and test the Swift package
+    python3 scripts/setup.py swift-package  read Package.swift with SwiftPM, where Swift is
     python3 scripts/setup.py arm64          build for Linux on arm64 and test it, emulated
 
 Versions and hashes are in scripts/pins.ini. What is done is not done again,
@@ -27,10 +29,10 @@ import os
 import sys
 from pathlib import Path
 
-from check import arm64, darwin, lint, swift
-from package import install, release
+from check import arm64, darwin, lint, swift, swift_package
+from package import install, release, xcframework
 from setup import capi, native, notices, parts, prerequisites
-from setup.project import LINUX, Project, host
+from setup.project import LINUX, MACOS, Project, host
 from setup.steps import SetupError, only_one
 
 
@@ -58,11 +60,13 @@ COMMANDS = {
     "smoke": native.smoke,
     "faults": native.faults,
     "capi": capi.build,
+    "xcframeworks": xcframework.build,
     "clang": darwin.clang,
     "lint": lint.lint,
     "lint-changed": lint.lint_changed,
     "darwin": darwin.check,
     "swift": swift.test,
+    "swift-package": swift_package.check,
     "arm64": arm64.check,
 }
 # Commands that need no build tools, so that root, who may have none, can run them.
@@ -76,6 +80,8 @@ def main():
     root = Path(os.path.abspath(__file__)).parent.parent
     try:
         project = Project(root, host())
+        if project.host == MACOS:
+            os.environ.setdefault("MACOSX_DEPLOYMENT_TARGET", "14.0")  # MLX's own
         if command not in COPY_ONLY:
             prerequisites.check(project)
         with only_one(project.build):

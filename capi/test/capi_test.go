@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,6 +15,8 @@ import (
 	"testing"
 
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
@@ -308,6 +311,31 @@ func TestFromTheInstalledFilesAlone(t *testing.T) {
 				t.Errorf("printed %q, want %q", out, expected)
 			}
 		})
+	}
+}
+
+// In an app, libmlxr and libmlxrank are in frameworks beside one another.
+func TestFromFrameworks(t *testing.T) {
+	from, place := built(t), t.TempDir()
+	own := filepath.Join(place, "Frameworks", "CMLXR.framework", "Versions", "A")
+	native := filepath.Join(place, "Frameworks", "MLXRankNative.framework", "Versions", "A")
+	copyTree(t, from.lib()+"/mlxrank/.", native)
+	if err := errors.Join(os.Rename(filepath.Join(native, mlx.LibraryFile), filepath.Join(native, "MLXRankNative")), os.MkdirAll(own, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	copyFile(t, from.library(), filepath.Join(own, "CMLXR"), 0o755)
+	// The name that the consumer is linked with leads to the framework.
+	if err := os.Symlink(filepath.Join(own, "CMLXR"), filepath.Join(place, filepath.Base(from.library()))); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(place, "consumer")
+	run(t, exec.Command("cc", "-Wall", "-Werror", "programs/consumer.c", "-I"+from.include(), "-L"+place, "-lmlxr", "-Wl,-rpath,"+place, "-o", program))
+	consumer := exec.Command(program, pair[0].Query, pair[0].Document, pair[1].Document)
+	encoder := filepath.Join(from.root, "share", "mlxrank", "models", weights.BuiltinEncoder)
+	consumer.Dir, consumer.Env = "/", []string{"HOME=" + t.TempDir(), weights.BuiltinEnv + "=" + encoder}
+	want := engineScores(t)
+	if out, expected := run(t, consumer), fmt.Sprintf("1 %.4f\n0 %.4f\n", want.Scores[1], want.Scores[0]); out != expected {
+		t.Errorf("printed %q, want %q", out, expected)
 	}
 }
 

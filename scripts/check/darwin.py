@@ -13,7 +13,7 @@ from setup.fetch import download, unpack_wheel
 from setup.project import LINUX, MACOS, Project
 from setup.steps import expect, run, write_atomic
 
-from . import darwin_apps
+from . import darwin_apps, darwin_frameworks
 from .darwin_apps import macho
 
 TARGET = "aarch64-macos.14.0"
@@ -40,7 +40,8 @@ kern_return_t mach_vm_region(vm_map_t, mach_vm_address_t *, mach_vm_size_t *, vm
 def check(project):
     """make check-darwin."""
     if project.host != LINUX:
-        project.steps.out.write("check-darwin: this is macOS, make build and make test are it\n")
+        project.steps.out.write("check-darwin: this is macOS: make build compiles; here the frameworks are checked\n")
+        darwin_frameworks.check(project, project.build)
         return
     mac = cross(project)
     stubs(mac)
@@ -50,6 +51,7 @@ def check(project):
     executable(mac, env)
     c_api(mac, env)
     darwin_apps.check(project, mac, env)
+    darwin_frameworks.check_linked(project, mac, env)
     project.steps.out.write(f"check-darwin: linked for arm64, in {mac.build}\n")
 
 

@@ -12,6 +12,8 @@ from setup import parts
 from setup.project import LINUX
 from setup.steps import SetupError, run, write_atomic
 
+from . import swift_package
+
 PACKAGE = "capi/swift"
 # The modules that the sources import are in these.
 LIBRARIES = ["swiftCore", "swiftSwiftOnoneSupport", "swift_Concurrency", "swift_StringProcessing", "swiftDispatch", "dispatch"]
@@ -22,20 +24,19 @@ MAIN = "import Testing\n@main struct Main { static func main() async { await Tes
 
 def test(project):
     """make test-swift."""
-    library = project.build / "capi" / "lib"
-    prepare = debian if project.host == LINUX else xcode
-    ran = project.steps.always("compiling and testing the Swift package", prepare(project, library))
+    tests = debian(project, project.build / "capi" / "lib") if project.host == LINUX else xcode(project)
+    ran = project.steps.always("compiling and testing the Swift package", tests)
     count = re.search(r"Test run with [1-9]\d* tests.* passed after .*", ran)
     if count is None:
         raise SetupError(f"swift test ran no test of {PACKAGE}", output=ran)
     project.steps.out.write(f"test-swift: {count[0]}\n")
 
 
-def xcode(project, library):
+def xcode(project):
     """Returns a function that tests with SwiftPM."""
-    command = ["swift", "test", "--package-path", project.root / PACKAGE, "--scratch-path", project.build / "swift" / "package"]
-    command += ["-Xlinker", "-rpath", "-Xlinker", library]
-    return lambda: report(command, PKG_CONFIG_PATH=str(library / "pkgconfig"))  # where SwiftPM looks for libmlxr
+    swift_package.check(project)
+    command = ["swift", "test", "--package-path", project.root, "--scratch-path", project.build / "swift" / "package"]
+    return lambda: report(command)
 
 
 def report(command, **env):

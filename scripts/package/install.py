@@ -103,20 +103,23 @@ def check(project):
     with tempfile.TemporaryDirectory(prefix="mlxrank ") as folder:
         prefix = Path(folder) / "pre fix"
         place(project, prefix)
-        project.steps.always("ranking from an installed tree", lambda: rank(project, prefix))
+        # On a Mac, auto is the GPU.
+        for device in ("cpu", "auto"):
+            title = f"ranking from an installed tree on device {device}"
+            project.steps.always(title, lambda device=device: rank(project, prefix, device))
 
 
-def rank(project, prefix):
+def rank(project, prefix, device="auto"):
     """Ranks with the program of an installed tree, in an empty environment."""
     documents = project.root / "scripts" / "demo" / "documents.jsonl"
-    command = [prefix / "bin/mlxrank", "rerank", "--model", "builtin", "--top-n", "1"]
+    command = [prefix / "bin/mlxrank", "rerank", "--model", "builtin", "--device", device, "--top-n", "1"]
     command += ["--documents", documents, "--query", "monitor changes to configuration files"]
     command = [str(word) for word in command]
     # In / there is no go.mod whose build folder would be searched.
     done = subprocess.run(command, cwd="/", env={}, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0 or "changetrack" not in done.stdout:
         raise SetupError(f"ranking from {prefix}, exit status {done.returncode}", command, done.stdout + done.stderr)
-    doctor = run(["env", "-i", prefix / "bin/mlxrank", "doctor"], "doctor of an installed tree", cwd="/")
+    doctor = run(["env", "-i", prefix / "bin/mlxrank", "doctor", "--device", device], "doctor of an installed tree", cwd="/")
     for part in ("lib/mlxrank", f"share/mlxrank/models/{BUILTIN}"):
         if str(prefix / part) not in doctor:
             raise SetupError(f"doctor does not name {prefix / part}", output=doctor)

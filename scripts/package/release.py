@@ -10,7 +10,7 @@ from setup.gotools import gotool
 from setup.project import MACOS
 from setup.steps import SetupError, run, sha256
 
-from . import formula
+from . import formula, xcframework
 from .install import layout, place, rank
 
 # As GoReleaser and .goreleaser.yaml name the platforms.
@@ -29,6 +29,7 @@ def release(project):
     archive = build(project, version_of(project), ["--skip=publish,announce"])
     if project.host == MACOS:
         formula.write(project, version_of(project), archive)
+        frameworks(project, version_of(project))
 
 
 def check(project):
@@ -36,6 +37,7 @@ def check(project):
     archive = build(project, version_of(project) + "-snapshot", ["--snapshot"])
     if project.host == MACOS:
         formula.write(project, version_of(project), archive, trial=True)
+        frameworks(project, version_of(project))
 
 
 def build(project, name, options):
@@ -56,6 +58,14 @@ def build(project, name, options):
     size = archive.stat().st_size / 1e6
     project.steps.out.write(f"{archive}: {size:.0f} MB, SHA-256 {sha256(archive)}\n")
     return archive
+
+
+def frameworks(project, version):
+    """Archives the XCFrameworks, and adds them to the checksums."""
+    dist = project.build / "dist"
+    archives = xcframework.archive(project, xcframework.write(project, project.build, version), dist, version)
+    with open(dist / f"checksums_{NAMES[project.host]}.txt", "a", encoding="utf-8") as sums:
+        sums.writelines(f"{sha256(path)}  {path.name}\n" for path in archives)
 
 
 def summed(checksums, archive):

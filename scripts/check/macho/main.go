@@ -5,7 +5,9 @@ package main
 import (
 	"bytes"
 	"debug/macho"
+	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"log"
 	"os"
 )
@@ -15,6 +17,7 @@ func main() {
 	if err != nil {
 		log.Fatalf("%s: %v", os.Args[1], err)
 	}
+	minimum, uuid := "", ""
 	name, dylibs, rpaths, exports := "", []string{}, []string{}, []string{}
 	for _, load := range file.Loads {
 		switch load := load.(type) {
@@ -23,9 +26,15 @@ func main() {
 		case *macho.Rpath:
 			rpaths = append(rpaths, load.Path)
 		case macho.LoadBytes:
-			if file.ByteOrder.Uint32(load) == 0xd { // LC_ID_DYLIB
+			switch file.ByteOrder.Uint32(load) {
+			case 0xd: // LC_ID_DYLIB
 				text, _, _ := bytes.Cut(load[file.ByteOrder.Uint32(load[8:]):], []byte{0})
 				name = string(text)
+			case 0x1b: // LC_UUID
+				uuid = hex.EncodeToString(load[8:24])
+			case 0x32: // LC_BUILD_VERSION
+				version := file.ByteOrder.Uint32(load[12:])
+				minimum = fmt.Sprintf("%d.%d", version>>16, version>>8&0xff)
 			}
 		}
 	}
@@ -37,6 +46,7 @@ func main() {
 	}
 	err = json.NewEncoder(os.Stdout).Encode(map[string]any{
 		"kind": file.Cpu.String() + " " + file.Type.String(), "name": name, "dylibs": dylibs, "rpaths": rpaths, "exports": exports,
+		"minimum": minimum, "uuid": uuid,
 	})
 	if err != nil {
 		log.Fatal(err)

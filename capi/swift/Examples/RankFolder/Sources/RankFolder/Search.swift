@@ -37,10 +37,10 @@ final class Search {
         Question(query: query.trimmingCharacters(in: .whitespacesAndNewlines), reading: reading, ready: ranker != nil)
     }
 
-    /// Loads the builtin model, or the one that `-model` names on the command line.
+    /// Loads a model, which the hub has, or the one that `-model` names on the command line.
     func open() async {
         await showingErrors {
-            var options = Ranker.Options(model: UserDefaults.standard.string(forKey: "model") ?? "builtin")
+            var options = Ranker.Options(model: UserDefaults.standard.string(forKey: "model") ?? "cross-encoder/ms-marco-MiniLM-L-6-v2")
             options.activation = .sigmoid
             let ranker = try await Ranker(options) { done, total in
                 Task { @MainActor in

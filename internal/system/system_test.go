@@ -75,8 +75,9 @@ func TestSample(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if (got.GPUUtilizationPct != nil) != (runtime.GOOS == "darwin") {
-			t.Errorf("GPU utilisation %v on %s", got.GPUUtilizationPct, runtime.GOOS)
+		// A virtual Mac may report none.
+		if pct := got.GPUUtilizationPct; pct != nil && (runtime.GOOS != "darwin" || *pct < 0 || *pct > 100) {
+			t.Errorf("GPU utilisation %v on %s", *pct, runtime.GOOS)
 		}
 		if got.FootprintMB == nil || *got.FootprintMB < 1 {
 			t.Fatalf("footprint %v", got.FootprintMB)

@@ -19,7 +19,7 @@ class Workflows(unittest.TestCase):
             called = re.findall(r"^ *(?:- )?(?:run: )?make ([a-z -]+?)(?: \|\|.*)?$", text, re.MULTILINE)
             for suites in re.findall(r"^ *suite: \[(.*)\]$", text, re.MULTILINE):
                 called += suites.replace(",", " ").split()
-            self.assertTrue(called, name)
+            self.assertEqual(bool(called), name != "swift-tag.yml", name)
             for target in " ".join(called).split():
                 self.assertRegex(self.makefile, rf"(?m)^{target}:", f"{name}: make {target}")
 
@@ -33,7 +33,7 @@ class Workflows(unittest.TestCase):
     def test_no_job_may_more_than_it_needs(self):
         for name, text in self.texts.items():
             self.assertIn("\npermissions:\n  contents: read\n", text, name)
-            self.assertEqual(text.count("contents: write"), int(name == "release.yml"), name)
+            self.assertEqual(text.count("contents: write"), int(name in ("release.yml", "swift-tag.yml")), name)
             jobs = re.findall(r"^    (runs-on|timeout-minutes):", text, re.MULTILINE)
             self.assertEqual(jobs.count("runs-on"), jobs.count("timeout-minutes"), name)
 

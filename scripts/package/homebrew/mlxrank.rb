@@ -27,7 +27,7 @@ class Mlxrank < Formula
     assert_match version.to_s, shell_output("#{bin}/mlxrank version")
     assert_path_exists lib/"mlxrank/mlx.metallib"
 
-    # The CPU, since machines that test formulae have no GPU that MLX can use.
+    # The CPU, since a machine that tests formulae may have no GPU that MLX can use.
     assert_match(/^OK +forward/, shell_output("#{bin}/mlxrank doctor --device cpu"))
 
     (testpath/"documents.jsonl").write <<~JSON

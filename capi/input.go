@@ -159,7 +159,7 @@ func newConfig(o *C.mlxr_options) (engine.Config, error) {
 
 // findBeside searches the folder of an installed libmlxr for libmlxrank and the
 // builtin encoder. In an app that embeds frameworks, libmlxrank is in the framework
-// beside libmlxr's (bundle.Source.WriteXCFrameworks). Packages mlx and weights search
+// beside libmlxr's (internal/bundle). Packages mlx and weights search
 // the folder of the host's executable, which may be anywhere. Environment variables
 // take precedence there.
 func findBeside(cfg *engine.Config) {

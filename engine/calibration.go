@@ -31,20 +31,23 @@ type CalibrationSource string
 
 // The sources of costs.
 const (
-	AssumedCosts  CalibrationSource = "assumed"  // the same for every device of a kind
+	AssumedCosts  CalibrationSource = "assumed"  // predicted from the kind of device, on a GPU also from the model
 	CachedCosts   CalibrationSource = "cached"   // an earlier engine measured and kept them
 	MeasuredCosts CalibrationSource = "measured" // this engine measured them
 )
 
-// A Calibration is the cost model that the planner uses, and its measurements.
+// A Calibration is the cost model that the planner uses, and its measurements. A
+// file in the user's cache folder keeps it for models of the same shape.
 type Calibration struct {
 	Source CalibrationSource `json:"-"`
 
-	Model   string `json:"model"`
+	Shape   string `json:"shape"` // of the model
 	Device  string `json:"device"`
 	DType   string `json:"dtype"`
 	Library string `json:"library"`
 	Workers int    `json:"workers"` // microbatches computed at once
+	Variant string `json:"variant"` // of the unfused graph, whose costs they are
+	Choice  Choice `json:"choice"`  // how that variant was chosen
 
 	Costs
 	Took   time.Duration      `json:"took_ns"`
@@ -79,12 +82,12 @@ func (e *Engine) Calibration() Calibration {
 }
 
 // Calibrate measures the cost model in less than a second, while no request waits.
-// It saves the costs in the user's cache folder, for engines with the same model and
-// device.
+// It saves the costs in the user's cache folder, for engines on the same device with a
+// model of the same shape.
 //
 // Programs need not call it. An engine uses the costs that an earlier engine saved.
 // Without them it plans by assumed costs and, if plans depend on costs, calibrates
-// itself when it is idle after half a minute of work.
+// itself when it is idle after half a minute of work in all.
 func (e *Engine) Calibrate(ctx context.Context) (Calibration, error) {
 	done := make(chan error, 1)
 	if err := e.pipeline.requestCalibration(done); err != nil {
@@ -124,10 +127,11 @@ func (p *pipeline) requestCalibration(done chan<- error) error {
 	return nil
 }
 
-// planCalibration begins to measure, once, if the engine has taken in long work
-// and plans depend on costs that are assumed.
-func (p *pipeline) planCalibration() {
-	if !p.calibrated && p.calibration.Source == AssumedCosts && p.schedule.DecidesByCosts() && p.schedule.TokenTime(p.reserved) > worthCalibrating {
+// planCalibration begins to measure, once, if the engine has taken in long work, a
+// request of so many tokens included, and plans depend on costs that are assumed.
+func (p *pipeline) planCalibration(tokens int) {
+	p.taken += tokens
+	if !p.calibrated && p.calibration.Source == AssumedCosts && p.schedule.DecidesByCosts() && p.schedule.TokenTime(p.taken) > worthCalibrating {
 		p.calibrated = true
 		p.beginMeasuring()
 	}
@@ -173,11 +177,13 @@ func (p *pipeline) measure(m *measurement) {
 		p.log.Warn().Err(err).Msg("calibration")
 		p.endMeasuring(err)
 	case m.isDone():
-		c := m.fit(p.calibration)
-		p.calibration = c
-		p.schedule.Calibrated(schedule.Costs(c.Costs), at)
+		p.calibration = m.fit(p.calibration)
+		p.schedule.Calibrated(schedule.Costs(p.calibration.Costs), at)
+		kept := p.calibration
+		kept.Choice = p.kept.Choice
+		p.kept = kept
 		p.mu.Unlock()
-		p.keepCalibration(c)
+		p.keepCalibration(kept)
 		p.mu.Lock()
 		p.endMeasuring(nil)
 	}
@@ -222,7 +228,7 @@ func (m *measurement) fit(c Calibration) Calibration {
 }
 
 func (p *pipeline) keepCalibration(c Calibration) {
-	if p.calibrationFile == "" {
+	if p.calibrationFile == "" || len(c.Choice.Trials) == 0 && len(c.Points) == 0 {
 		return
 	}
 	if err := c.write(p.calibrationFile); err != nil {
@@ -256,19 +262,19 @@ func measureShape(b backend, shape schedule.Shape, workers int, f frame, labels 
 	return schedule.Took(timings(stats)), nil
 }
 
-// calibrationPath returns the file for calibrations of the same model and device
-// as c.
+// calibrationPath returns the file for calibrations of the same device and shape of
+// model as c.
 func calibrationPath(c Calibration) (string, error) {
 	folder, err := os.UserCacheDir()
 	if err != nil {
 		return "", err
 	}
-	sum := sha256.Sum256([]byte(fmt.Sprintf("2 %q %q %q %q %d", c.Model, c.Device, c.DType, c.Library, c.Workers)))
+	sum := sha256.Sum256([]byte(fmt.Sprintf("3 %q %q %q %q %d", c.Shape, c.Device, c.DType, c.Library, c.Workers)))
 	return filepath.Join(folder, "mlxrank", "calibration", hex.EncodeToString(sum[:12])+".json"), nil
 }
 
-// readCalibration reads a kept calibration. It is not ok unless the file is valid
-// and has the same model and device as c.
+// readCalibration reads what is kept for the device and the shape of model of c. It is
+// not ok, and returns c, if the file is damaged or is for others.
 func readCalibration(path string, c Calibration) (Calibration, bool) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -278,16 +284,20 @@ func readCalibration(path string, c Calibration) (Calibration, bool) {
 	if err := json.Unmarshal(data, &kept); err != nil {
 		return c, false
 	}
-	same := kept.Model == c.Model && kept.Device == c.Device && kept.DType == c.DType &&
-		kept.Library == c.Library && kept.Workers == c.Workers
-	for _, v := range []float64{kept.Microbatch, kept.Token, kept.Square} {
-		same = same && v >= 0 && !math.IsInf(v, 0)
-	}
-	if !same || kept.Token == 0 && kept.Square == 0 {
+	if kept.Shape != c.Shape || kept.Device != c.Device || kept.DType != c.DType || kept.Library != c.Library || kept.Workers != c.Workers {
 		return c, false
 	}
-	kept.Source = CachedCosts
 	return kept, true
+}
+
+// hasCosts reports whether a kept calibration has costs of the variant.
+func (c *Calibration) hasCosts(variant string) bool {
+	for _, v := range []float64{c.Microbatch, c.Token, c.Square} {
+		if !(v >= 0) || math.IsInf(v, 0) {
+			return false
+		}
+	}
+	return c.Variant == variant && c.Token+c.Square > 0
 }
 
 // write writes the calibration to its file in one step.

@@ -37,6 +37,10 @@ func (p *pipeline) nextStep() func() {
 	switch {
 	case p.stopping:
 		return nil
+	case p.choosing != nil && !p.choosing.started && !p.closed:
+		return p.chooseVariant
+	case p.shouldWarmUp():
+		return p.warmUp
 	case p.device.shouldReopen(p.schedule.Waiting()) && p.schedule.InFlight() == 0:
 		return p.reopenSession
 	case p.shouldLoad():

@@ -139,6 +139,7 @@ type Info struct {
 	DeviceName     string
 	DType          DType
 	Kernels        string // "MLX", or the instruction set of our own kernels
+	Choice         Choice // the variant of the unfused graph, and its times; its source is "" until it is chosen
 	Threads        int    // that compute on the CPU; 0 on a GPU
 	Unpadded       bool   // tokens are computed without padding
 	MaxLength      int
@@ -164,6 +165,8 @@ type Library struct {
 	MLXPath  string // file of libmlx
 	BLAS     string // that MLX's CPU backend uses
 	Metallib string // file of MLX's Metal kernels, "" if MLX finds it itself
+	Build    string // of MLX for macOS: "macos14" or "macos26"; "" elsewhere
+	NAX      bool   // MLX computes with kernels for the matrix units of M5's GPU
 }
 
 // Startup divides the time of Open. Parts overlap, so they add up to more than
@@ -178,7 +181,7 @@ type Startup struct {
 
 // An Engine holds one model on one device.
 type Engine struct {
-	info      Info
+	info      Info // but what the choice of a variant changes
 	scorer    scorer
 	profiled  bool
 	log       zerolog.Logger
@@ -186,10 +189,19 @@ type Engine struct {
 	tokenizer *tokenizer
 	pipeline  *pipeline
 	close     func() error
+
+	architecture string // of the device, "" if MLX does not report it
 }
 
-// Info returns what the engine runs.
-func (e *Engine) Info() Info { return e.info }
+// Info returns what the engine runs. It does not wait for the choice of a variant.
+func (e *Engine) Info() Info {
+	info, p := e.info, e.pipeline
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	info.Choice = p.calibration.Choice
+	info.Kernels, info.Unpadded = p.layout.Kernels, p.layout.Unpadded
+	return info
+}
 
 // Trim returns unused memory to the system: MLX's cached buffers and Go's garbage.
 // Apps call it when the system warns that memory is short.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -90,15 +91,15 @@ func open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := e.build(cfg, model)
+	o, err := e.build(cfg, model)
 	var s settings
 	if err == nil {
-		s, err = e.settings(cfg, model, session)
+		s, err = e.settings(cfg, model, o)
 	}
 	if err = errors.Join(err, model.Close()); err != nil {
-		return nil, errors.Join(err, e.discard(session))
+		return nil, errors.Join(err, e.discard(o))
 	}
-	e.pipeline = newPipeline(s, session)
+	e.pipeline = newPipeline(s, o.session)
 	e.close = e.closeOnce()
 	e.info.Startup.Total = time.Since(start)
 	return e, nil
@@ -137,8 +138,38 @@ func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
 	})
 }
 
+// A loaded is a model on its device, and a session of it.
+type loaded struct {
+	model    *mlx.Model // open until the variant is settled
+	session  *mlx.Session
+	variants []string // that can compute the model
+	forced   string   // one of them, "" for none
+}
+
+func (o *loaded) close() error {
+	if o == nil {
+		return nil
+	}
+	var err error
+	if o.session != nil {
+		err = o.session.Close()
+	}
+	return errors.Join(err, o.model.Close())
+}
+
+// reopen replaces the session by one of another variant.
+func (o *loaded) reopen(cfg Config, variant string) error {
+	session, err := o.model.Open(mlx.Options{Threads: cfg.threads(), Variant: variant})
+	if err != nil {
+		return err
+	}
+	err = o.session.Close()
+	o.session = session
+	return err
+}
+
 // build makes the tokenizer and the session at the same time.
-func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
+func (e *Engine) build(cfg Config, model *weights.Model) (*loaded, error) {
 	var err error
 	if e.scorer.label, err = resolveLabel(cfg.Label, model); err != nil {
 		return nil, err
@@ -165,32 +196,66 @@ func (e *Engine) build(cfg Config, model *weights.Model) (*mlx.Session, error) {
 		e.log.Warn().Str("model", model.Ref).Msg(warning)
 	}
 	start := time.Now()
-	session, err := e.openSession(cfg, model)
+	o, err := e.openFirst(cfg, model)
 	e.info.Startup.Session = time.Since(start)
 	if errors.Is(err, mlx.ErrNoDevice) {
 		err = fmt.Errorf("%w; ask for device cpu, or auto, which takes a GPU only where there is one", err)
 	}
 	if err = errors.Join(err, <-tokenized); err != nil {
-		return session, err
+		return o, err
 	}
-	e.describe(model, session, maxLength)
-	return session, e.nameDevice()
+	e.describe(model, o.session, maxLength)
+	return o, e.nameDevice()
 }
 
-func (e *Engine) openSession(cfg Config, model *weights.Model) (*mlx.Session, error) {
+// openFirst opens the model and a session of the variant that is forced, or of the
+// default.
+func (e *Engine) openFirst(cfg Config, model *weights.Model) (_ *loaded, err error) {
+	if err := e.limit(cfg); err != nil {
+		return nil, err
+	}
+	native, err := e.library.OpenModel(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType)})
+	if err != nil {
+		return nil, err
+	}
+	o := &loaded{model: native}
+	if o.variants, err = native.Variants(); err == nil && len(o.variants) > 0 {
+		o.forced = os.Getenv(VariantEnv)
+		err = checkForced(o.forced, o.variants)
+	}
+	if err == nil {
+		o.session, err = native.Open(mlx.Options{Threads: cfg.threads(), Variant: o.forced})
+	}
+	if err == nil {
+		err = startProfile(cfg, o.session)
+	}
+	if err != nil {
+		return nil, errors.Join(err, o.close())
+	}
+	return o, nil
+}
+
+func (e *Engine) openSession(cfg Config, model *weights.Model, variant string) (*mlx.Session, error) {
 	if err := e.limit(cfg); err != nil {
 		return nil, err
 	}
 	session, err := e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
-		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.threads(),
+		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.threads(), Variant: variant,
 	})
-	if err != nil || !cfg.lab().Profile {
-		return session, err
+	if err != nil {
+		return nil, err
 	}
-	if err := session.StartProfile(); err != nil {
+	if err := startProfile(cfg, session); err != nil {
 		return nil, errors.Join(err, session.Close())
 	}
 	return session, nil
+}
+
+func startProfile(cfg Config, session *mlx.Session) error {
+	if !cfg.lab().Profile {
+		return nil
+	}
+	return session.StartProfile()
 }
 
 // WriteActivations opens cfg's model, computes the pair, and writes its
@@ -211,7 +276,7 @@ func WriteActivations(ctx context.Context, cfg Config, pair Pair, file string) (
 	if err != nil {
 		return err
 	}
-	session, err := e.openSession(cfg, model)
+	session, err := e.openSession(cfg, model, e.Info().Choice.Variant)
 	if err = errors.Join(err, model.Close()); err != nil {
 		return err
 	}
@@ -254,21 +319,21 @@ func (e *Engine) describe(model *weights.Model, session *mlx.Session, maxLength 
 	}
 	e.info.Activation = Activation(e.scorer.function)
 	l := e.library.Info()
-	e.info.Library = Library{Path: l.Path, ABI: l.ABI, MLX: l.MLXFound, MLXC: l.MLXC, MLXPath: l.MLXPath, BLAS: l.BLAS, Metallib: l.Metallib}
+	e.info.Library = Library{
+		Path: l.Path, ABI: l.ABI, MLX: l.MLXFound, MLXC: l.MLXC, MLXPath: l.MLXPath, BLAS: l.BLAS, Metallib: l.Metallib,
+		Build: string(l.Build), NAX: l.NAX,
+	}
 }
 
 func (e *Engine) nameDevice() error {
 	device, err := e.library.Device(mlx.Device(e.info.Device))
-	e.info.DeviceName = device.Name
+	e.info.DeviceName, e.architecture = device.Name, device.Architecture
 	return err
 }
 
 // discard frees what a failed open had made.
-func (e *Engine) discard(session *mlx.Session) error {
-	var errs []error
-	if session != nil {
-		errs = append(errs, session.Close())
-	}
+func (e *Engine) discard(o *loaded) error {
+	errs := []error{o.close()}
 	if e.tokenizer != nil {
 		errs = append(errs, e.tokenizer.close())
 	}

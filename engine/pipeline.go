@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
+	"github.com/mlxrank/mlxrank/mlx"
 )
 
 // settings are what a pipeline is made with.
@@ -23,7 +25,13 @@ type settings struct {
 	workers  int // tokenizer workers
 
 	calibration     Calibration // changes under the lock
+	kept            Calibration // what the file has; changes under the lock
 	calibrationFile string      // "" for none
+	layout          mlx.Layout  // of the session; changes under the lock
+
+	choose     func(context.Context) (chosen, error) // nil where there is nothing to choose
+	closeModel func() error                          // frees what choose needs; nil for nothing
+	warm       mlx.Batch                             // to compute first; empty for none
 
 	idle            time.Duration // after which the session is closed; 0 never
 	trim            func() error  // returns the memory of a closed session to the system
@@ -46,8 +54,10 @@ type pipeline struct {
 	events     events // the schedule's
 	tokenizers tokenizeWorkers
 	device     device
+	choosing   *choosing    // a choice that is not made; nil for none
 	measuring  *measurement // a calibration that is not finished; nil for none
 	calibrated bool         // before costly work: once
+	taken      int          // tokens of all requests so far, at most
 
 	live      map[*schedule.Request]*request // not ended
 	scoring   int                            // live requests that need the device
@@ -89,6 +99,9 @@ func newPipeline(s settings, session backend) *pipeline {
 		collecting: make(chan *batch, schedule.MaxInFlight),
 		stopped:    make(chan struct{}),
 	}
+	if s.choose != nil {
+		p.choosing = newChoosing()
+	}
 	p.events = p.schedule
 	p.tokenizers = tokenizeWorkers{texts: &p.texts, mu: &p.mu, done: p.chunkDone, spent: func(d time.Duration) { p.stats.Tokenizing += d }}
 	p.tokenizers.work.L, p.drained.L = &p.mu, &p.mu
@@ -108,6 +121,11 @@ func (p *pipeline) run(ctx context.Context, r *request) error {
 	}
 	if !r.keep && !r.First {
 		r.Deadline, _ = ctx.Deadline()
+	}
+	if !r.keep {
+		if err := p.waitForChoice(ctx, r.First); err != nil {
+			return err
+		}
 	}
 	if err := p.admit(r); err != nil {
 		return err
@@ -164,7 +182,7 @@ func (p *pipeline) admit(r *request) error {
 	}
 	if !r.keep && !r.First {
 		p.watch()
-		p.planCalibration()
+		p.planCalibration(need)
 	}
 	p.changed(r, at)
 	p.poke() // an unloaded session is loaded while the request is tokenised
@@ -418,6 +436,9 @@ func (p *pipeline) poke() {
 func (p *pipeline) close() error {
 	p.mu.Lock()
 	p.closed = true
+	if p.choosing != nil {
+		p.choosing.cancel()
+	}
 	p.endMeasuring(ErrClosed)
 	p.poke()
 	for len(p.live) > 0 || p.schedule.InFlight() > 0 {
@@ -429,8 +450,12 @@ func (p *pipeline) close() error {
 	p.poke()
 	p.mu.Unlock()
 	p.ended.Wait()
-	if p.device.session == nil {
-		return nil
+	var err error
+	if p.closeModel != nil {
+		err = p.closeModel()
 	}
-	return p.device.session.Close()
+	if p.device.session != nil {
+		err = errors.Join(p.device.session.Close(), err)
+	}
+	return err
 }

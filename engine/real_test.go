@@ -186,7 +186,7 @@ func TestReopenedSessionScoresTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.reopen(Config{Model: dir}, model.Files); err == nil {
+	if _, err := e.reopen(Config{Model: dir}, model.Files, ""); err == nil {
 		t.Error("the session was reopened with another model")
 	}
 	if err := model.Close(); err != nil {

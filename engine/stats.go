@@ -214,7 +214,7 @@ func (e *Engine) Profile(lab.Key) (lab.Profile, error) {
 func (i *Info) Summary() telemetry.Info {
 	return telemetry.Info{
 		Model: i.Model, Adapter: i.Adapter, Label: i.Label, Device: string(i.Device), DeviceName: i.DeviceName, DType: string(i.DType),
-		Kernels: i.Kernels, MLX: i.Library.MLX, MaxLength: i.MaxLength, MaxBatch: i.MaxBatch, Activation: string(i.Activation),
+		Kernels: i.Kernels, Variant: i.Choice.Variant, Build: i.Library.Build, NAX: i.Library.NAX, MLX: i.Library.MLX, MaxLength: i.MaxLength, MaxBatch: i.MaxBatch, Activation: string(i.Activation),
 		StartupMS: telemetry.Milliseconds(i.Startup.Total),
 	}
 }

@@ -13,6 +13,7 @@ type Options struct {
 	BatchTimeout time.Duration // how long a batch waits for more requests; 0 never
 	InOrder      bool          // pairs go in the order of their arrival, not by length
 	Profile      bool          // times the native pass on the CPU, which costs some of the speed
+	ChooseOnCPU  bool          // chooses a variant of the CPU's unfused graph too, as on a GPU
 }
 
 // Profile records where the time of the native pass went.

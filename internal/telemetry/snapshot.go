@@ -115,6 +115,9 @@ type Info struct {
 	DeviceName string  `json:"device_name"`
 	DType      string  `json:"dtype"`
 	Kernels    string  `json:"kernels"`
+	Variant    string  `json:"variant,omitempty"`   // of the unfused graph, "" until it is chosen
+	Build      string  `json:"mlx_build,omitempty"` // of MLX for macOS
+	NAX        bool    `json:"nax,omitempty"`       // MLX uses the matrix units of M5's GPU
 	MLX        string  `json:"mlx"`
 	MaxLength  int     `json:"max_length"`
 	MaxBatch   int     `json:"max_batch"`

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 )
 
 // Costs model how many nanoseconds a microbatch takes:
@@ -125,13 +126,28 @@ func solve(samples []Sample, subset int) (x [3]float64, ok bool) {
 	return x, true
 }
 
-// AssumedCosts returns costs to plan by until there are measured ones. Only how
-// the terms compare matters to a plan, and they are of the right order.
-func AssumedCosts(gpu bool) Costs {
-	if gpu {
-		return Costs{Microbatch: 1e6, Token: 1e4, Square: 2}
-	}
+// AssumedCosts returns a CPU's costs to plan by until there are measured ones. Only
+// how the terms compare matters to a plan, and they are of the right order.
+func AssumedCosts() Costs {
 	return Costs{Microbatch: 5e5, Token: 2e5, Square: 100}
+}
+
+// AssumedGPUCosts returns the same for a GPU. flops is what a token's matmuls take,
+// and squareFLOPs what attention takes more for each token of a row's width.
+//
+// These are predictions, not measurements: half a millisecond for the launches of a
+// pass and for waiting, and 65 % of the speed that Apple's chips are rated at, by the
+// size that the architecture's last letter names. Attention runs at half that speed,
+// since it is bound by memory.
+func AssumedGPUCosts(architecture string, flops, squareFLOPs float64) Costs {
+	speed := 2.5e12 // of FLOPs a second: M1 to M4
+	switch {
+	case strings.HasSuffix(architecture, "s"), strings.HasSuffix(architecture, "c"): // Pro and Max
+		speed = 7e12
+	case strings.HasSuffix(architecture, "d"): // Ultra
+		speed = 14e12
+	}
+	return Costs{Microbatch: 5e5, Token: 1e9 * flops / speed, Square: 2e9 * squareFLOPs / speed}
 }
 
 // A Shape is a padded microbatch to measure.

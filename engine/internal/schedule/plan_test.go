@@ -364,7 +364,7 @@ func TestPlanningTakesMilliseconds(t *testing.T) {
 		lengths[i] = marcoLength(r)
 	}
 	for _, l := range someLayouts {
-		p := planner{layout: l, costs: AssumedCosts(false)}
+		p := planner{layout: l, costs: AssumedCosts()}
 		least := time.Hour
 		for range 5 {
 			start := time.Now()
@@ -384,7 +384,7 @@ func BenchmarkPlan10000(b *testing.B) {
 	for i := range lengths {
 		lengths[i] = marcoLength(r)
 	}
-	p := planner{layout: someLayouts[0], costs: AssumedCosts(true)}
+	p := planner{layout: someLayouts[0], costs: AssumedGPUCosts("applegpu_g16s", 2e7, 9216)}
 	for b.Loop() {
 		p.plan(lengths, Limits{Pairs: 256, Tokens: 16384})
 	}
@@ -426,13 +426,35 @@ func BenchmarkPlanReach(b *testing.B) {
 	}
 	for name, gpu := range map[string]bool{"GPU": true, "CPU": false} {
 		b.Run(name, func(b *testing.B) {
-			p := planner{layout: someLayouts[1], costs: AssumedCosts(gpu)}
+			p := planner{layout: someLayouts[1], costs: AssumedCosts()}
 			if gpu {
-				p.layout = someLayouts[0]
+				p.layout, p.costs = someLayouts[0], AssumedGPUCosts("applegpu_g16s", 2e7, 9216)
 			}
 			for b.Loop() {
 				p.plan(lengths, DefaultLimits(gpu))
 			}
 		})
+	}
+}
+
+// The assumed costs of a GPU put MiniLM's rerank of 20 documents of 128 tokens where
+// the arithmetic of the chips does, within a factor of two of the chips of a size.
+func TestAssumedGPUCosts(t *testing.T) {
+	const flops, squareFLOPs = 2 * 6 * (4*384*384 + 2*384*1536), 4 * 6 * 384
+	for architecture, want := range map[string][2]float64{ // least and most milliseconds
+		"applegpu_g13g": {20, 50}, // M1 45, M4 27
+		"applegpu_g16s": {6, 13},  // M4 Pro 12.6, M4 Max 6.6
+		"applegpu_g15d": {3, 7},
+		"":              {20, 50},
+	} {
+		c := AssumedGPUCosts(architecture, flops, squareFLOPs)
+		if ms := c.Of(Padded(20, 128)) / 1e6; ms < want[0] || ms > want[1] {
+			t.Errorf("%q: %.1f ms, want %v", architecture, ms, want)
+		}
+	}
+	// On a Max two rows that would be padded by half a launch's worth stay together.
+	p := planner{layout: Layout{Grid: 16, MaxWidth: 512, Workers: 1, Tokens: 16384}, costs: AssumedGPUCosts("applegpu_g16s", flops, squareFLOPs)}
+	if got := p.plan([]int{128, 64}, Limits{Pairs: 256, Tokens: 16384}); len(got.microbatches) != 1 {
+		t.Errorf("split into %+v", got.microbatches)
 	}
 }

@@ -197,7 +197,7 @@ func TestQueueIsFairToRequests(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	l := someLayouts[1]
-	c := newQueueCheck(t, planner{layout: l, costs: AssumedCosts(false)}, DefaultLimits(false))
+	c := newQueueCheck(t, planner{layout: l, costs: AssumedCosts()}, DefaultLimits(false))
 	large := new(Request)
 	for range 4 {
 		c.push(large, randomLengths(r, 500, 200)...)
@@ -247,9 +247,9 @@ func TestQueuePadding(t *testing.T) {
 		"20 documents, 32 requests at a time GPU": {someLayouts[0], "gpu", 320, 20, 32, 10},
 		"20 documents, 32 requests at a time CPU": {someLayouts[1], "cpu", 320, 20, 32, 10},
 	} {
-		c := newQueueCheck(t, planner{layout: test.layout, costs: AssumedCosts(false)}, DefaultLimits(false))
+		c := newQueueCheck(t, planner{layout: test.layout, costs: AssumedCosts()}, DefaultLimits(false))
 		if test.device == "gpu" {
-			c.queue.planner.costs, c.queue.limits = AssumedCosts(true), DefaultLimits(true)
+			c.queue.planner.costs, c.queue.limits = AssumedCosts(), DefaultLimits(true)
 		}
 		for pushed := 0; pushed < test.requests || len(c.waiting) > 0; {
 			for pushed < test.requests && len(c.waiting) <= (test.waiting-1)*test.pairs {
@@ -311,7 +311,7 @@ func BenchmarkTake(b *testing.B) {
 		lengths[i] = marcoLength(r)
 	}
 	for b.Loop() {
-		q := queue{planner: planner{layout: someLayouts[0], costs: AssumedCosts(true)}, limits: DefaultLimits(true)}
+		q := queue{planner: planner{layout: someLayouts[0], costs: AssumedCosts()}, limits: DefaultLimits(true)}
 		items := make([]Item, len(lengths))
 		request := new(Request)
 		for i, n := range lengths {

@@ -76,6 +76,9 @@ func (t *engineTarget) prepare(ctx context.Context) (err error) {
 	if t.tokens, err = t.engine.Tokenize(ctx, t.workload.Pairs[:used]); err != nil {
 		return err
 	}
+	if err := t.engine.Ready(ctx); err != nil {
+		return err
+	}
 	if err := t.describe(); err != nil {
 		return err
 	}

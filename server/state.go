@@ -58,7 +58,12 @@ type modelInfo struct {
 	Device     string `json:"device"`
 	DeviceName string `json:"device_name"`
 	Kernels    string `json:"kernels"`
-	MLX        string `json:"mlx_version"`
+	Variant    string `json:"variant,omitempty" doc:"Of the unfused graph, absent until it is chosen"`
+	Build      string `json:"mlx_build,omitempty" doc:"Of MLX for macOS"`
+	NAX        bool   `json:"nax,omitempty" doc:"MLX uses the matrix units of M5's GPU"`
+	// Variants has the milliseconds of each variant that was timed.
+	Variants map[string]float64 `json:"variants_ms,omitempty" doc:"Time of each variant that was timed"`
+	MLX      string             `json:"mlx_version"`
 }
 
 func (s *Server) getHealth(ctx context.Context) (any, *failure) {
@@ -89,5 +94,6 @@ func (s *Server) getInfo(context.Context) (any, *failure) {
 		MaxConcurrentRequests: s.Limits.Requests, MaxInputLength: info.MaxLength, MaxBatchTokens: info.MaxBatchTokens,
 		MaxBatchRequests: info.MaxBatch, MaxClientBatchSize: s.Limits.Documents, AutoTruncate: true, Version: s.Version,
 		Adapter: info.Adapter, Device: string(info.Device), DeviceName: info.DeviceName, Kernels: info.Kernels, MLX: info.Library.MLX,
+		Variant: info.Choice.Variant, Build: info.Library.Build, NAX: info.Library.NAX, Variants: info.Choice.Milliseconds(),
 	}, nil
 }

@@ -38,6 +38,13 @@ func (d *document) environment() {
 	t.Add("BLAS", of(func(e *results.Engine) string { return e.BLAS }))
 	t.Add("Device", of(func(e *results.Engine) string { return e.Device + " (" + orDash(e.DeviceName) + ")" }))
 	t.Add("Kernels", of(func(e *results.Engine) string { return e.Kernels }))
+	t.Add("Variant of the graph", of(func(e *results.Engine) string { return e.Variant }))
+	t.Add("NAX kernels", of(func(e *results.Engine) string {
+		if e.Build == "" {
+			return "-" // not macOS
+		}
+		return fmt.Sprintf("%s (build %s)", map[bool]string{true: "yes", false: "no"}[e.NAX], e.Build)
+	}))
 	t.Add("dtype", of(func(e *results.Engine) string { return e.DType }))
 	t.Add("Maximum length", of(func(e *results.Engine) string { return fmt.Sprintf("%d tokens", e.MaxLength) }))
 	t.Add("Model SHA-256", of(func(e *results.Engine) string { return e.ModelSHA256 }))

@@ -193,7 +193,18 @@ func checkLibrary(path string) (*mlx.Library, []check) {
 		{name: "blas", text: info.BLAS},
 	}
 	if info.Metallib != "" {
-		checks[1].detail = []string{"Metal kernels in " + info.Metallib}
+		checks[1].detail = append(checks[1].detail, "Metal kernels in "+info.Metallib)
+	}
+	if info.Build != "" {
+		nax := "without kernels for the matrix units of M5 (NAX)"
+		if info.NAX {
+			nax = "with kernels for the matrix units of M5 (NAX)"
+		}
+		why := info.BuildWhy
+		if why != "" {
+			why = ": " + why
+		}
+		checks[1].detail = append(checks[1].detail, fmt.Sprintf("build %s, %s%s", info.Build, nax, why))
 	}
 	if strings.HasPrefix(info.BLAS, "not ") {
 		checks[3].remedy = "run `make build`, which puts OpenBLAS next to libmlx"
@@ -310,6 +321,9 @@ func checkForward(ctx context.Context, config engine.Config, calibrate bool) []c
 		if config.Device != engine.CPU || config.DType != engine.Float32 {
 			remedy += "; try --device cpu --dtype float32"
 		}
+		if variant := os.Getenv(engine.VariantEnv); variant != "" {
+			remedy = "unset " + engine.VariantEnv + ", or choose another variant"
+		}
 		if errors.Is(err, engine.ErrActivation) {
 			remedy = "give --activation raw, sigmoid or softmax"
 		}
@@ -335,7 +349,37 @@ func checkForward(ctx context.Context, config engine.Config, calibrate bool) []c
 	return append([]check{
 		{name: "tokenizer", text: fmt.Sprintf("daulet/tokenizers %s: %d tokens for the test pair", tokenizerVersion(), len(tokens[0].IDs))},
 		judge(info, result),
-	}, calibration...)
+	}, append(describeChoice(info.Choice), calibration...)...)
+}
+
+// describeChoice reports the variant of the unfused graph and what was found of each.
+func describeChoice(c engine.Choice) []check {
+	if c.Variant == "" {
+		return nil
+	}
+	out := check{name: "variant", text: c.Variant}
+	switch c.Source {
+	case "measured":
+		out.text += fmt.Sprintf(", chosen in %.2f s", c.Took.Seconds())
+	case "cached":
+		out.text += ", as an earlier start has chosen"
+	case "forced":
+		out.text += ", forced by " + engine.VariantEnv
+	}
+	for _, t := range c.Trials {
+		line := fmt.Sprintf("%-13s", t.Variant)
+		if t.Time > 0 {
+			line += fmt.Sprintf(" %8.2f ms", telemetry.Milliseconds(t.Time))
+		}
+		if t.Error >= 0 {
+			line += fmt.Sprintf("  off by %.2g of the deviation", t.Error)
+		}
+		if t.Fault != "" {
+			line += "  not used: " + t.Fault
+		}
+		out.detail = append(out.detail, line)
+	}
+	return []check{out}
 }
 
 // checkCalibration measures and reports the cost model of the planner.
@@ -358,7 +402,7 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 // the builtin model only.
 func judge(info engine.Info, r *engine.Result) check {
 	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s by %s: start-up %.0f ms, inference %.1f ms",
-		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, output.Kernels(info.Kernels), telemetry.Milliseconds(info.Startup.Total), telemetry.Milliseconds(r.Timings.Inference))}
+		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, output.Graph(info.Summary()), telemetry.Milliseconds(info.Startup.Total), telemetry.Milliseconds(r.Timings.Inference))}
 	if info.Model != weights.Builtin {
 		return c
 	}

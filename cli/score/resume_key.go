@@ -41,6 +41,7 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"device", string(info.Device) + " " + info.DeviceName},
 		{"dtype", string(info.DType)},
 		{"kernels", info.Kernels},
+		{"variant", info.Choice.Variant},
 		{"maximum length", strconv.Itoa(info.MaxLength)},
 		{"activation", string(info.Activation)},
 		{"label", info.Label},

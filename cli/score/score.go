@@ -105,6 +105,9 @@ func score(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, command.CloseEngine(c.Context, run.engine, config.Logger)) }()
+	if err := run.engine.Ready(c.Context); err != nil {
+		return err
+	}
 	run.facts = output.NewSummary(run.engine.Info())
 	if err := run.begin(c); err != nil {
 		return err

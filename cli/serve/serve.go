@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/internal/command"
@@ -74,6 +75,15 @@ func serveFlags() []cli.Flag {
 	}
 }
 
+// calibrate measures the costs that plans depend on, once for a device and a shape of
+// model: the server has just started, and the engine measures only while no request
+// waits.
+func calibrate(ctx context.Context, e *engine.Engine, log zerolog.Logger) {
+	if _, err := e.Calibrate(ctx); err != nil && !errors.Is(err, engine.ErrClosed) && ctx.Err() == nil {
+		log.Warn().Err(err).Msg("calibration")
+	}
+}
+
 func serve(c *cli.Context, s command.Streams) (err error) {
 	if err := command.NoArguments(c); err != nil {
 		return err
@@ -119,6 +129,9 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	info := e.Info()
+	if !info.Unpadded && e.Calibration().Source == engine.AssumedCosts {
+		go calibrate(c.Context, e, log)
+	}
 	page := pageAddress(listener.Addr().String())
 	log.Info().Str("address", "http://"+listener.Addr().String()).Str("dashboard", page+"/dashboard").Str("docs", page+"/docs").
 		Str("model", info.Model).Str("device", string(info.Device)).Str("dtype", string(info.DType)).Bool("key", settings.Key != "").Msg("listening")

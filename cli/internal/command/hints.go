@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
+	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/internal/spelling"
 	"github.com/mlxrank/mlxrank/mlx"
 	"github.com/mlxrank/mlxrank/weights"
@@ -103,7 +104,7 @@ func Hint(unknown string, commands []*cli.Command) string {
 }
 
 // variables lists the environment variables that are no flags' settings.
-var variables = []string{ConfigEnv, KeyEnv, mlx.LibraryEnv, weights.BuiltinEnv, UnfusedGraphEnv, oldUnfusedGraphEnv}
+var variables = []string{ConfigEnv, KeyEnv, mlx.LibraryEnv, weights.BuiltinEnv, UnfusedGraphEnv, oldUnfusedGraphEnv, engine.VariantEnv, mlx.BuildEnv}
 
 // UnfusedGraphEnv makes libmlxrank compute the unfused graph. oldUnfusedGraphEnv is
 // its deprecated name.

@@ -91,7 +91,7 @@ func (f *Summary) Text() string {
 	}
 	rows := [][2]string{
 		{"model", fmt.Sprintf("%s, max length %d tokens, activation %s", model, f.MaxLength, f.Activation)},
-		{"device", fmt.Sprintf("%s, %s by %s", device, f.DType, Kernels(f.Kernels))},
+		{"device", fmt.Sprintf("%s, %s by %s", device, f.DType, Graph(f.Info))},
 		{"pairs", fmt.Sprintf("%d (%d truncated) in %s, %.1f pairs/s", f.Pairs, f.Truncated, Count(f.Batches, "batch", "batches"), f.ThroughputPairs)},
 	}
 	if f.Format != "" {

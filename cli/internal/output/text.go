@@ -3,6 +3,8 @@ package output
 import (
 	"cmp"
 	"fmt"
+
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // Bytes formats a number of bytes with a decimal unit.
@@ -25,6 +27,19 @@ func Kernels(kernels string) string {
 		return "MLX's operations"
 	}
 	return "mlxrank's kernels for " + kernels
+}
+
+// Graph describes what computes: the kernels, the variant of the unfused graph, and
+// whether MLX uses the matrix units.
+func Graph(i telemetry.Info) string {
+	text := Kernels(i.Kernels)
+	if i.Variant != "" {
+		text += ", variant " + i.Variant
+	}
+	if i.NAX {
+		text += ", NAX"
+	}
+	return text
 }
 
 // percent returns part as a percentage of whole, or 0 if both are 0.

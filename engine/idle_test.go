@@ -155,7 +155,9 @@ func TestMemoryLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if after.Limit != before.Limit/2 || after.Cache > 1<<20 {
+	// MLX compares the cache with its limit before it puts a buffer there, so one
+	// buffer may be too much. None of this model is larger than a mebibyte.
+	if after.Limit != before.Limit/2 || after.Cache > 2<<20 {
 		t.Errorf("limit %d, want %d; cache %d", after.Limit, before.Limit/2, after.Cache)
 	}
 	if err := limited.library.SetLimits(32<<20, before.Limit); err != nil { // MLX's own on the CPU

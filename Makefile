@@ -74,7 +74,7 @@ endif
 test-all: test test-long soak load check-release check-dashboard check-clients check-arm64 test-swift ## the rest too; some need what make test does not
 
 ##@ One suite
-.PHONY: golden lint format test-go test-scripts test-native test-variant test-long fuzz soak load
+.PHONY: golden lint format test-go test-scripts test-native test-variant test-faults test-long fuzz soak load
 # Of the goldens, those that run on both graphs.
 GOLDENS := GraphIs|PyTorch|Controls|Company|Labels
 # The suites that make golden knows, and their tests.
@@ -119,6 +119,10 @@ test-go: ## the Go packages under the race detector, and the goldens on the unfu
 
 test-native: build ## the native library's C tests, with sanitizers
 	@$(SETUP) smoke
+
+test-faults: build ## injected faults on the GPU: each must reach its own batch
+	@$(SETUP) faults
+	MLXRANK_TEST_DEVICE=gpu go test -count 1 -v -run 'Fault|WrongRow|Hang|TwoModels' ./mlx
 
 # The builtin model, since not every variant can compute the other goldens' models.
 VARIANT ?= reference

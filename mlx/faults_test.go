@@ -46,7 +46,7 @@ func bothGraphs(t *testing.T, f func(t *testing.T, dtype DType)) {
 
 func openFaulty(t testing.TB, l *Library, opts Options) *Session {
 	t.Helper()
-	opts.Device = CPU
+	opts.Device = testDevice()
 	s, err := l.Open(smallConfig, randomTensors(smallConfig), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +186,7 @@ func TestManyCallersOfTwoModels(t *testing.T) {
 		other.HiddenSize, other.IntermediateSize, other.Labels = 64, 128, 2
 		var models []*Model
 		for _, cfg := range []ModelConfig{smallConfig, other} {
-			m, err := l.OpenModel(cfg, randomTensors(cfg), Options{Device: CPU, DType: dtype})
+			m, err := l.OpenModel(cfg, randomTensors(cfg), Options{Device: testDevice(), DType: dtype})
 			if err != nil {
 				t.Fatal(err)
 			}

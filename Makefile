@@ -190,6 +190,7 @@ test-swift: capi ## compile and test the Swift package
 # VERIFY: options of scripts/check/verifymac, such as --device cpu.
 VERIFY ?=
 verify-mac: capi ## check everything on this Mac's GPU: build/verify-mac.md
+	@$(SETUP) faults
 	@$(SETUP) clang
 	$(PYTHON) -B scripts/check/verifymac $(VERIFY)
 

@@ -164,12 +164,20 @@ func (p *pipeline) shouldMeasure() bool {
 // measure measures the next shape, without the lock.
 func (p *pipeline) measure(m *measurement) {
 	start := time.Now()
+	p.mu.Lock()
+	p.schedule.MeasureBegan(m.next(), start)
+	p.watchDevice(start)
+	p.mu.Unlock()
 	err := guard("calibrating", func() error { return m.step(p.device.session, p.schedule.Layout().Workers, p.texts.frame, p.labels) })
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at := time.Now()
 	m.spent += at.Sub(start)
+	p.schedule.MeasureEnded()
+	p.watchDevice(at)
 	p.noteOutcome(err, at)
+	p.noteReturn()
+	p.drained.Broadcast()
 	switch {
 	case p.measuring != m: // closed meanwhile
 	case err != nil:
@@ -194,12 +202,15 @@ func (m *measurement) isDone() bool {
 	return measured >= calibrationRounds*len(m.shapes) || measured >= min(leastShapes, len(m.shapes)) && m.spent > calibrationTime
 }
 
+// next returns the shape to measure now.
+func (m *measurement) next() schedule.Shape { return m.shapes[max(0, m.steps-1)%len(m.shapes)] }
+
 // step measures the next shape. The first time is never like the others and does
 // not count.
 func (m *measurement) step(b backend, workers int, f frame, labels int) error {
-	i := max(0, m.steps-1) % len(m.shapes)
-	took, err := measureShape(b, m.shapes[i], workers, f, labels)
+	took, err := measureShape(b, m.next(), workers, f, labels)
 	if m.steps > 0 {
+		i := (m.steps - 1) % len(m.shapes)
 		m.times[i] = append(m.times[i], took...)
 	}
 	m.steps++

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -134,6 +135,7 @@ func (p *pipeline) submit(b *batch) {
 	p.executing++
 	p.stats.busy(p.executing, at)
 	p.events.Submitted(b.Batch, at)
+	p.watchDevice(at)
 	for _, r := range b.requests {
 		r.batches++
 		p.changed(r, at)
@@ -197,6 +199,9 @@ func guard(doing string, f func() error) (err error) {
 
 // settle passes a batch's logits, or its failure, to its requests.
 func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
+	if errors.Is(err, mlx.ErrNotFinite) {
+		err = fmt.Errorf("%w: %w", ErrNotFinite, err)
+	}
 	p.mu.Lock()
 	at := time.Now()
 	p.executing--
@@ -218,6 +223,8 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 		}
 	}
 	p.noteOutcome(err, at)
+	p.watchDevice(at)
+	p.noteReturn()
 	if p.schedule.InFlight() == 0 {
 		p.drained.Broadcast()
 	}

@@ -26,10 +26,11 @@ var (
 	// ErrActivation reports that the model's files name an activation that is not
 	// supported; Config.Activation can name another one.
 	ErrActivation = errors.New("engine: activation is not supported")
-	// ErrNotFinite reports a NaN or infinite logit.
+	// ErrNotFinite reports a NaN or infinite logit. It is a failure of the device.
 	ErrNotFinite = errors.New("engine: logit is not finite")
 	// ErrUnhealthy reports that the device has failed again after its session was
-	// reopened. Healthy tries it once more.
+	// reopened, or that a batch hangs: it takes more than 10 s and 20 times its
+	// prediction. Healthy tries the device once more, when nothing hangs any longer.
 	ErrUnhealthy = errors.New("engine: unhealthy")
 )
 

@@ -55,6 +55,7 @@ type pipeline struct {
 	tokenizers tokenizeWorkers
 	device     device
 	choosing   *choosing    // a choice that is not made; nil for none
+	watchdog   *time.Timer  // when the device hangs; nil before the first batch
 	measuring  *measurement // a calibration that is not finished; nil for none
 	calibrated bool         // before costly work: once
 	taken      int          // tokens of all requests so far, at most
@@ -72,7 +73,8 @@ type pipeline struct {
 	wake       chan struct{} // for the dispatcher: something has changed
 	collecting chan *batch
 	stopped    chan struct{}
-	ended      sync.WaitGroup
+	tokenizing sync.WaitGroup // the tokenizer workers
+	ended      sync.WaitGroup // the other goroutines
 }
 
 // events are the scheduler's events of a request, in their order. Tests record
@@ -107,7 +109,7 @@ func newPipeline(s settings, session backend) *pipeline {
 	p.tokenizers.work.L, p.drained.L = &p.mu, &p.mu
 	p.stats.start = at
 	for range s.workers {
-		p.ended.Go(p.tokenizers.run)
+		p.tokenizing.Go(p.tokenizers.run)
 	}
 	p.ended.Go(p.dispatch)
 	p.ended.Go(p.collect)
@@ -213,7 +215,7 @@ func (p *pipeline) refuse(r *request, need int, at time.Time) error {
 	switch {
 	case p.closed:
 		return ErrClosed
-	case r.keep || r.First:
+	case r.keep || r.First && !p.device.hung:
 		return nil
 	case p.device.unhealthy != nil:
 		return fmt.Errorf("%w: %w", ErrUnhealthy, p.device.unhealthy)
@@ -432,7 +434,7 @@ func (p *pipeline) poke() {
 }
 
 // close refuses new requests, waits for the live ones, and ends the goroutines.
-// The session is closed last.
+// The session is closed last; if the device hangs, close does not wait for that.
 func (p *pipeline) close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -441,14 +443,29 @@ func (p *pipeline) close() error {
 	}
 	p.endMeasuring(ErrClosed)
 	p.poke()
-	for len(p.live) > 0 || p.schedule.InFlight() > 0 {
+	for len(p.live) > 0 || (p.schedule.InFlight() > 0 || p.schedule.Watch() != nil) && !p.device.hung {
 		p.drained.Wait()
 	}
+	hung := p.device.hung
 	p.stopping = true
 	p.tokenizers.stop()
 	close(p.stopped)
 	p.poke()
 	p.mu.Unlock()
+	p.tokenizing.Wait()
+	if hung {
+		go func() {
+			if err := p.closeSession(); err != nil {
+				p.log.Warn().Err(err).Msg("closing a session that hung")
+			}
+		}()
+		return fmt.Errorf("engine: closed while the device hangs, the model's memory is freed when it returns: %w", p.device.unhealthy)
+	}
+	return p.closeSession()
+}
+
+// closeSession closes the session when what it computes has returned.
+func (p *pipeline) closeSession() error {
 	p.ended.Wait()
 	var err error
 	if p.closeModel != nil {

@@ -104,16 +104,9 @@ func (e *Engine) result(r *request) (*Result, error) {
 		at := r.distinct(i)
 		logits := r.logits[at*e.pipeline.labels : (at+1)*e.pipeline.labels]
 		score, logit := s.score(logits)
-		if !finite(logit) {
-			return nil, fmt.Errorf("%w: pair %d has %v in %s", ErrNotFinite, i, logit, e.info.DType)
-		}
 		result.Scores[i], result.Logits[i] = score, logit
 		if r.options.AllLabels {
-			all, err := s.scoreAll(logits)
-			if err != nil {
-				return nil, fmt.Errorf("%w: pair %d in %s", err, i, e.info.DType)
-			}
-			result.ByLabel = append(result.ByLabel, all)
+			result.ByLabel = append(result.ByLabel, s.scoreAll(logits))
 		}
 		if r.inputs[at].Truncated {
 			result.Truncated++

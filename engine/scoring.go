@@ -65,16 +65,13 @@ func (s scorer) score(logits []float32) (score, logit float32) {
 }
 
 // scoreAll returns the scores of every label.
-func (s scorer) scoreAll(logits []float32) ([]LabelScore, error) {
+func (s scorer) scoreAll(logits []float32) []LabelScore {
 	all := make([]LabelScore, len(logits))
 	for label := range logits {
 		score, logit := scorer{s.function, label}.score(logits)
-		if !finite(logit) {
-			return nil, ErrNotFinite
-		}
 		all[label] = LabelScore{score, logit}
 	}
-	return all, nil
+	return all
 }
 
 // logOdds returns the logarithm of the label's probability over that of all others.

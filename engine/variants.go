@@ -376,3 +376,7 @@ func (c *Choice) log(log zerolog.Logger) {
 	}
 	event.Msg("variant chosen")
 }
+
+func finite(x float32) bool {
+	return !math.IsNaN(float64(x)) && !math.IsInf(float64(x), 0)
+}

@@ -128,6 +128,7 @@ type Scheduler struct {
 	drift         float64 // of measured times against the cost model
 	forecaster            // what it was measured by
 	lastCollected time.Time
+	measuring     *Watch // a calibration's microbatches that execute
 }
 
 // New makes a scheduler without requests.

@@ -77,6 +77,8 @@ test-all: test test-long soak load check-release check-dashboard check-clients c
 .PHONY: golden lint format test-go test-scripts test-native test-variant test-faults test-long fuzz soak load
 # Of the goldens, those that run on both graphs.
 GOLDENS := GraphIs|PyTorch|Controls|Company|Labels
+# Tests of many callers that any dtype passes.
+REHEARSAL := Soak|ManyCallersWithCancellations|CancellationAtRandom|SameInAnyCompany
 # The suites that make golden knows, and their tests.
 golden-tiny := TestTinyModelsMatchPyTorch
 golden-builtin := TestBuiltin(MatchesPyTorch|ControlsFail)
@@ -116,6 +118,8 @@ test-go: ## the Go packages under the race detector, and the goldens on the unfu
 	eval "$$(build/bin/mlxrank env)" && go -C examples/rag vet ./... && go -C examples/rag test ./...
 	@# Metal runs the unfused graph: it is held against PyTorch too.
 	$(UNFUSED) go test -count 1 -run '$(GOLDENS)' ./engine ./mlx
+	@# float16 on the CPU rehearses Metal: the same graph, threads and streams.
+	MLXRANK_TEST_DTYPE=float16 go test -race -count 1 -run '$(REHEARSAL)' ./engine -soak 300
 
 test-native: build ## the native library's C tests, with sanitizers
 	@$(SETUP) smoke

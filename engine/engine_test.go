@@ -36,7 +36,7 @@ func openTinyEngine(t testing.TB, cfg Config) *Engine {
 	}
 	cfg.Device = Device(testDevice())
 	if cfg.DType == "" {
-		cfg.DType = Float32
+		cfg.DType = testDType()
 	}
 	e, err := Open(context.Background(), cfg)
 	if err != nil {

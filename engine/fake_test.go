@@ -266,3 +266,10 @@ func checkFakeScores(t testing.TB, pairs []Pair, r *Result) {
 		}
 	}
 }
+
+// closings returns how often the backend was closed.
+func (f *fakeBackend) closings() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}

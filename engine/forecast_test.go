@@ -295,7 +295,7 @@ func TestForecastForgetsASlowBatch(t *testing.T) {
 	n := 0
 	b := &fakeBackend{takes: func(mlx.Batch) time.Duration {
 		if n++; n == 6 {
-			return time.Hour
+			return 9 * time.Second
 		}
 		return 10 * time.Millisecond
 	}}

@@ -213,6 +213,7 @@ func TestManyCallersOfTwoModels(t *testing.T) {
 			time.Sleep(5 * time.Millisecond)
 		}
 		callers.Wait()
+		inject("release", 0)
 		faults := 0
 		for range 64 {
 			err := <-failed

@@ -125,6 +125,7 @@ extern "C" __attribute__((visibility("default"))) int32_t mlxrank_inject(const c
   const std::string name = fault;
   if (name == "release") {
     w.releases++;
+    w.list.clear();
     w.released.notify_all();
     return 0;
   }

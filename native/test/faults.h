@@ -17,7 +17,8 @@ extern "C" {
  *   nan      the last pair's first logit is NaN
  *   wrong    the last pair's first logit is finite and 1 too large
  *   hang     the evaluation waits for the fault release
- *   release  ends the waiting at once; nth is ignored
+ *   release  ends the waiting at once, and forgets faults that have not come; nth is
+ *            ignored
  *
  * Returns 0, or 1 if there is no such fault. */
 int32_t mlxrank_inject(const char *fault, int32_t nth);

@@ -65,7 +65,7 @@ test: capi format ## what CI runs: everything that a change can break
 .PHONY: test-others
 test-others:
 	@mkdir -p build; status=0; \
-		nice -n 15 $(MAKE) --no-print-directory IN_ORDER=1 lint check-darwin test-native fuzz >build/test-others.log 2>&1 || status=$$?; \
+		nice -n 15 $(MAKE) --no-print-directory IN_ORDER=1 lint check-darwin test-native test-metal fuzz >build/test-others.log 2>&1 || status=$$?; \
 		cat build/test-others.log; exit $$status
 ifdef IN_ORDER
 .NOTPARALLEL:
@@ -74,7 +74,7 @@ endif
 test-all: test test-long soak load check-release check-dashboard check-clients check-arm64 test-swift ## the rest too; some need what make test does not
 
 ##@ One suite
-.PHONY: golden lint format test-go test-scripts test-native test-variant test-faults test-long fuzz soak load
+.PHONY: golden lint format test-go test-scripts test-native test-metal test-variant test-faults test-long fuzz soak load
 # Of the goldens, those that run on both graphs.
 GOLDENS := GraphIs|PyTorch|Controls|Company|Labels
 # Tests of many callers that any dtype passes.
@@ -133,10 +133,17 @@ VARIANT ?= reference
 test-variant: build ## the builtin model's goldens on the GPU, with one variant of the graph: VARIANT=reference
 	MLXRANK_TEST_DEVICE=gpu MLXRANK_GPU_VARIANT=$(VARIANT) go test -count 1 -timeout 40m -v -run '^TestBuiltin' ./engine
 
+# Linux alone: on a Mac the kernels run on the GPU.
+test-metal: build ## every variant of the unfused graph against PyTorch, with the Metal kernels emulated
+	@$(SETUP) emulator
+	MLXRANK_LIBRARY=$(CURDIR)/build/native-emulator/lib/libmlxrank.so MLXRANK_TEST_EMULATOR=1 \
+		go test -count 1 -run '^TestVariantsMatchPyTorch$$' ./engine
+
 # Repetition: more open and close cycles, exits at more moments, ThreadSanitizer.
 test-long: capi ## the C API's long tests, which make test shortens
 	@$(SETUP) clang
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v ./capi/test
+	MLXRANK_TEST_LONG=1 $(SETUP) smoke
 
 # Each package's test program is built once, with the fuzzer's instrumentation,
 # and then fuzzes one target at a time. A count of executions and not a time, since

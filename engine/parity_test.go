@@ -129,18 +129,23 @@ func computeLogits(t *testing.T, config mlx.ModelConfig, model *weights.Model, d
 			t.Error(err)
 		}
 	}()
-	out := make([]float32, len(tokens)*config.Labels)
-	for _, b := range makeBatches(tokens, schedule.DefaultLimits(testDevice() == mlx.GPU)) {
+	return sessionLogits(t, session, config.Labels, tokens, schedule.DefaultLimits(testDevice() == mlx.GPU))
+}
+
+func sessionLogits(t *testing.T, session *mlx.Session, labels int, tokens []Tokens, limits schedule.Limits) []float32 {
+	t.Helper()
+	out := make([]float32, len(tokens)*labels)
+	for _, b := range makeBatches(tokens, limits) {
 		ticket, err := session.Submit(b.input)
 		if err != nil {
 			t.Fatal(err)
 		}
-		logits := make([]float32, len(b.rows)*config.Labels)
+		logits := make([]float32, len(b.rows)*labels)
 		if _, err := session.Collect(ticket, logits); err != nil {
 			t.Fatal(err)
 		}
 		for i, at := range b.rows {
-			copy(out[at*config.Labels:], logits[i*config.Labels:(i+1)*config.Labels])
+			copy(out[at*labels:], logits[i*labels:(i+1)*labels])
 		}
 	}
 	return out

@@ -36,6 +36,13 @@ struct Activation {
 Array forward(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream,
               std::vector<Activation> *activations = nullptr);
 
+// Returns how many rows the unfused graph computes for a number of tokens in the
+// unpadded layout. MLX reuses a buffer only for nearly the same size, and tokens
+// are as varied as the pairs, so rows come in few sizes: 16 between a power of two
+// and the next. At most a sixteenth of the rows is for nothing; from 16,384 on
+// rows are multiples of 1,024.
+int computed_rows(int tokens);
+
 // Computes the batch and writes its activations to a safetensors file.
 void write_activations(const Model &model, const Variant &variant, const Batch &batch,
                        const std::string &file);

@@ -216,8 +216,10 @@ std::shared_ptr<Session::Ticket> Session::make_ticket(const mlxrank_batch &batch
     }
     m.figures.pairs = batch.microbatches[i];
     m.figures.tokens = std::accumulate(first, last, int64_t{0});
-    m.figures.computed_tokens =
-        variant_.unpadded ? m.figures.tokens : int64_t{m.figures.pairs} * m.width;
+    m.figures.computed_tokens = model_->fused ? m.figures.tokens
+                                : variant_.unpadded
+                                    ? computed_rows(static_cast<int>(m.figures.tokens))
+                                    : int64_t{m.figures.pairs} * m.width;
     ticket->microbatches.push_back(m);
     m.first_pair += m.figures.pairs;
     m.first_token += m.figures.tokens;

@@ -3,6 +3,7 @@
 
 #include "../cpu/profile.h"
 #include "layer_ops.h"
+#include "metal_kernels.h"
 #include "ops.h"
 
 namespace mlxrank {
@@ -15,7 +16,12 @@ using cpu::Phase;
 class UnfusedOps : public LayerOps {
  public:
   UnfusedOps(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream)
-      : model_(model), variant_(variant), batch_(batch), ops_(stream) {}
+      : model_(model),
+        variant_(variant),
+        batch_(batch),
+        ops_(stream),
+        stream_(stream),
+        epsilon_(scalar(epsilon())) {}
 
   Array linear(const Linear &l, const Array &x) const override {
     const int64_t flops = int64_t{2} * x.dim(0) * x.dim(1) * l.weight.dim(0);
@@ -55,6 +61,10 @@ class UnfusedOps : public LayerOps {
   }
 
   Array add_norm(const Norm &n, const Array &x, const Array &residual) const {
+    if (variant_.kernels) {
+      return timed(Phase::norm, 0,
+                   metal_kernels::add_layer_norm(x, residual, n.weight, n.bias, epsilon_, stream_));
+    }
     return timed(Phase::norm, 0, normalised(n, ops_.add(x, residual)));
   }
 
@@ -66,11 +76,17 @@ class UnfusedOps : public LayerOps {
   const Variant &variant_;
   const Batch &batch_;
   const Ops ops_;
+  const mlx_stream stream_;
 
  private:
   float epsilon() const { return static_cast<float>(model_.config.layer_norm_eps); }
 
+  static Array scalar(float value) { return array_of(&value, {}, MLX_FLOAT32); }
+
   Array activate(const Array &x) const {
+    if (variant_.kernels) {
+      return metal_kernels::activation(x, model_.config.activation, stream_);
+    }
     const Constants &c = model_.constants;
     switch (model_.config.activation) {
     case MLXRANK_GELU_TANH: { // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
@@ -90,6 +106,8 @@ class UnfusedOps : public LayerOps {
     const Constants &c = model_.constants;
     return ops_.multiply(ops_.multiply(x, c.half), ops_.add(y, c.one));
   }
+
+  const Array epsilon_;
 };
 
 // The padded layout, with MLX's attention.
@@ -190,10 +208,79 @@ class PaddedOps : public UnfusedOps {
   const Array mask_;
 };
 
+// The unpadded layout, with our attention. Rows behind the last token belong to no
+// pair: no operation lets one row influence another but attention, which reads the
+// rows of pairs only.
+class UnpaddedOps : public UnfusedOps {
+ public:
+  UnpaddedOps(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream)
+      : UnfusedOps(model, variant, batch, stream) {
+    std::vector<int32_t> starts{0}, tiles;
+    for (int32_t length : batch.lengths) {
+      const int32_t start = starts.back(), end = start + length;
+      for (int32_t at = start; at < end; at += metal_kernels::tile_rows) {
+        tiles.insert(tiles.end(), {at, start, end});
+      }
+      for (int32_t i = 0; i < length; i++) {
+        positions_.push_back(i);
+      }
+      squares_ += int64_t{length} * length;
+      starts.push_back(end);
+    }
+    const int pairs = batch.pairs();
+    first_ = ints(starts, {pairs}); // without the end
+    starts_ = ints(starts, {pairs + 1});
+    tiles_ = ints(tiles, {static_cast<int>(tiles.size()) / 3, 3});
+  }
+
+  Array embed() const override {
+    Array words = ops_.gather_rows(model_.word_embeddings, rows(batch_.ids));
+    Array types = ops_.gather_rows(model_.type_embeddings, rows(batch_.type_ids));
+    Array positions = ops_.gather_rows(model_.position_embeddings, rows(positions_));
+    return add_norm(model_.embedding_norm, ops_.add(words, types), positions);
+  }
+
+  Array attention(const Array &qkv) const override {
+    return timed(Phase::attention, 4 * squares_ * hidden(),
+                 metal_kernels::attention(qkv, tiles_, heads(), stream_));
+  }
+
+  Array first_tokens(const Array &x) const override {
+    return timed(Phase::copies, 0, ops_.gather_rows(x, first_));
+  }
+
+  Array attention_first(const Array &query, const Array &key_value) const override {
+    return timed(Phase::attention, int64_t{4} * static_cast<int64_t>(batch_.ids.size()) * hidden(),
+                 metal_kernels::attention_first(query, key_value, starts_, heads(), stream_));
+  }
+
+ private:
+  // Returns the tokens' values, and zeros for the rows behind them.
+  static Array rows(std::vector<int32_t> values) {
+    values.resize(computed_rows(static_cast<int>(values.size())));
+    return ints(values, {static_cast<int>(values.size())});
+  }
+
+  std::vector<int32_t> positions_; // [tokens], within the pair
+  int64_t squares_ = 0; // of the lengths
+  Array first_, starts_, tiles_;
+};
+
 } // namespace
+
+int computed_rows(int tokens) {
+  int step = 32; // less gains nothing: it is the height of a GEMM's tile
+  while (step < 1024 && step * 32 <= tokens) {
+    step *= 2;
+  }
+  return (tokens + step - 1) / step * step;
+}
 
 std::unique_ptr<LayerOps> unfused_ops(const Model &model, const Variant &variant,
                                       const Batch &batch, mlx_stream stream) {
+  if (variant.unpadded) {
+    return std::make_unique<UnpaddedOps>(model, variant, batch, stream);
+  }
   return std::make_unique<PaddedOps>(model, variant, batch, stream);
 }
 

@@ -1,5 +1,7 @@
 #include "variant.h"
 
+#include "metal_kernels.h"
+
 namespace mlxrank {
 
 namespace {
@@ -7,16 +9,24 @@ namespace {
 using Attention = Variant::Attention;
 
 constexpr Variant all[] = {
-    {"reference", Attention::fallback, false},
-    {"qpad", Attention::padded_query, false},
+    {"reference", Attention::fallback, false, false},
+    {"qpad", Attention::padded_query, false, false},
+    {"kernels", Attention::fallback, true, false},
+    {"qpad-kernels", Attention::padded_query, true, false},
+    {"packed", Attention::unpadded, true, true},
 };
 
 bool is_supported(const Variant &v, const Model &m) {
+  if (v.kernels && !metal_kernels::support(m.config)) {
+    return false;
+  }
   switch (v.attention) {
   case Attention::padded_query:
     // Windows of padded_head_size columns must stay within keys and values.
     return m.head_size() < padded_head_size &&
            m.config.hidden_size >= padded_head_size - m.head_size();
+  case Attention::unpadded:
+    return metal_kernels::has_attention(m.head_size());
   default:
     return true;
   }
@@ -47,7 +57,7 @@ Variant find_variant(const Model &model, const std::string &name) {
             (model.fused ? ", and the fused graph has none; leave it empty"
                          : " or cannot compute this model here, want one of: " + names));
   }
-  return {"", Attention::fallback, true};
+  return {"", Attention::fallback, false, true};
 }
 
 } // namespace mlxrank

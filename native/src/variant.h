@@ -16,10 +16,12 @@ struct Variant {
   enum class Attention {
     fallback, // MLX's own choice, which is no fused kernel for head sizes below 64
     padded_query, // MLX's fused kernel for padded_head_size
+    unpadded, // our kernel for the unpadded layout
   };
 
   const char *name = "";
   Attention attention = Attention::fallback;
+  bool kernels = false; // ours for the activation, and for addition and LayerNorm
   bool unpadded = false; // layout of a microbatch
 };
 

@@ -160,11 +160,25 @@ def smoke(project):
     """Builds the shim and its C tests with sanitizers, and runs the tests."""
     lib = project.build / "native-asan" / "lib"
     sanitize = {"MLXRANK_SANITIZE": "ON", "CMAKE_BUILD_TYPE": "RelWithDebInfo"}
+    if project.host == LINUX:
+        sanitize["MLXRANK_METAL_EMULATOR"] = "ON"
     shim(project, "native-asan", lib, "tests", sanitize)
+    link_libraries(project, lib)
+    command = ["ctest", "--test-dir", project.build / "native-asan", "--output-on-failure"]
+    what = "the smoke test of the native library, with address and undefined-behaviour sanitizers"
+    project.steps.always("testing native with sanitizers", lambda: run(command, what))
+
+
+def emulator(project):
+    """Builds the shim with emulated Metal kernels: build/native-emulator/lib."""
+    lib = project.build / "native-emulator" / "lib"
+    shim(project, "native-emulator", lib, "mlxrank", {"MLXRANK_METAL_EMULATOR": "ON"})
+    link_libraries(project, lib)
+
+
+def link_libraries(project, lib):
+    """Links what libmlxrank loads into the folder of another build of it."""
     for path in project.lib.iterdir():
         link = lib / path.name
         if not link.exists() and "mlxrank" not in link.name:
             link.symlink_to(os.path.relpath(path, lib))
-    command = ["ctest", "--test-dir", project.build / "native-asan", "--output-on-failure"]
-    what = "the smoke test of the native library, with address and undefined-behaviour sanitizers"
-    project.steps.always("testing native with sanitizers", lambda: run(command, what))

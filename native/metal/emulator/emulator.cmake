@@ -1,0 +1,45 @@
+# The Metal kernels, run by the emulator of metal/emulator: their test, and the same
+# kernels with one mistake each, which the test must find.
+add_library(emulator OBJECT EXCLUDE_FROM_ALL metal/emulator/metal.cpp metal/emulator/kernels.cpp)
+target_compile_options(emulator PRIVATE -Wall -Wextra -Werror)
+target_include_directories(emulator PUBLIC metal/emulator)
+
+# Copies the kernels to controls/name with text replaced in file.
+function(mistake name file text replacement)
+  set(all "")
+  foreach(kernel activation add_layer_norm attention attention_first)
+    file(READ metal/${kernel}.metal source)
+    if(kernel STREQUAL file)
+      string(FIND "${source}" "${text}" at)
+      if(at EQUAL -1)
+        message(FATAL_ERROR "${file}.metal lacks the text that ${name} replaces: ${text}")
+      endif()
+      if("${replacement}" STREQUAL "remove the first") # not its later occurrences
+        string(LENGTH "${text}" length)
+        string(SUBSTRING "${source}" 0 ${at} before)
+        math(EXPR behind "${at} + ${length}")
+        string(SUBSTRING "${source}" ${behind} -1 after)
+        set(source "${before}${after}")
+      else()
+        string(REPLACE "${text}" "${replacement}" source "${source}")
+      endif()
+    endif()
+    string(APPEND all "${source}")
+  endforeach()
+  file(READ metal/emulator/kernels-inl.h launches)
+  file(CONFIGURE OUTPUT "${CMAKE_CURRENT_BINARY_DIR}/controls/${name}/kernels.h"
+    CONTENT "@all@@launches@" @ONLY)
+endfunction()
+set(barrier "metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup);\n")
+mistake(no_barrier_before_tile attention "${barrier}" "remove the first")
+mistake(no_barrier_behind_tile attention "thread_index);\n    ${barrier}" "thread_index);\n")
+mistake(wrong_lane_map attention "(lane / 4 & 4) + lane / 2 % 4" "lane / 4")
+mistake(reads_a_row_too_many attention "first + row < last" "first + row <= last")
+mistake(counts_a_key_too_many attention "key >= last_key" "key > last_key")
+mistake(writes_a_row_too_many attention "query < end" "query <= end")
+mistake(window_too_small attention "distance > WINDOW" "distance >= WINDOW")
+mistake(first_without_barrier attention_first "${barrier}" "")
+mistake(last_element_left_out activation "activation_run, size)" "activation_run, size - 1)")
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS metal/activation.metal
+  metal/add_layer_norm.metal metal/attention.metal metal/attention_first.metal
+  metal/emulator/kernels-inl.h)

@@ -1,4 +1,4 @@
-"""Python MLX, the graph of native/src/unfused_ops.cpp: peer_mlx.py FOLDER."""
+"""Python MLX, the graph of native/src/unfused_ops.cpp: peer_mlx.py FOLDER [DTYPE DEVICE]."""
 
 import json
 import pathlib
@@ -10,13 +10,14 @@ import protocol
 
 
 class Peer(protocol.Sorted):
-    def __init__(self, folder):
+    def __init__(self, folder, dtype="float32", device="cpu"):
+        mx.set_default_device(getattr(mx, device))
         super().__init__(folder)
         folder = pathlib.Path(folder)
         config = json.loads((folder / "config.json").read_text("utf-8"))
         self.layers, self.heads = config["num_hidden_layers"], config["num_attention_heads"]
         self.hidden, self.eps = config["hidden_size"], config["layer_norm_eps"]
-        self.w = mx.load(str(folder / "model.safetensors"))
+        self.w = {name: w.astype(getattr(mx, dtype)) for name, w in mx.load(str(folder / "model.safetensors")).items()}
         for n in range(self.layers):  # one matmul for queries, keys and values
             names = [f"bert.encoder.layer.{n}.attention.self.{part}" for part in ("query", "key", "value")]
             for end in ("weight", "bias"):
@@ -63,8 +64,8 @@ class Peer(protocol.Sorted):
         attended = self.attend(self.linear(f"{n}.qkv", cls, slice(0, h)), key, value, rows, mask)
         cls = self.rest(f"bert.encoder.layer.{n}", attended, cls)
         pooled = mx.tanh(self.linear("bert.pooler.dense", cls))
-        return np.array(self.linear("classifier", pooled))[:, 0]
+        return np.array(self.linear("classifier", pooled).astype(mx.float32))[:, 0]
 
 
-mx.set_default_device(mx.cpu)
-protocol.serve(Peer(sys.argv[1]))
+arguments = sys.argv[1 : sys.argv.index("--once")] if "--once" in sys.argv else sys.argv[1:]
+protocol.serve(Peer(*arguments))

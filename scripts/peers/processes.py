@@ -1,12 +1,14 @@
 """Runs a subject in a process, which answers requests in lines of JSON, one at a time."""
 
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import time
 
-CORES = str(len(os.sched_getaffinity(0)))
+# macOS has no affinity.
+CORES = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
 
 
 def environment(subject):
@@ -50,6 +52,19 @@ class Process:
         self.process.stdin.close()
         self.process.wait(timeout=60)
         self.process.stdout.close()
+
+
+@contextlib.contextmanager
+def in_background(subject, log):
+    """Runs a subject that answers nothing."""
+    command = [str(word) for word in subject.command]
+    with open(log / (subject.name + ".log"), "w", encoding="utf-8") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment(subject))
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def first_score(subject, query, document):

@@ -17,10 +17,11 @@ import sys
 import time
 
 import numpy as np
+import processes
 import tokenizers
 
 MAXIMUM = 512
-CORES = len(os.sched_getaffinity(0))
+CORES = int(processes.CORES)
 
 
 @functools.cache

@@ -1,13 +1,14 @@
 """Who takes part, in which process, and set up how."""
 
 import dataclasses
-import os
 import pathlib
 import sys
 
+import processes
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-CORES = len(os.sched_getaffinity(0))
+CORES = int(processes.CORES)
 OURS = "mlxrank"
 
 

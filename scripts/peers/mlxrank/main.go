@@ -23,6 +23,7 @@ func main() {
 	cfg := engine.Config{Activation: "raw"}
 	flag.StringVar(&cfg.Model, "model", "", "score with the model in this directory")
 	flag.StringVar((*string)(&cfg.DType), "dtype", "float32", "compute in this type")
+	flag.StringVar((*string)(&cfg.Device), "device", "cpu", "compute on this device")
 	flag.StringVar(&cfg.Library, "library", "", "path of libmlxrank")
 	flag.Parse()
 	if err := serve(context.Background(), cfg); err != nil {

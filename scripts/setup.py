@@ -11,6 +11,7 @@
     python3 scripts/setup.py smoke          the C test of the native library, sanitized
     python3 scripts/setup.py faults         the native library that injects faults, for tests
     python3 scripts/setup.py emulator       the native library with emulated Metal kernels
+    python3 scripts/setup.py measure        build/native/measure, which measures a device
     python3 scripts/setup.py capi           build/capi, the C API, after go build's needs
     python3 scripts/setup.py xcframeworks   build/xcframeworks, for Package.swift; macOS only
     python3 scripts/setup.py clang          clang and pkg-config, for the C API's tests
@@ -61,6 +62,7 @@ COMMANDS = {
     "smoke": native.smoke,
     "faults": native.faults,
     "emulator": native.emulator,
+    "measure": native.measure,
     "capi": capi.build,
     "xcframeworks": xcframework.build,
     "clang": darwin.clang,

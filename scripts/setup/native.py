@@ -182,3 +182,8 @@ def link_libraries(project, lib):
         link = lib / path.name
         if not link.exists() and "mlxrank" not in link.name:
             link.symlink_to(os.path.relpath(path, lib))
+
+
+def measure(project):
+    """build/native/measure, the native part of make verify-mac."""
+    shim(project, "native", project.lib, "measure")

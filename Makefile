@@ -123,6 +123,8 @@ test-go: ## the Go packages under the race detector, and the goldens on the unfu
 
 test-native: build ## the native library's C tests, with sanitizers
 	@$(SETUP) smoke
+	@$(SETUP) measure
+	$(PYTHON) -B scripts/check/verifymac/measured.py
 
 test-faults: build ## injected faults on the GPU: each must reach its own batch
 	@$(SETUP) faults
@@ -200,24 +202,28 @@ test-swift: capi ## compile and test the Swift package
 
 # VERIFY: options of scripts/check/verifymac, such as --device cpu.
 VERIFY ?=
-verify-mac: capi ## check everything on this Mac's GPU: build/verify-mac.md
+verify-mac: capi ## check and measure everything on this Mac's GPU: build/verify-mac.md and .json
 	@$(SETUP) faults
 	@$(SETUP) clang
+	@$(SETUP) measure
+	go build -trimpath -o build/peers/mlxrank ./scripts/peers/mlxrank
 	$(PYTHON) -B scripts/check/verifymac $(VERIFY)
 
 ##@ Measure, and make files again
-.PHONY: bench peers goldens release
+.PHONY: bench peers peers-python goldens release
 bench: build ## measure the seed report's configuration: results/14_optimized_production_results.md
 	build/bin/mlxrank bench experiments/14_optimized_production.yaml
 
 # PEERS: options of scripts/peers, such as --rounds 9.
 PEERS ?=
-peers: build ## compare with other ways to run the model: docs/history/peers.md (several GB to fetch)
+peers-python: build ## other ways to run the model, in Python, for make peers and make verify-mac (several GB to fetch)
 	$(PYTHON) -m venv build/peers/venv
 	build/peers/venv/bin/pip install --quiet --requirement scripts/requirements/peers.txt
+	build/peers/venv/bin/python scripts/peers/prepare.py build/models/all-MiniLM-L6-v2 build/peers
+
+peers: peers-python ## compare with other ways to run the model: docs/history/peers.md
 	go build -trimpath -o build/peers/mlxrank ./scripts/peers/mlxrank
 	CGO_LDFLAGS='"-L$(CURDIR)/build/tokenizers"' go -C scripts/peers/hugot build -trimpath -tags ORT -o $(CURDIR)/build/peers/hugot .
-	build/peers/venv/bin/python scripts/peers/prepare.py build/models/all-MiniLM-L6-v2 build/peers
 	build/peers/venv/bin/python scripts/peers $(PEERS)
 
 goldens: build ## make the golden files again, with PyTorch (several GB to fetch)

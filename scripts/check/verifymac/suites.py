@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import time
 
@@ -41,6 +42,47 @@ THREADS = [
 ]
 MEMORY = ["TestOpenAndCloseLeaveNothing", "TestUnloadingFreesTheModel", "TestMemoryLimit", "TestMemoryAndLimits"]
 SOAK = ["TestSoak"]
+# The suites of --quick: what takes few minutes.
+QUICK = {DOCTOR, "parity-float32", "parity-half", "bench"}
+
+
+class Clock:
+    """Counts down the time for everything."""
+
+    def __init__(self, minutes):
+        self.end = time.monotonic() + 60 * minutes
+
+    def left(self):
+        return max(1.0, self.end - time.monotonic())
+
+    def is_over(self):
+        return time.monotonic() >= self.end
+
+
+def run_command(command, root, seconds, env=None):
+    """Returns exit status, output and errors; 124 if the command does not end within the time."""
+    command = [str(word) for word in command]
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=root,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as err:
+        return 127, "", str(err)
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # what it started, too
+        output, errors = process.communicate()
+        return 124, output, errors + f"\nit did not end within {seconds:.0f} s\n"
+    return process.returncode, output, errors
 
 
 @dataclasses.dataclass
@@ -56,12 +98,16 @@ class Result:
     figures: list = dataclasses.field(default_factory=list)
     details: str = ""
     no_gpu: bool = False
+    facts: dict = dataclasses.field(default_factory=dict)  # of the engine that ran
 
     @property
     def verdict(self):
         if self.no_gpu:
             return "NO USABLE GPU"
         return "passed" if self.passed else "FAILED"
+
+    def to_json(self):
+        return {**dataclasses.asdict(self), "verdict": self.verdict}
 
 
 @dataclasses.dataclass
@@ -74,32 +120,18 @@ class Suite:
     read: object
     env: dict = dataclasses.field(default_factory=dict)
 
-    def run(self, root, logs):
+    def run(self, root, logs, clock):
         start = time.monotonic()
-        try:
-            done = subprocess.run(
-                self.command,
-                cwd=root,
-                env={**os.environ, **self.env},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-                check=False,
-            )
-            status, output = done.returncode, done.stdout
-        except OSError as err:
-            status, output = 127, str(err)
-        result = self.read(self, status, output)
+        status, output, errors = run_command(self.command, root, clock.left(), self.env)
+        result = self.read(self, status, output + errors)
         result.seconds = time.monotonic() - start
         logs.mkdir(parents=True, exist_ok=True)
-        (logs / f"{self.name}.log").write_text(output, encoding="utf-8")
+        (logs / f"{self.name}.log").write_text(output + errors, encoding="utf-8")
         return result
 
 
-def every(root, device, soak):
-    """The suites, doctor first. capi and swift test the library that make capi builds."""
+def every(root, device, soak, quick=False):
+    """The suites, doctor first; fewer if quick. capi and swift test the library that make capi builds."""
     env = {"MLXRANK_TEST_DEVICE": device}
 
     def go(name, shows, tests, packages, options=(), arguments=()):
@@ -109,6 +141,7 @@ def every(root, device, soak):
         return Suite(name, shows, command, lambda s, status, out: read_go(s, status, out, tests), env)
 
     bench = root / "build" / "verify-mac" / "bench"
+    experiment = "experiments/14_optimized_production.yaml"
     program = str(root / "build" / "bin" / "mlxrank")
     all_suites = [
         Suite(DOCTOR, "libraries, device and model", [program, "doctor", "--device", device], read_doctor),
@@ -128,13 +161,13 @@ def every(root, device, soak):
         Suite(
             "bench",
             "the experiment of make bench",
-            [program, "bench", "--device", device, "--results", str(bench), "experiments/14_optimized_production.yaml"],
+            [program, "bench", "--device", device, "--results", str(bench), *(["--runs", "1"] if quick else []), experiment],
             lambda s, status, out: read_bench(s, status, out, bench, device),
         ),
     ]
     if platform.system() == "Darwin":
         all_suites.append(Suite("swift", "the Swift package", ["make", "test-swift"], read_swift, env))
-    return all_suites
+    return [suite for suite in all_suites if not quick or suite.name in QUICK]
 
 
 def failed(suite, problems, output, **fields):
@@ -197,12 +230,13 @@ def read_bench(suite, status, output, folder, device):
         return failed(suite, [f"its results cannot be read: {err!r}"], output)
     if ran["device"] != device:
         return failed(suite, [f"ran on {ran['device']}, not on {device}"], output)
+    graph = f"variant {ran.get('variant') or '-'}, NAX {'yes' if ran.get('nax') else 'no'}"
     figures = [
-        f"{ran['device']} ({ran['device_name']}), {ran['dtype']}, MLX {ran['mlx']}",
+        f"{ran['device']} ({ran['device_name']}), {ran['dtype']}, MLX {ran['mlx']}, {graph}",
         "pairs per second, run by run: " + ", ".join(f"{rate:.1f}" for rate in rates),
         f"latency of 32 pairs, P50: {latencies[len(latencies) // 2]:.1f} ms",
     ]
-    return Result(suite.name, suite.shows, True, tests=len(rates), figures=figures)
+    return Result(suite.name, suite.shows, True, tests=len(rates), figures=figures, facts=ran)
 
 
 def read_swift(suite, status, output):

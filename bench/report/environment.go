@@ -39,6 +39,12 @@ func (d *document) environment() {
 	t.Add("Device", of(func(e *results.Engine) string { return e.Device + " (" + orDash(e.DeviceName) + ")" }))
 	t.Add("Kernels", of(func(e *results.Engine) string { return e.Kernels }))
 	t.Add("Variant of the graph", of(func(e *results.Engine) string { return e.Variant }))
+	t.Add("Kernel launches of a pass", of(func(e *results.Engine) string {
+		if n := launches[e.Variant]; e.Model == "builtin" && e.Device == "gpu" && n > 0 {
+			return fmt.Sprint(n)
+		}
+		return "-"
+	}))
 	t.Add("NAX kernels", of(func(e *results.Engine) string {
 		if e.Build == "" {
 			return "-" // not macOS
@@ -54,6 +60,10 @@ func (d *document) environment() {
 	d.table(&t)
 	d.tokenLengths()
 }
+
+// launches has the kernel launches of a pass of 20 pairs of 128 tokens of the builtin
+// model, by variant. native/test/launches.cpp counts them in docs/dev/metal.md.
+var launches = map[string]int{"reference": 130, "qpad": 119, "kernels": 95, "qpad-kernels": 84, "packed": 64}
 
 func orDash(s string) string { return cmp.Or(s, "-") }
 

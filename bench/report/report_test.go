@@ -1,6 +1,7 @@
 package report
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"os"
@@ -240,6 +241,32 @@ func TestSeveralPoints(t *testing.T) {
 	}
 	if s := reporttest.Find(ours, "Plots"); s == nil || !strings.Contains(strings.Join(s.Lines, "\n"), "](x/latency.png)") {
 		t.Errorf("plots %+v", s)
+	}
+}
+
+// The report gives the launches of the variant that ran, and the numbers are those
+// that native/test/launches.cpp counts.
+func TestLaunches(t *testing.T) {
+	data, err := os.ReadFile("../../docs/dev/metal.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for variant, n := range launches {
+		if row := fmt.Sprintf("\n| `%s` | %d, ", variant, n); !strings.Contains(string(data), row) {
+			t.Errorf("docs/dev/metal.md has no row that begins with %q", row)
+		}
+	}
+	for _, c := range []struct{ model, device, variant, want string }{
+		{"builtin", "gpu", "packed", "64"},
+		{"builtin", "cpu", "", "-"},
+		{"other", "gpu", "packed", "-"},
+	} {
+		r := result(1)
+		e := r.Points[0].Engine
+		e.Model, e.Device, e.Variant = c.model, c.device, c.variant
+		if row := "| Kernel launches of a pass | " + c.want + " |"; !strings.Contains(string(Markdown(r, nil)), row) {
+			t.Errorf("%+v: the report has no row %q", c, row)
+		}
 	}
 }
 

@@ -63,7 +63,7 @@ func TestServeSettings(t *testing.T) {
 	config := clitest.WriteFile(t, filepath.Join(t.TempDir(), "c.yaml"), "listen: nowhere:at:all\nmax-documents: 7\ncors-origin: https://example.org\n")
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--config", config, "--model", clitest.TinyModel(t)), command.ExitFailure, "nowhere:at:all")
 	t.Setenv("MLXRANK_MAX_DOCUMENTS", "0")
-	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", clitest.TinyModel(t)), command.ExitUsage, "max-documents 0")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "serve", "--model", clitest.TinyModel(t)), command.ExitUsage, "MLXRANK_MAX_DOCUMENTS 0")
 	mlxrank.MustRun(t, "", "rerank", "--config", config, "--model", clitest.TinyModel(t), "--query", "q", "d")
 }
 

@@ -8,6 +8,8 @@ SHELL := /bin/bash -euo pipefail
 PYTHON ?= python3
 SETUP := $(PYTHON) scripts/setup.py
 UNFUSED := MLXRANK_UNFUSED_GRAPH=1
+# Without debug information a test program links in half the time.
+LINK := -ldflags=-w
 
 .PHONY: help
 help: ## show this list
@@ -50,8 +52,8 @@ check: build format ## a minute: format, vet, unit tests, small goldens, linters
 	@$(MAKE) --no-print-directory test-scripts
 	@$(SETUP) faults
 	@# The C API's tests need make capi; make test runs them.
-	go test -short $$(go list ./... | grep -v /capi/test)
-	$(UNFUSED) go test -short -run '$(GOLDENS)' ./engine ./mlx
+	go test $(LINK) -short $$(go list ./... | grep -v /capi/test)
+	$(UNFUSED) go test $(LINK) -short -run '$(GOLDENS)' ./engine ./mlx
 	@$(SETUP) lint-changed
 
 test: capi format ## what CI runs: everything that a change can break
@@ -112,14 +114,14 @@ test-go: ## the Go packages under the race detector, and the goldens on the unfu
 	go vet ./...
 	@$(MAKE) --no-print-directory test-scripts
 	@$(SETUP) faults
-	go test -race -timeout 30m ./...
+	go test $(LINK) -race -timeout 30m ./...
 	@# A module of its own keeps its search library out of the program's.
 	go -C examples/rag mod tidy -diff
 	eval "$$(build/bin/mlxrank env)" && go -C examples/rag vet ./... && go -C examples/rag test ./...
 	@# Metal runs the unfused graph: it is held against PyTorch too.
-	$(UNFUSED) go test -count 1 -run '$(GOLDENS)' ./engine ./mlx
+	$(UNFUSED) go test $(LINK) -count 1 -run '$(GOLDENS)' ./engine ./mlx
 	@# float16 on the CPU rehearses Metal: the same graph, threads and streams.
-	MLXRANK_TEST_DTYPE=float16 go test -race -count 1 -run '$(REHEARSAL)' ./engine -soak 300
+	MLXRANK_TEST_DTYPE=float16 go test $(LINK) -race -count 1 -run '$(REHEARSAL)' ./engine -soak 300
 
 test-native: build ## the native library's C tests, with sanitizers
 	@$(SETUP) smoke

@@ -371,7 +371,7 @@ func TestPlanningTakesMilliseconds(t *testing.T) {
 			p.plan(lengths, Limits{Pairs: 256, Tokens: 16384})
 			least = min(least, time.Since(start))
 		}
-		if least > 50*time.Millisecond { // ten times the goal, for runs with the race detector
+		if least > 250*time.Millisecond { // 50 times the goal: the race detector, and a busy machine
 			t.Errorf("%+v: 10,000 pairs planned in %v", l, least)
 		}
 		t.Logf("%+v: 10,000 pairs planned in %v", l, least)

@@ -163,8 +163,8 @@ def launches(data):
     if not one or not whole:
         return None
     count = data.get("facts", {}).get("launches") or LAUNCHES
-    share = one * count / whole
-    why = f"{count} launches of {one:.1f} µs are {100 * share:.0f} % of a pass of 20 pairs of 128 tokens"
+    share, tokens = one * count / whole, row(data, "fixed costs", "pass: whole").get("tokens", 0)
+    why = f"{count} launches of {one:.1f} µs are {100 * share:.0f} % of a pass of {tokens:.0f} tokens"
     if share > 0.2:
         return Decision("launches", True, "join more kernels: embeddings with LayerNorm, bias and activation with the GEMM", why)
     return Decision("launches", False, "nothing", why)
@@ -237,7 +237,7 @@ def microbatches(data):
     enough = min(tokens for tokens, rate in rates.items() if rate > 0.97 * max(rates.values()))
     peaks = {int(r["tokens"]): r.get("peak_bytes", 0) for r in rows}
     set_now = 16384 if data.get("device") == "gpu" else 512
-    why = f"from {enough} tokens on the rate is within 3 % of the best ({max(rates.values()):.2f} tokens/µs), with a peak of {peaks[enough] / 1e6:.0f} MB"
+    why = f"from {enough} tokens on the rate is within 3 % of the best ({1e6 * max(rates.values()):.0f} tokens/s), with a peak of {peaks[enough] / 1e6:.0f} MB"
     if enough != set_now and min(rates) <= set_now <= max(rates):
         return Decision("microbatch", True, f"recommend {enough} tokens for this chip instead of {set_now}", why)
     return Decision("microbatch", False, "nothing", why)

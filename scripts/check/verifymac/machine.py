@@ -69,14 +69,14 @@ def uses_newer_mlx():
 
 def gpu_facts(native, engine):
     """Facts that measure and the benchmark found: the GPU, libmlx, NAX, the variant."""
-    architecture = native.get("architecture", "")
+    architecture = native.get("architecture", "") if native.get("device") == "gpu" else ""
     generation = re.match(r"applegpu_g(\d+)", architecture)
     return {
         "GPU architecture": architecture or "-",
         "GPU generation": int(generation[1]) if generation else None,
         "MLX": native.get("mlx", "-"),
         "libmlx": native.get("libmlx", "-"),
-        "working set": gigabytes(str(native.get("working_set", ""))) or "-",
+        "working set": gigabytes(str(native.get("working_set") or "-")),
         "build of MLX": engine.get("mlx_build") or "-",
         "NAX": "-" if not engine else "yes" if engine.get("nax") else "no",
         "variant": engine.get("variant") or "-",

@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import json
 import platform
+import random
 import shutil
 import statistics
 import sys
@@ -134,10 +135,10 @@ def faults(device, clock):
     return found
 
 
-def text_of(tokens):
-    """A query and a document that together have so many tokens."""
+def text_of(tokens, number):
+    """A query and a document that together have so many tokens. The document depends on the number."""
     count = tokens - 3 - len(QUERY.split())
-    return [QUERY, " ".join(WORDS[i % len(WORDS)] for i in range(count))]
+    return [QUERY, " ".join(random.Random(number).choices(WORDS, k=count))]
 
 
 def driver(dtype, device):
@@ -197,10 +198,15 @@ def started(subject, logs, stack):
     return process
 
 
+def requests_of(length, count):
+    """Requests without two equal pairs, since the engine computes those once."""
+    return [[text_of(length, DOCUMENTS * i + j) for j in range(DOCUMENTS)] for i in range(count)]
+
+
 def request_asker(process, length, logs):
     def ask(count):
         path = logs / f"requests-{length}-{count}.json"
-        path.write_text(json.dumps([[text_of(length)] * DOCUMENTS] * count), encoding="utf-8")
+        path.write_text(json.dumps(requests_of(length, count)), encoding="utf-8")
         return process.ask("requests", pairs=path)["seconds"]
 
     return ask
@@ -219,7 +225,7 @@ def spread(values, scale=1.0, unit=""):
 def cold_start(device, size, clock):
     """Seconds of a process that ranks one document: the first with nothing kept, and the second."""
     seconds = {"first": [], "second": []}
-    command = [str(PROGRAM), "rerank", "--model", "builtin", "--device", device, "--query", *text_of(32)]
+    command = [str(PROGRAM), "rerank", "--model", "builtin", "--device", device, "--query", *text_of(32, 0)]
     for _ in range(size["starts"]):
         with tempfile.TemporaryDirectory() as home:  # where the choice of the variant is kept
             env = {**product_env(), "HOME": home, "XDG_CACHE_HOME": home + "/cache"}

@@ -259,7 +259,7 @@ class Report(unittest.TestCase):
         self.assertEqual(machine.variant_of("OK    mlx        0.32\n"), "")
 
     def test_gpu_facts(self):
-        found = machine.gpu_facts({"architecture": "applegpu_g17s"}, {"nax": True, "variant": "packed"})
+        found = machine.gpu_facts({"device": "gpu", "architecture": "applegpu_g17s"}, {"nax": True, "variant": "packed"})
         self.assertEqual((found["GPU generation"], found["NAX"], found["variant"]), (17, "yes", "packed"))
         self.assertIsNone(machine.gpu_facts({}, {})["GPU generation"])
 
@@ -484,8 +484,12 @@ class Quality(unittest.TestCase):
         self.assertEqual(len({row["query"] for row in rows}), 3)
 
     def test_texts_have_the_tokens_they_should(self):
-        query, document = measures.text_of(64)
+        query, document = measures.text_of(64, 1)
         self.assertEqual(len(query.split()) + len(document.split()) + 3, 64)
+
+    def test_no_two_pairs_of_the_requests_are_equal(self):
+        pairs = [tuple(pair) for request in measures.requests_of(64, 10) for pair in request]
+        self.assertEqual((len(pairs), len(set(pairs))), (200, 200))
 
 
 if __name__ == "__main__":

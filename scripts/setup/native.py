@@ -162,8 +162,8 @@ def smoke(project):
     sanitize = {"MLXRANK_SANITIZE": "ON", "CMAKE_BUILD_TYPE": "RelWithDebInfo"}
     if project.host == LINUX:
         sanitize["MLXRANK_METAL_EMULATOR"] = "ON"
+    link_libraries(project, lib)  # the tests are linked with libmlx there
     shim(project, "native-asan", lib, "tests", sanitize)
-    link_libraries(project, lib)
     command = ["ctest", "--test-dir", project.build / "native-asan", "--output-on-failure"]
     what = "the smoke test of the native library, with address and undefined-behaviour sanitizers"
     project.steps.always("testing native with sanitizers", lambda: run(command, what))
@@ -178,6 +178,7 @@ def emulator(project):
 
 def link_libraries(project, lib):
     """Links what libmlxrank loads into the folder of another build of it."""
+    lib.mkdir(parents=True, exist_ok=True)
     for path in project.lib.iterdir():
         link = lib / path.name
         if not link.exists() and "mlxrank" not in link.name:

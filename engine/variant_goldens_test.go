@@ -46,7 +46,11 @@ func checkVariants(t *testing.T, model *weights.Model, tokens []Tokens, want []f
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer opened.Close()
+	t.Cleanup(func() {
+		if err := opened.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	variants, err := opened.Variants()
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func hangs(w *schedule.Watch, at time.Time) error {
 }
 
 // noteReturn ends the hang once everything that was on the device has returned. The
-// device stays unhealthy until a probe works on a session that is opened anew.
+// device stays unhealthy until a probe works on a new session.
 func (p *pipeline) noteReturn() {
 	if p.device.hung && p.schedule.Watch() == nil && p.schedule.InFlight() == 0 {
 		p.device.hung = false

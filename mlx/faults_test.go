@@ -178,7 +178,7 @@ func TestHang(t *testing.T) {
 }
 
 // Two models with 32 callers each, sessions that are opened and closed meanwhile,
-// and faults now and then: all scores that come are those of a single caller.
+// and faults now and then: every score that comes equals a single caller's.
 func TestManyCallersOfTwoModels(t *testing.T) {
 	bothGraphs(t, func(t *testing.T, dtype DType) {
 		l, inject := faulty(t)

@@ -1,4 +1,4 @@
-// How much a GPU computes at once.
+// gpu_microbatch_tokens computes how many tokens a GPU computes at once.
 #pragma once
 
 #include <algorithm>

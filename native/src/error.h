@@ -29,7 +29,7 @@ std::optional<Error> attempt(F f) {
   }
 }
 
-// Reports whether a message of MLX or of C++ tells of too little memory.
+// Reports whether a message of MLX or of C++ means too little memory.
 bool is_out_of_memory(const std::string &message);
 
 [[noreturn]] void invalid(const std::string &text);

@@ -35,7 +35,7 @@ class Evaluator {
   void add(Session *session, int streams);
   // Returns once none of the session's microbatches runs.
   void remove(Session *session);
-  // Tells that a session has work.
+  // Signals that a session has work.
   void wake();
 
   static int threads_started();

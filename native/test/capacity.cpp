@@ -5,7 +5,8 @@
 
 static int failures;
 
-static void check(const char *what, const mlxrank_config &c, double gigabytes, int least, int most) {
+static void check(const char *what, const mlxrank_config &c, double gigabytes, int least,
+                  int most) {
   const int got = mlxrank::gpu_microbatch_tokens(c, static_cast<int64_t>(gigabytes * 1e9));
   if (got < least || got > most || got % 1024 != 0) {
     failures++;

@@ -141,13 +141,15 @@ test-variant: build ## the builtin model's goldens on the GPU, with one variant 
 test-metal: build ## every variant of the unfused graph against PyTorch, with the Metal kernels emulated
 	@$(SETUP) emulator
 	MLXRANK_LIBRARY=$(CURDIR)/build/native-emulator/lib/libmlxrank.so MLXRANK_TEST_EMULATOR=1 \
-		go test -count 1 -run '^TestVariantsMatchPyTorch$$' ./engine
+		go test -count 1 -timeout 30m -run '^Test(VariantsMatchPyTorch|HalfPrecisionKeepsTheOrder)$$' ./engine
 
 # Repetition: more open and close cycles, exits at more moments, ThreadSanitizer.
-test-long: capi ## the C API's long tests, which make test shortens
+test-long: capi ## the tests that make test shortens: C API, native, half precision
 	@$(SETUP) clang
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v ./capi/test
 	MLXRANK_TEST_LONG=1 $(SETUP) smoke
+	@# Half an hour of processor time in MLX's matmuls.
+	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 3h -v -run '^TestHalfPrecisionKeepsTheOrder$$' ./engine
 
 # Each package's test program is built once, with the fuzzer's instrumentation,
 # and then fuzzes one target at a time. A count of executions and not a time, since

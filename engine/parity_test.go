@@ -246,37 +246,6 @@ func TestTinyModelsMatchPyTorch(t *testing.T) {
 	}
 }
 
-// halfSlack is the tolerance in half precision as a multiple of PyTorch's own
-// difference from its float32 logits, since MLX rounds at other points.
-const halfSlack = 3
-
-func TestTinyModelsInHalfPrecision(t *testing.T) {
-	if testing.Short() {
-		t.Skip("slow: make test runs it")
-	}
-	for _, g := range tinyGoldens(t) {
-		for _, dtype := range []mlx.DType{mlx.Float16, mlx.BFloat16} {
-			t.Run(g.Name+" "+string(dtype), func(t *testing.T) {
-				model := openTiny(t, g)
-				tokens, want := g.short(96) // MLX's CPU matmuls are slow in half precision
-				_, half := firstPairs(g.tokens(), g.Logits[string(dtype)], 96)
-				torch := worst(half, want)
-				got := computeLogits(t, modelConfig(model.Config), model, dtype, tokens)
-				if err := checkLogits(got, want, halfSlack*torch); err != nil {
-					t.Error(err)
-				}
-				if err := checkLogits(got, want, exactness*deviation(want)); err == nil {
-					t.Errorf("as exact as float32, so %s was not used", dtype)
-				}
-				t.Logf("off by %.2g, PyTorch by %.2g, deviation %.2g", worst(got, want), torch, deviation(want))
-				if bad := controls[2].logits(t, model, tokens); checkLogits(bad, want, halfSlack*torch) == nil {
-					t.Error("a dropped layer passes the check")
-				}
-			})
-		}
-	}
-}
-
 type builtinGolden struct {
 	Query    string  `json:"query"`
 	Document string  `json:"document"`

@@ -173,9 +173,13 @@ func (e *Engine) chooser(cfg Config, files weights.Fingerprint, native *mlx.Mode
 	if err != nil {
 		return nil, err
 	}
+	limit := trialLimit
+	if e.info.Device == CPU {
+		limit = cpuTrialLimit
+	}
 	return &chooser{
 		variants: variants, check: check, work: work, labels: shape.Labels,
-		tolerance: tolerance(e.info.DType), budget: choiceBudget, limit: trialLimit, log: e.log,
+		tolerance: tolerance(e.info.DType), budget: choiceBudget, limit: limit, log: e.log,
 		open: func(variant string) (backend, error) {
 			session, err := native.Open(mlx.Options{Threads: cfg.threads(), Variant: variant})
 			if err != nil {
@@ -227,6 +231,8 @@ func (e *Engine) advise(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled) || !errors.Is(err, ErrUnhealthy):
 		return err
+	case e.info.Device == CPU:
+		return fmt.Errorf("%w; unset %s, and report the output of mlxrank doctor", err, VariantEnv)
 	case errors.Is(err, errWrong):
 		refused, keeping := e.library.RefuseBuild(firstLine(err))
 		if keeping != nil {

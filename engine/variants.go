@@ -24,8 +24,10 @@ const (
 	// choiceBudget is when a choice begins no further trial or round.
 	choiceBudget = 2 * time.Second
 
-	// trialLimit is when an open session or a batch of a trial counts as hung.
-	trialLimit = 10 * time.Second
+	// trialLimit is when opening a session or a batch of a trial counts as hung. A busy
+	// CPU without kernels for half precision takes longer than a GPU that works.
+	trialLimit    = 10 * time.Second
+	cpuTrialLimit = 10 * time.Minute
 
 	choiceRounds = 5 // of timing over all correct variants; the median counts
 )

@@ -58,11 +58,13 @@ check: build format ## a minute: format, vet, unit tests, small goldens, linters
 
 test: capi format ## what CI runs: everything that a change can break
 	@$(SETUP) clang
-	@$(MAKE) --no-print-directory -j2 test-go test-others
-	@# These build the C API again, which test-go reads.
+	@# Here, since set-up waits while another set-up runs, such as the linters.
+	@$(SETUP) faults
+	@$(MAKE) --no-print-directory -j2 test-packages test-others
+	@# These build the C API again, which test-packages reads.
 	@$(MAKE) --no-print-directory check-install
 
-# Runs beside test-go, in the processor time that the Go tests leave; nice keeps
+# Runs beside test-packages, in the processor time that the Go tests leave; nice keeps
 # it from slowing tests that measure time. Its output appears when it ends.
 .PHONY: test-others
 test-others:
@@ -76,7 +78,7 @@ endif
 test-all: test test-long soak load check-release check-dashboard check-clients check-arm64 test-swift ## the rest too; some need what make test does not
 
 ##@ One suite
-.PHONY: golden lint format test-go test-scripts test-native test-metal test-variant test-faults test-long fuzz soak load
+.PHONY: golden lint format test-go test-packages test-scripts test-native test-metal test-variant test-faults test-long fuzz soak load
 # Of the goldens, those that run on both graphs.
 GOLDENS := GraphIs|PyTorch|Controls|Company|Labels
 # Tests of many callers that any dtype passes.
@@ -108,12 +110,15 @@ test-scripts:
 	$(PYTHON) -B -m unittest discover -s scripts/check/verifymac
 	$(PYTHON) -B -m unittest discover -s scripts
 
-test-go: ## the Go packages under the race detector, and the goldens on the unfused graph
+test-go: build ## the Go packages under the race detector, and the goldens on the unfused graph
+	@$(SETUP) faults
+	@$(MAKE) --no-print-directory test-packages
+
+test-packages:
 	go mod verify
 	go mod tidy -diff
 	go vet ./...
 	@$(MAKE) --no-print-directory test-scripts
-	@$(SETUP) faults
 	go test $(LINK) -race -timeout 30m ./...
 	@# A module of its own keeps its search library out of the program's.
 	go -C examples/rag mod tidy -diff

@@ -200,7 +200,7 @@ func guard(doing string, f func() error) (err error) {
 // settle passes a batch's logits, or its failure, to its requests.
 func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 	if errors.Is(err, mlx.ErrNotFinite) {
-		err = fmt.Errorf("%w: %w", ErrNotFinite, err)
+		err = fmt.Errorf("%w: %w (pairs of the batch count from 0); if the same text fails again, use float32 (--dtype float32), or check the model's weights", ErrNotFinite, err)
 	}
 	p.mu.Lock()
 	at := time.Now()

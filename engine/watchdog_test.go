@@ -191,8 +191,8 @@ func TestNotFiniteIsAFailure(t *testing.T) {
 	bad := true
 	first := failing(&bad, func() error { return &mlx.NativeError{Call: "collect", Status: 7, Text: "logit 0 of pair 2 is nan"} })
 	bubble(t, reopening(func() (backend, error) { return newTimedBackend(time.Millisecond), nil }), first, func(t *testing.T, e *Engine) {
-		if _, err := e.Score(context.Background(), somePairs(3)); !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), "pair 2 is nan") {
-			t.Errorf("got %v, want ErrNotFinite", err)
+		if _, err := e.Score(context.Background(), somePairs(3)); !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), "pair 2 is nan") || !strings.Contains(err.Error(), "--dtype float32") {
+			t.Errorf("got %v, want ErrNotFinite and what to do", err)
 		}
 		checkFakeScores(t, somePairs(4), scorePairs(t, e, somePairs(4)))
 		if s := e.Stats(); s.Reopened != 1 {

@@ -64,10 +64,14 @@ def main(arguments):
         sys.exit(__doc__)
     read = []
     for path in arguments:
-        with open(path, encoding="utf-8") as f:
-            data = json.load(f)
-        if data.get("schema") != report.SCHEMA:
-            sys.exit(f"{path}: found schema {data.get('schema')}, expected {report.SCHEMA}; measure again with make verify-mac")
+        try:
+            with open(path, encoding="utf-8") as f:
+                data = json.load(f)
+        except (OSError, ValueError) as error:
+            sys.exit(f"{path}: {error}; give it build/verify-mac.json of two runs of make verify-mac")
+        schema = data.get("schema") if isinstance(data, dict) else None
+        if schema != report.SCHEMA:
+            sys.exit(f"{path}: found schema {schema}, expected {report.SCHEMA}; measure again with make verify-mac")
         read.append(data)
     print("\n".join(lines(*read)))
 

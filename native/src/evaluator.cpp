@@ -94,7 +94,10 @@ void Evaluator::serve() {
   const auto has_work = [this] { return woken_ || !tasks_.empty(); };
   bool lingered = false;
   for (;;) {
-    if (run_task() || start_next()) {
+    // While exit() waits, only what runs already is finished. Without the mark of busy
+    // work, the next work blocks for good.
+    const bool leaving = busy_ && is_exiting();
+    if (!leaving && (run_task() || start_next())) {
       lingered = false;
       continue;
     }

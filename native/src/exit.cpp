@@ -48,6 +48,12 @@ bool is_time_to_register(uint64_t ended) { return ended <= 64 || (ended & (ended
 
 } // namespace
 
+bool is_exiting() {
+  Gate &g = gate();
+  std::lock_guard<std::mutex> lock(g.mutex);
+  return g.exiting;
+}
+
 Busy::Busy() {
   Gate &g = gate();
   std::unique_lock<std::mutex> lock(g.mutex);

@@ -14,4 +14,8 @@ class Busy {
   Busy &operator=(const Busy &) = delete;
 };
 
+// Reports whether exit() has begun. Who stays busy from one piece of work to the next
+// must begin no more.
+bool is_exiting();
+
 } // namespace mlxrank

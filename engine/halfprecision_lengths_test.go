@@ -238,7 +238,7 @@ func (m *halfModel) open(t *testing.T, library *mlx.Library, dtype mlx.DType) *m
 func halfLogits(t *testing.T, library *mlx.Library, m *halfModel, dtype mlx.DType, variant string, tokens []Tokens) []float32 {
 	t.Helper()
 	opened := m.open(t, library, dtype)
-	defer opened.Close()
+	defer closeModel(t, opened)
 	return variantLogits(t, opened, variant, len(m.want)/len(m.tokens), tokens)
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"testing"
 
 	"github.com/rs/zerolog"
 
@@ -79,3 +80,10 @@ type noBackend struct{}
 func (noBackend) Submit(mlx.Batch) (mlx.Ticket, error)             { return 0, errors.New("no backend") }
 func (noBackend) Collect(mlx.Ticket, []float32) (mlx.Stats, error) { return mlx.Stats{}, nil }
 func (noBackend) Close() error                                     { return nil }
+
+func closeModel(t *testing.T, m *mlx.Model) {
+	t.Helper()
+	if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+}

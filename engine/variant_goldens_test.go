@@ -46,11 +46,7 @@ func checkVariants(t *testing.T, model *weights.Model, tokens []Tokens, want []f
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := opened.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	defer closeModel(t, opened)
 	variants, err := opened.Variants()
 	if err != nil {
 		t.Fatal(err)

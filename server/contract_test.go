@@ -309,6 +309,16 @@ func TestHealthAndReady(t *testing.T) {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
 	}
+	// A batch that fails right after a probe that worked makes the server unready.
+	e.heals = true
+	s.health.last = time.Time{}
+	for _, status := range []int{200, 503} {
+		e.unhealthy.Store(&lost)
+		if w := do(s, "GET", "/ready"); w.Code != status {
+			t.Errorf("/ready: %d, want %d: %s", w.Code, status, w.Body)
+		}
+	}
+	e.unhealthy.Store(nil)
 	s.drain()
 	if w := do(s, "GET", "/health"); w.Code != 200 {
 		t.Errorf("/health of a server that is stopping: %d", w.Code)

@@ -21,6 +21,7 @@ type fakeEngine struct {
 	before    func(ctx context.Context) error // runs first in every scoring
 	logit     func(p engine.Pair) float32
 	unhealthy atomic.Pointer[error]
+	heals     bool         // a probe ends unhealthy
 	executed  atomic.Int64 // pairs
 	options   atomic.Pointer[engine.ScoreOptions]
 }
@@ -82,6 +83,13 @@ func (f *fakeEngine) Rerank(ctx context.Context, query string, documents []strin
 }
 
 func (f *fakeEngine) Healthy(context.Context) error {
+	if f.heals {
+		f.unhealthy.Store(nil)
+	}
+	return f.health()
+}
+
+func (f *fakeEngine) health() error {
 	if err := f.unhealthy.Load(); err != nil {
 		return *err
 	}
@@ -89,7 +97,7 @@ func (f *fakeEngine) Healthy(context.Context) error {
 }
 
 func (f *fakeEngine) Stats() engine.Stats {
-	return engine.Stats{Unhealthy: f.Healthy(context.Background()), Pairs: f.executed.Load()}
+	return engine.Stats{Unhealthy: f.health(), Pairs: f.executed.Load()}
 }
 
 func (f *fakeEngine) Info() engine.Info {

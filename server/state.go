@@ -31,8 +31,12 @@ func (s *Server) healthy(ctx context.Context) error {
 		defer cancel()
 		h.err = s.Engine.Healthy(ctx)
 		h.last = time.Now()
+		return h.err
 	}
-	return h.err
+	if h.err != nil {
+		return h.err
+	}
+	return s.Engine.Stats().Unhealthy // a batch may have failed since the probe
 }
 
 type readiness struct {

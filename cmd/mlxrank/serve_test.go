@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -183,6 +184,9 @@ func TestServeHangup(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
+	// A program inherits that SIGHUP is ignored, as under nohup, unless its parent
+	// catches the signal.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	model := tinyModel(t)
 	s := startServing(t, "--model", model, "--listen", "127.0.0.1:0")
 	documents, answered := largeCall(t, 1000), make(chan int, 1)

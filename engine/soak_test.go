@@ -80,7 +80,12 @@ func TestSoak(t *testing.T) {
 	soak(t, e, until(1))
 	waitForGoroutines(t, before.goroutines)
 	after := takeFooting(t, e.library, sampler)
-	if after.active != before.active || after.workers != before.workers {
+	// A stream's thread of MLX frees what a graph used a moment after its result is read.
+	for end := time.Now().Add(5 * time.Second); after.active > before.active && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+		after = takeFooting(t, e.library, sampler)
+	}
+	if after.active > before.active || after.workers != before.workers {
 		t.Errorf("MLX has %d bytes and %d threads, before %d and %d", after.active, after.workers, before.active, before.workers)
 	}
 	if after.threads > before.threads+4 { // the Go runtime may have started some

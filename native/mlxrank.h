@@ -1,5 +1,5 @@
 /*
- * mlxrank.h: the C ABI of libmlxrank, a BERT cross-encoder's forward pass on MLX.
+ * mlxrank.h: the C ABI of libmlxrank, a cross-encoder's forward pass on MLX.
  *
  * The ABI is flat and versioned: scalars, pointers, and structs passed by
  * pointer. Each struct begins with its own size in bytes. Every call but
@@ -30,7 +30,7 @@ extern "C" {
 #endif
 
 /* Number of this ABI, raised whenever a signature, struct or meaning changes. */
-#define MLXRANK_ABI 7
+#define MLXRANK_ABI 9
 
 enum {
   MLXRANK_OK = 0,
@@ -44,8 +44,47 @@ enum {
 };
 
 enum { MLXRANK_CPU = 0, MLXRANK_GPU = 1 };
-enum { MLXRANK_FLOAT32 = 0, MLXRANK_FLOAT16 = 1, MLXRANK_BFLOAT16 = 2 };
-enum { MLXRANK_GELU = 0, MLXRANK_GELU_TANH = 1, MLXRANK_RELU = 2 };
+/* INT8 needs the CPU's kernels: the encoder's matmuls multiply 8 bit integers, to which the
+ * library quantises weights when it opens the model. */
+enum { MLXRANK_FLOAT32 = 0, MLXRANK_FLOAT16 = 1, MLXRANK_BFLOAT16 = 2, MLXRANK_INT8 = 3 };
+enum { MLXRANK_INT16 = 5 }; /* of operands of attention in an INT8 model */
+enum { MLXRANK_UINT32 = 4 }; /* of tensors only: small weights, see weight_bits */
+/* Feed-forward layers have one of the first three. SILU is x sigmoid(x). */
+enum {
+  MLXRANK_GELU = 0,
+  MLXRANK_GELU_TANH = 1,
+  MLXRANK_RELU = 2,
+  MLXRANK_SILU = 3,
+  MLXRANK_TANH = 4,
+  MLXRANK_SIGMOID = 5,
+  MLXRANK_IDENTITY = 6
+};
+
+/* What the head reads of a pair: a sum of these. Each makes a vector of hidden_size,
+ * and several lie end to end in this order. The means are over the pair's tokens: MEAN_SQRT
+ * divides their sum by the square root of their number, and WEIGHTED_MEAN weights
+ * the token at position i by i + 1. */
+enum {
+  MLXRANK_POOL_CLS = 1,
+  MLXRANK_POOL_MAX = 2,
+  MLXRANK_POOL_MEAN = 4,
+  MLXRANK_POOL_MEAN_SQRT = 8,
+  MLXRANK_POOL_WEIGHTED_MEAN = 16,
+  MLXRANK_POOL_LAST = 32
+};
+
+/* A step of the head, computed in float32. The first one's input is what is pooled,
+ * the last one's result the logits. */
+enum { MLXRANK_DENSE = 0, MLXRANK_LAYER_NORM = 1 };
+enum { MLXRANK_HEAD_STEPS = 16 };
+typedef struct mlxrank_head_step {
+  char name[96]; /* NAME.weight and NAME.bias are its tensors */
+  int32_t kind;
+  int32_t out; /* columns of the result; LAYER_NORM keeps its input's */
+  int32_t activation; /* of DENSE: activation(W x + b) */
+  int32_t residual; /* 1: DENSE then adds its input; out is the input's size */
+  double epsilon; /* of LAYER_NORM */
+} mlxrank_head_step;
 
 /* Facts found at load. Strings are NUL-terminated, "" where unknown. */
 typedef struct mlxrank_info {
@@ -93,10 +132,31 @@ typedef struct mlxrank_config {
   int32_t layers;
   int32_t heads;
   int32_t intermediate_size;
-  int32_t max_positions;
+  int32_t max_positions; /* tokens of the longest pair */
   int32_t type_vocab_size;
   int32_t labels;
+  int32_t embedding_size; /* of the embeddings; if not hidden_size, they are projected */
+  /* Row of the position embeddings for a pair's first token. As in RoBERTa, the id
+   * first_position - 1 is padding: a text that spells it gets that row for it, and the
+   * tokens behind it do not count it. */
+  int32_t first_position;
+  int32_t pre_norm; /* 0: LayerNorm after each block, 1: before each block and at the end */
+  int32_t gated; /* 1: feed-forward is output(activation(a) * b), for [a b] = intermediate(x) */
+  int32_t window; /* a local layer's token attends to so many on each side; 0: no local layers */
+  int32_t global_every; /* with window: layer i is global if i is a multiple of it */
+  int32_t pooling;
+  int32_t head_steps; /* 1 to MLXRANK_HEAD_STEPS */
+  /* With small weights, linear layers of the encoder and the word embeddings may be
+   * quantised as MLX does it: NAME.weight is UINT32 [rows, columns * weight_bits / 32],
+   * NAME.scales and NAME.biases are [rows, columns / weight_group], and a weight is
+   * scale * q + bias, where q is a number of weight_bits, the first of a word in its
+   * lowest bits. */
+  int32_t weight_bits; /* 8 or 4; 0: no small weights */
+  int32_t weight_group; /* 32 or 64: numbers of a row that share a scale and a bias */
   double layer_norm_eps;
+  double rope_base; /* of rotary positions in global layers; 0: position embeddings instead */
+  double local_rope_base; /* likewise in local layers */
+  mlxrank_head_step head[MLXRANK_HEAD_STEPS];
 } mlxrank_config;
 
 /* A named weight: row-major, little endian, of rank 1 or 2. */
@@ -190,6 +250,27 @@ typedef struct mlxrank_profile {
   int64_t flops[MLXRANK_PHASES]; /* executed, with padding */
 } mlxrank_profile;
 
+/* The matmuls of a pass over one short pair, counted by where they are and by the types of
+ * their operands. On the unfused graph the arrays that MLX gets have these types, on the fused
+ * graph the kernel that multiplies reports them. A kernel of attention multiplies each
+ * head apart. */
+enum { MLXRANK_IN_ENCODER = 0, MLXRANK_IN_ATTENTION = 1, MLXRANK_IN_HEAD = 2 };
+typedef struct mlxrank_matmul {
+  int32_t part; /* MLXRANK_IN_... */
+  int32_t left; /* of activations or queries; -1 for a type without a name here */
+  int32_t right; /* of weights, keys or values */
+  int32_t computed; /* the operands are converted to it and multiplied; sums may be wider */
+  int32_t bits; /* of a weight, if UINT32 packs several */
+  int32_t reserved;
+  int64_t count;
+} mlxrank_matmul;
+enum { MLXRANK_MATMULS = 32 };
+typedef struct mlxrank_matmuls {
+  int32_t size; /* in: sizeof(mlxrank_matmuls) */
+  int32_t count;
+  mlxrank_matmul kinds[MLXRANK_MATMULS];
+} mlxrank_matmuls;
+
 /* Returns the library's own MLXRANK_ABI. Only this call may precede the
  * handshake. */
 int32_t mlxrank_abi(void);
@@ -209,8 +290,23 @@ int32_t mlxrank_set_limits(int64_t cache, int64_t memory, char *err, int32_t err
 /* Returns MLX's cached buffers to the system and sets peak to active. */
 int32_t mlxrank_trim(char *err, int32_t err_len);
 
-/* Copies the tensors to the device and checks that the model is complete.
- * Tensors have BertForSequenceClassification's names without "bert.". */
+/* Copies the tensors to the device, but see below, and checks that the model is complete.
+ * Tensors have BertForSequenceClassification's names without "bert.", and:
+ *
+ *   embeddings.position_embeddings.weight  [first_position + max_positions, embedding_size];
+ *                                          none with rotary positions
+ *   embeddings_project                     [hidden_size, embedding_size], if they differ
+ *   encoder.layer.N.intermediate.dense     [2 intermediate_size, hidden_size] if gated
+ *   encoder.layer.N.attention.LayerNorm    with pre_norm: before attention; none in layer 0,
+ *   encoder.layer.N.LayerNorm              before feed-forward,
+ *   encoder.LayerNorm                      and at the end; no others in layers
+ *
+ * A layer without biases has biases of zeros.
+ *
+ * The CPU's kernels use word embeddings where they are, and do not copy them, if they are
+ * float32, take 64 MiB or more, and lie in a mapping of a file that is shared (MAP_SHARED, on
+ * Linux). The caller may unmap the file, but nothing may write to it or cut it
+ * while the model is open. To replace it, rename a new file to its name. */
 int32_t mlxrank_model_open(const mlxrank_config *config, const mlxrank_tensor *tensors,
                            int32_t count, int64_t *model, char *err, int32_t err_len);
 /* Closes the handle. Open sessions of the model keep its weights. */
@@ -222,6 +318,8 @@ int32_t mlxrank_model_variants(int64_t model, mlxrank_variants *out, char *err, 
 int32_t mlxrank_session_open(int64_t model, const mlxrank_options *options, int64_t *session,
                              char *err, int32_t err_len);
 int32_t mlxrank_session_layout(int64_t session, mlxrank_layout *out, char *err, int32_t err_len);
+/* Counts the matmuls of the session's graph, so that a caller can check what it computes in. */
+int32_t mlxrank_session_matmuls(int64_t session, mlxrank_matmuls *out, char *err, int32_t err_len);
 /* Starts a profile at zero (on is not 0), or stops it and clears the figures.
  * Off at first. A microbatch counts if a worker takes it while the profile runs.
  * Refused for a GPU. */
@@ -243,15 +341,22 @@ int32_t mlxrank_collect(int64_t session, int64_t ticket, float *out, int64_t out
 
 /* Computes one pair on the session's graph and writes its activations to file, a
  * path that ends in .safetensors, as float32 tensors [rows, columns]. For
- * debugging: compare them with the outputs of the PyTorch modules whose names
- * they have, without "bert.":
+ * debugging: compare them with the outputs of BERT's PyTorch modules whose names
+ * they have, without "bert.", or of another encoder's modules that do the same:
  *
- *   embeddings                        all tokens
- *   encoder.layer.N.attention.self    all tokens; only [CLS] in the last layer
- *   encoder.layer.N.attention         likewise, after LayerNorm
- *   encoder.layer.N                   likewise, after feed-forward and LayerNorm
- *   pooler                            [CLS]
- *   classifier                        the logits
+ *   embeddings                        all tokens, [tokens, embedding_size]
+ *   embeddings_project                likewise; if the embeddings are projected
+ *   encoder.layer.N.attention.self    the heads' outputs, before the dense layer
+ *   encoder.layer.N.attention         with the block's input added, after LayerNorm;
+ *                                     with pre_norm without it
+ *   encoder.layer.N                   likewise, after feed-forward
+ *   encoder.LayerNorm                 with pre_norm: the last LayerNorm's output
+ *   pooling                           if something else than [CLS] is pooled
+ *   NAME of each step of the head     after its activation and the addition of its input;
+ *                                     pooler.dense is called pooler, as BERT's module
+ *
+ * A layer's activations are of all tokens. If only [CLS] is pooled, the last layer's and
+ * encoder.LayerNorm's are of [CLS] alone.
  */
 int32_t mlxrank_debug_activations(int64_t session, const int32_t *ids, const int32_t *type_ids,
                                   int32_t length, const char *file, char *err, int32_t err_len);

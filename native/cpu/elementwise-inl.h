@@ -101,6 +101,17 @@ HWY_INLINE void ForRow(int n, const Whole &whole, const Rest &rest) {
   }
 }
 
+// row [n] += other
+HWY_INLINE void AddRow(float *row, const float *other, int n) {
+  const Tag d;
+  ForRow(
+      n,
+      [&](int i) {
+        hn::StoreU(hn::Add(hn::LoadU(d, row + i), hn::LoadU(d, other + i)), d, row + i);
+      },
+      [&](int i) { row[i] += other[i]; });
+}
+
 // row [n] = LayerNorm(row + residual); residual may be null.
 HWY_INLINE void AddNormRow(float *row, const float *residual, const Norm &norm, int n) {
   const Tag d;

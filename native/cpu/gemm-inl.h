@@ -14,6 +14,7 @@
 
 #include "hwy/highway.h"
 #include "profile.h"
+#include "small.h"
 
 // Multiplying bfloat16 numbers needs an extension of AVX-512 that Highway 1.0 has
 // no target for, so it is added to Highway's target AVX3. The compiler cannot use
@@ -54,8 +55,8 @@ constexpr int kRows = 6;
 // Rows of a tile: blocks that share one pass over the weights.
 constexpr int kTile = 8 * kRows;
 
-// Returns this thread's buffer, kept for the next call. At most a few hundred KB
-// per thread.
+// Returns this thread's buffer, kept for the next call. A few hundred KB per thread, and
+// some MB once a pair has thousands of tokens.
 template <int which>
 float *Scratch(size_t floats) {
   static thread_local std::vector<float> buffer;
@@ -65,57 +66,145 @@ float *Scratch(size_t floats) {
   return buffer.data();
 }
 
-// A Factor type defines how the GEMM reads its factors. A step takes from each row
-// and each output as many factors as fit into 32 bits.
+// Transposes squares of four rows and four columns in registers. Returns how many columns
+// it wrote. The last square of rows overlaps the one before it.
+#if HWY_TARGET == HWY_SCALAR
+inline int TransposeFours(const float *, size_t, int, int, int, float *) { return 0; }
+#else
+inline int TransposeFours(const float *x, size_t stride, int rows, int width, int k, float *out) {
+  const hn::FixedTag<float, 4> d;
+  int p = 0;
+  for (; p + 4 <= k; p += 4, x += 4) {
+    for (int r = 0; r < rows; r += 4) {
+      const int at = std::min(r, rows - 4);
+      const float *from = x + at * stride;
+      const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + stride);
+      const auto c = hn::LoadU(d, from + 2 * stride), e = hn::LoadU(d, from + 3 * stride);
+      const auto low_ab = hn::InterleaveLower(d, a, b), high_ab = hn::InterleaveUpper(d, a, b);
+      const auto low_ce = hn::InterleaveLower(d, c, e), high_ce = hn::InterleaveUpper(d, c, e);
+      float *to = out + static_cast<size_t>(p) * width + at;
+      hn::StoreU(hn::ConcatLowerLower(d, low_ce, low_ab), d, to);
+      hn::StoreU(hn::ConcatUpperUpper(d, low_ce, low_ab), d, to + width);
+      hn::StoreU(hn::ConcatLowerLower(d, high_ce, high_ab), d, to + 2 * width);
+      hn::StoreU(hn::ConcatUpperUpper(d, high_ce, high_ab), d, to + 3 * width);
+    }
+  }
+  return p;
+}
+#endif
+
+// A Factor type defines how the GEMM reads its factors, and names their type. A step takes
+// from each row and each output as many factors as fit into 32 bits.
 struct Float32 {
+  static constexpr int32_t kType = MLXRANK_FLOAT32;
+  static constexpr int kPerStep = 1;
+
   static int Steps(int k) { return k; }
 
   // Writes rows of x transposed, in the order that blocks read them: for each step
   // the rows. out has room for width of them.
   static HWY_INLINE void Transpose(const float *x, size_t stride, int rows, int width, int k,
                                    float *out) {
-    for (int p = 0; p < k; p++) {
+    const int done = rows >= 4 ? TransposeFours(x, stride, rows, width, k, out) : 0;
+    for (int p = done; p < k; p++) {
       for (int r = 0; r < rows; r++) {
         out[static_cast<size_t>(p) * width + r] = x[r * stride + p];
       }
     }
   }
 
+  // Brings a row of k numbers into the form of factors, where it is.
+  static HWY_INLINE void Narrow(float *, int) {}
+
   static HWY_INLINE Vec MulAdd(Vec a, Vec b, Vec sum) { return hn::MulAdd(a, b, sum); }
 };
 
-#if MLXRANK_CPU_BFLOAT16
-// Factors rounded to the nearest bfloat16, two per step. Sums are float32.
+// MLXRANK_EMULATE_BFLOAT16 is for tests: every target multiplies bfloat16, as float32.
+#if MLXRANK_CPU_BFLOAT16 || MLXRANK_EMULATE_BFLOAT16
+// Factors rounded to the nearest bfloat16, two per step: the first of a pair is in the low
+// half of its 32 bits. Sums are float32.
 struct BFloat16 {
+  using Bits = hn::RebindToUnsigned<Tag>;
+  using BitVec = hn::Vec<Bits>;
+
+  static constexpr int32_t kType = MLXRANK_BFLOAT16;
+  static constexpr int kPerStep = 2;
+
   static int Steps(int k) { return (k + 1) / 2; }
 
   static HWY_INLINE void Transpose(const float *x, size_t stride, int rows, int width, int k,
                                    float *out) {
     const int steps = Steps(k);
-    HWY_ALIGN uint32_t pairs[16];
+    float *pairs = Scratch<8>(static_cast<size_t>(rows) * steps);
     for (int r = 0; r < rows; r++) {
-      const float *row = x + r * stride;
-      float *to = out + r;
-      for (int p = 0; p < k; p += 32, row += 32) {
-        const __m512 low = _mm512_maskz_loadu_ps(Mask(k - p), row);
-        const __m512 high = _mm512_maskz_loadu_ps(Mask(k - p - 16), row + 16);
-        _mm512_store_si512(pairs, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-        const int n = std::min(16, steps - p / 2);
-        for (int i = 0; i < n; i++, to += width) {
-          std::memcpy(to, pairs + i, sizeof(float));
-        }
-      }
+      ToPairs(x + r * stride, k, pairs + static_cast<size_t>(r) * steps);
+    }
+    Float32::Transpose(pairs, steps, rows, width, steps, out);
+  }
+
+  static HWY_INLINE void Narrow(float *row, int k) { ToPairs(row, k, row); }
+
+  // Writes the k numbers of a row as pairs, where it is or elsewhere. A last number alone
+  // is paired with zero.
+  static HWY_INLINE void ToPairs(const float *row, int k, float *out) {
+    int at = 0;
+#if HWY_TARGET != HWY_SCALAR
+    const Bits d;
+    const hn::Repartition<uint64_t, Bits> wide;
+    // Each 64 bits hold two numbers, and then in their low half a pair.
+    auto pairs = [&](const float *from) {
+      const auto two = hn::BitCast(wide, Rounded(hn::LoadU(Tag(), from)));
+      const auto first = hn::And(two, hn::Set(wide, 0xffffffff));
+      const auto second = hn::And(two, hn::Set(wide, 0xffff000000000000));
+      return hn::BitCast(d, hn::Or(hn::ShiftRight<16>(first), hn::ShiftRight<32>(second)));
+    };
+    for (; 2 * (at + kLanes) <= k; at += kLanes) {
+      const BitVec low = pairs(row + 2 * at), high = pairs(row + 2 * at + kLanes);
+      hn::StoreU(hn::BitCast(Tag(), hn::ConcatEven(d, high, low)), Tag(), out + at);
+    }
+#endif
+    for (; 2 * at < k; at++) {
+      const uint32_t second = 2 * at + 1 < k ? Rounded(row[2 * at + 1]) : 0;
+      const uint32_t pair = Rounded(row[2 * at]) >> 16 | (second & 0xffff0000);
+      std::memcpy(out + at, &pair, sizeof pair);
     }
   }
 
+  // Returns pairs of the numbers of two vectors.
+  static HWY_INLINE Vec Zip(Vec first, Vec second) {
+    const BitVec high = hn::And(Rounded(second), hn::Set(Bits(), 0xffff0000));
+    return hn::BitCast(Tag(), hn::Or(hn::ShiftRight<16>(Rounded(first)), high));
+  }
+
+#if MLXRANK_EMULATE_BFLOAT16
+  static HWY_INLINE Vec MulAdd(Vec a, Vec b, Vec sum) {
+    const Bits d;
+    auto first = [&](Vec v) { return hn::BitCast(Tag(), hn::ShiftLeft<16>(hn::BitCast(d, v))); };
+    auto second = [&](Vec v) {
+      return hn::BitCast(Tag(), hn::And(hn::BitCast(d, v), hn::Set(d, 0xffff0000)));
+    };
+    return hn::MulAdd(second(a), second(b), hn::MulAdd(first(a), first(b), sum));
+  }
+#else
   static HWY_INLINE Vec MulAdd(Vec a, Vec b, Vec sum) {
     return Vec{_mm512_dpbf16_ps(sum.raw, reinterpret_cast<__m512bh>(a.raw),
                                 reinterpret_cast<__m512bh>(b.raw))};
   }
+#endif
 
  private:
-  static __mmask16 Mask(int n) {
-    return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1 << n) - 1);
+  // Rounds to the nearest, ties to even. The upper 16 bits are the bfloat16.
+  static uint32_t Rounded(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits + 0x7fff + (bits >> 16 & 1);
+  }
+
+  static HWY_INLINE BitVec Rounded(Vec x) {
+    const Bits d;
+    const BitVec bits = hn::BitCast(d, x);
+    const BitVec odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(d, 1));
+    return hn::Add(bits, hn::Add(odd, hn::Set(d, 0x7fff)));
   }
 };
 #endif
@@ -124,12 +213,18 @@ struct BFloat16 {
 // sum, the more precision it loses.
 constexpr int kFold = 384;
 
-// Computes start + the sum of a[r] * b for a block of rows and one panel:
-// a [steps][rows], b [steps][kPanel]. finish(r, low, high) receives the two
-// vectors of each row.
+// Where a block reads its rows: the number of row r at step p is
+// at[r * row + p * step].
+struct Rows {
+  const float *at;
+  size_t row, step;
+};
+
+// Computes start + the sum of a[r] * b for a block of rows and one panel,
+// b [steps][kPanel]. finish(r, low, high) receives the two vectors of each row.
 template <class Factor, int rows, class Finish>
-HWY_INLINE void Block(const float *HWY_RESTRICT a, const float *HWY_RESTRICT b, int steps,
-                      const float *start, const Finish &finish) {
+HWY_INLINE void Block(Rows a, const float *HWY_RESTRICT b, int steps, const float *start,
+                      const Finish &finish) {
   const Tag d;
   Vec low[rows], high[rows], low_sum[rows], high_sum[rows];
   const Vec low_start = start ? hn::LoadU(d, start) : hn::Zero(d);
@@ -149,11 +244,11 @@ HWY_INLINE void Block(const float *HWY_RESTRICT a, const float *HWY_RESTRICT b, 
       const Vec b_high = hn::LoadU(d, b + kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < rows; r++) {
-        const Vec value = hn::Set(d, a[r]);
+        const Vec value = hn::Set(d, a.at[r * a.row]);
         low[r] = Factor::MulAdd(value, b_low, low[r]);
         high[r] = Factor::MulAdd(value, b_high, high[r]);
       }
-      a += rows;
+      a.at += a.step;
       b += kPanel;
     }
 #pragma GCC unroll 16
@@ -207,11 +302,18 @@ HWY_INLINE void StorePart(Vec low, Vec high, int columns, float *y) {
   std::memcpy(y, row, static_cast<size_t>(columns) * sizeof(float));
 }
 
-// y [rows, out] = act(x W^T + bias) for the rows of one tile.
-template <class Factor, class Act>
-void LinearTile(const float *x, int rows, const PackedLinear &w, const Act &act, float *y) {
+// Defined in small-inl.h.
+inline void ExpandPanel(const PackedLinear &w, int index, float *out);
+
+// Computes x W^T + bias for the rows of one tile. store(row, column, low, high)
+// receives the two vectors of a panel that begins at column.
+template <class Factor, class Store>
+HWY_INLINE void ComputeTile(const float *x, int rows, const PackedLinear &w, const Store &store) {
   const int columns = (w.out + kPanel - 1) / kPanel * kPanel;
   const Timed timed(Phase::matmul, int64_t{2} * rows * w.in * columns);
+  const int small_bits = small_format(w.factors).bits;
+  count_matmul(MLXRANK_IN_ENCODER, Factor::kType, small_bits > 0 ? MLXRANK_UINT32 : Factor::kType,
+               small_bits);
   const int steps = Factor::Steps(w.in);
   float *a = Scratch<0>(static_cast<size_t>(rows) * steps);
   ForBlocks(rows, [&](auto n, int at) {
@@ -219,24 +321,52 @@ void LinearTile(const float *x, int rows, const PackedLinear &w, const Act &act,
                       a + static_cast<size_t>(at) * steps);
   });
   const size_t panel_size = static_cast<size_t>(steps + 1) * kPanel;
+  float *expanded = small_bits > 0 ? Scratch<7>(panel_size) : nullptr;
   for (int column = 0; column < w.out; column += kPanel) {
     const float *panel = w.packed + column / kPanel * panel_size;
-    const int columns = w.out - column;
+    if (expanded != nullptr) {
+      ExpandPanel(w, column / kPanel, expanded);
+      panel = expanded;
+    }
     ForBlocks(rows, [&](auto n, int at) {
-      Block<Factor, n>(a + static_cast<size_t>(at) * steps, panel + kPanel, steps, panel,
-                       [&](int r, Vec low, Vec high) {
-                         StorePart(act(low), act(high), columns,
-                                   y + static_cast<size_t>(at + r) * w.out + column);
-                       });
+      Block<Factor, n>({a + static_cast<size_t>(at) * steps, 1, n}, panel + kPanel, steps, panel,
+                       [&](int r, Vec low, Vec high) { store(at + r, column, low, high); });
     });
   }
+}
+
+// y [rows, out] = act(x W^T + bias) for the rows of one tile.
+template <class Factor, class Act>
+void LinearTile(const float *x, int rows, const PackedLinear &w, const Act &act, float *y) {
+  ComputeTile<Factor>(x, rows, w, [&](int row, int column, Vec low, Vec high) {
+    StorePart(act(low), act(high), w.out - column, y + static_cast<size_t>(row) * w.out + column);
+  });
+}
+
+// y [rows, columns] = act(a) * b for the rows of one tile, where each panel of x W^T + bias has
+// a vector of a and one of b.
+template <class Factor, class Act>
+void GatedTile(const float *x, int rows, const PackedLinear &w, const Act &act, int columns,
+               float *y) {
+  ComputeTile<Factor>(x, rows, w, [&](int row, int column, Vec low, Vec high) {
+    const int at = column / 2;
+    float *to = y + static_cast<size_t>(row) * columns + at;
+    const Vec product = hn::Mul(act(low), high);
+    if (columns - at >= kLanes) {
+      hn::StoreU(product, Tag(), to);
+    } else {
+      HWY_ALIGN float rest[kLanes];
+      hn::Store(product, Tag(), rest);
+      std::memcpy(to, rest, static_cast<size_t>(columns - at) * sizeof(float));
+    }
+  });
 }
 
 // Calls f with the kind of factors. Only some targets have bfloat16 kernels;
 // has_bfloat16() reports whether this one has.
 template <class F>
 void WithFactor(Factors factors, const F &f) {
-#if MLXRANK_CPU_BFLOAT16
+#if MLXRANK_CPU_BFLOAT16 || MLXRANK_EMULATE_BFLOAT16
   if (factors == Factors::bfloat16) {
     return f(BFloat16());
   }
@@ -256,5 +386,7 @@ void ForTiles(int rows, const Call &tile) {
 } // namespace HWY_NAMESPACE
 } // namespace mlxrank::cpu
 HWY_AFTER_NAMESPACE();
+
+#include "small-inl.h"
 
 #endif

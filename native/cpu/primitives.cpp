@@ -11,6 +11,7 @@
 #include "mlx/c/private/stream.h"
 #include "mlx/primitives.h"
 #include "profile.h"
+#include "small.h"
 #include "team.h"
 
 namespace mlxrank::cpu {
@@ -19,13 +20,26 @@ namespace mx = mlx::core;
 
 namespace {
 
-// The inputs of a kernel, in order.
+// The inputs of a kernel, in order. One that was left out is null.
 struct Inputs {
   std::vector<const void *> data;
 
-  const float *floats(size_t i) const { return static_cast<const float *>(data[i]); }
+  const float *floats(size_t i) const {
+    return i < data.size() ? static_cast<const float *>(data[i]) : nullptr;
+  }
   const int32_t *ints(size_t i) const { return static_cast<const int32_t *>(data[i]); }
 };
+
+// Returns the arrays of a kernel. Those that are left out must be the last.
+std::vector<mx::array> inputs_of(std::initializer_list<mlx_array> arrays) {
+  std::vector<mx::array> inputs;
+  for (mlx_array a : arrays) {
+    if (a.ctx != nullptr) {
+      inputs.push_back(mlx_array_get_(a));
+    }
+  }
+  return inputs;
+}
 
 // A kernel as an MLX primitive. MLX keeps the memory of inputs and output until
 // the dispatched function has run.
@@ -137,6 +151,23 @@ int pack_linear(mlx_array *res, mlx_array weight, mlx_array bias, Factors factor
   });
 }
 
+int pack_small_linear(mlx_array *res, mlx_array numbers, mlx_array scales, mlx_array biases,
+                      mlx_array bias, Factors factors) {
+  return guarded(res, [&] {
+    const SmallFormat format = small_format(factors);
+    const mx::array &s = mlx_array_get_(scales);
+    const SmallMatrix weight = {
+        reinterpret_cast<const uint8_t *>(mlx_array_get_(numbers).data<uint32_t>()),
+        s.data<float>(), mlx_array_get_(biases).data<float>(), format};
+    const int out = s.shape(0), in = s.shape(1) * format.group;
+    const size_t size = small_packed_size(out, in, format);
+    mx::array packed(mx::allocator::malloc(size * sizeof(float)), {static_cast<int>(size)},
+                     mx::float32);
+    pack_small(weight, mlx_array_get_(bias).data<float>(), out, in, packed.data<float>());
+    return packed;
+  });
+}
+
 int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Factors factors,
               Activation activation, int parts, mlx_stream s) {
   return guarded(res, [&] {
@@ -152,85 +183,113 @@ int op_linear(mlx_array *res, mlx_array x, mlx_array packed, int out, Factors fa
 }
 
 int op_linear_add_norm(mlx_array *res, mlx_array x, mlx_array packed, mlx_array residual,
-                       mlx_array norm_weight, mlx_array norm_bias, float epsilon, Factors factors,
-                       int parts, mlx_stream s) {
+                       NormArrays norm, Factors factors, int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int rows = rows_of(x), in = columns_of(x), out = columns_of(residual);
-    return kernel("linear_add_norm", {rows, out}, s,
-                  {mlx_array_get_(x), mlx_array_get_(packed), mlx_array_get_(residual),
-                   mlx_array_get_(norm_weight), mlx_array_get_(norm_bias)},
-                  [=](const Inputs &i, float *y) {
-                    share(rows, parts, least_rows, [&](int from, int to) {
-                      linear_add_norm(i.floats(0) + offset(from, in), to - from,
-                                      {i.floats(1), out, in, factors},
-                                      i.floats(2) + offset(from, out),
-                                      {i.floats(3), i.floats(4), epsilon}, y + offset(from, out));
-                    });
-                  });
+    return kernel(
+        "linear_add_norm", {rows, out}, s, inputs_of({x, packed, residual, norm.weight, norm.bias}),
+        [=, epsilon = norm.epsilon](const Inputs &i, float *y) {
+          share(rows, parts, least_rows, [&](int from, int to) {
+            linear_add_norm(i.floats(0) + offset(from, in), to - from,
+                            {i.floats(1), out, in, factors}, i.floats(2) + offset(from, out),
+                            {i.floats(3), i.floats(4), epsilon}, y + offset(from, out));
+          });
+        });
   });
 }
 
-int op_feed_forward(mlx_array *res, mlx_array x, mlx_array inner_packed, int inner,
-                    Activation activation, mlx_array outer_packed, mlx_array norm_weight,
-                    mlx_array norm_bias, float epsilon, Factors factors, int parts, mlx_stream s) {
+int op_feed_forward(mlx_array *res, mlx_array x, FeedForwardArrays f, Factors factors, int parts,
+                    mlx_stream s) {
   return guarded(res, [&] {
     const int rows = rows_of(x), hidden = columns_of(x);
     return kernel("feed_forward", {rows, hidden}, s,
-                  {mlx_array_get_(x), mlx_array_get_(inner_packed), mlx_array_get_(outer_packed),
-                   mlx_array_get_(norm_weight), mlx_array_get_(norm_bias)},
+                  inputs_of({x, f.inner_packed, f.outer_packed, f.norm.weight, f.norm.bias}),
                   [=](const Inputs &i, float *y) {
+                    const FeedForward block = {{i.floats(1), f.inner, hidden, factors},
+                                               f.gated,
+                                               f.activation,
+                                               {i.floats(2), hidden, f.outer_in, factors},
+                                               {i.floats(3), i.floats(4), f.norm.epsilon},
+                                               f.pre_norm};
                     share(rows, parts, least_rows, [&](int from, int to) {
-                      feed_forward(i.floats(0) + offset(from, hidden), to - from,
-                                   {i.floats(1), inner, hidden, factors}, activation,
-                                   {i.floats(2), hidden, inner, factors},
-                                   {i.floats(3), i.floats(4), epsilon}, y + offset(from, hidden));
+                      feed_forward(i.floats(0) + offset(from, hidden), to - from, block,
+                                   y + offset(from, hidden));
                     });
                   });
   });
 }
 
-int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads, int parts,
-                 mlx_stream s) {
+int op_layer_norm(mlx_array *res, mlx_array x, NormArrays norm, int parts, mlx_stream s) {
+  return guarded(res, [&] {
+    const int rows = rows_of(x), columns = columns_of(x);
+    return kernel("layer_norm", {rows, columns}, s, inputs_of({x, norm.weight, norm.bias}),
+                  [=, epsilon = norm.epsilon](const Inputs &i, float *y) {
+                    share(rows, parts, least_rows, [&](int from, int to) {
+                      layer_norm(i.floats(0) + offset(from, columns), to - from, columns,
+                                 {i.floats(1), i.floats(2), epsilon}, y + offset(from, columns));
+                    });
+                  });
+  });
+}
+
+int op_attention(mlx_array *res, mlx_array qkv, mlx_array lengths, int heads,
+                 PositionArrays positions, Factors factors, int parts, mlx_stream s) {
   return guarded(res, [&] {
     const int tokens = rows_of(qkv), hidden = columns_of(qkv) / 3, pairs = size_of(lengths);
-    return kernel("attention", {tokens, hidden}, s, {mlx_array_get_(qkv), mlx_array_get_(lengths)},
-                  [=](const Inputs &i, float *y) {
+    return kernel("attention", {tokens, hidden}, s,
+                  inputs_of({qkv, lengths, positions.cos, positions.sin}),
+                  [=, window = positions.window](const Inputs &i, float *y) {
                     share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
                       attention(i.floats(0), i.ints(1), pairs, {heads, hidden / heads, from, to},
-                                y);
+                                {window, i.floats(2), i.floats(3)}, factors, y);
                     });
                   });
   });
 }
 
 int op_attention_cls(mlx_array *res, mlx_array query, mlx_array key_value, mlx_array lengths,
-                     int heads, int parts, mlx_stream s) {
+                     int heads, PositionArrays positions, Factors factors, int parts,
+                     mlx_stream s) {
   return guarded(res, [&] {
     const int pairs = rows_of(query), hidden = columns_of(query), tokens = rows_of(key_value);
     return kernel("attention_cls", {pairs, hidden}, s,
-                  {mlx_array_get_(query), mlx_array_get_(key_value), mlx_array_get_(lengths)},
-                  [=](const Inputs &i, float *y) {
+                  inputs_of({query, key_value, lengths, positions.cos, positions.sin}),
+                  [=, window = positions.window](const Inputs &i, float *y) {
                     share(heads, std::min(parts, tokens / least_rows), 1, [&](int from, int to) {
                       attention_cls(i.floats(0), i.floats(1), i.ints(2), pairs,
-                                    {heads, hidden / heads, from, to}, y);
+                                    {heads, hidden / heads, from, to},
+                                    {window, i.floats(3), i.floats(4)}, factors, y);
                     });
                   });
   });
 }
 
-int op_embed(mlx_array *res, mlx_array ids, mlx_array type_ids, mlx_array lengths, mlx_array words,
-             mlx_array positions, mlx_array types, mlx_array norm_weight, mlx_array norm_bias,
-             float epsilon, mlx_stream s) {
+int op_embed(mlx_array *res, mlx_array ids, mlx_array type_ids, mlx_array lengths,
+             EmbeddingArrays e, mlx_stream s) {
   return guarded(res, [&] {
-    const int tokens = size_of(ids), hidden = columns_of(words), pairs = size_of(lengths);
-    std::vector<mx::array> inputs;
-    for (mlx_array a : {ids, type_ids, lengths, words, positions, types, norm_weight, norm_bias}) {
-      inputs.push_back(mlx_array_get_(a));
-    }
-    return kernel("embed", {tokens, hidden}, s, std::move(inputs), [=](const Inputs &i, float *y) {
-      embed({i.floats(3), i.floats(4), i.floats(5), hidden, {i.floats(6), i.floats(7), epsilon}},
-            i.ints(0), i.ints(1), i.ints(2), pairs, y);
-    });
+    const int tokens = size_of(ids), pairs = size_of(lengths);
+    return kernel(
+        "embed", {tokens, e.size}, s,
+        inputs_of({ids, type_ids, lengths, e.types, e.norm.weight, e.norm.bias, e.positions}),
+        [=](const Inputs &i, float *y) {
+          embed({e.words,
+                 i.floats(3),
+                 i.floats(6),
+                 e.first_position,
+                 e.size,
+                 {i.floats(4), i.floats(5), e.norm.epsilon},
+                 e.small_words},
+                i.ints(0), i.ints(1), i.ints(2), pairs, y);
+        });
+  });
+}
+
+int op_pool(mlx_array *res, mlx_array x, mlx_array lengths, Pooling way, mlx_stream s) {
+  return guarded(res, [&] {
+    const int hidden = columns_of(x), pairs = size_of(lengths);
+    return kernel(
+        "pool", {pairs, hidden}, s, inputs_of({x, lengths}),
+        [=](const Inputs &i, float *y) { pool(i.floats(0), i.ints(1), pairs, hidden, way, y); });
   });
 }
 

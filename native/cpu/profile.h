@@ -1,11 +1,13 @@
-// Measures where the time of a forward pass goes. A thread without a recorder
-// reads no clock and counts nothing.
+// Measures where the time of a forward pass goes, or counts its matmuls. A thread
+// without a recorder reads no clock and counts nothing.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
+
+#include "matmuls.h"
 
 namespace mlxrank::cpu {
 
@@ -19,6 +21,7 @@ struct Recorder : std::enable_shared_from_this<Recorder> {
   static constexpr int phases = static_cast<int>(Phase::count);
   std::atomic<int64_t> ns[phases]{}, calls[phases]{}, flops[phases]{};
   std::atomic<int64_t> helped_ns{0}; // by helpers
+  std::unique_ptr<Matmuls> matmuls; // null unless matmuls are counted, and no time is read then
 
   void add(Phase phase, int64_t took, int64_t operations) {
     const int i = static_cast<int>(phase);
@@ -35,6 +38,17 @@ struct Recorder : std::enable_shared_from_this<Recorder> {
 
 // This thread's recorder, or null.
 inline thread_local Recorder *recording = nullptr;
+
+// Reports whether this thread records time.
+inline bool is_timed() { return recording != nullptr && recording->matmuls == nullptr; }
+
+// Counts a matmul if this thread's recorder counts them. A kernel calls it with the types
+// that it multiplies, which are MLXRANK_FLOAT32 and so on, and with the bits of small weights.
+inline void count_matmul(int32_t part, int32_t left, int32_t right, int32_t bits = 0) {
+  if (recording != nullptr && recording->matmuls != nullptr) {
+    recording->matmuls->add({part, left, right, left, bits});
+  }
+}
 
 inline int64_t clock_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -57,7 +71,10 @@ class Recording {
 class Timed {
  public:
   explicit Timed(Phase phase, int64_t flops = 0)
-      : to_(recording), phase_(phase), flops_(flops), start_(to_ ? clock_ns() : 0) {}
+      : to_(is_timed() ? recording : nullptr),
+        phase_(phase),
+        flops_(flops),
+        start_(to_ ? clock_ns() : 0) {}
   ~Timed() {
     if (to_) {
       to_->add(phase_, clock_ns() - start_, flops_);

@@ -235,6 +235,14 @@ EXPORT int32_t mlxrank_session_layout(int64_t session, mlxrank_layout *out, char
   });
 }
 
+EXPORT int32_t mlxrank_session_matmuls(int64_t session, mlxrank_matmuls *out, char *err,
+                                       int32_t err_len) {
+  return guard(err, err_len, [&] {
+    check_struct(out, "mlxrank_matmuls");
+    sessions().get(session)->fill_matmuls(out);
+  });
+}
+
 EXPORT int32_t mlxrank_session_profile(int64_t session, int32_t on, char *err, int32_t err_len) {
   return guard(err, err_len, [&] { sessions().get(session)->profile(on != 0); });
 }

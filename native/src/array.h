@@ -58,6 +58,9 @@ inline void eval(std::initializer_list<const Array *> arrays) {
       handles.push_back(*a);
     }
   }
+  if (handles.empty()) {
+    return;
+  }
   mlx_vector_array vector = mlx_vector_array_new_data(handles.data(), handles.size());
   int status = mlx_eval(vector);
   mlx_vector_array_free(vector);

@@ -24,7 +24,8 @@ inline int32_t gpu_microbatch_tokens(const mlxrank_config &c, int64_t working_se
   }
   const int64_t number = c.dtype == MLXRANK_FLOAT32 ? 4 : 2;
   const int64_t width = std::min<int64_t>(c.max_positions, 512);
-  const int64_t largest = std::max<int64_t>(c.heads * width, c.intermediate_size);
+  const int64_t inner = int64_t{c.gated ? 2 : 1} * c.intermediate_size;
+  const int64_t largest = std::max<int64_t>(c.heads * width, inner);
   const int64_t bytes_per_token = number * (ahead * largest + rows * c.hidden_size);
   const int64_t fitting = working_set / 6 / bytes_per_token / grain * grain;
   return static_cast<int32_t>(std::clamp<int64_t>(fitting, grain, most));

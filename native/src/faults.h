@@ -9,4 +9,7 @@ namespace mlxrank {
 // the library sets it.
 inline Array (*fault_hook)(Array logits, mlx_stream stream) = nullptr;
 
+// Changes a loaded model. Null likewise.
+inline void (*model_hook)(struct Model &model, mlx_stream stream) = nullptr;
+
 } // namespace mlxrank

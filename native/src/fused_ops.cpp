@@ -1,6 +1,6 @@
 #include "layer_ops.h"
 
-#include "../cpu/primitives.h"
+#include "factors.h"
 #include "ops.h"
 
 namespace mlxrank {
@@ -13,21 +13,29 @@ class FusedOps : public LayerOps {
       : model_(model), batch_(batch), stream_(stream), lengths_(ints(batch.lengths)) {}
 
   Array embed() const override {
-    Array ids = ints(batch_.ids), type_ids = ints(batch_.type_ids);
-    return call("embed", cpu::op_embed, arg(ids), arg(type_ids), arg(lengths_),
-                arg(model_.word_embeddings), arg(model_.position_embeddings),
-                arg(model_.type_embeddings), arg(model_.embedding_norm.weight),
-                arg(model_.embedding_norm.bias), epsilon());
+    const Array ids = ints(batch_.ids), type_ids = ints(batch_.type_ids);
+    const cpu::EmbeddingArrays embeddings = {words(),
+                                             model_.small_words.empty() ? nullptr : &small_words_,
+                                             model_.config.embedding_size,
+                                             model_.type_embeddings,
+                                             model_.position_embeddings,
+                                             model_.config.first_position,
+                                             arrays(model_.embedding_norm)};
+    return call("embed", cpu::op_embed, arg(ids), arg(type_ids), arg(lengths_), embeddings);
   }
 
   Array linear(const Linear &l, const Array &x) const override {
-    return call("linear", cpu::op_linear, arg(x), arg(l.weight), l.out,
-                l.float32 ? cpu::Factors::float32 : factors(), cpu::Activation::none, batch_.parts);
+    return call("linear", cpu::op_linear, arg(x), arg(l.weight), l.out, factors(l),
+                cpu::Activation::none, batch_.parts);
   }
 
-  Array attention(const Array &qkv) const override {
+  Array norm(const Norm &n, const Array &x) const override {
+    return call("layer_norm", cpu::op_layer_norm, arg(x), arrays(n), batch_.parts);
+  }
+
+  Array attention(const Layer &l, const Array &qkv) const override {
     return call("attention", cpu::op_attention, arg(qkv), arg(lengths_), model_.config.heads,
-                batch_.parts);
+                positions(l), factors(l.output), batch_.parts);
   }
 
   Array first_tokens(const Array &x) const override {
@@ -40,21 +48,30 @@ class FusedOps : public LayerOps {
     return Ops(stream_).gather_rows(x, ints(starts));
   }
 
-  Array attention_first(const Array &query, const Array &key_value) const override {
+  Array attention_first(const Layer &l, const Array &query, const Array &key_value) const override {
     return call("attention_cls", cpu::op_attention_cls, arg(query), arg(key_value), arg(lengths_),
-                model_.config.heads, batch_.parts);
+                model_.config.heads, positions(l), factors(l.output), batch_.parts);
   }
 
   Array attention_output(const Layer &l, const Array &attended, const Array &x) const override {
+    const cpu::NormArrays norm =
+        model_.config.pre_norm ? cpu::NormArrays{} : arrays(l.attention_norm);
     return call("linear_add_norm", cpu::op_linear_add_norm, arg(attended),
-                arg(l.attention_output.weight), arg(x), arg(l.attention_norm.weight),
-                arg(l.attention_norm.bias), epsilon(), factors(), batch_.parts);
+                arg(l.attention_output.weight), arg(x), norm, factors(l.attention_output),
+                batch_.parts);
   }
 
   Array feed_forward(const Layer &l, const Array &x) const override {
-    return call("feed_forward", cpu::op_feed_forward, arg(x), arg(l.intermediate.weight),
-                l.intermediate.out, activation(), arg(l.output.weight), arg(l.output_norm.weight),
-                arg(l.output_norm.bias), epsilon(), factors(), batch_.parts);
+    const mlxrank_config &c = model_.config;
+    const cpu::FeedForwardArrays block = {
+        l.intermediate.weight, l.intermediate.out,  c.gated != 0,          activation(),
+        l.output.weight,       c.intermediate_size, arrays(l.output_norm), c.pre_norm != 0};
+    return call("feed_forward", cpu::op_feed_forward, arg(x), block, factors(l.output),
+                batch_.parts);
+  }
+
+  Array pool(int32_t way, const Array &x) const override {
+    return call("pool", cpu::op_pool, arg(x), arg(lengths_), pooling(way));
   }
 
  private:
@@ -62,11 +79,36 @@ class FusedOps : public LayerOps {
     return array_of(values.data(), {static_cast<int>(values.size())}, MLX_INT32);
   }
 
-  float epsilon() const { return static_cast<float>(model_.config.layer_norm_eps); }
-
-  cpu::Factors factors() const {
-    return model_.config.dtype == MLXRANK_BFLOAT16 ? cpu::Factors::bfloat16 : cpu::Factors::float32;
+  // Returns null for small words.
+  const float *words() const {
+    if (!model_.small_words.empty()) {
+      return nullptr;
+    }
+    return model_.mapped_words != nullptr ? model_.mapped_words->floats()
+                                          : mlx_array_data_float32(model_.word_embeddings);
   }
+
+  cpu::SmallMatrix small_words() const {
+    if (model_.small_words.empty()) {
+      return {};
+    }
+    const void *numbers = model_.mapped_words != nullptr
+                              ? static_cast<const void *>(model_.mapped_words->floats())
+                              : mlx_array_data_uint32(model_.word_embeddings);
+    return {static_cast<const uint8_t *>(numbers),
+            mlx_array_data_float32(model_.small_words.scales),
+            mlx_array_data_float32(model_.small_words.biases),
+            {model_.config.weight_bits, model_.config.weight_group}};
+  }
+
+  static cpu::NormArrays arrays(const Norm &n) { return {n.weight, n.bias, n.epsilon}; }
+
+  cpu::PositionArrays positions(const Layer &l) const {
+    const Rope &rope = model_.rope_of(l);
+    return {l.window, rope.cos, rope.sin};
+  }
+
+  cpu::Factors factors(const Linear &l) const { return factors_of(model_.config, l); }
 
   cpu::Activation activation() const {
     switch (model_.config.activation) {
@@ -76,6 +118,23 @@ class FusedOps : public LayerOps {
       return cpu::Activation::relu;
     default:
       return cpu::Activation::gelu;
+    }
+  }
+
+  static cpu::Pooling pooling(int32_t way) {
+    switch (way) {
+    case MLXRANK_POOL_MAX:
+      return cpu::Pooling::max;
+    case MLXRANK_POOL_MEAN:
+      return cpu::Pooling::mean;
+    case MLXRANK_POOL_MEAN_SQRT:
+      return cpu::Pooling::mean_sqrt;
+    case MLXRANK_POOL_WEIGHTED_MEAN:
+      return cpu::Pooling::weighted_mean;
+    case MLXRANK_POOL_LAST:
+      return cpu::Pooling::last;
+    default:
+      return cpu::Pooling::cls;
     }
   }
 
@@ -90,6 +149,7 @@ class FusedOps : public LayerOps {
   const Batch &batch_;
   mlx_stream stream_;
   Array lengths_;
+  const cpu::SmallMatrix small_words_ = small_words(); // without numbers if there are none
 };
 
 } // namespace

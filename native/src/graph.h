@@ -28,11 +28,16 @@ struct Activation {
   Array values; // [rows, columns] float32
 };
 
+// Width from which the unfused graph's intermediate results are large: it is then
+// evaluated in parts on the CPU, and scores of all its queries are never in memory
+// together.
+constexpr int long_width = 512;
+
 // Returns the logits, [pairs, labels] float32. The batch must have the variant's
-// layout. The unfused graph comes back whole and unevaluated. The fused
-// graph is evaluated layer by layer as it is built, because MLX's CPU backend
-// allocates every output of a graph before it runs it. If activations is not null, the pass appends
-// its intermediate results to it.
+// layout. The unfused graph comes back whole and unevaluated, unless it is longer than
+// long_width on the CPU. Then it, as the fused graph always, is evaluated layer by layer
+// as it is built, because MLX's CPU backend allocates every output of a graph before it
+// runs it. If activations is not null, the pass appends its intermediate results to it.
 Array forward(const Model &model, const Variant &variant, const Batch &batch, mlx_stream stream,
               std::vector<Activation> *activations = nullptr);
 
@@ -42,6 +47,10 @@ Array forward(const Model &model, const Variant &variant, const Batch &batch, ml
 // and the next. At most a sixteenth of the rows is for nothing; from 16,384 on
 // rows are multiples of 1,024.
 int computed_rows(int tokens);
+
+// Counts the matmuls of a pass over one short pair. The unfused graph is built and not
+// computed: its arrays have their types from the start.
+void count_matmuls(const Model &model, const Variant &variant, mlxrank_matmuls *out);
 
 // Computes the batch and writes its activations to a safetensors file.
 void write_activations(const Model &model, const Variant &variant, const Batch &batch,

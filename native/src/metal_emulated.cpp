@@ -96,7 +96,8 @@ uint64_t seed_of(int a, int b) { return 1000003u * uint64_t(a) + b; }
 } // namespace
 
 bool support(const mlxrank_config &config) {
-  return config.device == MLXRANK_CPU && config.hidden_size <= most_norm_columns;
+  return config.device == MLXRANK_CPU && config.hidden_size <= most_norm_columns &&
+         config.embedding_size <= most_norm_columns;
 }
 
 Array activation(const Array &x, int32_t activation, mlx_stream stream) {

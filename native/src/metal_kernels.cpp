@@ -96,7 +96,8 @@ bool support(const mlxrank_config &config) {
 #ifdef __APPLE__
   // MLX passes arrays of fewer than 8 elements in another address space.
   return config.device == MLXRANK_GPU && config.hidden_size >= 8 && config.intermediate_size >= 8 &&
-         config.hidden_size <= most_norm_columns;
+         config.embedding_size >= 8 && config.hidden_size <= most_norm_columns &&
+         config.embedding_size <= most_norm_columns;
 #else
   (void)config;
   return false;

@@ -99,6 +99,41 @@ Error with_advice(const Error &fault, int32_t pairs, int32_t width) {
                                  fault.what());
 }
 
+// Returns the FLOPs of a microbatch's matmuls. The last layer may compute one row of each
+// pair.
+int64_t matmul_flops(const Model &m, int64_t pairs, int64_t tokens) {
+  const mlxrank_config &c = m.config;
+  const int64_t h = c.hidden_size, inner = (c.gated ? 3 : 2) * int64_t{c.intermediate_size};
+  int64_t flops = m.embeddings_project.weight.empty() ? 0 : 2 * tokens * c.embedding_size * h;
+  flops += (c.layers - 1) * 2 * tokens * h * (4 * h + inner);
+  const int64_t rows = m.first_rows() ? pairs : tokens;
+  flops += 2 * tokens * h * 2 * h + 2 * rows * h * (2 * h + inner);
+  int64_t in = pooled_size(c);
+  for (const HeadStep &step : m.head) {
+    if (step.norm.empty()) {
+      flops += 2 * pairs * in * step.dense.out;
+      in = step.dense.out;
+    }
+  }
+  return flops;
+}
+
+// Returns the FLOPs of attention in all layers.
+int64_t attention_flops(const Model &m, const int32_t *lengths, int pairs) {
+  int64_t flops = 0;
+  for (size_t i = 0; i < m.layers.size(); i++) {
+    const int64_t window = m.layers[i].window;
+    const bool first = i + 1 == m.layers.size() && m.first_rows();
+    for (int pair = 0; pair < pairs; pair++) {
+      const int64_t n = lengths[pair], reach = window > 0 ? std::min(window, n - 1) : n - 1;
+      // Of n tokens, those at a distance d of at most reach are 2 (n - d) pairs.
+      flops += 4 * m.config.hidden_size *
+               (first ? reach + 1 : n * (2 * reach + 1) - reach * (reach + 1));
+    }
+  }
+  return flops;
+}
+
 int64_t nanoseconds(std::chrono::steady_clock::duration d) {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(d).count();
 }
@@ -432,19 +467,12 @@ void Session::count(const Running &running) {
     figures_.busy_ns = busy;
   }
   const mlxrank_microbatch &figures = running.microbatch().figures;
-  const mlxrank_config &c = model_->config;
-  const int64_t h = c.hidden_size, f = c.intermediate_size, full = c.layers - 1;
-  const int64_t tokens = figures.tokens, pairs = figures.pairs;
-  int64_t squares = 0;
-  for (int64_t i = 0; i < pairs; i++) {
-    squares += int64_t{running.lengths()[i]} * running.lengths()[i];
-  }
-  figures_.pairs += pairs;
-  figures_.tokens += tokens;
+  figures_.pairs += figures.pairs;
+  figures_.tokens += figures.tokens;
   figures_.pass_ns += figures.finish_ns - figures.start_ns;
-  figures_.matmul_flops_needed += full * 2 * tokens * h * (4 * h + 2 * f) + 2 * tokens * h * 2 * h +
-                                  2 * pairs * h * (2 * h + 2 * f + h + c.labels);
-  figures_.attention_flops_needed += full * 4 * squares * h + 4 * tokens * h;
+  figures_.matmul_flops_needed += matmul_flops(*model_, figures.pairs, figures.tokens);
+  figures_.attention_flops_needed +=
+      attention_flops(*model_, running.lengths(), static_cast<int>(figures.pairs));
 }
 
 void Session::read_profile(mlxrank_profile *out) {

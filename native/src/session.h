@@ -37,6 +37,9 @@ class Session {
   // Fills every field except size.
   void fill_layout(mlxrank_layout *out) const;
 
+  // Fills every field except size.
+  void fill_matmuls(mlxrank_matmuls *out) const { count_matmuls(*model_, variant_, out); }
+
   // Starts a profile at zero, or stops it and clears the figures.
   void profile(bool on);
   void read_profile(mlxrank_profile *out);

@@ -16,7 +16,19 @@ constexpr Variant all[] = {
     {"packed", Attention::unpadded, true, true},
 };
 
+// Reports whether the model has BERT's layers, for which alone there are other ways than
+// the reference.
+bool is_like_bert(const mlxrank_config &c) {
+  return !c.pre_norm && !c.gated && c.window == 0 && c.rope_base == 0;
+}
+
 bool is_supported(const Variant &v, const Model &m) {
+  if (v.attention == Attention::fallback && !v.kernels) {
+    return true;
+  }
+  if (!is_like_bert(m.config)) {
+    return false;
+  }
   if (v.kernels && !metal_kernels::support(m.config)) {
     return false;
   }

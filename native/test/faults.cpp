@@ -10,6 +10,8 @@
 #include <string>
 
 #include "../src/faults.h"
+#include "../src/model.h"
+#include "../src/ops.h"
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/c/private/array.h"
 #include "mlx/c/private/stream.h"
@@ -31,6 +33,7 @@ struct Wishes {
   std::condition_variable released;
   std::list<Wish> list;
   uint64_t releases = 0;
+  int32_t models_left = 0; // until one has the fault "type", 0 for none
 };
 
 // Leaked: a thread that hangs waits on it while the process exits.
@@ -112,7 +115,23 @@ Array with_fault(Array logits, mlx_stream stream) {
   return Array(mlx_array_new_(mx::array(from.shape(), mx::float32, primitive, {from})));
 }
 
-[[maybe_unused]] const bool hooked = (fault_hook = with_fault) != nullptr;
+// Changes the type of the weights that follow the first layer's attention.
+void with_another_type(Model &model, mlx_stream stream) {
+  {
+    Wishes &w = wishes();
+    std::lock_guard<std::mutex> lock(w.mutex);
+    if (model.fused || w.models_left == 0 || --w.models_left > 0) {
+      return;
+    }
+  }
+  Array &weight = model.layers[0].attention_output.weight;
+  const mlx_dtype other = mlx_array_dtype(weight) == MLX_FLOAT32 ? MLX_FLOAT16 : MLX_FLOAT32;
+  weight = Ops(stream).astype(weight, other);
+  eval({&weight});
+}
+
+[[maybe_unused]] const bool hooked =
+    (fault_hook = with_fault) != nullptr && (model_hook = with_another_type) != nullptr;
 
 } // namespace
 
@@ -126,7 +145,12 @@ extern "C" __attribute__((visibility("default"))) int32_t mlxrank_inject(const c
   if (name == "release") {
     w.releases++;
     w.list.clear();
+    w.models_left = 0;
     w.released.notify_all();
+    return 0;
+  }
+  if (name == "type") {
+    w.models_left = nth;
     return 0;
   }
   for (const char *known : {"late", "memory", "unknown", "nan", "wrong", "hang"}) {

@@ -1,5 +1,5 @@
 /* Faults that a test can ask for, in the test build of libmlxrank alone. A fault
- * comes once, with a microbatch that is computed on the CPU. */
+ * comes once, with a microbatch that is computed on the CPU, or with a model. */
 #ifndef FAULTS_H
 #define FAULTS_H
 
@@ -17,6 +17,8 @@ extern "C" {
  *   nan      the last pair's first logit is NaN
  *   wrong    the last pair's first logit is finite and 1 too large
  *   hang     the evaluation waits for the fault release
+ *   type     the nth model to be opened, of the unfused graph, has a matrix of weights of
+ *            another type than it was asked to have
  *   release  ends the waiting at once, and forgets faults that have not come; nth is
  *            ignored
  *

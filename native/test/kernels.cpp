@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "hwy/targets.h"
+#include "small_kernels.h"
 #include "team.h"
 
 using namespace mlxrank::cpu;
@@ -134,6 +135,37 @@ struct Normed {
   }
 };
 
+// A gated feed-forward block with LayerNorm in front.
+void check_gated(const Numbers &x, int rows, int hidden, int inner, Factors factors,
+                 const Normed &norm, double after) {
+  const int lanes = panel_width(factors) / 2, turns = (inner + lanes - 1) / lanes;
+  const Layer a(inner, hidden, factors), b(inner, hidden, factors), down(hidden, inner, factors);
+  Layer up(2 * turns * lanes, hidden, factors); // the rows of a and b, alternating
+  for (int row = 0; row < up.out; row++) {
+    const Layer &from = row / lanes % 2 == 0 ? a : b;
+    const int at = row / (2 * lanes) * lanes + row % lanes;
+    up.bias[row] = at < inner ? from.bias[at] : 0;
+    for (int i = 0; i < hidden; i++) {
+      up.weight[row * hidden + i] = at < inner ? from.weight[at * hidden + i] : 0;
+    }
+  }
+  pack(up.weight.data(), up.bias.data(), up.out, hidden, factors, up.packed.data());
+  const auto normed = norm.reference({x.begin(), x.end()}, {});
+  std::vector<double> between = a.reference(normed, Activation::gelu);
+  const auto factor = b.reference(normed, Activation::none);
+  for (size_t i = 0; i < between.size(); i++) {
+    between[i] *= factor[i];
+  }
+  std::vector<double> want = down.reference(between, Activation::none);
+  for (size_t i = 0; i < want.size(); i++) {
+    want[i] += x[i];
+  }
+  Numbers y(x.size());
+  feed_forward(x.data(), rows, {up.view(), true, Activation::gelu, down.view(), norm.norm(), true},
+               y.data());
+  expect("gated feed_forward", y, want, 4 * after);
+}
+
 void check_layers(int rows, int hidden, int inner, Factors factors) {
   const Numbers x = random_numbers(static_cast<size_t>(rows) * hidden, 2);
   const Layer up(inner, hidden, factors), down(hidden, inner, factors),
@@ -148,12 +180,22 @@ void check_layers(int rows, int hidden, int inner, Factors factors) {
     linear(x.data(), rows, up.view(), activation, y.data());
     expect("linear", y, up.reference(x, activation));
     Numbers z(x.size());
-    feed_forward(x.data(), rows, up.view(), activation, down.view(), norm.norm(), z.data());
+    feed_forward(x.data(), rows, {up.view(), false, activation, down.view(), norm.norm(), false},
+                 z.data());
     const auto between = up.reference(x, activation);
     expect("feed_forward", z, norm.reference(down.reference(between, Activation::none), x), after);
   }
+  check_gated(x, rows, hidden, inner, factors, norm, after);
   const Numbers residual = random_numbers(x.size());
   Numbers z(x.size());
+  linear_add_norm(x.data(), rows, same.view(), residual.data(), Norm{}, z.data());
+  std::vector<double> sums = same.reference(x, Activation::none);
+  for (size_t i = 0; i < sums.size(); i++) {
+    sums[i] += residual[i];
+  }
+  expect("linear_add_norm without norm", z, sums);
+  layer_norm(x.data(), rows, hidden, norm.norm(), z.data());
+  expect("layer_norm", z, norm.reference({x.begin(), x.end()}, {}));
   linear_add_norm(x.data(), rows, same.view(), residual.data(), norm.norm(), z.data());
   expect("linear_add_norm", z, norm.reference(same.reference(x, Activation::none), residual));
 }
@@ -175,24 +217,73 @@ void check_rounding() {
   }
 }
 
-// Attention of one pair: queries, keys and values are rows with a stride.
+// Rotates each head of a row by its position, in double precision.
+void rotate(std::vector<double> *row, int position, int heads, int size) {
+  for (int h = 0; h < heads; h++) {
+    for (int i = 0; i < size / 2; i++) {
+      double &a = (*row)[h * size + i], &b = (*row)[h * size + i + size / 2];
+      const double angle = position / std::pow(100.0, 2.0 * i / size), real = a;
+      a = real * std::cos(angle) - b * std::sin(angle);
+      b = real * std::sin(angle) + b * std::cos(angle);
+    }
+  }
+}
+
+struct Tables {
+  Numbers cos, sin;
+  Tables(int positions, int size) {
+    for (int p = 0; p < positions; p++) {
+      for (int i = 0; i < size; i++) {
+        const double angle = p / std::pow(100.0, 2.0 * (i % (size / 2)) / size);
+        cos.push_back(static_cast<float>(std::cos(angle)));
+        sin.push_back(static_cast<float>(i < size / 2 ? -std::sin(angle) : std::sin(angle)));
+      }
+    }
+  }
+};
+
+// Attention of one pair: queries, keys and values are rows with a stride. With bfloat16,
+// these and the probabilities before they are divided by their sum are rounded.
 void attend(const float *q, size_t q_stride, int queries, const float *k, const float *v,
-            size_t stride, int length, int heads, int size, std::vector<double> *out) {
+            size_t stride, int length, int heads, int size, int window, bool rotated,
+            Factors factors, std::vector<double> *out) {
+  auto factor = [&](double x) { return factors == Factors::bfloat16 ? rounded(x) : x; };
+  auto rows = [&](const float *x, size_t x_stride, int n) {
+    std::vector<std::vector<double>> all;
+    for (int i = 0; i < n; i++) {
+      all.emplace_back(x + i * x_stride, x + i * x_stride + heads * size);
+      if (rotated) {
+        rotate(&all.back(), i, heads, size);
+      }
+      for (double &number : all.back()) {
+        number = factor(number);
+      }
+    }
+    return all;
+  };
+  const auto query = rows(q, q_stride, queries), key = rows(k, stride, length);
   for (int i = 0; i < queries; i++) {
     for (int h = 0; h < heads; h++) {
-      std::vector<double> e(length);
-      double sum = 0;
+      std::vector<double> e(length, -INFINITY);
       for (int j = 0; j < length; j++) {
-        double dot = 0;
-        for (int c = 0; c < size; c++) {
-          dot += static_cast<double>(q[i * q_stride + h * size + c]) * k[j * stride + h * size + c];
+        if (window > 0 && std::abs(i - j) > window) {
+          continue;
         }
-        sum += e[j] = std::exp(dot / std::sqrt(static_cast<double>(size)));
+        e[j] = 0;
+        for (int c = 0; c < size; c++) {
+          e[j] += query[i][h * size + c] * key[j][h * size + c];
+        }
+      }
+      const double most = *std::max_element(e.begin(), e.end());
+      double sum = 0;
+      for (double &score : e) {
+        score = std::exp((score - most) / std::sqrt(static_cast<double>(size)));
+        sum += score;
       }
       for (int c = 0; c < size; c++) {
         double mixed = 0;
         for (int j = 0; j < length; j++) {
-          mixed += e[j] / sum * v[j * stride + h * size + c];
+          mixed += factor(e[j]) / sum * factor(v[j * stride + h * size + c]);
         }
         out->push_back(mixed);
       }
@@ -200,7 +291,8 @@ void attend(const float *q, size_t q_stride, int queries, const float *k, const 
   }
 }
 
-void check_attention(const std::vector<int32_t> &lengths, int heads, int size) {
+void check_attention(Factors factors, const std::vector<int32_t> &lengths, int heads, int size,
+                     int window = 0, bool rotated = false) {
   const size_t hidden = static_cast<size_t>(heads) * size;
   const int pairs = static_cast<int>(lengths.size());
   size_t tokens = 0;
@@ -210,24 +302,81 @@ void check_attention(const std::vector<int32_t> &lengths, int heads, int size) {
   const Numbers qkv = random_numbers(tokens * 3 * hidden, 2);
   const Numbers query = random_numbers(pairs * hidden, 2),
                 kv = random_numbers(tokens * 2 * hidden, 2);
+  const Tables tables(rotated ? *std::max_element(lengths.begin(), lengths.end()) : 0, size);
   std::vector<double> want, want_cls;
   size_t at = 0;
   for (int p = 0; p < pairs; p++) {
     const float *q = qkv.data() + at * 3 * hidden, *k = kv.data() + at * 2 * hidden;
     attend(q, 3 * hidden, lengths[p], q + hidden, q + 2 * hidden, 3 * hidden, lengths[p], heads,
-           size, &want);
+           size, window, rotated, factors, &want);
     attend(query.data() + p * hidden, hidden, 1, k, k + hidden, 2 * hidden, lengths[p], heads, size,
-           &want_cls);
+           window, rotated, factors, &want_cls);
     at += lengths[p];
   }
+  const Positions positions = {window, rotated ? tables.cos.data() : nullptr,
+                               rotated ? tables.sin.data() : nullptr};
   Numbers out(tokens * hidden), cls(pairs * hidden);
   for (int head = 0; head < heads; head++) { // one at a time, as a team does
     const Heads one = {heads, size, head, head + 1};
-    attention(qkv.data(), lengths.data(), pairs, one, out.data());
-    attention_cls(query.data(), kv.data(), lengths.data(), pairs, one, cls.data());
+    attention(qkv.data(), lengths.data(), pairs, one, positions, factors, out.data());
+    attention_cls(query.data(), kv.data(), lengths.data(), pairs, one, positions, factors,
+                  cls.data());
   }
-  expect("attention", out, want);
-  expect("attention_cls", cls, want_cls);
+  // A number that differs in its last bits may be rounded to another bfloat16.
+  const double most = factors != Factors::bfloat16 ? 4e-6 : rotated ? 4e-2 : 1e-2;
+  expect("attention", out, want, most);
+  expect("attention_cls", cls, want_cls, most);
+}
+
+// Attention's factors are rounded too.
+void check_rounded_attention() {
+  const int32_t length = 40;
+  const int size = 32;
+  const Numbers qkv = random_numbers(static_cast<size_t>(length) * 3 * size, 2);
+  std::vector<double> exact;
+  attend(qkv.data(), 3 * size, length, qkv.data() + size, qkv.data() + 2 * size, 3 * size, length,
+         1, size, 0, false, Factors::float32, &exact);
+  Numbers out(static_cast<size_t>(length) * size);
+  attention(qkv.data(), &length, 1, {1, size, 0, 1}, {0, nullptr, nullptr}, Factors::bfloat16,
+            out.data());
+  const double off = difference(out, exact);
+  if (off < 1e-3 || off > 5e-2) {
+    failures++;
+    std::fprintf(stderr, "%s: attention in bfloat16 is off from float32 by %g\n", target(), off);
+  }
+}
+
+// The sum in float32 loses a little.
+void check_pool(const std::vector<int32_t> &lengths, int hidden) {
+  size_t tokens = 0;
+  for (int32_t length : lengths) {
+    tokens += length;
+  }
+  const Numbers x = random_numbers(tokens * hidden, 2);
+  for (Pooling way : {Pooling::cls, Pooling::max, Pooling::mean, Pooling::mean_sqrt,
+                      Pooling::weighted_mean, Pooling::last}) {
+    std::vector<double> want;
+    size_t at = 0;
+    for (int32_t n : lengths) {
+      for (int c = 0; c < hidden; c++) {
+        double sum = 0, weighted = 0, most = -INFINITY;
+        for (int i = 0; i < n; i++) {
+          const double v = x[(at + i) * hidden + c];
+          sum += v, weighted += v * (i + 1), most = std::max(most, v);
+        }
+        want.push_back(way == Pooling::max             ? most
+                       : way == Pooling::mean          ? sum / n
+                       : way == Pooling::mean_sqrt     ? sum / std::sqrt(static_cast<double>(n))
+                       : way == Pooling::weighted_mean ? weighted / (n * (n + 1.0) / 2)
+                       : way == Pooling::last          ? x[(at + n - 1) * hidden + c]
+                                                       : x[at * hidden + c]);
+      }
+      at += n;
+    }
+    Numbers y(want.size());
+    pool(x.data(), lengths.data(), static_cast<int>(lengths.size()), hidden, way, y.data());
+    expect("pool", y, want);
+  }
 }
 
 void check_embed(const std::vector<int32_t> &lengths, int hidden) {
@@ -247,9 +396,24 @@ void check_embed(const std::vector<int32_t> &lengths, int hidden) {
     }
   }
   Numbers y(sums.size());
-  embed({words.data(), positions.data(), types.data(), hidden, norm.norm()}, ids.data(),
-        type_ids.data(), lengths.data(), static_cast<int>(lengths.size()), y.data());
+  Embeddings e = {};
+  e.words = words.data(), e.types = types.data(), e.positions = positions.data();
+  e.size = hidden, e.norm = norm.norm();
+  embed(e, ids.data(), type_ids.data(), lengths.data(), static_cast<int>(lengths.size()), y.data());
   expect("embed", y, norm.reference(sums, {}));
+}
+
+void check_all_attention(Factors factors) {
+  for (int size : {1, 8, 26, 32, 64, 80}) {
+    check_attention(factors, {1, 2, 3, 17, 33, 100}, 2, size);
+  }
+  check_attention(factors, {512}, 1, 32);
+  for (int size : {2, 26, 32, 64}) {
+    for (int window : {0, 1, 5, 16, 33, 64}) {
+      check_attention(factors, {1, 2, 3, 17, 34, 100, 150}, 2, size, window, true);
+    }
+  }
+  check_attention(factors, {300}, 1, 8, 20);
 }
 
 void check_all() {
@@ -257,10 +421,8 @@ void check_all() {
     check_layers(rows, 26, 61, Factors::float32);
     check_layers(rows, 64, 320, Factors::float32);
   }
-  for (int size : {1, 8, 26, 32, 64, 80}) {
-    check_attention({1, 2, 3, 17, 33, 100}, 2, size);
-  }
-  check_attention({512}, 1, 32);
+  check_all_attention(Factors::float32);
+  check_pool({1, 2, 17, 200}, 26);
   check_embed({1, 5, 512}, 26);
   check_embed({3, 3}, 384);
 }
@@ -271,7 +433,9 @@ void check_bfloat16() {
     check_layers(rows, 33, 70, Factors::bfloat16);
     check_layers(rows, 64, 320, Factors::bfloat16);
   }
+  check_all_attention(Factors::bfloat16);
   check_rounding();
+  check_rounded_attention();
 }
 
 // Two threads share the team. Every part of every round must run exactly once,
@@ -312,7 +476,9 @@ int main() {
     hwy::GetChosenTarget().Update(hwy::SupportedTargets());
     worst = 0;
     check_all();
-    std::printf("%s, panels of %d: off by %.2g at most\n", target(), panel_width(), worst);
+    failures += check_small(generator);
+    std::printf("%s, panels of %d: off by %.2g at most\n", target(), panel_width(Factors::float32),
+                worst);
     if (has_bfloat16()) {
       worst = 0;
       check_bfloat16();

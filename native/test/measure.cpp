@@ -426,9 +426,9 @@ class Measurer {
       auto batch = std::make_shared<Batch>(
           random_batch(model.config, *variant, std::vector<int32_t>(pairs, width), 0));
       std::shared_ptr<LayerOps> layer = unfused_ops(model, *variant, *batch, stream_);
-      auto make = [=] {
+      auto make = [=, &model] {
         (void)variant, (void)batch; // layer refers to them
-        return layer->attention(*qkv);
+        return layer->attention(model.layers[0], *qkv);
       };
       members.push_back(repeated(name, make, 4.0 * tokens * width * hidden,
                                  4.0 * tokens * hidden * dtype.bytes,

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graph.h"
+#include "reference.h"
 
 namespace mlxrank {
 
@@ -30,56 +31,52 @@ inline mlxrank_config config_of(int heads, int head_size, int layers) {
   c.type_vocab_size = 2;
   c.labels = 2;
   c.layer_norm_eps = 1e-12;
+  c.embedding_size = c.hidden_size;
+  c.pooling = MLXRANK_POOL_CLS;
+  c.head_steps = 2;
+  c.head[0] = {"pooler.dense", MLXRANK_DENSE, c.hidden_size, MLXRANK_TANH, 0, 0};
+  c.head[1] = {"classifier", MLXRANK_DENSE, c.labels, MLXRANK_IDENTITY, 0, 0};
   return c;
 }
 
-// Makes a random model with LayerNorm weights around 1 and attention that is far
-// from uniform.
+// Adds a random tensor: LayerNorm weights around 1, and queries and keys that make
+// attention far from uniform.
+inline void add_random_tensor(Tensors *t, std::mt19937 &random, const std::string &name, int kind,
+                              int64_t rows, int64_t columns) {
+  const bool attends =
+      name.find(".query.") != std::string::npos || name.find(".key.") != std::string::npos;
+  const float gain = attends ? 2 : 1;
+  const float deviation = kind == TABLE    ? 1
+                          : kind == WEIGHT ? gain / std::sqrt(static_cast<float>(columns))
+                                           : 0.1f;
+  std::normal_distribution<float> normal(kind == NORM_WEIGHT ? 1 : 0, deviation);
+  const int64_t size = rows * std::max<int64_t>(columns, 1);
+  t->data.emplace_back(size);
+  for (float &v : t->data.back()) {
+    v = normal(random);
+  }
+  t->names.push_back(name);
+  mlxrank_tensor tensor = {};
+  tensor.bytes = size * static_cast<int64_t>(sizeof(float));
+  tensor.rank = columns > 0 ? 2 : 1;
+  tensor.shape[0] = rows;
+  tensor.shape[1] = columns;
+  t->list.push_back(tensor);
+}
+
 inline std::shared_ptr<const Model> random_model(const mlxrank_config &c, std::mt19937 &random) {
   Tensors t;
-  auto add = [&](const std::string &name, std::vector<int64_t> shape, float mean, float deviation) {
-    std::normal_distribution<float> normal(mean, deviation);
-    int64_t size = 1;
-    for (int64_t d : shape) {
-      size *= d;
-    }
-    t.data.emplace_back(size);
-    for (float &v : t.data.back()) {
-      v = normal(random);
-    }
-    t.names.push_back(name);
-    mlxrank_tensor tensor = {};
-    tensor.bytes = size * static_cast<int64_t>(sizeof(float));
-    tensor.rank = static_cast<int32_t>(shape.size());
-    std::copy(shape.begin(), shape.end(), tensor.shape);
-    t.list.push_back(tensor);
-  };
-  const int64_t h = c.hidden_size, f = c.intermediate_size;
-  auto linear = [&](const std::string &name, int64_t out, int64_t in, float gain) {
-    add(name + ".weight", {out, in}, 0, gain / std::sqrt(static_cast<float>(in)));
-    add(name + ".bias", {out}, 0, 0.1f);
-  };
-  auto norm = [&](const std::string &name) {
-    add(name + ".weight", {h}, 1, 0.1f);
-    add(name + ".bias", {h}, 0, 0.1f);
-  };
-  add("embeddings.word_embeddings.weight", {c.vocab_size, h}, 0, 1);
-  add("embeddings.position_embeddings.weight", {c.max_positions, h}, 0, 1);
-  add("embeddings.token_type_embeddings.weight", {c.type_vocab_size, h}, 0, 1);
-  norm("embeddings.LayerNorm");
-  for (int i = 0; i < c.layers; i++) {
-    const std::string at = "encoder.layer." + std::to_string(i) + ".";
-    linear(at + "attention.self.query", h, h, 2);
-    linear(at + "attention.self.key", h, h, 2);
-    linear(at + "attention.self.value", h, h, 1);
-    linear(at + "attention.output.dense", h, h, 1);
-    norm(at + "attention.output.LayerNorm");
-    linear(at + "intermediate.dense", f, h, 1);
-    linear(at + "output.dense", h, f, 1);
-    norm(at + "output.LayerNorm");
-  }
-  linear("pooler.dense", h, h, 1);
-  linear("classifier", c.labels, h, 1);
+  struct Context {
+    Tensors &tensors;
+    std::mt19937 &random;
+  } context = {t, random};
+  model_tensors(
+      &c,
+      [](void *to, const char *name, int kind, int64_t rows, int64_t columns) {
+        auto *context = static_cast<Context *>(to);
+        add_random_tensor(&context->tensors, context->random, name, kind, rows, columns);
+      },
+      &context);
   for (size_t i = 0; i < t.list.size(); i++) {
     t.list[i].name = t.names[i].c_str();
     t.list[i].data = t.data[i].data();

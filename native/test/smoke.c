@@ -3,273 +3,23 @@
  * UndefinedBehaviorSanitizer. */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <math.h>
 #include <pthread.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "mlxrank.h"
-#include "reference.h"
+#include "harness.h"
 
-#define MAX_TENSORS 64
 #define FORWARDS 1000
 #define OPENS 200
 
-static int failures;
-static char err[512];
-
-#define CHECK(condition, ...)                                                                      \
-  do {                                                                                             \
-    if (!(condition)) {                                                                            \
-      failures++;                                                                                  \
-      fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);                              \
-      fprintf(stderr, __VA_ARGS__);                                                                \
-      fprintf(stderr, "\n");                                                                       \
-    }                                                                                              \
-  } while (0)
-
-#define OK(call)                                                                                   \
-  do {                                                                                             \
-    int32_t status_ = (call);                                                                      \
-    CHECK(status_ == MLXRANK_OK, "status %d: %s", status_, err);                                   \
-  } while (0)
-
-/* The call must fail with the status and a message that holds the text. */
-#define REFUSED(call, status, text)                                                                \
-  do {                                                                                             \
-    memset(err, 0, sizeof err);                                                                    \
-    int32_t status_ = (call);                                                                      \
-    CHECK(status_ == (status), "status %d: %s", status_, err);                                     \
-    CHECK(strstr(err, (text)) != NULL, "message \"%s\" lacks \"%s\"", err, (text));                \
-  } while (0)
-
-#define ERR err, (int32_t)sizeof err
-
-/* Returns uniform numbers in [-1, 1), the same on every machine. */
-static double uniform(void) {
-  static uint64_t state = 88172645463325252u;
-  state ^= state << 13;
-  state ^= state >> 7;
-  state ^= state << 17;
-  return (double)(state >> 11) / 4503599627370496.0 - 1;
-}
-
-typedef struct {
-  mlxrank_config config;
-  mlxrank_tensor tensors[MAX_TENSORS];
-  int count;
-} weights;
-
-static void add_tensor(weights *w, const char *name, int64_t rows, int64_t columns, double offset,
-                       double scale) {
-  mlxrank_tensor *t = &w->tensors[w->count++];
-  int64_t n = rows * (columns > 0 ? columns : 1);
-  float *data = malloc((size_t)n * sizeof *data);
-  for (int64_t i = 0; i < n; i++) {
-    data[i] = (float)(offset + scale * uniform());
-  }
-  t->name = strdup(name);
-  t->data = data;
-  t->bytes = n * 4;
-  t->dtype = MLXRANK_FLOAT32;
-  t->rank = columns > 0 ? 2 : 1;
-  t->shape[0] = rows;
-  t->shape[1] = columns;
-}
-
-static void add_linear(weights *w, const char *at, const char *name, int out, int in) {
-  char full[128];
-  snprintf(full, sizeof full, "%s%s.weight", at, name);
-  add_tensor(w, full, out, in, 0, sqrt(3.0 / in));
-  snprintf(full, sizeof full, "%s%s.bias", at, name);
-  add_tensor(w, full, out, 0, 0, 0.1);
-}
-
-static void add_norm(weights *w, const char *at, const char *name, int size) {
-  char full[128];
-  snprintf(full, sizeof full, "%s%s.weight", at, name);
-  add_tensor(w, full, size, 0, 1, 0.2);
-  snprintf(full, sizeof full, "%s%s.bias", at, name);
-  add_tensor(w, full, size, 0, 0, 0.2);
-}
-
-static weights make_weights(int hidden, int layers, int heads, int activation, int labels) {
-  weights w = {.count = 0};
-  w.config = (mlxrank_config){.size = sizeof w.config,
-                              .device = MLXRANK_CPU,
-                              .dtype = MLXRANK_FLOAT32,
-                              .activation = activation,
-                              .vocab_size = 101,
-                              .hidden_size = hidden,
-                              .layers = layers,
-                              .heads = heads,
-                              .intermediate_size = hidden * 3,
-                              .max_positions = 64,
-                              .type_vocab_size = 2,
-                              .labels = labels,
-                              .layer_norm_eps = 1e-12};
-  add_tensor(&w, "embeddings.word_embeddings.weight", 101, hidden, 0, 1);
-  add_tensor(&w, "embeddings.position_embeddings.weight", 64, hidden, 0, 1);
-  add_tensor(&w, "embeddings.token_type_embeddings.weight", 2, hidden, 0, 1);
-  add_norm(&w, "", "embeddings.LayerNorm", hidden);
-  for (int i = 0; i < layers; i++) {
-    char at[64];
-    snprintf(at, sizeof at, "encoder.layer.%d.", i);
-    add_linear(&w, at, "attention.self.query", hidden, hidden);
-    add_linear(&w, at, "attention.self.key", hidden, hidden);
-    add_linear(&w, at, "attention.self.value", hidden, hidden);
-    add_linear(&w, at, "attention.output.dense", hidden, hidden);
-    add_norm(&w, at, "attention.output.LayerNorm", hidden);
-    add_linear(&w, at, "intermediate.dense", hidden * 3, hidden);
-    add_linear(&w, at, "output.dense", hidden, hidden * 3);
-    add_norm(&w, at, "output.LayerNorm", hidden);
-  }
-  add_linear(&w, "", "pooler.dense", hidden, hidden);
-  add_linear(&w, "", "classifier", labels, hidden);
-  return w;
-}
-
-static void free_weights(weights *w) {
-  for (int i = 0; i < w->count; i++) {
-    free((void *)(uintptr_t)w->tensors[i].name);
-    free((void *)(uintptr_t)w->tensors[i].data);
-  }
-}
-
-enum { MAX_PAIRS = 24, MAX_IDS = MAX_PAIRS * 64 };
-
-typedef struct {
-  int32_t ids[MAX_IDS], type_ids[MAX_IDS], lengths[MAX_PAIRS], microbatches[MAX_PAIRS];
-  mlxrank_batch batch;
-} ragged;
-
-/* Fills a batch with random pairs, at most four in a microbatch. */
-static void fill_batch(ragged *r, int pairs) {
-  int64_t n = 0;
-  int count = 0;
-  for (int i = 0; i < pairs; i++) {
-    int length = 1 + (int)((uniform() + 1) / 2 * 64);
-    r->lengths[i] = length;
-    for (int j = 0; j < length; j++, n++) {
-      r->ids[n] = (int32_t)((uniform() + 1) / 2 * 101);
-      r->type_ids[n] = j > length / 3;
-    }
-  }
-  for (int left = pairs; left > 0; left -= 4) {
-    r->microbatches[count++] = left < 4 ? left : 4;
-  }
-  r->batch = (mlxrank_batch){sizeof r->batch, pairs,           n,     r->ids, r->type_ids,
-                             r->lengths,      r->microbatches, count, 0};
-}
-
-static int64_t open_model(const weights *w) {
-  int64_t model = 0;
-  OK(mlxrank_model_open(&w->config, w->tensors, w->count, &model, ERR));
-  return model;
-}
-
-static int64_t open_session(int64_t model, int32_t threads) {
-  mlxrank_options options = {.size = sizeof options, .threads = threads};
-  int64_t session = 0;
-  OK(mlxrank_session_open(model, &options, &session, ERR));
-  return session;
-}
-
-static void run(int64_t session, const ragged *r, int labels, float *out) {
-  int64_t ticket = 0;
-  mlxrank_microbatch microbatches[MAX_PAIRS];
-  mlxrank_stats stats = {
-      .size = sizeof stats, .microbatches = microbatches, .microbatch_room = MAX_PAIRS};
-  OK(mlxrank_submit(session, &r->batch, &ticket, ERR));
-  OK(mlxrank_collect(session, ticket, out, (int64_t)r->batch.pairs * labels, &stats, ERR));
-  CHECK(stats.tokens == r->batch.tokens, "%lld tokens", (long long)stats.tokens);
-  CHECK(stats.computed_tokens >= stats.tokens, "fewer rows computed than tokens");
-  CHECK(stats.execute_ns > 0, "no time passed");
-  int64_t pairs = 0, tokens = 0, computed = 0;
-  for (int i = 0; i < r->batch.microbatch_count; i++) {
-    pairs += microbatches[i].pairs;
-    tokens += microbatches[i].tokens;
-    computed += microbatches[i].computed_tokens;
-  }
-  CHECK(pairs == r->batch.pairs && tokens == stats.tokens && computed == stats.computed_tokens,
-        "microbatches of %lld pairs, %lld tokens, %lld computed", (long long)pairs,
-        (long long)tokens, (long long)computed);
-}
-
-/* Returns the largest difference from the reference over a batch. */
-static double worst_difference(const weights *w, const ragged *r, const float *logits) {
-  double worst = 0, want[8];
-  int64_t at = 0;
-  for (int i = 0; i < r->batch.pairs; i++) {
-    reference_logits(&w->config, w->tensors, w->count, r->ids + at, r->type_ids + at, r->lengths[i],
-                     want, NULL, NULL);
-    for (int k = 0; k < w->config.labels; k++) {
-      worst = fmax(worst, fabs(want[k] - logits[i * w->config.labels + k]));
-    }
-    at += r->lengths[i];
-  }
-  return worst;
-}
-
-/* A safetensors file that is compared with the reference's activations. */
-typedef struct {
-  char *header;
-  const char *data;
-  int compared, layers;
-  double worst; /* difference */
-} activations;
-
-static void compare_activation(void *context, const char *name, const double *want, int rows,
-                               int columns) {
-  activations *a = context;
-  char key[80], last[64];
-  snprintf(key, sizeof key, "\"%s\":{", name);
-  snprintf(last, sizeof last, "encoder.layer.%d", a->layers - 1);
-  if (strncmp(name, last, strlen(last)) == 0) {
-    rows = 1; /* of the last layer only [CLS] is computed */
-  }
-  const char *entry = strstr(a->header, key);
-  long got_rows = 0, got_columns = 0, from = 0, to = 0;
-  if (entry != NULL) {
-    sscanf(strstr(entry, "\"shape\":"), "\"shape\":[%ld,%ld]", &got_rows, &got_columns);
-    sscanf(strstr(entry, "\"data_offsets\":"), "\"data_offsets\":[%ld,%ld]", &from, &to);
-  }
-  bool fits = got_rows == rows && got_columns == columns && to - from == 4L * rows * columns;
-  CHECK(fits, "%s: [%ld, %ld], want [%d, %d]", name, got_rows, got_columns, rows, columns);
-  for (int i = 0; fits && i < rows * columns; i++) {
-    float got;
-    memcpy(&got, a->data + from + 4 * i, sizeof got);
-    a->worst = fmax(a->worst, fabs(got - want[i]));
-  }
-  a->compared++;
-}
-
 static void test_activations(const weights *w, int64_t session, const ragged *r) {
-  char file[] = "/tmp/mlxrank-XXXXXX.safetensors";
-  int written = mkstemps(file, (int)strlen(".safetensors"));
-  CHECK(written >= 0, "no temporary file");
-  OK(mlxrank_debug_activations(session, r->ids, r->type_ids, r->lengths[0], file, ERR));
-  static char bytes[1 << 20];
-  int64_t n = read(written, bytes, sizeof bytes), header = 0;
-  close(written);
-  unlink(file);
-  memcpy(&header, bytes, sizeof header);
-  CHECK(n > 8 && n < (int64_t)sizeof bytes && header < n, "%lld bytes", (long long)n);
-  double logits[8];
-  activations a = {strndup(bytes + 8, (size_t)header), bytes + 8 + header, 0, w->config.layers, 0};
-  reference_logits(&w->config, w->tensors, w->count, r->ids, r->type_ids, r->lengths[0], logits,
-                   compare_activation, &a);
-  CHECK(a.compared == 3 + 3 * w->config.layers, "%d activations", a.compared);
-  CHECK(a.worst < 2e-5, "an activation differs by %g from the reference", a.worst);
+  comparison c = compare_activations(w, session, r);
+  CHECK(c.compared == 3 + 3 * w->config.layers, "%d activations", c.compared);
+  CHECK(c.worst < 2e-5, "an activation differs by %g from the reference", c.worst);
   mlxrank_config wrong = w->config; /* negative control */
   wrong.layer_norm_eps = 1e-2;
-  reference_logits(&wrong, w->tensors, w->count, r->ids, r->type_ids, r->lengths[0], logits,
-                   compare_activation, &a);
-  CHECK(a.worst > 2e-4, "a wrong epsilon is not detected");
-  free(a.header);
+  c = compare_wrong_activations(w, &wrong, session, r);
+  CHECK(c.worst > 2e-4, "a wrong epsilon is not detected");
+  const char *file = "/tmp/mlxrank-none.safetensors";
   REFUSED(mlxrank_debug_activations(session, r->ids, r->type_ids, 65, file, ERR), MLXRANK_INVALID,
           "65 tokens");
   REFUSED(mlxrank_debug_activations(session, r->ids, r->type_ids, 1, "/tmp/a.npy", ERR),
@@ -279,12 +29,13 @@ static void test_activations(const weights *w, int64_t session, const ragged *r)
 }
 
 static void test_logits(int hidden, int layers, int heads, int activation, int labels) {
-  weights w = make_weights(hidden, layers, heads, activation, labels);
+  const mlxrank_config config = bert(hidden, layers, heads, activation, labels);
+  weights w = make_weights(&config);
   static ragged r;
   static float out[MAX_PAIRS * 8];
   int64_t model = open_model(&w);
   int64_t session = open_session(model, 2);
-  fill_batch(&r, MAX_PAIRS);
+  fill_batch(&w.config, &r, MAX_PAIRS);
   CHECK(r.batch.microbatch_count > 2, "%d microbatches", r.batch.microbatch_count);
   run(session, &r, labels, out);
   double worst = worst_difference(&w, &r, out);
@@ -311,8 +62,8 @@ static void test_two_tickets(const weights *w) {
   static float out_a[MAX_PAIRS], out_b[MAX_PAIRS], alone[MAX_PAIRS];
   int64_t model = open_model(w), session = open_session(model, 2);
   int64_t first = 0, second = 0, third = 0;
-  fill_batch(&a, 9);
-  fill_batch(&b, 5);
+  fill_batch(&w->config, &a, 9);
+  fill_batch(&w->config, &b, 5);
   OK(mlxrank_submit(session, &a.batch, &first, ERR));
   OK(mlxrank_submit(session, &b.batch, &second, ERR));
   REFUSED(mlxrank_submit(session, &a.batch, &third, ERR), MLXRANK_BUSY, "two tickets");
@@ -347,7 +98,7 @@ static void test_microbatches(const weights *w) {
       .out = out,
       .pairs = 8,
       .stats = {.size = sizeof c.stats, .microbatches = figures, .microbatch_room = 2}};
-  fill_batch(&r, 8);
+  fill_batch(&w->config, &r, 8);
   run(session, &r, 1, whole);
   r.batch.microbatches = cuts;
   r.batch.microbatch_count = 3;
@@ -431,23 +182,73 @@ static void test_refusals(const weights *w) {
   CHECK(mlxrank_model_close(999, NULL, 0) == MLXRANK_INVALID, "no error buffer");
 }
 
+/* Expects the configuration with one mistake to be refused. */
+#define BAD(change, text)                                                                          \
+  do {                                                                                             \
+    weights bad_ = *w;                                                                             \
+    mlxrank_config *c = &bad_.config;                                                              \
+    int64_t handle_ = 0;                                                                           \
+    change;                                                                                        \
+    REFUSED(mlxrank_model_open(c, bad_.tensors, bad_.count, &handle_, ERR), MLXRANK_INVALID,       \
+            text);                                                                                 \
+  } while (0)
+
+static void test_bad_configs(const weights *w) {
+  BAD(c->embedding_size = 0, "embedding_size is 0, want 1 to");
+  BAD(c->embedding_size = 16, "shape [101, 32], want [101, 16]");
+  BAD(c->first_position = -1, "first_position is -1, want 0 to");
+  BAD(c->first_position = 2, "shape [64, 32], want [66, 32]");
+  BAD(c->pre_norm = 2, "pre_norm is 2, want 0 to 1");
+  BAD(c->pre_norm = 1, "tensor encoder.layer.0.LayerNorm.weight [32] is missing");
+  BAD(c->gated = -1, "gated is -1, want 0 to 1");
+  BAD(c->gated = 1, "intermediate.dense.weight: shape [96, 32], want [192, 32]");
+  BAD(c->window = -4, "window is -4, want 0 to");
+  BAD(c->window = 4, "global_every is 0, want 1 to");
+  BAD(c->layer_norm_eps = 0, "layer_norm_eps is 0.000000, want a positive number");
+  BAD(c->rope_base = -1, "rope_base is -1.000000, want a positive number");
+  BAD(c->rope_base = NAN, "rope_base is nan, want a positive number");
+  BAD((c->rope_base = 1e4, c->window = 4, c->global_every = 3),
+      "local_rope_base is 0.000000, want a positive number");
+  BAD((c->rope_base = 1e4, c->heads = 32), "heads of size 1 cannot have rotary positions");
+  BAD((c->rope_base = 1e4, c->max_positions = 1 << 21), "max_positions with rotary positions");
+  BAD(c->pooling = 0, "pooling is 0, want 1 to 63");
+  BAD(c->pooling = 64, "pooling is 64, want 1 to 63");
+  BAD(c->pooling = MLXRANK_POOL_CLS + MLXRANK_POOL_MAX, "shape [32, 32], want [32, 64]");
+  BAD(c->head_steps = 0, "head_steps is 0, want 1 to 16");
+  BAD(c->head_steps = 17, "head_steps is 17, want 1 to 16");
+  BAD(c->head_steps = 1, "the head's last step has 32 outputs, want labels 1");
+  BAD(c->head[0].kind = 2, "head[0].kind is 2, want 0 to 1");
+  BAD(c->head[1].out = 0, "head[1].out is 0, want 1 to");
+  BAD(c->head[0].activation = 7, "head[0].activation is 7, want 0 to 6");
+  BAD(c->head[1].residual = 1, "head[1].out is 1, want its input's 32");
+  BAD(c->head[1] = norm_step("classifier", 1), "head[1].out is 1, want its input's 32");
+  BAD(c->head[0] = norm_step("pooler.dense", 32), "pooler.dense.weight: shape [32, 32], want [32]");
+  BAD((c->head[0] = norm_step("pooler", 32), c->head[0].epsilon = 0),
+      "head[0].epsilon is 0.000000");
+  BAD(c->head[1].name[0] = 0, "head[1].name");
+  BAD(memset(c->head[1].name, 'x', sizeof c->head[1].name), "head[1].name");
+  BAD(strcpy(c->head[1].name, "pooler.dense"), "head[1].name pooler.dense is another step's too");
+  BAD(strcpy(c->head[1].name, "classifier.out_proj"),
+      "classifier.out_proj.weight [1, 32] is missing");
+}
+
 static void test_bad_batches(const weights *w) {
   static ragged r;
   int64_t ticket = 0, model = open_model(w), session = open_session(model, 1);
-  fill_batch(&r, 3);
+  fill_batch(&w->config, &r, 3);
   r.ids[2] = 101;
   REFUSED(mlxrank_submit(session, &r.batch, &ticket, ERR), MLXRANK_INVALID, "ids[2] is 101");
   r.ids[2] = -1;
   REFUSED(mlxrank_submit(session, &r.batch, &ticket, ERR), MLXRANK_INVALID, "ids[2] is -1");
-  fill_batch(&r, 3);
+  fill_batch(&w->config, &r, 3);
   r.type_ids[0] = 2;
   REFUSED(mlxrank_submit(session, &r.batch, &ticket, ERR), MLXRANK_INVALID, "type_ids[0] is 2");
-  fill_batch(&r, 3);
+  fill_batch(&w->config, &r, 3);
   r.lengths[1] = 65;
   REFUSED(mlxrank_submit(session, &r.batch, &ticket, ERR), MLXRANK_INVALID, "65 tokens");
   r.lengths[1] = 0;
   REFUSED(mlxrank_submit(session, &r.batch, &ticket, ERR), MLXRANK_INVALID, "0 tokens");
-  fill_batch(&r, 3);
+  fill_batch(&w->config, &r, 3);
   r.batch.tokens++;
   REFUSED(mlxrank_submit(session, &r.batch, &ticket, ERR), MLXRANK_INVALID, "add up to");
   r.batch.pairs = 0;
@@ -484,6 +285,34 @@ static void test_variants(const weights *w) {
   }
   OK(mlxrank_model_close(model, ERR));
   REFUSED(mlxrank_model_variants(model, &variants, ERR), MLXRANK_INVALID, "is not open");
+}
+
+/* A session counts its graph's matmuls by type: all are float32 here. */
+static void test_matmuls(const weights *w) {
+  int64_t model = open_model(w), session = open_session(model, 1);
+  mlxrank_matmuls matmuls = {.size = sizeof matmuls};
+  OK(mlxrank_session_matmuls(session, &matmuls, ERR));
+  int64_t counts[3] = {0};
+  for (int i = 0; i < matmuls.count; i++) {
+    const mlxrank_matmul *m = &matmuls.kinds[i];
+    CHECK(m->part >= MLXRANK_IN_ENCODER && m->part <= MLXRANK_IN_HEAD, "part %d", m->part);
+    CHECK(m->left == MLXRANK_FLOAT32 && m->right == MLXRANK_FLOAT32 &&
+              m->computed == MLXRANK_FLOAT32 && m->bits == 0,
+          "types %d x %d in %d, %d bits", m->left, m->right, m->computed, m->bits);
+    counts[m->part] += m->count;
+  }
+  const int32_t layers = w->config.layers;
+  CHECK(counts[MLXRANK_IN_ENCODER] == 4 * layers + 1, "%lld matmuls in %d layers",
+        (long long)counts[MLXRANK_IN_ENCODER], layers);
+  CHECK(counts[MLXRANK_IN_ATTENTION] >= 2 * layers && counts[MLXRANK_IN_HEAD] == 2,
+        "%lld matmuls of attention, %lld of the head", (long long)counts[MLXRANK_IN_ATTENTION],
+        (long long)counts[MLXRANK_IN_HEAD]);
+  matmuls.size--;
+  REFUSED(mlxrank_session_matmuls(session, &matmuls, ERR), MLXRANK_INVALID, "has size");
+  OK(mlxrank_session_close(session, ERR));
+  matmuls.size++;
+  REFUSED(mlxrank_session_matmuls(session, &matmuls, ERR), MLXRANK_INVALID, "is not open");
+  OK(mlxrank_model_close(model, ERR));
 }
 
 static void *use_session(void *session) {
@@ -545,11 +374,11 @@ static void test_forwards_leak_nothing(const weights *w) {
   static ragged r;
   static float out[MAX_PAIRS];
   int64_t model = open_model(w), session = open_session(model, 2);
-  fill_batch(&r, MAX_PAIRS);
+  fill_batch(&w->config, &r, MAX_PAIRS);
   run(session, &r, 1, out);
   usage before = measure();
   for (int i = 0; i < FORWARDS; i++) {
-    fill_batch(&r, 1 + i % MAX_PAIRS);
+    fill_batch(&w->config, &r, 1 + i % MAX_PAIRS);
     run(session, &r, 1, out);
   }
   same_usage(before, measure(), "after the forwards");
@@ -563,7 +392,7 @@ static void test_opens_leak_nothing(const weights *w) {
   usage before = measure();
   for (int i = 0; i < OPENS; i++) {
     int64_t model = open_model(w), session = open_session(model, 2);
-    fill_batch(&r, 3);
+    fill_batch(&w->config, &r, 3);
     run(session, &r, 1, out);
     if (i % 2 == 0) { /* the session outlives its model's handle */
       OK(mlxrank_model_close(model, ERR));
@@ -591,13 +420,16 @@ int main(void) {
   test_logits(32, 2, 4, MLXRANK_GELU, 1);
   test_logits(52, 1, 2, MLXRANK_GELU_TANH, 3);
   test_logits(64, 3, 1, MLXRANK_RELU, 1);
-  weights w = make_weights(32, 2, 4, MLXRANK_GELU, 1);
+  const mlxrank_config config = bert(32, 2, 4, MLXRANK_GELU, 1);
+  weights w = make_weights(&config);
   test_two_tickets(&w);
   test_microbatches(&w);
   test_refusals(&w);
+  test_bad_configs(&w);
   test_bad_batches(&w);
   test_wrong_thread(&w);
   test_variants(&w);
+  test_matmuls(&w);
   test_forwards_leak_nothing(&w);
   test_opens_leak_nothing(&w);
   free_weights(&w);

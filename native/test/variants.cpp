@@ -68,8 +68,8 @@ double difference(const Activations &a, const Activations &b, std::string *where
 
 // Rounding differs by this where attention is far from uniform, and later layers
 // enlarge it. Our attention kernel rounds its scores, which are up to 60 here, at other
-// points than MLX's operations.
-constexpr double attention_bound = 2e-6, bound = 5e-6, kernels_bound = 2e-5;
+// points than MLX's operations. With OpenBLAS's kernels for AVX2 qpad differs by 5.5e-6.
+constexpr double attention_bound = 2e-6, bound = 1e-5, kernels_bound = 2e-5;
 
 // Compares every variant of a random model with the reference.
 void compare(int heads, int head_size, const std::vector<int32_t> &lengths,

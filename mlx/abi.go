@@ -8,7 +8,7 @@ import (
 )
 
 // abi is MLXRANK_ABI of the mlxrank.h that this file mirrors.
-const abi = 7
+const abi = 9
 
 const (
 	statusOK        = 0
@@ -67,7 +67,29 @@ type cConfig struct {
 	maxPositions     int32
 	typeVocabSize    int32
 	labels           int32
+	embeddingSize    int32
+	firstPosition    int32
+	preNorm          int32
+	gated            int32
+	window           int32
+	globalEvery      int32
+	pooling          int32
+	headSteps        int32
+	weightBits       int32
+	weightGroup      int32
 	layerNormEps     float64
+	ropeBase         float64
+	localRopeBase    float64
+	head             [16]cHeadStep
+}
+
+type cHeadStep struct {
+	name       [96]byte
+	kind       int32
+	out        int32
+	activation int32
+	residual   int32
+	epsilon    float64
 }
 
 type cTensor struct {
@@ -147,6 +169,22 @@ type cProfile struct {
 	flops                [7]int64
 }
 
+type cMatmul struct {
+	part     int32
+	left     int32
+	right    int32
+	computed int32
+	bits     int32
+	_        int32
+	count    int64
+}
+
+type cMatmuls struct {
+	size  int32
+	count int32
+	kinds [32]cMatmul
+}
+
 // functions holds libmlxrank's entry points, one field per symbol.
 type functions struct {
 	handshake    func(abi int32, info *cInfo, err *byte, errLen int32) int32
@@ -159,6 +197,7 @@ type functions struct {
 	variants     func(model int64, out *cVariants, err *byte, errLen int32) int32
 	sessionOpen  func(model int64, options *cOptions, session *int64, err *byte, errLen int32) int32
 	layout       func(session int64, out *cLayout, err *byte, errLen int32) int32
+	matmuls      func(session int64, out *cMatmuls, err *byte, errLen int32) int32
 	profile      func(session int64, on int32, err *byte, errLen int32) int32
 	profileRead  func(session int64, out *cProfile, err *byte, errLen int32) int32
 	sessionClose func(session int64, err *byte, errLen int32) int32
@@ -193,6 +232,7 @@ func bind(handle uintptr) (*functions, error) {
 		"mlxrank_model_variants":       &f.variants,
 		"mlxrank_session_open":         &f.sessionOpen,
 		"mlxrank_session_layout":       &f.layout,
+		"mlxrank_session_matmuls":      &f.matmuls,
 		"mlxrank_session_profile":      &f.profile,
 		"mlxrank_session_profile_read": &f.profileRead,
 		"mlxrank_session_close":        &f.sessionClose,

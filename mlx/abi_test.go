@@ -16,6 +16,7 @@ var layouts = map[string]any{
 	"mlxrank_device":     cDevice{},
 	"mlxrank_memory":     cMemory{},
 	"mlxrank_config":     cConfig{},
+	"mlxrank_head_step":  cHeadStep{},
 	"mlxrank_tensor":     cTensor{},
 	"mlxrank_options":    cOptions{},
 	"mlxrank_variants":   cVariants{},
@@ -24,6 +25,8 @@ var layouts = map[string]any{
 	"mlxrank_microbatch": cMicrobatch{},
 	"mlxrank_stats":      cStats{},
 	"mlxrank_profile":    cProfile{},
+	"mlxrank_matmul":     cMatmul{},
+	"mlxrank_matmuls":    cMatmuls{},
 }
 
 // A C program prints each struct's size and its fields' offsets, by the names of

@@ -154,7 +154,7 @@ func refusalPath() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return filepath.Join(folder, "mlxrank", "calibration", "refused-build.json"), nil
+	return filepath.Join(folder, "mlxrank", "costs", "refused-build.json"), nil
 }
 
 // newRefusal describes the newer build of a file, without a reason.

@@ -44,7 +44,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	// Output:
-	// [-1.96 -5.09]
+	// [-0.35 -2.29]
 	// tokens: 18
 }
 
@@ -59,6 +59,10 @@ func open(model *weights.Model) (*mlx.Session, error) {
 		VocabSize: c.VocabSize, HiddenSize: c.HiddenSize, Layers: c.Layers, Heads: c.Heads, IntermediateSize: c.IntermediateSize,
 		MaxPositions: c.MaxPositions, TypeVocabSize: c.TypeVocabSize, Labels: c.Labels,
 		LayerNormEps: c.LayerNormEps, Activation: mlx.Activation(c.Activation),
+		EmbeddingSize: c.EmbeddingSize, Pooling: mlx.Pooling(c.Pooling),
+	}
+	for _, s := range c.Head {
+		config.Head = append(config.Head, mlx.HeadStep{Name: s.Name, Out: s.Out, Activation: mlx.Activation(s.Activation)})
 	}
 	dtypes := map[weights.DType]mlx.DType{weights.F32: mlx.Float32, weights.F16: mlx.Float16, weights.BF16: mlx.BFloat16}
 	tensors := make([]mlx.Tensor, len(model.Tensors))

@@ -184,6 +184,7 @@ func TestManyCallersOfTwoModels(t *testing.T) {
 		l, inject := faulty(t)
 		other := smallConfig
 		other.HiddenSize, other.IntermediateSize, other.Labels = 64, 128, 2
+		other = bert(other)
 		var models []*Model
 		for _, cfg := range []ModelConfig{smallConfig, other} {
 			m, err := l.OpenModel(cfg, randomTensors(cfg), Options{Device: testDevice(), DType: dtype})

@@ -8,10 +8,10 @@ import (
 )
 
 // panelConfig has sizes that are whole panels of every instruction set.
-var panelConfig = ModelConfig{
+var panelConfig = bert(ModelConfig{
 	VocabSize: 101, HiddenSize: 192, Layers: 3, Heads: 6, IntermediateSize: 768, MaxPositions: 64,
 	TypeVocabSize: 2, Labels: 1, LayerNormEps: 1e-12, Activation: GELU,
-}
+})
 
 func readProfile(t *testing.T, s *Session) (Profile, map[string]Phase) {
 	t.Helper()

@@ -47,6 +47,7 @@ type Session struct {
 	handle  atomic.Int64 // 0 once closed
 	device  Device
 	dtype   DType
+	graph   []MatmulCount
 	labels  int
 
 	mu           sync.Mutex
@@ -85,7 +86,8 @@ func (s *Session) Layout() (Layout, error) {
 // Device returns the session's device, GPU or CPU.
 func (s *Session) Device() Device { return s.device }
 
-// DType returns the number format that the session computes in.
+// DType returns the number format that the session computes in: Open has read it from
+// the graph.
 func (s *Session) DType() DType { return s.dtype }
 
 // Submit copies and starts a batch, and returns without waiting for it. Submit
@@ -182,10 +184,11 @@ func (s *Session) Close() error {
 
 // WriteActivations computes one pair and writes its activations to file, whose
 // name must end in .safetensors: float32 tensors [tokens, size], named after the
-// PyTorch modules whose outputs they are, without "bert.". They are embeddings,
+// PyTorch modules of BERT whose outputs they are, without "bert.". They are embeddings,
 // then encoder.layer.N.attention.self, encoder.layer.N.attention and
-// encoder.layer.N for each layer, then pooler and classifier. The last layer
-// computes only [CLS], so its tensors have one row.
+// encoder.layer.N for each layer, then the steps of the head, of BERT pooler and
+// classifier. native/mlxrank.h lists what other encoders have. If the head reads [CLS]
+// alone, the last layer computes only that, and its tensors have one row.
 //
 // Use it to debug a new architecture: compare it with PyTorch step by step.
 func (s *Session) WriteActivations(file string, ids, typeIDs []int32) error {

@@ -27,9 +27,19 @@ func testDevice() Device {
 	return CPU
 }
 
-var smallConfig = ModelConfig{
+var smallConfig = bert(ModelConfig{
 	VocabSize: 101, HiddenSize: 32, Layers: 2, Heads: 4, IntermediateSize: 96, MaxPositions: 64,
 	TypeVocabSize: 2, Labels: 1, LayerNormEps: 1e-12, Activation: GELU,
+})
+
+// bert gives cfg the embeddings, the pooling and the head of BertForSequenceClassification.
+func bert(cfg ModelConfig) ModelConfig {
+	cfg.EmbeddingSize, cfg.Pooling = cfg.HiddenSize, PoolCLS
+	cfg.Head = []HeadStep{
+		{Name: "pooler.dense", Out: cfg.HiddenSize, Activation: Tanh},
+		{Name: "classifier", Out: cfg.Labels, Activation: Identity},
+	}
+	return cfg
 }
 
 // randomTensors returns all the weights of cfg.
@@ -178,6 +188,7 @@ func TestPairScoresTheSameInAnyCompany(t *testing.T) {
 func TestSeveralLabels(t *testing.T) {
 	cfg := smallConfig
 	cfg.Labels = 3
+	cfg = bert(cfg)
 	s := openSession(t, cfg, Options{Device: testDevice()})
 	b := randomBatch(rand.New(rand.NewPCG(7, 8)), 10)
 	together := score(t, s, b)
@@ -371,6 +382,11 @@ func TestOpenRefusals(t *testing.T) {
 	}
 	badHeads := smallConfig
 	badHeads.Heads = 5
+	head := func(steps ...HeadStep) ModelConfig {
+		c := smallConfig
+		c.Head = steps
+		return c
+	}
 	for _, test := range []struct {
 		name    string
 		cfg     ModelConfig
@@ -386,6 +402,11 @@ func TestOpenRefusals(t *testing.T) {
 		{"dtype", smallConfig, tensors, Options{DType: "int4"}, `dtype "int4"`},
 		{"device", smallConfig, tensors, Options{Device: "tpu"}, `device "tpu"`},
 		{"heads", badHeads, tensors, Options{}, "not a multiple of heads"},
+		{"no head", head(), tensors, Options{}, "head_steps is 0, want 1 to 16"},
+		{"long head", head(make([]HeadStep, 17)...), tensors, Options{}, "the head has 17 steps, at most 16 are possible"},
+		{"long name", head(HeadStep{Name: strings.Repeat("x", 96), Out: 1, Activation: Identity}), tensors, Options{}, "has 96 bytes, at most 95 are possible"},
+		{"activation of the head", head(HeadStep{Name: "classifier", Out: 1, Activation: "swish"}), tensors, Options{}, `unknown activation "swish", want one of [gelu`},
+		{"outputs of the head", head(HeadStep{Name: "classifier", Out: 2, Activation: Identity}), tensors, Options{}, "the head's last step has 2 outputs, want labels 1"},
 		{"threads", smallConfig, tensors, Options{Device: CPU, Threads: -1}, "threads is -1, want 0 to 1024"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -533,6 +554,7 @@ func TestCloseEndsTheSession(t *testing.T) {
 func BenchmarkForward(b *testing.B) {
 	cfg := smallConfig
 	cfg.HiddenSize, cfg.Heads, cfg.Layers, cfg.IntermediateSize = 384, 12, 6, 1536
+	cfg = bert(cfg)
 	s := openSession(b, cfg, Options{})
 	batch := randomBatch(rand.New(rand.NewPCG(17, 18)), 32)
 	for b.Loop() {

@@ -17,6 +17,7 @@ const (
 type adapter struct {
 	name    string // of the file of its tensors, for errors
 	config  adapterConfig
+	arch    *architecture      // of the base
 	updates map[string]*update // by the canonical name of the weight
 	whole   []entry            // replacements, named as in the file without peftPrefix
 }
@@ -29,7 +30,7 @@ type update struct {
 }
 
 // loadAdapter reads the adapter of m from its directory, or the embedded one.
-func (m *Model) loadAdapter() (*adapter, error) {
+func (m *Model) loadAdapter(arch *architecture) (*adapter, error) {
 	config, file := builtinAdapterConfig, &tensorFile{name: "builtin adapter"}
 	configPath := file.name + ": " + adapterConfigFile
 	var err error
@@ -57,17 +58,17 @@ func (m *Model) loadAdapter() (*adapter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", configPath, err)
 	}
-	return newAdapter(c, file)
+	return newAdapter(c, file, arch)
 }
 
 // newAdapter sorts the tensors of an adapter into updates and replacements.
-func newAdapter(c adapterConfig, file *tensorFile) (*adapter, error) {
-	ad := &adapter{name: file.name, config: c, updates: map[string]*update{}}
+func newAdapter(c adapterConfig, file *tensorFile, arch *architecture) (*adapter, error) {
+	ad := &adapter{name: file.name, config: c, arch: arch, updates: map[string]*update{}}
 	if c.Base != "" {
 		ad.name += fmt.Sprintf(" (adapter for %q)", c.Base)
 	}
 	for _, t := range file.tensors {
-		e := entry{t, ad.name, t.Name}
+		e := entry{Tensor: t, file: ad.name, raw: t.Name}
 		var ok bool
 		if e.Name, ok = strings.CutPrefix(t.Name, peftPrefix); !ok {
 			return nil, e.errorf("expected a name that starts with %q, as PEFT writes it", peftPrefix)
@@ -95,7 +96,7 @@ func (ad *adapter) addHalf(e entry) error {
 		if rest != "weight" && (!strings.HasSuffix(rest, ".weight") || strings.Count(rest, ".") > 1) {
 			return e.errorf("%s: only its weight is supported", half)
 		}
-		target := canonical(module + ".weight")
+		target := ad.arch.canonical(module + ".weight")
 		u := ad.updates[target]
 		if u == nil {
 			u = &update{module: module}
@@ -129,10 +130,10 @@ func (ad *adapter) checkPairs() error {
 
 // replace replaces tensors of the base by the adapter's. A new classifier may
 // change the number of labels in cfg.
-func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
+func (ad *adapter) replace(found map[string]entry, cfg *modelConfig) error {
 	places := map[string]bool{}
-	for _, s := range layout(*cfg) {
-		places[s.name] = true
+	for _, s := range layout(cfg) {
+		places[s.name] = !s.zeros
 	}
 	done := map[string]bool{}
 	for _, form := range []string{"", ".modules_to_save.", ".original_module."} {
@@ -140,7 +141,7 @@ func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
 			if tensorForm(e.Name) != form {
 				continue
 			}
-			name := target(e.Name, form, places)
+			name := ad.target(e.Name, form, places)
 			switch {
 			case name == "":
 				return e.errorf("the model has no such tensor")
@@ -157,11 +158,11 @@ func (ad *adapter) replace(found map[string]entry, cfg *Config) error {
 			found[name] = e
 		}
 	}
-	if e := found["classifier.weight"]; done[e.Name] && len(e.Shape) == 2 {
+	if e := found[cfg.Head[len(cfg.Head)-1].Name+".weight"]; done[e.Name] && len(e.Shape) == 2 {
 		if e.Shape[0] < 1 || e.Shape[0] > maxLabels {
 			return e.errorf("shape %v, expected 1 to %d labels", e.Shape, maxLabels)
 		}
-		cfg.Labels = e.Shape[0]
+		cfg.setLabels(e.Shape[0])
 	}
 	return nil
 }
@@ -178,14 +179,14 @@ func tensorForm(name string) string {
 }
 
 // target returns the name of the tensor that an adapter's tensor replaces, "" for none.
-func target(name, form string, places map[string]bool) string {
+func (ad *adapter) target(name, form string, places map[string]bool) string {
 	name = strings.Replace(name, ".base_layer.", ".", 1)
-	plain := canonical(name)
+	plain := ad.arch.canonical(name)
 	if form != "" {
 		module, rest, _ := strings.Cut(name, form)
-		plain = canonical(module + "." + rest)
+		plain = ad.arch.canonical(module + "." + rest)
 		if _, param, ok := strings.Cut(rest, "."); ok && !places[plain] { // rest starts with the adapter's name
-			plain = canonical(module + "." + param)
+			plain = ad.arch.canonical(module + "." + param)
 		}
 	}
 	if !places[plain] {

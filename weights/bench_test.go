@@ -50,7 +50,7 @@ func BenchmarkOpenBuiltin(b *testing.B) {
 	b.Run("merge", func(b *testing.B) {
 		m, entries := mapEntries(b, dir)
 		best(b, func() {
-			ad, err := (&Model{Adapter: Builtin}).loadAdapter()
+			ad, err := (&Model{Adapter: Builtin}).loadAdapter(findArchitecture("bert"))
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -3,6 +3,7 @@ package weights
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
@@ -17,8 +18,10 @@ func TestOpenBuiltin(t *testing.T) {
 	want := Config{
 		VocabSize: 30522, HiddenSize: 384, Layers: 6, Heads: 12, IntermediateSize: 1536, MaxPositions: 512,
 		TypeVocabSize: 2, Labels: 1, LayerNormEps: 1e-12, Activation: GELU,
+		EmbeddingSize: 384, Pooling: PoolCLS,
+		Head: []HeadStep{{Name: "pooler.dense", Out: 384, Activation: Tanh}, {Name: "classifier", Out: 1, Activation: Identity}},
 	}
-	if m.Config != want {
+	if !reflect.DeepEqual(m.Config, want) {
 		t.Errorf("config %+v, want %+v", m.Config, want)
 	}
 	if m.Ref != Builtin || m.Adapter != Builtin || m.MaxLength != 512 || m.Scoring != ScoringSigmoid || len(m.Tensors) != 105 {

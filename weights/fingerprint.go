@@ -2,10 +2,13 @@ package weights
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -27,10 +30,11 @@ func (f Fingerprint) Difference(other Fingerprint) string {
 	return ""
 }
 
-// fingerprint identifies the files in the directories of the model and its adapter.
+// fingerprint identifies the files in the directories of the model, its modules and
+// its adapter.
 func (m *Model) fingerprint() (Fingerprint, error) {
 	f := Fingerprint{}
-	dirs := []string{m.Dir}
+	dirs := append([]string{m.Dir}, moduleDirs(m.Dir)...)
 	if m.Adapter != "" && m.Adapter != Builtin {
 		dirs = append(dirs, m.Adapter)
 	}
@@ -47,6 +51,26 @@ func (m *Model) fingerprint() (Fingerprint, error) {
 		}
 	}
 	return f, nil
+}
+
+// moduleDirs returns the folders of the modules that modules.json lists and that
+// exist. Open reports what is wrong with the others.
+func moduleDirs(dir string) []string {
+	data, err := readSmall(filepath.Join(dir, modulesFile), maxConfig)
+	if err != nil {
+		return nil
+	}
+	modules, err := parseModules(data)
+	if err != nil {
+		return nil
+	}
+	var dirs []string
+	for _, m := range modules {
+		if path := filepath.Join(dir, m.path); m.path != "" && !slices.Contains(dirs, path) && checkDir(path) == nil {
+			dirs = append(dirs, path)
+		}
+	}
+	return dirs
 }
 
 func isModelFile(name string) bool {
@@ -76,4 +100,51 @@ func identify(path string) string {
 		id += fmt.Sprintf(", inode %d", stat.Ino)
 	}
 	return id
+}
+
+// ContentHash identifies what logits depend on: the contents of the tensors, the
+// tokenizer, the adapter and the prompt. It does not depend on paths and times, so the
+// same model has the same hash on another machine. It reads the files again, and fails
+// if they have changed since Open.
+func (m *Model) ContentHash() (string, error) {
+	now, err := m.fingerprint()
+	if err != nil {
+		return "", err
+	}
+	if path := m.Files.Difference(now); path != "" {
+		return "", fmt.Errorf("%s has changed since the model was opened", path)
+	}
+	var lines []string
+	for path, id := range m.Files {
+		name := filepath.Base(path)
+		switch {
+		case filepath.Ext(name) == ".safetensors":
+			if id, err = hashFile(path); err != nil {
+				return "", err
+			}
+		case name != tokenizerFile && name != adapterConfigFile:
+			continue
+		}
+		lines = append(lines, name+" "+id)
+	}
+	if m.Adapter == Builtin {
+		lines = append(lines, fmt.Sprintf("builtin adapter %x %x", sha256.Sum256(builtinAdapterConfig), sha256.Sum256(builtinAdapterWeights)))
+	}
+	slices.Sort(lines)
+	lines = append(lines, fmt.Sprintf("prompt %q", m.Prompt))
+	sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
+	return fmt.Sprintf("%x", sum[:16]), nil
+}
+
+func hashFile(path string) (hash string, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return fmt.Sprintf("%x", sum.Sum(nil)), nil
 }

@@ -39,7 +39,7 @@ func TestCheckFiniteNamesFirst(t *testing.T) {
 	t.Parallel()
 	entries := make([]entry, 3)
 	for i := range entries {
-		entries[i] = entry{Tensor{DType: F32, Data: make([]byte, 5<<20)}, "f", string(rune('a' + i))}
+		entries[i] = entry{Tensor: Tensor{DType: F32, Data: make([]byte, 5<<20)}, file: "f", raw: string(rune('a' + i))}
 	}
 	if err := checkFinite(entries); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/weights/weightstest"
@@ -58,6 +59,13 @@ func FuzzConfig(f *testing.F) {
 	}
 	f.Add(bytes.Replace(config, []byte("{"), []byte(`{"model_type":"bert",`), 1))
 	f.Add([]byte(`{"model_type":"bert","vocab_size":1e3,"sentence_transformers":{"activation_fn":null}}`))
+	for _, model := range tinyModels() {
+		data, err := json.Marshal(model.config)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var cfg modelConfig
 		var err error
@@ -65,9 +73,9 @@ func FuzzConfig(f *testing.F) {
 		if err != nil {
 			return
 		}
-		slots := layout(cfg.Config)
-		if len(slots) != 9+16*cfg.Layers {
-			t.Errorf("%d slots for %d layers", len(slots), cfg.Layers)
+		slots := layout(&cfg)
+		if n := len(slots); n < 6+8*cfg.Layers || n > 13+16*cfg.Layers {
+			t.Errorf("%d slots for %d layers", n, cfg.Layers)
 		}
 		for _, s := range slots {
 			for _, d := range s.shape {
@@ -110,12 +118,18 @@ func FuzzTokenizer(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(small)
+	f.Add(unigramFile(f, nil))
+	f.Add(bpeFile(f, nil))
 	f.Add([]byte(`{"model":{"type":"WordPiece","vocab":{"\"":1,"\\":2}}}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var tokenizer Tokenizer
 		var err error
 		bounded(t, len(data), 64, func() { tokenizer, err = ParseTokenizer(data, 100) })
 		if err != nil {
+			return
+		}
+		if tokenizer.Kind == Unigram {
+			checkSplit(t, tokenizer, string(data))
 			return
 		}
 		var file, written struct {
@@ -133,6 +147,15 @@ func FuzzTokenizer(f *testing.F) {
 			}
 		}
 	})
+}
+
+// checkSplit checks that the ids of a word belong to tokens.
+func checkSplit(t *testing.T, tokenizer Tokenizer, word string) {
+	t.Helper()
+	ids := tokenizer.Split(strings.ToValidUTF8(word, ""), nil)
+	if i := slices.IndexFunc(ids, func(id uint32) bool { return !tokenizer.HasID(int(id)) }); i >= 0 {
+		t.Errorf("word %q has the id %d, which no piece has", word, ids[i])
+	}
 }
 
 // FuzzAdapter checks that any adapter file gives either an error or a merged
@@ -165,20 +188,20 @@ func FuzzAdapter(f *testing.F) {
 		if err != nil {
 			return
 		}
-		ad, err := newAdapter(config, &tensorFile{"adapter", tensors})
+		ad, err := newAdapter(config, &tensorFile{"adapter", tensors}, cfg.arch)
 		if err != nil {
 			return
 		}
-		found, err := index([]*tensorFile{base})
+		found, err := index([]*tensorFile{base}, cfg.arch)
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := cfg.Config
+		c := cfg
 		if err := ad.replace(found, &c); err != nil {
 			return
 		}
-		slots := layout(c)
-		picked, err := pick(slots, found)
+		slots := layout(&c)
+		picked, err := pick(slots, found, Quantization{})
 		if err != nil {
 			return
 		}

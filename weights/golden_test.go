@@ -143,21 +143,27 @@ func (s sample) difference(t *testing.T, tensor Tensor) float64 {
 	return max(d, math.Abs(total-s.Sum)/n, math.Abs(magnitude-s.AbsSum)/n)
 }
 
+// readGoldenFile reads a compressed JSON file.
+func readGoldenFile(t testing.TB, path string, to any) {
+	t.Helper()
+	z, err := gzip.NewReader(bytes.NewReader(readFile(t, path)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.NewDecoder(z).Decode(to); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestBuiltinEqualsPEFT compares the built-in model with PEFT's merge of the
 // same encoder and adapter.
 func TestBuiltinEqualsPEFT(t *testing.T) {
 	t.Parallel()
-	z, err := gzip.NewReader(bytes.NewReader(readFile(t, "testdata/builtin_merged.json.gz")))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var golden struct {
 		BaseSHA256 string `json:"base_sha256"`
 		Tensors    []sample
 	}
-	if err := json.NewDecoder(z).Decode(&golden); err != nil {
-		t.Fatal(err)
-	}
+	readGoldenFile(t, "testdata/builtin_merged.json.gz", &golden)
 	m := openModel(t, Builtin, Options{})
 	encoder := &Model{}
 	file, err := encoder.mapFile(filepath.Join(m.Dir, weightsFile))

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
@@ -32,7 +33,7 @@ func TestOpenFromHub(t *testing.T) {
 		}
 	}})
 	dir := filepath.Join(cache, "models--org--name", "snapshots", s.Repos[hubModel].Commit)
-	if m.Ref != hubModel || m.Dir != dir || m.Config != want.Config || len(m.Tensors) != len(want.Tensors) || reports < 4 {
+	if m.Ref != hubModel || m.Dir != dir || !reflect.DeepEqual(m.Config, want.Config) || len(m.Tensors) != len(want.Tensors) || reports < 4 {
 		t.Errorf("ref %q, dir %s, %+v, %d tensors, %d reports", m.Ref, m.Dir, m.Config, len(m.Tensors), reports)
 	}
 	s.Forget()
@@ -40,6 +41,49 @@ func TestOpenFromHub(t *testing.T) {
 	openModel(t, hubModel+"@"+s.Repos[hubModel].Commit, Options{NoDownload: true})
 	if n := len(s.Requests()); n > 0 {
 		t.Errorf("opening a cached model made %d requests, want 0", n)
+	}
+}
+
+// TestOpenModulesFromHub opens a model whose head is modules, and opens it again after
+// a module's file is lost.
+func TestOpenModulesFromHub(t *testing.T) {
+	s := hubtest.New(t)
+	s.Add(hubModel, hubtest.Dir(t, stackDir(t, tinyStack(), nil)))
+	s.Use(t)
+	want := openModel(t, hubModel, Options{})
+	if len(want.Config.Head) != 3 || want.Files[filepath.Join(want.Dir, "2_Dense", configFile)] == "" {
+		t.Errorf("head %+v, files %v", want.Config.Head, want.Files)
+	}
+	s.Forget()
+	lost := filepath.Join(want.Dir, "2_Dense", configFile)
+	if err := os.Remove(lost); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), hubModel, Options{NoDownload: true})
+	wantError(t, err, "lacks 2_Dense/config.json")
+	if m := openModel(t, hubModel, Options{}); !reflect.DeepEqual(m.Config, want.Config) || !exists(filepath.Dir(lost), configFile) {
+		t.Errorf("config %+v, want %+v", m.Config, want.Config)
+	}
+}
+
+// TestOpenRenamed checks that a model in the cache under its old name opens without a
+// connection under the new one, and the reverse.
+func TestOpenRenamed(t *testing.T) {
+	for name, old := range renamed {
+		for _, ids := range [][2]string{{old, name}, {name, old}} {
+			s := hubtest.New(t)
+			s.Add(ids[0], hubtest.Dir(t, tinyDir(t)))
+			s.Use(t)
+			want := openModel(t, ids[0], Options{})
+			t.Setenv("HF_HUB_OFFLINE", "1")
+			if m := openModel(t, ids[1], Options{}); m.Dir != want.Dir || m.Ref != ids[1] {
+				t.Errorf("%s opens %s as %s, want %s", ids[1], m.Dir, m.Ref, want.Dir)
+			}
+			t.Setenv("HF_HUB_OFFLINE", "")
+		}
+	}
+	if _, ok := renamed[Default]; !ok {
+		t.Errorf("the default %s has no old name", Default)
 	}
 }
 

@@ -44,21 +44,15 @@ func readMembers(dec *jsontext.Decoder, take func(name string) error) error {
 	return err
 }
 
-// readObject returns the fields of an object. If the field called nested is an
-// object, readObject returns its fields as inner.
-func readObject(dec *jsontext.Decoder, nested string) (fields, inner object, err error) {
-	fields = object{}
-	err = readMembers(dec, func(name string) (err error) {
-		fields[name] = nil
-		if nested != "" && name == nested && dec.PeekKind() == '{' {
-			inner, _, err = readObject(dec, "")
-			return err
-		}
+// readObject returns the fields of an object.
+func readObject(dec *jsontext.Decoder) (object, error) {
+	fields := object{}
+	err := readMembers(dec, func(name string) error {
 		value, err := dec.ReadValue()
 		fields[name] = value.Clone()
 		return err
 	})
-	return fields, inner, err
+	return fields, err
 }
 
 // atEnd returns err, or an error if anything follows the object that dec has read.
@@ -76,7 +70,7 @@ func atEnd(dec *jsontext.Decoder, err error) error {
 // It rejects a key that occurs twice, at any depth.
 func splitFields(data []byte) (map[string]jsontext.Value, error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data))
-	fields, _, err := readObject(dec, "")
+	fields, err := readObject(dec)
 	return fields, atEnd(dec, err)
 }
 

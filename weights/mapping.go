@@ -11,7 +11,8 @@ import (
 // Closing it returns the memory to the system at once.
 type mapping []byte
 
-// mapPath maps a whole file. The file must not shrink while it is mapped.
+// mapPath maps a whole file. The file must not shrink while it is mapped. The mapping
+// is shared, so that libmlxrank can keep large word embeddings mapped and need not copy them.
 func mapPath(path string) (_ mapping, err error) {
 	f, size, err := openRegular(path)
 	if err != nil {
@@ -21,7 +22,7 @@ func mapPath(path string) (_ mapping, err error) {
 	if size == 0 {
 		return nil, nil
 	}
-	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_PRIVATE)
+	data, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("%s: map %d bytes: %w", path, size, err)
 	}
@@ -39,6 +40,15 @@ func newMapping(n int) (mapping, error) {
 	}
 	preferHugePages(data)
 	return data, nil
+}
+
+// release takes the pages of a mapped file out of the process's memory. The system keeps
+// them cached, and reading maps them again. It must not be called on anonymous memory,
+// which would become zeros.
+func (m mapping) release() {
+	if m != nil {
+		unix.Madvise(m, unix.MADV_DONTNEED) //nolint:errcheck // the pages then stay in memory
+	}
 }
 
 func (m mapping) close() error {

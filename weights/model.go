@@ -1,6 +1,6 @@
 // Package weights loads and verifies the files of a model.
 //
-// A model reference is the directory of a BERT cross-encoder in the layout of
+// A model reference is the directory of a cross-encoder in the layout of
 // Hugging Face (config.json, tokenizer.json, model.safetensors), the id of such
 // a model on the Hugging Face hub (org/name[@revision]), or "builtin". Every
 // claim in a file is compared with the contents of the file before it is used;
@@ -15,6 +15,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 )
 
@@ -35,6 +36,12 @@ type Options struct {
 	// goroutine may call it.
 	Warn func(text string)
 
+	// Weights selects the format of the encoder's weights. GroupSize is the group of
+	// weights that Open quantizes, 32 or 64; 0 chooses 64 where it divides all rows,
+	// else 32.
+	Weights   WeightFormat
+	GroupSize int
+
 	// NoDownload makes Open return ErrNotDownloaded for a model of the hub that
 	// is not on this machine.
 	NoDownload bool
@@ -47,15 +54,28 @@ type Model struct {
 	Adapter string // the merged adapter: a directory, "builtin", or ""
 	Config  Config
 
+	// Architecture is the class of transformers in config.json. Parameters counts the
+	// numbers of the checkpoint that scoring uses, the adapter merged.
+	Architecture string
+	Parameters   int
+	// Modules names the modules of sentence-transformers after the Transformer, nil if
+	// a classifier makes the scores.
+	Modules []string
+
 	// LabelNames names the logits in order: the names in config.json, or else
 	// LABEL_0, LABEL_1 and so on.
 	LabelNames []string
 
-	// Tensors holds every tensor of the graph exactly once, with the names and
-	// in the order of BertForSequenceClassification without its "bert." prefix:
-	// embeddings, layers ascending, pooler, classifier. Config implies their
-	// shapes. Every value is finite.
+	// Tensors holds every tensor of the graph exactly once, in the order embeddings,
+	// layers ascending, head, whatever the checkpoint calls them. They have the names
+	// of BertForSequenceClassification without "bert."; native/mlxrank.h lists what
+	// BERT lacks. Config implies their shapes. Every value is finite. A bias or an
+	// embedding of type ids that the model lacks is zero. Small weights are U32, as
+	// Quantization describes them; NAME.scales and NAME.biases follow NAME.weight.
 	Tensors []Tensor
+
+	// Quantization describes the small weights in Tensors; it is zero if there are none.
+	Quantization Quantization
 
 	// Tokenizer holds the settings that AutoTokenizer of transformers reads from
 	// the model's files. The ids of its vocabulary are below Config.VocabSize;
@@ -65,6 +85,8 @@ type Model struct {
 	// Prompt is prepended to every query. It is the default prompt of
 	// config_sentence_transformers.json, "" for none.
 	Prompt string
+	// Prompts holds all prompts of that file by name. Only Prompt is used.
+	Prompts map[string]string
 
 	// MaxLength is the longest input in tokens, special tokens included.
 	// MaxLengthFile is the file of the model that sets it.
@@ -85,8 +107,11 @@ type Model struct {
 	// Files identifies the files that the model was read from.
 	Files Fingerprint
 
+	source *source // of what Write writes
+
 	mu    sync.Mutex
 	owned []mapping
+	files []mapping // the mappings of files in owned
 }
 
 // Open reads and verifies the model that ref names and merges the adapter of
@@ -113,7 +138,7 @@ func Open(ctx context.Context, ref string, opts Options) (*Model, error) {
 	// Taken before the files are read, so that a file replaced meanwhile differs.
 	files, unlisted := m.fingerprint()
 	m.Files = files
-	if err := m.load(); err != nil || unlisted != nil {
+	if err := m.load(opts); err != nil || unlisted != nil {
 		err = cmp.Or(err, unlisted)
 		err = fmt.Errorf("model %q: %w", dir, err)
 		if ref != dir {
@@ -133,19 +158,40 @@ func (m *Model) Close() error {
 	for _, mem := range m.owned {
 		errs = append(errs, mem.close())
 	}
-	m.owned, m.Tensors = nil, nil
+	m.owned, m.files, m.Tensors, m.source = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 
+// release takes the pages of the files out of the process's memory, once all have been
+// read: reading some of them again costs less than the whole file beside its copy.
+func (m *Model) release() {
+	for _, file := range m.files {
+		file.release()
+	}
+}
+
 // load fills m from its directory and adapter.
-func (m *Model) load() error {
+func (m *Model) load(opts Options) error {
+	sentence, err := m.readSentence()
+	if err != nil {
+		return err
+	}
+	root := m.Dir
+	if sentence.folder != "" { // of the files of transformers, which the rest reads
+		m.Dir = filepath.Join(root, sentence.folder)
+		defer func() { m.Dir = root }()
+	}
 	cfg, err := readConfig(m.Dir)
 	if err != nil {
 		return err
 	}
-	sentence, err := m.readSentence()
-	if err != nil {
+	if err := m.readSentenceBert(&sentence); err != nil {
 		return err
+	}
+	if len(sentence.modules) > 1 {
+		if err := m.readStack(root, sentence, &cfg); err != nil {
+			return err
+		}
 	}
 	if err := m.loadTokenizer(cfg, sentence); err != nil {
 		return err
@@ -156,38 +202,55 @@ func (m *Model) load() error {
 	}
 	var ad *adapter
 	if m.Adapter != "" {
-		if ad, err = m.loadAdapter(); err != nil {
+		if ad, err = m.loadAdapter(cfg.arch); err != nil {
 			return err
 		}
 	}
-	if err := m.assemble(&cfg.Config, base, name, ad); err != nil {
+	if err := m.assemble(&cfg, base, name, ad, opts); err != nil {
 		return err
 	}
-	m.Config = cfg.Config
+	m.Config, m.Architecture = cfg.Config, cfg.class
+	m.source.config, m.source.sentence = cfg, sentence
+	for _, part := range sentence.modules {
+		if part.index > 0 {
+			m.Modules = append(m.Modules, part.kind)
+		}
+	}
+	m.Prompts = sentence.prompts
 	m.LabelNames = cfg.labelNames()
 	m.resolveScoring(sentence.scoring, cfg.scoring)
 	return nil
 }
 
-// assemble collects the tensors of base and ad under their canonical names and
-// merges the low-rank updates of ad. Errors about all of base call it name.
-func (m *Model) assemble(cfg *Config, base []*tensorFile, name string, ad *adapter) error {
-	found, err := index(base)
+// assemble collects the tensors of base, the head's modules and ad under their
+// canonical names, merges the low-rank updates of ad, and gives the weights the format
+// that opts asks for. Errors about all of base call it name.
+func (m *Model) assemble(cfg *modelConfig, base []*tensorFile, name string, ad *adapter, opts Options) error {
+	found, err := index(base, cfg.arch)
+	raw := map[string]string{}
+	for name, e := range found {
+		raw[name] = e.raw
+	}
+	if err == nil {
+		err = m.mapStack(cfg.stack, found)
+	}
+	if err == nil && ad != nil {
+		err = ad.replace(found, cfg)
+	}
 	if err != nil {
 		return err
 	}
-	if ad != nil {
-		if err := ad.replace(found, cfg); err != nil {
-			return err
-		}
-	}
-	want := layout(*cfg)
-	picked, err := pick(want, found)
+	want := layout(cfg)
+	picked, err := pick(want, found, cfg.quantization)
 	if err != nil {
 		return explainMissing(name, err, ad)
 	}
 	if err := checkFinite(picked); err != nil {
 		return err
+	}
+	m.release()
+	if q := quantization(picked); ad != nil && q.Bits > 0 {
+		return fmt.Errorf("%s has %s weights, into which no adapter is merged; merge %s into the original model, with mlxrank model quantize --adapter", name, q.Format(), ad.name)
 	}
 	if ad != nil {
 		merged, mem, err := ad.merge(picked)
@@ -196,9 +259,17 @@ func (m *Model) assemble(cfg *Config, base []*tensorFile, name string, ad *adapt
 		}
 		picked, m.owned = merged, append(m.owned, mem)
 	}
-	m.Tensors = make([]Tensor, len(picked))
-	for i, e := range picked {
-		m.Tensors[i] = e.Tensor
+	stored := quantization(picked)
+	if picked, err = m.convert(want, picked, opts); err != nil {
+		return err
+	}
+	m.release()
+	m.Tensors, m.Quantization = split(want, picked), quantization(picked)
+	m.source = &source{entries: picked, slots: want, raw: raw, stored: stored}
+	for _, s := range want {
+		if !s.zeros {
+			m.Parameters += elements(s.shape)
+		}
 	}
 	return nil
 }
@@ -211,5 +282,5 @@ func explainMissing(file string, err error, ad *adapter) error {
 	case ad != nil:
 		return fmt.Errorf("%s with %s: %w", file, ad.name, err)
 	}
-	return fmt.Errorf("%s: %w; an encoder without a classifier needs an adapter that has one", file, err)
+	return fmt.Errorf("%s: %w (by BERT's names); pull or copy the model again; an encoder without a classifier needs an adapter that has one, or modules.json and config_sentence_transformers.json", file, err)
 }

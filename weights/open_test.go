@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,11 +20,8 @@ func TestOpenDirectory(t *testing.T) {
 	t.Parallel()
 	dir := tinyDir(t)
 	m := openModel(t, dir, Options{})
-	want := Config{
-		VocabSize: 1000, HiddenSize: 8, Layers: 2, Heads: 2, IntermediateSize: 32, MaxPositions: 128,
-		TypeVocabSize: 2, Labels: 1, LayerNormEps: 1e-12, Activation: GELU,
-	}
-	if m.Config != want {
+	want := tinyConfig(1)
+	if !reflect.DeepEqual(m.Config, want) {
 		t.Errorf("config %+v, want %+v", m.Config, want)
 	}
 	if m.Ref != dir || m.Dir != dir || m.Adapter != "" || m.Scoring != ScoringSigmoid || m.MaxLength != 128 {
@@ -182,12 +180,12 @@ func TestOpenBadDirectory(t *testing.T) {
 		{"config truncated", cut(configFile, 40), []string{"config.json", "not valid JSON near byte 40"}},
 		{"config empty", cut(configFile, 0), []string{"config.json", "not valid JSON"}},
 		{"config not JSON", write(configFile, "hello"), []string{"config.json", "not valid JSON"}},
-		{"config of another model", write(configFile, `{"model_type":"roberta"}`), []string{"config.json", `model_type "roberta" is not supported`, `"bert"`}},
+		{"config of another model", write(configFile, `{"model_type":"llama"}`), []string{"config.json", `model_type "llama" is not supported`, `"bert"`}},
 		{"config too large", write(configFile, strings.Repeat(" ", maxConfig+1)), []string{"config.json", "too large"}},
 		{"tokenizer missing", remove(tokenizerFile), []string{"tokenizer.json is missing"}},
 		{"tokenizer truncated", cut(tokenizerFile, 100), []string{"tokenizer.json", "not valid JSON near byte 100"}},
 		{"tokenizer not JSON", write(tokenizerFile, "\x00"), []string{"tokenizer.json", "not valid JSON"}},
-		{"tokenizer of another kind", write(tokenizerFile, `{"model":{"type":"BPE","vocab":{"a":1}}}`), []string{"tokenizer.json", `"BPE" is not supported`, "WordPiece"}},
+		{"tokenizer of another kind", write(tokenizerFile, `{"model":{"type":"WordLevel","vocab":{"a":1}}}`), []string{"tokenizer.json", `"WordLevel" is not supported`, "WordPiece"}},
 		{"tokenizer too large", func(t *testing.T, dir string) {
 			weightstest.WriteJSON(t, filepath.Join(dir, tokenizerFile), weightstest.Tokenizer(1001))
 		}, []string{"tokenizer.json", "token id 1000", "vocab_size 1000"}},

@@ -19,7 +19,7 @@ import (
 
 const (
 	// Default is the model that is used if none is named.
-	Default = "cross-encoder/ms-marco-MiniLM-L-6-v2"
+	Default = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 	// Builtin is the reference of the model that needs no download: the encoder
 	// all-MiniLM-L6-v2 with the adapter embedded in this package.
@@ -32,6 +32,12 @@ const (
 	// BuiltinEncoder is the name of the directory of Builtin's encoder.
 	BuiltinEncoder = "all-MiniLM-L6-v2"
 )
+
+// renamed maps models of the hub to their names before they were renamed. The hub
+// answers to both names; the cache has a folder for each.
+var renamed = map[string]string{
+	"cross-encoder/ms-marco-MiniLM-L6-v2": "cross-encoder/ms-marco-MiniLM-L-6-v2",
+}
 
 //go:embed builtin/adapter_config.json
 var builtinAdapterConfig []byte
@@ -92,8 +98,10 @@ func SuggestModel(ref string) string {
 	if slices.Contains(known, model) {
 		return ""
 	}
-	for _, k := range known {
-		if _, name, _ := strings.Cut(k, "/"); strings.EqualFold(name, model) {
+	for _, k := range append(known, sortedKeys(renamed)...) {
+		_, name, _ := strings.Cut(k, "/")
+		_, old, _ := strings.Cut(renamed[k], "/")
+		if strings.EqualFold(name, model) || strings.EqualFold(old, model) {
 			return fmt.Sprintf("; did you mean %q?", k)
 		}
 	}
@@ -143,10 +151,39 @@ func fromHub(ctx context.Context, id hub.Ref, opts Options) (hub.Snapshot, error
 		return hub.Snapshot{}, err
 	}
 	snapshot, err := client.Find(id)
+	if errors.Is(err, ErrNotDownloaded) {
+		if old, ok := findRenamed(client, id); ok {
+			return old, nil
+		}
+	}
 	if !errors.Is(err, ErrNotDownloaded) || opts.NoDownload {
 		return snapshot, err
 	}
 	return client.Pull(ctx, id, hub.PullOptions{Progress: opts.Progress, Warn: opts.Warn, Check: CheckConfig})
+}
+
+// findRenamed finds a model in the cache under its other name.
+func findRenamed(client *hub.Client, id hub.Ref) (hub.Snapshot, bool) {
+	other := OtherName(id.Model)
+	if other == "" {
+		return hub.Snapshot{}, false
+	}
+	snapshot, err := client.Find(hub.Ref{Model: other, Revision: id.Revision})
+	return snapshot, err == nil
+}
+
+// OtherName returns the old name of a renamed model of the hub, or the new name, ""
+// for none. The cache may hold the model under either.
+func OtherName(model string) string {
+	for name, old := range renamed {
+		switch model {
+		case name:
+			return old
+		case old:
+			return name
+		}
+	}
+	return ""
 }
 
 // CheckConfig returns an error that names a setting of config.json that is not

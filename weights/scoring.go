@@ -31,17 +31,23 @@ var torchScorings = map[string]Scoring{
 // torchScoring returns the scoring function of a Python name, "" if it is not
 // supported.
 func torchScoring(name string) Scoring {
+	class, ok := torchClass(name)
+	if !ok {
+		return ""
+	}
+	return torchScorings[class]
+}
+
+// torchClass returns the class of torch.nn that a Python name names. It is not ok if
+// torch has no such name.
+func torchClass(name string) (class string, ok bool) {
 	dot := strings.LastIndexByte(name, '.')
 	module, class := name[:dot+1], name[dot+1:]
-	scoring := torchScorings[class]
 	own := "torch.nn.modules.activation."
-	if scoring == ScoringRaw {
+	if class == "Identity" {
 		own = "torch.nn.modules.linear."
 	}
-	if module == own || module == "torch.nn." || module == "torch.nn.modules." {
-		return scoring
-	}
-	return ""
+	return class, module == own || module == "torch.nn." || module == "torch.nn.modules."
 }
 
 // A namedScoring is the Python name of a scoring function in a file of the model.

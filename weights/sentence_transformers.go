@@ -29,8 +29,12 @@ var sentenceBertFiles = []string{
 // CrossEncoder reads them only if modules.json exists and the model_type in
 // config_sentence_transformers.json is CrossEncoder.
 type sentenceSettings struct {
+	modules []module
+	folder  string // of the Transformer's files, "" for the model's own
+	task    transformerTask
 	scoring namedScoring
 	prompt  string // prepended to every query
+	prompts map[string]string
 
 	lengthFile string
 	maxLength  int // in tokens, 0 if not set
@@ -40,14 +44,23 @@ type sentenceSettings struct {
 	saved     bool // CrossEncoder wrote the files
 }
 
-// readSentence reads the files of sentence-transformers in the model's directory.
+// A transformerTask is what the Transformer of a CrossEncoder computes.
+type transformerTask struct{ name, output, feature string }
+
+var (
+	sequenceClassification = transformerTask{"sequence-classification", "logits", scoresFeature}
+	// The modules after the Transformer make the scores.
+	featureExtraction = transformerTask{"feature-extraction", "last_hidden_state", tokenFeature}
+)
+
+// readSentence reads modules.json and config_sentence_transformers.json.
 func (m *Model) readSentence() (sentenceSettings, error) {
 	var s sentenceSettings
 	config, err := m.readFields(sentenceConfigFile)
 	if err != nil {
 		return s, err
 	}
-	modules, err := readSmall(filepath.Join(m.Dir, modulesFile), maxConfig)
+	data, err := readSmall(filepath.Join(m.Dir, modulesFile), maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		m.warnOfUnused(config)
 		return s, nil
@@ -63,14 +76,18 @@ func (m *Model) readSentence() (sentenceSettings, error) {
 		return s, nil
 	}
 	s.saved = true
-	if err := checkModules(modules); err != nil {
+	if s.modules, err = parseModules(data); err != nil {
 		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, modulesFile), err)
 	}
 	if err := s.parseConfig(config); err != nil {
 		return s, fmt.Errorf("%s: %w", filepath.Join(m.Dir, sentenceConfigFile), err)
 	}
 	m.warnOfUnknown(config)
-	return s, m.readSentenceBert(&s)
+	s.task, s.folder = sequenceClassification, s.modules[0].path
+	if len(s.modules) > 1 {
+		s.task = featureExtraction
+	}
+	return s, nil
 }
 
 // warnOfUnknown warns about settings that are unknown and ignored.
@@ -92,28 +109,6 @@ func (m *Model) warnOfUnused(config map[string]jsontext.Value) {
 	m.warn("%s: ignored, as in CrossEncoder, because %s is missing; to use it, copy or pull the whole model again", sentenceConfigFile, modulesFile)
 }
 
-// checkModules checks that the model consists of one Transformer in the model's
-// directory.
-func checkModules(data []byte) error {
-	var modules []struct {
-		Path string `json:"path"`
-		Type string `json:"type"`
-	}
-	if err := decodeKnown(data, &modules); err != nil {
-		return err
-	}
-	if len(modules) != 1 {
-		return fmt.Errorf("%d modules are not supported, expected one Transformer", len(modules))
-	}
-	if t := modules[0].Type; !strings.HasPrefix(t, "sentence_transformers.") || !strings.HasSuffix(t, ".Transformer") {
-		return fmt.Errorf("module %q is not supported, expected a Transformer of sentence_transformers", t)
-	}
-	if p := modules[0].Path; p != "" && p != "." {
-		return fmt.Errorf("a module in the folder %q is not supported, expected the model's folder", p)
-	}
-	return nil
-}
-
 // sentenceKeys lists the members of config_sentence_transformers.json that are
 // supported, or do not affect the scores of a CrossEncoder.
 var sentenceKeys = []string{
@@ -133,10 +128,17 @@ func (s *sentenceSettings) parseConfig(config map[string]jsontext.Value) error {
 			return err
 		}
 	}
+	s.prompts = map[string]string{}
+	for key, text := range prompts {
+		s.prompts[key] = valueOr(text, "")
+	}
 	if name == nil {
 		return nil
 	}
 	prompt, ok := prompts[*name]
+	if len(prompts) == 0 {
+		return fmt.Errorf("default_prompt_name is %q, but there are no prompts; remove it, or add the prompt to prompts", *name)
+	}
 	if !ok {
 		return fmt.Errorf("default_prompt_name is %q, expected one of the prompts: %s", *name, strings.Join(sortedKeys(prompts), ", "))
 	}
@@ -156,6 +158,9 @@ var sentenceBertKeys = []string{
 
 // readSentenceBert reads the settings of the Transformer of a saved CrossEncoder.
 func (m *Model) readSentenceBert(s *sentenceSettings) error {
+	if !s.saved {
+		return nil
+	}
 	for _, name := range sentenceBertFiles {
 		fields, err := m.readFields(name)
 		if err != nil {
@@ -195,16 +200,16 @@ func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
 		}
 	}
 	switch {
-	case valueOr(task, "feature-extraction") != "sequence-classification":
-		return fmt.Errorf("transformer_task is %q, expected \"sequence-classification\"", valueOr(task, "feature-extraction"))
-	case valueOr(output, "scores") != "scores":
-		return fmt.Errorf("module_output_name is %q, expected \"scores\"", *output)
+	case valueOr(task, featureExtraction.name) != s.task.name:
+		return fmt.Errorf("transformer_task is %q, expected %q", valueOr(task, featureExtraction.name), s.task.name)
+	case valueOr(output, s.task.feature) != s.task.feature:
+		return fmt.Errorf("module_output_name is %q, expected %q", *output, s.task.feature)
 	case other != nil:
 		return fmt.Errorf("tokenizer_name_or_path %q is not supported, expected the tokenizer in the model's directory", *other)
 	case length != nil && *length < 1:
 		return fmt.Errorf("max_seq_length is %d, expected at least 1", *length)
 	}
-	if err := checkModality(modality); err != nil {
+	if err := s.task.checkModality(modality); err != nil {
 		return err
 	}
 	for _, name := range []string{"config_args", "config_kwargs"} {
@@ -222,12 +227,13 @@ func (s *sentenceSettings) parseBert(fields map[string]jsontext.Value) error {
 	return s.parseProcessing(fields["processing_kwargs"])
 }
 
-// checkModality checks that texts enter the model as pairs, not as chat messages.
-func checkModality(modality map[string]map[string]jsontext.Value) error {
+// checkModality checks that texts enter the model as pairs, not as chat messages, and
+// that the Transformer makes what the task says.
+func (t transformerTask) checkModality(modality map[string]map[string]jsontext.Value) error {
 	for _, name := range sortedKeys(modality) {
 		text := modality[name]
-		if name != "text" || unquote(text["method"]) != "forward" || unquote(text["method_output_name"]) != "logits" {
-			return fmt.Errorf("modality_config of %q is not supported, expected the logits of forward for \"text\"", name)
+		if name != "text" || unquote(text["method"]) != "forward" || unquote(text["method_output_name"]) != t.output {
+			return fmt.Errorf("modality_config of %q is not supported, expected %s of forward for \"text\"", name, t.output)
 		}
 	}
 	return nil
@@ -260,7 +266,10 @@ func (s *sentenceSettings) parseProcessing(raw jsontext.Value) error {
 // readFields returns the members of a JSON file in the model's directory, nil if
 // there is no such file.
 func (m *Model) readFields(name string) (map[string]jsontext.Value, error) {
-	path := filepath.Join(m.Dir, name)
+	return readFields(filepath.Join(m.Dir, name))
+}
+
+func readFields(path string) (map[string]jsontext.Value, error) {
 	data, err := readSmall(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

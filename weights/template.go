@@ -33,22 +33,66 @@ func (t *Tokenizer) parsePostProcessor(raw jsontext.Value) error {
 		return nil
 	case kind == "TemplateProcessing":
 		return t.parseTemplate(raw)
-	case kind == "BertProcessing":
-		return t.parseBertProcessing(raw)
+	case kind == "BertProcessing" || kind == "RobertaProcessing":
+		return t.parseTwoTokens(kind, raw)
+	case kind == "ByteLevel":
+		return checkTrim(raw) // changes offsets only
+	case kind == "Sequence":
+		return t.parseSequence(raw)
 	default:
-		return fmt.Errorf("%s is not supported, expected TemplateProcessing or BertProcessing", orNone(kind))
+		return fmt.Errorf("%s is not supported, expected TemplateProcessing, BertProcessing or RobertaProcessing", orNone(kind))
 	}
 }
 
-// parseBertProcessing parses the format of tokenizers before 0.9.
-func (t *Tokenizer) parseBertProcessing(raw jsontext.Value) error {
+// parseSequence parses a list of post-processors. At most one of them may add tokens:
+// what several add to each other's tokens depends on the library's version.
+func (t *Tokenizer) parseSequence(raw jsontext.Value) error {
 	var v struct {
-		Type string           `json:"type"`
-		Sep  []jsontext.Value `json:"sep"`
-		Cls  []jsontext.Value `json:"cls"`
+		Type       string           `json:"type"`
+		Processors []jsontext.Value `json:"processors"`
 	}
 	if err := decode(raw, &v); err != nil {
 		return err
+	}
+	for i, processor := range v.Processors {
+		if t.Pair != nil && readType(processor) != "ByteLevel" {
+			return fmt.Errorf("processor %d: %s after another template is not supported", i, orNone(readType(processor)))
+		}
+		if readType(processor) == "Sequence" {
+			return fmt.Errorf("processor %d: a Sequence in a Sequence is not supported", i)
+		}
+		if err := t.parsePostProcessor(processor); err != nil {
+			return fmt.Errorf("processor %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// checkTrim checks the post-processor ByteLevel, which trims offsets.
+func checkTrim(raw jsontext.Value) error {
+	return decode(raw, new(struct {
+		Type        string `json:"type"`
+		PrefixSpace bool   `json:"add_prefix_space"`
+		TrimOffsets bool   `json:"trim_offsets"`
+		UseRegex    bool   `json:"use_regex"`
+	}))
+}
+
+// parseTwoTokens parses BertProcessing and RobertaProcessing, which have the tokens
+// cls and sep.
+func (t *Tokenizer) parseTwoTokens(kind string, raw jsontext.Value) error {
+	var v struct {
+		Type        string           `json:"type"`
+		Sep         []jsontext.Value `json:"sep"`
+		Cls         []jsontext.Value `json:"cls"`
+		TrimOffsets *bool            `json:"trim_offsets"`
+		PrefixSpace *bool            `json:"add_prefix_space"`
+	}
+	if err := decode(raw, &v); err != nil {
+		return err
+	}
+	if kind == "BertProcessing" && (v.TrimOffsets != nil || v.PrefixSpace != nil) {
+		return errors.New("trim_offsets and add_prefix_space belong to RobertaProcessing")
 	}
 	cls, err := parseTokenAndID(v.Cls)
 	if err != nil {
@@ -58,11 +102,28 @@ func (t *Tokenizer) parseBertProcessing(raw jsontext.Value) error {
 	if err != nil {
 		return fmt.Errorf("sep: %w", err)
 	}
+	if kind == "RobertaProcessing" {
+		t.Single, t.Pair = robertaTemplates(cls, sep)
+	} else {
+		t.Single, t.Pair = bertTemplates(cls, sep)
+	}
+	return nil
+}
+
+// bertTemplates returns [CLS] A [SEP] and [CLS] A [SEP] B [SEP], where the second text
+// has the type id 1.
+func bertTemplates(cls, sep Piece) (single, pair []Piece) {
 	end := sep
 	end.TypeID = 1
-	t.Single = []Piece{cls, {Sequence: SequenceA}, sep}
-	t.Pair = append(slices.Clip(t.Single), Piece{Sequence: SequenceB, TypeID: 1}, end)
-	return nil
+	single = []Piece{cls, {Sequence: SequenceA}, sep}
+	return single, append(slices.Clip(single), Piece{Sequence: SequenceB, TypeID: 1}, end)
+}
+
+// robertaTemplates returns <s> A </s> and <s> A </s></s> B </s>, where all type ids
+// are 0.
+func robertaTemplates(cls, sep Piece) (single, pair []Piece) {
+	single = []Piece{cls, {Sequence: SequenceA}, sep}
+	return single, append(slices.Clip(single), sep, Piece{Sequence: SequenceB}, sep)
 }
 
 // parseTokenAndID parses ["[SEP]", 102].

@@ -15,6 +15,7 @@ type tensorFile struct {
 type entry struct {
 	Tensor
 	file, raw string
+	packed    *packedMatrix // of small weights, whose numbers Tensor holds
 }
 
 func (e entry) errorf(format string, args ...any) error {
@@ -27,7 +28,7 @@ func (m *Model) mapFile(path string) (*tensorFile, error) {
 	if err != nil {
 		return nil, explainWeights(path, err)
 	}
-	m.owned = append(m.owned, mem)
+	m.owned, m.files = append(m.owned, mem), append(m.files, mem)
 	tensors, err := parseSafetensors(mem)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -36,12 +37,12 @@ func (m *Model) mapFile(path string) (*tensorFile, error) {
 }
 
 // index returns the tensors of all files by canonical name.
-func index(files []*tensorFile) (map[string]entry, error) {
+func index(files []*tensorFile, arch *architecture) (map[string]entry, error) {
 	found := map[string]entry{}
 	for _, f := range files {
 		for _, t := range f.tensors {
-			e := entry{t, f.name, t.Name}
-			e.Name = canonical(t.Name)
+			e := entry{Tensor: t, file: f.name, raw: t.Name}
+			e.Name = arch.canonical(t.Name)
 			if twin, ok := found[e.Name]; ok {
 				return nil, e.errorf("it is the same tensor as %q of %s", twin.raw, twin.file)
 			}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -18,7 +19,12 @@ const (
 // ParseTokenizer reads only tokenizer.json. Model.Tokenizer also applies the
 // files beside it, as AutoTokenizer of transformers does.
 type Tokenizer struct {
+	Kind TokenizerKind
+
+	// Normalizer belongs to WordPiece. Steps and Words belong to Unigram and BPE.
 	Normalizer Normalizer
+	Steps      []Step
+	Words      Words
 
 	// Single and Pair are the templates for one text and for two. They are nil if
 	// tokenizer.json has no post-processor.
@@ -31,11 +37,11 @@ type Tokenizer struct {
 	// AddedTokens are found in a text before it is split into words.
 	AddedTokens []AddedToken
 
-	// Unknown is the token for a word outside the vocabulary.
+	// Unknown is the token for a word outside the vocabulary, "" if there is none.
 	Unknown   string
-	UnknownID int
+	UnknownID int // -1 if there is none
 
-	model wordPiece
+	model tokenModel
 }
 
 // A Normalizer holds the settings of a BertNormalizer.
@@ -90,21 +96,25 @@ type AddedToken struct {
 // ParseTokenizer parses and checks tokenizer.json for word embeddings of vocabSize
 // rows.
 func ParseTokenizer(data []byte, vocabSize int) (Tokenizer, error) {
-	return parseTokenizer(data, vocabSize, nil)
+	return parseTokenizer(data, vocabSize, tokenizerSettings{})
 }
 
-// parseTokenizer does what ParseTokenizer does. It also looks up the ids of names,
-// which are tokens that the caller will add.
-func parseTokenizer(data []byte, vocabSize int, names []string) (Tokenizer, error) {
+// parseTokenizer does what ParseTokenizer does. It also looks up the ids of the tokens
+// that the settings will add, and reads numbers as the class of the settings does.
+func parseTokenizer(data []byte, vocabSize int, settings tokenizerSettings) (Tokenizer, error) {
 	fields, model, err := splitTokenizer(data)
 	if err != nil {
 		return Tokenizer{}, err
 	}
 	// First, because another type explains all other unknown fields.
-	if kind := modelType(model); kind != "WordPiece" {
-		return Tokenizer{}, fmt.Errorf("model: type %s is not supported, expected \"WordPiece\"", orNone(kind))
+	t := Tokenizer{Kind: TokenizerKind(modelType(model)), UnknownID: -1}
+	if t.Kind != WordPiece && t.Kind != Unigram && t.Kind != BPE {
+		return Tokenizer{}, fmt.Errorf("model: type %s is not supported, expected WordPiece, Unigram or BPE", orNone(string(t.Kind)))
 	}
-	var t Tokenizer
+	normalizer, words := t.parseSteps, t.parseWords
+	if t.Kind == WordPiece {
+		normalizer, words = t.parseNormalizer, checkPreTokenizer
+	}
 	for _, step := range []struct {
 		name  string
 		parse func(jsontext.Value) error
@@ -113,8 +123,8 @@ func parseTokenizer(data []byte, vocabSize int, names []string) (Tokenizer, erro
 		{"truncation", t.parseTruncation},
 		{"padding", checkObject},
 		{"decoder", checkObject},
-		{"normalizer", t.parseNormalizer},
-		{"pre_tokenizer", checkPreTokenizer},
+		{"normalizer", normalizer},
+		{"pre_tokenizer", words},
 		{"added_tokens", t.parseAddedTokens},
 		{"post_processor", t.parsePostProcessor},
 	} {
@@ -122,34 +132,34 @@ func parseTokenizer(data []byte, vocabSize int, names []string) (Tokenizer, erro
 			return Tokenizer{}, fmt.Errorf("%s: %w", step.name, err)
 		}
 	}
-	if err := t.parseWordPiece(model, vocabSize, names); err != nil {
+	if err := t.parseModel(model, vocabSize, settings); err != nil {
 		return Tokenizer{}, fmt.Errorf("model: %w", err)
 	}
 	return t, t.checkIDs(vocabSize)
 }
 
+func (t *Tokenizer) parseModel(fields object, vocabSize int, settings tokenizerSettings) error {
+	switch t.Kind {
+	case Unigram:
+		return t.parseUnigram(fields, vocabSize, settings.names(), settings.class.rebuilds())
+	case BPE:
+		return t.parseBPE(fields, vocabSize, settings.names())
+	default:
+		return t.parseWordPiece(fields, vocabSize, settings.names())
+	}
+}
+
 // loadTokenizer reads the tokenizer's files and sets the maximum length.
 func (m *Model) loadTokenizer(cfg modelConfig, sentence sentenceSettings) error {
-	path := filepath.Join(m.Dir, tokenizerFile)
-	data, err := readSmall(path, maxTokenizer)
-	if err != nil {
-		return missingFile(path, err, "every model directory needs one; in Python, AutoTokenizer.from_pretrained(dir).save_pretrained(dir) writes it")
-	}
-	settings, err := m.readTokenizerSettings(cfg.tokenizerClass, sentence)
+	settings, err := m.readTokenizer(cfg.tokenizerClass, cfg.VocabSize, sentence)
 	if err != nil {
 		return err
 	}
-	if m.Tokenizer, err = parseTokenizer(data, cfg.VocabSize, settings.names()); err == nil {
-		err = settings.apply(&m.Tokenizer, cfg.VocabSize)
-	}
-	if err == nil {
-		err = m.Tokenizer.checkFrame(cfg.TypeVocabSize)
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+	if err := m.Tokenizer.checkFrame(cfg.TypeVocabSize); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(m.Dir, tokenizerFile), err)
 	}
 	if sentence.lowercase {
-		m.Tokenizer.Normalizer.lowerFirst()
+		m.Tokenizer.lowerFirst()
 	}
 	m.Prompt = sentence.prompt
 	m.MaxLength, m.MaxLengthFile = cfg.MaxPositions, configFile
@@ -160,53 +170,118 @@ func (m *Model) loadTokenizer(cfg modelConfig, sentence sentenceSettings) error 
 	if m.Ref != Builtin && length > 0 && length < m.MaxLength {
 		m.MaxLength, m.MaxLengthFile = length, file
 	}
-	if least := len(m.Tokenizer.Pair) - 2; m.MaxLength < least {
+	if least := m.Tokenizer.SpecialTokens(); m.MaxLength < least {
 		return fmt.Errorf("%s: the maximum length, the lesser of model_max_length and max_position_embeddings, is %d tokens, expected at least %d for the special tokens of a pair", m.Dir, m.MaxLength, least)
 	}
 	return nil
 }
 
+// readTokenizer reads the tokenizer of a model with word embeddings of vocabSize rows.
+func (m *Model) readTokenizer(class string, vocabSize int, sentence sentenceSettings) (settings tokenizerSettings, err error) {
+	path := filepath.Join(m.Dir, tokenizerFile)
+	data, err := readSmall(path, maxTokenizer)
+	if err != nil {
+		return settings, missingFile(path, err, "every model directory needs one; in Python, AutoTokenizer.from_pretrained(dir).save_pretrained(dir) writes it")
+	}
+	if settings, err = m.readTokenizerSettings(class, sentence); err != nil {
+		return settings, err
+	}
+	if m.Tokenizer, err = parseTokenizer(data, vocabSize, settings); err == nil {
+		err = settings.apply(&m.Tokenizer, vocabSize, m.warn)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return settings, err
+}
+
+// OpenTokenizer reads the tokenizer of a model directory as AutoTokenizer does, for
+// word embeddings of vocabSize rows. It returns what it warns of too.
+func OpenTokenizer(dir string, vocabSize int) (Tokenizer, []string, error) {
+	m := Model{Dir: dir}
+	config, err := m.readFields(configFile)
+	if err != nil {
+		return Tokenizer{}, nil, err
+	}
+	_, err = m.readTokenizer(unquote(config["tokenizer_class"]), vocabSize, sentenceSettings{})
+	return m.Tokenizer, m.Warnings, err
+}
+
 // lowerFirst lower-cases texts before the other steps of the normalizer, as
 // do_lower_case in sentence_bert_config.json does. The script that makes the
-// golden checks for every character that the normalizer's lower-casing gives the
-// same result.
-func (n *Normalizer) lowerFirst() {
+// golden checks for every character that the lower-casing of BERT's normalizer gives
+// the same result.
+func (t *Tokenizer) lowerFirst() {
+	if t.Kind != WordPiece {
+		t.Steps = append([]Step{{Kind: Lowercase}}, t.Steps...)
+		return
+	}
+	n := &t.Normalizer
 	strip := valueOr(n.StripAccents, n.Lowercase)
 	n.Lowercase, n.StripAccents = true, &strip
 }
 
+// SpecialTokens returns the number of special tokens in the template of a pair.
+func (t *Tokenizer) SpecialTokens() int {
+	n := 0
+	for _, p := range t.Pair {
+		if p.Sequence == "" {
+			n++
+		}
+	}
+	return n
+}
+
 // HasID reports whether id belongs to a token.
 func (t *Tokenizer) HasID(id int) bool {
-	return t.model.has(id) || slices.ContainsFunc(t.AddedTokens, func(a AddedToken) bool { return a.ID == id })
+	return t.model.words().has(id) || slices.ContainsFunc(t.AddedTokens, func(a AddedToken) bool { return a.ID == id })
 }
 
 // JSON returns a tokenizer.json for the tokenizer library. It is made from the
 // checked values of t alone, so that no unchecked byte of a model's file reaches
 // the library. Its post-processor ignores Single and adds a token with id 0 at
-// each end of a text, so that a caller can tell an empty text from a failure.
+// each end of a text, so that a caller can tell an empty text from a failure. For
+// Unigram and BPE it begins with a line break, so that the library reads escapes: see
+// scripts/setup/tokenizers/src/guard.rs.
 func (t *Tokenizer) JSON() []byte {
 	var b bytes.Buffer
-	b.Grow(len(t.model.vocab) + 256*len(t.AddedTokens) + 1024)
+	b.Grow(t.model.size() + 256*len(t.AddedTokens) + 1024)
+	if t.Kind != WordPiece {
+		b.WriteByte('\n')
+	}
 	b.WriteString(`{"version":"1.0","truncation":null,"padding":null,"added_tokens":[`)
+	unknown := t.Unknown
+	if t.SplitsWords() {
+		unknown = "word"
+	}
 	for i, a := range t.AddedTokens {
 		if i > 0 {
 			b.WriteByte(',')
 		}
+		if t.SplitsWords() {
+			a.ID = i + 1
+			for a.Content == unknown || strings.HasPrefix(a.Content, unknown) {
+				unknown += " " // so that it is no added token
+			}
+		}
 		fmt.Fprintf(&b, `{"id":%d,"content":%s,"single_word":%t,"lstrip":%t,"rstrip":%t,"normalized":%t,"special":%t}`,
 			a.ID, quote(a.Content), a.SingleWord, a.LStrip, a.RStrip, a.Normalized, a.Special)
 	}
-	strip := "null"
-	if s := t.Normalizer.StripAccents; s != nil {
-		strip = fmt.Sprint(*s)
-	}
-	fmt.Fprintf(&b, `],"normalizer":{"type":"BertNormalizer","clean_text":%t,"handle_chinese_chars":%t,"strip_accents":%s,"lowercase":%t},`,
-		t.Normalizer.CleanText, t.Normalizer.HandleChineseChars, strip, t.Normalizer.Lowercase)
-	b.WriteString(`"pre_tokenizer":{"type":"BertPreTokenizer"},"post_processor":{"type":"BertProcessing","sep":["",0],"cls":["",0]},"decoder":null,"model":`)
-	t.model.write(&b, t.Unknown)
+	b.WriteString(`],"normalizer":`)
+	t.writeNormalizer(&b)
+	b.WriteString(`,"pre_tokenizer":`)
+	t.writeWords(&b)
+	b.WriteString(`,"post_processor":{"type":"BertProcessing","sep":["",0],"cls":["",0]},"decoder":null,"model":`)
+	t.model.write(&b, unknown)
 	b.WriteByte('}')
 	return b.Bytes()
 }
 
-// MaxWordChars returns the maximum number of characters in a word. A longer word
-// becomes Unknown.
-func (t *Tokenizer) MaxWordChars() int { return t.model.maxChars }
+// MaxWordChars returns the maximum number of characters in a word, 0 if there is none.
+// WordPiece makes Unknown of a longer word.
+func (t *Tokenizer) MaxWordChars() int {
+	if w, ok := t.model.(*wordPiece); ok {
+		return w.maxChars
+	}
+	return 0
+}

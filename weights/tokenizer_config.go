@@ -1,6 +1,7 @@
 package weights
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -25,6 +26,10 @@ const (
 // readTokenizerSettings reads the files beside tokenizer.json. configClass is the
 // tokenizer class in config.json.
 func (m *Model) readTokenizerSettings(configClass string, sentence sentenceSettings) (tokenizerSettings, error) {
+	config, err := m.readFields(configFile)
+	if err != nil {
+		return tokenizerSettings{}, err
+	}
 	fields, err := m.readFields(tokenizerConfigFile)
 	if err != nil {
 		return tokenizerSettings{}, err
@@ -32,7 +37,7 @@ func (m *Model) readTokenizerSettings(configClass string, sentence sentenceSetti
 	all := map[string]jsontext.Value{}
 	maps.Copy(all, fields)
 	maps.Copy(all, sentence.tokenizer)
-	s, err := parseTokenizerConfig(all, configClass)
+	s, err := parseTokenizerConfig(all, configClass, unquote(config["model_type"]))
 	if err == nil && !sentence.saved && unquote(all["chat_template"]) != "" {
 		err = errors.New("chat_template is not supported: CrossEncoder would format pairs with it")
 	}
@@ -52,9 +57,9 @@ func (m *Model) readTokenizerSettings(configClass string, sentence sentenceSetti
 }
 
 // parseTokenizerConfig parses the members of tokenizer_config.json.
-func parseTokenizerConfig(fields map[string]jsontext.Value, configClass string) (tokenizerSettings, error) {
+func parseTokenizerConfig(fields map[string]jsontext.Value, configClass, modelType string) (tokenizerSettings, error) {
 	s := tokenizerSettings{lowercase: true, chineseChars: true}
-	if err := s.parseClass(fields, configClass); err != nil {
+	if err := s.parseClass(fields, configClass, modelType); err != nil {
 		return s, err
 	}
 	for _, step := range []func(map[string]jsontext.Value) error{
@@ -67,25 +72,26 @@ func parseTokenizerConfig(fields map[string]jsontext.Value, configClass string) 
 	return s, nil
 }
 
-func (s *tokenizerSettings) parseClass(fields map[string]jsontext.Value, configClass string) error {
+func (s *tokenizerSettings) parseClass(fields map[string]jsontext.Value, configClass, modelType string) error {
 	var name *string
 	if err := decodeField(fields, "tokenizer_class", &name); err != nil {
 		return err
 	}
-	class := valueOr(name, "")
-	if class == "" {
-		class = configClass
-	}
-	var ok bool
-	if s.class, ok = tokenizerClasses[strings.TrimSuffix(class, "Fast")]; !ok {
-		return fmt.Errorf("tokenizer_class %q is not supported, expected BertTokenizer or PreTrainedTokenizerFast", class)
-	}
-	return nil
+	var err error
+	s.class, err = findTokenizerClass(cmp.Or(valueOr(name, ""), configClass), modelType)
+	return err
 }
 
-// parseSwitches parses the settings of BertTokenizer's normalizer.
+// parseSwitches parses the settings of the parts that a class builds itself.
 func (s *tokenizerSettings) parseSwitches(fields map[string]jsontext.Value) error {
-	if s.class.generic {
+	if s.class.kind == Unigram || s.class.kind == BPE {
+		if raw := fields["add_prefix_space"]; raw.Kind() == 'n' {
+			s.prefixSpace = new(bool) // in Python null counts as false
+			return nil
+		}
+		return decodeField(fields, "add_prefix_space", &s.prefixSpace)
+	}
+	if s.class.kind != WordPiece {
 		return nil
 	}
 	for _, f := range []struct {
@@ -163,18 +169,20 @@ func (s *tokenizerSettings) parseTokens(fields map[string]jsontext.Value) error 
 	if isNull(extra) || string(extra) == "[]" || string(extra) == "{}" {
 		extra = fields["additional_special_tokens"]
 	}
+	if isNull(extra) {
+		s.extra = s.class.extra
+	}
 	return s.parseExtra(extra)
 }
 
 // parseNamed sets a named token. null means no token; it is an error for a token
-// that BertTokenizer needs.
+// that the class needs.
 func (s *tokenizerSettings) parseNamed(name string, raw jsontext.Value) error {
-	spelled, own := bertTokens[name]
-	own = own && !s.class.generic
+	spelled, own := s.class.tokens[name]
 	switch {
 	case len(raw) == 0 && own:
 		s.setNamed(name, specialToken(spelled))
-	case isNull(raw) && own && (name == "unk_token" || name == "cls_token" || name == "sep_token"):
+	case isNull(raw) && own && slices.Contains(s.class.needs, name):
 		return fmt.Errorf("%s is null, expected a token", name)
 	case isNull(raw):
 	default:
@@ -347,8 +355,8 @@ var tokenizerKeys = []string{
 
 	"_commit_hash", "add_bos_token", "add_eos_token", "add_prefix_space", "backend", "clean_up_tokenization_spaces", "device_map", "errors", "from_slow",
 	"full_tokenizer_file", "init_inputs", "is_local", "legacy", "local_files_only", "max_length", "model_type", "name_or_path", "pad_to_multiple_of",
-	"pad_token_type_id", "padding", "padding_side", "processor_class", "return_tensors", "special_tokens_map_file", "stride", "tokenizer_file",
-	"tokenizer_version", "transformers_version", "trust_remote_code", "truncation", "truncation_strategy", "unk_id", "use_fast", "verbose", "vocab_file", "vocab_size",
+	"pad_token_type_id", "padding", "padding_side", "processor_class", "return_tensors", "sp_model_kwargs", "special_tokens_map_file", "stride", "tokenizer_file",
+	"tokenizer_version", "transformers_version", "trim_offsets", "trust_remote_code", "truncation", "truncation_strategy", "unk_id", "use_fast", "verbose", "vocab_file", "vocab_size",
 }
 
 // plainValues maps members to the values with which they change nothing.

@@ -36,7 +36,7 @@ var topFields = []string{
 // for the vocabulary, which is most of the file.
 func splitTokenizer(data []byte) (fields, model object, err error) {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
-	fields, model, err = readObject(dec, "model")
+	fields, model, err = readTokenizer(dec, data, "model")
 	if err := atEnd(dec, err); err != nil {
 		return nil, nil, err
 	}
@@ -46,6 +46,25 @@ func splitTokenizer(data []byte) (fields, model object, err error) {
 		}
 	}
 	return fields, model, nil
+}
+
+// readTokenizer returns the fields of an object. If the field called nested is an
+// object, it returns its fields as inner. The values are parts of data: a large
+// vocabulary is not copied.
+func readTokenizer(dec *jsontext.Decoder, data []byte, nested string) (fields, inner object, err error) {
+	fields = object{}
+	err = readMembers(dec, func(name string) (err error) {
+		fields[name] = nil
+		if nested != "" && name == nested && dec.PeekKind() == '{' {
+			inner, _, err = readTokenizer(dec, data, "")
+			return err
+		}
+		value, err := dec.ReadValue()
+		end := int(dec.InputOffset())
+		fields[name] = data[end-len(value) : end : end]
+		return err
+	})
+	return fields, inner, err
 }
 
 func checkVersion(raw jsontext.Value) error {
@@ -84,6 +103,7 @@ func (t *Tokenizer) parseTruncation(raw jsontext.Value) error {
 }
 
 func (t *Tokenizer) parseNormalizer(raw jsontext.Value) error {
+	raw, lowered := cutLowercase(raw)
 	if kind := readType(raw); kind != "BertNormalizer" {
 		return fmt.Errorf("%s is not supported, expected BertNormalizer", orNone(kind))
 	}
@@ -106,7 +126,26 @@ func (t *Tokenizer) parseNormalizer(raw jsontext.Value) error {
 		}
 	}
 	t.Normalizer = Normalizer{CleanText: *v.CleanText, HandleChineseChars: *v.HandleChineseChars, StripAccents: v.StripAccents, Lowercase: *v.Lowercase}
+	if lowered {
+		t.lowerFirst()
+	}
 	return nil
+}
+
+// cutLowercase removes the Lowercase that sentence-transformers puts before the
+// normalizer of a model with do_lower_case, and reports whether there was one.
+func cutLowercase(raw jsontext.Value) (jsontext.Value, bool) {
+	var sequence struct {
+		Type        string           `json:"type"`
+		Normalizers []jsontext.Value `json:"normalizers"`
+	}
+	if readType(raw) != "Sequence" || decode(raw, &sequence) != nil {
+		return raw, false
+	}
+	if n := sequence.Normalizers; len(n) == 2 && readType(n[0]) == "Lowercase" {
+		return n[1], true
+	}
+	return raw, false
 }
 
 func checkPreTokenizer(raw jsontext.Value) error {
@@ -176,8 +215,11 @@ func checkToken[T string | []byte](token T) error {
 // checkIDs checks that the parts of tokenizer.json agree on ids, and that the
 // library assigns the ids in the file.
 func (t *Tokenizer) checkIDs(vocabSize int) error {
-	if t.UnknownID = t.model.wanted[t.Unknown]; t.UnknownID < 0 {
-		return fmt.Errorf("model: unk_token %q is not in the vocabulary", t.Unknown)
+	words := t.model.words()
+	if t.Unknown != "" {
+		if t.UnknownID = words.wanted[t.Unknown]; t.UnknownID < 0 {
+			return fmt.Errorf("model: unk_token %q is not in the vocabulary", t.Unknown)
+		}
 	}
 	ids, err := t.checkAddedIDs(vocabSize)
 	if err != nil {
@@ -189,7 +231,7 @@ func (t *Tokenizer) checkIDs(vocabSize int) error {
 		}
 		id, ok := ids[p.Token]
 		if !ok {
-			id = t.model.wanted[p.Token]
+			id = words.wanted[p.Token]
 		}
 		if id < 0 {
 			return fmt.Errorf("post_processor: special token %q is not a token", p.Token)
@@ -210,7 +252,8 @@ func (t *Tokenizer) checkIDs(vocabSize int) error {
 func (t *Tokenizer) checkAddedIDs(vocabSize int) (map[string]int, error) {
 	ids := make(map[string]int, len(t.AddedTokens))
 	owner := make(map[int]string, len(t.AddedTokens))
-	next := t.model.tokens
+	words := t.model.words()
+	next := words.tokens
 	for i, a := range t.AddedTokens {
 		if _, ok := ids[a.Content]; ok {
 			return nil, fmt.Errorf("token %q occurs twice", a.Content)
@@ -219,9 +262,9 @@ func (t *Tokenizer) checkAddedIDs(vocabSize int) (map[string]int, error) {
 			return nil, fmt.Errorf("tokens %q and %q have the id %d", other, a.Content, a.ID)
 		}
 		ids[a.Content], owner[a.ID] = a.ID, a.Content
-		want := t.model.wanted[a.Content]
+		want := words.wanted[a.Content]
 		if want < 0 {
-			if t.model.has(next) {
+			if words.has(next) {
 				return nil, fmt.Errorf("token %q would get the id %d, which a token of the vocabulary already has", a.Content, next)
 			}
 			want = next

@@ -146,8 +146,8 @@ func TestParseTokenizerRefuses(t *testing.T) {
 		"decoder":                  {map[string]any{"decoder": "WordPiece"}, "decoder"},
 		"truncation":               {map[string]any{"truncation": map[string]any{"direction": "Up"}}, "truncation"},
 		"no model":                 {map[string]any{"model": nil}, "model"},
-		"model type":               {map[string]any{"model.type": "BPE"}, `"BPE"`},
-		"model type by fields":     {map[string]any{"model.type": absentValue{}, "model.merges": []any{}}, `"BPE"`},
+		"model type":               {map[string]any{"model.type": "WordLevel"}, `"WordLevel"`},
+		"model type by fields":     {map[string]any{"model.type": absentValue{}, "model.max_input_chars_per_word": absentValue{}}, `"WordLevel"`},
 		"model's field":            {map[string]any{"model.dropout": 0.5}, `"dropout"`},
 		"model lacks a field":      {map[string]any{"model.unk_token": absentValue{}}, "unk_token"},
 		"unknown token":            {map[string]any{"model.unk_token": "[NONE]"}, `"[NONE]"`},
@@ -215,6 +215,25 @@ func TestParseTokenizerRefusesText(t *testing.T) {
 		_, err := ParseTokenizer([]byte(test.text), 300)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: error %v lacks %q", name, err, test.want)
+		}
+	}
+}
+
+// TestLowercaseFirst reads the normalizer that sentence-transformers saves for a model
+// with do_lower_case: a Lowercase before BERT's. Other sequences are refused.
+func TestLowercaseFirst(t *testing.T) {
+	t.Parallel()
+	bert := `{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,"strip_accents":null,"lowercase":false}`
+	tok := Tokenizer{Kind: WordPiece}
+	if err := tok.parseNormalizer([]byte(`{"type":"Sequence","normalizers":[{"type":"Lowercase"},` + bert + `]}`)); err != nil {
+		t.Fatal(err)
+	}
+	if n := tok.Normalizer; !n.Lowercase || n.StripAccents == nil || *n.StripAccents {
+		t.Errorf("%+v, want lower-casing that keeps accents", n)
+	}
+	for _, other := range []string{`{"type":"NFC"},` + bert, bert, `{"type":"Lowercase"},{"type":"NFC"}`} {
+		if err := tok.parseNormalizer([]byte(`{"type":"Sequence","normalizers":[` + other + `]}`)); err == nil {
+			t.Errorf("%s is accepted", other)
 		}
 	}
 }

@@ -6,49 +6,13 @@ import (
 	"slices"
 )
 
-// A tokenizerClass describes how AutoTokenizer of transformers reads a tokenizer.
-type tokenizerClass struct {
-	// generic means that tokenizer.json is used unchanged. Otherwise the class is
-	// BertTokenizer, which uses the vocabulary and the added tokens and builds the
-	// rest itself.
-	generic bool
-	typeIDs bool // the model gets type ids unless model_input_names lacks them
-}
-
-var (
-	bertClass    = tokenizerClass{typeIDs: true}
-	genericClass = tokenizerClass{generic: true}
-)
-
-// tokenizerClasses holds the supported classes without the suffix "Fast".
-var tokenizerClasses = map[string]tokenizerClass{
-	"":                     bertClass, // decided by the model_type of config.json, which is bert
-	"BertTokenizer":        bertClass,
-	"ElectraTokenizer":     bertClass,
-	"LayoutLMTokenizer":    bertClass,
-	"LxmertTokenizer":      bertClass,
-	"MobileBertTokenizer":  bertClass,
-	"SqueezeBertTokenizer": bertClass,
-	"DistilBertTokenizer":  {},
-	"PreTrainedTokenizer":  genericClass,
-	"TokenizersBackend":    genericClass,
-}
-
-// namedTokens lists the names of the special tokens in tokenizer_config.json, in
-// the order in which transformers adds them.
-var namedTokens = []string{"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"}
-
-// bertTokens holds the default special tokens of BertTokenizer.
-var bertTokens = map[string]string{
-	"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]",
-}
-
 // tokenizerSettings holds the settings in the files beside tokenizer.json, as
 // AutoTokenizer of transformers 5 reads them.
 type tokenizerSettings struct {
 	class tokenizerClass
 
-	lowercase, chineseChars bool
+	lowercase, chineseChars bool  // of BertTokenizer
+	prefixSpace             *bool // of the classes for SentencePiece and bytes
 	stripAccents            *bool
 	side                    Side // "": the side of tokenizer.json
 	maxLength               int  // in tokens, 0: no limit
@@ -67,8 +31,8 @@ type namedToken struct {
 }
 
 // apply changes t, which was read from tokenizer.json, as AutoTokenizer does with
-// the settings s.
-func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int) error {
+// the settings s. It warns if the class replaces parts of tokenizer.json that differ.
+func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int, warn func(format string, args ...any)) error {
 	if s.side != "" {
 		t.TruncationSide = s.side
 	}
@@ -79,9 +43,15 @@ func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int) error {
 	if err := checkAddedSize(t.AddedTokens); err != nil {
 		return err
 	}
-	if !s.class.generic {
-		if err := s.rebuild(t); err != nil {
+	if s.class.rebuilds() {
+		before := t.parts()
+		if err := s.class.rebuild(s, t); err != nil {
 			return err
+		}
+		for i, part := range t.parts() {
+			if part != before[i] {
+				warn("%s: its %s is replaced by the one of %s, as in AutoTokenizer: %.200s instead of %.200s", tokenizerFile, partNames[i], s.class.name, part, before[i])
+			}
 		}
 	}
 	if !s.typeIDs {
@@ -93,25 +63,6 @@ func (s *tokenizerSettings) apply(t *Tokenizer, vocabSize int) error {
 	return t.checkIDs(vocabSize)
 }
 
-// rebuild replaces the parts that BertTokenizer builds from its settings alone.
-func (s *tokenizerSettings) rebuild(t *Tokenizer) error {
-	t.Normalizer = Normalizer{CleanText: true, HandleChineseChars: s.chineseChars, StripAccents: s.stripAccents, Lowercase: s.lowercase}
-	t.model.prefix, t.model.maxChars, t.Unknown = "##", 100, s.spelling("unk_token")
-	cls, err := t.special(s.spelling("cls_token"))
-	if err != nil {
-		return err
-	}
-	sep, err := t.special(s.spelling("sep_token"))
-	if err != nil {
-		return err
-	}
-	end := sep
-	end.TypeID = 1
-	t.Single = []Piece{cls, {Sequence: SequenceA}, sep}
-	t.Pair = []Piece{cls, {Sequence: SequenceA}, sep, {Sequence: SequenceB, TypeID: 1}, end}
-	return nil
-}
-
 // special returns a special token as a piece of a template.
 func (t *Tokenizer) special(token string) (Piece, error) {
 	for _, a := range t.AddedTokens {
@@ -119,7 +70,7 @@ func (t *Tokenizer) special(token string) (Piece, error) {
 			return Piece{Token: token, ID: a.ID}, nil
 		}
 	}
-	if id, ok := t.model.wanted[token]; ok && id >= 0 {
+	if id, ok := t.model.words().wanted[token]; ok && id >= 0 {
 		return Piece{Token: token, ID: id}, nil
 	}
 	return Piece{}, fmt.Errorf("special token %q is not a token", token)
@@ -135,8 +86,9 @@ func (s *tokenizerSettings) addTokens(t *Tokenizer) {
 			decoder[token.ID] = token
 		}
 	}
-	list := tokenList{model: &t.model, index: map[string]int{}, next: t.model.tokens}
-	if s.class.generic {
+	words := t.model.words()
+	list := tokenList{words: words, index: map[string]int{}, next: words.tokens}
+	if !s.class.rebuilds() {
 		for _, token := range t.AddedTokens {
 			list.add(token)
 		}
@@ -162,7 +114,7 @@ func (s *tokenizerSettings) addTokens(t *Tokenizer) {
 
 // A tokenList assigns ids to added tokens as the tokenizer library does.
 type tokenList struct {
-	model  *wordPiece
+	words  *vocabulary
 	tokens []AddedToken
 	index  map[string]int
 	next   int
@@ -174,7 +126,7 @@ func (l *tokenList) add(token AddedToken) {
 		l.tokens[i] = token
 		return
 	}
-	if token.ID = l.model.wanted[token.Content]; token.ID < 0 {
+	if token.ID = l.words.wanted[token.Content]; token.ID < 0 {
 		token.ID = l.next
 		l.next++
 	}

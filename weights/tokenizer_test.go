@@ -52,7 +52,8 @@ func TestSettingsRefused(t *testing.T) {
 		{map[string]string{tokenizerConfigFile: `{"do_lower_case":null}`}, []string{"do_lower_case is null", "expected true or false"}},
 		{map[string]string{tokenizerConfigFile: `{"tokenize_chinese_chars":null}`}, []string{"tokenize_chinese_chars is null"}},
 		{map[string]string{tokenizerConfigFile: `{"truncation_side":"up"}`}, []string{`truncation_side is "up"`}},
-		{map[string]string{tokenizerConfigFile: `{"tokenizer_class":"RobertaTokenizer"}`}, []string{`"RobertaTokenizer" is not supported`}},
+		{map[string]string{tokenizerConfigFile: `{"tokenizer_class":"RobertaTokenizer"}`}, []string{`"WordPiece"`, `RobertaTokenizer needs "BPE"`}},
+		{map[string]string{tokenizerConfigFile: `{"tokenizer_class":"XLNetTokenizer"}`}, []string{`"XLNetTokenizer" is not supported`}},
 		{map[string]string{tokenizerConfigFile: `{"split_special_tokens":true}`}, []string{"split_special_tokens"}},
 		{map[string]string{tokenizerConfigFile: `{"fast_tokenizer_files":["tokenizer.4.0.json"]}`}, []string{"fast_tokenizer_files"}},
 		{map[string]string{tokenizerConfigFile: `{"chat_template":"{{ x }}"}`}, []string{"chat_template"}},
@@ -74,7 +75,7 @@ func TestSettingsRefused(t *testing.T) {
 		{saved(cross, `{`+task+`,"processing_kwargs":{"text":{"truncation":"only_second"}}}`), []string{"processing_kwargs", "only_second"}},
 		{saved(cross, `{`+task+`,"modality_config":{"message":{"method":"forward","method_output_name":"logits"}}}`), []string{"modality_config"}},
 		{map[string]string{modulesFile: `[]`, sentenceConfigFile: cross}, []string{modulesFile, "0 modules"}},
-		{map[string]string{modulesFile: strings.Replace(modules, `"path":""`, `"path":"0_T"`, 1), sentenceConfigFile: cross}, []string{`"0_T"`}},
+		{map[string]string{modulesFile: strings.Replace(modules, `"path":""`, `"path":"0_T"`, 1), sentenceConfigFile: cross}, []string{"0_T"}},
 		{map[string]string{modulesFile: strings.Replace(modules, "sentence_transformers.", "mine.", 1), sentenceConfigFile: cross}, []string{"mine."}},
 	}
 	for _, test := range tests {

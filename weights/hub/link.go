@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
@@ -42,12 +43,18 @@ func (b *blob) isPlaced() (placed, isCopy bool) {
 }
 
 // target returns the target of the snapshot's link to the blob.
-func (b *blob) target() string { return filepath.Join("..", "..", "blobs", b.etag) }
+func (b *blob) target() string {
+	up := strings.Repeat("../", 2+strings.Count(b.name, "/"))
+	return filepath.Join(up, "blobs", b.etag)
+}
 
 // place adds the blob to the snapshot: as a link, or else as a copy. As in
 // huggingface_hub, a blob that was just downloaded is moved into the snapshot
 // and an older blob is copied.
 func (b *blob) place(links bool) error {
+	if err := b.makeFolder(); err != nil {
+		return err
+	}
 	switch {
 	case links:
 		return link(b.target(), b.placed)

@@ -87,6 +87,10 @@ func (p *pull) run(ctx context.Context) error {
 	if err := p.check(files[0]); err != nil {
 		return err
 	}
+	modules, err := p.modules(ctx, files[:last])
+	if err != nil {
+		return err
+	}
 	if err := p.download(ctx, files[last:]); err != nil {
 		return err
 	}
@@ -97,7 +101,7 @@ func (p *pull) run(ctx context.Context) error {
 		}
 		files = append(files, shards...)
 	}
-	return p.publish(ctx, files)
+	return p.publish(ctx, append(files, modules...))
 }
 
 // describe asks the hub for the commit and the files of a model.
@@ -146,7 +150,7 @@ func (p *pull) prepare(ctx context.Context, names []string) ([]*blob, error) {
 
 // describeFile asks the hub for the blob of a file at the pull's commit.
 func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
-	address := p.c.endpoint.String() + "/" + p.ref.Model + "/resolve/" + p.commit + "/" + url.PathEscape(name)
+	address := p.c.endpoint.String() + "/" + p.ref.Model + "/resolve/" + p.commit + "/" + escapePath(name)
 	var header http.Header
 	var length int64
 	err := p.c.retry(ctx, func() (bool, error) {
@@ -168,7 +172,7 @@ func (p *pull) describeFile(ctx context.Context, name string) (*blob, error) {
 	}
 	b := &blob{
 		c: p.c, model: p.ref.Model, name: name, address: address, size: length,
-		listed: p.listed[name].hash(), placed: filepath.Join(p.c.snapshotDir(p.ref.Model, p.commit), name), warn: p.warn,
+		listed: p.listed[name].hash(), placed: filepath.Join(p.c.snapshotDir(p.ref.Model, p.commit), filepath.FromSlash(name)), warn: p.warn,
 	}
 	tag := cmp.Or(header.Get("X-Linked-Etag"), header.Get("ETag"))
 	b.etag = p.blobName(name, cleanETag(tag), b.listed)

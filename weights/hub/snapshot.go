@@ -21,7 +21,7 @@ const (
 // optionalFiles lists the files that are downloaded if the repository has them.
 var optionalFiles = []string{
 	"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "vocab.txt",
-	"modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "sentence_roberta_config.json",
+	modulesFile, sentenceConfigFile, "sentence_bert_config.json", "sentence_roberta_config.json",
 	"sentence_distilbert_config.json", "sentence_camembert_config.json", "sentence_albert_config.json",
 	"sentence_xlm-roberta_config.json", "sentence_xlnet_config.json",
 }
@@ -185,6 +185,9 @@ func missing(dir string) string {
 		if lacks(name) {
 			return name
 		}
+	}
+	if name := missingModuleFile(dir, lacks); name != "" {
+		return name
 	}
 	if !lacks(weightsFile) {
 		return ""

@@ -144,12 +144,15 @@ func Values(name string, shape []int, seed uint64) []float32 {
 // weight, half the width is the largest power of two with which the variance of
 // the output stays below twice the variance of the input.
 func spread(name string, shape []int) (scale, offset float64) {
+	module := name[:max(strings.LastIndexByte(name, '.'), 0)]
+	last := module[strings.LastIndexByte(module, '.')+1:]
 	switch {
-	case strings.HasSuffix(name, "LayerNorm.weight"):
-		return 0.25, 1
-	case strings.HasSuffix(name, "LayerNorm.bias"):
+	case strings.Contains(strings.ToLower(last), "norm"): // every architecture names LayerNorms so
+		if strings.HasSuffix(name, ".weight") {
+			return 0.25, 1
+		}
 		return 0.25, 0
-	case strings.HasPrefix(name, "embeddings."):
+	case strings.HasSuffix(name, "embeddings.weight"):
 		return 1, 0
 	case strings.HasSuffix(name, ".bias"):
 		return 0.0625, 0
@@ -176,6 +179,16 @@ func F32(name string, shape []int, values []float32) Tensor {
 
 // Encode returns a safetensors file with the tensors in the given order.
 func Encode(tensors []Tensor) []byte {
+	file := encodeHeader(tensors, func(t Tensor) int { return len(t.Data) })
+	for _, t := range tensors {
+		file = append(file, t.Data...)
+	}
+	return file
+}
+
+// encodeHeader returns a safetensors file up to its data, which has size(t) bytes for
+// each tensor.
+func encodeHeader(tensors []Tensor, size func(Tensor) int) []byte {
 	header := []byte{'{'}
 	at := 0
 	for i, t := range tensors {
@@ -183,19 +196,15 @@ func Encode(tensors []Tensor) []byte {
 			header = append(header, ',')
 		}
 		shape := strings.ReplaceAll(fmt.Sprint(t.Shape), " ", ",")
-		header = fmt.Appendf(header, `%q:{"dtype":%q,"shape":%s,"data_offsets":[%d,%d]}`, t.Name, t.DType, shape, at, at+len(t.Data))
-		at += len(t.Data)
+		end := at + size(t)
+		header = fmt.Appendf(header, `%q:{"dtype":%q,"shape":%s,"data_offsets":[%d,%d]}`, t.Name, t.DType, shape, at, end)
+		at = end
 	}
 	header = append(header, '}')
 	for len(header)%8 != 0 {
 		header = append(header, ' ')
 	}
-	file := binary.LittleEndian.AppendUint64(make([]byte, 0, 8+len(header)+at), uint64(len(header)))
-	file = append(file, header...)
-	for _, t := range tensors {
-		file = append(file, t.Data...)
-	}
-	return file
+	return append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
 }
 
 // size returns an integer of a config, which may be an int or a decoded JSON

@@ -72,3 +72,30 @@ func with(config map[string]any, key string, value any) map[string]any {
 	config[key] = value
 	return config
 }
+
+// TestSpreadOfEveryArchitecture checks that the kind of a tensor is known whatever its
+// architecture calls it.
+func TestSpreadOfEveryArchitecture(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name          string
+		shape         []int
+		scale, offset float64
+	}{
+		{"roberta.embeddings.LayerNorm.weight", []int{64}, 0.25, 1},
+		{"distilbert.transformer.layer.0.sa_layer_norm.bias", []int{64}, 0.25, 0},
+		{"model.layers.1.attn_norm.weight", []int{64}, 0.25, 1},
+		{"model.final_norm.weight", []int{64}, 0.25, 1},
+		{"3_LayerNorm/norm.weight", []int{64}, 0.25, 1},
+		{"model.embeddings.tok_embeddings.weight", []int{997, 64}, 1, 0},
+		{"electra.embeddings_project.weight", []int{64, 32}, 0.25, 0},
+		{"classifier.out_proj.bias", []int{1}, 0.0625, 0},
+		{"classifier.weight", []int{1, 64}, 0.25, 0},
+		{"2_Dense/linear.weight", []int{64, 384}, 0.0625, 0},
+	}
+	for _, test := range tests {
+		if scale, offset := spread(test.name, test.shape); scale != test.scale || offset != test.offset {
+			t.Errorf("%s: range of %v around %v, want %v around %v", test.name, scale, offset, test.scale, test.offset)
+		}
+	}
+}

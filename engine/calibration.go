@@ -1,327 +1,237 @@
 package engine
 
 import (
-	"context"
-	"crypto/sha256"
-	"encoding/hex"
+	"bytes"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
-	"path/filepath"
+	"reflect"
 	"slices"
-	"time"
+	"strings"
 
-	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
-	"github.com/mlxrank/mlxrank/mlx"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
-// Costs model how many nanoseconds a microbatch takes:
+// maxCalibration is the maximum size of a file of a calibration, in bytes.
+const maxCalibration = 1 << 20
+
+// ErrCalibration reports a calibration that cannot be used, or not with this model.
+var ErrCalibration = errors.New("calibration")
+
+// A Calibration turns the logits of one model into probabilities of relevance:
 //
-//	Microbatch + Token * tokens computed + Square * sum of squared row widths
-type Costs struct {
-	Microbatch float64 `json:"microbatch_ns"`
-	Token      float64 `json:"token_ns"`
-	Square     float64 `json:"square_ns"`
-}
-
-// A CalibrationSource names where costs come from.
-type CalibrationSource string
-
-// The sources of costs.
-const (
-	AssumedCosts  CalibrationSource = "assumed"  // predicted from the kind of device, on a GPU also from the model
-	CachedCosts   CalibrationSource = "cached"   // an earlier engine measured and kept them
-	MeasuredCosts CalibrationSource = "measured" // this engine measured them
-)
-
-// A Calibration is the cost model that the planner uses, and its measurements. A
-// file in the user's cache folder keeps it for models of the same shape.
+//	score = sigmoid((logit - Shift) / Temperature)
+//
+// The order of documents stays the same. mlxrank eval fits one to judgements.
 type Calibration struct {
-	Source CalibrationSource `json:"-"`
+	Temperature float64 `json:"temperature"` // from 1e-6 to 1e6; 1 changes nothing
+	Shift       float64 `json:"shift"`       // logit whose score is 0.5, from -1e6 to 1e6
 
-	Shape   string `json:"shape"` // of the model
-	Device  string `json:"device"`
-	DType   string `json:"dtype"`
-	Library string `json:"library"`
-	Workers int    `json:"workers"` // microbatches computed at once
-	Variant string `json:"variant"` // of the unfused graph, whose costs they are
-	Choice  Choice `json:"choice"`  // how that variant was chosen
+	// Model and Fingerprint name the model that the logits came from. If both are given,
+	// only the fingerprint counts, so that a copy of the model may have another name.
+	Model       string `json:"model"`
+	Fingerprint string `json:"fingerprint,omitempty"` // of the weights and the tokenizer, the adapter included
+	Adapter     string `json:"adapter,omitempty"`
 
-	Costs
-	Took   time.Duration      `json:"took_ns"`
-	Points []CalibrationPoint `json:"points"`
+	// The rest says how the calibration was made.
+	DType      DType   `json:"dtype,omitempty"`
+	MaxLength  int     `json:"max_length,omitempty"` // tokens of a pair
+	Pairs      int     `json:"pairs,omitempty"`      // judged pairs
+	Relevant   int     `json:"relevant,omitempty"`   // among them
+	LossBefore float64 `json:"log_loss_before,omitempty"`
+	LossAfter  float64 `json:"log_loss_after,omitempty"`
 }
 
-// A CalibrationPoint is a measured shape of microbatch.
-type CalibrationPoint struct {
-	Pairs     int           `json:"pairs"`
-	Width     int           `json:"width"`
-	Measured  time.Duration `json:"measured_ns"`
-	Predicted time.Duration `json:"predicted_ns"`
+// ReadCalibration reads a calibration from a file.
+func ReadCalibration(path string) (Calibration, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return Calibration{}, fmt.Errorf("%w: %w", ErrCalibration, err)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, maxCalibration+1))
+	if err = errors.Join(err, file.Close()); err != nil {
+		return Calibration{}, fmt.Errorf("%w: %w", ErrCalibration, err)
+	}
+	c, err := parseCalibration(data)
+	if err != nil {
+		return Calibration{}, fmt.Errorf("%w %s: %w", ErrCalibration, path, err)
+	}
+	return c, nil
 }
 
+func parseCalibration(data []byte) (Calibration, error) {
+	if len(data) > maxCalibration {
+		return Calibration{}, fmt.Errorf("more than %d bytes; expected the small JSON file of mlxrank eval", maxCalibration)
+	}
+	var c Calibration
+	decoder := json.NewDecoder(bytes.NewReader(data))
+	decoder.DisallowUnknownFields() // a misspelt field would change scores
+	if err := decoder.Decode(&c); err != nil {
+		return Calibration{}, explainJSON(err)
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return Calibration{}, errors.New("text after the JSON object; expected the end of the file")
+	}
+	var given struct{ Temperature, Shift *float64 }
+	if err := json.Unmarshal(data, &given); err != nil {
+		return Calibration{}, explainJSON(err)
+	}
+	switch {
+	case given.Temperature == nil:
+		return Calibration{}, errors.New("temperature is missing; expected an object with " + calibrationFields)
+	case given.Shift == nil:
+		return Calibration{}, errors.New("shift is missing; expected an object with " + calibrationFields)
+	}
+	return c, c.check()
+}
+
+// calibrationFields lists the fields that a file must have.
+const calibrationFields = "temperature, shift and model"
+
+// explainJSON describes an error of JSON without the names of Go's types.
+func explainJSON(err error) error {
+	var mistyped *json.UnmarshalTypeError
+	switch {
+	case errors.Is(err, io.EOF):
+		return errors.New("the file is empty; expected an object with " + calibrationFields)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return errors.New("the JSON ends too early; the file may be truncated")
+	case !errors.As(err, &mistyped):
+		return fmt.Errorf("%s; expected an object with %s", strings.TrimPrefix(err.Error(), "json: "), calibrationFields)
+	case mistyped.Field == "":
+		return fmt.Errorf("the file is a JSON %s; expected an object with %s", mistyped.Value, calibrationFields)
+	case mistyped.Type.Kind() == reflect.String:
+		return fmt.Errorf("%s is a JSON %s; expected a string", mistyped.Field, mistyped.Value)
+	}
+	return fmt.Errorf("%s is a JSON %s; expected a number in range", mistyped.Field, mistyped.Value)
+}
+
+// Limits of a calibration. Beyond them, all scores would be 0, 0.5 or 1.
 const (
-	// calibrationTime limits the time of measuring.
-	calibrationTime = 600 * time.Millisecond
-
-	calibrationRounds = 5 // over all shapes; the median counts
-	leastShapes       = 4
-
-	// worthCalibrating is the predicted work after which an engine without a cached
-	// calibration calibrates itself.
-	worthCalibrating = 30 * time.Second
+	minTemperature = 1e-6
+	maxTemperature = 1e6
+	maxShift       = 1e6
 )
 
-// Calibration returns the cost model in use.
-func (e *Engine) Calibration() Calibration {
-	e.pipeline.mu.Lock()
-	defer e.pipeline.mu.Unlock()
-	return e.pipeline.calibration
-}
-
-// Calibrate measures the cost model in less than a second, while no request waits.
-// It saves the costs in the user's cache folder, for engines on the same device with a
-// model of the same shape.
-//
-// Programs need not call it. An engine uses the costs that an earlier engine saved.
-// Without them it plans by assumed costs and, if plans depend on costs, calibrates
-// itself when it is idle after half a minute of work in all.
-func (e *Engine) Calibrate(ctx context.Context) (Calibration, error) {
-	done := make(chan error, 1)
-	if err := e.pipeline.requestCalibration(done); err != nil {
-		return Calibration{}, err
+// check rejects numbers that make no probability, and a calibration of no model.
+func (c *Calibration) check() error {
+	if !(c.Temperature >= minTemperature && c.Temperature <= maxTemperature) {
+		return fmt.Errorf("temperature is %v; expected a number from %v to %v", c.Temperature, minTemperature, maxTemperature)
 	}
-	select {
-	case err := <-done:
-		return e.Calibration(), err
-	case <-ctx.Done():
-		return Calibration{}, ctx.Err()
+	if !(math.Abs(c.Shift) <= maxShift) {
+		return fmt.Errorf("shift is %v; expected a number from %v to %v", c.Shift, -maxShift, maxShift)
 	}
-}
-
-// A measurement is an unfinished calibration. It measures one shape at a time,
-// so that a request that arrives waits for one microbatch at most.
-type measurement struct {
-	shapes  []schedule.Shape
-	times   [][]time.Duration // of each shape
-	steps   int
-	spent   time.Duration
-	waiters []chan<- error // with room for one
-}
-
-// requestCalibration begins to measure, or joins a measurement.
-func (p *pipeline) requestCalibration(done chan<- error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return ErrClosed
+	if c.Model == "" && c.Fingerprint == "" {
+		return errors.New("model and fingerprint are missing; add one, because a calibration holds for one model only")
 	}
-	if p.device.unhealthy != nil {
-		return fmt.Errorf("%w: %w", ErrUnhealthy, p.device.unhealthy)
-	}
-	p.beginMeasuring()
-	p.measuring.waiters = append(p.measuring.waiters, done)
-	p.poke()
 	return nil
 }
 
-// planCalibration begins to measure, once, if the engine has taken in long work, a
-// request of so many tokens included, and plans depend on costs that are assumed.
-func (p *pipeline) planCalibration(tokens int) {
-	p.taken += tokens
-	if !p.calibrated && p.calibration.Source == AssumedCosts && p.schedule.DecidesByCosts() && p.schedule.TokenTime(p.taken) > worthCalibrating {
-		p.calibrated = true
-		p.beginMeasuring()
+// Write writes the calibration to a file in one step.
+func (c Calibration) Write(path string) error {
+	if err := c.check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrCalibration, err)
 	}
-}
-
-func (p *pipeline) beginMeasuring() {
-	if p.measuring == nil {
-		shapes := p.schedule.Layout().Shapes()
-		p.measuring = &measurement{shapes: shapes, times: make([][]time.Duration, len(shapes))}
-	}
-}
-
-// endMeasuring answers the callers of Calibrate.
-func (p *pipeline) endMeasuring(err error) {
-	if p.measuring == nil {
-		return
-	}
-	for _, done := range p.measuring.waiters {
-		done <- err
-	}
-	p.measuring = nil
-}
-
-// shouldMeasure reports whether the next shape can be measured: never while a
-// request waits.
-func (p *pipeline) shouldMeasure() bool {
-	return p.measuring != nil && p.device.usable() && p.scoring == 0 && p.schedule.InFlight() == 0
-}
-
-// measure measures the next shape, without the lock.
-func (p *pipeline) measure(m *measurement) {
-	start := time.Now()
-	p.mu.Lock()
-	p.schedule.MeasureBegan(m.next(), start)
-	p.watchDevice(start)
-	p.mu.Unlock()
-	err := guard("calibrating", func() error { return m.step(p.device.session, p.schedule.Layout().Workers, p.texts.frame, p.labels) })
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	at := time.Now()
-	m.spent += at.Sub(start)
-	p.schedule.MeasureEnded()
-	p.watchDevice(at)
-	p.noteOutcome(err, at)
-	p.noteReturn()
-	p.drained.Broadcast()
-	switch {
-	case p.measuring != m: // closed meanwhile
-	case err != nil:
-		err = fmt.Errorf("engine: calibration: %w", err)
-		p.log.Warn().Err(err).Msg("calibration")
-		p.endMeasuring(err)
-	case m.isDone():
-		p.calibration = m.fit(p.calibration)
-		p.schedule.Calibrated(schedule.Costs(p.calibration.Costs), at)
-		kept := p.calibration
-		kept.Choice = p.kept.Choice
-		p.kept = kept
-		p.mu.Unlock()
-		p.keepCalibration(kept)
-		p.mu.Lock()
-		p.endMeasuring(nil)
-	}
-}
-
-func (m *measurement) isDone() bool {
-	measured := m.steps - 1
-	return measured >= calibrationRounds*len(m.shapes) || measured >= min(leastShapes, len(m.shapes)) && m.spent > calibrationTime
-}
-
-// next returns the shape to measure now.
-func (m *measurement) next() schedule.Shape { return m.shapes[max(0, m.steps-1)%len(m.shapes)] }
-
-// step measures the next shape. The first time is never like the others and does
-// not count.
-func (m *measurement) step(b backend, workers int, f frame, labels int) error {
-	took, err := measureShape(b, m.next(), workers, f, labels)
-	if m.steps > 0 {
-		i := (m.steps - 1) % len(m.shapes)
-		m.times[i] = append(m.times[i], took...)
-	}
-	m.steps++
-	return err
-}
-
-// fit returns the calibration c with costs that are fitted to the measurement.
-func (m *measurement) fit(c Calibration) Calibration {
-	c.Source, c.Points, c.Took = MeasuredCosts, nil, m.spent
-	var samples []schedule.Sample
-	for i, shape := range m.shapes {
-		if len(m.times[i]) == 0 {
-			continue
-		}
-		slices.Sort(m.times[i])
-		median := m.times[i][len(m.times[i])/2]
-		c.Points = append(c.Points, CalibrationPoint{Pairs: shape.Pairs, Width: shape.Width, Measured: median})
-		samples = append(samples, schedule.Sample{Microbatch: schedule.Padded(shape.Pairs, shape.Width), Nanoseconds: float64(median)})
-	}
-	costs := schedule.Fit(samples)
-	c.Costs = Costs(costs)
-	for i := range c.Points {
-		c.Points[i].Predicted = time.Duration(costs.Of(samples[i].Microbatch))
-	}
-	return c
-}
-
-func (p *pipeline) keepCalibration(c Calibration) {
-	if p.calibrationFile == "" || len(c.Choice.Trials) == 0 && len(c.Points) == 0 {
-		return
-	}
-	if err := c.write(p.calibrationFile); err != nil {
-		p.log.Warn().Err(err).Msg("calibration is not kept")
-	}
-}
-
-// measureShape computes a microbatch of the shape on every worker at once, as in
-// ordinary work.
-func measureShape(b backend, shape schedule.Shape, workers int, f frame, labels int) ([]time.Duration, error) {
-	var input mlx.Batch
-	some := f.join(encoded{}, encoded{}, f.special, TruncateRight).IDs[0]
-	for range workers {
-		for range shape.Pairs {
-			for range shape.Width {
-				input.IDs = append(input.IDs, some)
-			}
-			input.Lengths = append(input.Lengths, int32(shape.Width))
-		}
-		input.Microbatches = append(input.Microbatches, int32(shape.Pairs))
-	}
-	input.TypeIDs = make([]int32, len(input.IDs))
-	ticket, err := b.Submit(input)
-	if err != nil {
-		return nil, err
-	}
-	stats, err := b.Collect(ticket, make([]float32, len(input.Lengths)*labels))
-	if err != nil {
-		return nil, err
-	}
-	return schedule.Took(timings(stats)), nil
-}
-
-// calibrationPath returns the file for calibrations of the same device and shape of
-// model as c.
-func calibrationPath(c Calibration) (string, error) {
-	folder, err := os.UserCacheDir()
-	if err != nil {
-		return "", err
-	}
-	sum := sha256.Sum256([]byte(fmt.Sprintf("3 %q %q %q %q %d", c.Shape, c.Device, c.DType, c.Library, c.Workers)))
-	return filepath.Join(folder, "mlxrank", "calibration", hex.EncodeToString(sum[:12])+".json"), nil
-}
-
-// readCalibration reads what is kept for the device and the shape of model of c. It is
-// not ok, and returns c, if the file is damaged or is for others.
-func readCalibration(path string, c Calibration) (Calibration, bool) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return c, false
-	}
-	var kept Calibration
-	if err := json.Unmarshal(data, &kept); err != nil {
-		return c, false
-	}
-	if kept.Shape != c.Shape || kept.Device != c.Device || kept.DType != c.DType || kept.Library != c.Library || kept.Workers != c.Workers {
-		return c, false
-	}
-	return kept, true
-}
-
-// hasCosts reports whether a kept calibration has costs of the variant.
-func (c *Calibration) hasCosts(variant string) bool {
-	for _, v := range []float64{c.Microbatch, c.Token, c.Square} {
-		if !(v >= 0) || math.IsInf(v, 0) {
-			return false
-		}
-	}
-	return c.Variant == variant && c.Token+c.Square > 0
-}
-
-// write writes the calibration to its file in one step.
-func (c *Calibration) write(path string) error {
 	data, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCalibration, err)
+	}
+	return atomicfile.Write(path, append(data, '\n'), 0o666)
+}
+
+// Score returns the probability of a logit. A nil calibration returns the sigmoid.
+func (c *Calibration) Score(logit float64) float64 {
+	if c == nil {
+		return sigmoid(logit)
+	}
+	return sigmoid((logit - c.Shift) / c.Temperature)
+}
+
+// NewCalibration returns a calibration for the engine's model.
+func (e *Engine) NewCalibration(temperature, shift float64) (Calibration, error) {
+	if err := checkCalibrated(e.info.Model, len(e.info.Labels)); err != nil {
+		return Calibration{}, err
+	}
+	fingerprint, err := e.fingerprint()
+	if err != nil {
+		return Calibration{}, fmt.Errorf("%w: %w", ErrCalibration, err)
+	}
+	c := Calibration{
+		Temperature: temperature, Shift: shift, Model: e.info.Model, Fingerprint: fingerprint, Adapter: e.info.Adapter,
+		DType: e.info.DType, MaxLength: e.info.MaxLength,
+	}
+	if err := c.check(); err != nil {
+		return Calibration{}, fmt.Errorf("%w: %w", ErrCalibration, err)
+	}
+	return c, nil
+}
+
+// checkCalibrated rejects a model whose scores are no sigmoid of one logit.
+func checkCalibrated(ref string, labels int) error {
+	if labels > 1 {
+		return fmt.Errorf("%w: model %q has %d labels; only the score of a model with one label can be calibrated", ErrCalibration, ref, labels)
+	}
+	return nil
+}
+
+// checkCalibration rejects a calibration that no model can use.
+func (cfg *Config) checkCalibration() error {
+	c := cfg.Calibration
+	if c == nil {
+		return nil
+	}
+	if err := c.check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrCalibration, err)
+	}
+	if !slices.Contains([]Activation{"", ActivationAuto, SigmoidScores}, cfg.Activation) {
+		return fmt.Errorf("%w: it makes scores by the sigmoid, and the activation is %s; omit one of them, or choose activation sigmoid", ErrCalibration, cfg.Activation)
+	}
+	return nil
+}
+
+// useCalibration makes scores by the calibration, if any, after checking that it is for
+// the model.
+func (e *Engine) useCalibration(c *Calibration, model *weights.Model, maxLength int) error {
+	e.fingerprint = model.ContentHash
+	if c == nil {
+		return nil
+	}
+	if err := checkCalibrated(model.Ref, model.Config.Labels); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := c.checkModel(model); err != nil {
 		return err
 	}
-	if err := atomicfile.Write(path, append(data, '\n'), 0o600); err != nil {
-		return fmt.Errorf("engine: keep the calibration: %w", err)
+	if c.MaxLength > 0 && c.MaxLength != maxLength {
+		e.log.Warn().Int("fitted_max_length", c.MaxLength).Int("max_length", maxLength).
+			Msg("the calibration was fitted with another maximum length; scores of long pairs may be less exact")
+	}
+	used := *c
+	e.scorer.calibration, e.info.Calibration = &used, &used
+	e.log.Info().Float64("temperature", c.Temperature).Float64("shift", c.Shift).Msg("calibrated scores")
+	return nil
+}
+
+// checkModel rejects a calibration of another model.
+func (c *Calibration) checkModel(model *weights.Model) error {
+	if c.Fingerprint == "" {
+		if c.Model == model.Ref {
+			return nil
+		}
+		return fmt.Errorf("%w: it is for model %q, and the model is %q; fit another one with mlxrank eval", ErrCalibration, c.Model, model.Ref)
+	}
+	found, err := model.ContentHash()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCalibration, err)
+	}
+	if c.Fingerprint != found {
+		return fmt.Errorf("%w: it is for model %q with fingerprint %s, and the model is %q with fingerprint %s; fit another one with mlxrank eval",
+			ErrCalibration, cmp.Or(c.Model, "(unnamed)"), c.Fingerprint, model.Ref, found)
 	}
 	return nil
 }

@@ -7,224 +7,197 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
+	"strings"
 	"testing"
-	"time"
 
-	"github.com/mlxrank/mlxrank/engine/internal/schedule"
+	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
-// modelBackend returns a backend whose batches take the time that c predicts.
-func modelBackend(c schedule.Costs) *fakeBackend { return &fakeBackend{model: &c} }
-
-func TestCalibrationFindsTheBackendsCosts(t *testing.T) {
-	t.Parallel()
-	for _, want := range []schedule.Costs{{Microbatch: 1e6, Token: 1e4, Square: 20}, {Microbatch: 5e5, Token: 1e6, Square: 1000}, {Token: 2e3}} {
-		s := fakeSettings()
-		s.batching.Layout.MaxWidth = 512
-		s.calibrationFile = filepath.Join(t.TempDir(), "folder", "file.json")
-		s.calibration = Calibration{Source: AssumedCosts, Shape: "m", Device: "cpu", DType: "float32", Library: "l", Workers: 1}
-		bubble(t, s, modelBackend(want), func(t *testing.T, e *Engine) {
-			c, err := e.Calibrate(context.Background())
-			if err != nil {
-				t.Fatal(err)
-			}
-			if c.Source != MeasuredCosts || c.Took > 2*time.Second || len(c.Points) < 4 || !reflect.DeepEqual(c, e.Calibration()) {
-				t.Errorf("%+v", c)
-			}
-			for _, s := range []schedule.Microbatch{schedule.Padded(1, 40), schedule.Padded(7, 64), schedule.Padded(3, 128)} {
-				if off := math.Abs(schedule.Costs(c.Costs).Of(s)/want.Of(s) - 1); off > 0.01 {
-					t.Errorf("%+v calibrated as %+v: off by %.3f for %+v", want, c.Costs, off, s)
-				}
-			}
-			scorePairs(t, e, somePairs(30))
-			stats := e.Stats()
-			if stats.Pairs != 30 || stats.PredictionError.Percentile(100) > 1 {
-				t.Errorf("%d pairs counted; predictions off by %.1f %%", stats.Pairs, stats.PredictionError.Percentile(100))
-			}
-			kept, ok := readCalibration(s.calibrationFile, s.calibration)
-			if !ok || kept.Costs != c.Costs || !kept.hasCosts("") || len(kept.Points) != len(c.Points) {
-				t.Errorf("kept %+v, %v", kept, ok)
-			}
-		})
-	}
-}
-
-// Predictions adapt to a machine that has become slower.
-func TestPredictionsAdapt(t *testing.T) {
-	t.Parallel()
-	s := fakeSettings()
-	s.batching.Costs = schedule.Costs{Microbatch: 1e5, Token: 1e4}
-	bubble(t, s, modelBackend(schedule.Costs{Microbatch: 3e5, Token: 3e4}), func(t *testing.T, e *Engine) {
-		for range 100 {
-			scorePairs(t, e, somePairs(10))
-		}
-		before := e.Stats().PredictionError
-		scorePairs(t, e, somePairs(10))
-		after := e.Stats().PredictionError
-		if off := after.Sum - before.Sum; off > 2 {
-			t.Errorf("still off by %.1f %%", off)
-		}
-	})
-}
-
-// An idle engine calibrates itself after long work if plans depend on the costs,
-// and not after short work.
-func TestLongWorkIsWorthCalibrating(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		pairs    int
-		unpadded bool
-		want     CalibrationSource
-	}{
-		{20, false, AssumedCosts},
-		{200, false, MeasuredCosts},
-		{200, true, AssumedCosts},
-	} {
-		s := fakeSettings()
-		s.calibration.Source = AssumedCosts
-		s.batching.Layout.Unpadded = test.unpadded
-		s.batching.Costs = schedule.Costs{Token: 5e6} // 200 pairs of 40 tokens: 40 s
-		b := modelBackend(schedule.Costs{Token: 1e4})
-		bubble(t, s, b, func(t *testing.T, e *Engine) {
-			work := fakePairs(rand.New(rand.NewPCG(1, 2)), test.pairs, 0)
-			result := scorePairs(t, e, work)
-			checkFakeScores(t, work, result)
-			if took := result.Timings.Latency; took > calibrationTime {
-				t.Errorf("%+v: the request took %v, so it waited for the calibration", test, took)
-			}
-			time.Sleep(2 * time.Second)
-			if got := e.Calibration().Source; got != test.want {
-				t.Errorf("%+v: costs are %s, want %s", test, got, test.want)
-			}
-		})
-	}
-}
-
-// A request that arrives during the calibration waits only for the shape that is
-// being measured; the calibration continues after it.
-func TestCalibrationYieldsToRequests(t *testing.T) {
-	t.Parallel()
-	s := fakeSettings()
-	costs := schedule.Costs{Token: 1e5}
-	bubble(t, s, modelBackend(costs), func(t *testing.T, e *Engine) {
-		done := make(chan error, 1)
-		go func() { done <- errorOnly(e.Calibrate(context.Background())) }()
-		longest := time.Duration(costs.Of(schedule.Padded(1, s.batching.Layout.Tokens)))
-		for range 5 {
-			time.Sleep(70 * time.Millisecond)
-			pairs := somePairs(1)
-			if took := scorePairs(t, e, pairs).Timings.QueueWait; took > longest {
-				t.Errorf("a request waited %v, but a microbatch takes %v", took, longest)
-			}
-		}
-		if err := <-done; err != nil || e.Calibration().Source != MeasuredCosts {
-			t.Errorf("%v, costs are %s", err, e.Calibration().Source)
-		}
-	})
-}
-
-func TestCalibrationFails(t *testing.T) {
-	t.Parallel()
-	b := newTimedBackend(time.Millisecond)
-	b.finish = func(n int) error {
-		if n == 3 {
-			return errDevice
-		}
-		return nil
-	}
-	s := reopening(func() (backend, error) { return newTimedBackend(time.Millisecond), nil })
-	bubble(t, s, b, func(t *testing.T, e *Engine) {
-		if _, err := e.Calibrate(context.Background()); !errors.Is(err, errDevice) {
-			t.Errorf("got %v", err)
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		if _, err := e.Calibrate(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
-		}
-		scorePairs(t, e, somePairs(3))
-		if e.Stats().Reopened != 1 {
-			t.Error("the session was not reopened")
-		}
-	})
-}
-
-func TestBrokenCalibrationFilesAreIgnored(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	c := Calibration{Shape: "m", Device: "cpu", DType: "float32", Library: "l", Workers: 2, Costs: Costs{1, 2, 3}}
-	file := filepath.Join(dir, "c.json")
-	if err := c.write(file); err != nil {
-		t.Fatal(err)
-	}
-	good, err := os.ReadFile(file)
+// TestCalibratedScores compares calibrated scores with the formula, and shows that
+// logits, their order and raw scores stay the same.
+func TestCalibratedScores(t *testing.T) {
+	dir := tinyDir(t, nil)
+	pairs := randomPairs(rand.New(rand.NewPCG(1, 2)), 40)
+	plain := openTinyEngine(t, Config{Model: dir})
+	before, err := plain.Score(context.Background(), pairs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := readCalibration(file, c); !ok {
-		t.Fatalf("%s is not read", good)
+	made, err := plain.NewCalibration(0.25, -1.5)
+	if err != nil {
+		t.Fatal(err)
 	}
-	other := c
-	other.DType = "float16"
-	if _, ok := readCalibration(file, other); ok {
-		t.Error("a calibration of another dtype is used")
+	file := filepath.Join(t.TempDir(), "calibration.json")
+	if err := made.Write(file); err != nil {
+		t.Fatal(err)
 	}
-	other = c
-	other.Shape = "n"
-	if _, ok := readCalibration(file, other); ok {
-		t.Error("a calibration of another shape of model is used")
+	read, err := ReadCalibration(file)
+	if err != nil || read != made {
+		t.Fatalf("read %+v, %v; wrote %+v", read, err, made)
 	}
-	if kept, ok := readCalibration(file, c); !ok || !kept.hasCosts("") || kept.hasCosts("qpad") {
-		t.Error("the costs are not kept by variant")
+	e := openTinyEngine(t, Config{Model: dir, Calibration: &read})
+	if info := e.Info(); info.Activation != SigmoidScores || info.Calibration == nil || *info.Calibration != made || info.Summary().Calibration.Shift != -1.5 {
+		t.Errorf("info %+v lacks the calibration", info)
 	}
-	for name, content := range map[string]string{
-		"empty":      "",
-		"cut":        string(good[:len(good)/2]),
-		"not JSON":   "shard: 1",
-		"negative":   `{"shape":"m","device":"cpu","dtype":"float32","library":"l","workers":2,"microbatch_ns":1,"token_ns":-2}`,
-		"all zeros":  `{"shape":"m","device":"cpu","dtype":"float32","library":"l","workers":2}`,
-		"wrong type": `{"shape":"m","device":"cpu","dtype":"float32","library":"l","workers":"2","token_ns":2}`,
-	} {
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+	for name, options := range map[string]ScoreOptions{"default": {}, "sigmoid": {Activation: SigmoidScores}, "raw": {Activation: Raw}, "labels": {AllLabels: true}} {
+		after, err := e.ScoreWith(context.Background(), pairs, options)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got, ok := readCalibration(file, c); ok && got.hasCosts("") || !ok && got.Costs != c.Costs {
-			t.Errorf("%s: %+v is used", name, got)
+		for i, logit := range after.Logits {
+			want := float32(1 / (1 + math.Exp(-(float64(logit)+1.5)/0.25)))
+			if options.Activation == Raw {
+				want = logit
+			}
+			if math.Abs(float64(logit-before.Logits[i])) > 1e-5 || math.Abs(float64(after.Scores[i]-want)) > 1e-6 {
+				t.Errorf("%s: pair %d: logit %v and score %v, want %v and %v", name, i, logit, after.Scores[i], before.Logits[i], want)
+			}
+			if options.AllLabels && after.ByLabel[i][0].Score != after.Scores[i] {
+				t.Errorf("pair %d: score %v of the label, want %v", i, after.ByLabel[i][0].Score, after.Scores[i])
+			}
+			if options.Activation == "" && math.Abs(float64(after.Scores[i]-before.Scores[i])) < 1e-3 {
+				t.Errorf("pair %d: score %v is almost the uncalibrated one", i, after.Scores[i])
+			}
 		}
 	}
-	if err := c.write(file); err != nil {
-		t.Fatal(err)
-	}
-	if _, ok := readCalibration(file, c); !ok {
-		t.Error("a broken file is not replaced")
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
-		t.Errorf("files that remain: %v, %v", left, err)
-	}
-	if err := c.write(filepath.Join(file, "x.json")); err == nil {
-		t.Error("writing below a file succeeded")
-	}
-}
-
-func TestCalibrationOfTheRealEngineIsKept(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
-	t.Setenv("HOME", t.TempDir())
-	dir := tinyDir(t, nil)
-	e := openTinyEngine(t, Config{Model: dir})
-	if c := e.Calibration(); c.Source != AssumedCosts {
-		t.Errorf("before: %s", c.Source)
-	}
-	start := time.Now()
-	measured, err := e.Calibrate(context.Background())
+	least := 0.9
+	ranking, err := e.Rerank(context.Background(), pairs[0].Query, []string{"a cat", "the dog runs", "red bird"}, RerankOptions{Threshold: &least})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("measured in %v: %+v", time.Since(start), measured.Costs)
-	if again := openTinyEngine(t, Config{Model: dir}).Calibration(); again.Source != CachedCosts || again.Costs != measured.Costs {
-		t.Errorf("opened again: %+v, want %+v", again, measured)
+	for _, item := range ranking.Items {
+		if item.Score < 0.9 || float64(item.Logit) < -1.5 {
+			t.Errorf("item %+v is below the threshold", item)
+		}
 	}
-	if other := openTinyEngine(t, Config{Model: dir, Threads: 1}).Calibration(); other.Source != AssumedCosts {
-		t.Errorf("with another number of threads: %s", other.Source)
+}
+
+// TestCalibrationOfAnotherModel shows which models a calibration is refused for.
+func TestCalibrationOfAnotherModel(t *testing.T) {
+	dir := tinyDir(t, nil)
+	made, err := openTinyEngine(t, Config{Model: dir}).NewCalibration(2, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clone := filepath.Join(t.TempDir(), "clone")
+	if err := os.CopyFS(clone, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	openTinyEngine(t, Config{Model: clone, Calibration: &made}) // fails the test unless it opens
+	other := t.TempDir()
+	weightstest.Write(t, other, weightstest.Spec{Config: weightstest.Tiny(64, 2, 2), Seed: 8})
+	adapter := filepath.Join(t.TempDir(), "adapter")
+	spec := weightstest.Spec{Config: weightstest.Tiny(64, 2, 2), Seed: 7}
+	weightstest.WriteAdapter(t, adapter, weightstest.AdapterConfig(4, 8), weightstest.LoRA(spec, 4, 1))
+	tokenizer := filepath.Join(t.TempDir(), "tokenizer")
+	if err := os.CopyFS(tokenizer, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(filepath.Join(dir, "tokenizer.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	weightstest.WriteFile(t, filepath.Join(tokenizer, "tokenizer.json"), append(file, '\n'))
+	labels := tinyDir(t, func(config map[string]any) { config["id2label"] = map[string]any{"0": "no", "1": "yes"} })
+	byName := Calibration{Temperature: 2, Model: "org/model"}
+	for name, c := range map[string]struct {
+		config Config
+		words  []string
+	}{
+		"other weights":   {Config{Model: other, Calibration: &made}, []string{dir, other, made.Fingerprint, "mlxrank eval"}},
+		"an adapter":      {Config{Model: dir, Adapter: adapter, Calibration: &made}, []string{made.Fingerprint}},
+		"other tokenizer": {Config{Model: tokenizer, Calibration: &made}, []string{tokenizer, made.Fingerprint}},
+		"another name":    {Config{Model: dir, Calibration: &byName}, []string{`"org/model"`, dir}},
+		"several labels":  {Config{Model: labels, Label: "yes", Calibration: &made}, []string{labels, "2 labels"}},
+		"raw":             {Config{Model: dir, Activation: Raw, Calibration: &made}, []string{"activation is raw"}},
+		"softmax":         {Config{Model: dir, Activation: Softmax, Calibration: &made}, []string{"activation is softmax"}},
+		"temperature 0":   {Config{Model: dir, Calibration: &Calibration{Model: dir}}, []string{"temperature is 0"}},
+		"negative":        {Config{Model: dir, Calibration: &Calibration{Model: dir, Temperature: -1}}, []string{"temperature is -1"}},
+		"infinite":        {Config{Model: dir, Calibration: &Calibration{Model: dir, Temperature: math.Inf(1)}}, []string{"temperature is +Inf"}},
+		"NaN":             {Config{Model: dir, Calibration: &Calibration{Model: dir, Temperature: math.NaN()}}, []string{"temperature is NaN"}},
+		"shift":           {Config{Model: dir, Calibration: &Calibration{Model: dir, Temperature: 1, Shift: math.Inf(-1)}}, []string{"shift is -Inf"}},
+		"no model's name": {Config{Model: dir, Calibration: &Calibration{Temperature: 1}}, []string{"model and fingerprint are missing"}},
+	} {
+		c.config.Device = CPU
+		e, err := Open(context.Background(), c.config)
+		if err == nil {
+			t.Errorf("%s: opened, %v", name, e.Close())
+			continue
+		}
+		if !errors.Is(err, ErrCalibration) {
+			t.Errorf("%s: %v is not ErrCalibration", name, err)
+		}
+		for _, word := range c.words {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("%s: error %v lacks %q", name, err, word)
+			}
+		}
+	}
+	named := Calibration{Temperature: 2, Model: dir}
+	openTinyEngine(t, Config{Model: dir, Calibration: &named})
+	if _, err := openTinyEngine(t, Config{Model: labels, Label: "yes"}).NewCalibration(1, 0); !errors.Is(err, ErrCalibration) {
+		t.Errorf("several labels: %v", err)
+	}
+	changed := openTinyEngine(t, Config{Model: clone})
+	weightstest.WriteFile(t, filepath.Join(clone, "tokenizer.json"), append(file, '\n'))
+	if _, err := changed.NewCalibration(1, 0); err == nil || !strings.Contains(err.Error(), "has changed") {
+		t.Errorf("changed files: %v", err)
+	}
+}
+
+func TestReadCalibrationErrors(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for text, want := range map[string]string{
+		"":                               "the file is empty; expected an object",
+		"[]":                             "the file is a JSON array; expected an object",
+		"5":                              "the file is a JSON number; expected an object",
+		"null":                           "temperature is missing",
+		`{"te`:                           "the JSON ends too early",
+		"x":                              "invalid character 'x'",
+		`{"temperature": 1, "shift": 0}`: "model and fingerprint are missing",
+		`{"model": "m"}`:                 "temperature is missing",
+		`{"temperature": null, "shift": 0, "model": "m"}`:                                        "temperature is missing",
+		`{"temperature": 1, "model": "m"}`:                                                       "shift is missing",
+		`{"temperature": 0, "shift": 0, "model": "m"}`:                                           "temperature is 0; expected a number from 1e-06 to 1e+06",
+		`{"temperature": 1e-320, "shift": 0, "model": "m"}`:                                      "temperature is 1e-320",
+		`{"temperature": 1, "shift": -1e308, "model": "m"}`:                                      "shift is -1e+308; expected a number from -1e+06 to 1e+06",
+		`{"temprature": 2, "model": "m"}`:                                                        `: unknown field "temprature"`,
+		`{"temperature": "2", "model": "m"}`:                                                     "temperature is a JSON string; expected a number",
+		`{"temperature": 2, "model": ["m"]}`:                                                     "model is a JSON array; expected a string",
+		`{"temperature": 1e999, "model": "m"}`:                                                   "1e999",
+		`{"temperature": 1, "shift": 0, "model": "m"} {}`:                                        "text after the JSON object",
+		`{"temperature": 1, "shift": 0, "model": "` + strings.Repeat("m", maxCalibration) + `"}`: "more than 1048576 bytes",
+	} {
+		path := filepath.Join(dir, "calibration.json")
+		weightstest.WriteFile(t, path, []byte(text))
+		c, err := ReadCalibration(path)
+		if err == nil || !errors.Is(err, ErrCalibration) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%.60s: %+v, %v; want an error with %q and the path", text, c, err, want)
+		}
+		if err != nil && (strings.Contains(err.Error(), "Go v") || strings.Contains(err.Error(), "EOF") || strings.Contains(err.Error(), "engine.")) {
+			t.Errorf("%.60s: %v has words of Go", text, err)
+		}
+	}
+	if _, err := ReadCalibration(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, ErrCalibration) {
+		t.Errorf("no file: %v", err)
+	}
+	if err := (Calibration{Temperature: math.NaN(), Model: "m"}).Write(filepath.Join(dir, "nan.json")); !errors.Is(err, ErrCalibration) {
+		t.Errorf("NaN: %v", err)
+	}
+}
+
+// TestCalibrationScore checks the scores of far logits.
+func TestCalibrationScore(t *testing.T) {
+	t.Parallel()
+	var none *Calibration
+	c := &Calibration{Temperature: 2, Shift: 3}
+	for _, test := range []struct {
+		calibration *Calibration
+		logit, want float64
+	}{{none, 0, 0.5}, {c, 3, 0.5}, {c, 5, sigmoid(1)}, {c, math.MaxFloat32, 1}, {c, -math.MaxFloat32, 0}} {
+		if got := test.calibration.Score(test.logit); got != test.want {
+			t.Errorf("%+v: score %v of %v, want %v", test.calibration, got, test.logit, test.want)
+		}
 	}
 }

@@ -27,6 +27,16 @@ func newChoosing() *choosing {
 	return c
 }
 
+// close ends the choice. Calls that wait for one that has not begun get ErrClosed at
+// once: it never will. The pipeline's lock is held.
+func (c *choosing) close() {
+	c.cancel()
+	if !c.started {
+		c.started, c.err = true, ErrClosed
+		close(c.done)
+	}
+}
+
 // A chosen is a choice with its open session.
 type chosen struct {
 	Choice
@@ -68,8 +78,14 @@ func (e *Engine) Ready(ctx context.Context) error { return e.pipeline.waitForCho
 
 // chooseVariant chooses a variant and goes on with its session.
 func (p *pipeline) chooseVariant() {
+	p.mu.Lock()
 	c := p.choosing
+	closed := c.started // by close, in the meantime
 	c.started = true
+	p.mu.Unlock()
+	if closed {
+		return
+	}
 	var found chosen
 	err := guard("choosing a variant", func() (err error) {
 		found, err = p.choose(c.ctx)
@@ -102,14 +118,14 @@ func (p *pipeline) chooseVariant() {
 			p.log.Warn().Err(err).Msg("closing the session before the choice")
 		}
 	}
-	p.keepCalibration(kept)
+	p.keepCosts(kept)
 }
 
 // adopt plans for the layout and the costs of a variant. There is no request yet.
 func (p *pipeline) adopt(found chosen) {
 	p.layout = found.layout
 	p.batching.Layout = newLayout(found.layout, p.batching.Layout.MaxWidth)
-	p.calibration.Choice, p.calibration.Variant = found.Choice, found.Variant
+	p.costs.Choice, p.costs.Variant = found.Choice, found.Variant
 	if found.Source == "measured" {
 		p.kept.Choice = found.Choice
 	} else {
@@ -198,7 +214,7 @@ func (e *Engine) exact(cfg Config, files weights.Fingerprint, b mlx.Batch) (logi
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, model.Close()) }()
-	session, err := e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{Device: mlx.CPU, DType: mlx.Float32, Threads: cfg.threads()})
+	session, err := e.library.Open(graphConfig(model), tensors(model.Tensors), mlx.Options{Device: mlx.CPU, DType: mlx.Float32, Threads: cfg.threads()})
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +235,7 @@ func (e *Engine) choose(ctx context.Context, c *chooser, source string) (chosen,
 	if err != nil {
 		return chosen{Choice: choice}, e.advise(err)
 	}
-	layout, err := session.(*mlx.Session).Layout()
+	layout, err := e.layout(session.(*mlx.Session))
 	if err != nil {
 		return chosen{}, errors.Join(err, session.Close())
 	}
@@ -279,7 +295,11 @@ func (e *Engine) workBatch(shape mlx.ModelConfig) (mlx.Batch, error) {
 // tokenWork returns the multiplications that a token's matmuls take.
 func tokenWork(shape mlx.ModelConfig) float64 {
 	h, f := float64(shape.HiddenSize), float64(shape.IntermediateSize)
-	return float64(shape.Layers) * (4*h*h + 2*h*f)
+	matmuls := 2.0 // of feed-forward
+	if shape.Gated {
+		matmuls = 3
+	}
+	return float64(shape.Layers) * (4*h*h + matmuls*h*f)
 }
 
 // addPairs adds a microbatch of pairs of the given lengths, or of the maximum length
@@ -296,8 +316,11 @@ func (e *Engine) addPairs(b *mlx.Batch, lengths []int) error {
 		var document encoded
 		for k := 0; document.total < length; k++ { // passages around the i-th, until they are enough
 			part, err := e.tokenizer.encodeUntil(context.Background(), passages[(n+k)%len(passages)], length)
-			if err != nil || part.total == 0 {
-				return fmt.Errorf("engine: tokenising the pairs that variants are compared by: %d tokens, %w", part.total, err)
+			if err == nil && part.total == 0 {
+				err = errors.New("a passage has no tokens")
+			}
+			if err != nil {
+				return fmt.Errorf("engine: tokenising the pairs that variants are compared by: %w", err)
 			}
 			document = encoded{ids: append(document.ids, part.ids...), total: document.total + len(part.ids)}
 		}

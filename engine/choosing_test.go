@@ -16,6 +16,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/mlx"
 )
@@ -56,7 +57,7 @@ func TestRequestsWaitForTheChoice(t *testing.T) {
 	t.Parallel()
 	first, better := newTimedBackend(time.Millisecond), newTimedBackend(time.Millisecond)
 	s := choosingSettings(chose(better))
-	s.calibrationFile = filepath.Join(t.TempDir(), "kept.json")
+	s.costsFile = filepath.Join(t.TempDir(), "kept.json")
 	bubble(t, s, first, func(t *testing.T, e *Engine) {
 		if info := e.Info(); info.Choice.Source != "" || info.Unpadded {
 			t.Errorf("before the choice: %+v", info)
@@ -80,7 +81,7 @@ func TestRequestsWaitForTheChoice(t *testing.T) {
 		if got := scorePairs(t, e, somePairs(9)); got.ComputedTokens != got.Tokens {
 			t.Errorf("%d tokens, %d computed: planned for another layout", got.Tokens, got.ComputedTokens)
 		}
-		if kept, ok := readCalibration(s.calibrationFile, s.calibration); !ok || kept.Choice.Variant != "packed" || kept.hasCosts("packed") {
+		if kept, ok := readCostModel(s.costsFile, s.costs); !ok || kept.Choice.Variant != "packed" || kept.hasCosts("packed") {
 			t.Errorf("kept %+v, %v", kept, ok)
 		}
 	})
@@ -112,6 +113,26 @@ func TestCloseDuringTheChoice(t *testing.T) {
 	}
 }
 
+// Close before the choice has begun, which a busy dispatcher delays, answers the
+// calls that wait for it.
+func TestCloseBeforeTheChoice(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &pipeline{choosing: newChoosing(), schedule: schedule.New(schedule.Config{}, time.Now()), stopped: make(chan struct{})}
+		p.drained.L, p.tokenizers.work.L = &p.mu, &p.mu
+		done := make(chan error, 1)
+		go func() { done <- p.waitForChoice(context.Background(), false) }()
+		synctest.Wait()
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; !errors.Is(err, ErrClosed) {
+			t.Errorf("the call that waits for the choice got %v", err)
+		}
+		p.chooseVariant() // which the dispatcher had decided on before: it does nothing
+	})
+}
+
 // A device whose reference is wrong gives no score. A probe tries again.
 func TestFailedChoice(t *testing.T) {
 	t.Parallel()
@@ -123,8 +144,8 @@ func TestFailedChoice(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		}
-		if err := errorOnly(e.Calibrate(context.Background())); !errors.Is(err, ErrUnhealthy) {
-			t.Errorf("Calibrate: %v", err)
+		if err := errorOnly(e.MeasureCosts(context.Background())); !errors.Is(err, ErrUnhealthy) {
+			t.Errorf("MeasureCosts: %v", err)
 		}
 		if e.Stats().Unhealthy == nil {
 			t.Error("the engine is healthy")
@@ -182,7 +203,7 @@ func keptFiles(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := filepath.Glob(filepath.Join(cache, "mlxrank", "calibration", "*"))
+	files, err := filepath.Glob(filepath.Join(cache, "mlxrank", "costs", "*"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,12 +243,12 @@ func TestRealChoiceIsKept(t *testing.T) {
 	if off := worst(again, first); off > apart() {
 		t.Errorf("off by %v", off)
 	}
-	measured, err := e.Calibrate(context.Background())
+	measured, err := e.MeasureCosts(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e, _ := open("cached"); e.Calibration().Source != "cached" || e.Calibration().Costs != measured.Costs || e.Info().Choice.Variant != choice.Variant {
-		t.Errorf("%+v, want costs %+v", e.Calibration(), measured.Costs)
+	if e, _ := open("cached"); e.CostModel().Source != "cached" || e.CostModel().Costs != measured.Costs || e.Info().Choice.Variant != choice.Variant {
+		t.Errorf("%+v, want costs %+v", e.CostModel(), measured.Costs)
 	}
 	// Whatever is in the file, a choice is measured again, and no opening fails.
 	file := keptFiles(t)[0]

@@ -65,6 +65,7 @@ func (p *pipeline) noteOutcome(err error, at time.Time) {
 // giveUp marks the device unhealthy and answers all requests that wait.
 func (p *pipeline) giveUp(err error, at time.Time) {
 	p.device.broken, p.device.unhealthy = err, err
+	p.notFinite = nil
 	p.endAll(fmt.Errorf("%w: %w", ErrUnhealthy, err), at)
 }
 

@@ -17,6 +17,7 @@ type batch struct {
 	requests []*request // each once
 	probe    bool       // holds only the pair of a probe
 
+	input  mlx.Batch
 	ticket mlx.Ticket
 	logits []float32
 }
@@ -49,6 +50,12 @@ func (p *pipeline) nextStep() func() {
 	case p.shouldMeasure():
 		m := p.measuring
 		return func() { p.measure(m) }
+	}
+	if p.shouldRecompute() {
+		if p.schedule.InFlight() > 0 {
+			return func() { p.sleep(0) }
+		}
+		return p.recompute
 	}
 	rest := p.untilUnload(at)
 	if rest == 0 {
@@ -129,7 +136,7 @@ func (p *pipeline) endWaiting(err error, at time.Time) {
 }
 
 func (p *pipeline) submit(b *batch) {
-	input := b.fill(p.labels)
+	b.fill(p.labels)
 	p.mu.Lock()
 	at := time.Now()
 	p.executing++
@@ -142,7 +149,7 @@ func (p *pipeline) submit(b *batch) {
 	}
 	p.mu.Unlock()
 	err := guard("submitting", func() (err error) {
-		b.ticket, err = p.device.session.Submit(input)
+		b.ticket, err = p.device.session.Submit(b.input)
 		return err
 	})
 	if err != nil {
@@ -153,8 +160,8 @@ func (p *pipeline) submit(b *batch) {
 }
 
 // fill puts the batch's tokens one after another.
-func (b *batch) fill(labels int) mlx.Batch {
-	var input mlx.Batch
+func (b *batch) fill(labels int) {
+	input := &b.input
 	tokens := 0
 	for _, it := range b.Items {
 		tokens += it.Length
@@ -172,7 +179,6 @@ func (b *batch) fill(labels int) mlx.Batch {
 		input.Microbatches = append(input.Microbatches, int32(m.Pairs))
 	}
 	b.logits = make([]float32, len(b.Items)*labels)
-	return input
 }
 
 // collect waits for the batches in the order of their submission.
@@ -199,9 +205,7 @@ func guard(doing string, f func() error) (err error) {
 
 // settle passes a batch's logits, or its failure, to its requests.
 func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
-	if errors.Is(err, mlx.ErrNotFinite) {
-		err = fmt.Errorf("%w: %w (pairs of the batch count from 0); if the same text fails again, use float32 (--dtype float32), or check the model's weights", ErrNotFinite, err)
-	}
+	again := errors.Is(err, mlx.ErrNotFinite)
 	p.mu.Lock()
 	at := time.Now()
 	p.executing--
@@ -211,10 +215,16 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 		p.scatter(b)
 		p.stats.batch(b, p.schedule.Layout(), stats, at)
 	}
+	if again {
+		p.recomputeLater(b, at)
+	} else {
+		p.noteOutcome(err, at)
+	}
 	for _, r := range b.requests {
 		switch {
+		case again:
 		case err != nil:
-			p.end(r, fmt.Errorf("engine: a batch of %d pairs failed: %w", len(b.Items), err), at)
+			p.end(r, fmt.Errorf("engine: %s failed: %w", batchOf(len(b.Items)), err), at)
 		case r.left == 0:
 			p.end(r, nil, at)
 		default:
@@ -222,7 +232,6 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 			r.advance()
 		}
 	}
-	p.noteOutcome(err, at)
 	p.watchDevice(at)
 	p.noteReturn()
 	if p.schedule.InFlight() == 0 {

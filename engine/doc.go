@@ -1,11 +1,11 @@
-// Package engine scores query–document pairs with a BERT cross-encoder on MLX.
+// Package engine scores query–document pairs with a cross-encoder on MLX.
 //
 // An [Engine] is safe for any number of goroutines. Tokenizer workers make tokens
 // of a request's pairs, a queue collects the pairs, and batches of them go to the
 // device. Two batches are in flight: while one executes, the next is tokenised,
 // planned and submitted. A request may be split over several batches, and a batch
 // may serve several requests. The planner groups pairs of similar length, by a cost
-// model that is calibrated on the device. The queue is fair over requests, and the
+// model that is measured on the device. The queue is fair over requests, and the
 // pair that has waited longest is always in the next batch. Scores are returned in
 // the order of the pairs, with the time of each stage.
 //

@@ -31,6 +31,9 @@ const (
 	Float32   DType = "float32"
 	Float16   DType = "float16"
 	BFloat16  DType = "bfloat16"
+	Int8      DType = "int8"  // matmuls of the encoder, on a CPU only; the rest is float32
+	Int8W     DType = "int8w" // small weights of 8 bits: float16 on a GPU, float32 on the CPU
+	Int4W     DType = "int4w" // likewise of 4 bits
 )
 
 // An Activation names the function that makes a score from logits. Info may name
@@ -63,10 +66,13 @@ type Config struct {
 	MaxLength  int // tokens of a pair, at least 3; 0 is the model's own
 	Activation Activation
 	Label      string // label that makes the score, by name or zero-based index; required if the model has several
-	BuiltinDir string // directory of the encoder of "builtin"; "" searches
-	Library    string // path of libmlxrank; "" searches as mlx.Load does
-	Threads    int    // CPU threads that compute; 0 is system.Processors(): the affinity, or the CPU quota if that is smaller
-	Logger     zerolog.Logger
+	// Calibration makes scores from logits: it is for this model, which must have one
+	// label, and for the activations auto, which becomes sigmoid, and sigmoid. nil for none.
+	Calibration *Calibration
+	BuiltinDir  string // directory of the encoder of "builtin"; "" searches
+	Library     string // path of libmlxrank; "" searches as mlx.Load does
+	Threads     int    // CPU threads that compute; 0 is system.Processors(): the affinity, or the CPU quota if that is smaller
+	Logger      zerolog.Logger
 	// OmitRequestEvents leaves out the debug event of each request, for a caller
 	// that logs requests itself.
 	OmitRequestEvents bool
@@ -74,9 +80,14 @@ type Config struct {
 	TokenizerWorkers int // 0 is as many as Threads
 	// MaxBatch limits the pairs of a batch, and MaxBatchTokens the tokens computed
 	// for it, padding included, which must be enough for one pair of MaxLength. 0 is
-	// 256 pairs, and 2,048 tokens on the CPU or 16,384 on a GPU.
+	// 256 pairs, and 2,048 tokens on the CPU or 16,384 on a GPU; a longer pair is a
+	// batch of its own then.
 	MaxBatch       int
 	MaxBatchTokens int
+	// MicrobatchTokens limits the tokens that one worker computes together, padding
+	// included; a longer pair is a microbatch of its own. 0 is what the library recommends
+	// for the device: 512 on the CPU.
+	MicrobatchTokens int
 	// Lab has settings for benchmarks of this module; other programs leave it nil.
 	Lab *lab.Options
 	// QueueTokens caps the tokens of all admitted requests; a pair that is not
@@ -84,9 +95,9 @@ type Config struct {
 	// ErrOverloaded. 0 is 16,777,216: 32,768 pairs of 512 tokens.
 	QueueTokens int
 	// CacheLimit is how many bytes of freed buffers MLX keeps for reuse. 0 is
-	// 512 MiB on a GPU, and on the CPU MLX's own limit of 32 MiB; a negative number
-	// changes nothing. Above MemoryLimit bytes in use, new work waits until running
-	// work finishes; 0 changes nothing. Both limits hold for the whole process.
+	// 512 MiB on a GPU and 8 MiB on the CPU; a negative number changes nothing. Above
+	// MemoryLimit bytes in use, new work waits until running work finishes; 0 changes
+	// nothing. Both limits hold for the whole process.
 	CacheLimit  int64
 	MemoryLimit int64
 	// IdleUnload is the time without a request after which the engine closes its
@@ -138,22 +149,25 @@ type Info struct {
 	Device         Device
 	DeviceName     string
 	DType          DType
-	Kernels        string // "MLX", or the instruction set of our own kernels
-	Choice         Choice // the variant of the unfused graph, and its times; its source is "" until it is chosen
-	Threads        int    // that compute on the CPU; 0 on a GPU
-	Unpadded       bool   // tokens are computed without padding
+	Matmuls        []string // of a pass when the session was opened, counted by operands: "25 float32 x float32 (encoder)"
+	Kernels        string   // "MLX", or the instruction set of our own kernels
+	Choice         Choice   // the variant of the unfused graph, and its times; its source is "" until it is chosen
+	Threads        int      // that compute on the CPU; 0 on a GPU
+	Unpadded       bool     // tokens are computed without padding
 	MaxLength      int
-	Activation     Activation // function that makes the scores: "raw", "sigmoid", "softmax", or another one that the model's files name
-	Label          string     // label that makes the score, "" if the model has only one
-	Labels         []string   // all labels, nil if the model has only one
-	Prompt         string     // text from the model's files that is put before every query
-	TruncationSide Truncation // where long pairs are cut if a request does not name a side
+	Activation     Activation   // function that makes the scores: "raw", "sigmoid", "softmax", or another one that the model's files name
+	Label          string       // label that makes the score, "" if the model has only one
+	Labels         []string     // all labels, nil if the model has only one
+	Calibration    *Calibration // of the scores, nil for none; do not change it
+	Prompt         string       // text from the model's files that is put before every query
+	TruncationSide Truncation   // where long pairs are cut if a request does not name a side
 	Library        Library
 	Startup        Startup
 
-	MaxBatch       int
-	MaxBatchTokens int
-	QueueTokens    int
+	MaxBatch         int
+	MaxBatchTokens   int
+	MicrobatchTokens int
+	QueueTokens      int
 }
 
 // Library describes the libraries that an engine runs on.
@@ -190,6 +204,10 @@ type Engine struct {
 	pipeline  *pipeline
 	close     func() error
 
+	microbatchTokens int // of Config
+
+	fingerprint func() (string, error) // of the model's contents
+
 	architecture string // of the device, "" if MLX does not report it
 }
 
@@ -198,8 +216,9 @@ func (e *Engine) Info() Info {
 	info, p := e.info, e.pipeline
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	info.Choice = p.calibration.Choice
+	info.Choice = p.costs.Choice
 	info.Kernels, info.Unpadded = p.layout.Kernels, p.layout.Unpadded
+	info.MicrobatchTokens = p.layout.MicrobatchTokens
 	return info
 }
 

@@ -26,7 +26,8 @@ var (
 	// ErrActivation reports that the model's files name an activation that is not
 	// supported; Config.Activation can name another one.
 	ErrActivation = errors.New("engine: activation is not supported")
-	// ErrNotFinite reports a NaN or infinite logit. It is a failure of the device.
+	// ErrNotFinite reports a NaN or infinite logit. It is a failure of the device if no
+	// pair has a finite one.
 	ErrNotFinite = errors.New("engine: logit is not finite")
 	// ErrUnhealthy reports that the device has failed again after its session was
 	// reopened, or that a batch hangs: it takes more than 10 s and 20 times its

@@ -26,6 +26,7 @@ type fakeBackend struct {
 	model  *schedule.Costs                 // alternative to takes: the costs of each microbatch
 	submit func(n int) error               // fails or panics at the n-th call
 	finish func(n int) error               // the same for Collect
+	bad    func(id int32) bool             // whether a pair with the id has no finite logit; nil for none
 
 	mu        sync.Mutex
 	last      mlx.Ticket
@@ -39,6 +40,7 @@ type fakeBackend struct {
 }
 
 type fakeBatch struct {
+	bad    error // of the first pair without a finite logit
 	logits []float32
 	stats  mlx.Stats
 	from   time.Time
@@ -71,6 +73,9 @@ func (f *fakeBackend) Submit(b mlx.Batch) (mlx.Ticket, error) {
 		at += int(n)
 		for _, id := range ids {
 			f.count(id)
+			if f.bad != nil && f.bad(id) && run.bad == nil {
+				run.bad = &mlx.NativeError{Call: "collect", Status: 7, Text: fmt.Sprintf("logit 0 of pair %d is nan", len(run.logits)-1)}
+			}
 		}
 	}
 	f.pairs += len(b.Lengths)
@@ -135,6 +140,9 @@ func (f *fakeBackend) Collect(t mlx.Ticket, out []float32) (mlx.Stats, error) {
 			return mlx.Stats{}, err
 		}
 	}
+	if run.bad != nil {
+		return mlx.Stats{}, run.bad
+	}
 	copy(out, run.logits)
 	return run.stats, nil
 }
@@ -171,28 +179,31 @@ func fakeText(pause time.Duration, first, n int) string {
 var fakeFrame = bertFrame(1, 2)
 
 // fakeEncode encodes a fake text as one part.
-func fakeEncode(ctx context.Context, text string, _ bool) ([]uint32, string, error) {
+func fakeEncode(ctx context.Context, text string, _ int, last bool) ([]uint32, cut, error) {
 	pause, words, _ := strings.Cut(text, " ")
 	wait, err := time.ParseDuration(pause)
 	if err != nil {
-		return nil, "", err
+		return nil, cut{}, err
 	}
 	if wait > 0 {
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
-			return nil, "", ctx.Err()
+			return nil, cut{}, ctx.Err()
 		}
 	}
 	var ids []uint32
 	for _, word := range strings.Fields(words) {
 		id, err := strconv.ParseUint(word, 10, 32)
 		if err != nil {
-			return nil, "", err
+			return nil, cut{}, err
 		}
 		ids = append(ids, uint32(id))
 	}
-	return ids, "", nil
+	if last {
+		return ids, cut{}, nil
+	}
+	return ids, cut{at: len(text)}, nil
 }
 
 // fakePairLogit returns the expected logit of a pair of fake texts.
@@ -200,11 +211,11 @@ func fakePairLogit(t testing.TB, p Pair, maxLength int) float32 {
 	t.Helper()
 	part := func(text string) encoded {
 		_, words, _ := strings.Cut(text, " ")
-		ids, _, err := fakeEncode(context.Background(), "0s "+words, false)
+		ids, _, err := fakeEncode(context.Background(), "0s "+words, 0, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return encoded{}.add(ids, "", len(ids), TruncateRight)
+		return encoded{}.add(ids, cut{}, len(ids), TruncateRight)
 	}
 	tokens := fakeFrame.join(part(p.Query), part(p.Document), maxLength, TruncateRight)
 	return fakeLogit(tokens.IDs, tokens.TypeIDs)

@@ -116,8 +116,8 @@ func TestRepeatedFailureIsUnhealthyUntilItWorks(t *testing.T) {
 		if !errors.Is(err, ErrUnhealthy) || !errors.Is(err, errDevice) {
 			t.Errorf("got %v, want ErrUnhealthy with its cause", err)
 		}
-		if _, err := e.Calibrate(context.Background()); !errors.Is(err, ErrUnhealthy) {
-			t.Errorf("Calibrate: %v", err)
+		if _, err := e.MeasureCosts(context.Background()); !errors.Is(err, ErrUnhealthy) {
+			t.Errorf("MeasureCosts: %v", err)
 		}
 		if _, err := e.Tokenize(context.Background(), somePairs(3)); err != nil {
 			t.Errorf("Tokenize failed although it needs no device: %v", err)

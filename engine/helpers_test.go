@@ -64,7 +64,7 @@ func (t *tokenizer) tokenise(pair Pair, opts ScoreOptions) (Tokens, error) {
 	return t.tokeniseWith(pair, opts, t.encodePart)
 }
 
-func (t *tokenizer) tokeniseWith(pair Pair, opts ScoreOptions, encode func(context.Context, string, bool) ([]uint32, string, error)) (tokens Tokens, err error) {
+func (t *tokenizer) tokeniseWith(pair Pair, opts ScoreOptions, encode encodeFunc) (tokens Tokens, err error) {
 	p := newPipeline(settings{texts: pairEncoder{maxLength: t.maxLength, frame: t.frame, encode: encode}, workers: 1, log: zerolog.Nop()}, noBackend{})
 	defer func() { err = errors.Join(err, p.close()) }()
 	r := newRequest([]Pair{pair})

@@ -32,6 +32,9 @@ func TestMain(m *testing.M) {
 	if span := os.Getenv(tokenizerChild); span != "" {
 		os.Exit(runAsTokenizerChild(span))
 	}
+	if dir := os.Getenv(largeVocabularyChild); dir != "" {
+		os.Exit(runAsLargeVocabularyChild(dir))
+	}
 	code := m.Run()
 	if opened != nil {
 		if err := opened.Close(); err != nil {

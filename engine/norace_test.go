@@ -6,3 +6,6 @@ import "time"
 
 // mostCPU is the CPU time limit for one damaged file.
 const mostCPU = 2 * time.Second
+
+// underRace reports whether the race detector slows everything down.
+const underRace = false

@@ -52,15 +52,15 @@ func Open(ctx context.Context, cfg Config) (*Engine, error) {
 func (cfg *Config) check() error {
 	if err := errors.Join(
 		checkChoice("device", cfg.Device, DeviceAuto, GPU, CPU),
-		checkChoice("dtype", cfg.DType, DTypeAuto, Float32, Float16, BFloat16),
+		checkChoice("dtype", cfg.DType, DTypeAuto, Float32, Float16, BFloat16, Int8, Int8W, Int4W),
 		checkChoice("activation", cfg.Activation, append([]Activation{ActivationAuto}, activations...)...),
 	); err != nil {
 		return err
 	}
-	if cfg.MaxLength != 0 && cfg.MaxLength < minLength {
-		return fmt.Errorf("engine: a maximum length of %d holds no pair: [CLS] and two [SEP] need %d tokens", cfg.MaxLength, minLength)
+	if err := cfg.checkCalibration(); err != nil {
+		return err
 	}
-	if min(cfg.MaxBatch, cfg.MaxBatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || min(cfg.lab().BatchTimeout, cfg.IdleUnload) < 0 || cfg.MemoryLimit < 0 {
+	if min(cfg.MaxLength, cfg.MaxBatch, cfg.MaxBatchTokens, cfg.MicrobatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || min(cfg.lab().BatchTimeout, cfg.IdleUnload) < 0 || cfg.MemoryLimit < 0 {
 		return errors.New("engine: limits, threads and times must not be negative")
 	}
 	if max(cfg.Threads, cfg.TokenizerWorkers) > maxThreads {
@@ -86,7 +86,7 @@ func (cfg *Config) lab() lab.Options {
 
 func open(ctx context.Context, cfg Config) (*Engine, error) {
 	start := time.Now()
-	e := &Engine{log: cfg.Logger, profiled: cfg.lab().Profile}
+	e := &Engine{log: cfg.Logger, profiled: cfg.lab().Profile, microbatchTokens: cfg.MicrobatchTokens}
 	model, err := e.load(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -133,9 +133,23 @@ func openWeights(ctx context.Context, cfg Config) (*weights.Model, error) {
 		progress = func(p weights.Progress) { cfg.Progress(Download(p)) }
 	}
 	return weights.Open(ctx, cfg.Model, weights.Options{
-		Adapter: cfg.Adapter, BuiltinDir: cfg.BuiltinDir, Progress: progress,
+		Adapter: cfg.Adapter, BuiltinDir: cfg.BuiltinDir, Progress: progress, Weights: weightFormat(cfg.DType),
 		Warn: func(text string) { cfg.Logger.Warn().Msg(text) },
 	})
+}
+
+// weightFormat returns the format of the weights that a number format is computed from.
+// auto takes small weights as they are stored.
+func weightFormat(dtype DType) weights.WeightFormat {
+	switch dtype {
+	case "", DTypeAuto:
+		return weights.StoredWeights
+	case Int8W:
+		return weights.Int8Weights
+	case Int4W:
+		return weights.Int4Weights
+	}
+	return weights.FloatWeights
 }
 
 // A loaded is a model on its device, and a session of it.
@@ -174,11 +188,17 @@ func (e *Engine) build(cfg Config, model *weights.Model) (*loaded, error) {
 	if e.scorer.label, err = resolveLabel(cfg.Label, model); err != nil {
 		return nil, err
 	}
+	if cfg.Calibration != nil {
+		cfg.Activation = SigmoidScores // check allows no other
+	}
 	if e.scorer.function, err = resolveScoring(cfg.Activation, model); err != nil {
 		return nil, err
 	}
 	maxLength, err := resolveMaxLength(cfg.MaxLength, model)
 	if err != nil {
+		return nil, err
+	}
+	if err := e.useCalibration(cfg.Calibration, model, maxLength); err != nil {
 		return nil, err
 	}
 	if special := newFrame(model.Tokenizer.Pair).special; maxLength < special {
@@ -201,6 +221,9 @@ func (e *Engine) build(cfg Config, model *weights.Model) (*loaded, error) {
 	if errors.Is(err, mlx.ErrNoDevice) {
 		err = fmt.Errorf("%w; ask for device cpu, or auto, which takes a GPU only where there is one", err)
 	}
+	if errors.Is(err, mlx.ErrDType) {
+		err = fmt.Errorf("%w; this is a mistake of libmlxrank: report it with the output of mlxrank doctor, and use another dtype", err)
+	}
 	if err = errors.Join(err, <-tokenized); err != nil {
 		return o, err
 	}
@@ -214,7 +237,11 @@ func (e *Engine) openFirst(cfg Config, model *weights.Model) (_ *loaded, err err
 	if err := e.limit(cfg); err != nil {
 		return nil, err
 	}
-	native, err := e.library.OpenModel(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType)})
+	config := graphConfig(model)
+	if cfg.lab().LastLayer {
+		config.Head = config.Head[len(config.Head)-1:]
+	}
+	native, err := e.library.OpenModel(config, tensors(model.Tensors), mlx.Options{Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType)})
 	if err != nil {
 		return nil, err
 	}
@@ -239,7 +266,7 @@ func (e *Engine) openSession(cfg Config, model *weights.Model, variant string) (
 	if err := e.limit(cfg); err != nil {
 		return nil, err
 	}
-	session, err := e.library.Open(modelConfig(model.Config), tensors(model.Tensors), mlx.Options{
+	session, err := e.library.Open(graphConfig(model), tensors(model.Tensors), mlx.Options{
 		Device: mlx.Device(cfg.Device), DType: mlx.DType(cfg.DType), Threads: cfg.threads(), Variant: variant,
 	})
 	if err != nil {
@@ -297,7 +324,7 @@ func (e *Engine) limit(cfg Config) error {
 func (cfg *Config) limits(gpus int) (cache, memory int64) {
 	cache, memory = cfg.CacheLimit, cfg.MemoryLimit
 	if cache == 0 {
-		cache = -1 // on the CPU MLX's own is less than ours
+		cache = cpuCacheLimit
 		if mlx.Device(cfg.Device) != mlx.CPU && gpus > 0 {
 			cache = gpuCacheLimit
 		}
@@ -312,6 +339,9 @@ func (cfg *Config) limits(gpus int) (cache, memory int64) {
 func (e *Engine) describe(model *weights.Model, session *mlx.Session, maxLength int) {
 	e.info.Model, e.info.Dir, e.info.Adapter = model.Ref, model.Dir, model.Adapter
 	e.info.Device, e.info.DType = Device(session.Device()), DType(session.DType())
+	for _, m := range session.Matmuls() {
+		e.info.Matmuls = append(e.info.Matmuls, fmt.Sprintf("%d %s (%s)", m.Count, m, m.Part))
+	}
 	e.info.MaxLength, e.info.Prompt = maxLength, model.Prompt
 	e.info.TruncationSide = Truncation(model.Tokenizer.TruncationSide)
 	if len(model.LabelNames) > 1 {
@@ -370,7 +400,21 @@ func resolveMaxLength(asked int, model *weights.Model) (int, error) {
 	return asked, nil
 }
 
+// graphConfig describes the graph of a model with the weights that it was opened with.
+func graphConfig(m *weights.Model) mlx.ModelConfig {
+	c := modelConfig(m.Config)
+	c.WeightBits, c.WeightGroup = m.Quantization.Bits, m.Quantization.GroupSize
+	return c
+}
+
 func modelConfig(c weights.Config) mlx.ModelConfig {
+	var head []mlx.HeadStep
+	for _, s := range c.Head {
+		head = append(head, mlx.HeadStep{
+			Name: s.Name, LayerNorm: s.LayerNorm, Epsilon: s.Epsilon,
+			Out: s.Out, Activation: mlx.Activation(s.Activation), Residual: s.Residual,
+		})
+	}
 	return mlx.ModelConfig{
 		VocabSize:        c.VocabSize,
 		HiddenSize:       c.HiddenSize,
@@ -382,6 +426,16 @@ func modelConfig(c weights.Config) mlx.ModelConfig {
 		Labels:           c.Labels,
 		LayerNormEps:     c.LayerNormEps,
 		Activation:       mlx.Activation(c.Activation),
+		EmbeddingSize:    c.EmbeddingSize,
+		FirstPosition:    c.FirstPosition,
+		PreNorm:          c.PreNorm,
+		Gated:            c.Gated,
+		Window:           c.Window,
+		GlobalEvery:      c.GlobalEvery,
+		RopeBase:         c.RopeBase,
+		LocalRopeBase:    c.LocalRopeBase,
+		Pooling:          mlx.Pooling(c.Pooling),
+		Head:             head,
 	}
 }
 
@@ -389,6 +443,7 @@ var dtypes = map[weights.DType]mlx.DType{
 	weights.F32:  mlx.Float32,
 	weights.F16:  mlx.Float16,
 	weights.BF16: mlx.BFloat16,
+	weights.U32:  mlx.PackedUint32,
 }
 
 func tensors(from []weights.Tensor) []mlx.Tensor {

@@ -6,18 +6,15 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// minLength counts the special tokens of BERT's template: [CLS] and two [SEP].
-const minLength = 3
-
 // Tokens hold what the model computes for a pair.
 type Tokens struct {
 	IDs       []int32
-	TypeIDs   []int32 // usually 0 to the first [SEP], and 1 after it
+	TypeIDs   []int32 // as the model's template has them: for BERT 0 to the first [SEP], and 1 after it
 	Truncated bool
 }
 
 // A frame puts special tokens around the texts of a pair, as the model's
-// post-processor does: usually [CLS] query [SEP] document [SEP].
+// post-processor does, such as [CLS] query [SEP] document [SEP].
 type frame struct {
 	pieces  []weights.Piece
 	special int // number of special tokens
@@ -79,17 +76,24 @@ func (f frame) join(query, document encoded, maxLength int, side Truncation) Tok
 type encoded struct {
 	ids   []int32 // the first tokens, with TruncateLeft the last, as many as fit into a pair
 	total int     // tokens found so far, more than ids if some are not kept
-	rest  string  // not tokenised yet
+	rest  string  // not tokenised yet, with a word before it that is tokenised in part
+	word  part    // that part
 }
+
+// A part of a word at the start of a text is tokenised again with what follows.
+type part struct{ bytes, tokens int }
 
 func untokenised(text string) encoded { return encoded{rest: text} }
 
 // whole reports whether the whole text is tokenised.
 func (e encoded) whole() bool { return e.rest == "" }
 
-// add returns e with the tokens of the next part. It keeps at most n tokens.
-func (e encoded) add(part []uint32, rest string, n int, side Truncation) encoded {
-	out := encoded{total: e.total + len(part), rest: rest}
+// add returns e with the tokens of the next part, which ends at a cut of e.rest. It
+// keeps at most n tokens.
+func (e encoded) add(part []uint32, at cut, n int, side Truncation) encoded {
+	out := e.upTo(at, len(part), side)
+	part = part[e.word.tokens:]
+	out.total = e.total + len(part)
 	keep := min(len(part), n-len(e.ids))
 	if side != TruncateLeft {
 		out.ids = appendIDs(slices.Clip(e.ids), part[:keep]) // e may be in use elsewhere
@@ -97,6 +101,18 @@ func (e encoded) add(part []uint32, rest string, n int, side Truncation) encoded
 	}
 	out.ids = append(appendIDs(make([]int32, 0, keep+len(e.ids)), part[len(part)-keep:]), e.ids...)
 	return out
+}
+
+// upTo returns what remains of e after a part with so many tokens.
+func (e encoded) upTo(at cut, tokens int, side Truncation) encoded {
+	switch {
+	case side == TruncateLeft:
+		return encoded{rest: e.rest[:at.at]}
+	case at.inside:
+		return encoded{rest: e.rest, word: part{at.at, tokens}}
+	default:
+		return encoded{rest: e.rest[at.at:]}
+	}
 }
 
 func appendIDs(to []int32, ids []uint32) []int32 {

@@ -33,8 +33,8 @@ func (t *tokenizer) room(query encoded) int {
 func (t *tokenizer) passages(ctx context.Context, query encoded, document string, most int) ([]Span, error) {
 	whole := []Span{{0, len(document)}}
 	room := t.room(query)
-	if len(document) <= room || most > 0 && most <= room { // a token is at least a byte
-		return whole, nil
+	if fits, err := t.fits(ctx, document, room); fits || err != nil || most > 0 && most <= room {
+		return whole, err
 	}
 	if most == 0 {
 		most = math.MaxInt
@@ -59,8 +59,8 @@ func (t *tokenizer) seen(ctx context.Context, query encoded, document string, op
 	if opts.DocumentTokens > 0 {
 		room = min(room, opts.DocumentTokens)
 	}
-	if len(document) <= room {
-		return Span{0, len(document)}, nil
+	if fits, err := t.fits(ctx, document, room); fits || err != nil {
+		return Span{0, len(document)}, err
 	}
 	stop := room - 1 // with the segment that has token number room
 	if opts.Truncation == TruncateLeft {
@@ -78,6 +78,17 @@ func (t *tokenizer) seen(ctx context.Context, query encoded, document string, op
 		}
 	}
 	return Span{segments[first].Start, segments[last].End}, nil
+}
+
+// fits reports whether a text of at most room bytes has at most room tokens. For
+// WordPiece a token is at least a byte. The other kinds put spaces before words, and
+// some normalizers make many characters of one.
+func (t *tokenizer) fits(ctx context.Context, text string, room int) (bool, error) {
+	if len(text) > room || t.cuts.file == nil {
+		return len(text) <= room, nil
+	}
+	e, err := t.encodeUntil(ctx, text, room)
+	return err == nil && e.total <= room, err
 }
 
 // segments lists the segments of a text. It stops after the segment with which they

@@ -24,10 +24,10 @@ type settings struct {
 	labels   int
 	workers  int // tokenizer workers
 
-	calibration     Calibration // changes under the lock
-	kept            Calibration // what the file has; changes under the lock
-	calibrationFile string      // "" for none
-	layout          mlx.Layout  // of the session; changes under the lock
+	costs     CostModel  // changes under the lock
+	kept      CostModel  // what the file has; changes under the lock
+	costsFile string     // "" for none
+	layout    mlx.Layout // of the session; changes under the lock
 
 	choose     func(context.Context) (chosen, error) // nil where there is nothing to choose
 	closeModel func() error                          // frees what choose needs; nil for nothing
@@ -48,22 +48,23 @@ type settings struct {
 type pipeline struct {
 	settings
 
-	mu         sync.Mutex
-	drained    sync.Cond // for close
-	schedule   *schedule.Scheduler
-	events     events // the schedule's
-	tokenizers tokenizeWorkers
-	device     device
-	choosing   *choosing    // a choice that is not made; nil for none
-	watchdog   *time.Timer  // when the device hangs; nil before the first batch
-	measuring  *measurement // a calibration that is not finished; nil for none
-	calibrated bool         // before costly work: once
-	taken      int          // tokens of all requests so far, at most
+	mu            sync.Mutex
+	drained       sync.Cond // for close
+	schedule      *schedule.Scheduler
+	events        events // the schedule's
+	tokenizers    tokenizeWorkers
+	device        device
+	choosing      *choosing    // a choice that is not made; nil for none
+	watchdog      *time.Timer  // when the device hangs; nil before the first batch
+	measuring     *measurement // not finished; nil for none
+	costsMeasured bool         // before costly work: once
+	taken         int          // tokens of all requests so far, at most
 
 	live      map[*schedule.Request]*request // not ended
 	scoring   int                            // live requests that need the device
 	reserved  int                            // tokens of all live requests
 	executing int                            // batches submitted
+	notFinite []*batch                       // to be computed again pair by pair
 	resting   time.Time                      // when the last request ended
 	closed    bool
 	stopping  bool
@@ -184,7 +185,7 @@ func (p *pipeline) admit(r *request) error {
 	}
 	if !r.keep && !r.First {
 		p.watch()
-		p.planCalibration(need)
+		p.planMeasurement(need)
 	}
 	p.changed(r, at)
 	p.poke() // an unloaded session is loaded while the request is tokenised
@@ -262,7 +263,7 @@ func (p *pipeline) checkPassages(ctx context.Context, pairs []Pair, most int) er
 	defer p.mu.Unlock()
 	r := new(request)
 	r.Deadline = deadline
-	budget := p.texts.maxLength - minLength
+	budget := p.texts.maxLength - p.texts.frame.special
 	var lengths []int
 	for _, pair := range pairs {
 		room := max(budget-p.schedule.TokensIn(len(pair.Query)), budget/2, 1)
@@ -275,7 +276,7 @@ func (p *pipeline) checkPassages(ctx context.Context, pairs []Pair, most int) er
 			passages = int(math.Ceil(float64(tokens) / float64(room-passageOverlap(room))))
 		}
 		for range passages {
-			lengths = append(lengths, minLength+min(tokens, budget))
+			lengths = append(lengths, p.texts.frame.special+min(tokens, budget))
 		}
 	}
 	r.passages = len(lengths)
@@ -312,7 +313,9 @@ func (p *pipeline) wait(ctx context.Context, r *request) error {
 		case <-r.done:
 			return r.err
 		case <-r.advanced:
-			reported = p.reportProgress(r, reported)
+			if ctx.Err() == nil { // both may be ready: a cancelled call reports nothing
+				reported = p.reportProgress(r, reported)
+			}
 		case <-ctx.Done():
 			p.mu.Lock()
 			defer p.mu.Unlock()
@@ -439,7 +442,7 @@ func (p *pipeline) close() error {
 	p.mu.Lock()
 	p.closed = true
 	if p.choosing != nil {
-		p.choosing.cancel()
+		p.choosing.close()
 	}
 	p.endMeasuring(ErrClosed)
 	p.poke()

@@ -102,13 +102,13 @@ func TestLargeRequestStartsEarly(t *testing.T) {
 	}
 	most := 0
 	var p *pipeline
-	s.texts.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
+	s.texts.encode = func(ctx context.Context, text string, done int, last bool) ([]uint32, cut, error) {
 		p.mu.Lock()
 		for _, r := range p.live {
 			most = max(most, r.next-r.Taken())
 		}
 		p.mu.Unlock()
-		return fakeEncode(ctx, text, last)
+		return fakeEncode(ctx, text, done, last)
 	}
 	bubble(t, s, b, func(t *testing.T, e *Engine) {
 		p = e.pipeline
@@ -265,12 +265,12 @@ func TestCancelledWhileTokenising(t *testing.T) {
 func TestLongTextsTakeTurns(t *testing.T) {
 	t.Parallel()
 	s := fakeSettings()
-	s.texts.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
+	s.texts.encode = func(ctx context.Context, text string, done int, last bool) ([]uint32, cut, error) {
 		if text[0] != ' ' {
-			return fakeEncode(ctx, text, last)
+			return fakeEncode(ctx, text, done, last)
 		}
 		time.Sleep(time.Millisecond)
-		return nil, text[min(len(text), partBytes):], nil
+		return nil, cut{at: min(len(text), partBytes)}, nil
 	}
 	bubble(t, s, newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
 		var wg sync.WaitGroup
@@ -291,11 +291,11 @@ func TestLongTextsTakeTurns(t *testing.T) {
 func TestErrorsAndPanicsOfTheTokenizer(t *testing.T) {
 	t.Parallel()
 	s := fakeSettings()
-	s.texts.encode = func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
+	s.texts.encode = func(ctx context.Context, text string, done int, last bool) ([]uint32, cut, error) {
 		if strings.HasSuffix(text, " 666") {
 			panic("tokenizer")
 		}
-		return fakeEncode(ctx, text, last)
+		return fakeEncode(ctx, text, done, last)
 	}
 	bubble(t, s, newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
 		for document, want := range map[string]string{"0s x": "pair 1: 4 bytes", "0s 666": "panic while tokenising: tokenizer"} {
@@ -337,7 +337,7 @@ func TestCloseRefusesAndWaits(t *testing.T) {
 			"Score of nothing": errorOnly(e.Score(context.Background(), nil)),
 			"Rerank":           errorOnly(e.Rerank(context.Background(), "0s 1", []string{"0s 2"}, RerankOptions{})),
 			"Tokenize":         errorOnly(e.Tokenize(context.Background(), somePairs(2))),
-			"Calibrate":        errorOnly(e.Calibrate(context.Background())),
+			"MeasureCosts":     errorOnly(e.MeasureCosts(context.Background())),
 			"Healthy":          e.Healthy(context.Background()),
 		} {
 			if !errors.Is(err, ErrClosed) {

@@ -43,6 +43,23 @@ func TestEveryScoreFrom64Goroutines(t *testing.T) {
 	e := openTinyEngine(t, Config{Model: quickDir(t)})
 	pairs := randomPairs(rand.New(rand.NewPCG(1, 2)), 300)
 	want := oneAtATime(t, e, pairs)
+	// Other programs may hold a request up, so that its Other is longer than the
+	// engine's own work: one round of three must be within the bound.
+	for round := 1; ; round++ {
+		requests, over := scoreFrom64Goroutines(t, e, pairs, want)
+		if over <= requests/20 || t.Failed() {
+			return
+		}
+		if round == 3 {
+			t.Fatalf("Other exceeds its bound in %d of %d requests", over, requests)
+		}
+	}
+}
+
+// scoreFrom64Goroutines returns the number of requests, and of those whose Other
+// exceeds its bound.
+func scoreFrom64Goroutines(t *testing.T, e *Engine, pairs []Pair, want []float32) (all, tooLong int64) {
+	t.Helper()
 	before := e.Stats()
 	var requests, scores, over atomic.Int64
 	var wg sync.WaitGroup
@@ -81,16 +98,14 @@ func TestEveryScoreFrom64Goroutines(t *testing.T) {
 	}
 	wg.Wait()
 	after := e.Stats()
-	if requests := requests.Load(); over.Load() > requests/4 {
-		t.Errorf("Other exceeds its bound in %d of %d requests", over.Load(), requests)
-	}
 	executed, batches := after.Pairs-before.Pairs, after.Batches-before.Batches
 	if executed >= scores.Load() || batches >= executed/4 {
 		t.Errorf("%d scores, %d pairs executed in %d batches: no batch was shared", scores.Load(), executed, batches)
 	}
-	all, grid, batching := after.PaddingWaste()
+	waste, grid, batching := after.PaddingWaste()
 	t.Logf("%d scores of %d pairs in %d batches; padding %.2f %% (grid %.2f, batching %.2f); Other exceeds its bound in %d of %d requests",
-		scores.Load(), executed, batches, all, grid, batching, over.Load(), requests.Load())
+		scores.Load(), executed, batches, waste, grid, batching, over.Load(), requests.Load())
+	return requests.Load(), over.Load()
 }
 
 // stagesAddUp checks the sum of a request's stages and reports whether Other is
@@ -202,7 +217,7 @@ func TestPredictedTokensEqualComputed(t *testing.T) {
 		tokens := make([]Tokens, 1+r.IntN(60))
 		lengths := make([]int, len(tokens))
 		for i := range tokens {
-			lengths[i] = minLength + r.IntN(100)
+			lengths[i] = 3 + r.IntN(100)
 			tokens[i] = Tokens{IDs: make([]int32, lengths[i]), TypeIDs: make([]int32, lengths[i])}
 		}
 		s := schedule.New(schedule.Config{
@@ -219,7 +234,8 @@ func TestPredictedTokensEqualComputed(t *testing.T) {
 		taken, _ := s.Next(time.Time{}, false)
 		b := batch{Batch: taken}
 		b.own(map[*schedule.Request]*request{&q.Request: q})
-		ticket, err := e.pipeline.device.session.Submit(b.fill(1))
+		b.fill(1)
+		ticket, err := e.pipeline.device.session.Submit(b.input)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -246,7 +262,7 @@ func TestPredictedTimesAreNearTheMeasured(t *testing.T) {
 	t.Setenv("HOME", t.TempDir())
 	dir := tinyDir(t, func(c map[string]any) { c["num_hidden_layers"], c["intermediate_size"] = 4, 1024 })
 	e := openTinyEngine(t, Config{Model: dir})
-	c, err := e.Calibrate(context.Background())
+	c, err := e.MeasureCosts(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ type request struct {
 	reserved int // tokens held of the queue's capacity
 
 	batches, tokens, computed, truncated int
+	recomputing                          int // batches that are computed again pair by pair
 
 	watch stopwatch
 	err   error
@@ -93,7 +94,7 @@ func (r *request) begin(at time.Time) {
 // stage returns where the request is, by the precedence of Timings.
 func (r *request) stage() stage {
 	switch {
-	case r.Executes():
+	case r.Executes() || r.recomputing > 0:
 		return inference
 	case r.working > 0 || r.workable():
 		return tokenization

@@ -20,7 +20,7 @@ func TestPassages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	room := 64 - minLength - query.total
+	room := 64 - tok.frame.special - query.total
 	for name, document := range map[string]string{
 		"prose":      strings.Repeat("The quick brown fox jumps over the lazy dog, naïvely. ", 60),
 		"ideographs": strings.Repeat("東京都庁舎展望室", 60),

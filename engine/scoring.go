@@ -13,8 +13,9 @@ var activations = []Activation{Raw, SigmoidScores, Softmax}
 
 // A scorer makes scores from the logits of a pair.
 type scorer struct {
-	function weights.Scoring
-	label    int
+	function    weights.Scoring
+	label       int
+	calibration *Calibration // of the sigmoid, nil for none
 }
 
 // functions make a score from one logit. All keep the order of logits, so that
@@ -61,6 +62,9 @@ func (s scorer) score(logits []float32) (score, logit float32) {
 		x = logOdds(logits, s.label)
 		return float32(sigmoid(x)), float32(x)
 	}
+	if s.function == weights.ScoringSigmoid {
+		return float32(s.calibration.Score(x)), logits[s.label]
+	}
 	return float32(functions[s.function](x)), logits[s.label]
 }
 
@@ -68,7 +72,8 @@ func (s scorer) score(logits []float32) (score, logit float32) {
 func (s scorer) scoreAll(logits []float32) []LabelScore {
 	all := make([]LabelScore, len(logits))
 	for label := range logits {
-		score, logit := scorer{s.function, label}.score(logits)
+		s.label = label
+		score, logit := s.score(logits)
 		all[label] = LabelScore{score, logit}
 	}
 	return all

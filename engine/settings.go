@@ -17,13 +17,16 @@ const (
 	defaultQueueTokens = 16 << 20 // room for 32,768 pairs of 512 tokens
 	// On a GPU MLX would keep all that was ever freed.
 	gpuCacheLimit = 512 << 20
+	// On the CPU MLX would keep 32 MiB, though the buffers of a microbatch have a few MiB,
+	// and malloc keeps for reuse what MLX frees. A larger cache makes no pass faster.
+	cpuCacheLimit = 8 << 20
 )
 
 // settings makes the pipeline's settings from the configuration and completes
 // Info.
 func (e *Engine) settings(cfg Config, model *weights.Model, o *loaded) (settings, error) {
 	device := o.session.Device()
-	laid, err := o.session.Layout()
+	laid, err := e.layout(o.session)
 	if err != nil {
 		return settings{}, err
 	}
@@ -57,20 +60,22 @@ func (e *Engine) settings(cfg Config, model *weights.Model, o *loaded) (settings
 		log:             e.log,
 		noRequestEvents: cfg.OmitRequestEvents,
 	}
-	if widest := s.batching.Layout.Width(e.info.MaxLength); s.batching.Limits.Tokens < widest {
+	// By default, a pair that is longer than the limit is a batch of its own.
+	widest := s.batching.Layout.Width(e.info.MaxLength)
+	if cfg.MaxBatchTokens > 0 && cfg.MaxBatchTokens < widest {
 		return s, fmt.Errorf("engine: a batch of at most %d tokens has no room for a pair of the maximum length, which takes %d", s.batching.Limits.Tokens, widest)
 	}
-	s.calibration = Calibration{
+	s.costs = CostModel{
 		Source: AssumedCosts, Shape: shapeOf(modelConfig(model.Config)), Device: string(e.info.Device) + " " + e.info.DeviceName, DType: string(e.info.DType),
 		Library: e.libraryKey(laid.Kernels), Workers: s.batching.Layout.Workers, Costs: Costs(s.batching.Costs),
 	}
 	s.layout = laid
-	s.keptCalibration()
+	s.readKeptCosts()
 	if err := e.settleVariant(cfg, &s, model, o); err != nil {
 		return s, err
 	}
 	s.keptCosts()
-	e.info.MaxBatch, e.info.MaxBatchTokens, e.info.QueueTokens = s.batching.Limits.Pairs, s.batching.Limits.Tokens, s.capacity
+	e.info.MaxBatch, e.info.MaxBatchTokens, e.info.QueueTokens = s.batching.Limits.Pairs, max(s.batching.Limits.Tokens, widest), s.capacity
 	e.warnOfSlowDType(laid.Kernels)
 	s.machine, err = telemetry.NewMachineReader(e.Memory)
 	return s, err
@@ -84,6 +89,13 @@ func (e *Engine) warnOfSlowDType(kernels string) {
 	}
 }
 
+// layout returns a session's layout with the configured size of microbatches.
+func (e *Engine) layout(session *mlx.Session) (mlx.Layout, error) {
+	l, err := session.Layout()
+	l.MicrobatchTokens = cmp.Or(e.microbatchTokens, l.MicrobatchTokens)
+	return l, err
+}
+
 // newLayout describes how a session lays out microbatches of a model with
 // maxWidth positions.
 func newLayout(l mlx.Layout, maxWidth int) schedule.Layout {
@@ -92,7 +104,31 @@ func newLayout(l mlx.Layout, maxWidth int) schedule.Layout {
 
 // shapeOf describes what of a model its costs and its variants depend on.
 func shapeOf(c mlx.ModelConfig) string {
-	return fmt.Sprintf("%d layers of %d, %d heads, %d inner, %d positions, %s", c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, c.MaxPositions, c.Activation)
+	text := fmt.Sprintf("%d layers of %d, %d heads, %d inner, %d positions, %s", c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, c.MaxPositions, c.Activation)
+	if c.EmbeddingSize != c.HiddenSize {
+		text += fmt.Sprintf(", embeddings of %d", c.EmbeddingSize)
+	}
+	if c.PreNorm {
+		text += ", norms first"
+	}
+	if c.Gated {
+		text += ", gated"
+	}
+	if c.RopeBase > 0 {
+		text += ", rotary"
+	}
+	if c.Window > 0 {
+		text += fmt.Sprintf(", window %d, global every %d", c.Window, c.GlobalEvery)
+	}
+	return text
+}
+
+// globalLayers counts the layers in which each token attends to all others.
+func globalLayers(c mlx.ModelConfig) int {
+	if c.Window == 0 {
+		return c.Layers
+	}
+	return (c.Layers + c.GlobalEvery - 1) / c.GlobalEvery
 }
 
 // libraryKey describes what of the libraries costs and variants depend on.
@@ -104,35 +140,39 @@ func (e *Engine) libraryKey(kernels string) string {
 	return key
 }
 
-// assumedCosts returns the costs to plan by until there are measured ones.
+// assumedCosts returns the costs to plan by until there are measured ones. Only in
+// global layers does work grow with the square of a row's width.
 func (e *Engine) assumedCosts(shape mlx.ModelConfig) schedule.Costs {
+	global := float64(globalLayers(shape))
 	if e.info.Device != GPU {
-		return schedule.AssumedCosts()
+		costs := schedule.AssumedCosts()
+		costs.Square *= global / float64(shape.Layers)
+		return costs
 	}
-	return schedule.AssumedGPUCosts(e.architecture, 2*tokenWork(shape), 4*float64(shape.Layers*shape.HiddenSize))
+	return schedule.AssumedGPUCosts(e.architecture, 2*tokenWork(shape), 4*global*float64(shape.HiddenSize))
 }
 
-// keptCalibration reads what an earlier engine has kept.
-func (s *settings) keptCalibration() {
-	s.kept = s.calibration
+// readKeptCosts reads what an earlier engine has kept.
+func (s *settings) readKeptCosts() {
+	s.kept = s.costs
 	s.kept.Costs = Costs{}
-	path, err := calibrationPath(s.calibration)
+	path, err := costsPath(s.costs)
 	if err != nil { // without a home folder nothing is kept
-		s.log.Debug().Err(err).Msg("calibration is not kept")
+		s.log.Debug().Err(err).Msg("costs are not kept")
 		return
 	}
-	s.calibrationFile = path
-	if kept, ok := readCalibration(path, s.calibration); ok {
+	s.costsFile = path
+	if kept, ok := readCostModel(path, s.costs); ok {
 		s.kept = kept
 	}
 }
 
 // keptCosts uses the costs that an earlier engine has kept for the variant.
 func (s *settings) keptCosts() {
-	ok := s.calibrationFile != "" && s.kept.hasCosts(s.calibration.Variant)
+	ok := s.costsFile != "" && s.kept.hasCosts(s.costs.Variant)
 	if ok {
-		s.calibration.Source, s.calibration.Costs = CachedCosts, s.kept.Costs
-		s.calibration.Took, s.calibration.Points = s.kept.Took, s.kept.Points
+		s.costs.Source, s.costs.Costs = CachedCosts, s.kept.Costs
+		s.costs.Took, s.costs.Points = s.kept.Took, s.kept.Points
 		s.batching.Costs = schedule.Costs(s.kept.Costs)
 	}
 	s.batching.Known, s.batching.Assumed = ok, !ok
@@ -166,12 +206,12 @@ func (e *Engine) settleVariant(cfg Config, s *settings, model *weights.Model, o 
 			return err
 		}
 		var err error
-		if s.layout, err = o.session.Layout(); err != nil {
+		if s.layout, err = e.layout(o.session); err != nil {
 			return err
 		}
 		s.batching.Layout = newLayout(s.layout, model.Config.MaxPositions)
 	}
-	s.calibration.Choice, s.calibration.Variant = choice, choice.Variant
+	s.costs.Choice, s.costs.Variant = choice, choice.Variant
 	variant := choice.Variant
 	s.reopen = func() (backend, error) { return e.reopen(cfg, files, variant) }
 	if !measured || found {
@@ -184,7 +224,7 @@ func (e *Engine) settleVariant(cfg Config, s *settings, model *weights.Model, o 
 		}
 		return o.model.Close()
 	}
-	s.calibration.Choice = Choice{}
+	s.costs.Choice = Choice{}
 	c, err := e.chooser(cfg, files, o.model, variants, shape)
 	if err != nil {
 		return err

@@ -124,8 +124,6 @@ var refusedHere = map[string]string{
 	"class of another family":                           "tokenizer_class",
 	"template: no special tokens, generic":              "special tokens",
 	"post-processor null, generic":                      "special tokens",
-	"post-processor RobertaProcessing":                  "RobertaProcessing",
-	"post-processor RobertaProcessing, generic":         "RobertaProcessing",
 	"split_special_tokens":                              "split_special_tokens",
 	"split_special_tokens, generic":                     "split_special_tokens",
 	"added token with a gap":                            "added_tokens",

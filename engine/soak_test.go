@@ -33,10 +33,7 @@ type footing struct {
 func takeFooting(t *testing.T, library *mlx.Library, sampler *system.Sampler) footing {
 	t.Helper()
 	debug.FreeOSMemory()
-	memory, err := library.Memory()
-	if err != nil {
-		t.Fatal(err)
-	}
+	memory := settledMemory(t, library)
 	sample, err := sampler.Sample(context.Background())
 	if err != nil {
 		t.Fatal(err)
@@ -46,6 +43,28 @@ func takeFooting(t *testing.T, library *mlx.Library, sampler *system.Sampler) fo
 		f.threads = len(tasks)
 	}
 	return f
+}
+
+// settledMemory returns MLX's memory when it has not changed for 100 ms: a stream's
+// thread of MLX frees what a graph used a moment after its result is read.
+func settledMemory(t *testing.T, library *mlx.Library) mlx.Memory {
+	t.Helper()
+	var last mlx.Memory
+	for same, end := 0, time.Now().Add(5*time.Second); same < 10; time.Sleep(10 * time.Millisecond) {
+		now, err := library.Memory()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now.Active != last.Active {
+			same = 0
+		} else {
+			same++
+		}
+		if last = now; time.Now().After(end) {
+			t.Fatalf("MLX's memory has not settled within 5 s: %d bytes", now.Active)
+		}
+	}
+	return last
 }
 
 // TestSoak executes batches of random shapes and checks that no memory or threads
@@ -80,12 +99,7 @@ func TestSoak(t *testing.T) {
 	soak(t, e, until(1))
 	waitForGoroutines(t, before.goroutines)
 	after := takeFooting(t, e.library, sampler)
-	// A stream's thread of MLX frees what a graph used a moment after its result is read.
-	for end := time.Now().Add(5 * time.Second); after.active > before.active && time.Now().Before(end); {
-		time.Sleep(10 * time.Millisecond)
-		after = takeFooting(t, e.library, sampler)
-	}
-	if after.active > before.active || after.workers != before.workers {
+	if after.active != before.active || after.workers != before.workers {
 		t.Errorf("MLX has %d bytes and %d threads, before %d and %d", after.active, after.workers, before.active, before.workers)
 	}
 	if after.threads > before.threads+4 { // the Go runtime may have started some

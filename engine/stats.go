@@ -11,7 +11,7 @@ import (
 )
 
 // Stats holds an engine's figures since it was opened. Histograms of times are in
-// milliseconds. Probes and calibration count nowhere.
+// milliseconds. Probes and measurements of costs count nowhere.
 type Stats struct {
 	Elapsed time.Duration // since Open
 
@@ -212,9 +212,13 @@ func (e *Engine) Profile(lab.Key) (lab.Profile, error) {
 
 // Summary returns what logs, results and reports print of the engine.
 func (i *Info) Summary() telemetry.Info {
+	var calibration *telemetry.Calibration
+	if i.Calibration != nil {
+		calibration = &telemetry.Calibration{Temperature: i.Calibration.Temperature, Shift: i.Calibration.Shift}
+	}
 	return telemetry.Info{
 		Model: i.Model, Adapter: i.Adapter, Label: i.Label, Device: string(i.Device), DeviceName: i.DeviceName, DType: string(i.DType),
-		Kernels: i.Kernels, Variant: i.Choice.Variant, Build: i.Library.Build, NAX: i.Library.NAX, MLX: i.Library.MLX, MaxLength: i.MaxLength, MaxBatch: i.MaxBatch, Activation: string(i.Activation),
+		Kernels: i.Kernels, Variant: i.Choice.Variant, Build: i.Library.Build, NAX: i.Library.NAX, MLX: i.Library.MLX, MaxLength: i.MaxLength, MaxBatch: i.MaxBatch, Activation: string(i.Activation), Calibration: calibration,
 		StartupMS: telemetry.Milliseconds(i.Startup.Total),
 	}
 }

@@ -163,6 +163,10 @@ func (u *untokenized) finish(c *chunk) {
 	}
 }
 
+// An encodeFunc tokenises a part of a text, its first or its last one: see
+// tokenizer.encodePart.
+type encodeFunc func(ctx context.Context, text string, done int, last bool) (ids []uint32, at cut, err error)
+
 // A pairEncoder makes the tokens of pairs.
 type pairEncoder struct {
 	maxLength int
@@ -170,8 +174,7 @@ type pairEncoder struct {
 	frame     frame
 	prompt    string // before every query
 
-	// encode tokenises a part of a text, its first or its last one.
-	encode func(ctx context.Context, text string, last bool) (ids []uint32, rest string, err error)
+	encode encodeFunc
 }
 
 // encodeChunk tokenises and assembles pairs. Only this worker touches their
@@ -244,16 +247,21 @@ func (e *pairEncoder) encodePair(r *request, c *chunk) (bytes int, err error) {
 // encodeMore tokenises the next part of a text.
 func (e *pairEncoder) encodeMore(r *request, text *encoded) (bytes int, err error) {
 	side := r.options.Truncation
-	ids, rest, err := e.encode(r.ctx, text.rest, side == TruncateLeft)
+	ids, at, err := e.encode(r.ctx, text.rest, text.word.bytes, side == TruncateLeft)
 	if err != nil {
 		return 0, err
 	}
-	bytes = len(text.rest) - len(rest)
-	*text = text.add(ids, rest, e.maxLength, side)
+	bytes = at.at
+	if side == TruncateLeft {
+		bytes = len(text.rest) - at.at
+	}
+	*text = text.add(ids, at, e.maxLength, side)
 	return bytes, nil
 }
 
-// reserve returns how many tokens a pair may have, before they are known.
+// reserve returns how many tokens a pair may have, before they are known. It takes a
+// token for at least a byte. Some tokenizers put a space before each text, or make
+// more tokens of rare characters; such a pair has reserved too little.
 func (e *pairEncoder) reserve(pair Pair) int {
 	return min(e.maxLength, len(e.prompt)+len(pair.Query)+len(pair.Document)+e.frame.special)
 }
@@ -278,7 +286,7 @@ func (q *queryCache) put(text string, query encoded) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	kept, ok := q.kept[text]
-	if ok && len(kept.rest) <= len(query.rest) {
+	if ok && (len(kept.rest) < len(query.rest) || len(kept.rest) == len(query.rest) && kept.word.bytes >= query.word.bytes) {
 		return
 	}
 	if q.kept == nil || !ok && len(q.kept) >= keptQueries {

@@ -111,7 +111,8 @@ func TestKnownDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants := map[string]string{
-		"bpe": `"BPE" is not supported`, "bytelevel": `"BPE" is not supported`, "unigram": `"Unigram" is not supported`, "wordlevel": `"WordLevel" is not supported`,
+		"bpe": `"NFD" is not supported`, "bytelevel": "loads", "unigram": "pattern", "wordlevel": `"WordLevel" is not supported`,
+		"unigram-precompiled": "loads", "bytelevel-roberta": "loads",
 		"wordpiece": "loads", "wordpiece-legacy": "loads", "wordpiece-cased-added": "loads",
 		"damaged-12092": "invalid UTF-8", "damaged-21811": "invalid UTF-8", "damaged-2708": "decoder: found a number", "damaged-19204": "decoder: field",
 		"damaged-12498": "1 ids and 0 tokens", "damaged-13473": "2 ids and 1 tokens", "damaged-14091": "2 ids and 1 tokens",
@@ -304,7 +305,7 @@ func readTokenizerSeeds() (s tokenizerSeeds, err error) {
 			return s, err
 		}
 		s.seeds = append(s.seeds, data)
-		if strings.HasPrefix(filepath.Base(name), "wordpiece") {
+		if base := filepath.Base(name); strings.HasPrefix(base, "wordpiece") || base == "unigram-precompiled.json" || base == "bytelevel-roberta.json" {
 			s.good = append(s.good, data)
 		}
 	}
@@ -314,6 +315,11 @@ func readTokenizerSeeds() (s tokenizerSeeds, err error) {
 // runAsTokenizerChild runs in the child and returns its exit status.
 func runAsTokenizerChild(span string) int {
 	report, err := tryTokenizers(span)
+	return printReport(report, err)
+}
+
+// printReport prints a child's report or error, and returns its exit status.
+func printReport(report any, err error) int {
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(report)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -85,7 +86,7 @@ func (m mutator) value() any {
 // types lists the types of every part of a tokenizer.json.
 var types = []string{
 	"WordPiece", "BPE", "Unigram", "WordLevel", "BertNormalizer", "NFC", "NFKD", "Lowercase", "Sequence", "Replace", "Prepend", "Precompiled",
-	"BertPreTokenizer", "ByteLevel", "Metaspace", "Whitespace", "Split", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "Fuse", "Strip",
+	"BertPreTokenizer", "ByteLevel", "WhitespaceSplit", "Metaspace", "Whitespace", "Split", "TemplateProcessing", "BertProcessing", "RobertaProcessing", "Fuse", "Strip",
 }
 
 // breakTree puts values, keys and parts of the tree in wrong positions.
@@ -142,10 +143,15 @@ func (m mutator) breakTree(tree *any) {
 // remain correct.
 func (m mutator) change(root map[string]any) {
 	model := root["model"].(map[string]any)
-	vocab := model["vocab"].(map[string]any)
+	size := 0
+	switch vocab := model["vocab"].(type) {
+	case map[string]any:
+		size = len(vocab)
+	case []any:
+		size = len(vocab)
+	}
 	added := root["added_tokens"].([]any)
-	normalizer := root["normalizer"].(map[string]any)
-	next := len(vocab) // the id of another added token
+	next := size // the id of another added token
 	for _, a := range added {
 		next = max(next, number(a.(map[string]any)["id"])+1)
 	}
@@ -160,23 +166,113 @@ func (m mutator) change(root map[string]any) {
 	case 3: // other flags
 		token := added[m.IntN(len(added))].(map[string]any)
 		token[m.pick("single_word", "lstrip", "rstrip", "normalized", "special")] = m.IntN(2) == 0
-	case 4: // a larger vocabulary, if no token was added after it
+	case 4:
+		delete(model, "type")
+		delete(root, m.pick("decoder", "padding", "truncation", "version"))
+	default:
+		switch model["type"] {
+		case "Unigram":
+			m.changeUnigram(root, model)
+		case "BPE":
+			m.changeBPE(root, model)
+		default:
+			m.changeWordPiece(root, model, next)
+		}
+	}
+}
+
+func (m mutator) changeWordPiece(root, model map[string]any, next int) {
+	vocab, ok := model["vocab"].(map[string]any)
+	if !ok || model["merges"] != nil {
+		return
+	}
+	switch m.IntN(4) {
+	case 0: // a larger vocabulary, if no token was added after it
 		for range 1 + m.IntN(20) {
 			if token := m.pick("", "##") + m.token(); next == len(vocab) && vocab[token] == nil {
 				next++
 				vocab[token] = len(vocab)
 			}
 		}
-	case 5:
-		normalizer[m.pick("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")] = m.IntN(2) == 0
-	case 6:
+	case 1:
+		root["normalizer"].(map[string]any)[m.pick("clean_text", "handle_chinese_chars", "strip_accents", "lowercase")] = m.IntN(2) == 0
+	case 2:
 		model["max_input_chars_per_word"] = []int{0, 1, 3, 100, 200, 256, 257}[m.IntN(7)]
 		model["continuing_subword_prefix"] = m.pick("##", "", "#", "é", "\u0301", "▁", m.token())
-	case 7:
-		model["unk_token"] = slices.Sorted(maps.Keys(vocab))[m.IntN(len(vocab))]
 	default:
-		delete(model, "type")
-		delete(root, m.pick("decoder", "padding", "truncation", "version"))
+		model["unk_token"] = slices.Sorted(maps.Keys(vocab))[m.IntN(len(vocab))]
+	}
+}
+
+func (m mutator) changeUnigram(root, model map[string]any) {
+	vocab := model["vocab"].([]any)
+	switch m.IntN(7) {
+	case 0: // another score
+		vocab[m.IntN(len(vocab))].([]any)[1] = []any{0, -1e-300, -1e9, 5, -3.4635426998138428, json.Number("-1e308"), json.Number("-12345678901234567890.5")}[m.IntN(7)]
+	case 1: // another piece
+		vocab[m.IntN(len(vocab))].([]any)[0] = m.token()
+	case 2:
+		model["unk_id"] = m.IntN(len(vocab) + 2)
+	case 3:
+		model["byte_fallback"] = m.IntN(2) == 0
+		for n := range 256 {
+			if m.IntN(2) == 0 {
+				vocab[m.IntN(len(vocab))].([]any)[0] = fmt.Sprintf("<0x%02X>", n)
+			}
+		}
+	case 4:
+		words := map[string]any{"type": "Metaspace", "replacement": "▁", "prepend_scheme": m.pick("always", "first", "never"), "split": m.IntN(2) == 0}
+		root["pre_tokenizer"] = words
+		if m.IntN(2) == 0 {
+			root["pre_tokenizer"] = map[string]any{"type": "Sequence", "pretokenizers": []any{map[string]any{"type": "WhitespaceSplit"}, words}}
+		}
+	case 5:
+		m.changeCharsmap(root)
+	default:
+		root["normalizer"] = map[string]any{"type": "Sequence", "normalizers": []any{
+			map[string]any{"type": m.pick("NFC", "NFKC", "Lowercase")}, map[string]any{"type": "Strip", "strip_left": m.IntN(2) == 0, "strip_right": m.IntN(2) == 0},
+			map[string]any{"type": "Replace", "pattern": map[string]any{"Regex": " {2,}"}, "content": m.pick(" ", "▁")},
+		}}
+	}
+}
+
+// changeCharsmap changes bytes of the table of a Precompiled normalizer.
+func (m mutator) changeCharsmap(root map[string]any) {
+	list, _ := root["normalizer"].(map[string]any)["normalizers"].([]any)
+	for _, step := range list {
+		table, ok := step.(map[string]any)["precompiled_charsmap"].(string)
+		if !ok {
+			continue
+		}
+		data, err := base64.StdEncoding.DecodeString(table)
+		if err != nil || len(data) == 0 {
+			continue
+		}
+		for range 1 + m.IntN(6) {
+			data[m.IntN(len(data))] = byte(m.IntN(256))
+		}
+		step.(map[string]any)["precompiled_charsmap"] = base64.StdEncoding.EncodeToString(data)
+	}
+}
+
+func (m mutator) changeBPE(root, model map[string]any) {
+	merges := model["merges"].([]any)
+	vocab := model["vocab"].(map[string]any)
+	words := root["pre_tokenizer"].(map[string]any)
+	switch m.IntN(6) {
+	case 0:
+		m.Shuffle(len(merges), func(i, j int) { merges[i], merges[j] = merges[j], merges[i] })
+	case 1:
+		model["merges"] = merges[:m.IntN(len(merges)+1)]
+	case 2:
+		model["unk_token"] = slices.Sorted(maps.Keys(vocab))[m.IntN(len(vocab))]
+		model["fuse_unk"] = m.IntN(2) == 0
+	case 3:
+		model["ignore_merges"] = m.IntN(2) == 0
+	case 4:
+		words["add_prefix_space"] = m.IntN(2) == 0
+	default:
+		root["normalizer"] = map[string]any{"type": m.pick("NFC", "NFKC", "Lowercase")}
 	}
 }
 

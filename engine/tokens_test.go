@@ -175,16 +175,17 @@ func TestTextInPartsEqualsWholeText(t *testing.T) {
 		"special":     strings.Repeat("[SEP][MASK]", 9000),
 		"one word":    strings.Repeat("a", 200000),
 	} {
-		whole, _ := tok.native.Encode(clean(text), true)
+		whole, err := tok.encodeNow(text)
+		if err != nil {
+			t.Fatal(err)
+		}
 		got, err := tok.encode(text)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		want := make([]int32, 0, len(whole))
-		for _, id := range whole[1 : len(whole)-1] {
-			want = append(want, int32(id))
-		}
+		want = appendIDs(want, whole)
 		if !slices.Equal(got.ids, want) || got.total != len(want) {
 			t.Errorf("%s: %d tokens (%d counted), want %d", name, len(got.ids), got.total, len(want))
 		}
@@ -202,11 +203,11 @@ func encodeFrom(t testing.TB, tok *tokenizer, text string, side Truncation) enco
 	t.Helper()
 	e := untokenised(text)
 	for !e.whole() {
-		ids, rest, err := tok.encodePart(context.Background(), e.rest, side == TruncateLeft)
+		ids, at, err := tok.encodePart(context.Background(), e.rest, e.word.bytes, side == TruncateLeft)
 		if err != nil {
 			t.Fatal(err)
 		}
-		e = e.add(ids, rest, tok.maxLength, side)
+		e = e.add(ids, at, tok.maxLength, side)
 	}
 	return e
 }
@@ -257,9 +258,11 @@ func TestTokensOfPartsEqualWholeText(t *testing.T) {
 func checkPart(t *testing.T, tok *tokenizer, pair Pair, opts ScoreOptions) {
 	t.Helper()
 	whole := func(text string) encoded {
-		ids, _ := tok.native.Encode(clean(text), true)
-		ids = ids[1 : len(ids)-1]
-		return encoded{}.add(ids, "", len(ids), TruncateRight)
+		ids, err := tok.encodeNow(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return encoded{}.add(ids, cut{}, len(ids), TruncateRight)
 	}
 	q, d := whole(pair.Query), whole(pair.Document)
 	total := d.total
@@ -269,7 +272,7 @@ func checkPart(t *testing.T, tok *tokenizer, pair Pair, opts ScoreOptions) {
 	want := tok.frame.join(q, d, tok.maxLength, opts.Truncation)
 	want.Truncated = want.Truncated || d.total < total
 	it, err := tok.tokenise(pair, opts)
-	if opts.Truncation == TruncateNot && q.total+d.total+minLength > tok.maxLength {
+	if opts.Truncation == TruncateNot && q.total+d.total+tok.frame.special > tok.maxLength {
 		if !errors.Is(err, ErrTooLong) {
 			t.Fatalf("%d and %d tokens at %d: %v, want ErrTooLong", q.total, d.total, tok.maxLength, err)
 		}
@@ -290,10 +293,13 @@ func TestLongTextIsNotTokenisedWhole(t *testing.T) {
 	long := strings.Repeat("the city has water, ", 400000)
 	for _, opts := range []ScoreOptions{{}, {Truncation: TruncateLeft}, {Truncation: TruncateNot}, {DocumentTokens: 100}} {
 		bytes := 0
-		_, err := tok.tokeniseWith(Pair{"water", long}, opts, func(ctx context.Context, text string, last bool) ([]uint32, string, error) {
-			ids, rest, err := tok.encodePart(ctx, text, last)
-			bytes += len(text) - len(rest)
-			return ids, rest, err
+		_, err := tok.tokeniseWith(Pair{"water", long}, opts, func(ctx context.Context, text string, done int, last bool) ([]uint32, cut, error) {
+			ids, at, err := tok.encodePart(ctx, text, done, last)
+			bytes += at.at
+			if last {
+				bytes += len(text) - 2*at.at
+			}
+			return ids, at, err
 		})
 		if (err != nil) != (opts.Truncation == TruncateNot) {
 			t.Error(err)
@@ -352,8 +358,8 @@ func FuzzTokenise(f *testing.F) {
 		f.Add(seed, seed+" document", 16)
 	}
 	f.Fuzz(func(t *testing.T, query, document string, maxLength int) {
-		maxLength = minLength + (maxLength&0x7fffffff)%510
 		tok := builtin(t).tokenizer
+		maxLength = tok.frame.special + (maxLength&0x7fffffff)%510
 		q, err := tok.encode(query)
 		if err != nil {
 			t.Fatal(err)
@@ -364,7 +370,7 @@ func FuzzTokenise(f *testing.F) {
 		}
 		got := tok.frame.join(q, d, maxLength, TruncateRight)
 		checkTokens(t, got, q, d, tok.frame, maxLength)
-		if cleaned := clean(query); !utf8.ValidString(cleaned) || strings.Contains(cleaned, "\x00") {
+		if cleaned := tok.clean(query); !utf8.ValidString(cleaned) || strings.Contains(cleaned, "\x00") {
 			t.Errorf("clean(%q) = %q", query, cleaned)
 		}
 	})
@@ -374,7 +380,7 @@ func FuzzTokenise(f *testing.F) {
 func checkTokens(t *testing.T, got Tokens, q, d encoded, f frame, maxLength int) {
 	t.Helper()
 	n := len(got.IDs)
-	if n > maxLength || n < minLength || len(got.TypeIDs) != n {
+	if n > maxLength || n < f.special || len(got.TypeIDs) != n {
 		t.Fatalf("%d ids and %d type ids, at most %d allowed", n, len(got.TypeIDs), maxLength)
 	}
 	if cls, sep := int32(f.pieces[0].ID), int32(f.pieces[2].ID); got.IDs[0] != cls || got.IDs[n-1] != sep {

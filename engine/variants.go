@@ -345,7 +345,7 @@ func errorOf(got, want []float32) float64 {
 // of other shapes. A dropped layer is off by more than 0.15.
 func tolerance(dtype DType) float64 {
 	switch dtype {
-	case Float16:
+	case Float16, Int8W, Int4W:
 		return 0.05
 	case BFloat16:
 		return 0.15

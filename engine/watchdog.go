@@ -38,14 +38,22 @@ func (p *pipeline) checkDevice() {
 }
 
 func hangs(w *schedule.Watch, at time.Time) error {
-	what, predicted := "calibration", ""
+	what, predicted := "measurement of costs", ""
 	if w.Pairs > 0 {
-		what = fmt.Sprintf("a batch of %d pairs", w.Pairs)
+		what = batchOf(w.Pairs)
 	}
 	if w.Predicted > 0 {
 		predicted = fmt.Sprintf("; %v were predicted", round(w.Predicted))
 	}
 	return fmt.Errorf("the device hangs: %s has run for %v%s; restart the program; if it hangs again, use the CPU (--device cpu or MLXRANK_DEVICE=cpu) and report it", what, round(at.Sub(w.Began)), predicted)
+}
+
+// batchOf names a batch in messages.
+func batchOf(pairs int) string {
+	if pairs == 1 {
+		return "a batch of 1 pair"
+	}
+	return fmt.Sprintf("a batch of %d pairs", pairs)
 }
 
 // noteReturn ends the hang once everything that was on the device has returned. The

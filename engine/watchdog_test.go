@@ -69,8 +69,8 @@ func TestHungBatch(t *testing.T) {
 		_, err := e.Score(context.Background(), somePairs(3))
 		checkHung(t, "Score afterwards", err)
 		checkHung(t, "Healthy", e.Healthy(context.Background()))
-		_, err = e.Calibrate(context.Background())
-		checkHung(t, "Calibrate", err)
+		_, err = e.MeasureCosts(context.Background())
+		checkHung(t, "MeasureCosts", err)
 		checkHung(t, "Stats", errors.Join(ErrUnhealthy, e.Stats().Unhealthy))
 		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("the calls afterwards took %v", took-10*time.Second)
@@ -123,11 +123,11 @@ func TestCloseWhileHung(t *testing.T) {
 	}
 }
 
-func TestHungProbeAndCalibration(t *testing.T) {
+func TestHungProbeAndMeasurement(t *testing.T) {
 	t.Parallel()
 	for name, call := range map[string]func(*Engine) error{
-		"Healthy":   func(e *Engine) error { return e.Healthy(context.Background()) },
-		"Calibrate": func(e *Engine) error { _, err := e.Calibrate(context.Background()); return err },
+		"Healthy":      func(e *Engine) error { return e.Healthy(context.Background()) },
+		"MeasureCosts": func(e *Engine) error { _, err := e.MeasureCosts(context.Background()); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			watched(t, hanging(1, time.Hour), newTimedBackend(time.Millisecond), func(t *testing.T, e *Engine) {
@@ -183,20 +183,4 @@ func TestSlowBatchDoesNotHang(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A logit that is not finite is a failure of the device: its session is reopened.
-func TestNotFiniteIsAFailure(t *testing.T) {
-	t.Parallel()
-	bad := true
-	first := failing(&bad, func() error { return &mlx.NativeError{Call: "collect", Status: 7, Text: "logit 0 of pair 2 is nan"} })
-	bubble(t, reopening(func() (backend, error) { return newTimedBackend(time.Millisecond), nil }), first, func(t *testing.T, e *Engine) {
-		if _, err := e.Score(context.Background(), somePairs(3)); !errors.Is(err, ErrNotFinite) || !strings.Contains(err.Error(), "pair 2 is nan") || !strings.Contains(err.Error(), "--dtype float32") {
-			t.Errorf("got %v, want ErrNotFinite and what to do", err)
-		}
-		checkFakeScores(t, somePairs(4), scorePairs(t, e, somePairs(4)))
-		if s := e.Stats(); s.Reopened != 1 {
-			t.Errorf("reopened %d times, want once", s.Reopened)
-		}
-	})
 }

@@ -105,22 +105,30 @@ func (s *Snapshot) Sums() Snapshot {
 	return c
 }
 
+// A Calibration makes a score of a logit: sigmoid((logit - Shift) / Temperature).
+type Calibration struct {
+	Temperature float64 `json:"temperature"`
+	Shift       float64 `json:"shift"`
+}
+
 // Info names what an engine runs, as logs, results, the dashboard and the C API
 // print it.
 type Info struct {
-	Model      string  `json:"model"`
-	Adapter    string  `json:"adapter"`
-	Label      string  `json:"label"`
-	Device     string  `json:"device"`
-	DeviceName string  `json:"device_name"`
-	DType      string  `json:"dtype"`
-	Kernels    string  `json:"kernels"`
-	Variant    string  `json:"variant,omitempty"`   // of the unfused graph, "" until it is chosen
-	Build      string  `json:"mlx_build,omitempty"` // of MLX for macOS
-	NAX        bool    `json:"nax,omitempty"`       // MLX uses the matrix units of M5's GPU
-	MLX        string  `json:"mlx"`
-	MaxLength  int     `json:"max_length"`
-	MaxBatch   int     `json:"max_batch"`
-	Activation string  `json:"activation"`
-	StartupMS  float64 `json:"startup_ms"`
+	Model      string `json:"model"`
+	Adapter    string `json:"adapter"`
+	Label      string `json:"label"`
+	Device     string `json:"device"`
+	DeviceName string `json:"device_name"`
+	DType      string `json:"dtype"`
+	Kernels    string `json:"kernels"`
+	Variant    string `json:"variant,omitempty"`   // of the unfused graph, "" until it is chosen
+	Build      string `json:"mlx_build,omitempty"` // of MLX for macOS
+	NAX        bool   `json:"nax,omitempty"`       // MLX uses the matrix units of M5's GPU
+	MLX        string `json:"mlx"`
+	MaxLength  int    `json:"max_length"`
+	MaxBatch   int    `json:"max_batch"`
+	Activation string `json:"activation"`
+	// Calibration is nil if scores are not calibrated.
+	Calibration *Calibration `json:"calibration,omitempty"`
+	StartupMS   float64      `json:"startup_ms"`
 }

@@ -365,14 +365,15 @@ func TestPlanningTakesMilliseconds(t *testing.T) {
 	}
 	for _, l := range someLayouts {
 		p := planner{layout: l, costs: AssumedCosts()}
+		const most = 50 * time.Millisecond // ten times the goal, for runs with the race detector
 		least := time.Hour
-		for range 5 {
+		for begun := time.Now(); least > most && time.Since(begun) < 5*time.Second; { // other programs may run beside it
 			start := time.Now()
 			p.plan(lengths, Limits{Pairs: 256, Tokens: 16384})
 			least = min(least, time.Since(start))
 		}
-		if least > 250*time.Millisecond { // 50 times the goal: the race detector, and a busy machine
-			t.Errorf("%+v: 10,000 pairs planned in %v", l, least)
+		if least > most {
+			t.Errorf("%+v: 10,000 pairs planned in %v, want at most %v", l, least, most)
 		}
 		t.Logf("%+v: 10,000 pairs planned in %v", l, least)
 	}

@@ -30,7 +30,7 @@ const (
 type Config struct {
 	Layout  Layout
 	Limits  Limits
-	Costs   Costs // only the first ones, see Calibrated
+	Costs   Costs // only the first ones, see SetCosts
 	Assumed bool  // the costs are guesses
 	Known   bool  // the costs were measured by an earlier process
 	InOrder bool  // pairs go in the order of their arrival, not by length
@@ -128,7 +128,8 @@ type Scheduler struct {
 	drift         float64 // of measured times against the cost model
 	forecaster            // what it was measured by
 	lastCollected time.Time
-	measuring     *Watch // a calibration's microbatches that execute
+	mostWork      float64 // of a batch that was measured
+	measuring     *Watch  // the microbatches of a measurement of costs, or a pair alone, that execute
 }
 
 // New makes a scheduler without requests.
@@ -257,6 +258,7 @@ func (s *Scheduler) Collected(b *Batch, timings []Timing, at time.Time) {
 	}
 	if len(timings) == len(b.Microbatches) {
 		s.learn(b, timings)
+		s.mostWork = max(s.mostWork, b.work)
 		s.measure(b, at.Sub(b.Alone), at)
 	}
 }
@@ -270,8 +272,8 @@ func (s *Scheduler) End(r *Request) {
 	delete(s.live, r)
 }
 
-// learn keeps predictions right when the machine is slower or faster than it
-// was in calibration. Plans stay as they are: only how the costs compare matters
+// learn keeps predictions right when the machine is slower or faster than when it
+// was measured. Plans stay as they are: only how the costs compare matters
 // to them.
 func (s *Scheduler) learn(b *Batch, timings []Timing) {
 	for i, took := range Took(timings) {
@@ -281,8 +283,8 @@ func (s *Scheduler) learn(b *Batch, timings []Timing) {
 	}
 }
 
-// Calibrated replaces the costs by measured ones.
-func (s *Scheduler) Calibrated(c Costs, at time.Time) {
+// SetCosts replaces the costs by measured ones.
+func (s *Scheduler) SetCosts(c Costs, at time.Time) {
 	s.planner.costs, s.assumed, s.drift = c, false, 1
 	s.pace, s.measured, s.warm = ratio{over: 1e9, under: 1e9}, at, true
 }

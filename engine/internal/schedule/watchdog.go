@@ -9,12 +9,15 @@ const (
 	leastPatience = 10 * time.Second
 	firstPatience = 10 * time.Minute
 	patience      = 20
+	// Beyond so many times the most work that was measured, assumed costs predict
+	// nothing: they may leave out most of what long pairs take.
+	beyondMeasured = 4
 )
 
 // A Watch is what the device computes now: how long it was predicted to take, and
 // when it is overdue.
 type Watch struct {
-	Pairs     int // of the batch; 0 for a calibration
+	Pairs     int // of the batch, 1 for a pair computed alone; 0 for a measurement of costs
 	Began     time.Time
 	Predicted time.Duration // 0 if unknown
 	Overdue   time.Time
@@ -36,7 +39,9 @@ func (s *Scheduler) watch(pairs int, work float64, began time.Time) *Watch {
 	w := &Watch{Pairs: pairs, Began: began, Overdue: began.Add(firstPatience)}
 	if s.pace.known() {
 		w.Predicted = max(time.Duration(s.drift*work), time.Duration(s.pace.of(work)))
-		w.Overdue = began.Add(max(leastPatience, patience*w.Predicted))
+		if !s.assumed || work <= beyondMeasured*s.mostWork {
+			w.Overdue = began.Add(max(leastPatience, patience*w.Predicted))
+		}
 	}
 	return w
 }
@@ -47,5 +52,11 @@ func (s *Scheduler) MeasureBegan(shape Shape, at time.Time) {
 	s.measuring = s.watch(0, s.planner.costs.Of(Padded(shape.Pairs, shape.Width)), at)
 }
 
-// MeasureEnded reports that it is measured, or that measuring has failed.
+// PairBegan reports that a pair of so many tokens is computed alone, while no batch is
+// in flight.
+func (s *Scheduler) PairBegan(length int, at time.Time) {
+	s.measuring = s.watch(1, s.planner.costs.Of(Padded(1, length)), at)
+}
+
+// MeasureEnded reports that it is measured or computed, or that this has failed.
 func (s *Scheduler) MeasureEnded() { s.measuring = nil }

@@ -36,6 +36,7 @@ func TestFlagsFirst(t *testing.T) {
 		{"a command with flags and a subcommand", "bench a.yaml --runs 3", "bench --runs 3 -- a.yaml"},
 		{"its subcommand", "bench compare a --rounds 3 b", "bench compare --rounds 3 -- a b"},
 		{"flags between the two", "bench --runs 3 compare", "bench --runs 3 -- compare"},
+		{"a flag that is given several times", "eval --run a --model x --run b", "eval --run a --model x --run b"},
 		{"help as an argument", "rerank -- -h", "rerank -- -h"},
 	}
 	for _, test := range tests {

@@ -24,6 +24,7 @@ func TestCompletionCandidates(t *testing.T) {
 		{[]string{"rerank", "--long", "p"}, []string{"passages"}},
 		{[]string{"rerank", "--documents", ""}, nil}, // files
 		{[]string{"rerank", "--json", ""}, nil},
+		{[]string{"eval", "--dtype", "f"}, []string{"float32", "float16"}},
 		{[]string{"bench", "--format", ""}, []string{"text", "benchstat"}},
 		{[]string{"bench", "compare", "--format", ""}, []string{"text", "json", "benchstat"}},
 		{[]string{"bench", "--cpu"}, []string{"--cpuprofile"}}, // and not the deprecated --cpu-shards

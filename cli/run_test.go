@@ -29,8 +29,8 @@ func TestUsage(t *testing.T) {
 		args  string
 		words []string
 	}{
-		{"no command", "", []string{"no command", "rerank, score, tokenize, model, bench, serve, doctor, env, bundle, completion, man, version"}},
-		{"unknown command", "rank", []string{`unknown command "rank"; did you mean "rerank"?`, "rerank, score, tokenize, model, bench, serve, doctor, env, bundle, completion, man, version"}},
+		{"no command", "", []string{"no command", "rerank, score, tokenize, model, eval, bench, serve, conform, tune, doctor, env, bundle, completion, man, version"}},
+		{"unknown command", "rank", []string{`unknown command "rank"; did you mean "rerank"?`, "rerank, score, tokenize, model, eval, bench, serve, conform, tune, doctor, env, bundle, completion, man, version"}},
 		{"unknown topic", "help rank", []string{`unknown command "rank"; did you mean "rerank"?`}},
 		{"unknown topic of a command", "help model lst", []string{`model has no command "lst"; did you mean "list"?`}},
 		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},
@@ -56,7 +56,7 @@ func TestUsage(t *testing.T) {
 		{"query and documents of standard input", "rerank --query - --documents -", []string{"--query - and --documents -"}},
 		{"missing value", "rerank d --query", []string{"--query needs a value"}},
 		{"device", "rerank --query q --device tpu d", []string{`--device "tpu"`, "auto, gpu, cpu"}},
-		{"dtype", "score --dtype int8", []string{`--dtype "int8"`, "auto, float32, float16, bfloat16"}},
+		{"dtype", "score --dtype int3", []string{`--dtype "int3"`, "auto, float32, float16, bfloat16"}},
 		{"activation", "tokenize --activation tanh", []string{`--activation "tanh"`, "auto, raw, sigmoid"}},
 		{"log level", "doctor --log-level loud", []string{`--log-level "loud"`, "trace, debug, info, warn, error"}},
 		{"log format", "rerank --log-format xml", []string{`--log-format "xml"`, "console, json"}},
@@ -89,8 +89,8 @@ func TestUsage(t *testing.T) {
 		{"doctor of an empty name", "doctor --app=", []string{"--app is empty"}},
 		{"doctor of an app and a model", "doctor --app x --model builtin", []string{"--model cannot be combined with --app"}},
 		{"argument of doctor of an app", "doctor --app x y", []string{`no argument "y"`}},
-		{"model alone", "model", []string{"model needs a command: pull, list, show, verify, remove"}},
-		{"unknown command of model", "model frob x", []string{`model has no command "frob"`, "pull, list, show, verify, remove"}},
+		{"model alone", "model", []string{"model needs a command: pull, list, show, verify, quantize, remove"}},
+		{"unknown command of model", "model frob x", []string{`model has no command "frob"`, "pull, list, show, verify, quantize, remove"}},
 		{"misspelt command of model", "model lst", []string{`model has no command "lst"; did you mean "list"?`}},
 		{"debug alone", "debug", []string{"debug needs a command: activations"}},
 		{"misspelt command of debug", "debug activation", []string{`debug has no command "activation"; did you mean "activations"?`}},
@@ -140,7 +140,7 @@ type fullWriter struct{}
 func (fullWriter) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 
 func TestHelp(t *testing.T) {
-	for _, command := range []string{"rerank", "score", "tokenize", "doctor"} {
+	for _, command := range []string{"rerank", "score", "tokenize", "eval", "doctor"} {
 		for _, args := range [][]string{{command, "--help"}, {"help", command}, {command, "x", "-h"}} {
 			r := mlxrank.MustRun(t, "", args...)
 			for _, want := range []string{"USAGE:", "Examples:", "--model", "--device", "mlxrank " + command} {

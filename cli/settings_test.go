@@ -53,7 +53,7 @@ func TestSettingsErrors(t *testing.T) {
 		{"a folder", t.TempDir(), command.ExitFailure, []string{"is not a file"}},
 		{"not YAML", file("model: [1"), command.ExitFailure, []string{"c.yaml"}},
 		{"a list", file("- model\n"), command.ExitFailure, []string{"c.yaml"}},
-		{"unknown key", file("modell: builtin\n"), command.ExitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, threads, device"}},
+		{"unknown key", file("modell: builtin\n"), command.ExitFailure, []string{"c.yaml", `"modell"`, "model, adapter, label, max-length, threads, microbatch-tokens, device"}},
 		{"misspelt key", file("max_lengt: 8\n"), command.ExitFailure, []string{`unknown key "max_lengt"; did you mean "max-length"?`}},
 		{"key of other programs", file("port: 80\n"), command.ExitFailure, []string{`unknown key "port"; use listen`}},
 		{"key in two spellings", file("max-length: 8\nmax_length: 9\n"), command.ExitFailure, []string{`keys "max-length" and "max_length" are the same`}},
@@ -69,8 +69,8 @@ func TestSettingsErrors(t *testing.T) {
 			clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--config", test.config, "--query", "q", "d"), test.status, test.words...)
 		})
 	}
-	t.Setenv("MLXRANK_DTYPE", "int8")
-	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "d"), command.ExitUsage, "MLXRANK_DTYPE", `"int8"`, "float32")
+	t.Setenv("MLXRANK_DTYPE", "int3")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "d"), command.ExitUsage, "MLXRANK_DTYPE", `"int3"`, "float32")
 }
 
 // Keys may be spelt as in experiments.

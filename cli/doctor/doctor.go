@@ -89,7 +89,10 @@ var doctorPair = engine.Pair{
 
 // doctorLogit is the logit of doctorPair that PyTorch computes with the builtin model
 // in float32.
-const doctorLogit = 6.817639
+const doctorLogit = 6.694151
+
+// oldCosts is the deprecated name of --costs.
+const oldCosts = "calibration"
 
 // Command returns the command doctor.
 func Command(s command.Streams) *cli.Command {
@@ -107,12 +110,13 @@ func Command(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Check the installation", "mlxrank doctor"},
 				[2]string{"Check a model and a device", "mlxrank doctor --model ./my-model --device gpu"},
-				[2]string{"Measure how long batches take", "mlxrank doctor --calibration"},
+				[2]string{"Measure how long batches take", "mlxrank doctor --costs"},
 				[2]string{"Check an app before you ship it", "mlxrank doctor --app Foo.app"},
 			),
 		Flags: append([]cli.Flag{
-			&cli.BoolFlag{Name: "calibration", DisableDefaultText: true,
+			&cli.BoolFlag{Name: "costs", DisableDefaultText: true,
 				Usage: "measure and print the cost model of batches, for about a second"},
+			&cli.BoolFlag{Name: oldCosts, Usage: "deprecated: use --costs", Hidden: true},
 			&cli.StringFlag{Name: "app", Usage: "`FOLDER` of a macOS app to check instead"},
 		}, command.EngineFlags(weights.Builtin)...),
 		Action: func(c *cli.Context) error { return doctor(c, s) },
@@ -130,7 +134,10 @@ func doctor(c *cli.Context, s command.Streams) error {
 	if err != nil {
 		return err
 	}
-	checks := examine(c.Context, config, c.Bool("calibration"))
+	if c.Bool(oldCosts) {
+		config.Logger.Warn().Msg("--" + oldCosts + " is deprecated; use --costs")
+	}
+	checks := examine(c.Context, config, c.Bool("costs") || c.Bool(oldCosts))
 	if err := c.Context.Err(); err != nil {
 		return err
 	}
@@ -139,7 +146,7 @@ func doctor(c *cli.Context, s command.Streams) error {
 
 // examine runs all checks. After a failure it leaves out only the checks that need
 // what failed.
-func examine(ctx context.Context, config engine.Config, calibrate bool) []check {
+func examine(ctx context.Context, config engine.Config, costs bool) []check {
 	checks := []check{{name: "program", text: command.VersionLine()}, checkProcessor()}
 	library, found := checkLibrary(config.Library)
 	checks = append(checks, found...)
@@ -158,7 +165,7 @@ func examine(ctx context.Context, config engine.Config, calibrate bool) []check 
 	case config.Model == "":
 		checks = append(checks, check{name: "forward", text: "not run: no model", remedy: "see builtin above"})
 	default:
-		checks = append(checks, checkForward(ctx, config, calibrate)...)
+		checks = append(checks, checkForward(ctx, config, costs)...)
 	}
 	return append(checks, checkMemory(library))
 }
@@ -313,9 +320,9 @@ func modelRemedy(ref, adapter string, err error) string {
 	return "give --model a directory with the files of a model, or use --model builtin"
 }
 
-// checkForward opens the engine with a usable model and scores a pair. With calibrate,
-// it also calibrates the engine.
-func checkForward(ctx context.Context, config engine.Config, calibrate bool) []check {
+// checkForward opens the engine with a usable model and scores a pair. With costs,
+// it also measures the costs of batches.
+func checkForward(ctx context.Context, config engine.Config, costs bool) []check {
 	failed := func(err error) []check {
 		remedy := "run `make build`, then mlxrank doctor again"
 		if config.Device != engine.CPU || config.DType != engine.Float32 {
@@ -329,6 +336,9 @@ func checkForward(ctx context.Context, config engine.Config, calibrate bool) []c
 		}
 		return []check{{name: "forward", text: err.Error(), remedy: remedy}}
 	}
+	if config.Label == "" {
+		config.Label = "0" // any label shows whether the model computes
+	}
 	e, err := engine.Open(ctx, config)
 	if err != nil {
 		return failed(err)
@@ -339,9 +349,9 @@ func checkForward(ctx context.Context, config engine.Config, calibrate bool) []c
 	}
 	result, err := e.Score(ctx, []engine.Pair{doctorPair})
 	info := e.Info()
-	var calibration []check
-	if err == nil && calibrate {
-		calibration = checkCalibration(ctx, e)
+	var measured []check
+	if err == nil && costs {
+		measured = checkCosts(ctx, e)
 	}
 	if err = errors.Join(err, e.Close()); err != nil {
 		return failed(err)
@@ -349,7 +359,7 @@ func checkForward(ctx context.Context, config engine.Config, calibrate bool) []c
 	return append([]check{
 		{name: "tokenizer", text: fmt.Sprintf("daulet/tokenizers %s: %d tokens for the test pair", tokenizerVersion(), len(tokens[0].IDs))},
 		judge(info, result),
-	}, append(describeChoice(info.Choice), calibration...)...)
+	}, append(describeChoice(info.Choice), measured...)...)
 }
 
 // describeChoice reports the variant of the unfused graph and what was found of each.
@@ -382,13 +392,13 @@ func describeChoice(c engine.Choice) []check {
 	return []check{out}
 }
 
-// checkCalibration measures and reports the cost model of the planner.
-func checkCalibration(ctx context.Context, e *engine.Engine) []check {
-	c, err := e.Calibrate(ctx)
+// checkCosts measures and reports the cost model of the planner.
+func checkCosts(ctx context.Context, e *engine.Engine) []check {
+	c, err := e.MeasureCosts(ctx)
 	if err != nil {
-		return []check{{name: "calibrate", text: err.Error(), remedy: "see forward above"}}
+		return []check{{name: "costs", text: err.Error(), remedy: "see forward above"}}
 	}
-	out := check{name: "calibrate", text: fmt.Sprintf(
+	out := check{name: "costs", text: fmt.Sprintf(
 		"a microbatch takes %.3f ms + %.2f us a token + %.2f ns a squared row width, of %s in %.2f s",
 		c.Microbatch/1e6, c.Token/1e3, c.Square, output.Count(len(c.Points), "shape", "shapes"), c.Took.Seconds())}
 	for _, p := range c.Points {
@@ -403,14 +413,22 @@ func checkCalibration(ctx context.Context, e *engine.Engine) []check {
 func judge(info engine.Info, r *engine.Result) check {
 	c := check{name: "forward", text: fmt.Sprintf("logit %.4f, score %.4f by %s on %s in %s by %s: start-up %.0f ms, inference %.1f ms",
 		r.Logits[0], r.Scores[0], info.Model, info.Device, info.DType, output.Graph(info.Summary()), telemetry.Milliseconds(info.Startup.Total), telemetry.Milliseconds(r.Timings.Inference))}
+	if len(info.Matmuls) > 0 {
+		c.detail = []string{"matmuls of its graph: " + strings.Join(info.Matmuls, ", ")}
+	}
 	if info.Model != weights.Builtin {
 		return c
 	}
-	tolerance := 0.001
-	if info.DType != engine.Float32 {
-		tolerance = 0.1
+	tolerance := 0.1
+	switch info.DType {
+	case engine.Float32:
+		tolerance = 0.001
+	case engine.Int8:
+		tolerance = 0.5 // of 3,200 pairs, the worst loses 0.28
+	case engine.Int4W:
+		tolerance = 4 // 4 bits lose so much, which mlxrank tune shows
 	}
-	c.detail = []string{fmt.Sprintf("PyTorch computes logit %.4f", doctorLogit)}
+	c.detail = append(c.detail, fmt.Sprintf("PyTorch computes logit %.4f", doctorLogit))
 	if off := math.Abs(float64(r.Logits[0]) - doctorLogit); !(off <= tolerance) { // true for NaN too
 		c.remedy = "do not use these scores; run `make test` and report its output"
 	}

@@ -10,12 +10,13 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/weights"
 	"github.com/mlxrank/mlxrank/weights/hub/hubtest"
+	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
 func TestDoctor(t *testing.T) {
 	hub := hubtest.New(t)
 	hub.Use(t)
-	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // where calibrations are kept
+	t.Setenv("XDG_CACHE_HOME", t.TempDir()) // where costs are kept
 	t.Setenv("HOME", t.TempDir())
 	tiny := clitest.TinyModel(t)
 	none := filepath.Join(t.TempDir(), "none")
@@ -28,10 +29,13 @@ func TestDoctor(t *testing.T) {
 		words  []string
 	}{
 		{"all is well", nil, all, nil, []string{"libmlxrank", "processors", "peak", "6 layers of 384", "on cpu in float32"}},
-		{"calibration", []string{"--model", tiny, "--calibration"}, append([]string{"model", "calibrate"}, all...), nil, []string{"us a token", "x  32 tokens"}},
+		{"int8", []string{"--dtype", "int8"}, all, nil, []string{"on cpu in int8", "int8 x int8"}},
+		{"small weights", []string{"--dtype", "int8w"}, all, nil, []string{"on cpu in int8w"}},
+		{"small weights of 4 bits", []string{"--dtype", "int4w"}, all, nil, []string{"on cpu in int4w"}},
+		{"costs", []string{"--model", tiny, "--costs"}, append([]string{"model", "costs"}, all...), nil, []string{"us a token", "x  32 tokens"}},
 		{"another model", []string{"--model", tiny}, append([]string{"model"}, all...), nil, []string{tiny, "2 layers of 64", "by " + tiny}},
 		{"hub model", []string{"--model", weights.Default}, append([]string{"model"}, all...), []string{"model"}, []string{weights.Default, "not downloaded yet", "mlxrank model pull " + weights.Default, "by builtin"}},
-		{"no such adapter, another dtype", []string{"--model", tiny, "--adapter", none, "--dtype", "bfloat16"}, append([]string{"model"}, all...), []string{"model"}, []string{none, "by builtin on cpu in bfloat16"}},
+		{"no such adapter, another dtype", []string{"--model", tiny, "--adapter", none, "--dtype", "int8"}, append([]string{"model"}, all...), []string{"model"}, []string{none, "by builtin on cpu in int8"}},
 		{"no library", []string{"--library", none}, []string{"program", "processor", "library", "builtin", "forward"}, []string{"library", "forward"}, []string{none + ": no such file", "make build", "--library"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -122,5 +126,28 @@ func TestDoctorDevice(t *testing.T) {
 		}
 	} else if r.Status != command.ExitOK || !strings.Contains(r.Out, "on gpu") {
 		t.Errorf("status %d\n%s", r.Status, r.Out)
+	}
+}
+
+// A model of several labels needs no --label to be checked.
+func TestDoctorSeveralLabels(t *testing.T) {
+	dir := t.TempDir()
+	config := weightstest.Tiny(64, 4, 2)
+	config["id2label"] = map[string]any{"0": "no", "1": "perhaps", "2": "yes"}
+	weightstest.Write(t, dir, weightstest.Spec{Config: config, Seed: 7})
+	r := mlxrank.Run(t, "", "doctor", "--model", dir)
+	if got := clitest.States(t, r); r.Status != command.ExitOK || got["forward"] != "OK" || !strings.Contains(r.Out, "3 labels") {
+		t.Errorf("status %d, %v\n%s", r.Status, got, r.Out)
+	}
+}
+
+// TestOldCosts shows that the former name of --costs works, with a warning, and that a
+// calibration in the environment is for commands that score.
+func TestOldCosts(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	t.Setenv("MLXRANK_CALIBRATION", "calibration.json")
+	r := mlxrank.MustRun(t, "", "doctor", "--model", clitest.TinyModel(t), "--calibration")
+	if !strings.Contains(r.Out, "us a token") || !strings.Contains(r.ErrOut, "use --costs") {
+		t.Errorf("out %s\nerr %s", r.Out, r.ErrOut)
 	}
 }

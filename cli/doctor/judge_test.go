@@ -22,6 +22,10 @@ func TestJudge(t *testing.T) {
 		{"wrong", "builtin", "float32", 0.01, false},
 		{"half precision", "builtin", "float16", 0.01, true},
 		{"wrong in half precision", "builtin", "float16", -1, false},
+		{"integers of 8 bits", "builtin", "int8", -0.12, true},
+		{"wrong in integers of 8 bits", "builtin", "int8", -1, false},
+		{"small weights of 4 bits", "builtin", "int4w", -2.7, true},
+		{"wrong with small weights", "builtin", "int4w", -6, false},
 		{"not known", "dir", "float32", 5, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package model implements the commands on models: pull, list, show, verify and remove.
+// Package model implements the commands on models: pull, list, show, verify, quantize and remove.
 package model
 
 import (
@@ -17,7 +17,7 @@ import (
 func Command(s command.Streams) *cli.Command {
 	return &cli.Command{
 		Name:      "model",
-		Usage:     "download, list, show, verify and remove models",
+		Usage:     "download, list, show, verify, quantize and remove models",
 		UsageText: "mlxrank model COMMAND [flags] [REF]",
 		Description: "REF names a model of the Hugging Face hub: ORG/NAME, ORG/NAME@REVISION, or the URL\n" +
 			"of its page, such as https://huggingface.co/ORG/NAME. A revision is a branch, a tag\n" +
@@ -34,7 +34,7 @@ func Command(s command.Streams) *cli.Command {
 				[2]string{"List the models in the cache", "mlxrank model list"},
 			),
 		Subcommands: []*cli.Command{
-			modelPullCommand(s), modelListCommand(s), modelShowCommand(s), modelVerifyCommand(s), modelRemoveCommand(s),
+			modelPullCommand(s), modelListCommand(s), modelShowCommand(s), modelVerifyCommand(s), modelQuantizeCommand(s), modelRemoveCommand(s),
 		},
 		Action: command.RequireSubcommand,
 	}

@@ -83,12 +83,13 @@ func TestMisspeltModel(t *testing.T) {
 	clitest.StartHub(t)
 	mlxrank.MustRun(t, "", "model", "pull", clitest.HubModel)
 	for ref, want := range map[string]string{
-		"bultin":                              "builtin",
-		"Builtin":                             "builtin",
-		"name":                                clitest.HubModel,
-		"org/nam":                             clitest.HubModel,
-		"ms-marco-MiniLM-L-6-v2":              weights.Default,
-		"cross-encoder/ms-marco-MiniLM-L6-v2": weights.Default,
+		"bultin":                               "builtin",
+		"Builtin":                              "builtin",
+		"name":                                 clitest.HubModel,
+		"org/nam":                              clitest.HubModel,
+		"ms-marco-MiniLM-L6-v2":                weights.Default,
+		"ms-marco-MiniLM-L-6-v2":               weights.Default,
+		"cross-encoder/ms-marco-MiniLM-L-6-v2": weights.Default,
 	} {
 		r := mlxrank.Run(t, "", "rerank", "--model", ref, "--query", "q", "d")
 		clitest.CheckFailure(t, r, command.ExitFailure, fmt.Sprintf("; did you mean %q?", want))
@@ -197,7 +198,7 @@ func TestModelShow(t *testing.T) {
 		ref   string
 		words []string
 	}{
-		{clitest.HubModel, []string{"revision    main", s.Repos[clitest.HubModel].Commit, dir, "supported   yes", "2 layers of 64", "max length  128 tokens", "activation  sigmoid", "model.safetensors", "total"}},
+		{clitest.HubModel, []string{"revision    main", s.Repos[clitest.HubModel].Commit, dir, "supported   yes", "arch        BertForSequenceClassification, 0.2 million", "2 layers of 64", "128 positions", "head        pooling cls, pooler.dense to 64 with tanh, classifier to 1", "tokenizer   WordPiece", "max length  128 tokens", "activation  sigmoid", "model.safetensors", "total"}},
 		{tiny, []string{tiny, "supported   yes", "labels      1: LABEL_0", "tokenizer.json"}},
 		{"builtin", []string{"supported   yes", "6 layers of 384", "max length  512 tokens", "model.safetensors"}},
 	} {
@@ -215,9 +216,9 @@ func TestModelShow(t *testing.T) {
 			t.Errorf("got %+v", m)
 		}
 	}
-	weightstest.WriteFile(t, filepath.Join(tiny, "config.json"), []byte(`{"model_type":"xlm-roberta"}`))
+	weightstest.WriteFile(t, filepath.Join(tiny, "config.json"), []byte(`{"model_type":"deberta-v2"}`))
 	r := mlxrank.MustRun(t, "", "model", "show", tiny)
-	if !strings.Contains(r.Out, `supported   no: `) || !strings.Contains(r.Out, `model_type "xlm-roberta" is not supported`) {
+	if !strings.Contains(r.Out, `supported   no: `) || !strings.Contains(r.Out, `model_type "deberta-v2" is not supported`) {
 		t.Errorf("got\n%s", r.Out)
 	}
 }

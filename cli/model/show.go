@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,20 +53,31 @@ func modelShowCommand(s command.Streams) *cli.Command {
 // shownJSON describes a model. If the model is not supported, it has only what was
 // read before the error.
 type shownJSON struct {
-	Model     string     `json:"model"`
-	Revisions []string   `json:"revisions,omitempty"`
-	Commit    string     `json:"commit,omitempty"`
-	Dir       string     `json:"dir"`
-	Adapter   string     `json:"adapter,omitempty"`
-	Supported bool       `json:"supported"`
-	Reason    string     `json:"reason,omitempty"` // why it is not supported
-	Shape     *shapeJSON `json:"config,omitempty"`
-	Labels    []string   `json:"labels,omitempty"`
-	MaxLength int        `json:"max_length,omitempty"`
+	Model     string   `json:"model"`
+	Revisions []string `json:"revisions,omitempty"`
+	Commit    string   `json:"commit,omitempty"`
+	Dir       string   `json:"dir"`
+	Adapter   string   `json:"adapter,omitempty"`
+	Supported bool     `json:"supported"`
+	Reason    string   `json:"reason,omitempty"` // why it is not supported
+	// Architecture is the class of transformers. Modules follow it in a model of
+	// sentence-transformers; Head lists what makes the logits.
+	Architecture string   `json:"architecture,omitempty"`
+	Modules      []string `json:"modules,omitempty"`
+	Head         []string `json:"head,omitempty"`
+	Parameters   int      `json:"parameters,omitempty"`
+	// Weights describes small weights; it is absent for weights in floating point.
+	Weights   *weightsJSON `json:"weights,omitempty"`
+	Tokenizer string       `json:"tokenizer,omitempty"` // WordPiece, Unigram or BPE
+	Shape     *shapeJSON   `json:"config,omitempty"`
+	Labels    []string     `json:"labels,omitempty"`
+	MaxLength int          `json:"max_length,omitempty"`
 	// MaxLengthFile names the file that sets MaxLength.
 	MaxLengthFile  string `json:"max_length_file,omitempty"`
 	TruncationSide string `json:"truncation_side,omitempty"`
 	Prompt         string `json:"prompt,omitempty"` // before every query
+	// Prompts has the names of all prompts of the model.
+	Prompts []string `json:"prompts,omitempty"`
 	// Activation turns logits into scores unless --activation sets another. It is empty
 	// if ActivationFile names an unsupported one.
 	Activation     string     `json:"activation,omitempty"`
@@ -78,6 +91,13 @@ type shownJSON struct {
 	incomplete     bool          // the snapshot lacks files
 }
 
+// weightsJSON describes small weights, as quantization of config.json does.
+type weightsJSON struct {
+	DType     string `json:"dtype"` // that --dtype auto gives
+	Bits      int    `json:"bits"`
+	GroupSize int    `json:"group_size"`
+}
+
 // shapeJSON has the fields of config.json that set the shape of a model.
 type shapeJSON struct {
 	Layers           int     `json:"num_hidden_layers"`
@@ -89,6 +109,11 @@ type shapeJSON struct {
 	MaxPositions     int     `json:"max_position_embeddings"`
 	TypeVocabSize    int     `json:"type_vocab_size"`
 	LayerNormEps     float64 `json:"layer_norm_eps"`
+	Rotary           bool    `json:"rotary,omitempty"`
+	// A local layer attends to Window tokens on each side; one layer in GlobalEvery
+	// attends to all.
+	Window      int `json:"window,omitempty"`
+	GlobalEvery int `json:"global_every,omitempty"`
 }
 
 // fileJSON describes a file of a model.
@@ -138,6 +163,11 @@ func (m *shownJSON) locate(ref string) error {
 		return err
 	}
 	s, err := client.Lookup(id)
+	if other := weights.OtherName(id.Model); errors.Is(err, weights.ErrNotDownloaded) && other != "" {
+		if renamed, again := client.Lookup(hub.Ref{Model: other, Revision: id.Revision}); again == nil {
+			s, err = renamed, nil
+		}
+	}
 	if err != nil {
 		return modelError(ref, err)
 	}
@@ -170,10 +200,56 @@ func (m *shownJSON) listDir() error {
 func (m *shownJSON) fill(model *weights.Model) {
 	c := model.Config
 	m.Supported, m.Dir, m.Adapter = true, model.Dir, model.Adapter
-	m.Shape = &shapeJSON{c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, string(c.Activation), c.VocabSize, c.MaxPositions, c.TypeVocabSize, c.LayerNormEps}
+	m.Shape = &shapeJSON{c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, string(c.Activation), c.VocabSize, c.MaxPositions, c.TypeVocabSize, c.LayerNormEps, c.RopeBase > 0, c.Window, c.GlobalEvery}
+	m.Architecture, m.Modules, m.Parameters, m.Head = model.Architecture, model.Modules, model.Parameters, describeHead(c)
+	if q := model.Quantization; q.Bits > 0 {
+		m.Weights = &weightsJSON{string(q.Format()), q.Bits, q.GroupSize}
+	}
+	m.Tokenizer = string(model.Tokenizer.Kind)
+	m.Prompts = slices.Sorted(maps.Keys(model.Prompts))
 	m.Labels, m.MaxLength, m.MaxLengthFile = model.LabelNames, model.MaxLength, model.MaxLengthFile
 	m.TruncationSide, m.Prompt, m.Warnings = string(model.Tokenizer.TruncationSide), model.Prompt, model.Warnings
 	m.Activation, m.ActivationFile, m.activationName = string(model.Scoring), model.ScoringFile, model.ScoringName
+}
+
+// architecture describes the class, the modules and the number of parameters.
+func (m *shownJSON) architecture() string {
+	text := m.Architecture
+	if len(m.Modules) > 0 {
+		text += " with " + strings.Join(m.Modules, ", ")
+	}
+	if m.Parameters < 100_000 {
+		return fmt.Sprintf("%s, %d parameters", text, m.Parameters)
+	}
+	return fmt.Sprintf("%s, %.1f million parameters", text, float64(m.Parameters)/1e6)
+}
+
+// describeHead lists what the head reads and its steps.
+func describeHead(c weights.Config) []string {
+	list := []string{"pooling " + c.Pooling.String()}
+	for _, step := range c.Head {
+		switch {
+		case step.LayerNorm:
+			list = append(list, step.Name)
+		case step.Activation == weights.Identity:
+			list = append(list, fmt.Sprintf("%s to %d", step.Name, step.Out))
+		default:
+			list = append(list, fmt.Sprintf("%s to %d with %s", step.Name, step.Out, step.Activation))
+		}
+	}
+	return list
+}
+
+// positions describes where the positions of tokens come from, and local layers.
+func (s *shapeJSON) positions() string {
+	text := fmt.Sprintf("%d positions", s.MaxPositions)
+	if s.Rotary {
+		text = "rotary " + text
+	}
+	if s.Window > 0 {
+		text += fmt.Sprintf(", a window of %d tokens on each side except in one layer of %d", s.Window, s.GlobalEvery)
+	}
+	return text
 }
 
 // activation describes the activation and the file that names it.
@@ -204,13 +280,21 @@ func (m *shownJSON) write(w io.Writer) error {
 	if m.Supported {
 		c := m.Shape
 		add("supported", "yes")
-		add("config", fmt.Sprintf("%d layers of %d, %d heads, intermediate size %d, %s, vocabulary of %d, %d positions",
-			c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, c.HiddenAct, c.VocabSize, c.MaxPositions))
+		add("arch", m.architecture())
+		add("config", fmt.Sprintf("%d layers of %d, %d heads, intermediate size %d, %s, vocabulary of %d, %s",
+			c.Layers, c.HiddenSize, c.Heads, c.IntermediateSize, c.HiddenAct, c.VocabSize, c.positions()))
+		if w := m.Weights; w != nil {
+			add("weights", fmt.Sprintf("%s: %d bits, groups of %d", w.DType, w.Bits, w.GroupSize))
+		}
+		add("head", strings.Join(m.Head, ", "))
+		add("tokenizer", m.Tokenizer)
 		add("labels", fmt.Sprintf("%d: %s", len(m.Labels), strings.Join(m.Labels, ", ")))
 		add("max length", fmt.Sprintf("%d tokens, from %s", m.MaxLength, m.MaxLengthFile))
 		add("truncation", m.TruncationSide)
 		if m.Prompt != "" {
 			add("prompt", strconv.Quote(m.Prompt)+" before every query")
+		} else if len(m.Prompts) > 0 {
+			add("prompts", strings.Join(m.Prompts, ", ")+": not used, since none is the default")
 		}
 		add("activation", m.activation())
 		for _, warning := range m.Warnings {

@@ -33,6 +33,7 @@ type Documents struct {
 	ObjectLine int
 
 	sources map[string]bool
+	fields  Fields
 }
 
 // Sources names the fields or columns from which the texts come.
@@ -41,7 +42,7 @@ func (d *Documents) Sources() string { return joinSources(d.sources) }
 // ReadDocuments reads a file of documents: a JSON array, lines of JSON objects,
 // columns id and text, or lines of text. Auto detects the format by the name and the
 // contents of the file, and rejects an ambiguous file.
-func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy) (*Documents, error) {
+func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy, fields Fields) (*Documents, error) {
 	lines := NewLines(name, r)
 	if err := lines.sniff(); err != nil {
 		return nil, err
@@ -50,18 +51,23 @@ func ReadDocuments(name string, r io.Reader, format Format, header HeaderPolicy)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	d := &Documents{Format: format, Basis: "by --format", sources: make(map[string]bool)}
+	d := &Documents{Format: format, Basis: "by --format", sources: make(map[string]bool), fields: fields}
 	if format == Auto {
 		if err = d.detect(name, text); err != nil {
 			return nil, err
 		}
 	}
-	if header == SkipHeader && d.Format != TSV {
+	if header == SkipHeader && d.Format != TSV && d.Format != CSV {
 		return nil, fmt.Errorf("%s is %s: %w", name, d.Format, ErrNoColumns)
 	}
-	if d.Format == JSON {
+	switch {
+	case d.Format == JSON:
 		err = d.readArray(name, text)
-	} else {
+	case d.Format == CSV, d.Format == TSV && fields.any():
+		err = d.readTable(name, text, header)
+	case d.Format == LinesOf && fields.any():
+		err = fmt.Errorf("%s is %s: %w", name, d.Format, errFields)
+	default:
 		err = d.readLines(NewLines(name, bytes.NewReader(text)), header)
 	}
 	if err == nil && len(d.List) == 0 {
@@ -91,7 +97,8 @@ func (d *Documents) detect(name string, text []byte) error {
 		d.Format, d.Basis = TSV, "by its name"
 		return nil
 	case ".csv":
-		return errCSV(name)
+		d.Format, d.Basis = CSV, "by its name"
+		return nil
 	}
 	first, rest, _ := firstLine(text)
 	switch {
@@ -181,7 +188,7 @@ func startsArray(text []byte) bool {
 
 // readLines reads a document from each line.
 func (d *Documents) readLines(lines *Lines, header HeaderPolicy) error {
-	parse := map[Format]func([]byte) (Document, string, error){LinesOf: parseTextLine, JSONL: parseItem, TSV: newColumnParser()}[d.Format]
+	parse := map[Format]func([]byte) (Document, string, error){LinesOf: parseTextLine, JSONL: d.parseItem, TSV: newColumnParser()}[d.Format]
 	if parse == nil {
 		return fmt.Errorf("%s: unknown format %q of documents", lines.name, d.Format)
 	}
@@ -244,7 +251,7 @@ func (d *Documents) readArray(name string, text []byte) error {
 		if err := decoder.Decode(&item); err != nil {
 			return fail(err)
 		}
-		document, source, err := parseItem(item)
+		document, source, err := d.parseItem(item)
 		if err != nil {
 			return fail(err)
 		}
@@ -290,42 +297,99 @@ func newColumnParser() func([]byte) (Document, string, error) {
 	}
 }
 
+// readTable reads a document from each row of a table.
+func (d *Documents) readTable(name string, text []byte, header HeaderPolicy) error {
+	r, err := newReader(name, bytes.NewReader(text), Options{Format: d.Format, Score: IgnoreScore, Header: header, Fields: d.fields})
+	if err != nil {
+		return err
+	}
+	t := r.parser.(*table)
+	if _, err := r.source.read(); err != nil { // the header row
+		return err
+	}
+	for {
+		row, err := r.source.read()
+		record := Record{Line: r.source.line(), Text: row}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err == nil && t.blank(row):
+			d.Blank++
+			continue
+		case err == nil:
+			err = CheckText(row)
+		}
+		var object Object
+		if err == nil {
+			object, err = t.object(row)
+		}
+		if err == nil {
+			err = d.addObject(object, record.Line)
+		}
+		if err != nil {
+			return r.Errorf(&record, "%w", err)
+		}
+	}
+}
+
+func (d *Documents) addObject(object Object, place int) error {
+	document, source, err := d.newDocument(object)
+	if err != nil {
+		return err
+	}
+	document.Place = place
+	d.add(document, source)
+	return nil
+}
+
 // parseItem parses a string or an object.
-func parseItem(item []byte) (Document, string, error) {
+func (d *Documents) parseItem(item []byte) (Document, string, error) {
 	item = bytes.TrimSpace(item)
 	switch item[0] {
 	case '"':
+		if d.fields.any() {
+			return Document{}, "", fmt.Errorf("expected an object with the fields that flags name, found the string %s", Abridge(item))
+		}
 		var text string
 		err := json.Unmarshal(item, &text)
 		return Document{Text: text}, "string", err
 	case '{':
-		return parseObject(item)
+		object, err := ParseObject(item)
+		if err != nil {
+			return Document{}, "", err
+		}
+		return d.newDocument(object)
 	}
 	return Document{}, "", fmt.Errorf("expected a string or an object, found %s", Abridge(item))
 }
 
-// parseObject moves the text and the id of an object into a document and keeps the
+// newDocument moves the text and the id of an object into a document and keeps the
 // other fields.
-func parseObject(item []byte) (Document, string, error) {
-	object, err := ParseObject(item)
-	if err != nil {
-		return Document{}, "", err
-	}
-	text, source, err := object.documentText()
+func (d *Documents) newDocument(object Object) (Document, string, error) {
+	text, source, err := d.fields.document(object)
 	if err != nil {
 		return Document{}, "", err
 	}
 	document := Document{Text: text, Fields: object}
-	for _, name := range documentIDs {
+	names := documentIDs
+	if d.fields.DocumentID != "" {
+		names = []string{d.fields.DocumentID}
+		if _, err := object.id(names[0]); err != nil {
+			return Document{}, "", err
+		}
+	}
+	for _, name := range names {
 		if id, err := object.id(name); err == nil {
 			document.ID = id
 			delete(object, name)
 			break
 		}
 	}
-	if source == "document" {
+	switch {
+	case d.fields.Document != nil: // the fields may be parts of the text
+	case source == "document":
 		delete(object, "document")
-	} else {
+	default:
 		delete(object, "text")
 	}
 	return document, source, nil

@@ -42,7 +42,7 @@ func TestReadDocuments(t *testing.T) {
 		{"lines with tabs", "f.txt", "a\tb\n", Auto, GuessHeader, "lines from line\n1 |\"a\\tb\"|\n"},
 	} {
 		t.Run(test.title, func(t *testing.T) {
-			d, err := ReadDocuments(test.name, strings.NewReader(test.text), test.format, test.header)
+			d, err := ReadDocuments(test.name, strings.NewReader(test.text), test.format, test.header, Fields{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,17 +54,17 @@ func TestReadDocuments(t *testing.T) {
 			}
 		})
 	}
-	if d, err := ReadDocuments("f.tsv", strings.NewReader("docid\tbody\nd1\ta\n"), Auto, GuessHeader); err != nil || !d.HeaderLike {
+	if d, err := ReadDocuments("f.tsv", strings.NewReader("docid\tbody\nd1\ta\n"), Auto, GuessHeader, Fields{}); err != nil || !d.HeaderLike {
 		t.Errorf("a header is not seen: %v, %v", d, err)
 	}
-	if d, err := ReadDocuments("f.tsv", strings.NewReader("docid\tbody\nd1\ta\n"), Auto, NoHeader); err != nil || d.HeaderLike || len(d.List) != 2 {
+	if d, err := ReadDocuments("f.tsv", strings.NewReader("docid\tbody\nd1\ta\n"), Auto, NoHeader, Fields{}); err != nil || d.HeaderLike || len(d.List) != 2 {
 		t.Errorf("a header is seen against NoHeader: %v, %v", d, err)
 	}
 }
 
 func TestReadDocumentsCountsBlankLines(t *testing.T) {
 	for text, want := range map[string]int{"a\nb": 0, "\n\ufeff\r\na\n \u3000\nb\n\n": 4, "{\"text\":\"\"}\n\n": 1, "[\"\",\n\n\"\"]": 0} {
-		if d, err := ReadDocuments("f", strings.NewReader(text), Auto, GuessHeader); err != nil || d.Blank != want {
+		if d, err := ReadDocuments("f", strings.NewReader(text), Auto, GuessHeader, Fields{}); err != nil || d.Blank != want {
 			t.Errorf("%q: %+v, %v, want %d blank lines", text, d, err, want)
 		}
 	}
@@ -74,11 +74,11 @@ func TestReadDocumentsCountsBlankLines(t *testing.T) {
 // as text, and that the line of the first object is reported.
 func TestReadDocumentsReportsObjects(t *testing.T) {
 	for text, want := range map[string]int{"a\n{b}\n{\n": 0, "a\n\n  {\"b\": 1}\nc\n{}\n": 3, "a\n{\"b\n": 2} {
-		d, err := ReadDocuments("f", strings.NewReader(text), Auto, GuessHeader)
+		d, err := ReadDocuments("f", strings.NewReader(text), Auto, GuessHeader, Fields{})
 		if err != nil || d.Format != LinesOf || d.ObjectLine != want {
 			t.Errorf("%q: %+v, %v, want line %d", text, d, err, want)
 		}
-		d, err = ReadDocuments("f", strings.NewReader(text), LinesOf, GuessHeader)
+		d, err = ReadDocuments("f", strings.NewReader(text), LinesOf, GuessHeader, Fields{})
 		if err != nil || d.ObjectLine != 0 {
 			t.Errorf("%q by --format lines: %+v, %v", text, d, err)
 		}
@@ -94,7 +94,11 @@ func TestReadDocumentsErrors(t *testing.T) {
 	}{
 		{"f", "", Auto, 0, []string{"f has no documents"}},
 		{"f", "\n \n\ufeff\n", Auto, 0, []string{"f has no documents"}},
-		{"f.CSV.gz", "id,text\n1,a\n", Auto, 0, []string{"f.CSV.gz: CSV is not supported"}},
+		{"f.CSV.gz", "id,text\n1,a,b\n", Auto, 0, []string{"f.CSV.gz: line 2: 3 columns, expected 2 (id, text)", "read as csv by its name"}},
+		{"f.csv", "id,body\n1,a\n", Auto, 0, []string{"f.csv: line 2: fields \"document\" and \"text\" are missing; give one"}},
+		{"f.csv", "id,text\n1,\"a\n", Auto, 0, []string{"f.csv: line 2: malformed CSV"}},
+		{"f.csv", "id,text\n1,caf\xe9\n", Auto, 0, []string{"f.csv: line 2: not UTF-8"}},
+		{"f.csv", "id,text\n1,a\n", Auto, NoHeader, []string{"f.csv: the columns are found by the names in the header row"}},
 		{"f", "[]", Auto, 0, []string{"f has no documents"}},
 		{"f", "a\n\n{\"text\":\"b\"}\n {\"text\":\"c\n", Auto, 0, []string{"cannot detect the format", "2 of 3 lines begin like JSON objects, line 3 first", "--format lines"}},
 		{"f", "{\"text\":\"a\"}\nb\n", Auto, 0, []string{"f: line 2: expected a string or an object, found b", "read as jsonl since its first line is a JSON object; --format"}},
@@ -112,7 +116,7 @@ func TestReadDocumentsErrors(t *testing.T) {
 		{"f", "a\n", Auto, SkipHeader, []string{"f is lines: only files of columns have a header row"}},
 		{"f", "a\n", MSMARCO, 0, []string{`unknown format "msmarco" of documents`}},
 	} {
-		_, err := ReadDocuments(test.name, strings.NewReader(test.text), test.format, test.header)
+		_, err := ReadDocuments(test.name, strings.NewReader(test.text), test.format, test.header, Fields{})
 		if err == nil {
 			t.Errorf("%q is no error", test.text)
 			continue
@@ -121,6 +125,26 @@ func TestReadDocumentsErrors(t *testing.T) {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("%q: %v lacks %q", test.text, err, want)
 			}
+		}
+	}
+}
+
+// TestReadDocumentsFields names fields of objects, which strings and lines have not.
+func TestReadDocumentsFields(t *testing.T) {
+	fields := Fields{Document: mustTemplate(t, "a,b"), DocumentID: "n"}
+	d, err := ReadDocuments("f.jsonl", strings.NewReader(`{"n":12345678901234567890,"a":"x","b":null}`), Auto, GuessHeader, fields)
+	if err != nil || d.List[0].Text != "x" || d.List[0].ID != "12345678901234567890" || d.Sources() != "a and b" {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	for text, want := range map[string]string{
+		`["x"]`:                  `item 1 of the JSON array: expected an object with the fields that flags name, found the string "x"`,
+		`{"n":1,"a":"x"}`:        `line 1: field "b" is missing; found a, n`,
+		`{"a":"x","b":"y"}`:      `line 1: field "n" is missing`,
+		`{"n":1,"a":{},"b":"y"}`: `line 1: field "a" is an object`,
+		"text":                   "f is lines: its columns have no names",
+	} {
+		if _, err := ReadDocuments("f", strings.NewReader(text), Auto, GuessHeader, fields); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
 		}
 	}
 }

@@ -16,6 +16,8 @@ type Format string
 // The formats. A file of TREC has the ids of texts; the others have the texts.
 const (
 	Auto    Format = "auto"    // by the name of the file and its first line
+	CSV     Format = "csv"     // a header row names the columns
+	Parquet Format = "parquet" // as objects; only for NewParquetReader and the like
 	JSONL   Format = "jsonl"   // {"query": "...", "document": "...", ...}
 	TSV     Format = "tsv"     // query, document; documents: id, text or id, url, title, body
 	MSMARCO Format = "msmarco" // qid, pid, query, passage
@@ -30,17 +32,34 @@ func extension(name string) string {
 	return filepath.Ext(strings.TrimSuffix(strings.TrimSuffix(base, ".gz"), ".zst"))
 }
 
+// FormatOfName returns the format that the extension of a file's name stands for, or "".
+func FormatOfName(name string) Format {
+	switch extension(name) {
+	case ".jsonl", ".ndjson":
+		return JSONL
+	case ".csv":
+		return CSV
+	case ".parquet":
+		return Parquet
+	case ".trec", ".run":
+		return TREC
+	}
+	return ""
+}
+
 // detect finds the format of a file of pairs by its name and its first line, which is
 // empty only in an empty file. whole is false if line is only its beginning.
 func detect(name string, line []byte, whole bool, o Options) (Format, error) {
 	ext := extension(name)
 	switch {
+	case ext == ".csv":
+		return CSV, nil
 	case ext == ".jsonl", ext == ".ndjson", len(line) == 0:
 		return JSONL, nil
 	case ext == ".trec", ext == ".run":
 		return TREC, nil
-	case ext == ".csv":
-		return "", errCSV(name)
+	case ext == ".tsv" && o.Fields.any():
+		return TSV, nil
 	}
 	n := bytes.Count(line, []byte("\t")) + 1
 	byColumns, hint := formatOfColumns(n, o.Score != RefuseScore)
@@ -67,11 +86,6 @@ func detect(name string, line []byte, whole bool, o Options) (Format, error) {
 	return "", fmt.Errorf("%s: cannot detect the format: the first line has %s and begins with %q; "+
 		"give --format jsonl (objects), tsv (query, document), msmarco (qid, pid, query, passage) or trec (a run)%s",
 		name, plural(n, "column"), Abridge(line), hint)
-}
-
-// errCSV rejects a CSV file: its quotes and commas would be scored.
-func errCSV(name string) error {
-	return fmt.Errorf("%s: CSV is not supported; write tab-separated columns or one JSON object per line, or give --format if the file has another format", name)
 }
 
 // formatOfColumns returns the format with n columns, one of which may be a score if

@@ -65,7 +65,7 @@ func fuzzColumns(f *testing.F, format Format) {
 func FuzzTREC(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, run, file []byte) {
-		texts, err := IndexTexts("texts", false, bytes.NewReader(file), bytes.NewReader(file))
+		texts, err := IndexTexts("texts", TextsOptions{}, bytes.NewReader(file), bytes.NewReader(file))
 		if err != nil {
 			return
 		}
@@ -125,7 +125,7 @@ func FuzzDocuments(f *testing.F) {
 // checkDocuments reads data and returns the documents, or nil.
 func checkDocuments(t *testing.T, data []byte, name string, format Format) *Documents {
 	t.Helper()
-	d, err := ReadDocuments(name, bytes.NewReader(data), format, GuessHeader)
+	d, err := ReadDocuments(name, bytes.NewReader(data), format, GuessHeader, Fields{})
 	if err != nil {
 		if len(err.Error()) > 1000+len(name)*2 {
 			t.Errorf("error of %d bytes", len(err.Error()))

@@ -9,8 +9,9 @@ import (
 
 // jsonl is the format with one JSON object per line.
 type jsonl struct {
-	score ScorePolicy
-	ids   bool // requires ids
+	score  ScorePolicy
+	ids    bool // requires ids
+	fields Fields
 }
 
 func (jsonl) blank(line []byte) bool { return len(bytes.TrimSpace(line)) == 0 }
@@ -23,17 +24,30 @@ func (j jsonl) parse(r *Record) error {
 	if _, ok := object["score"]; ok && j.score == RefuseScore {
 		return errors.New(`field "score" exists already; rename or remove it, or give --overwrite-score`)
 	}
-	if r.Query, err = object.Text("query"); err != nil {
+	return j.fill(r, object)
+}
+
+// fill moves the texts and ids of an object into a record.
+func (j jsonl) fill(r *Record, object Object) (err error) {
+	if r.Query, err = j.fields.query(object); err != nil {
 		return err
 	}
-	if r.Document, r.Source, err = object.documentText(); err != nil || !j.ids {
+	if r.Document, r.Source, err = j.fields.document(object); err != nil || !j.ids {
 		return err
 	}
-	if r.QueryID, err = object.id("query_id"); err != nil {
+	if r.QueryID, err = j.fields.queryID(object); err != nil {
 		return err
 	}
-	r.DocumentID, err = object.id("document_id")
-	return err
+	if r.DocumentID, err = j.fields.documentID(object); err != nil {
+		return err
+	}
+	if r.QueryID == "" {
+		return errors.New(`field "query_id" is missing`)
+	}
+	if r.DocumentID == "" {
+		return errors.New(`field "document_id" is missing`)
+	}
+	return nil
 }
 
 // AppendHeader appends nothing, since objects have no header.

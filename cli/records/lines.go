@@ -27,11 +27,15 @@ type Lines struct {
 	name   string // of the input, for errors
 	r      *bufio.Reader
 	number int   // of the last line, from 1
+	first  int   // line of the last record
 	offset int64 // of the byte after the last line
 	sum    hash.Hash
 	inLong bool // the rest of the last line is unread
 
 	sniffed bool // sniff has accepted the first bytes
+
+	// quotes is the delimiter of CSV, whose records go on while a quote is open, or 0.
+	quotes byte
 }
 
 // NewLines returns a reader of the lines of r. Errors report name.
@@ -62,9 +66,37 @@ func (l *Lines) Errorf(format string, args ...any) error {
 	return fmt.Errorf("%s: line %d: %w", l.name, l.number, fmt.Errorf(format, args...))
 }
 
-// read returns a line without its newline, also if it is not text. After errTooLong,
-// read can be called again.
+// read returns a record without its newline, also if it is not text. After errTooLong,
+// read can be called again. A record is a line, or the lines of a row of CSV.
 func (l *Lines) read() ([]byte, error) {
+	line, err := l.readLine()
+	l.first = l.number
+	if l.quotes == 0 || err != nil {
+		return bytes.TrimPrefix(line, utf8BOM), err
+	}
+	line = bytes.TrimPrefix(line, utf8BOM)
+	quotes := quoteState{delimiter: l.quotes}
+	for more := line; ; {
+		if quotes.scan(more); quotes.cell != inQuotes {
+			return line, nil
+		}
+		if more, err = l.readLine(); errors.Is(err, io.EOF) {
+			return line, nil // the parser finds the open quote
+		}
+		if err != nil {
+			return nil, err
+		}
+		if line = append(append(line, '\n'), more...); len(line) > maxLine {
+			return nil, errTooLong
+		}
+	}
+}
+
+// line returns the number of the last record's first line.
+func (l *Lines) line() int { return l.first }
+
+// readLine returns a line without its newline.
+func (l *Lines) readLine() ([]byte, error) {
 	if err := l.sniff(); err != nil {
 		return nil, err
 	}
@@ -90,8 +122,8 @@ func (l *Lines) read() ([]byte, error) {
 			return nil, fmt.Errorf("read %s: line %d: %w", l.name, l.number+1, err)
 		}
 		l.number++
-		line = bytes.TrimSuffix(bytes.TrimPrefix(line, utf8BOM), []byte("\n"))
-		if l.number == 1 && !ended && bytes.IndexByte(trimEnd(line), '\r') >= 0 {
+		line = bytes.TrimSuffix(line, []byte("\n"))
+		if l.number == 1 && !ended && bytes.IndexByte(trimEnd(bytes.TrimPrefix(line, utf8BOM)), '\r') >= 0 {
 			return nil, l.Errorf("the file is one line with carriage returns; if these are line ends, as on old Macs, convert them with tr '\\r' '\\n'")
 		}
 		return line, nil
@@ -109,7 +141,7 @@ func (l *Lines) sniff() error {
 		return err
 	}
 	l.sniffed = true
-	if err := sniff(head); err != nil {
+	if err := Sniff(head); err != nil {
 		return fmt.Errorf("%s: %w", l.name, err)
 	}
 	return nil

@@ -98,6 +98,16 @@ func (o Object) firstID(names ...string) (string, error) {
 	return "", fmt.Errorf("field %q is missing", names[0])
 }
 
+// has returns the first of the names that is a field with a value, or "".
+func (o Object) has(names []string) string {
+	for _, name := range names {
+		if raw, ok := o[name]; ok && string(raw) != "null" {
+			return name
+		}
+	}
+	return ""
+}
+
 // Abridge returns the beginning of a text for a message.
 func Abridge(raw []byte) string {
 	const most = 40

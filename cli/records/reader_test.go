@@ -12,7 +12,7 @@ import (
 // newTexts returns the texts of a file with these contents.
 func newTexts(t testing.TB, text string) *Texts {
 	t.Helper()
-	texts, err := IndexTexts("texts.tsv", false, strings.NewReader(text), strings.NewReader(text))
+	texts, err := IndexTexts("texts.tsv", TextsOptions{}, strings.NewReader(text), strings.NewReader(text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +254,7 @@ func TestDetect(t *testing.T) {
 		{"f.tsv", "two words\tb\t1", false, "", []string{"3 columns", "--overwrite-score"}},
 		{"f", "q\tp\t1", false, "", []string{"3 columns", "a run (qid pid rank) needs --queries and --documents"}},
 		{"f", "1\t0\td\t1", false, "", []string{"qrels", "not pairs"}},
-		{"f.csv", "a\tb", false, "", []string{"CSV is not supported"}},
+		{"f.csv", "a\tb", false, CSV, nil},
 		{"f", "1 0 d 1", false, "", []string{"qrels"}},
 		{"f", "[{\"query\":\"q\"}]", false, "", []string{"JSON array", "jq -c '.[]'"}},
 		{"f", "", false, JSONL, nil},

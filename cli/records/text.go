@@ -42,11 +42,26 @@ func notUTF8(line []byte, at int) error {
 		}
 		rest = rest[size:]
 	}
+	if looksBinary(line) {
+		return fmt.Errorf("not UTF-8 (byte 0x%02X at column %d); it looks like binary data", line[at], utf8.RuneCount(line[:at])+1)
+	}
 	if 2*high > len(line) {
 		guess, encoding = "", "ENCODING"
 	}
 	return fmt.Errorf("not UTF-8 (byte 0x%02X at column %d%s); convert it with iconv -f %s -t UTF-8",
 		line[at], utf8.RuneCount(line[:at])+1, guess, encoding)
+}
+
+// looksBinary reports whether more than one byte in 16 is a control character that no text
+// needs.
+func looksBinary(line []byte) bool {
+	control := 0
+	for _, b := range line {
+		if b < ' ' && !bytes.ContainsRune([]byte("\t\n\f\r\x1b"), rune(b)) {
+			control++
+		}
+	}
+	return 16*control > len(line)
 }
 
 // trimEnd drops the carriage returns at the end of a line.
@@ -95,7 +110,7 @@ var kinds = []kind{
 	{magic: "PK\x03\x04", name: "a ZIP file or an Office document", advice: "unpack it or export its text first"},
 	{magic: "PK\x05\x06", name: "an empty ZIP file", advice: giveText},
 	{magic: "\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", name: "an Office document", advice: exportText},
-	{magic: "PAR1", name: "a Parquet file", advice: toJSONL},
+	{magic: "PAR1", name: "a Parquet file", advice: "give --format parquet where there is that flag, or convert it to JSON lines, for example with DuckDB or pandas"},
 	{magic: "ARROW1", name: "an Arrow file", advice: toJSONL},
 	{magic: "\xff\xff\xff\xff", name: "an Arrow stream", advice: toJSONL},
 	{magic: "Obj\x01", name: "an Avro file", advice: toJSONL},
@@ -126,9 +141,9 @@ var kinds = []kind{
 // sniffBytes is the number of bytes that sniff needs.
 const sniffBytes = 512
 
-// sniff returns an error if a file that begins with head is not text. head has at
+// Sniff returns an error if a file that begins with head is not text. head has at
 // least the first line or sniffBytes.
-func sniff(head []byte) error {
+func Sniff(head []byte) error {
 	plain := isPlain(head)
 	for _, k := range kinds {
 		if (k.plain || !plain) && len(head) > k.at && bytes.HasPrefix(head[k.at:], []byte(k.magic)) {

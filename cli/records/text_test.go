@@ -100,7 +100,7 @@ func TestSniff(t *testing.T) {
 				}
 			}
 		}
-		if _, err := ReadDocuments("f", strings.NewReader(file), LinesOf, NoHeader); err == nil || !strings.Contains(err.Error(), "looks like") {
+		if _, err := ReadDocuments("f", strings.NewReader(file), LinesOf, NoHeader, Fields{}); err == nil || !strings.Contains(err.Error(), "looks like") {
 			t.Errorf("documents %.20q: got %v", file, err)
 		}
 		if _, err := NewReader("f", strings.NewReader(file), Options{Format: TSV}); err == nil || !strings.Contains(err.Error(), "looks like") {
@@ -137,6 +137,7 @@ func TestCheckText(t *testing.T) {
 		"\xc0\x80":                 "byte 0xC0 at column 1",                                              // an overlong NUL
 		"\xe6\x97":                 "byte 0xE6 at column 1",                                              // cut short
 		"ab\x00":                   "NUL byte at column 3",
+		"\x8f\x01k\x02Zq\x00ab":    "byte 0x8F at column 1); it looks like binary data",
 	} {
 		err := CheckText([]byte(text))
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {

@@ -2,32 +2,38 @@ package records
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"io"
-	"slices"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // Texts finds texts by their ids in a file of lines id<TAB>text, of lines
 // id<TAB>url<TAB>title<TAB>body as in MS MARCO's documents, or of objects as in BEIR's
-// corpora. Memory holds only the position of each text, in 16 bytes. Get checks a
+// corpora. Memory holds neither the texts nor, for many texts, their index. Get checks a
 // text, so that an error in a text that no run names does not matter.
 type Texts struct {
-	name    string
-	queries bool
+	// Kept is the file that keeps the index for later runs, and KeepError the reason
+	// why a large file has none. KeptNow reports that this run has made the file.
+	Kept      string
+	KeptNow   bool
+	KeepError error
+
+	name string
+	TextsOptions
 	file    io.ReaderAt
-	objects bool // the lines are JSON objects
-	columns int  // of lines that are not objects
-	seed    maphash.Seed
-	places  []place
-	sum     []byte // SHA-256 of the file
+	columns int // of lines that are not objects
+	index   *textIndex
+	opened  io.Closer // the file of the index, or nil
+	sum     []byte    // SHA-256 of the file
 }
 
-type place struct {
-	hash   uint64 // of the id
-	offset int64  // of the line
+// TextsOptions describes a file of texts.
+type TextsOptions struct {
+	Queries bool // queries, and not documents
+	Objects bool // JSON objects, whatever the name and the first line are
+	Fields  Fields
 }
 
 // The fields of objects with the id of a text and with a query.
@@ -38,15 +44,26 @@ var (
 )
 
 // IndexTexts indexes a file of queries or documents, which r reads from its start.
-// Errors report name.
-func IndexTexts(name string, queries bool, r io.Reader, file io.ReaderAt) (*Texts, error) {
-	t := &Texts{name: name, queries: queries, file: file, seed: maphash.MakeSeed()}
-	lines := NewLines(name, r)
-	head, whole, err := lines.head()
-	if err != nil {
+// Errors report name. The index ends with the process.
+func IndexTexts(name string, o TextsOptions, r io.Reader, file io.ReaderAt) (_ *Texts, err error) {
+	t := &Texts{name: name, TextsOptions: o, file: file}
+	var b indexBuilder
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := t.build(&b, r); err != nil {
 		return nil, err
 	}
-	t.objects = holdsObjects(name, head, whole)
+	t.index, t.opened, err = b.index()
+	return t, err
+}
+
+// build adds the lines that r reads to an index.
+func (t *Texts) build(b *indexBuilder, r io.Reader) error {
+	lines := NewLines(t.name, r)
+	head, whole, err := lines.head()
+	if err != nil {
+		return err
+	}
+	t.Objects = t.Objects || holdsObjects(t.name, head, whole)
 	for {
 		offset := lines.offset
 		line, err := lines.read()
@@ -54,25 +71,32 @@ func IndexTexts(name string, queries bool, r io.Reader, file io.ReaderAt) (*Text
 			break
 		}
 		if errors.Is(err, errTooLong) {
-			return nil, lines.Errorf("%w", err)
+			return lines.Errorf("%w", err)
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if line = trimEnd(line); len(line) == 0 || t.objects && isBlank(line) {
+		if line = trimEnd(line); len(line) == 0 || t.Objects && isBlank(line) {
 			continue
 		}
 		id, err := t.id(line)
 		if err != nil {
-			return nil, lines.Errorf("%w", err)
+			return lines.Errorf("%w", err)
 		}
-		t.places = append(t.places, place{maphash.String(t.seed, id), offset})
+		if err := b.add(xxhash.Sum64String(id), offset); err != nil {
+			return err
+		}
 	}
 	t.sum = lines.sum.Sum(nil)
-	slices.SortFunc(t.places, func(a, b place) int {
-		return cmp.Or(cmp.Compare(a.hash, b.hash), cmp.Compare(a.offset, b.offset))
-	})
-	return t, nil
+	return nil
+}
+
+// Close closes the index.
+func (t *Texts) Close() error {
+	if t.opened == nil {
+		return nil
+	}
+	return t.opened.Close()
 }
 
 // holdsObjects reports whether a file of texts has JSON objects, by its name or its
@@ -93,15 +117,12 @@ func holdsObjects(name string, head []byte, whole bool) bool {
 
 // id returns the id of a line. The first line determines the number of columns.
 func (t *Texts) id(line []byte) (string, error) {
-	if t.objects {
+	if t.Objects {
 		object, err := ParseObject(line)
 		if err != nil {
 			return "", err
 		}
-		if t.queries {
-			return object.firstID(queryIDs...)
-		}
-		return object.firstID(documentIDs...)
+		return object.firstID(t.idFields()...)
 	}
 	n := bytes.Count(line, []byte("\t")) + 1
 	if t.columns == 0 && (n == 2 || n == 4) {
@@ -115,23 +136,36 @@ func (t *Texts) id(line []byte) (string, error) {
 	return string(id), nil
 }
 
+// idFields lists the fields of objects that may have the id.
+func (t *Texts) idFields() []string {
+	name, usual := t.Fields.DocumentID, documentIDs
+	if t.Queries {
+		name, usual = t.Fields.QueryID, queryIDs
+	}
+	if name != "" {
+		return []string{name}
+	}
+	return usual
+}
+
 // Identity describes the texts for a comparison with other texts, also for a nil
 // receiver.
 func (t *Texts) Identity() string {
 	if t == nil {
 		return "none"
 	}
-	return fmt.Sprintf("%s with SHA-256 %x", plural(len(t.places), "text"), t.sum)
+	return fmt.Sprintf("%s with SHA-256 %x", plural(int(t.index.count), "text"), t.sum)
 }
 
 // Get returns the text with an id, and its fields or columns. Two lines may have the
 // same id if their texts are equal.
 func (t *Texts) Get(id string) (text, source string, err error) {
-	hash := maphash.String(t.seed, id)
-	i, _ := slices.BinarySearchFunc(t.places, hash, func(p place, hash uint64) int { return cmp.Compare(p.hash, hash) })
+	offsets, err := t.index.find(xxhash.Sum64String(id))
+	if err != nil {
+		return "", "", &readError{err}
+	}
 	first := int64(-1) // offset of the line of text
-	for ; i < len(t.places) && t.places[i].hash == hash; i++ {
-		offset := t.places[i].offset
+	for _, offset := range offsets {
 		line, err := t.read(offset)
 		if err != nil {
 			return "", "", err
@@ -152,9 +186,20 @@ func (t *Texts) Get(id string) (text, source string, err error) {
 		}
 	}
 	if first < 0 {
-		return "", "", fmt.Errorf("id %q is not in %s", Abridge([]byte(id)), t.name)
+		return "", "", t.missing(id)
 	}
 	return text, source, nil
+}
+
+func (t *Texts) missing(id string) error {
+	return fmt.Errorf("id %q is not in %s", Abridge([]byte(id)), t.name)
+}
+
+// mayHave reports whether there may be a text with an id, without reading the file. It
+// errs only if the hashes of two ids are equal; Get finds out.
+func (t *Texts) mayHave(id string) (bool, error) {
+	offsets, err := t.index.find(xxhash.Sum64String(id))
+	return len(offsets) > 0, err
 }
 
 // text returns the text of a line, and its fields or columns.
@@ -162,7 +207,7 @@ func (t *Texts) text(line []byte) (text, source string, err error) {
 	if err := CheckText(line); err != nil {
 		return "", "", err
 	}
-	if !t.objects {
+	if !t.Objects {
 		text, source = joinColumns(bytes.Split(line, []byte("\t")))
 		return text, source, nil
 	}
@@ -170,10 +215,13 @@ func (t *Texts) text(line []byte) (text, source string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	if t.queries {
-		return object.firstText(queryTexts...)
+	switch {
+	case !t.Queries:
+		return t.Fields.document(object)
+	case t.Fields.Query != nil:
+		return t.Fields.Query.join(object)
 	}
-	return object.documentText()
+	return object.firstText(queryTexts...)
 }
 
 // joinColumns returns the text of a line with the columns id and text, or id, url,

@@ -10,19 +10,24 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/rs/zerolog"
+
 	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/files"
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-var documentFormatChoice = command.Choice{Name: "format", Usage: "`FORMAT` of --documents", Def: "auto", Values: []string{"auto", "lines", "jsonl", "json", "tsv"}}
+var documentFormatChoice = command.Choice{Name: "format", Usage: "`FORMAT` of --documents", Def: "auto", Values: []string{"auto", "lines", "jsonl", "json", "tsv", "csv", "parquet"}}
 
 // documents holds the documents to rank.
 type documents struct {
 	*records.Documents
-	kind string // what Place counts: "line", "item" (of a JSON array) or "arg"
-	name string // of the file; "" for arguments
+	kind string // what Place counts: "line", "row" (of Parquet), "item" (of a JSON array), "file" or "arg"
+	name string // of the file; "" for arguments and several files
+
+	skipped *files.Skipped // files that are left out; nil without --files
 }
 
 // locate adds to an error of the engine which flag or document has the bad text.
@@ -31,39 +36,85 @@ func (d documents) locate(err error) error {
 	if !errors.As(err, &text) {
 		return err
 	}
-	where := "--query"
-	if place := d.List[text.Index].Place; !text.Query && d.kind == "arg" {
-		where = fmt.Sprintf("argument %d", place)
-	} else if !text.Query {
-		where = fmt.Sprintf("%s: %s %d", d.name, d.kind, place)
+	where, document := "--query", d.List[text.Index]
+	switch {
+	case text.Query:
+	case d.kind == "file":
+		where = document.ID
+	case d.kind == "arg":
+		where = fmt.Sprintf("argument %d", document.Place)
+	default:
+		where = fmt.Sprintf("%s: %s %d", d.name, d.kind, document.Place)
 	}
 	return fmt.Errorf("%s: %w: %w", where, text.Kind, text.Err)
 }
 
 // readDocuments reads the documents from a file, or from stdin if path is "-".
-func readDocuments(ctx context.Context, path string, stdin io.Reader, format records.Format, header records.HeaderPolicy) (_ documents, err error) {
+func readDocuments(ctx context.Context, path string, stdin io.Reader, format records.Format, header records.HeaderPolicy, fields records.Fields) (_ documents, err error) {
 	in, err := input.Open(ctx, path, stdin)
 	if err != nil {
 		return documents{}, err
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
-	docs, err := records.ReadDocuments(in.Name, in, format, header)
-	if errors.Is(err, records.ErrNoColumns) {
+	docs, err := parseDocuments(in, format, header, fields)
+	if errors.Is(err, records.ErrNoColumns) || errors.Is(err, records.ErrNeedsHeader) {
 		return documents{}, command.Usagef("--header: %v", err)
 	}
 	if err != nil {
 		return documents{}, err
 	}
 	kind := "line"
-	if docs.Format == records.JSON {
+	switch docs.Format {
+	case records.JSON:
 		kind = "item"
+	case records.Parquet:
+		kind = "row"
 	}
-	return documents{docs, kind, in.Name}, nil
+	return documents{Documents: docs, kind: kind, name: in.Name}, nil
+}
+
+// readFiles reads the documents from the files that patterns name.
+func readFiles(ctx context.Context, patterns []string, notices command.Notices) (documents, error) {
+	bar := notices.Progress("reading", "files", -1)
+	defer bar.End()
+	docs, skipped, err := files.Read(ctx, patterns, bar.Set)
+	if err != nil {
+		return documents{}, fmt.Errorf("--files: %w", err)
+	}
+	return documents{Documents: docs, kind: "file", skipped: skipped}, nil
+}
+
+// warn reports the files that are left out.
+func (d documents) warn(log zerolog.Logger) {
+	if s := d.skipped; s != nil && s.Total() > 0 {
+		log.Warn().Int("not_text", s.Binary).Int("too_large", s.Large).Int("unreadable", s.Unreadable).Int("empty", s.Empty).
+			Strs("first", s.Reasons).Msg("some files are left out")
+	}
+}
+
+// parseDocuments reads the documents of an input.
+func parseDocuments(in *input.File, format records.Format, header records.HeaderPolicy, fields records.Fields) (_ *records.Documents, err error) {
+	parquet, err := in.IsParquet(format)
+	if err != nil {
+		return nil, err
+	}
+	if !parquet {
+		return records.ReadDocuments(in.Name, in, format, header, fields)
+	}
+	if header != records.GuessHeader {
+		return nil, fmt.Errorf("%s is Parquet: %w", in.Name, records.ErrNoColumns)
+	}
+	section, err := in.Section()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, section.Close()) }()
+	return records.ReadParquetDocuments(in.Name, section, section.Size(), fields)
 }
 
 // arguments returns the documents given on the command line.
 func arguments(args []string) (documents, error) {
-	docs := documents{&records.Documents{}, "arg", ""}
+	docs := documents{Documents: &records.Documents{}, kind: "arg"}
 	for i, text := range args {
 		if text == "-" {
 			return documents{}, command.Usagef("to read documents from standard input, give --documents -")
@@ -127,5 +178,5 @@ func refuseFileNames(args []string) error {
 		named += " ..."
 	}
 	return command.Usagef("the documents are names of files (%s): to rank the lines of a file, use --documents FILE; "+
-		"to rank the names, write them to standard input and use --documents -", named)
+		"to rank whole files, give --files before the first; to rank the names, write them to standard input and use --documents -", named)
 }

@@ -25,28 +25,41 @@ func Command(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "query", Usage: "query `TEXT`, - for one line of standard input (required)"},
 		&cli.StringFlag{Name: "documents", Usage: "`FILE` of documents, - for standard input"},
+		&cli.StringFlag{Name: "files", Usage: "file, folder or `PATTERN` of the files to rank; more as arguments"},
 		documentFormatChoice.Flag(),
 		input.HeaderFlag(),
 		&cli.IntFlag{Name: "top-n", DefaultText: "all", Usage: "max results `N`"},
 		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "lowest `SCORE` to print"},
 		command.LongFlag(),
+		command.CalibrationFlag(),
 		command.ProfileFlag(),
 		&cli.BoolFlag{Name: "explain", DisableDefaultText: true, Usage: "show the best sentence of each printed document"},
 		command.JSONFlag(), command.QuietFlag(),
 	}
+	flags = append(flags, input.DocumentFieldFlags()...)
 	return &cli.Command{
 		Name:      "rerank",
 		Usage:     "rank documents for a query, best first",
-		UsageText: "mlxrank rerank --query TEXT [flags] DOCUMENT...\nmlxrank rerank --query TEXT --documents FILE [flags]",
+		UsageText: "mlxrank rerank --query TEXT [flags] DOCUMENT...\nmlxrank rerank --query TEXT --documents FILE [flags]\nmlxrank rerank --query TEXT --files PATTERN [flags] [PATTERN...]",
 		Description: "Documents are the arguments, or come from a file, by --format:\n" +
 			"  lines  one document per line\n" +
 			"  jsonl  one JSON object per line; the document is its field \"document\", or else\n" +
 			"         \"text\" with \"title\" before it\n" +
 			"  json   an array of such objects, or of strings\n" +
 			"  tsv    id<TAB>text, or id<TAB>url<TAB>title<TAB>body\n" +
+			"  csv    a header row names the columns, which are used like the fields of jsonl\n" +
+			"  parquet  columns as in csv\n" +
+			"--fields title,body joins fields or columns for the document; \"{title}: {body}\" writes\n" +
+			"text between them. With --fields or --id-field, tsv has a header row too.\n" +
 			"auto goes by the name of the file and its first line, and reports what it chose. It\n" +
 			"refuses a file, or warns, if the format is not clear. Blank lines are skipped and\n" +
 			"counted. " + input.FormatsPage + "\n\n" +
+			"--files ranks whole files: a file, all files in a folder, or a pattern in which **\n" +
+			"stands for any folders. Text is taken from Markdown and HTML; other files are text as\n" +
+			"they are. Files of more than a passage are ranked by their best passage, unless --long\n" +
+			"says otherwise. Hidden files are not searched, links to folders not followed; files\n" +
+			"that are not UTF-8 text, unreadable, empty or larger than 16 MiB are left out, with a\n" +
+			"warning.\n\n" +
 			"The table goes to standard output, the summary of the run to standard error. --json\n" +
 			"prints both as one object: index counts from 0, start and end are bytes, and fields\n" +
 			"has the members of the document's object except its id and text. An empty document\n" +
@@ -61,7 +74,9 @@ func Command(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Rank two passages with the built-in model", `mlxrank rerank --model builtin --query "resize photos" "An image editor." "A mail reader."`},
 				[2]string{"Print the three best lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
-				[2]string{"Rank whole files", `for f in notes/*; do jq -Rsc '{text: .}' "$f"; done | mlxrank rerank --model builtin --query "resize photos" --documents - --long passages`},
+				[2]string{"Keep documents that are probably relevant, by a calibration of mlxrank eval", `mlxrank rerank --calibration calibration.json --threshold 0.5 --query "resize photos" --documents passages.txt`},
+				[2]string{"Find the best passages of all Markdown files below a folder", `mlxrank rerank --model builtin --query "resize photos" --files 'docs/**/*.md' --top-n 5`},
+				[2]string{"Rank the rows of a table with named columns", `mlxrank rerank --model builtin --query "resize photos" --documents apps.csv --fields name,summary --id-field package`},
 				[2]string{"Rank long documents of a JSON array, with a lowest score", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long passages --threshold 0.5`},
 			),
 		Flags:  append(flags, command.EngineFlags(weights.Default)...),
@@ -74,11 +89,15 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := command.SetCalibration(c, &config); err != nil {
+		return err
+	}
 	options, err := rerankOptions(c)
 	if err != nil {
 		return err
 	}
-	docs, err := rerankDocuments(c, s)
+	notices := command.NewNotices(c, s.Err, config.Logger)
+	docs, err := rerankDocuments(c, s, notices)
 	if err != nil {
 		return err
 	}
@@ -93,6 +112,7 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, command.CloseEngine(c.Context, e, config.Logger)) }()
+	docs.warn(config.Logger)
 	if docs.HeaderLike {
 		config.Logger.Warn().Msg(input.HeaderWarning)
 	}
@@ -106,7 +126,6 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 			empty++
 		}
 	}
-	notices := command.NewNotices(c, s.Err, config.Logger)
 	bar := notices.Progress("ranking", "pairs", len(texts))
 	defer bar.End()
 	options.Progress = bar.Set
@@ -119,6 +138,9 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 	run.Add(ranking.Pairs, &ranking.Result)
 	run.Format, run.Basis, run.Fields = string(docs.Format), docs.Basis, docs.Sources()
 	run.Empty, run.Blank = empty, docs.Blank
+	if docs.kind == "file" {
+		run.Fields = "the text of each file"
+	}
 	if c.Bool("json") {
 		return printRankingJSON(s, query, ranking.Items, docs, run)
 	}
@@ -142,6 +164,9 @@ func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 	if options.Long, err = command.LongMode(c); err != nil {
 		return options, err
 	}
+	if c.IsSet("files") && !c.IsSet("long") {
+		options.Long = engine.Passages
+	}
 	options.TopN = c.Int("top-n")
 	options.Explain = c.Bool("explain")
 	if c.IsSet("threshold") {
@@ -156,7 +181,7 @@ func rerankOptions(c *cli.Context) (engine.RerankOptions, error) {
 
 // rerankDocuments checks the flags that give the query and the documents, and reads
 // the documents.
-func rerankDocuments(c *cli.Context, s command.Streams) (documents, error) {
+func rerankDocuments(c *cli.Context, s command.Streams, notices command.Notices) (documents, error) {
 	args := c.Args().Slice()
 	switch {
 	case c.String("query") == "-" && c.String("documents") == "-":
@@ -165,14 +190,22 @@ func rerankDocuments(c *cli.Context, s command.Streams) (documents, error) {
 		return documents{}, command.Usagef("--query is missing (see mlxrank rerank --help)")
 	case strings.TrimSpace(c.String("query")) == "":
 		return documents{}, command.Usagef("--query is empty; give the text of the query")
+	case c.IsSet("documents") && c.IsSet("files"):
+		return documents{}, command.Usagef("--documents and --files both give documents; choose one")
 	case c.IsSet("documents") && len(args) > 0:
 		return documents{}, command.Usagef("documents are given both with --documents and as arguments (%q); choose one", args[0])
 	case !utf8.ValidString(c.String("query")):
 		return documents{}, command.Usagef("--query: %v", records.CheckText([]byte(c.String("query"))))
 	case c.IsSet("documents"):
-		return readDocuments(c.Context, c.String("documents"), s.In, records.Format(c.String("format")), input.HeaderPolicy(c))
-	case c.IsSet("format"), c.IsSet("header"):
-		return documents{}, command.Usagef("--format and --header need --documents FILE")
+		fields, err := input.Fields(c)
+		if err != nil {
+			return documents{}, err
+		}
+		return readDocuments(c.Context, c.String("documents"), s.In, records.Format(c.String("format")), input.HeaderPolicy(c), fields)
+	case c.IsSet("format"), c.IsSet("header"), c.IsSet("fields"), c.IsSet("id-field"):
+		return documents{}, command.Usagef("--format, --header, --fields and --id-field need --documents FILE")
+	case c.IsSet("files"):
+		return readFiles(c.Context, append([]string{c.String("files")}, args...), notices)
 	case len(args) == 0:
 		return documents{}, command.Usagef("no documents; give them as arguments, or a file with --documents FILE (- for standard input)")
 	}
@@ -186,7 +219,7 @@ func rerankDocuments(c *cli.Context, s command.Streams) (documents, error) {
 // is shown by its best one. Its best sentence, if any, has a line of its own below.
 func printRanking(s command.Streams, items []engine.Ranked, docs documents) error {
 	header := []string{"rank", "score", docs.kind}
-	ids := slices.ContainsFunc(docs.List, func(d records.Document) bool { return d.ID != "" })
+	ids := docs.kind != "file" && slices.ContainsFunc(docs.List, func(d records.Document) bool { return d.ID != "" })
 	if ids {
 		header = append(header, "id")
 	}
@@ -194,6 +227,9 @@ func printRanking(s command.Streams, items []engine.Ranked, docs documents) erro
 	for i, item := range items {
 		document := docs.List[item.Index]
 		cells := []string{strconv.Itoa(i + 1), fmt.Sprintf("%.4f", item.Score), strconv.Itoa(document.Place)}
+		if docs.kind == "file" {
+			cells[2] = output.Display.TruncatePrefix(output.Snippet(document.ID), maxPathWidth, "…")
+		}
 		if ids {
 			cells = append(cells, output.Display.Truncate(output.Snippet(document.ID), maxIDWidth, "…"))
 		}
@@ -205,8 +241,11 @@ func printRanking(s command.Streams, items []engine.Ranked, docs documents) erro
 	return t.Write(s.Out, output.Width(s.Out))
 }
 
-// maxIDWidth is the width at which the table cuts ids.
-const maxIDWidth = 32
+// The widths at which the table cuts the ends of ids and the beginnings of paths.
+const (
+	maxIDWidth   = 32
+	maxPathWidth = 48
+)
 
 // rankedText returns what the table shows of a document.
 func rankedText(item engine.Ranked, text string) string {
@@ -223,6 +262,8 @@ type rankedJSON struct {
 	Rank     int            `json:"rank"`
 	Index    int            `json:"index"`
 	Line     int            `json:"line,omitempty"`
+	Row      int            `json:"row,omitempty"`  // of Parquet, from 1
+	Path     string         `json:"path,omitempty"` // of a file
 	ID       string         `json:"id,omitempty"`
 	Score    float32        `json:"score"`
 	Logit    float32        `json:"logit"`
@@ -260,8 +301,13 @@ func printRankingJSON(s command.Streams, query string, items []engine.Ranked, do
 			Rank: i + 1, Index: item.Index, ID: document.ID, Score: item.Score, Logit: item.Logit, Document: text, Fields: document.Fields,
 			Empty: engine.IsEmpty(text), Passage: newPartJSON(item.Passage, text), Sentence: newPartJSON(item.Best, text),
 		}
-		if docs.kind == "line" {
+		switch docs.kind {
+		case "line":
 			results[i].Line = document.Place
+		case "row":
+			results[i].Row = document.Place
+		case "file":
+			results[i].Path, results[i].ID = document.ID, ""
 		}
 	}
 	return output.PrintJSON(s.Out, struct {

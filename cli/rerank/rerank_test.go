@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/parquet-go/parquet-go"
+
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
@@ -384,6 +386,10 @@ func TestRerankFormats(t *testing.T) {
 		{"json", `["a", {"title": "T", "text": "b"}]`, nil, []string{"a", "T b"}},
 		{"tsv", "1\ta\n2\tb\n", nil, []string{"a", "b"}},
 		{"tsv", "id\ttext\n2\tb\n", []string{"--header"}, []string{"b"}},
+		{"csv", "id,title,text\n2,T,\"b\n\"\"c\"\"\"\n3,,d\n", nil, []string{"T b\n\"c\"", "d"}},
+		{"csv", "n;a;b\n2;x;y\n", []string{"--fields", "{b}, {a}", "--id-field", "n"}, []string{"y, x"}},
+		{"tsv", "n\ta\tb\n2\tx\ty\n", []string{"--fields", "b,a"}, []string{"y x"}},
+		{"json", `[{"n": 2, "a": "x", "b": 7}]`, []string{"--fields", "b,a"}, []string{"7 x"}},
 	} {
 		args := append([]string{"--model", model, "--query", "city", "--documents", "-", "--format", test.format}, test.flags...)
 		got := rerankJSON(t, test.text, args...)
@@ -414,7 +420,7 @@ func TestRerankFormats(t *testing.T) {
 		t.Errorf("a warning against --header=false:\n%s", r.ErrOut)
 	}
 	clitest.CheckFailure(t, mlxrank.Run(t, "a\n", "rerank", "--query", "q", "--documents", "-", "--header"), command.ExitUsage, "--header", "is lines")
-	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "--documents", "-", "--format", "csv"), command.ExitUsage, "--format", "auto, lines, jsonl, json, tsv")
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "--documents", "-", "--format", "msmarco"), command.ExitUsage, "--format", "auto, lines, jsonl, json, tsv, csv")
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "--format", "lines", "d"), command.ExitUsage, "--format", "--documents FILE")
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "q", "a", "caf\xe9"), command.ExitUsage, "document 2: not UTF-8 (byte 0xE9 at column 4")
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--query", "caf\xe9", "a"), command.ExitUsage, "--query: not UTF-8 (byte 0xE9 at column 4")
@@ -434,4 +440,29 @@ func TestRerankThreshold(t *testing.T) {
 	for _, bad := range []string{"nan", "much"} {
 		clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--threshold", bad, "--query", "q", "d"), command.ExitUsage, "--threshold")
 	}
+}
+
+// TestRerankParquet ranks the rows of a Parquet file.
+func TestRerankParquet(t *testing.T) {
+	model := clitest.TinyModel(t)
+	var b bytes.Buffer
+	type row struct {
+		ID    int64  `parquet:"id"`
+		Title string `parquet:"title"`
+		Text  string `parquet:"text"`
+	}
+	if err := parquet.Write(&b, []row{{1 << 60, "T", "a"}, {2, "U", "b"}}); err != nil {
+		t.Fatal(err)
+	}
+	path := clitest.WriteFile(t, filepath.Join(t.TempDir(), "f"), b.String())
+	got := rerankJSON(t, "", "--model", model, "--query", "city", "--documents", path)
+	slices.SortFunc(got.Results, func(a, b rankedJSON) int { return cmp.Compare(a.Index, b.Index) })
+	if r := got.Results; len(r) != 2 || r[0].ID != "1152921504606846976" || r[0].Document != "T a" || r[1].Row != 2 || r[1].Line != 0 || got.Run.Format != "parquet" {
+		t.Errorf("got %+v", got)
+	}
+	piped := rerankJSON(t, b.String(), "--model", model, "--query", "city", "--documents", "-", "--format", "parquet", "--fields", "{text} {id}")
+	if len(piped.Results) != 2 || !strings.HasPrefix(piped.Results[0].Document, "a 1152921504606846976") && piped.Results[0].Document != "b 2" {
+		t.Errorf("got %+v", piped)
+	}
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "rerank", "--model", model, "--query", "q", "--documents", path, "--header"), command.ExitUsage, "--header", "only files of columns")
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/cli/records"
 )
 
 // destination receives the lines of scored records, one chunk at a time.
@@ -186,6 +187,19 @@ func (s *stream) wrap(err error) error {
 		name = s.file.Name()
 	}
 	return fmt.Errorf("write %s: %w", name, err)
+}
+
+// checkOutputName rejects a name that promises another format than the output has. Only
+// names of tables and of objects promise one.
+func checkOutputName(output string, format records.Format, run bool) error {
+	promised := records.FormatOfName(output)
+	if run || format == records.TREC {
+		format = records.TREC
+	}
+	if promised == "" || promised == format || promised != records.Parquet && promised != records.CSV && format != records.Parquet && format != records.CSV {
+		return nil
+	}
+	return command.Usagef("--output %s has the name of %s, but the output of %s is %s too; choose another name, or convert the input or the output", output, promised, format, format)
 }
 
 // checkApart rejects an output that is one of the input files, or whose partial,

@@ -59,7 +59,7 @@ const (
 	partialSuffix = ".mlxrank-partial"
 	stateSuffix   = ".mlxrank-state"
 	newSuffix     = stateSuffix + ".tmp" // the next state
-	runSuffix     = ".mlxrank-run"       // a TREC run that is not complete
+	runSuffix     = ".mlxrank-run"       // a TREC run or Parquet that is not complete
 )
 
 // suffixes lists them, the longest first.
@@ -195,11 +195,14 @@ func (p *partial) look(resume bool) error {
 	if err != nil {
 		return err
 	}
+	earlier, err := parseState(data)
+	if errors.Is(err, errNoSum) {
+		return nil // nothing can be resumed, so the run starts again
+	}
 	left := info.Size() > 0
 	if left && !resume {
 		return fmt.Errorf("%s: an earlier run was not finished; continue it with --resume, or remove %s to start again", p.path, p.dataPath())
 	}
-	earlier, err := parseState(data)
 	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w; remove it to start again", p.statePath(), err)
 	}
@@ -223,7 +226,8 @@ func (p *partial) readState() ([]byte, error) {
 // same, begin returns how far that run came.
 func (p *partial) begin(settings []setting) (state, error) {
 	if !p.found {
-		p.state = state{Version: stateVersion, Settings: settings}
+		none := p.sum.Sum(nil)
+		p.state = state{Version: stateVersion, Settings: settings, Input: position{stretch: stretch{Sum: none}}, Output: stretch{Sum: none}}
 		return p.state, p.clear()
 	}
 	if changed := differences(p.state.Settings, settings); len(changed) > 0 {
@@ -347,7 +351,7 @@ func (p *partial) close(err error) error {
 	case p.dirty:
 		err = errors.Join(err, p.checkpoint())
 	}
-	if p.kept < 0 {
+	if p.kept <= 0 {
 		return errors.Join(err, atomicfile.Remove(p.dataPath()), atomicfile.Remove(p.statePath()), p.release())
 	}
 	return &KeptError{errors.Join(err, p.release()), p.kept, p.dataPath()}

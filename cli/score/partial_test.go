@@ -158,6 +158,32 @@ func TestPartialNothingDone(t *testing.T) {
 	}
 }
 
+// TestPartialStateWithoutSum starts again after a state that nothing can be compared
+// with, and never writes one.
+func TestPartialStateWithoutSum(t *testing.T) {
+	for _, resume := range []bool{false, true} {
+		for _, data := range []string{"", "half a line"} {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "out")
+			clitest.WriteFile(t, path+stateSuffix, `{"version": 1, "settings": [], "input": {"bytes": 0, "sha256": null, "lines": 0}, "output": {"bytes": 0, "sha256": ""}, "records": 0, "skipped": 0}`)
+			clitest.WriteFile(t, path+partialSuffix, data)
+			p := startPartial(t, path, resume)
+			if err := p.checkpoint(); err != nil {
+				t.Fatal(err)
+			}
+			if data, err := p.readState(); err != nil {
+				t.Error(err)
+			} else if _, err = parseState(data); err != nil {
+				t.Errorf("the state of a run without a chunk: %v", err)
+			}
+			if err := errors.Join(p.commit(), p.close(nil)); err != nil {
+				t.Fatal(err)
+			}
+			clitest.CheckDir(t, dir, map[string]string{"out": ""})
+		}
+	}
+}
+
 // TestPartialKept resumes a run that failed, and one that was killed.
 func TestPartialKept(t *testing.T) {
 	for _, killed := range []bool{false, true} {

@@ -32,6 +32,10 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"--run-tag", c.String("run-tag")},
 		{"--long", string(s.long)},
 		{"--header", strconv.FormatBool(c.Bool("header"))},
+		{"--query-fields", c.String("query-fields")},
+		{"--query-id-field", c.String("query-id-field")},
+		{"--fields", c.String("fields")},
+		{"--id-field", c.String("id-field")},
 		{"--overwrite-score", strconv.FormatBool(c.Bool("overwrite-score"))},
 		{"--queries", s.pairs.Options.Queries.Identity()},
 		{"--documents", s.pairs.Options.Documents.Identity()},
@@ -45,6 +49,7 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 		{"maximum length", strconv.Itoa(info.MaxLength)},
 		{"activation", string(info.Activation)},
 		{"label", info.Label},
+		{"calibration", describeCalibration(info.Calibration)},
 		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLX, info.Library.MLXC, info.Library.BLAS)},
 	}
 	if !input.ExactAlone(info) {
@@ -63,6 +68,14 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 	return list, nil
 }
 
+// describeCalibration describes what of a calibration scores depend on.
+func describeCalibration(c *engine.Calibration) string {
+	if c == nil {
+		return "none"
+	}
+	return fmt.Sprintf("temperature %v, shift %v", c.Temperature, c.Shift)
+}
+
 // batchSettings lists what batches and the order of sums depend on. In the unfused
 // graph both can change the last bits of a score.
 func batchSettings(c *cli.Context, info engine.Info) []setting {
@@ -70,6 +83,9 @@ func batchSettings(c *cli.Context, info engine.Info) []setting {
 		{"--max-batch", strconv.Itoa(c.Int("max-batch"))},
 		{"--max-batch-tokens", strconv.Itoa(c.Int("max-batch-tokens"))},
 		{"threads", strconv.Itoa(info.Threads)},
+	}
+	if n := c.Int("microbatch-tokens"); n > 0 {
+		list = append(list, setting{"--microbatch-tokens", strconv.Itoa(n)})
 	}
 	environ := os.Environ()
 	slices.Sort(environ)

@@ -49,6 +49,17 @@ func msmarcoLines(n int) string {
 	return b.String()
 }
 
+// csvLines returns a table of a header row and n different pairs, with line ends and
+// quotes in cells.
+func csvLines(n int) string {
+	var b strings.Builder
+	b.WriteString("qid,question,docid,title,body\r\n")
+	for i, p := range testPairs(n) {
+		fmt.Fprintf(&b, "%d,%s,%d,\"a \"\"title\"\",\n\",%s\r\n", i%3, p.Query, i, p.Document)
+	}
+	return b.String()
+}
+
 // otherQueries replaces the query of id 2 in the second half of the lines.
 func otherQueries(lines string) string {
 	half := len(lines) / 2
@@ -75,6 +86,8 @@ func TestScoreResumes(t *testing.T) {
 		{"MS MARCO", msmarcoLines(3*chunkRecords + 5), "out", nil},
 		{"with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*chunkRecords+4), "out", []string{"--header"}},
 		{"to a run with a header", "qid\tpid\tquery\tpassage\n" + msmarcoLines(3*chunkRecords+4), "out", []string{"--header", "--output-format", "trec", "--run-tag", "mine"}},
+		{"CSV", csvLines(3*chunkRecords + 4), "out", []string{"--format", "csv", "--fields", "title,body", "--query-fields", "question"}},
+		{"CSV to a run", csvLines(3*chunkRecords + 4), "out", []string{"--format", "csv", "--fields", "title,body", "--query-fields", "question", "--output-format", "trec"}},
 		{"to a run", msmarcoLines(3*chunkRecords + 5), "out", []string{"--output-format", "trec"}},
 		{"to a run without other queries of an id", otherQueries(msmarcoLines(3*chunkRecords + 5)), "out", []string{"--output-format", "trec", "--on-error", "skip"}},
 		{"to a packed run", msmarcoLines(3*chunkRecords + 5), "out.gz", []string{"--output-format", "trec"}},
@@ -131,7 +144,7 @@ func TestScoreResumeRefused(t *testing.T) {
 		{name: "input changed", text: func(s string) string { return strings.Replace(s, "page 3 ", "page 4 ", 1) }, words: []string{"standard input cannot be resumed", "first", "bytes"}},
 		{name: "input shorter", text: func(s string) string { return s[:100] }, words: []string{"standard input cannot be resumed"}},
 		{name: "input empty", text: func(string) string { return "" }, words: []string{"standard input cannot be resumed"}},
-		{name: "dtype", flags: []string{"--dtype", "bfloat16"}, words: []string{"dtype was float32 and is bfloat16"}},
+		{name: "dtype", flags: []string{"--dtype", "int8"}, words: []string{"dtype was float32 and is int8"}},
 		{name: "activation", flags: []string{"--activation", "raw"}, words: []string{"activation was sigmoid and is raw"}},
 		{name: "maximum length", flags: []string{"--max-length", "5"}, words: []string{"maximum length was 128 and is 5"}},
 		{name: "overwriting", flags: []string{"--overwrite-score"}, words: []string{"--overwrite-score was false and is true"}},
@@ -166,6 +179,13 @@ func TestScoreResumeRefused(t *testing.T) {
 			}
 		})
 	}
+	t.Run("calibration", func(t *testing.T) {
+		model, dir := quickModel(t), t.TempDir()
+		_, _, args := interruptedRun(t, dir, model)
+		file := clitest.WriteFile(t, filepath.Join(t.TempDir(), "calibration.json"), fmt.Sprintf(`{"temperature": 0.5, "shift": 1, "model": %q}`, model))
+		r := mlxrank.Run(t, contents(t, dir)["in"], append(args, "--calibration", file)...)
+		clitest.CheckFailure(t, r, command.ExitFailure, "calibration was none and is temperature 0.5, shift 1", "cannot be resumed")
+	})
 	t.Run("skipped lines", func(t *testing.T) {
 		dir := t.TempDir()
 		lines := "{}\n" + clitest.PairLines(chunkRecords+5)

@@ -27,6 +27,7 @@ func Command(s command.Streams) *cli.Command {
 		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace scores that the input already has", DisableDefaultText: true},
 		onErrorChoice.Flag(),
 		command.LongFlag(),
+		command.CalibrationFlag(),
 		command.ProfileFlag(),
 		&cli.BoolFlag{Name: "resume", Usage: "continue an interrupted run of the same command", DisableDefaultText: true},
 		command.QuietFlag(),
@@ -61,7 +62,9 @@ func Command(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Continue after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
+				[2]string{"Write probabilities of relevance, by a file of mlxrank eval", "mlxrank score --calibration calibration.json --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Score in a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
+				[2]string{"Score a table with other names of columns", `mlxrank score --model builtin --input pairs.csv --query-fields question --fields title,body --output scores.csv`},
 				[2]string{"Write a TREC run of MS MARCO's top 1000", "mlxrank score --input top1000.dev.tsv.gz --output dev.run --output-format trec"},
 				[2]string{"Rerank a TREC run", "mlxrank score --input bm25.run --queries queries.tsv --documents collection.tsv --output reranked.run"},
 				[2]string{"Rerank a run on a BEIR collection", "mlxrank score --input bm25.run --queries queries.jsonl --documents corpus.jsonl --output reranked.run --run-tag minilm"},
@@ -74,6 +77,9 @@ func Command(s command.Streams) *cli.Command {
 func score(c *cli.Context, s command.Streams) (err error) {
 	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
+		return err
+	}
+	if err := command.SetCalibration(c, &config); err != nil {
 		return err
 	}
 	if err := checkScoreFlags(c); err != nil {
@@ -132,7 +138,7 @@ func checkScoreFlags(c *cli.Context) error {
 			return err
 		}
 	}
-	if c.String("format") == "tsv" && c.String("output-format") == "trec" {
+	if c.String("format") == "tsv" && !c.IsSet("query-id-field") && c.String("output-format") == "trec" {
 		return command.Usagef("--output-format trec needs ids, and tsv has none; --format msmarco has qid, pid, query, passage")
 	}
 	return checkRunTag(c.String("run-tag"))

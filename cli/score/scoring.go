@@ -83,14 +83,22 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 	if s.reader.HeaderLike {
 		s.log.Warn().Msg(input.HeaderWarning)
 	}
+	if err := checkOutputName(c.String("output"), s.reader.Format, s.pairs.Options.IDs); err != nil {
+		return err
+	}
 	s.layout = s.reader.Layout()
-	if s.reader.Format == records.TREC || s.pairs.Options.IDs {
+	switch {
+	case s.reader.Format == records.TREC || s.pairs.Options.IDs:
 		s.layout = records.Scored{}
-		if s.out, err = newRanked(c.Context, s.out, c.String("run-tag"), s.log); err != nil {
+		if s.out, err = newFinished(s.out, ranking{c.Context, c.String("run-tag"), s.log}); err != nil {
 			return err
 		}
-	} else if c.IsSet("run-tag") {
+	case c.IsSet("run-tag"):
 		return command.Usagef("--run-tag needs a TREC run, and the output is %s", s.reader.Format)
+	case s.reader.Format == records.Parquet:
+		if s.out, err = newFinished(s.out, scoredParquet{c.Context, s.pairs}); err != nil {
+			return err
+		}
 	}
 	settings, err := s.settings(c)
 	if err != nil {
@@ -107,7 +115,15 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 	if earlier.Input.Bytes == 0 {
 		return nil
 	}
-	return s.reader.Skip(earlier.Input.reader(), fmt.Errorf("%s cannot be resumed: its first %d bytes changed since the earlier run", s.pairs.Name, earlier.Input.Bytes))
+	return s.reader.Skip(earlier.Input.reader(), s.changed(earlier))
+}
+
+// changed returns the error of an input that is not the one of the earlier run.
+func (s *scoring) changed(earlier state) error {
+	if s.reader.Format == records.Parquet {
+		return fmt.Errorf("%s cannot be resumed: it changed since the earlier run", s.pairs.Name)
+	}
+	return fmt.Errorf("%s cannot be resumed: its first %d bytes changed since the earlier run", s.pairs.Name, earlier.Input.Bytes)
 }
 
 // scoreAll scores the rest of the input.

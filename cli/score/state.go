@@ -63,6 +63,9 @@ func (p position) reader() records.Position {
 	return records.Position{Offset: p.Bytes, Line: p.Lines, Sum: p.Sum}
 }
 
+// errNoSum reports a state that cannot be compared with its files.
+var errNoSum = errors.New("it lacks a SHA-256")
+
 // parseState reads and checks the JSON of a state.
 func parseState(data []byte) (state, error) {
 	decoder := json.NewDecoder(bytes.NewReader(data))
@@ -84,7 +87,7 @@ func parseState(data []byte) (state, error) {
 	}
 	for _, sum := range [][]byte{s.Input.Sum, s.Output.Sum} {
 		if len(sum) != sha256.Size {
-			return state{}, fmt.Errorf("it has a SHA-256 of %d bytes, expected %d", len(sum), sha256.Size)
+			return state{}, fmt.Errorf("%w of %d bytes: it has %d", errNoSum, sha256.Size, len(sum))
 		}
 	}
 	return s, nil

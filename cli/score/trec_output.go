@@ -37,8 +37,7 @@ type ranking struct {
 	log zerolog.Logger
 }
 
-// write ranks the rows of a file and writes the run to w. Temporary files go to dir,
-// or to the system's folder if dir is empty.
+// write ranks the rows.
 func (k ranking) write(w io.Writer, rows *os.File, dir string) error {
 	if _, err := rows.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -51,31 +50,37 @@ func (k ranking) write(w io.Writer, rows *os.File, dir string) error {
 	return err
 }
 
-// newRanked wraps an output so that it becomes a TREC run. Until all records are
-// scored, it writes rows; commit ranks them. On an error it returns out unchanged.
-func newRanked(ctx context.Context, out destination, tag string, log zerolog.Logger) (destination, error) {
-	k := ranking{ctx, tag, log}
+// A finisher makes an output of rows: a TREC run, or Parquet with scores.
+type finisher interface {
+	// write writes the output for the rows of a file to w. Temporary files go to dir,
+	// or to the system's folder if dir is empty.
+	write(w io.Writer, rows *os.File, dir string) error
+}
+
+// newFinished wraps an output that finisher makes of rows. Until all records are
+// scored, it writes the rows. On an error it returns out unchanged.
+func newFinished(out destination, k finisher) (destination, error) {
 	if p, ok := out.(*partial); ok {
 		compressor := p.compressor
 		p.compressor = &records.Compressor{} // the rows are not compressed
-		return &rankedFile{p, compressor, k}, nil
+		return &finishedFile{p, compressor, k}, nil
 	}
 	rows, err := records.Scratch("")
 	if err != nil {
 		return out, err
 	}
-	return &rankedStream{out.(*stream), rows, k}, nil
+	return &finishedStream{out.(*stream), rows, k}, nil
 }
 
-// rankedFile is a TREC run in a file. Its partial file holds the rows.
-type rankedFile struct {
+// finishedFile is an output in a file. Its partial file holds the rows.
+type finishedFile struct {
 	*partial
 	runCompressor *records.Compressor // partial.compressor is for the rows
-	ranking       ranking
+	finisher      finisher
 }
 
-func (r *rankedFile) commit() error {
-	// The checkpoint keeps all rows even if ranking them fails.
+func (r *finishedFile) commit() error {
+	// The checkpoint keeps all rows even if the finisher fails.
 	if err := r.checkpoint(); err != nil {
 		return err
 	}
@@ -89,7 +94,7 @@ func (r *rankedFile) commit() error {
 			return err
 		}
 		packed := r.runCompressor.Writer(run)
-		if err := r.ranking.write(packed, r.file, filepath.Dir(run.Name())); err != nil {
+		if err := r.finisher.write(packed, r.file, filepath.Dir(run.Name())); err != nil {
 			return err
 		}
 		return packed.Close()
@@ -100,25 +105,25 @@ func (r *rankedFile) commit() error {
 	return r.finish(r.statePath(), r.dataPath())
 }
 
-// rankedStream is a TREC run to a stream. The rows are in a file without a name.
-type rankedStream struct {
+// finishedStream is an output to a stream. The rows are in a file without a name.
+type finishedStream struct {
 	*stream
-	rows    *os.File
-	ranking ranking
+	rows     *os.File
+	finisher finisher
 }
 
-func (r *rankedStream) write(lines []byte, _ position, _ tally) error {
+func (r *finishedStream) write(lines []byte, _ position, _ tally) error {
 	_, err := r.rows.Write(lines)
 	return err
 }
 
-func (r *rankedStream) commit() error {
-	if err := r.ranking.write(r.Writer, r.rows, ""); err != nil {
+func (r *finishedStream) commit() error {
+	if err := r.finisher.write(r.Writer, r.rows, ""); err != nil {
 		return r.wrap(err)
 	}
 	return r.stream.commit()
 }
 
-func (r *rankedStream) close(err error) error {
+func (r *finishedStream) close(err error) error {
 	return errors.Join(r.stream.close(err), r.rows.Close())
 }

@@ -47,6 +47,7 @@ func Command(s command.Streams) *cli.Command {
 				[2]string{"Serve the default model on this machine", "mlxrank serve"},
 				[2]string{"Serve to the network, with a key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
 				[2]string{"Allow requests from pages of a site, and under a host name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
+				[2]string{"Answer probabilities of relevance, by a file of mlxrank eval", "mlxrank serve --calibration calibration.json"},
 				[2]string{"Send a request", `curl -s http://127.0.0.1:8437/rerank -H 'Content-Type: application/json' \` + "\n    " +
 					`-d '{"query": "resize photos", "texts": ["An image editor.", "A mail reader."]}'`},
 			),
@@ -71,16 +72,17 @@ func serveFlags() []cli.Flag {
 		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "max tokens `N` of all concurrent requests"},
 		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "request timeout `TIME`"},
 		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "max `TIME` for running requests to finish at shutdown"},
+		command.CalibrationFlag(),
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
 	}
 }
 
-// calibrate measures the costs that plans depend on, once for a device and a shape of
+// measureCosts measures the costs that plans depend on, once for a device and a shape of
 // model: the server has just started, and the engine measures only while no request
 // waits.
-func calibrate(ctx context.Context, e *engine.Engine, log zerolog.Logger) {
-	if _, err := e.Calibrate(ctx); err != nil && !errors.Is(err, engine.ErrClosed) && ctx.Err() == nil {
-		log.Warn().Err(err).Msg("calibration")
+func measureCosts(ctx context.Context, e *engine.Engine, log zerolog.Logger) {
+	if _, err := e.MeasureCosts(ctx); err != nil && !errors.Is(err, engine.ErrClosed) && ctx.Err() == nil {
+		log.Warn().Err(err).Msg("measurement of costs")
 	}
 }
 
@@ -90,6 +92,9 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	}
 	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
+		return err
+	}
+	if err := command.SetCalibration(c, &config); err != nil {
 		return err
 	}
 	config.QueueTokens = c.Int("queue-tokens") // 0 means the engine's default
@@ -129,12 +134,12 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	info := e.Info()
-	if !info.Unpadded && e.Calibration().Source == engine.AssumedCosts {
-		go calibrate(c.Context, e, log)
+	if !info.Unpadded && e.CostModel().Source == engine.AssumedCosts {
+		go measureCosts(c.Context, e, log)
 	}
 	page := pageAddress(listener.Addr().String())
 	log.Info().Str("address", "http://"+listener.Addr().String()).Str("dashboard", page+"/dashboard").Str("docs", page+"/docs").
-		Str("model", info.Model).Str("device", string(info.Device)).Str("dtype", string(info.DType)).Bool("key", settings.Key != "").Msg("listening")
+		Str("model", info.Model).Str("device", string(info.Device)).Str("dtype", string(info.DType)).Bool("key", settings.Key != "").Bool("calibrated", info.Calibration != nil).Msg("listening")
 	if at, perr := netip.ParseAddrPort(listener.Addr().String()); perr == nil && !at.Addr().IsLoopback() && settings.Key == "" {
 		log.Warn().Msg("everyone who can reach this address may send requests; set a key with --api-key-file")
 	}

@@ -42,6 +42,8 @@ func TestServeErrors(t *testing.T) {
 		{"no key's file", []string{"--api-key-file", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none", "no such file"}},
 		{"an empty key", []string{"--api-key-file", file(" \n")}, command.ExitFailure, []string{"has no valid key"}},
 		{"a bad origin", []string{"--listen", "127.0.0.1:0", "--cors-origin", "example.org"}, command.ExitFailure, []string{`"example.org"`, "https://example.org"}},
+		{"no calibration", []string{"--listen", "127.0.0.1:0", "--calibration", filepath.Join(dir, "none")}, command.ExitFailure, []string{"mlxrank: calibration: open", "no such file"}},
+		{"another model's calibration", []string{"--listen", "127.0.0.1:0", "--calibration", clitest.WriteFile(t, filepath.Join(dir, "c.json"), `{"temperature": 2, "shift": 0, "model": "org/other"}`)}, command.ExitFailure, []string{`"org/other"`, model}},
 		{"a missing model", []string{"--listen", "127.0.0.1:0", "--model", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -133,7 +133,7 @@ func bareEnv(t *testing.T) []string {
 }
 
 // checkScores runs a shell command, which must print the passages, best first. The
-// best passage is a golden pair with PyTorch's score 0.9989; half precision on a GPU
+// best passage is a golden pair with PyTorch's score 0.9988; half precision on a GPU
 // may differ in the third digit.
 func checkScores(t *testing.T, dir, command string, env ...string) {
 	t.Helper()

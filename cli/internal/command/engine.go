@@ -4,6 +4,9 @@ import (
 	"context"
 	"io"
 	"math"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -30,19 +33,34 @@ func CloseEngine(ctx context.Context, e *engine.Engine, log zerolog.Logger) erro
 
 var choices = []Choice{
 	{Name: "device", Usage: "compute `DEVICE`", Def: "auto", Values: []string{"auto", "gpu", "cpu"}},
-	{Name: "dtype", Usage: "number format `DTYPE` of the computation", Def: "auto", Values: []string{"auto", "float32", "float16", "bfloat16"}},
+	{Name: "dtype", Usage: "number format `DTYPE` of the computation", Def: "auto", Values: []string{"auto", "float32", "float16", "bfloat16", "int8", "int8w", "int4w"}},
 	{Name: "activation", Usage: "activation `NAME` from logits to scores; auto for the model's own, softmax for several labels", Def: "auto", Values: []string{"auto", "raw", "sigmoid", "softmax"}},
 	{Name: "log-level", Usage: "lowest `LEVEL` of log lines", Def: "warn", Values: []string{"trace", "debug", "info", "warn", "error"}},
 	{Name: "log-format", Usage: "log `FORMAT`", Def: "console", Values: []string{"console", "json"}},
 }
 
+// DTypes lists the number formats of --dtype but auto, float32 first.
+func DTypes() []engine.DType {
+	var list []engine.DType
+	for _, ch := range choices {
+		if ch.Name == "dtype" {
+			for _, value := range ch.Values {
+				if dtype := engine.DType(value); dtype != engine.DTypeAuto {
+					list = append(list, dtype)
+				}
+			}
+		}
+	}
+	return list
+}
+
 // sharedFlags lists the flags that the environment and the config file can also set.
 func sharedFlags() []string {
-	names := []string{"model", "adapter", "label", "max-length", "threads"}
+	names := []string{"model", "adapter", "label", "max-length", "threads", "microbatch-tokens"}
 	for _, ch := range choices {
 		names = append(names, ch.Name)
 	}
-	return names
+	return append(names, "calibration")
 }
 
 // commandLineOnly lists the engine's flags that only the command line can set.
@@ -57,6 +75,7 @@ func EngineFlags(model string) []cli.Flag {
 		&cli.StringFlag{Name: "label", DefaultText: "the only one", Usage: "`LABEL` to score, by name or zero-based index"},
 		&cli.IntFlag{Name: "max-length", DefaultText: "the model's", Usage: "max tokens per pair, `N`; longer pairs are cut"},
 		&cli.IntFlag{Name: "threads", DefaultText: "one per processor, within the CPU quota", Usage: "number of CPU threads, `N`, for computation and again for tokenization"},
+		&cli.IntFlag{Name: "microbatch-tokens", DefaultText: "the device's", Usage: "max tokens that one thread computes together, `N`; mlxrank tune measures which is best"},
 		&cli.IntFlag{Name: "max-batch", DefaultText: "the device's", Usage: "max pairs per batch, `N`"},
 		&cli.IntFlag{Name: "max-batch-tokens", DefaultText: "the device's", Usage: "max tokens per batch, `N`, padding included"},
 	}
@@ -78,9 +97,104 @@ func SetLogLevel(flags []cli.Flag, level string) {
 	}
 }
 
+// EngineListFlags returns the flags of a command that opens models one after the
+// other: EngineFlags, in which --model may be given several times, and --dtype and
+// --max-length take lists.
+func EngineListFlags(model string) []cli.Flag {
+	flags := EngineFlags(model)
+	for i, flag := range flags {
+		switch name := flag.Names()[0]; name {
+		case "model":
+			flags[i] = &cli.StringSliceFlag{Name: name, Value: cli.NewStringSlice(model), DefaultText: model,
+				Usage: "`MODEL` to score with: a Hugging Face id, a directory, or builtin; give it once for each model"}
+		case "max-length":
+			flags[i] = &cli.StringFlag{Name: name, DefaultText: "the model's", Usage: "max tokens per pair, `N` or a list such as 128,512; longer pairs are cut"}
+		case "dtype":
+			flag.(*ChoiceFlag).Usage += "; or a list of these with commas"
+		}
+	}
+	return flags
+}
+
+// EngineConfigs checks the values of EngineListFlags as EngineConfig does. It returns
+// the configurations of each combination of models, maximum lengths and number
+// formats, in this order.
+func EngineConfigs(c *cli.Context, stderr io.Writer) ([]engine.Config, error) {
+	base, err := engineConfig(c, stderr)
+	if err != nil {
+		return nil, err
+	}
+	models := c.StringSlice("model")
+	if slices.Contains(models, "") {
+		return nil, Usagef("%s is empty", Source(c, "model"))
+	}
+	for i, model := range models {
+		if slices.Contains(models[:i], model) {
+			return nil, Usagef("--model %s is given twice; give it once", model)
+		}
+	}
+	if len(models) > 1 && base.Adapter != "" {
+		return nil, Usagef("--adapter is for one model, found %d; run the command once for each model", len(models))
+	}
+	lengths := []int{0}
+	if c.IsSet("max-length") {
+		if lengths, err = Numbers(c, "max-length", leastLength); err != nil {
+			return nil, err
+		}
+	}
+	var configs []engine.Config
+	for _, model := range models {
+		for _, length := range lengths {
+			for _, dtype := range strings.Split(c.String("dtype"), ",") {
+				base.Model, base.MaxLength, base.DType = model, length, engine.DType(dtype)
+				configs = append(configs, base)
+			}
+		}
+	}
+	return configs, nil
+}
+
+// Numbers returns the numbers of a flag whose value is a list with commas.
+func Numbers(c *cli.Context, name string, least int) ([]int, error) {
+	var list []int
+	for _, text := range strings.Split(c.String(name), ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(text))
+		switch {
+		case err != nil:
+			return nil, Usagef("%s cannot be %q; expected whole numbers with commas between them", Source(c, name), c.String(name))
+		case n < least:
+			return nil, Usagef("%s %d is too small; expected at least %d", Source(c, name), n, least)
+		case slices.Contains(list, n):
+			return nil, Usagef("%s has %d twice; give it once", Source(c, name), n)
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+// leastLength is the smallest maximum length: a pair has [CLS] and two [SEP].
+const leastLength = 3
+
 // EngineConfig checks the values of EngineFlags, from the command line, the
 // environment or the config file, and returns the engine's configuration.
 func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
+	config, err := engineConfig(c, stderr)
+	if err != nil {
+		return engine.Config{}, err
+	}
+	if c.IsSet("model") && c.String("model") == "" {
+		return engine.Config{}, Usagef("%s is empty", Source(c, "model"))
+	}
+	if n := c.Int("max-length"); c.IsSet("max-length") && n < leastLength {
+		return engine.Config{}, Usagef("%s %d is too small; a pair needs 3 tokens for [CLS] and two [SEP]", Source(c, "max-length"), n)
+	}
+	config.Model, config.MaxLength, config.DType = c.String("model"), c.Int("max-length"), engine.DType(c.String("dtype"))
+	return config, nil
+}
+
+// engineConfig checks the flags of an engine, and returns a configuration without
+// the model, the maximum length and the number format.
+func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	if err := applySettings(c); err != nil {
 		return engine.Config{}, err
 	}
@@ -88,19 +202,19 @@ func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		return engine.Config{}, err
 	}
 	for _, ch := range choices {
+		if FindFlag(c.Command, ch.Name) == nil {
+			continue // a command without it
+		}
 		if err := ch.Check(c, Source(c, ch.Name)); err != nil {
 			return engine.Config{}, err
 		}
 	}
-	for _, name := range []string{"model", "adapter", "label", "library"} {
+	for _, name := range []string{"adapter", "label", "library"} {
 		if c.IsSet(name) && c.String(name) == "" {
 			return engine.Config{}, Usagef("%s is empty", Source(c, name))
 		}
 	}
-	if n := c.Int("max-length"); c.IsSet("max-length") && n < 3 {
-		return engine.Config{}, Usagef("%s %d is too small; a pair needs 3 tokens for [CLS] and two [SEP]", Source(c, "max-length"), n)
-	}
-	for _, name := range []string{"threads", "max-batch", "max-batch-tokens"} {
+	for _, name := range []string{"threads", "microbatch-tokens", "max-batch", "max-batch-tokens"} {
 		if c.IsSet(name) && c.Int(name) < 1 {
 			return engine.Config{}, Usagef("%s %d is not a positive number", Source(c, name), c.Int(name))
 		}
@@ -112,11 +226,8 @@ func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	warnOfVariables(c, logger)
 	downloads := SharedDownloads(c.App)
 	return engine.Config{
-		Model:      c.String("model"),
 		Adapter:    c.String("adapter"),
 		Device:     engine.Device(c.String("device")),
-		DType:      engine.DType(c.String("dtype")),
-		MaxLength:  c.Int("max-length"),
 		Activation: engine.Activation(c.String("activation")),
 		Label:      c.String("label"),
 		Library:    c.String("library"),
@@ -124,9 +235,10 @@ func EngineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 		Logger:     logger,
 		Progress:   func(d engine.Download) { downloads.Report(weights.Progress(d)) },
 
-		MaxBatch:       c.Int("max-batch"),
-		MaxBatchTokens: c.Int("max-batch-tokens"),
-		QueueTokens:    math.MaxInt, // no other caller has requests in this process
+		MaxBatch:         c.Int("max-batch"),
+		MaxBatchTokens:   c.Int("max-batch-tokens"),
+		MicrobatchTokens: c.Int("microbatch-tokens"),
+		QueueTokens:      math.MaxInt, // no other caller has requests in this process
 	}, nil
 }
 

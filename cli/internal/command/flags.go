@@ -38,11 +38,20 @@ func (ch Choice) Flag() cli.Flag {
 	return &ChoiceFlag{&cli.StringFlag{Name: ch.Name, Value: ch.Def, DefaultText: ch.Def, Usage: usage}, ch.Values}
 }
 
-// Check returns an error unless the flag has an allowed value. The error reports
-// source as the origin of the value.
+// Check returns an error unless the flag has an allowed value, or several with commas
+// in a command of EngineListFlags. The error reports source as the origin of the value.
 func (ch Choice) Check(c *cli.Context, source string) error {
-	if value := ch.Value(c); !slices.Contains(ch.Values, value) {
-		return Usagef("%s %q is not one of %s", source, value, strings.Join(ch.Values, ", "))
+	values := []string{ch.Value(c)}
+	if _, lists := FindFlag(c.Command, "model").(*cli.StringSliceFlag); lists && ch.Name == "dtype" {
+		values = strings.Split(values[0], ",")
+	}
+	for i, value := range values {
+		if !slices.Contains(ch.Values, value) {
+			return Usagef("%s %q is not one of %s", source, value, strings.Join(ch.Values, ", "))
+		}
+		if slices.Contains(values[:i], value) {
+			return Usagef("%s has %s twice; give it once", source, value)
+		}
 	}
 	return nil
 }
@@ -95,6 +104,27 @@ func APIKey(file string) (string, error) {
 		return "", fmt.Errorf("%s has no valid key; expected one word of at most %d printable ASCII characters", source, maxKey)
 	}
 	return key, nil
+}
+
+// CalibrationFlag returns the flag --calibration.
+func CalibrationFlag() cli.Flag {
+	return &cli.StringFlag{Name: "calibration", DefaultText: "none", Usage: "`FILE` of mlxrank eval with the temperature and shift that make scores probabilities"}
+}
+
+// SetCalibration reads the file of --calibration, if it is given, for the engine.
+func SetCalibration(c *cli.Context, config *engine.Config) error {
+	if !c.IsSet("calibration") {
+		return nil
+	}
+	if c.String("calibration") == "" {
+		return Usagef("%s is empty", Source(c, "calibration"))
+	}
+	calibration, err := engine.ReadCalibration(c.String("calibration"))
+	if err != nil {
+		return err // which names the file
+	}
+	config.Calibration = &calibration
+	return nil
 }
 
 // ProfileFlag returns the flag --cpuprofile.

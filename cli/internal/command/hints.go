@@ -50,6 +50,9 @@ var foreignFlags = map[string][]string{
 	"log-level":    {"verbose", "v", "debug", "loglevel", "quiet", "silent"},
 	"json":         {"output-json", "as-json"},
 	"config":       {"config-file", "c"},
+	"measures":     {"metrics", "metric", "measure", "m"},
+	"qrels":        {"qrel", "judgements", "judgments", "relevance"},
+	"depth":        {"depths", "rerank-depth", "rerank-top-k", "top-k", "k", "top-n"},
 }
 
 // nativeName returns the flag among own that does the same as another program's

@@ -41,6 +41,9 @@ func Source(c *cli.Context, name string) string {
 func applySettings(c *cli.Context) error {
 	known := knownSettings(c.App)
 	file, values, err := readSettings(c.String("config"), known)
+	if errors.Is(err, fs.ErrNotExist) && c.Bool("write-config") {
+		err = nil // the command makes the file
+	}
 	if err != nil {
 		return err
 	}
@@ -48,7 +51,7 @@ func applySettings(c *cli.Context) error {
 	c.App.Metadata[settingsKey] = s
 	for _, name := range known {
 		flag := FindFlag(c.Command, name)
-		if flag == nil || c.IsSet(name) {
+		if flag == nil || c.IsSet(name) || isHidden(flag) {
 			continue
 		}
 		source, value := envName(name), os.Getenv(envName(name))
@@ -65,6 +68,13 @@ func applySettings(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// isHidden reports whether a flag has a deprecated name, which only the command line
+// sets.
+func isHidden(flag cli.Flag) bool {
+	f, ok := flag.(cli.VisibleFlag)
+	return ok && !f.IsVisible()
 }
 
 // knownSettings lists the flags that the environment and the config file can set:

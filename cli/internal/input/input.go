@@ -66,17 +66,62 @@ func (in *File) Rewind() error {
 	return nil
 }
 
-// compressed reports whether the input is a compressed regular file.
-func (in *File) compressed() (bool, error) {
+// magic returns the first bytes of a regular file.
+func (in *File) magic() ([]byte, error) {
 	if !in.Rewindable() {
-		return false, nil
+		return nil, nil
 	}
 	magic := make([]byte, 4)
 	n, err := in.file.ReadAt(magic, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("read %s: %w", in.Name, err)
+		return nil, fmt.Errorf("read %s: %w", in.Name, err)
 	}
-	return records.Compressed(magic[:n]), nil
+	return magic[:n], nil
+}
+
+// A Section is an input that can be read at random offsets.
+type Section struct {
+	*io.SectionReader
+	scratch *os.File // with a copy; nil for a regular file
+}
+
+// Section returns the input for reads at random offsets. Compressed files and pipes are
+// first copied to a temporary file. The input must stay open.
+func (in *File) Section() (Section, error) {
+	magic, err := in.magic()
+	if err != nil {
+		return Section{}, err
+	}
+	if in.Rewindable() && !records.Compressed(magic) {
+		return Section{io.NewSectionReader(in.file, 0, in.size), nil}, nil
+	}
+	scratch, err := records.Scratch("")
+	if err != nil {
+		return Section{}, err
+	}
+	size, err := io.Copy(scratch, in)
+	if err != nil {
+		return Section{}, errors.Join(fmt.Errorf("unpack %s: %w", in.Name, err), scratch.Close())
+	}
+	return Section{io.NewSectionReader(scratch, 0, size), scratch}, nil
+}
+
+// Close removes the copy.
+func (s Section) Close() error {
+	if s.scratch == nil {
+		return nil
+	}
+	return s.scratch.Close()
+}
+
+// IsParquet reports whether the input is Parquet, by the format that a flag gives, the
+// name or the first bytes.
+func (in *File) IsParquet(format records.Format) (bool, error) {
+	if format != records.Auto {
+		return format == records.Parquet, nil
+	}
+	magic, err := in.magic()
+	return records.IsParquet(magic) || records.FormatOfName(in.Name) == records.Parquet, err
 }
 
 // IsFile reports whether the input is the file at path, also under another name.

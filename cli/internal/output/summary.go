@@ -86,11 +86,15 @@ func (f *Summary) Text() string {
 	if f.Label != "" {
 		model += ", label " + f.Label
 	}
+	activation := f.Activation
+	if c := f.Calibration; c != nil {
+		activation += fmt.Sprintf(", calibrated with temperature %.4g and shift %.4g", c.Temperature, c.Shift)
+	}
 	stage := func(name string, v float64) string {
 		return fmt.Sprintf("%-13s%10.1f ms %3.0f %%", name, v, percent(v, f.LatencyMS))
 	}
 	rows := [][2]string{
-		{"model", fmt.Sprintf("%s, max length %d tokens, activation %s", model, f.MaxLength, f.Activation)},
+		{"model", fmt.Sprintf("%s, max length %d tokens, activation %s", model, f.MaxLength, activation)},
 		{"device", fmt.Sprintf("%s, %s by %s", device, f.DType, Graph(f.Info))},
 		{"pairs", fmt.Sprintf("%d (%d truncated) in %s, %.1f pairs/s", f.Pairs, f.Truncated, Count(f.Batches, "batch", "batches"), f.ThroughputPairs)},
 	}

@@ -134,7 +134,7 @@ func newConfig(o *C.mlxr_options) (engine.Config, error) {
 		to    *string
 	}{
 		{"device", o.device, []string{"auto", "gpu", "cpu"}, (*string)(&cfg.Device)},
-		{"dtype", o.dtype, []string{"auto", "float32", "float16", "bfloat16"}, (*string)(&cfg.DType)},
+		{"dtype", o.dtype, []string{"auto", "float32", "float16", "bfloat16", "int8", "int8w", "int4w"}, (*string)(&cfg.DType)},
 		{"scores", o.scores, []string{"auto", "raw", "sigmoid", "softmax"}, (*string)(&cfg.Activation)},
 	} {
 		if field.value < 0 || int(field.value) >= len(field.names) {

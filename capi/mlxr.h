@@ -86,8 +86,17 @@ enum {
 /* Devices. Auto is a GPU if MLX can use one, else the CPU. */
 enum { MLXR_DEVICE_AUTO = 0, MLXR_DEVICE_GPU = 1, MLXR_DEVICE_CPU = 2 };
 
-/* Number formats. Auto is float16 on a GPU and float32 on the CPU. */
-enum { MLXR_DTYPE_AUTO = 0, MLXR_DTYPE_FLOAT32 = 1, MLXR_DTYPE_FLOAT16 = 2, MLXR_DTYPE_BFLOAT16 = 3 };
+/* Number formats. Auto is float16 on a GPU and float32 on the CPU, with the weights as the
+   model has them. INT8 is for the CPU only. INT8W and INT4W keep weights in 8 or 4 bits. */
+enum {
+  MLXR_DTYPE_AUTO = 0,
+  MLXR_DTYPE_FLOAT32 = 1,
+  MLXR_DTYPE_FLOAT16 = 2,
+  MLXR_DTYPE_BFLOAT16 = 3,
+  MLXR_DTYPE_INT8 = 4,
+  MLXR_DTYPE_INT8W = 5,
+  MLXR_DTYPE_INT4W = 6
+};
 
 /* Scores. Auto is the function that the model's configuration names, as in
  * sentence-transformers; without one, sigmoid for one label and raw for several.
@@ -137,7 +146,7 @@ typedef void (*mlxr_progress)(void *context, int64_t done, int64_t total);
 typedef struct mlxr_options {
   int64_t size;           /* sizeof(mlxr_options) */
   mlxr_text model;        /* "builtin", a directory, or a model of the Hugging Face hub, org/name[@revision],
-                             downloaded if it is not in the cache; empty: cross-encoder/ms-marco-MiniLM-L-6-v2 */
+                             downloaded if it is not in the cache; empty: cross-encoder/ms-marco-MiniLM-L6-v2 */
   mlxr_text adapter;      /* directory of a PEFT LoRA adapter to merge; empty: none */
   mlxr_text label;        /* label to score, by name or zero-based index; empty: the model's only label */
   mlxr_text library;      /* file of libmlxrank; empty: searched beside libmlxr, then where mlxrank searches */
@@ -147,8 +156,8 @@ typedef struct mlxr_options {
   int32_t max_length;     /* max tokens of a pair, at least 3; 0: the model's own */
   int32_t threads;        /* CPU threads; 0: one per processor */
   int32_t log_level;      /* MLXR_LOG_ */
-  int64_t cache_limit;    /* bytes of freed buffers that MLX keeps for reuse; 0: 512 MiB on a GPU, on the CPU
-                             MLX's own 32 MiB; negative: MLX's own limit */
+  int64_t cache_limit;    /* bytes of freed buffers that MLX keeps for reuse; 0: 512 MiB on a GPU, 8 MiB on
+                             the CPU; negative: MLX's own limit */
   int64_t memory_limit;   /* bytes above which new work waits for running work; 0: MLX's own limit */
   int64_t idle_unload_ms; /* ms without a call after which the model is unloaded; the next call loads it
                              again. 0: never */

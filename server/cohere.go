@@ -61,7 +61,7 @@ func (s *Server) cohereRerank(ctx context.Context, b *cohereRerank) (*cohereRank
 	out.Meta.BilledUnits.SearchUnits = 1
 	for i, item := range items {
 		out.Results[i] = cohereResult{
-			Index: item.Index, RelevanceScore: toScore(item.Logit, nil), Empty: engine.IsEmpty(documents[item.Index]),
+			Index: item.Index, RelevanceScore: s.toScore(item.Logit, nil), Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, false)),
 		}
 	}

@@ -62,7 +62,7 @@ func (s *Server) jinaRerank(ctx context.Context, b *jinaRerank) (*jinaRanking, o
 	}
 	for i, item := range items {
 		out.Results[i] = jinaResult{
-			Index: item.Index, RelevanceScore: toScore(item.Logit, b.RawScores), Empty: engine.IsEmpty(documents[item.Index]),
+			Index: item.Index, RelevanceScore: s.toScore(item.Logit, b.RawScores), Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, true)),
 		}
 	}

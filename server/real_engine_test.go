@@ -18,9 +18,15 @@ import (
 // openTiny opens a small model with a maximum length of 128 tokens.
 func openTiny(t testing.TB, cfg engine.Config) *engine.Engine {
 	t.Helper()
-	cfg.Model = t.TempDir()
-	weightstest.Write(t, cfg.Model, weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
+	cfg.Model = tinyDir(t)
 	return open(t, cfg)
+}
+
+func tinyDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
+	return dir
 }
 
 func openBuiltin(t testing.TB) *engine.Engine {

@@ -251,14 +251,14 @@ func (s *Server) byLabel(opts engine.ScoreOptions, raw *bool) engine.ScoreOption
 }
 
 // toScore maps a logit to 0 to 1, as clients of every API expect whatever the
-// engine's activation is, unless the request asks for raw scores. It computes in
-// float64, in which scores keep the order of logits up to 36; in float32 all
-// scores are 1 from 17 on.
-func toScore(logit float32, raw *bool) float64 {
+// engine's activation is, unless the request asks for raw scores. The engine's
+// calibration applies, if any. It computes in float64, in which scores keep the order
+// of logits up to 36; in float32 all scores are 1 from 17 on.
+func (s *Server) toScore(logit float32, raw *bool) float64 {
 	if deref(raw, false) {
 		return float64(logit)
 	}
-	return 1 / (1 + math.Exp(-float64(logit)))
+	return s.calibration.Score(float64(logit))
 }
 
 // An integer reads 5.0 as 5, as JSON does and int does not.

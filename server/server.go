@@ -72,6 +72,8 @@ type Server struct {
 	openAPI    []byte
 	started    time.Time
 
+	calibration *engine.Calibration // of the engine's scores, nil for none
+
 	mu       sync.Mutex
 	present  int           // scoring requests from the first byte of the body to the answer
 	running  int           // scoring requests that are being scored
@@ -89,6 +91,7 @@ func New(cfg Config) (*Server, error) {
 		decoders: newDecoders(), schemas: newSchemas(), protection: http.NewCrossOriginProtection(),
 	}
 	s.Limits = cfg.Limits.orDefaults()
+	s.calibration = cfg.Engine.Info().Calibration
 	s.bodies.limit, s.answers.limit = s.Limits.BodyBytesAtOnce, s.Limits.BodyBytesAtOnce
 	s.base, s.cancel = context.WithCancelCause(context.Background())
 	var err error

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // A healthCheck probes an engine that has failed, at most once a second.
@@ -68,6 +70,8 @@ type modelInfo struct {
 	// Variants has the milliseconds of each variant that was timed.
 	Variants map[string]float64 `json:"variants_ms,omitempty" doc:"Time of each variant that was timed"`
 	MLX      string             `json:"mlx_version"`
+
+	Calibration *telemetry.Calibration `json:"calibration,omitempty" doc:"A score is sigmoid((logit - shift) / temperature); absent if scores are not calibrated"`
 }
 
 func (s *Server) getHealth(ctx context.Context) (any, *failure) {
@@ -99,5 +103,6 @@ func (s *Server) getInfo(context.Context) (any, *failure) {
 		MaxBatchRequests: info.MaxBatch, MaxClientBatchSize: s.Limits.Documents, AutoTruncate: true, Version: s.Version,
 		Adapter: info.Adapter, Device: string(info.Device), DeviceName: info.DeviceName, Kernels: info.Kernels, MLX: info.Library.MLX,
 		Variant: info.Choice.Variant, Build: info.Library.Build, NAX: info.Library.NAX, Variants: info.Choice.Milliseconds(),
+		Calibration: info.Summary().Calibration,
 	}, nil
 }

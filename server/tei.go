@@ -146,7 +146,7 @@ func (s *Server) teiRerank(ctx context.Context, b *teiRerank) (teiRanks, outcome
 	items, o := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{Long: b.choice(), ScoreOptions: s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)})
 	out := make(teiRanks, len(items))
 	for i, item := range items {
-		out[i] = teiRank{Index: item.Index, Score: toScore(item.Logit, b.RawScores), Empty: engine.IsEmpty(b.Texts[item.Index])}
+		out[i] = teiRank{Index: item.Index, Score: s.toScore(item.Logit, b.RawScores), Empty: engine.IsEmpty(b.Texts[item.Index])}
 		if deref(b.ReturnText, false) {
 			out[i].Text = &b.Texts[item.Index]
 		}
@@ -169,9 +169,9 @@ func (s *Server) teiPredict(ctx context.Context, b *teiPredict) (*teiPredictions
 	out := &teiPredictions{one: b.Inputs.one}
 	for i, logit := range result.Logits {
 		empty := engine.IsEmpty(pairs[i].Document)
-		list := []teiPrediction{{toScore(logit, b.RawScores), "LABEL_0", empty}}
+		list := []teiPrediction{{s.toScore(logit, b.RawScores), "LABEL_0", empty}}
 		if opts.AllLabels {
-			list = teiLabels(labels, result.ByLabel[i], b.RawScores, empty)
+			list = s.teiLabels(labels, result.ByLabel[i], b.RawScores, empty)
 		}
 		out.list = append(out.list, list)
 	}
@@ -179,10 +179,10 @@ func (s *Server) teiPredict(ctx context.Context, b *teiPredict) (*teiPredictions
 }
 
 // teiLabels lists a pair's scores by label, the best first.
-func teiLabels(names []string, scores []engine.LabelScore, raw *bool, empty bool) []teiPrediction {
+func (s *Server) teiLabels(names []string, scores []engine.LabelScore, raw *bool, empty bool) []teiPrediction {
 	list := make([]teiPrediction, len(names))
 	for i, name := range names {
-		list[i] = teiPrediction{toScore(scores[i].Logit, raw), name, empty}
+		list[i] = teiPrediction{s.toScore(scores[i].Logit, raw), name, empty}
 	}
 	slices.SortStableFunc(list, func(a, b teiPrediction) int { return cmp.Compare(b.Score, a.Score) })
 	return list

@@ -99,7 +99,7 @@ func (s *Server) vllmScore(ctx context.Context, b *vllmScore) (*vllmScores, outc
 	}
 	out := &vllmScores{ID: uuid.NewString(), Object: "list", Created: time.Now().Unix(), Model: s.Engine.Info().Model, Usage: o.usage()}
 	for i, logit := range result.Logits {
-		out.Data = append(out.Data, vllmScored{Index: i, Object: "score", Score: toScore(logit, &raw), Empty: engine.IsEmpty(pairs[i].Document)})
+		out.Data = append(out.Data, vllmScored{Index: i, Object: "score", Score: s.toScore(logit, &raw), Empty: engine.IsEmpty(pairs[i].Document)})
 	}
 	return out, o
 }

@@ -153,7 +153,7 @@ func TestRefused(t *testing.T) {
 		{"batch: 1\n---\nbatch: 2", "key: value"},
 		{"batch: 1.5", `"1.5" is not a whole number`},
 		{"device: tpu", `device: "tpu" is not one of auto, gpu, cpu`},
-		{"dtype: int8", `"int8" is not one of`},
+		{"dtype: int7", `"int7" is not one of`},
 		{"mode: pipeline", `"pipeline" is not one of full, tokenization-only, inference-only`},
 		{"length_aware: perhaps", `"perhaps" is neither true nor false`},
 		{"timeout: 200", `timeout: "200" is not a time such as 200ms`},

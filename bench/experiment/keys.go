@@ -27,7 +27,7 @@ var Keys = []Key{
 	{"model", "", "", false, text(func(s *Settings) *string { return &s.Model })},
 	{"adapter", "", "", false, text(func(s *Settings) *string { return &s.Adapter })},
 	{"device", "", "auto", true, oneOf(func(s *Settings) *string { return &s.Device }, "auto", "gpu", "cpu")},
-	{"dtype", "", "auto", true, oneOf(func(s *Settings) *string { return &s.DType }, "auto", "float32", "float16", "bfloat16")},
+	{"dtype", "", "auto", true, oneOf(func(s *Settings) *string { return &s.DType }, "auto", "float32", "float16", "bfloat16", "int8", "int8w", "int4w")},
 	{"max_length", "", "", true, whole(func(s *Settings) *int { return &s.MaxLength }, 3)},
 	{"dataset", "`FILE` of pairs to score: .tsv, .jsonl (also .gz) or .parquet, or builtin", "builtin", false, text(func(s *Settings) *string { return &s.Dataset })},
 	{"dataset_size", "max pairs of the dataset, the first `N`", "50000", false, whole(func(s *Settings) *int { return &s.DatasetSize }, 1)},

@@ -3,7 +3,9 @@ package plots
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -28,6 +30,7 @@ const (
 type picture struct {
 	file, title string
 	panels      []*panel
+	stretch     vg.Length // of the height of a panel; 0 is 1
 }
 
 // A panel is a plot with its legend beside it.
@@ -69,13 +72,13 @@ func Draw(r *results.Result, folder string) ([]report.Plot, error) {
 			if err != nil {
 				return nil, err
 			}
-			pictures = append(pictures, picture{"timeline" + suffix, "Over time" + title, panels})
+			pictures = append(pictures, picture{file: "timeline" + suffix, title: "Over time" + title, panels: panels})
 		}
 		panels, err := distribution(run)
 		if err != nil {
 			return nil, err
 		}
-		pictures = append(pictures, picture{"latency" + suffix, "Latencies" + title, panels})
+		pictures = append(pictures, picture{file: "latency" + suffix, title: "Latencies" + title, panels: panels})
 	}
 	curves, err := sweeps(r)
 	if err != nil {
@@ -95,25 +98,46 @@ func write(pictures []picture, folder string) ([]report.Plot, error) {
 	for _, p := range pictures {
 		link := filepath.Base(folder) + "/" + p.file
 		written = append(written, report.Plot{Title: p.title, PNG: link + ".png", SVG: link + ".svg"})
-		size := height * vg.Length(len(p.panels))
-		var png, svg bytes.Buffer
-		image := vgimg.NewWith(vgimg.UseWH(width, size), vgimg.UseDPI(resolution))
-		p.draw(draw.New(image))
-		if _, err := (vgimg.PngCanvas{Canvas: image}).WriteTo(&png); err != nil {
-			return nil, fmt.Errorf("plots: %w", err)
+		png, err := p.png()
+		if err != nil {
+			return nil, err
 		}
-		vector := vgsvg.New(width, size)
-		p.draw(draw.New(vector))
-		if _, err := vector.WriteTo(&svg); err != nil {
-			return nil, fmt.Errorf("plots: %w", err)
+		svg, err := p.svg()
+		if err != nil {
+			return nil, err
 		}
-		for name, data := range map[string][]byte{p.file + ".png": png.Bytes(), p.file + ".svg": svg.Bytes()} {
+		for name, data := range map[string][]byte{p.file + ".png": png, p.file + ".svg": svg} {
 			if err := results.WriteFile(filepath.Join(folder, name), data); err != nil {
 				return nil, err
 			}
 		}
 	}
 	return written, nil
+}
+
+// size returns the height of the picture.
+func (p picture) size() vg.Length {
+	return height * vg.Length(len(p.panels)) * cmp.Or(p.stretch, 1)
+}
+
+func (p picture) png() ([]byte, error) {
+	image := vgimg.NewWith(vgimg.UseWH(width, p.size()), vgimg.UseDPI(resolution))
+	p.draw(draw.New(image))
+	return encode(vgimg.PngCanvas{Canvas: image})
+}
+
+func (p picture) svg() ([]byte, error) {
+	vector := vgsvg.New(width, p.size())
+	p.draw(draw.New(vector))
+	return encode(vector)
+}
+
+func encode(canvas io.WriterTo) ([]byte, error) {
+	var data bytes.Buffer
+	if _, err := canvas.WriteTo(&data); err != nil {
+		return nil, fmt.Errorf("plots: %w", err)
+	}
+	return data.Bytes(), nil
 }
 
 // draw draws the panels below one another with aligned areas, and the legends to

@@ -60,7 +60,7 @@ func sweeps(r *results.Result) ([]picture, error) {
 			a.scale(p, r)
 		}
 		tail.names = nil // the panel above names the same curves
-		pictures = append(pictures, picture{"sweep_" + a.key, "Throughput and P95 over " + a.key, []*panel{rate, tail}})
+		pictures = append(pictures, picture{file: "sweep_" + a.key, title: "Throughput and P95 over " + a.key, panels: []*panel{rate, tail}})
 	}
 	return pictures, nil
 }

@@ -25,8 +25,8 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	passages := loaded(t)
 	for _, test := range []struct{ question, best, change string }{
-		{"speed up the start of applications", "preload", "  1    30  0.6"},
-		{"monitor changes to configuration files", "changetrack", "  1     7  0.3"},
+		{"speed up the start of applications", "preload", "  1    30  0.1"},
+		{"monitor changes to configuration files", "libfile-modified-perl", "  1    12  0.8"},
 	} {
 		var out, facts strings.Builder
 		if err := run(t.Context(), &out, &facts, passages, test.question, settings{"builtin", 50, 3}); err != nil {

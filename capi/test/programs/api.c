@@ -141,7 +141,7 @@ static void refuses_to_open(const char *model) {
   const mlxr_text broken = {"\xc3", 1};
   WITH(device, 3, MLXR_INVALID, "device is 3");
   WITH(device, -1, MLXR_INVALID, "device is -1");
-  WITH(dtype, 4, MLXR_INVALID, "dtype");
+  WITH(dtype, 7, MLXR_INVALID, "dtype is 7");
   WITH(scores, 4, MLXR_INVALID, "scores");
   WITH(log_level, 9, MLXR_INVALID, "log_level");
   WITH(max_length, 2, MLXR_INVALID, "max_length is 2");

@@ -17,6 +17,12 @@ extension Ranker {
         case float16 = 2
         /// Slow on M1 and M2, which emulate it.
         case bfloat16 = 3
+        /// For the CPU only.
+        case int8 = 4
+        /// Weights of 8 bits: less memory. The rest is float16 on a GPU, float32 on the CPU.
+        case int8w = 5
+        /// Weights of 4 bits.
+        case int4w = 6
     }
 
     /// The function that turns logits into scores.
@@ -69,7 +75,7 @@ extension Ranker {
     /// The model to open and its settings.
     public struct Options: Sendable {
         /// `builtin`, a directory, or a model of the Hugging Face hub, `org/name[@revision]`, which
-        /// is downloaded if it is not in the cache. Empty: `cross-encoder/ms-marco-MiniLM-L-6-v2`.
+        /// is downloaded if it is not in the cache. Empty: `cross-encoder/ms-marco-MiniLM-L6-v2`.
         public var model: String
         /// The directory of a PEFT LoRA adapter to merge. Empty: none.
         public var adapter = ""

@@ -28,7 +28,8 @@ private let long = (0..<2000).map { String(repeating: "monitor configuration cha
     #expect(Ranker.Device.allCases.map { Int($0.rawValue) } == [MLXR_DEVICE_AUTO, MLXR_DEVICE_GPU, MLXR_DEVICE_CPU])
     #expect(
         Ranker.DType.allCases.map { Int($0.rawValue) } == [
-            MLXR_DTYPE_AUTO, MLXR_DTYPE_FLOAT32, MLXR_DTYPE_FLOAT16, MLXR_DTYPE_BFLOAT16,
+            MLXR_DTYPE_AUTO, MLXR_DTYPE_FLOAT32, MLXR_DTYPE_FLOAT16, MLXR_DTYPE_BFLOAT16, MLXR_DTYPE_INT8,
+            MLXR_DTYPE_INT8W, MLXR_DTYPE_INT4W,
         ])
     #expect(
         Ranker.Activation.allCases.map { Int($0.rawValue) } == [

@@ -40,7 +40,7 @@ final class Search {
     /// Loads a model, which the hub has, or the one that `-model` names on the command line.
     func open() async {
         await showingErrors {
-            var options = Ranker.Options(model: UserDefaults.standard.string(forKey: "model") ?? "cross-encoder/ms-marco-MiniLM-L-6-v2")
+            var options = Ranker.Options(model: UserDefaults.standard.string(forKey: "model") ?? "cross-encoder/ms-marco-MiniLM-L6-v2")
             options.activation = .sigmoid
             let ranker = try await Ranker(options) { done, total in
                 Task { @MainActor in

@@ -1,4 +1,4 @@
-"""Makes the golden files of engine/testdata, weights/testdata, bench/stats/testdata and cli/records/testdata.
+"""Makes the golden files of engine, weights, bench/stats, cli/records and internal/measures, in their folders testdata.
 
     python3 -m venv /tmp/goldens
     /tmp/goldens/bin/pip install -r scripts/requirements/goldens.txt
@@ -23,18 +23,24 @@ import common
 # name -> (module, function, what it writes, needs --base, takes --texts)
 GOLDENS = {
     "tokens": ("tokens", "make", "engine/testdata/tokens.jsonl.gz", True, True),
+    "tokenkinds": ("token_kinds", "make", "engine/testdata/tokenkinds.json.gz", False, False),
     "settings": ("settings", "make", "engine/testdata/settings.json.gz", False, False),
     "left": ("left", "make", "engine/testdata/left.json.gz", True, False),
     "longwords": ("longwords", "make", "engine/testdata/longwords.json.gz", True, False),
     "tiny": ("tiny", "make", "engine/testdata/tiny.json.gz", False, False),
     "activations": ("activations", "make", "engine/testdata/activations.json.gz", False, False),
     "family": ("family", "make", "engine/testdata/family.json.gz", False, False),
+    "encoders": ("encoders", "make", "engine/testdata/encoders.json.gz", False, False),
+    "shapes": ("encoders", "make_shapes", "engine/testdata/shapes.json.gz", False, False),
     "cased": ("cased", "make", "engine/testdata/cased.json.gz", False, False),
     "builtin": ("builtin", "make", "engine/testdata/builtin.jsonl.gz", True, True),
     "randomhead": ("builtin", "make_head", "engine/testdata/randomhead.json.gz", True, False),
     "peft": ("adapters", "make", "weights/testdata/peft", False, False),
     "statistics": ("statistics", "make", "bench/stats/testdata/numpy.json.gz", False, False),
     "trec": ("trec", "make", "cli/records/testdata/trec.json.gz", False, False),
+    "measures": ("measures", "make", "internal/measures/testdata/measures.json.gz", False, False),
+    "comparisons": ("comparisons", "make", "internal/measures/testdata/comparisons.json.gz", False, False),
+    "quantized": ("quantized", "make", "weights/testdata/quantized.json.gz", False, False),
     "merged": ("adapters", "make_builtin", "weights/testdata/builtin_merged.json.gz", True, False),
 }
 

@@ -34,13 +34,18 @@ def uniform(name, seed, count):
     return (z >> np.uint64(40)).astype(np.float64) / 2**23 - 1
 
 
+def is_norm(name):
+    """Returns whether the tensor belongs to a LayerNorm, as every architecture names them."""
+    return "norm" in name.rsplit(".", 1)[0].rsplit(".", 1)[-1].lower()
+
+
 def scale(name, shape):
     """The largest magnitude (LayerNorm weights: distance from 1) of a tensor."""
-    if "LayerNorm." in name:
+    if is_norm(name):
         return 0.25
     if name.endswith(".bias"):
         return 0.0625
-    if name.startswith("embeddings."):
+    if name.endswith("embeddings.weight"):
         return 1.0
     if name == "classifier.weight":
         return 0.25
@@ -55,7 +60,7 @@ def scale(name, shape):
 def tensor(name, shape, seed):
     """The float32 tensor of that name, shape and seed."""
     u = uniform(name, seed, math.prod(shape)) * scale(name, shape)
-    if name.endswith("LayerNorm.weight"):
+    if is_norm(name) and name.endswith(".weight"):
         u = 1 + u
     return u.astype(np.float32).reshape(shape)
 

@@ -117,7 +117,7 @@ def rank(project, prefix, device="auto"):
     command = [str(word) for word in command]
     # In / there is no go.mod whose build folder would be searched.
     done = subprocess.run(command, cwd="/", env={}, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode != 0 or "changetrack" not in done.stdout:
+    if done.returncode != 0 or "File::Modified" not in done.stdout:
         raise SetupError(f"ranking from {prefix}, exit status {done.returncode}", command, done.stdout + done.stderr)
     doctor = run(["env", "-i", prefix / "bin/mlxrank", "doctor", "--device", device], "doctor of an installed tree", cwd="/")
     for part in ("lib/mlxrank", f"share/mlxrank/models/{BUILTIN}"):

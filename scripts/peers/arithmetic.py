@@ -9,20 +9,35 @@ def flops(config, length):
     """Floating-point operations that one pair of length tokens needs.
 
     Products alone, a multiplication and an addition as two. The last layer needs
-    its keys and values of all tokens, and the rest for [CLS] only.
+    its keys and values of all tokens, and the rest for [CLS] only. Local layers
+    need the scores within their window only.
     """
-    h, inner = config["hidden_size"], config["intermediate_size"]
-    layers, labels = config["num_hidden_layers"], config.get("num_labels", 1)
+    h, inner, labels = config["hidden_size"], config["intermediate_size"], config.get("num_labels", 1)
+    gates = 2 if config.get("model_type") == "modernbert" else 1
 
     def linear(rows, inputs, outputs):
         return 2 * rows * inputs * outputs
 
     def feed_forward(rows):
-        return linear(rows, h, h) + linear(rows, h, inner) + linear(rows, inner, h)
+        return linear(rows, h, h) + linear(rows, h, gates * inner) + linear(rows, inner, h)
 
-    full = linear(length, h, 3 * h) + 4 * length * length * h + feed_forward(length)
-    last = linear(length, h, 2 * h) + linear(1, h, h) + 4 * length * h + feed_forward(1)
-    return (layers - 1) * full + last + linear(1, h, h) + linear(1, h, labels)
+    def layer(reach):
+        return linear(length, h, 3 * h) + 4 * scores(length, length, reach) * h + feed_forward(length)
+
+    *first, reach = reaches(config)
+    last = linear(length, h, 2 * h) + linear(1, h, h) + 4 * scores(1, length, reach) * h + feed_forward(1)
+    return sum(map(layer, first)) + last + linear(1, h, h) + linear(1, h, labels)
+
+
+def reaches(config):
+    """How far to each side a token attends, by layer: infinitely far in global layers."""
+    kinds = config.get("layer_types") or ["full_attention"] * config["num_hidden_layers"]
+    return [math.inf if kind == "full_attention" else config["local_attention"] // 2 for kind in kinds]
+
+
+def scores(queries, length, reach):
+    """The attention scores that the first tokens need, queries of them, of length keys."""
+    return sum(min(length, q + reach + 1) - max(0, q - reach) for q in range(queries))
 
 
 def percentile(values, q):

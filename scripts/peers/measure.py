@@ -1,5 +1,6 @@
 """The run: agreement first, then rounds."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -9,13 +10,13 @@ import arithmetic
 import environment
 import pairs as texts
 import processes
+import rows
 import subjects
 
 LIMIT = 1e-3  # of the deviation of our logits: float32 peers
 REDUCED_TAU = 0.8  # below this it is another model, not another precision
 SLOW, SLOW_PART = 0.35, 4  # of mlxrank's rate: who is slower gets each set's first quarter
-SIZES = (8, 16, 32, 64)
-REQUESTS, STARTS = 12, 5
+STARTS = 5
 
 
 def say(text):
@@ -23,15 +24,20 @@ def say(text):
 
 
 class Run:
-    def __init__(self, args):
-        self.args = args
+    """The measurements of a row."""
+
+    def __init__(self, args, row):
+        self.args, self.row = args, row
         self.folder = args.work / "run"
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.all = texts.read(subjects.ROOT)[: args.agree]
-        self.sets = texts.sets(texts.read(subjects.ROOT), args.pairs)
-        self.lengths = texts.Lengths(args.work / "model")
-        self.config = json.loads((args.work / "model" / "config.json").read_text("utf-8"))
-        chosen = [s for s in subjects.subjects(args.work) if s.ours or not args.only or any(part in s.name for part in args.only)]
+        model = args.work / row.folder
+        self.lengths = texts.Lengths(model)
+        self.config = json.loads((model / "config.json").read_text("utf-8"))
+        everything = texts.read(subjects.ROOT)
+        self.sets = row.sets(everything, args.pairs, self.lengths.maximum)
+        self.first = next(iter(self.sets.values()))
+        self.all = (everything if row.agree_on_all else self.first)[: args.agree]
+        chosen = [s for s in row.subjects(args.work, model) if s.ours or not args.only or any(part in s.name for part in args.only)]
         self.processes = {}
         for s in chosen:
             say(f"starting {s.name}")
@@ -54,18 +60,19 @@ class Run:
 
     def tune(self):
         """Warms each subject up; gives those that take one their fastest batch size."""
-        path = self.file("tune", self.sets["mixed"][:64])
+        tune = self.first[:64]
+        path = self.file("tune", tune)
         for name, process in self.processes.items():
             seconds = {}
-            for size in SIZES if process.subject.tuned else (0,):
+            for size in self.row.sizes if process.subject.tuned else (0,):
                 if size:
                     process.ask("batch", size=size)
-                process.ask("score", pairs=self.file("warm", self.sets["mixed"][:16]))
+                process.ask("score", pairs=self.file("warm", tune[:16]))
                 seconds[size] = process.ask("score", pairs=path)["seconds"]
             size = min(seconds, key=seconds.get)
             if size:
                 self.processes[name] = self.again(process, size)
-            self.found[name] |= {"batch": size or None, "warm": 64 / seconds[size]}
+            self.found[name] |= {"batch": size or None, "warm": len(tune) / seconds[size]}
             self.found[name]["slow"] = self.found[name]["warm"] < SLOW * self.found[subjects.OURS]["warm"]
             say(f"{name}: warm" + (f", batches of {size}" if size else ""))
 
@@ -83,9 +90,9 @@ class Run:
         whole = self.lengths.whole(self.all)
         wrong = []
         for name, process in self.processes.items():
-            keep = list(range(max(100, len(self.all) // 8) if self.found[name]["slow"] else len(self.all)))
+            keep = list(range(min(len(self.all), max(100, len(self.all) // 8)) if self.found[name]["slow"] else len(self.all)))
             if not process.subject.whole:
-                keep = [i for i in keep if whole[i] < texts.MAXIMUM - 1]
+                keep = [i for i in keep if whole[i] < self.lengths.maximum - 1]
             pairs = [self.all[i] for i in keep]
             got = process.ask("score", pairs=self.file(f"agree-{len(keep)}", pairs))["logits"]
             found = arithmetic.agreement(got, [ours[i] for i in keep], [p[0] for p in pairs])
@@ -100,8 +107,8 @@ class Run:
         """Everyone's seconds for each set, round by round, and the peak rates of GEMMs."""
         peaks = []
         gemm = processes.Process(gemm_subject(), self.folder)
-        requests = self.file("requests", texts.requests(self.all, REQUESTS))
-        fewer = self.file("requests-fewer", texts.requests(self.all, REQUESTS // SLOW_PART))
+        requests = self.file("requests", texts.requests(self.all, self.row.requests))
+        fewer = self.file("requests-fewer", texts.requests(self.all, self.row.requests // SLOW_PART))
         for n in range(self.args.rounds):
             say(f"round {n + 1} of {self.args.rounds}")
             peaks.append(gemm.ask("peaks"))
@@ -112,7 +119,7 @@ class Run:
                     rates = self.found[name].setdefault("rounds", {}).setdefault(label, [])
                     # Pairs per second, scaled by what the part needs where it is not the whole.
                     rates.append(self.share(label, part) * len(pairs) / got["seconds"])
-            for name, process in self.processes.items():
+            for name, process in self.processes.items() if self.row.requests else ():
                 got = process.ask("requests", pairs=fewer if self.found[name]["slow"] else requests)
                 self.found[name].setdefault("requests", []).append(got["seconds"])
         gemm.close()
@@ -138,26 +145,46 @@ def gemm_subject():
     return subjects.Subject("peak", "float32", command, [], "", env={"LD_LIBRARY_PATH": str(library.parent)})
 
 
-def run(args):
-    start = time.time()
-    run = Run(args)
+def measured(args, row):
+    """The measurements of a row, and the run, whose processes have ended."""
+    run = Run(args, row)
     run.tune()
     run.agree()
     peaks = run.rounds()
-    versions = environment.describe(run.processes)
-    for process in run.processes.values():
-        process.close()
-    run.starts()
-    return {
-        "environment": versions,
-        "seconds": time.time() - start,
+    found = {
+        "environment": environment.describe(run.processes),
         "rounds": args.rounds,
         "sets": {label: describe(run, pairs) for label, pairs in run.sets.items()},
-        "request": {"documents": 20, "per_round": REQUESTS, "mean_flops": run.work(run.all[:20]) / 20},
         "peaks": peaks,
         "subjects": run.found,
+    }
+    for process in run.processes.values():
+        process.close()
+    return found, run
+
+
+def builtin(args):
+    start = time.time()
+    found, run = measured(args, rows.BUILTIN)
+    run.starts()
+    return {
+        **found,
+        "seconds": time.time() - start,
+        "request": {"documents": 20, "per_round": run.row.requests, "mean_flops": run.work(run.all[:20]) / 20},
         "profile": profile(args.work),
     }
+
+
+def encoders(args):
+    """The rows of other encoders: throughput and agreement alone."""
+    found = []
+    for row in rows.ENCODERS:
+        start = time.time()
+        say(row.title)
+        results, _ = measured(args, row)
+        goals = [dataclasses.asdict(goal) for goal in row.goals]
+        found.append({"title": row.title, "goals": goals, "seconds": time.time() - start, **results})
+    return {"rows": found}
 
 
 def describe(run, pairs):
@@ -174,7 +201,7 @@ def describe(run, pairs):
 def profile(work):
     """The profile of a short benchmark by precision, as results.json has it."""
     out = {}
-    for dtype in ("float32", "bfloat16"):
+    for dtype in ("float32", "bfloat16", "int8"):
         folder = work / "run" / f"profile-{dtype}"
         command = [subjects.ROOT / "build" / "bin" / "mlxrank", "bench", "--profile", "--requests", "32", "--log-level", "warn"]
         command += ["--model", work / "model", "--dtype", dtype, "--results", folder]

@@ -3,9 +3,9 @@
 import gzip
 import json
 
+import protocol
 import tokenizers
 
-MAXIMUM = 512
 SHORT_WORDS = 8
 
 
@@ -19,23 +19,38 @@ def read(root):
 class Lengths:
     def __init__(self, folder):
         self.tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+        self.maximum = protocol.maximum(folder)
 
     def whole(self, pairs):
         """Tokens of each pair, before any cut."""
         return [len(e.ids) for e in self.tokenizer.encode_batch([tuple(p) for p in pairs])]
 
     def cut(self, pairs):
-        return [min(n, MAXIMUM) for n in self.whole(pairs)]
+        return [min(n, self.maximum) for n in self.whole(pairs)]
 
 
-def sets(pairs, size):
-    """The sets of pairs that are timed, by name. A part of one from its start is like the whole."""
-    spread = [pairs[i] for i in stride(len(pairs), size)]
+# Functions of a row's sets of pairs, which are timed, by name. A part of one from
+# its start is like the whole.
+
+
+def mixed(pairs, size, maximum):
+    return {"mixed": [pairs[i] for i in stride(len(pairs), size)]}
+
+
+def all_lengths(pairs, size, maximum):
+    spread = mixed(pairs, size, maximum)["mixed"]
     return {
         "mixed": spread,
         "short": [[query, " ".join(document.split()[:SHORT_WORDS])] for query, document in spread[: size // 2]],
-        "long": [[query, long(pairs, i)] for i, (query, _) in enumerate(spread[: max(4, size // 32)])],
+        "long": [[query, long(pairs, i, maximum)] for i, (query, _) in enumerate(spread[: max(4, size // 32)])],
     }
+
+
+def full(pairs, size, maximum):
+    """Pairs of the maximum length, four of a query."""
+    return {"full": [[pairs[i // 4 * 100][0], long(pairs, 37 * i, maximum)] for i in range(max(4, size // 32))]}
 
 
 def stride(count, size):
@@ -44,10 +59,10 @@ def stride(count, size):
     return [int((i * 997) % size * step) for i in range(size)]
 
 
-def long(pairs, at):
-    """The documents from place at on, put together: far more than 512 tokens."""
+def long(pairs, at, maximum):
+    """The documents from place at on, put together: more than the maximum of tokens."""
     words = []
-    while len(words) < MAXIMUM:
+    while len(words) < maximum:
         words += pairs[at % len(pairs)][1].split()
         at += 1
     return " ".join(words)

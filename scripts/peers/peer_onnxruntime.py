@@ -13,10 +13,10 @@ class Peer(protocol.Sorted):
         options.intra_op_num_threads = protocol.CORES
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        self.names = [each.name for each in self.session.get_inputs()]
 
     def forward(self, ids, mask, types):
-        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-        return self.session.run(["logits"], inputs)[0][:, 0]
+        return self.session.run(["logits"], protocol.inputs(self.names, ids, mask, types))[0][:, 0]
 
 
 protocol.serve(Peer(sys.argv[1], sys.argv[2]))

@@ -10,11 +10,12 @@ class Peer(protocol.Sorted):
     def __init__(self, folder, path, precision):
         super().__init__(folder)
         settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": protocol.CORES, "INFERENCE_PRECISION_HINT": precision}
-        self.request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+        model = openvino.Core().compile_model(path, "CPU", settings)
+        self.names = [each.any_name for each in model.inputs]
+        self.request = model.create_infer_request()
 
     def forward(self, ids, mask, types):
-        inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-        return self.request.infer(inputs)[0][:, 0]
+        return self.request.infer(protocol.inputs(self.names, ids, mask, types))[0][:, 0]
 
 
 protocol.serve(Peer(*sys.argv[1:4]))

@@ -12,7 +12,7 @@ class Peer:
 
     def __init__(self, folder):
         torch.set_num_threads(protocol.CORES)
-        self.model = sentence_transformers.CrossEncoder(folder, device="cpu", max_length=protocol.MAXIMUM)
+        self.model = sentence_transformers.CrossEncoder(folder, device="cpu", max_length=protocol.maximum(folder))
 
     def score(self, pairs):
         return self.model.predict(

@@ -11,21 +11,18 @@ sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "goldens"))
 LIBRARIES = pathlib.Path(__file__).resolve().parents[2] / "build" / "lib"
 
 import builtin  # before torch: it sets the environment
+import export
 import onnx
 import onnxruntime
 import onnxruntime.quantization
-import onnxruntime.transformers.optimizer
-import openvino
-import torch
 
 
 def main():
     base, work = (pathlib.Path(arg).resolve() for arg in sys.argv[1:3])
     model = builtin.merged(base)
     save(model, base, work / "model")
-    inputs = {name: torch.ones(2, 16, dtype=torch.int64) for name in ("input_ids", "attention_mask", "token_type_ids")}
-    export_onnx(model, inputs, work / "model")
-    export_openvino(work)
+    export.write(model, ("input_ids", "attention_mask", "token_type_ids"), model.config, work / "model")
+    quantise(work / "model" / "model.onnx", work / "int8.onnx")
     if sys.platform == "linux":  # a Mac runs neither hugot nor MLX on OpenBLAS
         place_libraries(work)
 
@@ -60,37 +57,14 @@ def save(model, base, folder):
         (folder / name).write_bytes((base / name).read_bytes())
 
 
-def export_onnx(model, inputs, folder):
-    """model.onnx, fused by ONNX Runtime's optimizer for BERT; and int8.onnx."""
-    axes = {name: {0: "batch", 1: "tokens"} for name in inputs}
-    raw, fused = folder.parent / "raw.onnx", folder / "model.onnx"
-    torch.onnx.export(
-        model,
-        tuple(inputs.values()),
-        str(raw),
-        input_names=list(inputs),
-        output_names=["logits"],
-        dynamic_axes={**axes, "logits": {0: "batch"}},
-        opset_version=17,
-        dynamo=False,
-    )
-    config = model.config
-    optimised = onnxruntime.transformers.optimizer.optimize_model(
-        str(raw), model_type="bert", num_heads=config.num_attention_heads, hidden_size=config.hidden_size
-    )
-    print("fused:", dict(optimised.get_fused_operator_statistics()))
-    optimised.save_model_to_file(str(fused))
+def quantise(path, to):
     onnxruntime.quantization.quantize_dynamic(
-        str(fused),
-        str(folder.parent / "int8.onnx"),
+        str(path),
+        str(to),
         per_channel=True,
         weight_type=onnxruntime.quantization.QuantType.QInt8,
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # not inferred past fused nodes
     )
-
-
-def export_openvino(work):
-    openvino.save_model(openvino.convert_model(str(work / "raw.onnx")), str(work / "model.xml"), compress_to_fp16=False)
 
 
 main()

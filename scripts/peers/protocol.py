@@ -20,7 +20,6 @@ import numpy as np
 import processes
 import tokenizers
 
-MAXIMUM = 512
 CORES = int(processes.CORES)
 
 
@@ -28,6 +27,16 @@ CORES = int(processes.CORES)
 def read(path):
     with open(path, encoding="utf-8") as f:
         return json.load(f)
+
+
+def setting(folder, file, name):
+    with open(os.path.join(folder, file), encoding="utf-8") as f:
+        return json.load(f)[name]
+
+
+def maximum(folder):
+    """The tokens of the longest pair."""
+    return setting(folder, "tokenizer_config.json", "model_max_length")
 
 
 def timed(function, *args):
@@ -69,7 +78,8 @@ class Sorted:
     def __init__(self, folder):
         self.tokenizer = tokenizers.Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
         self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(MAXIMUM, strategy="longest_first")
+        self.tokenizer.enable_truncation(maximum(folder), strategy="longest_first")
+        self.pad = setting(folder, "config.json", "pad_token_id")
 
     def score(self, pairs):
         encoded = self.tokenizer.encode_batch([tuple(pair) for pair in pairs])
@@ -77,7 +87,7 @@ class Sorted:
         logits = np.empty(len(encoded), np.float32)
         for at in range(0, len(order), self.batch):
             part = order[at : at + self.batch]
-            logits[part] = self.forward(*padded([encoded[n] for n in part]))
+            logits[part] = self.forward(*padded([encoded[n] for n in part], self.pad))
         return logits
 
     def forward(self, ids, mask, types):
@@ -85,9 +95,15 @@ class Sorted:
         raise NotImplementedError
 
 
-def padded(encoded):
+def inputs(names, ids, mask, types):
+    """The arguments of an exported graph: not every model has type ids."""
+    every = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    return {name: every[name] for name in names}
+
+
+def padded(encoded, pad):
     shape = (len(encoded), max(len(e.ids) for e in encoded))
-    ids, mask, types = (np.zeros(shape, np.int64) for _ in range(3))
+    ids, mask, types = (np.full(shape, value, np.int64) for value in (pad, 0, 0))
     for row, e in enumerate(encoded):
         length = len(e.ids)
         ids[row, :length], mask[row, :length], types[row, :length] = e.ids, 1, e.type_ids

@@ -16,6 +16,25 @@ class Flops(unittest.TestCase):
         # pooler 8, classifier 4.
         self.assertEqual(arithmetic.flops(config, 5), 480 + 160 + 12)
 
+    def test_modernbert_by_hand(self):
+        config = {
+            "model_type": "modernbert",
+            "hidden_size": 2,
+            "intermediate_size": 3,
+            "num_hidden_layers": 2,
+            "layer_types": ["sliding_attention", "full_attention"],
+            "local_attention": 2,
+        }
+        # local layer, 5 tokens: QKV 120, attention 8 (2 + 3 + 3 + 3 + 2), output 40, feed-forward 120 + 60.
+        # last: keys and values 80, query 8, attention 40, output 8, feed-forward 24 + 12.
+        # dense 8, classifier 4.
+        self.assertEqual(arithmetic.flops(config, 5), 444 + 172 + 12)
+
+    def test_scores(self):
+        self.assertEqual(arithmetic.scores(7, 7, math.inf), 49)
+        self.assertEqual(arithmetic.scores(1, 7, 2), 3)
+        self.assertEqual(arithmetic.scores(7, 7, 2), 3 + 4 + 5 + 5 + 5 + 4 + 3)
+
     def test_minilm(self):
         # 21.2 million of weights in six layers' products, of which the last has 1/6 x 1/6.
         self.assertAlmostEqual(arithmetic.flops(MINILM, 93) / 1e9, 1.78, delta=0.02)

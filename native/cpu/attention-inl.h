@@ -94,6 +94,15 @@ void PackValues(const Head &h, float *out) {
   }
 }
 
+// Returns the larger number; NaN if b is NaN.
+HWY_INLINE Vec MaxOrNan(Vec a, Vec b) {
+#if HWY_TARGET == HWY_SCALAR
+  return hn::IfThenElse(hn::Lt(b, a), a, b); // Max returns a number if there is one
+#else
+  return hn::Max(a, b); // in this order, for x86
+#endif
+}
+
 // Returns 2^x for x of at most about 0, exact to 2e-7 of it, and 2^-126 for less than that.
 HWY_INLINE Vec PowerOfTwo(Vec x) {
   const Tag d;
@@ -101,7 +110,7 @@ HWY_INLINE Vec PowerOfTwo(Vec x) {
   // A minimax fit on [-0.5, 0.5].
   static constexpr float p[] = {1.0f,          0.693146967f,   0.240221197f,
                                 0.0555071327f, 0.00967554134f, 0.00132764726f};
-  x = hn::Max(hn::Set(d, -126.0f), x); // in this order NaN stays NaN
+  x = MaxOrNan(hn::Set(d, -126.0f), x);
   // Adding 1.5 * 2^23 leaves the nearest whole number in the last bits.
   const Vec rounding = hn::Set(d, 12582912.0f), whole = hn::Add(x, rounding);
   const Vec part = Polynomial(hn::Sub(x, hn::Sub(whole, rounding)), p);

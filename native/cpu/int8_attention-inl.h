@@ -176,8 +176,8 @@ HWY_INLINE void StoreShorts(Ints a, Ints b, int16_t *out) {
 }
 
 // Writes 2^(row - max) of row [n] in kExpSteps, with zeros up to a whole panel, and returns
-// the sum.
-HWY_INLINE int32_t ExpRow(const float *row, int n, int16_t *out) {
+// the inverse of the sum; NaN if the max is infinite.
+HWY_INLINE float ExpRow(const float *row, int n, int16_t *out) {
   const Tag d;
   const IntTag di;
   float most = row[0];
@@ -205,7 +205,8 @@ HWY_INLINE int32_t ExpRow(const float *row, int n, int16_t *out) {
   if (i < n) {
     add(part, part);
   }
-  return hn::GetLane(hn::SumOfLanes(di, hn::Add(low_sums, high_sums)));
+  const int32_t sum = hn::GetLane(hn::SumOfLanes(di, hn::Add(low_sums, high_sums)));
+  return 1 / static_cast<float>(sum) + 0 * hn::GetLane(mosts);
 }
 
 inline void AttendHead(const Head &h, float scale) {
@@ -228,6 +229,7 @@ inline void AttendHead(const Head &h, float scale) {
   auto *value_scales = Scratch<3, float>(size);
   PackKeys(h, steps, words, keys, key_scales);
   PackValues(h, pairs, values, value_scales);
+  const float largest_key_scale = hn::GetLane(LargestOfRow(key_scales, h.length));
   auto *queries = Scratch<4, int32_t>(static_cast<size_t>(kRows) * words);
   auto *scores = Scratch<5, float>(static_cast<size_t>(kRows) * span + 4 * kPanel);
   // The last panel of a row may end behind it: then the next row begins there.
@@ -264,8 +266,9 @@ inline void AttendHead(const Head &h, float scale) {
           static_cast<int>(std::min<int64_t>(last, int64_t{at} + r + h.reach + 1)) - first;
       auto *row = reinterpret_cast<int16_t *>(exps) + static_cast<size_t>(r) * span;
       std::fill(row, row + from, int16_t{0});
-      inverse[r] = 1.0f / static_cast<float>(ExpRow(scores + static_cast<size_t>(r) * span + from,
-                                                    to - from, row + from));
+      inverse[r] = ExpRow(scores + static_cast<size_t>(r) * span + from, to - from, row + from);
+      // NaN if the query or a key is not finite: exps might be finite then.
+      inverse[r] += 0 * (hn::GetLane(query_scales[r]) + largest_key_scale);
       std::fill(row + to, row + end - first, int16_t{0});
     }
     for (int column = 0; column < h.size; column += kPanel) {

@@ -11,6 +11,7 @@
 
 #include "hwy/targets.h"
 #include "int8_reference.h"
+#include "not_finite.h"
 
 using namespace mlxrank::cpu;
 
@@ -235,6 +236,7 @@ void check_all() {
   check_attention({300, 600}, 1, 8, 20, true);
   check_embed(512, 26);
   check_embed(3, 384);
+  failures += check_not_finite(Factors::int8, {NAN, INFINITY, -INFINITY});
 }
 
 } // namespace

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "hwy/targets.h"
+#include "not_finite.h"
 #include "small_kernels.h"
 #include "team.h"
 
@@ -414,6 +415,7 @@ void check_all_attention(Factors factors) {
     }
   }
   check_attention(factors, {300}, 1, 8, 20);
+  failures += check_not_finite(factors, {NAN});
 }
 
 void check_all() {

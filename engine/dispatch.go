@@ -89,6 +89,7 @@ func (p *pipeline) sleep(wait time.Duration) {
 // one, 0 if that is unknown.
 func (p *pipeline) nextBatch(at time.Time) (*batch, time.Duration) {
 	p.giveUpHopeless(at)
+	p.cutShort(at)
 	if !p.device.usable() {
 		return nil, 0
 	}
@@ -144,7 +145,9 @@ func (p *pipeline) submit(b *batch) {
 	p.events.Submitted(b.Batch, at)
 	p.watchDevice(at)
 	for _, r := range b.requests {
-		r.batches++
+		if !r.ended {
+			r.batches++
+		}
 		p.changed(r, at)
 	}
 	p.mu.Unlock()
@@ -225,7 +228,7 @@ func (p *pipeline) settle(b *batch, stats mlx.Stats, err error) {
 		case again:
 		case err != nil:
 			p.end(r, fmt.Errorf("engine: %s failed: %w", batchOf(len(b.Items)), err), at)
-		case r.left == 0:
+		case r.isAnswered():
 			p.end(r, nil, at)
 		default:
 			p.changed(r, at)
@@ -250,13 +253,18 @@ func timings(stats mlx.Stats) []schedule.Timing {
 	return all
 }
 
-// scatter copies the logits to their requests, ended ones too.
+// scatter copies the logits to their requests. The caller of a request that has ended
+// may read it already.
 func (p *pipeline) scatter(b *batch) {
 	at := 0
 	unpadded := p.schedule.Layout().Unpadded
 	for _, m := range b.Microbatches {
 		for _, it := range b.Items[at : at+m.Pairs] {
 			r := b.owners[at]
+			if r.ended {
+				at++
+				continue
+			}
 			copy(r.logits[it.Index*p.labels:], b.logits[at*p.labels:(at+1)*p.labels])
 			r.left--
 			r.tokens += it.Length
@@ -265,9 +273,7 @@ func (p *pipeline) scatter(b *batch) {
 			} else {
 				r.computed += m.Computed / m.Pairs
 			}
-			if !r.ended {
-				p.refund(r, it.Length)
-			}
+			p.refund(r, it.Length)
 			at++
 		}
 	}

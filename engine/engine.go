@@ -127,10 +127,11 @@ type Result struct {
 	Logits         []float32
 	ByLabel        [][]LabelScore // [pairs][labels], labels in the order of Info.Labels; nil without ScoreOptions.AllLabels
 	Timings        Timings
-	Truncated      int // pairs that were longer than the maximum length
-	Distinct       int // pairs executed: identical ones are executed once
-	Tokens         int // real tokens
-	ComputedTokens int // rows computed, padding included
+	Unscored       []int // indexes of the pairs without a score, which is NaN; nil without ScoreOptions.Partial
+	Truncated      int   // pairs that were longer than the maximum length
+	Distinct       int   // pairs executed: identical ones are executed once
+	Tokens         int   // real tokens
+	ComputedTokens int   // rows computed, padding included
 	Batches        int
 }
 

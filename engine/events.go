@@ -44,6 +44,9 @@ func (p *pipeline) logRequest(r *request, t Timings, err error) {
 	p.mu.Lock() // a batch of a request that has ended early may still be executing
 	tokens, computed, truncated, batches := r.tokens, r.computed, r.truncated, r.batches
 	p.mu.Unlock()
+	if err == nil && r.left > 0 {
+		event.Int("unscored", r.left)
+	}
 	event.
 		Int("pairs", r.givenPairs()).
 		EmbedObject(&Result{Distinct: len(r.pairs), Truncated: truncated, Batches: batches, Tokens: tokens, ComputedTokens: computed, Timings: t}).
@@ -54,6 +57,9 @@ func (p *pipeline) logRequest(r *request, t Timings, err error) {
 // MarshalZerologObject adds the keys that [EventsSchema] has for a request: its
 // counts and times, without its scores.
 func (r *Result) MarshalZerologObject(event *zerolog.Event) {
+	if n := len(r.Unscored); n > 0 {
+		event.Int("unscored", n)
+	}
 	event.
 		Int("distinct_pairs", r.Distinct).
 		Int("truncated", r.Truncated).

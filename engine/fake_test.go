@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -272,6 +274,12 @@ func checkFakeScores(t testing.TB, pairs []Pair, r *Result) {
 		t.Fatalf("%d scores for %d pairs", len(r.Scores), len(pairs))
 	}
 	for i, pair := range pairs {
+		if slices.Contains(r.Unscored, i) {
+			if !math.IsNaN(float64(r.Logits[i])) || !math.IsNaN(float64(r.Scores[i])) {
+				t.Fatalf("pair %d has no score, but %v and the logit %v", i, r.Scores[i], r.Logits[i])
+			}
+			continue
+		}
 		if want := fakePairLogit(t, pair, fakeMaxLength); r.Logits[i] != want {
 			t.Fatalf("pair %d of %d has logit %v, want %v", i, len(pairs), r.Logits[i], want)
 		}

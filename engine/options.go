@@ -3,6 +3,8 @@ package engine
 import (
 	"fmt"
 	"strings"
+
+	"github.com/mlxrank/mlxrank/engine/internal/schedule"
 )
 
 // Truncation selects how a pair that is longer than the maximum length is cut.
@@ -15,6 +17,25 @@ const (
 	TruncateLeft  Truncation = "left"  // cuts the beginnings
 	TruncateNot   Truncation = "not"   // refuses the request with ErrTooLong before any pair is executed
 )
+
+// Priority selects who goes first when several requests want the device.
+type Priority string
+
+// PriorityInteractive is the default. It waits for little work of PriorityBatch: at
+// most a quarter of the time that a usual interactive request takes, or one pair.
+// PriorityBatch has the device when no interactive pair waits, and else an eighth of it.
+const (
+	PriorityInteractive Priority = "interactive" // somebody waits for the answer
+	PriorityBatch       Priority = "batch"       // throughput matters, latency does not
+)
+
+// level returns the scheduler's priority.
+func (p Priority) level() schedule.Priority {
+	if p == PriorityBatch {
+		return schedule.PriorityBatch
+	}
+	return schedule.PriorityInteractive
+}
 
 // ScoreOptions select how pairs are truncated and scored.
 type ScoreOptions struct {
@@ -29,6 +50,13 @@ type ScoreOptions struct {
 	// DocumentTokens keeps only the first tokens of a document, before the pair is
 	// truncated; 0 keeps all.
 	DocumentTokens int
+	// Priority "" is PriorityInteractive.
+	Priority Priority
+	// Partial returns what is scored shortly before the deadline of the call's
+	// context, instead of an error: a tenth of the time earlier, at least 1 ms and
+	// at most 50 ms. Pairs that cannot be scored by then are not executed.
+	// Result.Unscored lists the pairs without a score.
+	Partial bool
 	// Progress, if set, receives how many of the call's distinct pairs are scored.
 	// The goroutine that made the call calls it after batches, but not when all
 	// pairs are scored.
@@ -40,6 +68,11 @@ func (o ScoreOptions) check() error {
 	case "", TruncateRight, TruncateLeft, TruncateNot:
 	default:
 		return fmt.Errorf("engine: truncation %q is none of %s, %s, %s", o.Truncation, TruncateRight, TruncateLeft, TruncateNot)
+	}
+	switch o.Priority {
+	case "", PriorityInteractive, PriorityBatch:
+	default:
+		return fmt.Errorf("engine: priority %q is neither %s nor %s", o.Priority, PriorityInteractive, PriorityBatch)
 	}
 	if o.DocumentTokens < 0 {
 		return fmt.Errorf("engine: DocumentTokens is %d; it must not be negative", o.DocumentTokens)

@@ -87,6 +87,7 @@ type events interface {
 	Next(at time.Time, closing bool) (*schedule.Batch, time.Duration)
 	Submitted(*schedule.Batch, time.Time)
 	Collected(*schedule.Batch, []schedule.Timing, time.Time)
+	Cut(at time.Time) *schedule.Request
 	End(*schedule.Request)
 }
 
@@ -124,6 +125,14 @@ func (p *pipeline) run(ctx context.Context, r *request) error {
 	}
 	if !r.keep && !r.First {
 		r.Deadline, _ = ctx.Deadline()
+		r.Priority = r.options.Priority.level()
+	}
+	if r.options.Partial && !r.Deadline.IsZero() {
+		r.Partial = true
+		r.Deadline = r.Deadline.Add(-partialMargin(time.Until(r.Deadline)))
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, r.Deadline)
+		defer cancel()
 	}
 	if !r.keep {
 		if err := p.waitForChoice(ctx, r.First); err != nil {
@@ -134,6 +143,12 @@ func (p *pipeline) run(ctx context.Context, r *request) error {
 		return err
 	}
 	return p.wait(ctx, r)
+}
+
+// partialMargin returns how long before its deadline a partial request is answered, so
+// that the answer reaches the caller in time.
+func partialMargin(left time.Duration) time.Duration {
+	return min(max(left/10, time.Millisecond), 50*time.Millisecond)
 }
 
 // admit admits a whole request or refuses it. A request that has inputs is already
@@ -155,7 +170,7 @@ func (p *pipeline) admit(r *request) error {
 	defer p.mu.Unlock()
 	at := time.Now()
 	if !r.keep {
-		p.schedule.Expect(&r.Request, p.expectedLengths(r))
+		p.schedule.Expect(&r.Request, p.expectedLengths(r), at)
 	}
 	if err := p.refuse(r, need, at); err != nil {
 		return err
@@ -168,6 +183,11 @@ func (p *pipeline) admit(r *request) error {
 		r.reserved = need
 		p.reserved += need
 		r.logits = make([]float32, n*p.labels)
+		for i := range r.logits {
+			if r.Partial {
+				r.logits[i] = float32(math.NaN())
+			}
+		}
 	}
 	switch {
 	case n == 0:
@@ -223,11 +243,20 @@ func (p *pipeline) refuse(r *request, need int, at time.Time) error {
 	case need > p.capacity:
 		p.stats.TooLarge++
 		return fmt.Errorf("%w: its %d pairs may have %d tokens, the queue holds %d; split it", ErrTooLarge, len(r.pairs), need, p.capacity)
-	case p.reserved+need > p.capacity:
+	case p.reserved+need > p.room(r):
 		p.stats.Overloaded++
 		return fmt.Errorf("%w: %d of the queue's %d tokens are taken, the request may need %d; try again later", ErrOverloaded, p.reserved, p.capacity, need)
 	}
 	return p.refuseLate(r, at)
+}
+
+// room returns how many tokens all requests may have at once for this one to be
+// admitted. Requests of PriorityBatch leave a quarter to the others.
+func (p *pipeline) room(r *request) int {
+	if r.Priority == schedule.PriorityBatch && p.reserved > 0 {
+		return p.capacity - p.capacity/4
+	}
+	return p.capacity
 }
 
 // refuseLate returns an error if the request would miss its deadline, or would make
@@ -280,8 +309,9 @@ func (p *pipeline) checkPassages(ctx context.Context, pairs []Pair, most int) er
 		}
 	}
 	r.passages = len(lengths)
-	p.schedule.Expect(&r.Request, lengths)
-	return p.refuseLate(r, time.Now())
+	at := time.Now()
+	p.schedule.Expect(&r.Request, lengths, at)
+	return p.refuseLate(r, at)
 }
 
 // neverInTime returns the error of a request that takes more time than it has.
@@ -293,7 +323,7 @@ func (r *request) neverInTime(own, allowed time.Duration) error {
 	fit := int(float64(n) * max(0, allowed.Seconds()) / own.Seconds())
 	advice := "allow more time"
 	if fit > 0 {
-		advice = fmt.Sprintf("about %d of them fit: split it, or allow more time", fit)
+		advice = fmt.Sprintf("about %d of them fit: split it, allow more time, or ask for a partial answer", fit)
 	}
 	return fmt.Errorf("%w: its %d %s take about %v, the deadline is in %v; %s", ErrTooLarge, n, pairs, round(own), round(allowed), advice)
 }
@@ -319,7 +349,11 @@ func (p *pipeline) wait(ctx context.Context, r *request) error {
 		case <-ctx.Done():
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			p.end(r, ctx.Err(), time.Now())
+			err := ctx.Err()
+			if r.Partial && errors.Is(err, context.DeadlineExceeded) {
+				err = nil
+			}
+			p.end(r, err, time.Now())
 			return r.err
 		}
 	}
@@ -418,6 +452,19 @@ func (p *pipeline) giveUpHopeless(at time.Time) {
 			err = r.neverInTime(h.Whole, allowed)
 		}
 		p.end(r, err, at)
+	}
+}
+
+// cutShort drops the pairs of partial requests that can no longer be scored in time.
+// What executes still counts if it ends in time.
+func (p *pipeline) cutShort(at time.Time) {
+	for s := p.events.Cut(at); s != nil; s = p.events.Cut(at) {
+		r := p.live[s]
+		p.tokenizers.drop(r)
+		if r.isAnswered() {
+			p.end(r, nil, at)
+		}
+		p.changed(r, at)
 	}
 }
 

@@ -226,7 +226,7 @@ func TestPredictedTokensEqualComputed(t *testing.T) {
 			Limits: schedule.Limits{Pairs: 256, Tokens: 1 << 20},
 		}, time.Time{})
 		q := &request{inputs: tokens}
-		s.Expect(&q.Request, lengths)
+		s.Expect(&q.Request, lengths, time.Time{})
 		for i, n := range lengths {
 			s.Tokenized(&q.Request, i, n)
 		}

@@ -127,7 +127,7 @@ func (p *pipeline) settleAlone(b *batch, found []error, failed error) {
 	}
 	p.scatter(b)
 	for _, r := range b.requests {
-		if r.left == 0 {
+		if r.isAnswered() {
 			p.end(r, nil, at)
 		}
 		p.changed(r, at)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 // A request is the distinct pairs of one call on their way through the engine.
 // The pipeline's lock guards all fields that are not set once.
 type request struct {
-	schedule.Request // Deadline, First, Whole
+	schedule.Request // Deadline, Partial, Priority, First, Whole
 	untokenized
 
 	pairs   []Pair // distinct; set once
@@ -24,7 +25,7 @@ type request struct {
 
 	inputs []Tokens  // of the pairs; ids are freed once they are submitted
 	logits []float32 // [pairs, labels]
-	left   int       // pairs whose logits are not there yet
+	left   int       // pairs whose logits are not there
 
 	passages int // of documents that are not cut yet; 0 otherwise
 	reserved int // tokens held of the queue's capacity
@@ -53,6 +54,18 @@ func (r *request) advance() {
 	case r.advanced <- struct{}{}:
 	default:
 	}
+}
+
+// isAnswered reports whether no further logits are to come.
+func (r *request) isAnswered() bool {
+	return r.left == 0 || r.IsCut() && r.Taken() == len(r.pairs)-r.left
+}
+
+// isScored reports whether the logits of a distinct pair are there. Those of a partial
+// request begin as NaN, which no pair has.
+func (r *request) isScored(at int) bool {
+	labels := len(r.logits) / len(r.pairs)
+	return !math.IsNaN(float64(r.logits[at*labels]))
 }
 
 // givenPairs returns how many pairs the caller gave.

@@ -3,7 +3,9 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"sort"
@@ -34,11 +36,12 @@ type RerankOptions struct {
 
 // Ranked is a document of a Ranking.
 type Ranked struct {
-	Index   int // in the documents, in the order given
-	Score   float32
-	Logit   float32
-	Passage *Part // that scored best, if Long is Passages and there are several
-	Best    *Part // with Explain, the sentence with the highest score; nil for a blank document
+	Index    int // in the documents, in the order given
+	Score    float32
+	Logit    float32
+	Unscored bool  // with ScoreOptions.Partial: the deadline came first. Score and Logit are NaN
+	Passage  *Part // that scored best, if Long is Passages and there are several
+	Best     *Part // with Explain, the sentence with the highest score; nil for a blank document
 }
 
 // A Part is a passage or a sentence of a document that was scored separately.
@@ -51,7 +54,8 @@ type Part struct {
 }
 
 // A Ranking lists a request's documents, best first. Documents with equal logits
-// keep their order. Scores and Logits of the Result belong to all documents, in the
+// keep their order. Unscored documents are last, in the order given; TopN counts them,
+// and Threshold keeps them. Scores and Logits of the Result belong to all documents, in the
 // order given. Its counts and timings include passages and sentences.
 type Ranking struct {
 	Items []Ranked
@@ -64,6 +68,9 @@ type Ranking struct {
 func (e *Engine) Rerank(ctx context.Context, query string, documents []string, opts RerankOptions) (*Ranking, error) {
 	if opts.Long != "" && opts.Long != Truncate && opts.Long != Passages {
 		return nil, fmt.Errorf("engine: long documents %q is not one of %s, %s", opts.Long, Truncate, Passages)
+	}
+	if opts.Explain && opts.Partial {
+		return nil, errors.New("engine: Explain and Partial exclude each other; set one of them")
 	}
 	if err := e.checkOptions(opts.ScoreOptions); err != nil {
 		return nil, err
@@ -96,7 +103,7 @@ func (e *Engine) ScorePassages(ctx context.Context, pairs []Pair, opts ScoreOpti
 
 // scoreLong scores pairs by their best parts, which it returns too.
 func (e *Engine) scoreLong(ctx context.Context, pairs []Pair, long Long, opts ScoreOptions) (*Result, []*Part, error) {
-	parts, cutting, err := e.cutDocuments(ctx, pairs, long, opts.DocumentTokens)
+	parts, cutting, err := e.cutDocuments(ctx, pairs, long, opts)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -111,8 +118,12 @@ func (e *Engine) scoreLong(ctx context.Context, pairs []Pair, long Long, opts Sc
 	if byLabel != nil {
 		result.ByLabel = make([][]LabelScore, len(pairs))
 	}
+	result.Unscored = nil
 	for i, part := range best {
 		result.Scores[i], result.Logits[i] = part.Score, part.Logit
+		if isUnscored(part.Logit) {
+			result.Unscored = append(result.Unscored, i)
+		}
 		if byLabel != nil {
 			result.ByLabel[i] = byLabel[first+part.Index]
 		}
@@ -121,9 +132,13 @@ func (e *Engine) scoreLong(ctx context.Context, pairs []Pair, long Long, opts Sc
 	return result, best, nil
 }
 
+// isUnscored reports whether a logit stands for none. Others are finite.
+func isUnscored(logit float32) bool { return math.IsNaN(float64(logit)) }
+
 // cutDocuments returns the parts to score of each document, or of its first
-// tokens, and how long cutting took.
-func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, tokens int) ([][]Span, time.Duration, error) {
+// DocumentTokens, and how long cutting took.
+func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, opts ScoreOptions) ([][]Span, time.Duration, error) {
+	tokens := opts.DocumentTokens
 	parts := make([][]Span, len(pairs))
 	if long != Passages {
 		for i, pair := range pairs {
@@ -132,8 +147,10 @@ func (e *Engine) cutDocuments(ctx context.Context, pairs []Pair, long Long, toke
 		return parts, 0, nil
 	}
 	return timed(func() ([][]Span, error) {
-		if err := e.pipeline.checkPassages(ctx, pairs, tokens); err != nil {
-			return nil, err
+		if !opts.Partial {
+			if err := e.pipeline.checkPassages(ctx, pairs, tokens); err != nil {
+				return nil, err
+			}
 		}
 		queries, err := e.encodeQueries(ctx, pairs)
 		if err != nil {
@@ -189,19 +206,20 @@ func (e *Engine) rank(ctx context.Context, pairs []Pair, long Long, opts ScoreOp
 	}
 	ranking := &Ranking{Items: make([]Ranked, len(pairs)), Result: *result}
 	for i, part := range best {
-		ranking.Items[i] = Ranked{Index: i, Score: part.Score, Logit: part.Logit}
+		ranking.Items[i] = Ranked{Index: i, Score: part.Score, Logit: part.Logit, Unscored: isUnscored(part.Logit)}
 		ranking.Pairs += part.Count
-		if part.Count > 1 {
+		if part.Count > 1 && !ranking.Items[i].Unscored {
 			ranking.Items[i].Passage = part
 		}
 	}
-	// By logit: activations round far-off logits to the same score.
+	// By logit: activations round far-off logits to the same score. NaN is the least.
 	slices.SortStableFunc(ranking.Items, func(a, b Ranked) int { return cmp.Compare(b.Logit, a.Logit) })
 	return ranking, nil
 }
 
 // scoreParts scores all parts of all documents in one request. It returns the best
-// part of each document, nil for a document without parts.
+// part of each document, nil for a document without parts. A document with a part
+// that is not scored has no score: the part may be the best one.
 func (e *Engine) scoreParts(ctx context.Context, pairs []Pair, parts [][]Span, opts ScoreOptions) (*Result, []*Part, error) {
 	var cut []Pair
 	var owners []int // of each part, in pairs
@@ -219,7 +237,7 @@ func (e *Engine) scoreParts(ctx context.Context, pairs []Pair, parts [][]Span, o
 	at := 0
 	for i, spans := range parts {
 		for k, s := range spans {
-			if best[i] == nil || result.Logits[at] > best[i].Logit {
+			if logit := result.Logits[at]; best[i] == nil || isUnscored(logit) || logit > best[i].Logit {
 				best[i] = &Part{Span: s, Index: k, Count: len(spans), Score: result.Scores[at], Logit: result.Logits[at]}
 			}
 			at++
@@ -231,7 +249,9 @@ func (e *Engine) scoreParts(ctx context.Context, pairs []Pair, parts [][]Span, o
 // choose keeps the items that the options select.
 func (o RerankOptions) choose(items []Ranked) []Ranked {
 	if o.Threshold != nil {
-		items = items[:sort.Search(len(items), func(i int) bool { return !reaches(items[i].Score, *o.Threshold) })]
+		scored := sort.Search(len(items), func(i int) bool { return items[i].Unscored })
+		least := sort.Search(scored, func(i int) bool { return !reaches(items[i].Score, *o.Threshold) })
+		items = slices.Delete(items, least, scored)
 	}
 	if o.TopN > 0 && o.TopN < len(items) {
 		items = items[:o.TopN]

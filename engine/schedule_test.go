@@ -32,6 +32,7 @@ const (
 	taken     // pairs put into a batch
 	submitted // the pairs' batch
 	collected
+	cutShort // its waiting pairs were dropped
 	ended
 )
 
@@ -93,6 +94,14 @@ func (r *recorder) each(b *schedule.Batch, kind kind) {
 	}
 }
 
+func (r *recorder) Cut(at time.Time) *schedule.Request {
+	request := r.events.Cut(at)
+	if request != nil {
+		r.add(request, cutShort, 0)
+	}
+	return request
+}
+
 func (r *recorder) End(request *schedule.Request) {
 	r.add(request, ended, 0)
 	r.events.End(request)
@@ -107,6 +116,7 @@ type traffic struct {
 	timings  map[*schedule.Request]Timings
 	mu       sync.Mutex
 	scored   int
+	partial  int
 }
 
 func randomTraffic(t *testing.T, r *rand.Rand) *traffic {
@@ -159,6 +169,10 @@ func (s *traffic) request(e *Engine, r *rand.Rand) {
 	}
 	start := time.Now()
 	request := newRequest(pairs)
+	request.options.Partial = r.IntN(2) == 0
+	if r.IntN(3) == 0 {
+		request.options.Priority = PriorityBatch
+	}
 	result, err := e.score(ctx, request, start)
 	took := time.Since(start)
 	if err != nil {
@@ -174,13 +188,20 @@ func (s *traffic) request(e *Engine, r *rand.Rand) {
 		return
 	}
 	checkFakeScores(s.t, pairs, result)
+	if deadline, ok := ctx.Deadline(); ok && request.options.Partial && time.Now().After(deadline.Add(-time.Millisecond)) {
+		s.t.Error("a partial answer came less than a millisecond before the deadline")
+	}
 	if result.Timings.Latency != took {
 		s.t.Errorf("latency %v, the caller waited %v", result.Timings.Latency, took)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.timings[&request.Request] = result.Timings
-	s.scored++
+	if s.scored++; len(result.Unscored) > 0 {
+		s.partial++
+	}
+	if !request.IsCut() { // its workers may still tokenise pairs that are dropped
+		s.timings[&request.Request] = result.Timings
+	}
 }
 
 // byRequest splits the log by request.
@@ -275,7 +296,7 @@ func (s *traffic) checkNeverIdle() {
 			executing++
 		case collected:
 			executing--
-		case ended:
+		case ended, cutShort:
 			change = -waitingOf[e.request]
 		}
 		waiting += change
@@ -288,20 +309,23 @@ func TestTimingsOfRandomSchedules(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
-	scored, events := 0, 0
+	scored, partial, events := 0, 0, 0
 	for seed := range uint64(2000) {
 		synctest.Test(t, func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			s := randomTraffic(t, r)
 			s.run(r)
 			s.check()
-			scored, events = scored+s.scored, events+len(s.log)
+			scored, partial, events = scored+s.scored, partial+s.partial, events+len(s.log)
 		})
 		if t.Failed() {
 			t.Fatalf("seed %d", seed)
 		}
 	}
-	t.Logf("%d requests, %d events", scored, events)
+	t.Logf("%d requests, %d of them partial, %d events", scored, partial, events)
+	if partial < 100 {
+		t.Errorf("%d partial answers", partial)
+	}
 }
 
 // The replay must detect a wrong stage.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -102,6 +103,15 @@ func (e *Engine) result(r *request) (*Result, error) {
 	}
 	for i := range n {
 		at := r.distinct(i)
+		if !r.isScored(at) {
+			nan := float32(math.NaN())
+			result.Scores[i], result.Logits[i] = nan, nan
+			result.Unscored = append(result.Unscored, i)
+			if r.options.AllLabels {
+				result.ByLabel = append(result.ByLabel, nil)
+			}
+			continue
+		}
 		logits := r.logits[at*e.pipeline.labels : (at+1)*e.pipeline.labels]
 		score, logit := s.score(logits)
 		result.Scores[i], result.Logits[i] = score, logit
@@ -125,6 +135,9 @@ func (p *pipeline) record(r *request, result *Result, err error) {
 		p.stats.request(r, t)
 	case errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded):
 		p.stats.Cancelled++
+		if errors.Is(err, context.DeadlineExceeded) {
+			p.stats.DeadlinesMissed++
+		}
 	case errors.Is(err, ErrOverloaded) || errors.Is(err, ErrTooLarge): // counted when it was given up
 	default:
 		p.stats.Failed++

@@ -17,13 +17,18 @@ type Stats struct {
 
 	Requests   int64 // answered with scores
 	Failed     int64 // answered with an error of the engine
-	Cancelled  int64 // given up by their callers
+	Cancelled  int64 // given up by their callers, or not answered by their deadlines
 	Overloaded int64 // refused with ErrOverloaded for lack of room
 	Late       int64 // refused with ErrOverloaded because of their deadline
 	TooLarge   int64 // refused with ErrTooLarge
 
 	Dropped      int64 // admitted, then given up because the deadline could not be met
-	DroppedPairs int64 // of dropped requests, not executed
+	DroppedPairs int64 // of dropped requests and partial answers, not executed
+
+	BatchPriority   int64 // Requests of PriorityBatch
+	Partial         int64 // Requests answered without the scores of all pairs
+	Unscored        int64 // pairs of partial answers without a score
+	DeadlinesMissed int64 // Cancelled requests whose deadlines had passed
 
 	Pairs      int64 // executed; identical pairs of a request are executed once
 	Duplicates int64 // answered without being executed
@@ -165,6 +170,14 @@ func (c *counters) request(r *request, t Timings) {
 	c.Requests++
 	c.Duplicates += int64(r.givenPairs() - len(r.pairs))
 	c.Truncated += int64(r.truncated)
+	if r.Priority == schedule.PriorityBatch {
+		c.BatchPriority++
+	}
+	if r.left > 0 {
+		c.Partial++
+		c.Unscored += int64(r.left)
+		c.DroppedPairs += int64(len(r.pairs) - r.Taken())
+	}
 	c.Latency.Add(telemetry.Milliseconds(t.Latency))
 	c.Inference.Add(telemetry.Milliseconds(t.Inference))
 	c.Tokenization.Add(telemetry.Milliseconds(t.Tokenization))

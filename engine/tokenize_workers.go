@@ -16,6 +16,7 @@ const (
 	chunkBytes  = 8 << 10
 	turnBytes   = 32 << 10 // of a chunk, before another request has its turn
 	keptQueries = 256
+	chunksAhead = 7 // of interactive requests, before one of PriorityBatch
 )
 
 // A chunk holds pairs of one request that a worker tokenises together.
@@ -48,6 +49,7 @@ type tokenizeWorkers struct {
 	mu       *sync.Mutex // the engine's
 	work     sync.Cond
 	turns    []*request // with pairs that no worker has taken, in the order of their turns
+	ahead    int        // chunks of interactive requests taken since one of PriorityBatch
 	stopping bool
 
 	// done and spent are called under the lock, with every chunk that is tokenised
@@ -109,20 +111,35 @@ func (r *request) workable() bool {
 	return len(r.aside) > 0 || r.next < len(r.pairs) && (r.keep || r.Whole || r.next-r.Taken() < schedule.AheadPairs)
 }
 
-// nextChunk takes a chunk of the first request that has one.
+// nextChunk takes a chunk of the first request that has one. Interactive requests go
+// first, but every eighth chunk is another one's if there is any.
 func (w *tokenizeWorkers) nextChunk() (*request, *chunk) {
+	first := -1
 	for i, r := range w.turns {
 		if !r.workable() {
 			continue
 		}
-		c := r.takeChunk()
-		w.turns = append(w.turns[:i], w.turns[i+1:]...)
-		if r.next < len(r.pairs) || len(r.aside) > 0 {
-			w.turns = append(w.turns, r)
+		if first < 0 {
+			first = i
 		}
-		return r, c
+		if interactive := r.Priority == schedule.PriorityInteractive; interactive == (w.ahead < chunksAhead) {
+			first = i
+			break
+		}
 	}
-	return nil, nil
+	if first < 0 {
+		return nil, nil
+	}
+	r := w.turns[first]
+	if w.ahead++; r.Priority == schedule.PriorityBatch {
+		w.ahead = 0
+	}
+	c := r.takeChunk()
+	w.turns = append(w.turns[:first], w.turns[first+1:]...)
+	if r.next < len(r.pairs) || len(r.aside) > 0 {
+		w.turns = append(w.turns, r)
+	}
+	return r, c
 }
 
 // takeChunk takes a chunk that was put aside, or else the request's next one.

@@ -15,6 +15,7 @@ type Snapshot struct {
 	Elapsed                                                 time.Duration
 	Requests, Failed, Cancelled, Overloaded, Late, TooLarge int64
 	Dropped, DroppedPairs                                   int64
+	BatchPriority, Partial, Unscored, DeadlinesMissed       int64
 	Pairs, Duplicates, Truncated, Batches                   int64
 	Tokens, GridTokens, ComputedTokens                      int64
 	PairsByTokens                                           []int64

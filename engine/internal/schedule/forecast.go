@@ -10,7 +10,8 @@ import (
 // Forecasts decide, under overload, which requests are admitted: those that can
 // be answered before their deadlines without making an admitted one late. So
 // somebody can use what the device computes. Requests without a deadline are
-// always admitted, and count as work.
+// always admitted, and count as work. A partial request is refused only if it would
+// make another one late.
 
 const (
 	// A forecast may be wrong by a quarter. So a request is admitted only if a quarter
@@ -117,12 +118,23 @@ type standing struct {
 	turn     int64 // of its next pair
 	tokens   int
 	work     float64
-	deadline time.Time // zero for none
+	deadline time.Time // that is missed if it is not all executed by then; zero for none
 }
 
-// standing returns the request's, while turns of the queue have turnTokens.
-func (s *Scheduler) standing(r *Request) standing {
-	return standing{request: r, turn: r.nextTurn(s.now, s.turnTokens()), tokens: r.todo.tokens, work: s.cost(r.todo), deadline: r.Deadline}
+// standing returns the request's, while turns of the queue have turnTokens. Of a
+// partial request it has what is executed before its deadline at most.
+func (s *Scheduler) standing(r *Request, at time.Time) standing {
+	now := s.queues[r.Priority].now
+	own := standing{request: r, turn: r.nextTurn(now, s.turnTokens()), tokens: r.todo.tokens, work: s.cost(r.todo), deadline: r.Deadline}
+	if !r.Partial || r.Deadline.IsZero() {
+		return own
+	}
+	own.deadline = time.Time{}
+	if took, left := s.took(own.work, at), max(0, r.Deadline.Sub(at)); took > left {
+		part := float64(left) / float64(took)
+		own.tokens, own.work = max(1, int(part*float64(own.tokens))), part*own.work
+	}
+	return own
 }
 
 func (s *Scheduler) turnTokens() int64 { return int64(turnBatches * s.limits.Tokens) }
@@ -198,6 +210,43 @@ func workAhead(all []standing, turn int64) []float64 {
 	return ahead
 }
 
+// before reports whether a request comes before another in one turn of the queue.
+func (r *Request) before(other *Request) bool {
+	return r.due.Before(other.due) || r.due.Equal(other.due) && r.number > 0 && (other.number == 0 || r.number < other.number)
+}
+
+// workAhead returns the same for requests of all priorities.
+func (s *Scheduler) workAhead(all []standing) []float64 {
+	ahead := make([]float64, len(all))
+	var total [priorities]float64
+	for p := range priorities {
+		var own []standing
+		var indexes []int
+		for i, one := range all {
+			if one.request.Priority == p {
+				own, indexes = append(own, one), append(indexes, i)
+				total[p] += one.work
+			}
+		}
+		for i, work := range workAhead(own, s.turnTokens()) {
+			ahead[indexes[i]] = work
+		}
+	}
+	for i, one := range all {
+		ahead[i] += s.workOfOthers(one.request.Priority, ahead[i]+one.work, total)
+	}
+	return ahead
+}
+
+// workOfOthers returns how much of the work of the other priority comes before so
+// much work of a priority.
+func (s *Scheduler) workOfOthers(p Priority, work float64, total [priorities]float64) float64 {
+	if p == PriorityBatch {
+		return total[PriorityInteractive]
+	}
+	return min(total[PriorityBatch], leastShare/(1-leastShare)*work)
+}
+
 // A forecast predicts all requests that have pairs left to execute, and perhaps
 // one more behind them.
 type forecast struct {
@@ -206,6 +255,7 @@ type forecast struct {
 	ahead []time.Duration // until the device turns to the last pairs of each
 	own   []time.Duration // that these and its other ones take
 	batch time.Duration   // a full one: a request is answered at the end of one
+	first time.Duration   // until the device turns to the first pair of all
 	total time.Duration
 }
 
@@ -214,16 +264,24 @@ func (s *Scheduler) forecast(next *Request, at time.Time) forecast {
 	f := forecast{at: at, batch: s.took(s.cost(load{tokens: s.limits.Tokens}), at)}
 	for r := range s.live {
 		if r.todo.tokens > 0 && r != next {
-			f.all = append(f.all, s.standing(r))
+			f.all = append(f.all, s.standing(r, at))
 		}
 	}
-	slices.SortFunc(f.all, func(a, b standing) int { return cmp.Compare(a.request.number, b.request.number) })
 	if next != nil {
-		f.all = append(f.all, s.standing(next))
+		f.all = append(f.all, s.standing(next, at))
 	}
+	slices.SortFunc(f.all, func(a, b standing) int {
+		switch {
+		case a.request == b.request:
+			return 0
+		case a.request.before(b.request):
+			return -1
+		}
+		return 1
+	})
 	first := s.untilFree(at)
-	f.total = first
-	for i, work := range workAhead(f.all, s.turnTokens()) {
+	f.first, f.total = first, first
+	for i, work := range s.workAhead(f.all) {
 		f.ahead = append(f.ahead, first+s.took(work, at))
 		f.own = append(f.own, s.took(f.all[i].work, at))
 		f.total += f.own[i]
@@ -233,30 +291,41 @@ func (s *Scheduler) forecast(next *Request, at time.Time) forecast {
 
 // forecastAlone predicts one request, behind the others.
 func (s *Scheduler) forecastAlone(r *Request, at time.Time) forecast {
-	own := s.standing(r)
-	ahead, total := 0.0, own.work
+	own := s.standing(r, at)
+	ahead, all := 0.0, own.work
+	var total [priorities]float64
 	for other := range s.live {
 		if other.todo.tokens > 0 {
-			o := s.standing(other)
-			ahead += o.share(own.last(s.turnTokens()), s.turnTokens(), true)
-			total += o.work
+			o := s.standing(other, at)
+			if other.Priority == r.Priority {
+				ahead += o.share(own.last(s.turnTokens()), s.turnTokens(), other.before(r))
+			}
+			total[other.Priority] += o.work
+			all += o.work
 		}
 	}
+	ahead += s.workOfOthers(r.Priority, ahead+own.work, total)
 	first := s.untilFree(at)
 	return forecast{
-		at: at, all: []standing{own}, batch: s.took(s.cost(load{tokens: s.limits.Tokens}), at),
-		ahead: []time.Duration{first + s.took(ahead, at)}, own: []time.Duration{s.took(own.work, at)}, total: first + s.took(total, at),
+		at: at, first: first, all: []standing{own}, batch: s.took(s.cost(load{tokens: s.limits.Tokens}), at),
+		ahead: []time.Duration{first + s.took(ahead, at)}, own: []time.Duration{s.took(own.work, at)}, total: first + s.took(all, at),
 	}
 }
 
 // took returns how long work takes, by recent batches. The older these are the
 // shorter, so that one slow measurement does not refuse all that could correct it.
 func (s *Scheduler) took(work float64, at time.Time) time.Duration {
-	took := time.Duration(s.pace.of(s.padding.of(work)))
+	return time.Duration(s.batchPace(at) * s.padding.of(work))
+}
+
+// batchPace returns the nanoseconds that a unit of a batch's work takes. The pace must
+// be known.
+func (s *Scheduler) batchPace(at time.Time) float64 {
+	pace := s.pace.of(1)
 	if age := at.Sub(s.measured); len(s.flying) == 0 && age > paceAge {
-		took = time.Duration(float64(took) * float64(paceAge) / float64(age))
+		pace *= float64(paceAge) / float64(age)
 	}
-	return took
+	return pace
 }
 
 // measure learns from a batch that took so long. A session's first batch is
@@ -323,8 +392,10 @@ func (f *forecast) late(i int) time.Duration {
 	if f.all[i].deadline.IsZero() {
 		return 0
 	}
-	rest := min(f.batch, f.total-f.ahead[i]-f.own[i]) // of the batch with its last pair
-	wait := time.Duration(waitMargin*float64(f.ahead[i])+ownMargin*float64(f.own[i])) + max(0, rest)
+	wait := time.Duration(waitMargin*float64(f.ahead[i]) + ownMargin*float64(f.own[i]))
+	if f.ahead[i] > f.first { // a batch of the first request ends in time, see draftForDeadline
+		wait += max(0, min(f.batch, f.total-f.ahead[i]-f.own[i])) // the rest of the batch with its last pair
+	}
 	return wait - f.all[i].deadline.Sub(f.at)
 }
 
@@ -358,6 +429,13 @@ func (s *Scheduler) Check(r *Request, at time.Time) *Refusal {
 	}
 	f := s.forecastAlone(r, at)
 	refusal := Refusal{Own: f.own[0], Allowed: r.Deadline.Sub(at)}
+	if r.Partial { // its answer has what can be computed
+		refusal.Excess, refusal.Other = s.delay(r, at), true
+		if refusal.Excess > 0 {
+			return &refusal
+		}
+		return nil
+	}
 	if time.Duration(tooLarge*float64(refusal.Own)) > refusal.Allowed {
 		refusal.Never = true
 		return &refusal
@@ -375,18 +453,20 @@ func (s *Scheduler) Check(r *Request, at time.Time) *Refusal {
 	return nil
 }
 
-// delay returns by how much another request would be late because of this one.
+// delay returns by how much another request would be late because of this one. An
+// interactive request may make one of another priority late.
 func (s *Scheduler) delay(r *Request, at time.Time) time.Duration {
 	f := s.forecast(r, at)
 	var before forecast
-	for i := range f.all[:len(f.all)-1] {
-		if f.late(i) <= 0 {
+	for i, one := range f.all {
+		if one.request == r || one.request.Priority > r.Priority || f.late(i) <= 0 {
 			continue
 		}
 		if before.all == nil {
 			before = s.forecast(nil, at)
 		}
-		if excess := f.late(i); excess > max(0, before.late(i)) {
+		k := slices.IndexFunc(before.all, func(other standing) bool { return other.request == one.request })
+		if excess := f.late(i); excess > max(0, before.late(k)) {
 			return excess
 		}
 	}
@@ -411,7 +491,7 @@ func (s *Scheduler) Hopeless(at time.Time) *Hopeless {
 		victim := -1
 		for i := range f.all {
 			if s.isUrgent(&f, i) {
-				s.hurry(f.all[i].request)
+				s.queues[f.all[i].request.Priority].hurry(f.all[i].request)
 				hurried = true
 			}
 			if s.isHopeless(&f, i) && (victim < 0 || f.all[i].work >= f.all[victim].work) {
@@ -438,5 +518,5 @@ func (s *Scheduler) Hopeless(at time.Time) *Hopeless {
 // left: it goes first, because what was executed of it would be of no use.
 func (s *Scheduler) isUrgent(f *forecast, i int) bool {
 	r := f.all[i].request
-	return r.taken > 0 && r.queued == len(r.items) && r.turn >= s.now && f.own[i] < turnBatches*f.batch && f.late(i) > 0
+	return r.taken > 0 && r.queued == len(r.items) && r.turn >= s.queues[r.Priority].now && f.own[i] < turnBatches*f.batch && f.late(i) > 0
 }

@@ -16,7 +16,7 @@ func TestWorkAheadFollowsQueueOrder(t *testing.T) {
 	const turn = turnBatches * 40 // tokens
 	off, total := 0.0, 0.0
 	for range 300 {
-		q := queue{planner: planner{layout: Layout{Unpadded: true, MaxWidth: 64, Workers: 1, Tokens: 40}}, limits: Limits{Pairs: 10, Tokens: 40}}
+		q := queue{planner: &planner{layout: Layout{Unpadded: true, MaxWidth: 64, Workers: 1, Tokens: 40}}, limits: Limits{Pairs: 10, Tokens: 40}}
 		var all []standing
 		var requests []*Request
 		for range 1 + r.IntN(8) {
@@ -60,7 +60,7 @@ func takeSome(q *queue) (tokens int) {
 	if len(q.waiting) == 0 {
 		return 0
 	}
-	items, _ := q.take()
+	items, _ := q.take(q.limits)
 	for _, it := range items {
 		it.Request.todo.remove(it.width)
 		it.Request.waiting -= it.width

@@ -20,13 +20,14 @@ const (
 	turnBatches = 4
 )
 
-// A queue holds tokenised pairs and makes batches of them.
+// A queue holds tokenised pairs of one priority and makes batches of them.
 //
 // Its order is fair over requests: a request's pairs are cut into turns of a
 // few batches' tokens. A request's first turn is now, each further one is later
-// by the length of a turn; turns of the same time go by arrival. So a request of
-// one turn waits for the requests before it and for one turn of every larger
-// one. (This is start-time fair queueing with the turn as its packet.)
+// by the length of a turn; turns of the same time go by the time at which their
+// requests are due, and then by arrival. So a request of one turn waits for the
+// requests that are due before it and for one turn of every larger one. (This is
+// start-time fair queueing with the turn as its packet.)
 //
 // A batch begins with the first pair of that order. The rest have similar
 // lengths and come from behind it, with two bounds: the pair that arrived first
@@ -34,13 +35,16 @@ const (
 // before all others. A batch passes a pair over when it takes another request's
 // pair from behind it. Within a request the order does not matter, since all its
 // scores are returned together.
+//
+// A batch for a deadline has another rule: see draftFor.
 type queue struct {
-	planner  planner
+	planner  *planner
 	limits   Limits
 	waiting  []*Item
 	tokens   int // of the waiting pairs, each alone in a microbatch
 	now      int64
 	arrivals int64
+	timed    int // batches for a deadline since the last other one
 }
 
 // push adds tokenised pairs of one request.
@@ -69,9 +73,12 @@ func (q *queue) push(r *Request, items []Item, at time.Time) {
 
 func (q *queue) width(it *Item) int { return q.planner.layout.Width(it.Length) }
 
-func before(a, b *Item) bool {
-	return a.turn < b.turn || a.turn == b.turn && a.arrival < b.arrival
+// compareItems compares two items by the order of the queue.
+func compareItems(a, b *Item) int {
+	return cmp.Or(cmp.Compare(a.turn, b.turn), a.Request.due.Compare(b.Request.due), cmp.Compare(a.arrival, b.arrival))
 }
+
+func before(a, b *Item) bool { return compareItems(a, b) < 0 }
 
 // merge merges two ordered lists into the first one's memory.
 func merge(a, b []*Item) []*Item {
@@ -112,9 +119,7 @@ func (q *queue) hurry(r *Request) {
 			it.turn = r.turn
 		}
 	}
-	slices.SortStableFunc(q.waiting, func(a, b *Item) int {
-		return cmp.Or(cmp.Compare(a.turn, b.turn), cmp.Compare(a.arrival, b.arrival))
-	})
+	slices.SortStableFunc(q.waiting, compareItems)
 }
 
 // oldest returns the index of the pair that arrived first; there must be one.
@@ -129,8 +134,8 @@ func (q *queue) oldest() int {
 }
 
 // full reports whether a full batch waits.
-func (q *queue) full() bool {
-	return len(q.waiting) >= q.limits.Pairs || q.tokens >= q.limits.Tokens
+func (q *queue) full(l Limits) bool {
+	return len(q.waiting) >= l.Pairs || q.tokens >= l.Tokens
 }
 
 // A draft is an unfinished batch: indexes into the queue, microbatch after
@@ -153,10 +158,15 @@ func (d *draft) room(l Limits) Limits {
 
 // take removes the next batch from the queue, which must not be empty. The
 // pairs are in the order of their microbatches.
-func (q *queue) take() ([]*Item, []Microbatch) {
-	q.now = max(q.now, q.waiting[0].turn)
+func (q *queue) take(l Limits) ([]*Item, []Microbatch) {
+	d := q.draft(l)
+	return q.pick(d), d.microbatches
+}
+
+// pick removes the pairs of a draft from the queue.
+func (q *queue) pick(d draft) []*Item {
 	oldest := q.oldest()
-	d := q.draft(oldest)
+	q.now = max(q.now, q.waiting[0].turn)
 	taken := make(map[*Item]bool, len(d.indexes))
 	picked := make([]*Item, len(d.indexes))
 	for i, at := range d.indexes {
@@ -165,24 +175,46 @@ func (q *queue) take() ([]*Item, []Microbatch) {
 	}
 	q.countPassed(d.indexes, taken, oldest)
 	q.remove(func(it *Item) bool { return taken[it] })
-	return picked, d.microbatches
+	return picked
 }
 
-func (q *queue) draft(oldest int) draft {
+// draftFor plans a batch of a request's pairs, and of others if there is room. It
+// returns how many of the request's it has. There is no batch if that is 0.
+func (q *queue) draftFor(r *Request, l Limits) (d draft, pairs int) {
+	var own, others []int
+	for at, it := range q.waiting[:min(len(q.waiting), reach)] {
+		switch {
+		case it.width > l.Tokens:
+		case it.Request == r:
+			own = append(own, at)
+		default:
+			others = append(others, at)
+		}
+	}
+	d = q.fill(d, own, l)
+	if pairs = len(d.indexes); pairs > 0 {
+		d = q.fill(d, others, l)
+	}
+	return d, pairs
+}
+
+// draft plans a batch of the first pairs.
+func (q *queue) draft(l Limits) draft {
+	oldest := q.oldest()
 	candidates := make([]int, min(len(q.waiting), reach))
 	for i := range candidates {
 		candidates[i] = i
 	}
 	due := q.due(oldest)
 	if len(due) == 0 {
-		return q.fill(draft{}, candidates)
+		return q.fill(draft{}, candidates, l)
 	}
-	d, all := q.together(due)
+	d, all := q.together(due, l)
 	if !all {
 		return d // the other due pairs are in the next batch
 	}
 	rest := slices.DeleteFunc(candidates, func(at int) bool { return slices.Contains(d.indexes, at) })
-	return q.fill(d, rest)
+	return q.fill(d, rest, l)
 }
 
 // due lists the pairs that must be in the batch whatever their length: the
@@ -203,20 +235,20 @@ func (q *queue) due(oldest int) []int {
 
 // together makes a batch of as many due pairs as fit, in their order, and
 // reports whether all fit.
-func (q *queue) together(due []int) (draft, bool) {
+func (q *queue) together(due []int, l Limits) (draft, bool) {
 	n, tokens := 0, 0
-	for n < len(due) && n < q.limits.Pairs {
+	for n < len(due) && n < l.Pairs {
 		tokens += q.width(q.waiting[due[n]])
-		if n > 0 && tokens > q.limits.Tokens {
+		if n > 0 && tokens > l.Tokens {
 			break
 		}
 		n++
 	}
 	for {
 		var d draft
-		q.each(due[:n], q.limits, d.add)
+		q.each(due[:n], l, d.add)
 		// Padding can make it more than the sum of widths.
-		if n == 1 || d.computed <= q.limits.Tokens {
+		if n == 1 || d.computed <= l.Tokens {
 			return d, n == len(due)
 		}
 		n--
@@ -242,8 +274,8 @@ func (q *queue) each(indexes []int, l Limits, add func(indexes []int, m Microbat
 
 // fill adds the pairs at the indexes that fit to the draft, beginning with the
 // microbatch that has the first of them.
-func (q *queue) fill(d draft, indexes []int) draft {
-	room := d.room(q.limits)
+func (q *queue) fill(d draft, indexes []int, l Limits) draft {
+	room := d.room(l)
 	if room.Pairs < 1 || room.Tokens < 1 || len(indexes) == 0 {
 		return d
 	}
@@ -258,7 +290,7 @@ func (q *queue) fill(d draft, indexes []int) draft {
 	})
 	slices.SortFunc(all, func(a, b planned) int { return a.first - b.first })
 	for _, p := range all {
-		room := d.room(q.limits)
+		room := d.room(l)
 		if len(d.indexes) == 0 || p.microbatch.Pairs <= room.Pairs && p.microbatch.Computed <= room.Tokens {
 			d.add(p.indexes, p.microbatch)
 		}

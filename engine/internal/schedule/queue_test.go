@@ -22,7 +22,7 @@ type queueCheck struct {
 }
 
 func newQueueCheck(t testing.TB, p planner, l Limits) *queueCheck {
-	return &queueCheck{t: t, queue: queue{planner: p, limits: l}, waiting: make(map[*Item]int)}
+	return &queueCheck{t: t, queue: queue{planner: &p, limits: l}, waiting: make(map[*Item]int)}
 }
 
 // push adds pairs of the given lengths to a request.
@@ -71,7 +71,7 @@ func (c *queueCheck) take() []*Item {
 		t.Fatal("the queue is not sorted")
 	}
 	oldest := c.oldest()
-	picked, microbatches := c.queue.take()
+	picked, microbatches := c.queue.take(c.queue.limits)
 	c.batches++
 	pairs, computed := 0, 0
 	for _, s := range microbatches {
@@ -311,13 +311,13 @@ func BenchmarkTake(b *testing.B) {
 		lengths[i] = marcoLength(r)
 	}
 	for b.Loop() {
-		q := queue{planner: planner{layout: someLayouts[0], costs: AssumedCosts()}, limits: DefaultLimits(true)}
+		q := queue{planner: &planner{layout: someLayouts[0], costs: AssumedCosts()}, limits: DefaultLimits(true)}
 		items := make([]Item, len(lengths))
 		request := new(Request)
 		for i, n := range lengths {
 			items[i] = Item{Request: request, Length: n}
 		}
 		q.push(request, items, time.Time{})
-		q.take()
+		q.take(q.limits)
 	}
 }

@@ -43,8 +43,10 @@ type Config struct {
 // before Expect.
 type Request struct {
 	Deadline time.Time // zero for none
-	First    bool      // goes ahead of all others
-	Whole    bool      // is queued only when its last pair is tokenised
+	Partial  bool      // what is computed by the deadline is an answer
+	Priority Priority
+	First    bool // goes ahead of all others
+	Whole    bool // is queued only when its last pair is tokenised
 
 	items    []Item
 	queued   int  // pairs handed to the queue
@@ -52,11 +54,14 @@ type Request struct {
 	running  int  // batches that execute
 	unqueued int  // tokens of tokenised pairs that are not queued
 	todo     load // of the pairs not taken into batches
+	cut      bool // its other pairs are forgotten
 
-	number  int64 // counts the requests that were admitted
-	turn    int64 // its turn in the queue
-	used    int   // tokens of that turn that its pairs have used
-	waiting int   // tokens computed for its pairs in the queue
+	arrived time.Time
+	due     time.Time // orders the requests of a turn
+	number  int64     // counts the requests that were admitted
+	turn    int64     // its turn in the queue
+	used    int       // tokens of that turn that its pairs have used
+	waiting int       // tokens computed for its pairs in the queue
 }
 
 // Pairs returns how many pairs the request has.
@@ -66,7 +71,10 @@ func (r *Request) Pairs() int { return len(r.items) }
 func (r *Request) Taken() int { return r.taken }
 
 // Waits reports whether pairs of the request wait in the queue.
-func (r *Request) Waits() bool { return r.queued > r.taken }
+func (r *Request) Waits() bool { return r.queued > r.taken && !r.cut }
+
+// IsCut reports whether pairs of the request were forgotten for its deadline.
+func (r *Request) IsCut() bool { return r.cut }
 
 // Executes reports whether a batch with pairs of the request executes.
 func (r *Request) Executes() bool { return r.running > 0 }
@@ -86,6 +94,7 @@ type Item struct {
 
 // A Batch is pairs that go to the device together.
 type Batch struct {
+	Priority     Priority
 	Items        []*Item // microbatch after microbatch
 	Microbatches []Microbatch
 	Predicted    time.Duration
@@ -116,13 +125,18 @@ func Took(timings []Timing) []time.Duration {
 
 // A Scheduler holds all requests between admission and answer.
 type Scheduler struct {
-	queue
+	planner planner
+	limits  Limits
+	queues  [priorities]queue
+	sharing
+
 	assumed      bool
 	batchTimeout time.Duration
 
 	live     map[*Request]struct{} // admitted and not ended
 	admitted int64                 // requests so far
-	timed    int                   // live requests with a deadline
+	timed    int                   // live requests with a deadline that are not partial
+	partial  int                   // live partial requests with a deadline
 	flying   []*Batch              // taken and not collected, in order
 
 	drift         float64 // of measured times against the cost model
@@ -135,10 +149,8 @@ type Scheduler struct {
 // New makes a scheduler without requests.
 func New(c Config, at time.Time) *Scheduler {
 	s := &Scheduler{
-		queue: queue{
-			planner: planner{layout: c.Layout, costs: c.Costs, inOrder: c.InOrder},
-			limits:  c.Limits,
-		},
+		planner:      planner{layout: c.Layout, costs: c.Costs, inOrder: c.InOrder},
+		limits:       c.Limits,
 		assumed:      c.Assumed,
 		batchTimeout: c.BatchTimeout,
 		live:         make(map[*Request]struct{}),
@@ -150,6 +162,9 @@ func New(c Config, at time.Time) *Scheduler {
 			loadTime: c.LoadTime,
 		},
 	}
+	for i := range s.queues {
+		s.queues[i] = queue{planner: &s.planner, limits: c.Limits}
+	}
 	if c.Known {
 		s.pace.add(1e9, 1e9, 0)
 	}
@@ -158,7 +173,10 @@ func New(c Config, at time.Time) *Scheduler {
 
 // Expect gives a request that is not admitted yet its pairs, of lengths that may
 // be estimates.
-func (s *Scheduler) Expect(r *Request, lengths []int) {
+func (s *Scheduler) Expect(r *Request, lengths []int, at time.Time) {
+	if !r.First {
+		r.arrived, r.due = at, dueTime(r, at)
+	}
 	r.items = make([]Item, len(lengths))
 	for i, n := range lengths {
 		r.items[i] = Item{Request: r, Index: i, width: s.planner.layout.Width(n)}
@@ -171,17 +189,32 @@ func (s *Scheduler) Admit(r *Request) {
 	s.live[r] = struct{}{}
 	s.admitted++
 	r.number = s.admitted
-	if !r.Deadline.IsZero() {
-		s.timed++
+	s.countDeadline(r, 1)
+	if r.Priority == PriorityInteractive && !r.First {
+		s.arrives(r.todo.tokens, r.arrived)
+	}
+}
+
+// countDeadline counts a live request with a deadline.
+func (s *Scheduler) countDeadline(r *Request, by int) {
+	switch {
+	case r.Deadline.IsZero():
+	case r.Partial:
+		s.partial += by
+	default:
+		s.timed += by
 	}
 }
 
 // Tokenized replaces the expected length of a pair.
 func (s *Scheduler) Tokenized(r *Request, index, length int) {
 	it := &r.items[index]
+	if r.cut {
+		return
+	}
 	r.todo.remove(it.width)
 	it.Length = length
-	it.width = s.width(it)
+	it.width = s.planner.layout.Width(length)
 	r.todo.add(it.width)
 	r.unqueued += length
 }
@@ -193,9 +226,9 @@ func (s *Scheduler) Tokenized(r *Request, index, length int) {
 func (s *Scheduler) Release(r *Request, ready int, at time.Time) int {
 	n := ready - r.queued
 	last := ready == len(r.items)
-	hungry := len(s.waiting) == 0 && len(s.flying) < MaxInFlight &&
+	hungry := s.Waiting() == 0 && len(s.flying) < MaxInFlight &&
 		(n >= 2*s.limits.Pairs || r.unqueued >= 2*s.limits.Tokens)
-	if n == 0 || !last && (r.Whole || n < releasePairs && !hungry) {
+	if n == 0 || r.cut || !last && (r.Whole || n < releasePairs && !hungry) {
 		return 0
 	}
 	items := r.items[r.queued:ready]
@@ -203,7 +236,14 @@ func (s *Scheduler) Release(r *Request, ready int, at time.Time) int {
 		r.unqueued -= items[i].Length
 	}
 	r.queued = ready
-	s.push(r, items, at)
+	s.queues[r.Priority].push(r, items, at)
+	if last && r.Priority == PriorityInteractive && !r.First {
+		tokens := 0
+		for i := range r.items {
+			tokens += r.items[i].width
+		}
+		s.released(tokens)
+	}
 	return n
 }
 
@@ -211,17 +251,52 @@ func (s *Scheduler) Release(r *Request, ready int, at time.Time) int {
 // may be away, 0 if not known. A batch waits for company up to the batch
 // timeout, unless the caller is closing.
 func (s *Scheduler) Next(at time.Time, closing bool) (*Batch, time.Duration) {
-	if len(s.flying) >= MaxInFlight || len(s.waiting) == 0 {
+	var soonest time.Duration
+	if len(s.flying) >= MaxInFlight {
 		return nil, 0
 	}
-	if s.batchTimeout > 0 && !closing && !s.full() {
-		oldest := s.waiting[s.oldest()]
-		if wait := s.batchTimeout - at.Sub(oldest.since); wait > 0 && !oldest.Request.First {
-			return nil, wait
+	for _, p := range s.turns() {
+		q := &s.queues[p]
+		if len(q.waiting) == 0 {
+			continue
+		}
+		limits, ok := s.room(p, at)
+		if !ok {
+			continue
+		}
+		wait := s.company(q, limits, at)
+		if closing || wait <= 0 {
+			return s.take(p, limits, at), 0
+		}
+		if soonest == 0 || wait < soonest {
+			soonest = wait
 		}
 	}
-	b := new(Batch)
-	b.Items, b.Microbatches = s.take()
+	return nil, soonest
+}
+
+// company returns how long a batch of the queue waits for more pairs.
+func (s *Scheduler) company(q *queue, l Limits, at time.Time) time.Duration {
+	oldest := q.waiting[q.oldest()]
+	if s.batchTimeout == 0 || q.full(l) || oldest.Request.First {
+		return 0
+	}
+	return min(s.batchTimeout-at.Sub(oldest.since), s.slack(q, at))
+}
+
+// take takes a batch of the priority.
+func (s *Scheduler) take(p Priority, l Limits, at time.Time) *Batch {
+	b := &Batch{Priority: p}
+	q := &s.queues[p]
+	d := q.draft(l)
+	if timed, ok := s.draftForDeadline(q, d, l, at); ok {
+		d = timed
+		q.timed++
+	} else {
+		q.timed = 0
+	}
+	b.Items, b.Microbatches = q.pick(d), d.microbatches
+	s.pay(b)
 	b.work = s.planner.costs.batch(b.Microbatches, s.planner.layout.Workers)
 	b.Predicted = time.Duration(s.drift * b.work)
 	seen := make(map[*Request]bool)
@@ -236,7 +311,7 @@ func (s *Scheduler) Next(at time.Time, closing bool) (*Batch, time.Duration) {
 		}
 	}
 	s.flying = append(s.flying, b)
-	return b, 0
+	return b
 }
 
 // Submitted reports that a batch goes to the device.
@@ -266,11 +341,14 @@ func (s *Scheduler) Collected(b *Batch, timings []Timing, at time.Time) {
 // End forgets an admitted request, and its pairs that wait.
 func (s *Scheduler) End(r *Request) {
 	s.drop(r)
-	if _, ok := s.live[r]; ok && !r.Deadline.IsZero() {
-		s.timed--
+	if _, ok := s.live[r]; ok {
+		s.countDeadline(r, -1)
 	}
 	delete(s.live, r)
 }
+
+// drop forgets the pairs of a request that wait.
+func (s *Scheduler) drop(r *Request) { s.queues[r.Priority].drop(r) }
 
 // learn keeps predictions right when the machine is slower or faster than when it
 // was measured. Plans stay as they are: only how the costs compare matters
@@ -293,14 +371,21 @@ func (s *Scheduler) SetCosts(c Costs, at time.Time) {
 func (s *Scheduler) DecidesByCosts() bool { return !s.planner.inOrder && !s.planner.layout.Unpadded }
 
 // Waiting returns how many pairs wait in the queue.
-func (s *Scheduler) Waiting() int { return len(s.waiting) }
+func (s *Scheduler) Waiting() (pairs int) {
+	for i := range s.queues {
+		pairs += len(s.queues[i].waiting)
+	}
+	return pairs
+}
 
 // WaitingRequest returns a request with pairs in the queue, nil if there is none.
 func (s *Scheduler) WaitingRequest() *Request {
-	if len(s.waiting) == 0 {
-		return nil
+	for i := range s.queues {
+		if waiting := s.queues[i].waiting; len(waiting) > 0 {
+			return waiting[0].Request
+		}
 	}
-	return s.waiting[0].Request
+	return nil
 }
 
 // InFlight returns how many batches are taken and not collected.

@@ -262,7 +262,7 @@ func (p *pipeline) room(r *request) int {
 // refuseLate returns an error if the request would miss its deadline, or would make
 // another request miss its own.
 func (p *pipeline) refuseLate(r *request, at time.Time) error {
-	if !r.Deadline.IsZero() && !at.Before(r.Deadline) {
+	if !r.Deadline.IsZero() && !at.Before(r.Deadline) && !r.Partial {
 		return context.DeadlineExceeded
 	}
 	refusal := p.schedule.Check(&r.Request, at)

@@ -2,12 +2,16 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -99,6 +103,81 @@ func BenchmarkConcurrency(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/callers=%d", name, callers), func(b *testing.B) { benchClients(b, callers, calls[name]) })
 		}
 	}
+}
+
+// BenchmarkPriorities measures an interactive client that sends 20 documents after each
+// answer: alone, beside 8 clients that do the same at the same priority, and beside 8
+// of batch priority. Run it with -benchtime 300x: each request is a sample.
+func BenchmarkPriorities(b *testing.B) {
+	for name, open := range map[string]func(testing.TB) *engine.Engine{
+		"tiny": func(t testing.TB) *engine.Engine { return openTiny(t, engine.Config{}) }, "builtin": openBuiltin,
+	} {
+		server := httptest.NewServer(newServer(b, Config{Engine: open(b)}).Handler())
+		defer server.Close()
+		for _, beside := range []struct {
+			name     string
+			clients  int
+			priority string
+		}{{"alone", 0, ""}, {"beside=interactive", 8, "interactive"}, {"beside=batch", 8, "batch"}} {
+			b.Run(name+"/"+beside.name, func(b *testing.B) {
+				ctx, cancel := context.WithCancel(context.Background())
+				defer cancel()
+				var wg sync.WaitGroup
+				var others atomic.Int64
+				for i := range beside.clients {
+					wg.Go(func() {
+						r := rand.New(rand.NewPCG(8, uint64(i)))
+						for ctx.Err() == nil {
+							if err := rank20(ctx, server.URL, r, beside.priority); err != nil && ctx.Err() == nil {
+								b.Error(err)
+								return
+							}
+							others.Add(20)
+						}
+					})
+				}
+				r := rand.New(rand.NewPCG(8, 100))
+				var took []float64
+				start := time.Now()
+				for b.Loop() {
+					began := time.Now()
+					if err := rank20(ctx, server.URL, r, "interactive"); err != nil {
+						b.Fatal(err)
+					}
+					took = append(took, telemetry.Milliseconds(time.Since(began)))
+				}
+				b.ReportMetric(float64(others.Load())/time.Since(start).Seconds(), "others-pairs/s")
+				cancel()
+				wg.Wait()
+				slices.Sort(took)
+				b.ReportMetric(took[len(took)/2], "p50-ms")
+				b.ReportMetric(took[len(took)*99/100], "p99-ms")
+			})
+		}
+	}
+}
+
+// rank20 ranks 20 documents of 1 to 80 words.
+func rank20(ctx context.Context, url string, r *rand.Rand, priority string) error {
+	texts := make([]string, 20)
+	for i := range texts {
+		texts[i] = randomText(r, 80)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v2/rerank", strings.NewReader(apis[2].body("the city", texts...)))
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set(headerPriority, priority)
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, answer.Body)
+	if err = errors.Join(err, answer.Body.Close()); err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d", answer.StatusCode)
+	}
+	return err
 }
 
 func benchClients(b *testing.B, callers int, call func([]string) error) {

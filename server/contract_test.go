@@ -87,6 +87,8 @@ func text(s string) func(api) string { return func(api) string { return s } }
 var contract = []row{
 	{name: "no body", status: 400, kind: kindValidation, message: "body is required", body: text("")},
 	{name: "no JSON", status: 400, kind: kindValidation, message: "validation failed", body: text(`{"query": "q`)},
+	{name: "no deadline", status: 400, kind: kindValidation, message: "X-Deadline-Ms", headers: []string{"X-Deadline-Ms", "0"}},
+	{name: "no priority", status: 400, kind: kindValidation, message: "X-Priority", headers: []string{"X-Priority", "high"}},
 	{name: "no key", status: 401, kind: kindUnauthorized, message: "Bearer KEY", config: func(c *Config) { c.Key = "secret" }},
 	{name: "wrong key", status: 401, kind: kindUnauthorized, message: "Bearer KEY", config: func(c *Config) { c.Key = "secret" }, headers: []string{"Authorization", "Bearer secrets"}},
 	{name: "strange name", status: 403, kind: kindForbidden, message: "--allowed-host", headers: []string{"Host", "evil.example.org:8437"}},
@@ -116,6 +118,7 @@ var contract = []row{
 	{name: "stopping", status: 503, kind: kindUnhealthy, message: "stopping", retry: true, drain: true},
 	{name: "closed", status: 503, kind: kindUnhealthy, message: "stopping", retry: true, before: fails(engine.ErrClosed)},
 	{name: "unhealthy", status: 503, kind: kindUnhealthy, message: "device lost", retry: true, before: fails(fmt.Errorf("%w: device lost", engine.ErrUnhealthy))},
+	{name: "deadline passed", status: 504, kind: kindTimeout, message: "deadline of the request", before: waits, headers: []string{"X-Deadline-Ms", "20"}},
 	{name: "too slow", status: 504, kind: kindTimeout, message: "not scored within", before: waits, config: func(c *Config) { c.Limits.RequestTimeout = 20 * time.Millisecond }},
 }
 

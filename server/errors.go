@@ -97,6 +97,8 @@ func (s *Server) failEnded(ctx context.Context) *failure {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errTimeout):
 		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored within %v", s.Limits.RequestTimeout)
+	case errors.Is(cause, errDeadline):
+		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored by the deadline of the request; allow more time, or ask for the results scored by then with on_deadline")
 	case errors.Is(cause, errStopping):
 		return failStopping()
 	}

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -24,10 +26,15 @@ type fakeEngine struct {
 	heals     bool         // a probe ends unhealthy
 	executed  atomic.Int64 // pairs
 	options   atomic.Pointer[engine.ScoreOptions]
+	left      atomic.Int64             // nanoseconds until the deadline of the last call
+	late      func(p engine.Pair) bool // pairs without a score, if the call is partial
 }
 
 func (f *fakeEngine) ScoreWith(ctx context.Context, pairs []engine.Pair, opts engine.ScoreOptions) (*engine.Result, error) {
 	f.options.Store(&opts)
+	if deadline, ok := ctx.Deadline(); ok {
+		f.left.Store(int64(time.Until(deadline)))
+	}
 	if f.before != nil {
 		if err := f.before(ctx); err != nil {
 			return nil, err
@@ -36,9 +43,13 @@ func (f *fakeEngine) ScoreWith(ctx context.Context, pairs []engine.Pair, opts en
 	f.executed.Add(int64(len(pairs)))
 	r := &engine.Result{Distinct: len(pairs), Batches: 1}
 	r.Timings = engine.Timings{Latency: 4 * time.Millisecond, Inference: 3 * time.Millisecond, Tokenization: 700 * time.Microsecond, QueueWait: 200 * time.Microsecond, Other: 100 * time.Microsecond}
-	for _, p := range pairs {
+	for i, p := range pairs {
 		logit := fakeLogit(p)
-		if f.logit != nil {
+		switch {
+		case opts.Partial && f.late != nil && f.late(p):
+			logit = float32(math.NaN())
+			r.Unscored = append(r.Unscored, i)
+		case f.logit != nil:
 			logit = f.logit(p)
 		}
 		r.Logits = append(r.Logits, logit)
@@ -65,17 +76,9 @@ func (f *fakeEngine) Rerank(ctx context.Context, query string, documents []strin
 	}
 	ranking := &engine.Ranking{Result: *r, Pairs: len(pairs)}
 	for i, logit := range r.Logits {
-		ranking.Items = append(ranking.Items, engine.Ranked{Index: i, Logit: logit, Score: logit})
+		ranking.Items = append(ranking.Items, engine.Ranked{Index: i, Logit: logit, Score: logit, Unscored: math.IsNaN(float64(logit)) && opts.Partial})
 	}
-	slices.SortStableFunc(ranking.Items, func(a, b engine.Ranked) int {
-		switch {
-		case a.Logit > b.Logit:
-			return -1
-		case a.Logit < b.Logit:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(ranking.Items, func(a, b engine.Ranked) int { return cmp.Compare(b.Logit, a.Logit) })
 	if opts.TopN > 0 {
 		ranking.Items = ranking.Items[:min(opts.TopN, len(ranking.Items))]
 	}

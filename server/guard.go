@@ -70,7 +70,7 @@ func newCORS(origins []string) (*cors.Cors, error) {
 
 // exposedHeaders lists the headers that scripts of allowed origins may read.
 func exposedHeaders() []string {
-	names := []string{"Retry-After"}
+	names := []string{"Retry-After", headerUnscored}
 	for _, h := range stageHeaders("", &outcome{result: &engine.Result{}}) {
 		names = append(names, h.name)
 	}

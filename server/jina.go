@@ -17,6 +17,7 @@ type jinaRerank struct {
 	Query     string     `json:"query" doc:"The query to rank the documents by"`
 	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
 	LongOptions
+	DeadlineOptions
 	TopN            *integer `json:"top_n,omitempty" nullable:"true" minimum:"0" doc:"Maximum number of results, best first; all by default, and for 0"`
 	ReturnDocuments *bool    `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents; true by default"`
 	RankFields      []string `json:"rank_fields,omitempty" nullable:"true" doc:"Fields to rank of documents that are objects, in this order; text by default"`
@@ -25,9 +26,10 @@ type jinaRerank struct {
 
 type jinaResult struct {
 	Index          int               `json:"index" minimum:"0"`
-	RelevanceScore float64           `json:"relevance_score"`
+	RelevanceScore *float64          `json:"relevance_score,omitempty" doc:"Absent if the result is unscored"`
 	Document       *answeredDocument `json:"document,omitempty"`
 	Empty          bool              `json:"empty,omitempty" doc:"The document has no text"`
+	Unscored       bool              `json:"unscored,omitempty" doc:"The deadline came first; only with on_deadline partial"`
 }
 
 type jinaUsage struct {
@@ -48,6 +50,7 @@ type jinaRanking struct {
 	Object  string       `json:"object"`
 	Usage   jinaUsage    `json:"usage"`
 	Results []jinaResult `json:"results" nullable:"false"`
+	Partial bool         `json:"partial,omitempty" doc:"Documents of the request are unscored"`
 }
 
 func (s *Server) jinaRerank(ctx context.Context, b *jinaRerank) (*jinaRanking, outcome) {
@@ -58,11 +61,11 @@ func (s *Server) jinaRerank(ctx context.Context, b *jinaRerank) (*jinaRanking, o
 	items, o := s.rank(ctx, b.Query, documents, engine.RerankOptions{Long: b.choice(), TopN: int(deref(b.TopN, 0)), ScoreOptions: s.byLabel(engine.ScoreOptions{}, b.RawScores)})
 	out := &jinaRanking{
 		ID: uuid.NewString(), Model: s.Engine.Info().Model, Object: "list",
-		Usage: o.usage(), Results: make([]jinaResult, len(items)),
+		Usage: o.usage(), Partial: o.partialMark(), Results: make([]jinaResult, len(items)),
 	}
 	for i, item := range items {
 		out.Results[i] = jinaResult{
-			Index: item.Index, RelevanceScore: s.toScore(item.Logit, b.RawScores), Empty: engine.IsEmpty(documents[item.Index]),
+			Index: item.Index, RelevanceScore: s.itemScore(item, b.RawScores), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, true)),
 		}
 	}

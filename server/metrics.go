@@ -128,7 +128,13 @@ func collectRequests(out emitter, s *engine.Stats) {
 		out.counter("mlxrank_admissions_refused_total", "Requests refused by the engine, by reason.", float64(n), labels{"reason", reason})
 	}
 	out.counter("mlxrank_requests_dropped_total", "Admitted requests cancelled because their deadline could not be met.", float64(s.Dropped))
-	out.counter("mlxrank_pairs_dropped_total", "Pairs of cancelled requests that were not executed.", float64(s.DroppedPairs))
+	out.counter("mlxrank_pairs_dropped_total", "Pairs that were not executed because of their deadlines.", float64(s.DroppedPairs))
+	for priority, n := range map[engine.Priority]int64{engine.PriorityInteractive: s.Requests - s.BatchPriority, engine.PriorityBatch: s.BatchPriority} {
+		out.counter("mlxrank_requests_by_priority_total", "Requests answered with scores, by priority.", float64(n), labels{"priority", string(priority)})
+	}
+	out.counter("mlxrank_deadlines_missed_total", "Admitted requests without an answer at their deadlines.", float64(s.DeadlinesMissed))
+	out.counter("mlxrank_partial_answers_total", "Requests answered without the scores of all pairs.", float64(s.Partial))
+	out.counter("mlxrank_pairs_unscored_total", "Pairs of partial answers without a score.", float64(s.Unscored))
 	out.histogram("mlxrank_request_duration_seconds", "Time from the admission of a request to its scores.", &s.Latency, 1e-3, timeBuckets)
 	for stage, h := range map[string]*engine.Histogram{"inference": &s.Inference, "tokenization": &s.Tokenization, "queue_wait": &s.QueueWait, "other": &s.Other} {
 		out.histogram("mlxrank_stage_duration_seconds", "Time of a request in each stage; the stages add up to the request's duration.", h, 1e-3, timeBuckets, labels{"stage", stage})

@@ -142,6 +142,9 @@ func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 	if a.status >= http.StatusInternalServerError && kind != kindUnhealthy {
 		level = zerolog.WarnLevel
 	}
+	if o.result != nil && len(o.result.Unscored) == o.documents && o.documents > 0 { // as useless as 504
+		level = zerolog.WarnLevel
+	}
 	event := s.Logger.WithLevel(level)
 	if !event.Enabled() {
 		return

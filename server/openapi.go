@@ -105,6 +105,10 @@ func (s *Server) describeOperation(rt *route, method string, o *operation) *huma
 			}
 			ok.Headers[h.name] = &huma.Header{Schema: schema}
 		}
+		ok.Headers[headerUnscored] = &huma.Header{Schema: &huma.Schema{Type: huma.TypeInteger, Minimum: pointer(1.), Description: "Results without a score; absent if all have one"}}
+		for _, h := range requestHeaders {
+			op.Parameters = append(op.Parameters, &huma.Param{Name: h.name, In: "header", Description: h.doc, Schema: &h.schema})
+		}
 	case o.body != nil:
 		ok.Content = s.jsonContent([]reflect.Type{reflect.TypeOf(o.body)})
 	case o.media != "":

@@ -46,8 +46,8 @@ type operation struct {
 
 // makeRoutes fills the table of routes.
 func (s *Server) makeRoutes() error {
-	tei := newFormat(s, shapeTEI, s.teiRerank)
-	jina := newFormat(s, shapeJina, s.jinaRerank)
+	tei := newFormat(s, shapeTEI, s.teiRerank).marking()
+	jina := newFormat(s, shapeJina, s.jinaRerank).marking()
 	score := newFormat(s, shapeOpenAI, s.vllmScore)
 	// TEI's paths. The last is Amazon SageMaker's. vLLM and infinity rank at
 	// /rerank too, in Jina's format.
@@ -66,7 +66,7 @@ func (s *Server) makeRoutes() error {
 		{path: "/invocations", post: rerank("rerank-invocations")},
 		{path: "/predict", post: s.scoring("predict", "Score pairs, as text-embeddings-inference does", predictExamples, newFormat(s, shapeTEI, s.teiPredict))},
 		{path: "/v1/rerank", shape: shapeJina, post: s.scoring("rerank-v1", "Rank documents, as Jina's API does", documentExamples, jina)},
-		{path: "/v2/rerank", shape: shapeCohere, post: s.scoring("rerank-v2", "Rank documents, as version 2 of Cohere's API does", documentExamples, newFormat(s, shapeCohere, s.cohereRerank))},
+		{path: "/v2/rerank", shape: shapeCohere, post: s.scoring("rerank-v2", "Rank documents, as version 2 of Cohere's API does", documentExamples, newFormat(s, shapeCohere, s.cohereRerank).marking())},
 		{path: "/score", shape: shapeOpenAI, post: s.scoring("score", "Score pairs, as vLLM does", scoreExamples, score)},
 		{path: "/v1/score", shape: shapeOpenAI, post: s.scoring("score-v1", "Score pairs, as vLLM does", scoreExamples, score)},
 		{path: "/v1/models", shape: shapeOpenAI, get: state("models", "The served model, as OpenAI's API lists models", openAIModels{}, s.getModels)},

@@ -19,24 +19,39 @@ import (
 type format struct {
 	shape   shape
 	in, out reflect.Type
+	marks   bool // answers can mark results as unscored
 	// score decodes and validates a body, scores it and encodes the answer.
-	score func(ctx context.Context, start time.Time, body []byte) ([]byte, outcome)
+	score func(ctx context.Context, c call, body []byte) ([]byte, outcome)
+}
+
+// marking declares that the format's answers can mark results as unscored.
+func (f *format) marking() *format {
+	f.marks = true
+	return f
 }
 
 // newFormat makes the format whose bodies are In and whose answers are Out.
 func newFormat[In, Out any](s *Server, shape shape, score func(context.Context, *In) (Out, outcome)) *format {
 	f := &format{shape: shape, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
 	schema := s.schemas.Schema(f.in, true, "")
-	f.score = func(ctx context.Context, start time.Time, body []byte) ([]byte, outcome) {
+	f.score = func(ctx context.Context, c call, body []byte) ([]byte, outcome) {
 		var in In
 		if failed := s.decode(schema, body, &in); failed != nil {
 			return nil, outcome{failure: failed}
 		}
+		if asked, ok := any(&in).(interface{ deadlineOptions() *DeadlineOptions }); ok {
+			var failed *failure
+			if c, failed = c.with(asked.deadlineOptions(), f.marks); failed != nil {
+				return nil, outcome{failure: failed}
+			}
+		}
+		ctx, cancel := c.begin(ctx)
+		defer cancel()
 		out, o := score(ctx, &in)
 		if o.failure != nil {
 			return nil, o
 		}
-		o.latency = time.Since(start)
+		o.latency = time.Since(c.start)
 		return encode(out), o
 	}
 	return f
@@ -82,7 +97,7 @@ func (s *Server) admit(a *answer, r *http.Request, formats []*format) outcome {
 		chosen = formats[1]
 	}
 	a.shape = chosen.shape
-	data, o := s.run(r.Context(), a.start, chosen, body)
+	data, o := s.run(r, a.start, chosen, body)
 	o.bytesIn = len(body)
 	if o.failure == nil {
 		o.failure = s.send(a, data, &o)
@@ -91,12 +106,16 @@ func (s *Server) admit(a *answer, r *http.Request, formats []*format) outcome {
 }
 
 // run scores a request that has entered, and releases what it holds.
-func (s *Server) run(ctx context.Context, start time.Time, format *format, body []byte) ([]byte, outcome) {
+func (s *Server) run(r *http.Request, start time.Time, format *format, body []byte) ([]byte, outcome) {
 	defer s.leave()
 	defer s.bodies.give(int64(len(body)))
-	ctx, cancel := context.WithDeadlineCause(ctx, start.Add(s.Limits.RequestTimeout), errTimeout)
+	c, failed := newCall(start, r.Header)
+	if failed != nil {
+		return nil, outcome{failure: failed}
+	}
+	ctx, cancel := context.WithDeadlineCause(r.Context(), start.Add(s.Limits.RequestTimeout), errTimeout)
 	defer cancel()
-	return format.score(ctx, start, body)
+	return format.score(ctx, c, body)
 }
 
 // shortAnswer is the size, in bytes, up to which an answer is always sent.
@@ -113,6 +132,9 @@ func (s *Server) send(a *answer, data []byte, o *outcome) *failure {
 	}
 	for _, header := range stageHeaders(string(s.Engine.Info().Device), o) {
 		a.Header().Set(header.name, header.value)
+	}
+	if o.partialMark() {
+		a.Header().Set(headerUnscored, strconv.Itoa(len(o.result.Unscored)))
 	}
 	a.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	a.sendJSON(http.StatusOK, data)
@@ -149,6 +171,7 @@ func (s *Server) rank(ctx context.Context, query string, documents []string, opt
 	if o.failure = s.Limits.check(&o); o.failure != nil {
 		return nil, o
 	}
+	opts.ScoreOptions = options(ctx, opts.ScoreOptions)
 	ranking, err := s.Engine.Rerank(ctx, query, documents, opts)
 	if err != nil {
 		o.failure = s.newFailure(ctx, err)
@@ -156,7 +179,9 @@ func (s *Server) rank(ctx context.Context, query string, documents []string, opt
 	}
 	o.result = &ranking.Result
 	for _, item := range ranking.Items {
-		o.checkFinite(item.Index, item.Logit)
+		if !item.Unscored {
+			o.checkFinite(item.Index, item.Logit)
+		}
 	}
 	return ranking.Items, o
 }
@@ -176,7 +201,7 @@ func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, long engin
 	if long == engine.Passages {
 		score = s.Engine.ScorePassages
 	}
-	result, err := score(ctx, pairs, opts)
+	result, err := score(ctx, pairs, options(ctx, opts))
 	if err != nil {
 		o.failure = s.newFailure(ctx, err)
 		return nil, o

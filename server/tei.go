@@ -25,6 +25,7 @@ type teiRerank struct {
 	Truncate            *bool    `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that exceed the model's maximum length; false rejects the request instead; true by default"`
 	TruncationDirection *teiSide `json:"truncation_direction,omitempty" nullable:"true" doc:"Side on which texts are cut; the default is the model's own, usually right"`
 	LongOptions
+	DeadlineOptions
 	RawScores  *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
 	ReturnText *bool `json:"return_text,omitempty" nullable:"true" doc:"Return the texts"`
 }
@@ -50,10 +51,11 @@ func (teiSide) Schema(huma.Registry) *huma.Schema {
 }
 
 type teiRank struct {
-	Index int     `json:"index" minimum:"0"`
-	Score float64 `json:"score"`
-	Text  *string `json:"text,omitempty"`
-	Empty bool    `json:"empty,omitempty" doc:"The text is empty"`
+	Index    int      `json:"index" minimum:"0"`
+	Score    *float64 `json:"score,omitempty" doc:"Absent if the result is unscored"`
+	Text     *string  `json:"text,omitempty"`
+	Empty    bool     `json:"empty,omitempty" doc:"The text is empty"`
+	Unscored bool     `json:"unscored,omitempty" doc:"The deadline came first; only with on_deadline partial"`
 }
 
 type teiRanks []teiRank
@@ -70,6 +72,7 @@ type teiPredict struct {
 	Truncate            *bool     `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that exceed the model's maximum length; false rejects the request instead; true by default"`
 	TruncationDirection *teiSide  `json:"truncation_direction,omitempty" nullable:"true" doc:"Side on which texts are cut; the default is the model's own, usually right"`
 	LongOptions
+	DeadlineOptions
 	RawScores *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
 }
 
@@ -146,7 +149,7 @@ func (s *Server) teiRerank(ctx context.Context, b *teiRerank) (teiRanks, outcome
 	items, o := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{Long: b.choice(), ScoreOptions: s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)})
 	out := make(teiRanks, len(items))
 	for i, item := range items {
-		out[i] = teiRank{Index: item.Index, Score: s.toScore(item.Logit, b.RawScores), Empty: engine.IsEmpty(b.Texts[item.Index])}
+		out[i] = teiRank{Index: item.Index, Score: s.itemScore(item, b.RawScores), Unscored: item.Unscored, Empty: engine.IsEmpty(b.Texts[item.Index])}
 		if deref(b.ReturnText, false) {
 			out[i].Text = &b.Texts[item.Index]
 		}

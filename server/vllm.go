@@ -22,6 +22,7 @@ type vllmScore struct {
 	Queries   *textOrSet `json:"queries,omitempty" doc:"Another name of text_1"`
 	Documents *textOrSet `json:"documents,omitempty" doc:"Another name of text_2"`
 	LongOptions
+	DeadlineOptions
 	UseActivation *bool `json:"use_activation,omitempty" nullable:"true" doc:"Return scores of 0 to 1 instead of logits; true by default"`
 }
 

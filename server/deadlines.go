@@ -1,0 +1,126 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// Deadlines and priorities are extensions of all formats. A client gives its deadline
+// by a header or by a field of the body, and its priority by a header.
+
+const (
+	headerDeadline = "X-Deadline-Ms"
+	headerPriority = "X-Priority"
+	headerUnscored = "X-Unscored" // of answers
+)
+
+// A requestHeader is a header that every scoring request may have.
+type requestHeader struct {
+	name, doc string
+	schema    huma.Schema
+}
+
+var requestHeaders = []requestHeader{
+	{headerDeadline, "Milliseconds from the request's headers until its answer is of no use; as the field deadline_ms", huma.Schema{Type: huma.TypeInteger, Minimum: pointer(1.)}},
+	{headerPriority, "interactive, the default, or batch: batch requests leave the device to interactive ones", huma.Schema{Type: huma.TypeString, Enum: []any{string(engine.PriorityInteractive), string(engine.PriorityBatch)}}},
+}
+
+func pointer[T any](v T) *T { return &v }
+
+// errDeadline is why a request ends at its client's own deadline.
+var errDeadline = errors.New("server: deadline of the request")
+
+// DeadlineOptions holds the options for deadlines, which every scoring request may have.
+// It is exported because the schema leaves out unexported embedded types.
+type DeadlineOptions struct {
+	DeadlineMS *integer    `json:"deadline_ms,omitempty" nullable:"true" minimum:"1" doc:"Milliseconds from the request's headers until its answer is of no use; the header X-Deadline-Ms is the same; an extension of mlxrank"`
+	OnDeadline *onDeadline `json:"on_deadline,omitempty" nullable:"true" doc:"What to answer at the deadline: fail (the default), or partial: the results scored by then, and behind them the others, marked as unscored; an extension of mlxrank"`
+}
+
+func (d *DeadlineOptions) deadlineOptions() *DeadlineOptions { return d }
+
+type onDeadline string
+
+const partialOnDeadline onDeadline = "partial"
+
+// Schema lists the choices; null is the default.
+func (onDeadline) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{"fail", string(partialOnDeadline), nil}}
+}
+
+// A call is what a request asks for besides its scores.
+type call struct {
+	start    time.Time
+	deadline time.Duration   // from the start, 0 for none
+	priority engine.Priority // "" is interactive
+	partial  bool
+}
+
+// newCall reads a request's headers.
+func newCall(start time.Time, h http.Header) (call, *failure) {
+	c := call{start: start}
+	if text := h.Get(headerDeadline); text != "" {
+		ms, err := strconv.ParseInt(text, 10, 32)
+		if err != nil || ms < 1 {
+			return c, failf(http.StatusBadRequest, kindValidation, "the header %s is not a number of milliseconds from 1 to 2147483647", headerDeadline)
+		}
+		c.deadline = time.Duration(ms) * time.Millisecond
+	}
+	switch p := engine.Priority(h.Get(headerPriority)); p {
+	case "":
+	case engine.PriorityInteractive, engine.PriorityBatch:
+		c.priority = p
+	default:
+		return c, failf(http.StatusBadRequest, kindValidation, "the header %s is neither %s nor %s", headerPriority, engine.PriorityInteractive, engine.PriorityBatch)
+	}
+	return c, nil
+}
+
+// with adds the options of a body. The earlier deadline counts.
+func (c call) with(d *DeadlineOptions, marks bool) (call, *failure) {
+	if ms := time.Duration(deref(d.DeadlineMS, 0)) * time.Millisecond; ms > 0 && (c.deadline == 0 || ms < c.deadline) {
+		c.deadline = ms
+	}
+	c.partial = deref(d.OnDeadline, "") == partialOnDeadline
+	if c.partial && !marks {
+		return c, failf(http.StatusBadRequest, kindValidation, "on_deadline cannot be partial here: clients match the scores of this format with their inputs by position, so none can be left out; rank at /rerank, /v1/rerank or /v2/rerank instead")
+	}
+	return c, nil
+}
+
+type callKey struct{}
+
+// begin returns the context of the call's scoring, which ends at its deadline.
+func (c call) begin(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx = context.WithValue(ctx, callKey{}, c)
+	if c.deadline == 0 {
+		return ctx, func() {}
+	}
+	return context.WithDeadlineCause(ctx, c.start.Add(c.deadline), errDeadline)
+}
+
+// options adds what the call of the context asks for.
+func options(ctx context.Context, opts engine.ScoreOptions) engine.ScoreOptions {
+	if c, ok := ctx.Value(callKey{}).(call); ok {
+		opts.Partial, opts.Priority = c.partial, c.priority
+	}
+	return opts
+}
+
+// partialMark marks an answer that lacks scores.
+func (o *outcome) partialMark() bool { return o.result != nil && len(o.result.Unscored) > 0 }
+
+// itemScore returns the score of an item as toScore does, nil if it has none.
+func (s *Server) itemScore(item engine.Ranked, raw *bool) *float64 {
+	if item.Unscored {
+		return nil
+	}
+	return pointer(s.toScore(item.Logit, raw))
+}

@@ -1,0 +1,201 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// withField adds fields to a body.
+func withField(body, fields string) string { return body[:len(body)-1] + ", " + fields + "}" }
+
+// The earlier one of the header's and the body's deadline counts, from the request's
+// headers, and no later than the request timeout. A priority reaches the engine.
+func TestDeadlineAndPriorityReachTheEngine(t *testing.T) {
+	t.Parallel()
+	e := &fakeEngine{}
+	s := newServer(t, Config{Engine: e, Limits: Limits{RequestTimeout: time.Minute}})
+	for _, a := range apis {
+		body := a.body("q", "d", "e")
+		for _, test := range []struct {
+			headers  []string
+			fields   string
+			within   time.Duration
+			priority engine.Priority
+			partial  bool
+		}{
+			{fields: `"x": 1`, within: time.Minute},
+			{headers: []string{"X-Deadline-Ms", "20000"}, fields: `"x": 1`, within: 20 * time.Second},
+			{headers: []string{"X-Deadline-Ms", "20000"}, fields: `"deadline_ms": 10000`, within: 10 * time.Second},
+			{headers: []string{"x-deadline-ms", "10000", "x-priority", "batch"}, fields: `"deadline_ms": 20000.0, "on_deadline": "fail"`, within: 10 * time.Second, priority: "batch"},
+			{headers: []string{"X-Deadline-Ms", "99999999", "X-Priority", "interactive"}, fields: `"deadline_ms": null, "on_deadline": null`, within: time.Minute, priority: "interactive"},
+			{fields: `"deadline_ms": 10000, "on_deadline": "partial"`, within: 10 * time.Second, partial: true},
+		} {
+			if test.partial && a.keepsOrder() {
+				continue
+			}
+			if w := post(s, a.path, withField(body, test.fields), test.headers...); w.Code != 200 || w.Header().Get("X-Unscored") != "" || strings.Contains(w.Body.String(), "partial") {
+				t.Fatalf("%s %v: %d %v %s", a.path, test, w.Code, w.Header(), w.Body)
+			}
+			if left := time.Duration(e.left.Load()); left > test.within || left < test.within-8*time.Second {
+				t.Errorf("%s %v %s: %v left, want %v", a.path, test.headers, test.fields, left, test.within)
+			}
+			if got := e.options.Load(); got.Priority != test.priority || got.Partial != test.partial {
+				t.Errorf("%s %v %s: priority %q, partial %v", a.path, test.headers, test.fields, got.Priority, got.Partial)
+			}
+		}
+	}
+}
+
+// An answer at the deadline has the scored results first and the others behind them in
+// the order given, without a score, marked. The flags count the documents.
+func TestPartialAnswers(t *testing.T) {
+	t.Parallel()
+	e := &fakeEngine{
+		late:  func(p engine.Pair) bool { return strings.HasPrefix(p.Document, "late") },
+		logit: func(p engine.Pair) float32 { return float32(len(p.Document)) / 4 },
+	}
+	var log bytes.Buffer
+	s := newServer(t, Config{Engine: e, Logger: zerolog.New(&log).Level(zerolog.WarnLevel)})
+	fields := `"deadline_ms": 1000, "on_deadline": "partial", "return_documents": false`
+	for _, test := range []struct {
+		path, fields, want string
+		documents          []string
+		unscored           string
+	}{
+		{"/rerank", "", `[{"index":2,"score":S3},{"index":0,"score":S1},{"index":1,"unscored":true},{"index":3,"unscored":true}]`, []string{"a", "late b", "abc", "late"}, "2"},
+		{"/v1/rerank", "", `"results":[{"index":2,"relevance_score":S3},{"index":0,"relevance_score":S1},{"index":1,"unscored":true},{"index":3,"unscored":true}],"partial":true}`, []string{"a", "late b", "abc", "late"}, "2"},
+		{"/v2/rerank", "", `"results":[{"index":2,"relevance_score":S3},{"index":0,"relevance_score":S1},{"index":1,"unscored":true},{"index":3,"unscored":true}],"meta":{"api_version":{"version":"2"},"billed_units":{"search_units":1},"warnings":["2 of 4 documents were not scored by the deadline"]},"partial":true}`, []string{"a", "late b", "abc", "late"}, "2"},
+		{"/v2/rerank", `, "top_n": 1`, `"results":[{"index":0,"relevance_score":S1}],"meta":{"api_version":{"version":"2"},"billed_units":{"search_units":1},"warnings":["1 of 2 documents`, []string{"a", "late"}, "1"},
+		{"/rerank", `, "return_text": true`, `[{"index":0,"text":"late","unscored":true},{"index":1,"text":"later","unscored":true}]`, []string{"late", "later"}, "2"},
+		{"/v1/rerank", "", `"results":[{"index":0,"relevance_score":S1}]}`, []string{"a"}, ""},
+	} {
+		log.Reset()
+		body := documentsBody(map[bool]string{true: "texts", false: "documents"}[test.path == "/rerank"])("q", test.documents...)
+		w := post(s, test.path, withField(body, fields+test.fields))
+		want := test.want
+		for n := 1; n <= 3; n++ {
+			want = strings.ReplaceAll(want, fmt.Sprintf("S%d", n), quoted(s.toScore(float32(n)/4, nil)))
+		}
+		if w.Code != 200 || !strings.Contains(w.Body.String(), want) || w.Header().Get("X-Unscored") != test.unscored {
+			t.Errorf("%s %v: %d, X-Unscored %q\n%s\nwant\n%s", test.path, test.documents, w.Code, w.Header().Get("X-Unscored"), w.Body, want)
+		}
+		if nothing := strings.Contains(want, `"text":"later"`); nothing != strings.Contains(log.String(), `"unscored":2`) {
+			t.Errorf("%v: the log has %q", test.documents, log.String())
+		}
+	}
+}
+
+// Formats whose scores clients match with their inputs by position have no partial
+// answers.
+func TestPartialNeedsMarks(t *testing.T) {
+	t.Parallel()
+	e := &fakeEngine{}
+	s := newServer(t, Config{Engine: e})
+	for _, a := range apis {
+		body := withField(a.body("q", "d"), `"on_deadline": "partial"`)
+		if !a.keepsOrder() {
+			if w := post(s, a.path, body); w.Code != 200 {
+				t.Errorf("%s: %d %s", a.path, w.Code, w.Body)
+			}
+			continue
+		}
+		before := e.executed.Load()
+		checkFailure(t, s, a, row{status: 400, kind: kindValidation, message: "by position"}, body)
+		if e.executed.Load() != before {
+			t.Errorf("%s executed something", a.path)
+		}
+	}
+}
+
+func TestWrongDeadlines(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Config{})
+	for _, a := range apis {
+		for _, fields := range []string{`"deadline_ms": 0`, `"deadline_ms": -1`, `"deadline_ms": 1.5`, `"deadline_ms": "100"`, `"on_deadline": "later"`, `"on_deadline": true`} {
+			checkFailure(t, s, a, row{status: 422, kind: kindValidation, message: "validation failed"}, withField(a.body("q", "d"), fields))
+		}
+		for _, header := range []string{"-5", "1.5", "1e3", "soon", "99999999999999999999"} {
+			checkFailure(t, s, a, row{status: 400, kind: kindValidation, message: "milliseconds", headers: []string{"X-Deadline-Ms", header}}, a.body("q", "d"))
+		}
+	}
+}
+
+// The OpenAPI document describes the headers, the fields and the marks.
+func TestDeadlinesAreDocumented(t *testing.T) {
+	t.Parallel()
+	var document struct {
+		Paths map[string]map[string]struct {
+			Parameters []struct{ Name, In string }
+			Responses  map[string]struct{ Headers map[string]any }
+		}
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]any
+				Required   []string
+			}
+		}
+	}
+	if err := json.Unmarshal(do(newServer(t, Config{}), "GET", "/openapi.json").Body.Bytes(), &document); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range apis {
+		post := document.Paths[a.path]["post"]
+		if len(post.Parameters) != 2 || post.Parameters[0].Name != "X-Deadline-Ms" || post.Parameters[1].In != "header" || post.Responses["200"].Headers["X-Unscored"] == nil {
+			t.Errorf("%s: %+v", a.path, post)
+		}
+	}
+	for name, field := range map[string]string{"TeiRank": "score", "JinaResult": "relevance_score", "CohereResult": "relevance_score"} {
+		schema := document.Components.Schemas[name]
+		if schema.Properties["unscored"] == nil || len(schema.Required) != 1 || schema.Properties[field] == nil {
+			t.Errorf("%s: %+v", name, schema)
+		}
+	}
+	for _, name := range []string{"TeiRerank", "TeiPredict", "JinaRerank", "CohereRerank", "VllmScore"} {
+		if p := document.Components.Schemas[name].Properties; p["deadline_ms"] == nil || p["on_deadline"] == nil {
+			t.Errorf("%s has no fields for deadlines", name)
+		}
+	}
+}
+
+// A real engine answers in time over HTTP: partially, or with 504, and counts both.
+func TestDeadlinesOverHTTP(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
+	e := openTiny(t, engine.Config{})
+	v := serveOn(t, Config{Engine: e})
+	texts := make([]string, 1000)
+	for i := range texts {
+		texts[i] = fmt.Sprint(i, strings.Repeat(" word", 400))
+	}
+	body := documentsBody("texts")("a query", texts...)
+	if status, answer, _ := v.ask(t, "/rerank", withField(body, `"deadline_ms": 30`)); status != http.StatusGatewayTimeout && status != http.StatusRequestEntityTooLarge {
+		t.Fatalf("within 30 ms: %d %.200s", status, answer)
+	}
+	start := time.Now()
+	status, answer, header := v.ask(t, "/rerank", withField(body, `"deadline_ms": 200, "on_deadline": "partial"`))
+	took := time.Since(start)
+	got, err := parseAnswer("/rerank", []byte(answer))
+	if status != 200 || err != nil || len(got) != 1000 || header.Get("X-Unscored") == "" {
+		t.Fatalf("%d, %v, %d results, X-Unscored %q", status, err, len(got), header.Get("X-Unscored"))
+	}
+	t.Logf("%s of 1000 unscored after %v", header.Get("X-Unscored"), took)
+	if s := e.Stats(); s.Partial != 1 || s.DeadlinesMissed+s.TooLarge != 1 {
+		t.Errorf("%d partial, %d missed, %d too large", s.Partial, s.DeadlinesMissed, s.TooLarge)
+	}
+	_, metrics, _ := v.do(t, http.MethodGet, "/metrics", "")
+	for _, line := range []string{`mlxrank_partial_answers_total 1`, `mlxrank_requests_by_priority_total{priority="interactive"} 1`, `mlxrank_requests_by_priority_total{priority="batch"} 0`, `mlxrank_pairs_unscored_total ` + header.Get("X-Unscored")} {
+		if !strings.Contains(metrics, line) {
+			t.Errorf("the metrics lack %s", line)
+		}
+	}
+}

@@ -162,6 +162,7 @@ type Info struct {
 	Calibration    *Calibration // of the scores, nil for none; do not change it
 	Prompt         string       // text from the model's files that is put before every query
 	TruncationSide Truncation   // where long pairs are cut if a request does not name a side
+	WeightBytes    int64        // of the weights in the number format of the device; activations and MLX's cache come on top
 	Library        Library
 	Startup        Startup
 

@@ -348,11 +348,36 @@ func (e *Engine) describe(model *weights.Model, session *mlx.Session, maxLength 
 		e.info.Labels, e.info.Label = model.LabelNames, model.LabelNames[e.scorer.label]
 	}
 	e.info.Activation = Activation(e.scorer.function)
+	e.info.WeightBytes = weightBytes(model.Tensors, e.info.DType)
 	l := e.library.Info()
 	e.info.Library = Library{
 		Path: l.Path, ABI: l.ABI, MLX: l.MLXFound, MLXC: l.MLXC, MLXPath: l.MLXPath, BLAS: l.BLAS, Metallib: l.Metallib,
 		Build: string(l.Build), NAX: l.NAX,
 	}
+}
+
+// weightBytes returns the memory that weights take on the device. Weights that are
+// stored small stay so; others have the number format of the computation.
+func weightBytes(tensors []weights.Tensor, dtype DType) int64 {
+	size := 4
+	if dtype == Float16 || dtype == BFloat16 {
+		size = 2
+	}
+	var sum int64
+	for _, t := range tensors {
+		n := size
+		switch {
+		case t.DType == weights.U32:
+			n = 4
+		case dtype == Int8 && len(t.Shape) == 2 && strings.HasPrefix(t.Name, "encoder."):
+			n = 1
+		}
+		for _, d := range t.Shape {
+			n *= d
+		}
+		sum += int64(n)
+	}
+	return sum
 }
 
 func (e *Engine) nameDevice() error {

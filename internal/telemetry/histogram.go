@@ -148,6 +148,28 @@ func (h *Histogram) Since(before *Histogram) []Bucket {
 	return out
 }
 
+// merge adds the values of another histogram. It counts all values by buckets, so that
+// Since works on sums whose parts grow.
+func (h *Histogram) merge(o *Histogram) {
+	counts := make([]int64, buckets)
+	for _, part := range []*Histogram{h, o} {
+		for _, v := range part.samples {
+			counts[bucket(v)]++
+		}
+		for i, n := range part.counts {
+			counts[i] += n
+		}
+	}
+	switch {
+	case h.Count == 0:
+		h.Min, h.Max = o.Min, o.Max
+	case o.Count > 0:
+		h.Min, h.Max = min(h.Min, o.Min), max(h.Max, o.Max)
+	}
+	h.Count, h.Sum = h.Count+o.Count, h.Sum+o.Sum
+	h.samples, h.counts = nil, counts
+}
+
 // clone returns a copy that later values do not change.
 func (h *Histogram) clone() Histogram {
 	c := *h

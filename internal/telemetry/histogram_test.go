@@ -119,3 +119,58 @@ func TestWindow(t *testing.T) {
 		t.Errorf("%d values", w.Count)
 	}
 }
+
+// A sum of snapshots has the figures of both, and its rows are right while both grow, also
+// where the sum replaces a snapshot of one engine.
+func TestSnapshotAdd(t *testing.T) {
+	var a, b Snapshot
+	add := func(s *Snapshot, values ...float64) {
+		for _, v := range values {
+			s.Requests++
+			s.Pairs += 2
+			s.Latency.Add(v)
+		}
+		s.PairsByTokens = append(s.PairsByTokens, int64(len(values)))
+		s.Workers = append(s.Workers, Worker{Pairs: int64(len(values))})
+	}
+	sum := func() Snapshot {
+		s := a.Clone()
+		s.Add(&b)
+		return s
+	}
+	add(&a, 1, 2, 3)
+	single := a.Clone()
+	add(&b, 10, 20)
+	first := sum()
+	add(&a, 4)
+	add(&b, 30)
+	second := sum()
+	if first.Requests != 5 || first.Pairs != 10 || first.Latency.Count != 5 || first.Latency.Sum != 36 || first.Latency.Min != 1 || first.Latency.Max != 20 {
+		t.Errorf("%+v", first)
+	}
+	if p := first.PairsByTokens; len(p) != 1 || p[0] != 5 || first.Workers[0].Pairs != 5 {
+		t.Errorf("%v, %+v", p, first.Workers)
+	}
+	for _, test := range []struct {
+		before, after *Snapshot
+		want          []float64
+	}{{&single, &first, []float64{10, 20}}, {&first, &second, []float64{4, 30}}} {
+		got := test.after.Latency.Since(&test.before.Latency)
+		if len(got) != len(test.want) {
+			t.Fatalf("%+v, want %v", got, test.want)
+		}
+		for i, want := range test.want {
+			if got[i].Count != 1 || math.Abs(got[i].Value/want-1) > 0.01 {
+				t.Errorf("value %d: %+v, want %v", i, got[i], want)
+			}
+		}
+	}
+	if a.Latency.Count != 4 || a.Requests != 4 {
+		t.Errorf("a part of the sum has changed: %+v", a)
+	}
+	var empty Snapshot
+	empty.Add(&a)
+	if empty.Latency.Min != 1 || empty.Latency.Max != 4 {
+		t.Errorf("the sum with nothing: %+v", empty.Latency)
+	}
+}

@@ -106,6 +106,46 @@ func (s *Snapshot) Sums() Snapshot {
 	return c
 }
 
+// Add adds the figures of another engine. The sum has the longest Elapsed and the first
+// Unhealthy, and counts workers by their index.
+func (s *Snapshot) Add(o *Snapshot) {
+	s.Elapsed = max(s.Elapsed, o.Elapsed)
+	for _, sum := range []struct {
+		to   *int64
+		more int64
+	}{
+		{&s.Requests, o.Requests}, {&s.Failed, o.Failed}, {&s.Cancelled, o.Cancelled}, {&s.Overloaded, o.Overloaded}, {&s.Late, o.Late}, {&s.TooLarge, o.TooLarge},
+		{&s.Dropped, o.Dropped}, {&s.DroppedPairs, o.DroppedPairs}, {&s.Pairs, o.Pairs}, {&s.Duplicates, o.Duplicates}, {&s.Truncated, o.Truncated}, {&s.Batches, o.Batches},
+		{&s.Tokens, o.Tokens}, {&s.GridTokens, o.GridTokens}, {&s.ComputedTokens, o.ComputedTokens},
+	} {
+		*sum.to += sum.more
+	}
+	s.Live, s.Waiting, s.Reserved, s.InFlight = s.Live+o.Live, s.Waiting+o.Waiting, s.Reserved+o.Reserved, s.InFlight+o.InFlight
+	s.Busy, s.Tokenizing = s.Busy+o.Busy, s.Tokenizing+o.Tokenizing
+	s.Unloads, s.Reopened, s.Loaded = s.Unloads+o.Unloads, s.Reopened+o.Reopened, s.Loaded || o.Loaded
+	if s.Unhealthy == nil {
+		s.Unhealthy = o.Unhealthy
+	}
+	s.PairsByTokens = added(s.PairsByTokens, o.PairsByTokens, func(a, b int64) int64 { return a + b })
+	s.Workers = added(s.Workers, o.Workers, func(a, b Worker) Worker {
+		return Worker{a.Microbatches + b.Microbatches, a.Pairs + b.Pairs, a.Tokens + b.Tokens, a.ComputedTokens + b.ComputedTokens, a.Busy + b.Busy}
+	})
+	others := o.histograms()
+	for i, h := range s.histograms() {
+		h.merge(others[i])
+	}
+}
+
+// added adds two lists, the shorter of which counts as filled up with zeros.
+func added[T any](a, b []T, add func(a, b T) T) []T {
+	sum := make([]T, max(len(a), len(b)))
+	copy(sum, a)
+	for i, v := range b {
+		sum[i] = add(sum[i], v)
+	}
+	return sum
+}
+
 // A Calibration makes a score of a logit: sigmoid((logit - Shift) / Temperature).
 type Calibration struct {
 	Temperature float64 `json:"temperature"`

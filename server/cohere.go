@@ -15,8 +15,8 @@ import (
 const cohereTokens = 4096
 
 type cohereRerank struct {
-	_         struct{}   `additionalProperties:"true"`
-	Model     *string    `json:"model,omitempty" nullable:"true" doc:"Ignored: the server has one model"`
+	_ struct{} `additionalProperties:"true"`
+	ModelOption
 	Query     string     `json:"query" doc:"The query to rank the documents by"`
 	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
 	LongOptions
@@ -57,10 +57,10 @@ func (s *Server) cohereRerank(ctx context.Context, b *cohereRerank) (*cohereRank
 	if f != nil {
 		return nil, outcome{failure: f}
 	}
-	items, o := s.rank(ctx, b.Query, documents, engine.RerankOptions{
+	items, o := s.rank(ctx, b.ModelOption, b.Query, documents, engine.RerankOptions{
 		Long: b.choice(), TopN: int(deref(b.TopN, 0)),
-		ScoreOptions: s.byLabel(engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))}, nil),
-	})
+		ScoreOptions: engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))},
+	}, nil)
 	out := &cohereRanking{ID: uuid.NewString(), Results: make([]cohereResult, len(items))}
 	out.Meta.APIVersion.Version = "2"
 	out.Meta.BilledUnits.SearchUnits = 1
@@ -69,7 +69,7 @@ func (s *Server) cohereRerank(ctx context.Context, b *cohereRerank) (*cohereRank
 	}
 	for i, item := range items {
 		out.Results[i] = cohereResult{
-			Index: item.Index, RelevanceScore: s.itemScore(item, nil), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
+			Index: item.Index, RelevanceScore: o.model.itemScore(item, nil), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, false)),
 		}
 	}

@@ -47,7 +47,7 @@ func TestBothFormatsOfRerank(t *testing.T) {
 			{`{"query": "q", "texts": ["d", "e"]}`, 200, `[{"index":`},
 			{`{"query": "q", "texts": ["d"], "documents": ["e", "f"], "return_text": true}`, 200, `"text":"d"}]`},
 			{`{"documents": ["e", "f"], "query": "q", "texts": ["d"], "return_text": true}`, 200, `"text":"d"}]`},
-			{`{"model": "m", "query": "q", "documents": ["d", "e"]}`, 200, `"results":[{"index":`},
+			{`{"model": "fake", "query": "q", "documents": ["d", "e"]}`, 200, `"results":[{"index":`},
 			{`{"documents": ["d", {"text": "e"}], "query": "q", "top_n": 0}`, 200, `"document":{"text":"e"}`},
 			{`{"query": "q", "documents": ["d"], "return_documents": false, "raw_scores": true}`, 200, `"relevance_score":-`},
 			{`{"query": "q", "documents": []}`, 422, `{"detail":`},
@@ -267,7 +267,7 @@ func TestVLLMScore(t *testing.T) {
 	p := func(q, d string) engine.Pair { return engine.Pair{Query: q, Document: d} }
 	for _, path := range scorePaths {
 		for body, want := range map[string][]engine.Pair{
-			`{"model": "m", "text_1": "q", "text_2": "d"}`:                      {p("q", "d")},
+			`{"model": "fake", "text_1": "q", "text_2": "d"}`:                   {p("q", "d")},
 			`{"text_1": "q", "text_2": ["d", "e"]}`:                             {p("q", "d"), p("q", "e")},
 			`{"text_1": ["q"], "text_2": ["d", "e"]}`:                           {p("q", "d"), p("q", "e")},
 			`{"text_1": ["q", "r"], "text_2": ["d", "e"]}`:                      {p("q", "d"), p("r", "e")},

@@ -93,6 +93,9 @@ var contract = []row{
 	{name: "wrong key", status: 401, kind: kindUnauthorized, message: "Bearer KEY", config: func(c *Config) { c.Key = "secret" }, headers: []string{"Authorization", "Bearer secrets"}},
 	{name: "strange name", status: 403, kind: kindForbidden, message: "--allowed-host", headers: []string{"Host", "evil.example.org:8437"}},
 	{name: "other site", status: 403, kind: kindForbidden, message: "--cors-origin", headers: []string{"Origin", "https://evil.example.org"}},
+	{name: "unknown model", status: 404, kind: kindNotFound, message: "model is not served: expected one of fake", body: func(a api) string {
+		return strings.Replace(a.body("q", "d"), "{", `{"model": "fake2", `, 1)
+	}},
 	{name: "body too large", status: 413, kind: kindValidation, message: "exceeds 64 bytes", config: func(c *Config) { c.Limits.BodyBytes = 64 },
 		body: func(a api) string { return a.body("q", strings.Repeat("d", 100)) }},
 	{name: "too many characters", status: 413, kind: kindValidation, message: "characters: 13 (limit 10)", config: func(c *Config) { c.Limits.Characters = 10 },
@@ -314,7 +317,7 @@ func TestHealthAndReady(t *testing.T) {
 	}
 	// A batch that fails right after a probe that worked makes the server unready.
 	e.heals = true
-	s.health.last = time.Time{}
+	s.Models.loaded()[0].health.last = time.Time{}
 	for _, status := range []int{200, 503} {
 		e.unhealthy.Store(&lost)
 		if w := do(s, "GET", "/ready"); w.Code != status {

@@ -118,9 +118,9 @@ func options(ctx context.Context, opts engine.ScoreOptions) engine.ScoreOptions 
 func (o *outcome) partialMark() bool { return o.result != nil && len(o.result.Unscored) > 0 }
 
 // itemScore returns the score of an item as toScore does, nil if it has none.
-func (s *Server) itemScore(item engine.Ranked, raw *bool) *float64 {
+func (m *loadedModel) itemScore(item engine.Ranked, raw *bool) *float64 {
 	if item.Unscored {
 		return nil
 	}
-	return pointer(s.toScore(item.Logit, raw))
+	return pointer(m.toScore(item.Logit, raw))
 }

@@ -73,6 +73,14 @@ func (s *Server) newFailure(ctx context.Context, err error) *failure {
 		f = s.failEnded(ctx)
 	case errors.Is(err, engine.ErrClosed):
 		f = failStopping()
+	case errors.Is(err, errUnknownModel):
+		f.status, f.kind = http.StatusNotFound, kindNotFound
+	case errors.Is(err, errLoad):
+		// The cause may name files of the machine, so that only the log has it.
+		f = failf(http.StatusServiceUnavailable, kindUnhealthy, "the model cannot be loaded; the server's log has the reason")
+		f.retryAfter = int(cooldown.Seconds())
+	case errors.Is(err, errLoadQueue):
+		f = failOverloaded("%s; try again later", plain(err))
 	case errors.Is(err, engine.ErrOverloaded):
 		f = failOverloaded("%s", plain(err))
 		var refused *engine.OverloadedError
@@ -105,8 +113,10 @@ func (s *Server) failEnded(ctx context.Context) *failure {
 	return failf(statusClientClosed, kindCancelled, "the client has closed the connection")
 }
 
-// plain returns an engine's error without the package's name.
-func plain(err error) string { return strings.TrimPrefix(err.Error(), "engine: ") }
+// plain returns an error without the package's name.
+func plain(err error) string {
+	return strings.TrimPrefix(strings.TrimPrefix(err.Error(), "engine: "), "server: ")
+}
 
 // A shape is how an API spells its errors.
 type shape int

@@ -25,6 +25,7 @@ type fakeEngine struct {
 	unhealthy atomic.Pointer[error]
 	heals     bool         // a probe ends unhealthy
 	executed  atomic.Int64 // pairs
+	closed    atomic.Int64 // calls of Close
 	options   atomic.Pointer[engine.ScoreOptions]
 	left      atomic.Int64             // nanoseconds until the deadline of the last call
 	late      func(p engine.Pair) bool // pairs without a score, if the call is partial
@@ -111,6 +112,13 @@ func (f *fakeEngine) Memory() (engine.Memory, error) {
 	return engine.Memory{Active: 1, Cache: 2, Peak: 3}, nil
 }
 
+func (f *fakeEngine) Trim() error { return nil }
+
+func (f *fakeEngine) Close() error {
+	f.closed.Add(1)
+	return nil
+}
+
 // fakeLogit maps pairs to logits with many ties.
 func fakeLogit(p engine.Pair) float32 {
 	sum := 0
@@ -122,7 +130,7 @@ func fakeLogit(p engine.Pair) float32 {
 
 func newServer(t testing.TB, cfg Config) *Server {
 	t.Helper()
-	if cfg.Engine == nil {
+	if cfg.Engine == nil && cfg.Models == nil {
 		cfg.Engine = &fakeEngine{}
 	}
 	cfg.Version = "test"

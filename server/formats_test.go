@@ -132,7 +132,7 @@ func TestWhatCallsCanAskFor(t *testing.T) {
 		options          engine.ScoreOptions
 	}{
 		{"/rerank", `{"query": "q", "texts": ["d"]}`, `[{"index":0,"score":`, engine.ScoreOptions{}},
-		{"/rerank", `{"query": "q", "texts": ["d"], "return_text": true, "top_n": 5, "model": 7}`, `"text":"d"}]`, engine.ScoreOptions{}},
+		{"/rerank", `{"query": "q", "texts": ["d"], "return_text": true, "top_n": 5, "other": 7}`, `"text":"d"}]`, engine.ScoreOptions{}},
 		{"/rerank", `{"query": "q", "texts": ["<&>\u2028"], "return_text": true}`, `"text":"<&>\u2028"`, engine.ScoreOptions{}},
 		{"/rerank", `{"query": "q", "texts": ["d"], "truncate": null, "truncation_direction": null, "raw_scores": null, "return_text": null}`, `[`, engine.ScoreOptions{}},
 		{"/rerank", `{"query": "q", "texts": ["d"], "truncate": false}`, `[`, engine.ScoreOptions{Truncation: engine.TruncateNot}},
@@ -140,10 +140,10 @@ func TestWhatCallsCanAskFor(t *testing.T) {
 		{"/rerank", `{"query": "q", "texts": ["d"], "truncation_direction": "right"}`, `[`, engine.ScoreOptions{Truncation: engine.TruncateRight}},
 		{"/predict", `{"inputs": [["q", "d"]], "truncation_direction": "left"}`, `[[{"score":`, engine.ScoreOptions{Truncation: engine.TruncateLeft}},
 		{"/predict", `{"inputs": [["q", "d"]], "truncate": false}`, `[[{"score":`, engine.ScoreOptions{Truncation: engine.TruncateNot}},
-		{"/v1/rerank", `{"model": "m", "query": "q", "documents": ["d", {"text": "e", "id": 1}]}`, `"document":{"text":"e","id":1}`, engine.ScoreOptions{}},
+		{"/v1/rerank", `{"model": "fake", "query": "q", "documents": ["d", {"text": "e", "id": 1}]}`, `"document":{"text":"e","id":1}`, engine.ScoreOptions{}},
 		{"/v1/rerank", `{"model": null, "query": "q", "documents": ["d"], "return_documents": false, "top_n": null}`, `"results":[{"index":0,"relevance_score":0.`, engine.ScoreOptions{}},
 		{"/v1/rerank", `{"query": "q", "documents": ["d"]}`, `"model":"fake","object":"list","usage":{"total_tokens":5,"prompt_tokens":5}`, engine.ScoreOptions{}},
-		{"/v2/rerank", `{"model": "m", "query": "q", "documents": ["d"]}`, `"meta":{"api_version":{"version":"2"},"billed_units":{"search_units":1}}}`, engine.ScoreOptions{DocumentTokens: 4096}},
+		{"/v2/rerank", `{"model": "fake", "query": "q", "documents": ["d"]}`, `"meta":{"api_version":{"version":"2"},"billed_units":{"search_units":1}}}`, engine.ScoreOptions{DocumentTokens: 4096}},
 		{"/v2/rerank", `{"query": "q", "documents": ["d"], "max_tokens_per_doc": 7.0, "priority": 1}`, `{"id":"`, engine.ScoreOptions{DocumentTokens: 7}},
 	} {
 		w := post(s, test.path, test.body)

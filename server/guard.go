@@ -32,6 +32,8 @@ func (s *Server) guard(a *answer, r *http.Request, rt *route) *failure {
 	switch {
 	case s.protection.Check(r) != nil && (s.cors == nil || !s.cors.OriginAllowed(r)):
 		return failf(http.StatusForbidden, kindForbidden, "pages of this origin are not allowed to call; add --cors-origin for it")
+	case rt.access == accessAdmin && s.protection.Check(r) != nil:
+		return failf(http.StatusForbidden, kindForbidden, "pages of other origins are not allowed to change models")
 	case s.needsKey(r, rt) && !s.hasKey(r):
 		return failf(http.StatusUnauthorized, kindUnauthorized, "the key is missing or wrong; send Authorization: Bearer KEY")
 	}

@@ -12,8 +12,8 @@ import (
 // infinity use the same format; the answer has all fields that their clients read.
 
 type jinaRerank struct {
-	_         struct{}   `additionalProperties:"true"`
-	Model     *string    `json:"model,omitempty" nullable:"true" doc:"Ignored: the server has one model, which the answer names"`
+	_ struct{} `additionalProperties:"true"`
+	ModelOption
 	Query     string     `json:"query" doc:"The query to rank the documents by"`
 	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
 	LongOptions
@@ -58,14 +58,17 @@ func (s *Server) jinaRerank(ctx context.Context, b *jinaRerank) (*jinaRanking, o
 	if f != nil {
 		return nil, outcome{failure: f}
 	}
-	items, o := s.rank(ctx, b.Query, documents, engine.RerankOptions{Long: b.choice(), TopN: int(deref(b.TopN, 0)), ScoreOptions: s.byLabel(engine.ScoreOptions{}, b.RawScores)})
+	items, o := s.rank(ctx, b.ModelOption, b.Query, documents, engine.RerankOptions{Long: b.choice(), TopN: int(deref(b.TopN, 0))}, b.RawScores)
+	if o.failure != nil {
+		return nil, o
+	}
 	out := &jinaRanking{
-		ID: uuid.NewString(), Model: s.Engine.Info().Model, Object: "list",
+		ID: uuid.NewString(), Model: o.model.name, Object: "list",
 		Usage: o.usage(), Partial: o.partialMark(), Results: make([]jinaResult, len(items)),
 	}
 	for i, item := range items {
 		out.Results[i] = jinaResult{
-			Index: item.Index, RelevanceScore: s.itemScore(item, b.RawScores), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
+			Index: item.Index, RelevanceScore: o.model.itemScore(item, b.RawScores), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, true)),
 		}
 	}

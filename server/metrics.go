@@ -59,7 +59,7 @@ func (m *httpMetrics) observe(route, verb string, status int, kind string, took 
 }
 
 func (s *Server) makeMetrics() error {
-	machine, err := telemetry.NewMachineReader(s.Engine.Memory)
+	machine, err := telemetry.NewMachineReader(s.Models.Memory)
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (s *Server) makeMetrics() error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mlxrank_http_body_bytes", Help: "Bytes of the bodies of running requests.",
 		}, func() float64 { return float64(s.bodies.taken.Load()) }),
-		&engineCollector{engine: s.Engine, version: s.Version, machine: machine, log: s.Logger},
+		&modelCollector{models: s.Models, version: s.Version, machine: machine, log: s.Logger},
 	} {
 		if err := s.registry.Register(c); err != nil {
 			return err
@@ -83,9 +83,10 @@ func (s *Server) metricsHandler() http.Handler {
 	return promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{ErrorHandling: promhttp.ContinueOnError})
 }
 
-// engineCollector exports an engine's statistics.
-type engineCollector struct {
-	engine  Engine
+// modelCollector exports the statistics of all models. Its series have the names of the
+// served models, so that their number does not depend on requests.
+type modelCollector struct {
+	models  *Models
 	version string
 	machine telemetry.MachineReader
 	log     zerolog.Logger
@@ -96,19 +97,16 @@ type engineCollector struct {
 }
 
 // Describe sends nothing: the metrics depend on the machine.
-func (*engineCollector) Describe(chan<- *prometheus.Desc) {}
+func (*modelCollector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect exports one snapshot of the engine.
-func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
-	out := emitter{ch}
-	stats, info := c.engine.Stats(), c.engine.Info()
+// Collect exports one snapshot of each model.
+func (c *modelCollector) Collect(ch chan<- prometheus.Metric) {
+	out := emitter{ch: ch}
 	out.gauge("mlxrank_build_info", "The program's version; always 1.", 1, labels{"version", c.version})
-	out.gauge("mlxrank_model_info", "The served model; always 1.", 1, labels{"model", info.Model}, labels{"device", string(info.Device)},
-		labels{"device_name", info.DeviceName}, labels{"dtype", string(info.DType)}, labels{"kernels", info.Kernels})
-	collectRequests(out, &stats)
-	collectWork(out, &stats)
-	collectQueue(out, &stats, info)
-	if memory, err := c.engine.Memory(); err != nil {
+	for _, f := range c.models.figures() {
+		f.collect(emitter{ch, []labels{{"model", f.name}}})
+	}
+	if memory, err := c.models.Memory(); err != nil {
 		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 	} else {
 		out.gauge("mlxrank_mlx_memory_active_bytes", "Memory in use by MLX.", float64(memory.Active))
@@ -118,6 +116,25 @@ func (c *engineCollector) Collect(ch chan<- prometheus.Metric) {
 	if gpu := c.gpuUtilization(); gpu != nil {
 		out.gauge("mlxrank_gpu_utilization_ratio", "Share of time that the GPU is busy, for all processes.", *gpu/100)
 	}
+}
+
+// collect exports what is known of a model. Counters go on when it is loaded again.
+func (f *modelFigures) collect(out emitter) {
+	out.gauge("mlxrank_model_info", "A served model; always 1. The labels are empty until it is first loaded.", 1, labels{"device", string(f.info.Device)},
+		labels{"device_name", f.info.DeviceName}, labels{"dtype", string(f.info.DType)}, labels{"kernels", f.info.Kernels})
+	loaded := 0.0
+	if f.loaded {
+		loaded = 1
+		out.gauge("mlxrank_model_weight_bytes", "Memory of the weights of a loaded model.", float64(f.info.WeightBytes))
+	}
+	out.gauge("mlxrank_model_loaded", "Whether the model is loaded.", loaded)
+	out.gauge("mlxrank_model_requests", "Requests that hold the model.", float64(f.uses))
+	out.counter("mlxrank_model_loads_total", "Loads of the model that succeeded.", float64(f.loads))
+	out.counter("mlxrank_model_load_failures_total", "Loads of the model that failed.", float64(f.failures))
+	out.counter("mlxrank_model_unloads_total", "Times that the model was unloaded.", float64(f.unloads))
+	collectRequests(out, &f.stats)
+	collectWork(out, &f.stats)
+	collectQueue(out, &f.stats, f.info)
 }
 
 func collectRequests(out emitter, s *engine.Stats) {
@@ -185,7 +202,7 @@ func collectQueue(out emitter, s *engine.Stats, info engine.Info) {
 
 // gpuUtilization samples the system at most once a second. It returns nil if the
 // machine does not report the utilization.
-func (c *engineCollector) gpuUtilization() *float64 {
+func (c *modelCollector) gpuUtilization() *float64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.sampled) < time.Second {
@@ -204,12 +221,18 @@ func (c *engineCollector) gpuUtilization() *float64 {
 // labels is one label.
 type labels struct{ name, value string }
 
-type emitter struct{ ch chan<- prometheus.Metric }
+// An emitter sends metrics, all with the same labels and some of their own.
+type emitter struct {
+	ch     chan<- prometheus.Metric
+	labels []labels
+}
 
-func (e emitter) desc(name, help string, all []labels) (*prometheus.Desc, []string) {
+func (e emitter) desc(name, help string, own []labels) (*prometheus.Desc, []string) {
 	var names, values []string
-	for _, l := range all {
-		names, values = append(names, l.name), append(values, l.value)
+	for _, list := range [][]labels{e.labels, own} {
+		for _, l := range list {
+			names, values = append(names, l.name), append(values, l.value)
+		}
 	}
 	return prometheus.NewDesc(name, help, names, nil), values
 }

@@ -45,8 +45,15 @@ func TestMetricsLint(t *testing.T) {
 }
 
 func TestMetricsCount(t *testing.T) {
-	s := newServer(t, Config{Engine: openTiny(t, engine.Config{})})
+	e := openTiny(t, engine.Config{})
+	s := newServer(t, Config{Engine: e})
 	text := scrape(t, s)
+	// The label of the model is the name that it is served by.
+	model := `model="` + e.Info().Model + `"`
+	if !strings.Contains(text, "\nmlxrank_pairs_total{"+model+"} 8\n") {
+		t.Errorf("no pairs with the label %s", model)
+	}
+	text = strings.NewReplacer("{"+model+"}", "", model+",", "", ","+model, "").Replace(text)
 	for _, line := range []string{
 		`mlxrank_pairs_total 8`, `mlxrank_duplicate_pairs_total 4`, `mlxrank_requests_total{outcome="answered"} 4`,
 		`mlxrank_requests_total{outcome="cancelled"} 0`, `mlxrank_admissions_refused_total{reason="overloaded"} 0`,

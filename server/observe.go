@@ -22,6 +22,7 @@ type outcome struct {
 	documents  int
 	empty      int // documents without text
 	characters int
+	model      *loadedModel   // that scored, nil if the request got none
 	result     *engine.Result // nil if nothing was scored
 	latency    time.Duration  // from the request's headers to its scores
 }
@@ -161,6 +162,9 @@ func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 		if o.failure.cause != nil {
 			event.Err(o.failure.cause)
 		}
+	}
+	if o.model != nil {
+		event.Str("model", o.model.name)
 	}
 	if o.documents > 0 {
 		event.Int("pairs", o.documents)

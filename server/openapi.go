@@ -41,7 +41,7 @@ func example(summary, body string) *huma.Example {
 
 // scoringErrors are the statuses of failed scoring requests, besides the guard's.
 var scoringErrors = []int{
-	http.StatusBadRequest, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
+	http.StatusBadRequest, http.StatusNotFound, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
 	http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity, http.StatusTooManyRequests, statusClientClosed,
 	http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
 }
@@ -91,6 +91,10 @@ func (s *Server) describeOperation(rt *route, method string, o *operation) *huma
 		if i > 0 {
 			shapes = append(shapes, reflect.TypeOf((&failure{}).body(f.shape)))
 		}
+	}
+	if o.request != nil {
+		op.RequestBody = &huma.RequestBody{Required: true, Content: s.jsonContent([]reflect.Type{o.request})}
+		op.RequestBody.Content["application/json"].Examples = o.examples
 	}
 	switch {
 	case o.formats != nil:

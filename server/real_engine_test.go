@@ -49,6 +49,67 @@ func open(t testing.TB, cfg engine.Config) *engine.Engine {
 	return e
 }
 
+// Two real models answer their own requests on every API, alone and while both are unloaded
+// for each other.
+func TestTwoRealModels(t *testing.T) {
+	dirs, engines := map[string]string{}, map[string]*engine.Engine{}
+	for seed, name := range []string{"first", "second"} {
+		dirs[name] = t.TempDir()
+		weightstest.Write(t, dirs[name], weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: uint64(7 + seed)})
+		engines[name] = open(t, engine.Config{Model: dirs[name]})
+	}
+	documents := []string{"water", "a river and a city", "history", "the page of an image editor"}
+	want := map[string][]float32{}
+	for name, e := range engines {
+		ranking, err := e.Rerank(t.Context(), "the city", documents, engine.RerankOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[name] = ranking.Logits
+	}
+	// Control: an answer of the wrong model would be found.
+	for i := range documents {
+		if math.Abs(float64(engine.Sigmoid(want["first"][i])-engine.Sigmoid(want["second"][i]))) < 1e-4 {
+			t.Fatalf("both models score document %d alike: %v and %v", i, want["first"][i], want["second"][i])
+		}
+	}
+	bytes := engines["first"].Info().WeightBytes
+	for _, limit := range []int64{0, bytes + bytes/2} { // of which the second has room for one model
+		models, err := NewModels(t.Context(), ModelsConfig{
+			Names: []string{"first", "second"}, Lazy: true, MaxBytes: limit,
+			Load: func(ctx context.Context, name string) (Engine, error) {
+				return engine.Open(ctx, engine.Config{Model: dirs[name], Device: "cpu"})
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newServer(t, Config{Models: models})
+		for _, a := range apis {
+			for name, logits := range want {
+				body := strings.Replace(a.body("the city", documents...), "{", `{"model": "`+name+`", `, 1)
+				for _, item := range answers(t, a.path, post(s, a.path, body)) {
+					if want := float64(engine.Sigmoid(logits[item.index])); math.Abs(item.score-want) > 1e-6 {
+						t.Errorf("%s: model %s scores document %d %v, want %v", a.path, name, item.index, item.score, want)
+					}
+				}
+			}
+		}
+		loaded := 0
+		for _, served := range models.list() {
+			if served.State == "loaded" {
+				loaded++
+			}
+		}
+		if want := map[bool]int{true: 2, false: 1}[limit == 0]; loaded != want {
+			t.Errorf("limit %d: %d models are loaded, want %d", limit, loaded, want)
+		}
+		if err := models.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // Every API answers the engine's scores, whatever its activation.
 func TestScoresAreTheEngines(t *testing.T) {
 	for _, activation := range []engine.Activation{engine.Raw, engine.SigmoidScores} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/swaggest/swgui"
@@ -27,6 +28,7 @@ const (
 	accessKey   access = iota // none
 	accessProbe               // GET and HEAD, also under any host name: health checks
 	accessOpen                // all: what pages consist of, but not their data
+	accessAdmin               // none; it exists only with Config.Admin, which needs a key
 )
 
 // A handler writes an answer, or returns a failure that is yet to be written.
@@ -39,9 +41,10 @@ type operation struct {
 	id, tag, summary string
 	formats          []*format // of a scoring operation's requests and answers
 	examples         examples
-	body             any    // an example of the answer's type, if it is JSON
-	media            string // of an answer that is not described by a type
-	errors           []int  // statuses, besides the guard's
+	request          reflect.Type // of the body of an operation without formats, nil for none
+	body             any          // an example of the answer's type, if it is JSON
+	media            string       // of an answer that is not described by a type
+	errors           []int        // statuses, besides the guard's
 }
 
 // makeRoutes fills the table of routes.
@@ -69,10 +72,10 @@ func (s *Server) makeRoutes() error {
 		{path: "/v2/rerank", shape: shapeCohere, post: s.scoring("rerank-v2", "Rank documents, as version 2 of Cohere's API does", documentExamples, newFormat(s, shapeCohere, s.cohereRerank).marking())},
 		{path: "/score", shape: shapeOpenAI, post: s.scoring("score", "Score pairs, as vLLM does", scoreExamples, score)},
 		{path: "/v1/score", shape: shapeOpenAI, post: s.scoring("score-v1", "Score pairs, as vLLM does", scoreExamples, score)},
-		{path: "/v1/models", shape: shapeOpenAI, get: state("models", "The served model, as OpenAI's API lists models", openAIModels{}, s.getModels)},
+		{path: "/v1/models", shape: shapeOpenAI, get: state("models", "The served models, as OpenAI's API lists models", openAIModels{}, s.getModels)},
 		{path: "/v1/", shape: shapeJina}, // paths that do not exist
 		{path: "/v2/", shape: shapeCohere},
-		{path: "/info", get: state("info", "The served model and the limits", modelInfo{}, s.getInfo)},
+		{path: "/info", get: state("info", "The served models and the limits", modelInfo{}, s.getInfo)},
 		{path: "/health", access: accessProbe, get: health("health")},
 		{path: "/ping", access: accessProbe, get: health("ping")},
 		{path: "/ready", access: accessProbe, get: state("ready", "Whether requests are accepted", readiness{}, s.getReady, http.StatusServiceUnavailable)},
@@ -89,6 +92,9 @@ func (s *Server) makeRoutes() error {
 			&route{path: "/dashboard/api/", dashboard: true, get: below},
 			&route{path: "/dashboard/api/export.json", dashboard: true, get: page("export", "The dashboard's last ten minutes", "application/json", s.Dashboard)},
 		)
+	}
+	if s.Admin {
+		list = append(list, s.adminRoute())
 	}
 	s.routes = make(map[string]*route, len(list))
 	for _, r := range list {

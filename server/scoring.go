@@ -130,7 +130,7 @@ func (s *Server) send(a *answer, data []byte, o *outcome) *failure {
 		}
 		defer s.answers.give(n)
 	}
-	for _, header := range stageHeaders(string(s.Engine.Info().Device), o) {
+	for _, header := range stageHeaders(string(o.model.info.Device), o) {
 		a.Header().Set(header.name, header.value)
 	}
 	if o.partialMark() {
@@ -165,14 +165,39 @@ func stageHeaders(device string, o *outcome) []stageHeader {
 	}
 }
 
-// rank ranks documents, best first; equal logits keep the order given.
-func (s *Server) rank(ctx context.Context, query string, documents []string, opts engine.RerankOptions) ([]engine.Ranked, outcome) {
+// ModelOption names the model that answers. It is exported because the schema leaves out
+// unexported embedded types.
+type ModelOption struct {
+	Model *string `json:"model,omitempty" nullable:"true" doc:"Name or alias of a served model, which GET /v1/models lists; without it the default model answers"`
+}
+
+// hold returns the model that a request names. release must follow a success.
+func (s *Server) hold(ctx context.Context, named ModelOption) (model *loadedModel, release func(), f *failure) {
+	slot, err := s.Models.find(deref(named.Model, ""), s.AnyModel)
+	if err == nil {
+		model, err = s.Models.acquire(ctx, slot)
+	}
+	if err != nil {
+		return nil, nil, s.newFailure(ctx, err)
+	}
+	return model, func() { s.Models.release(slot) }, nil
+}
+
+// rank ranks documents, best first; equal logits keep the order given. The outcome has
+// the model that answered.
+func (s *Server) rank(ctx context.Context, named ModelOption, query string, documents []string, opts engine.RerankOptions, raw *bool) ([]engine.Ranked, outcome) {
 	o := newOutcome(documents, utf8.RuneCountInString(query))
 	if o.failure = s.Limits.check(&o); o.failure != nil {
 		return nil, o
 	}
-	opts.ScoreOptions = options(ctx, opts.ScoreOptions)
-	ranking, err := s.Engine.Rerank(ctx, query, documents, opts)
+	model, release, f := s.hold(ctx, named)
+	if o.failure = f; f != nil {
+		return nil, o
+	}
+	defer release()
+	o.model = model
+	opts.ScoreOptions = model.byLabel(options(ctx, opts.ScoreOptions), raw)
+	ranking, err := model.Rerank(ctx, query, documents, opts)
 	if err != nil {
 		o.failure = s.newFailure(ctx, err)
 		return nil, o
@@ -186,8 +211,8 @@ func (s *Server) rank(ctx context.Context, query string, documents []string, opt
 	return ranking.Items, o
 }
 
-// scorePairs scores pairs in the order given.
-func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, long engine.Long, opts engine.ScoreOptions) (*engine.Result, outcome) {
+// scorePairs scores pairs in the order given. The outcome has the model that answered.
+func (s *Server) scorePairs(ctx context.Context, named ModelOption, pairs []engine.Pair, long engine.Long, opts engine.ScoreOptions, raw *bool) (*engine.Result, outcome) {
 	documents, queries := make([]string, len(pairs)), 0
 	for i, p := range pairs {
 		documents[i] = p.Document
@@ -197,9 +222,17 @@ func (s *Server) scorePairs(ctx context.Context, pairs []engine.Pair, long engin
 	if o.failure = s.Limits.check(&o); o.failure != nil {
 		return nil, o
 	}
-	score := s.Engine.ScoreWith
+	model, release, f := s.hold(ctx, named)
+	if o.failure = f; f != nil {
+		return nil, o
+	}
+	defer release()
+	o.model = model
+	opts = model.byLabel(opts, raw)
+	opts.AllLabels = opts.AllLabels && len(model.info.Labels) > 1
+	score := model.ScoreWith
 	if long == engine.Passages {
-		score = s.Engine.ScorePassages
+		score = model.ScorePassages
 	}
 	result, err := score(ctx, pairs, options(ctx, opts))
 	if err != nil {
@@ -264,8 +297,8 @@ func (l *LongOptions) choice() engine.Long {
 // byLabel returns the logits of several labels in the form that toScore needs. For a
 // request that asks for raw scores, these are the classifier's logits. Otherwise they
 // are log-odds, because their sigmoid is the softmax over the labels.
-func (s *Server) byLabel(opts engine.ScoreOptions, raw *bool) engine.ScoreOptions {
-	if len(s.Engine.Info().Labels) < 2 {
+func (m *loadedModel) byLabel(opts engine.ScoreOptions, raw *bool) engine.ScoreOptions {
+	if len(m.info.Labels) < 2 {
 		return opts
 	}
 	opts.Activation = "softmax"
@@ -276,14 +309,14 @@ func (s *Server) byLabel(opts engine.ScoreOptions, raw *bool) engine.ScoreOption
 }
 
 // toScore maps a logit to 0 to 1, as clients of every API expect whatever the
-// engine's activation is, unless the request asks for raw scores. The engine's
+// engine's activation is, unless the request asks for raw scores. The model's
 // calibration applies, if any. It computes in float64, in which scores keep the order
 // of logits up to 36; in float32 all scores are 1 from 17 on.
-func (s *Server) toScore(logit float32, raw *bool) float64 {
+func (m *loadedModel) toScore(logit float32, raw *bool) float64 {
 	if deref(raw, false) {
 		return float64(logit)
 	}
-	return s.calibration.Score(float64(logit))
+	return m.info.Calibration.Score(float64(logit))
 }
 
 // An integer reads 5.0 as 5, as JSON does and int does not.

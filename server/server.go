@@ -14,6 +14,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -36,11 +37,21 @@ type Engine interface {
 	Stats() engine.Stats
 	Info() engine.Info
 	Memory() (engine.Memory, error)
+	Trim() error
+	Close() error
 }
 
 // Config sets what is served, to whom and within which limits.
 type Config struct {
-	Engine  Engine
+	// Models are the models that requests may name. A program with one open engine sets
+	// Engine instead. Either must outlive the server.
+	Models *Models
+	Engine Engine
+	// AnyModel answers requests that name an unknown model with the default model.
+	AnyModel bool
+	// Admin adds /admin/models, where the key allows to load, unload and switch models. It
+	// needs a Key, and Models whose Load takes any name that the key's holders may ask for.
+	Admin   bool
 	Version string // of the program
 	Logger  zerolog.Logger
 	Limits  Limits // zeros stand for DefaultLimits
@@ -67,12 +78,9 @@ type Server struct {
 	decoders   chan struct{} // holds one element for each body being decompressed
 	registry   *prometheus.Registry
 	metrics    *httpMetrics
-	health     healthCheck
 	schemas    huma.Registry
 	openAPI    []byte
 	started    time.Time
-
-	calibration *engine.Calibration // of the engine's scores, nil for none
 
 	mu       sync.Mutex
 	present  int           // scoring requests from the first byte of the body to the answer
@@ -84,14 +92,26 @@ type Server struct {
 	cancel context.CancelCauseFunc
 }
 
-// New makes a server of an engine, which must outlive it.
+// New makes a server of models, which must outlive it.
 func New(cfg Config) (*Server, error) {
+	if (cfg.Models == nil) == (cfg.Engine == nil) {
+		return nil, errors.New("server: expected either Models or an Engine")
+	}
+	switch {
+	case cfg.Admin && cfg.Key == "":
+		return nil, errors.New("server: the admin route needs a key")
+	case cfg.Admin && cfg.Models == nil:
+		return nil, errors.New("server: the admin route needs Models")
+	}
+	if cfg.Engine != nil {
+		cfg.Models = openModels(cfg.Engine)
+	}
 	s := &Server{
 		Config: cfg, idle: make(chan struct{}), started: time.Now(),
 		decoders: newDecoders(), schemas: newSchemas(), protection: http.NewCrossOriginProtection(),
 	}
 	s.Limits = cfg.Limits.orDefaults()
-	s.calibration = cfg.Engine.Info().Calibration
+	s.Models.limitWaiters(s.Limits.Requests)
 	s.bodies.limit, s.answers.limit = s.Limits.BodyBytesAtOnce, s.Limits.BodyBytesAtOnce
 	s.base, s.cancel = context.WithCancelCause(context.Background())
 	var err error

@@ -10,7 +10,8 @@ import (
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
-// A healthCheck probes an engine that has failed, at most once a second.
+// A healthCheck remembers the last probe of an engine that has failed. There is at most
+// one a second.
 type healthCheck struct {
 	mu   sync.Mutex
 	last time.Time
@@ -19,33 +20,45 @@ type healthCheck struct {
 
 const probeTime = 5 * time.Second
 
-// healthy reports whether the engine scores. It probes the device only after a
-// failed batch.
+// healthy reports whether all loaded models score. A model that is not loaded, or cannot
+// be, is not a fault of the device.
 func (s *Server) healthy(ctx context.Context) error {
-	if s.Engine.Stats().Unhealthy == nil {
+	for _, model := range s.Models.loaded() {
+		if err := model.healthy(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// healthy reports whether the model scores. It probes the device only after a failed
+// batch.
+func (m *loadedModel) healthy(ctx context.Context) error {
+	if m.Stats().Unhealthy == nil {
 		return nil
 	}
-	h := &s.health
+	h := &m.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if time.Since(h.last) > time.Second {
 		ctx, cancel := context.WithTimeout(ctx, probeTime)
 		defer cancel()
-		h.err = s.Engine.Healthy(ctx)
+		h.err = m.Healthy(ctx)
 		h.last = time.Now()
 		return h.err
 	}
 	if h.err != nil {
 		return h.err
 	}
-	return s.Engine.Stats().Unhealthy // a batch may have failed since the probe
+	return m.Stats().Unhealthy // a batch may have failed since the probe
 }
 
 type readiness struct {
 	Status string `json:"status" enum:"ready"`
 }
 
-// modelInfo has TEI's field names, and further fields that TEI lacks.
+// modelInfo describes the default model and the server. It has TEI's field names, and
+// further fields that TEI lacks.
 type modelInfo struct {
 	ModelID               string         `json:"model_id"`
 	ModelSHA              *string        `json:"model_sha" doc:"Always null"`
@@ -72,6 +85,38 @@ type modelInfo struct {
 	MLX      string             `json:"mlx_version"`
 
 	Calibration *telemetry.Calibration `json:"calibration,omitempty" doc:"A score is sigmoid((logit - shift) / temperature); absent if scores are not calibrated"`
+
+	Limits limitsInfo    `json:"limits"`
+	Models []servedModel `json:"models" nullable:"false" doc:"All models, the default one first"`
+}
+
+// limitsInfo has what a request and the server may have at most.
+type limitsInfo struct {
+	Documents          int   `json:"documents" doc:"Of a request"`
+	Characters         int   `json:"characters" doc:"Of a request's queries and documents"`
+	BodyBytes          int64 `json:"body_bytes" doc:"Of a request, decompressed"`
+	TokensPerPair      int   `json:"tokens_per_pair" doc:"Longer pairs are truncated; 0 before the default model is first loaded"`
+	QueueTokens        int   `json:"queue_tokens" doc:"Of all admitted requests of a model; 0 before the default model is first loaded"`
+	ConcurrentRequests int   `json:"concurrent_requests"`
+	RequestTimeoutMS   int64 `json:"request_timeout_ms"`
+	ModelBytes         int64 `json:"model_bytes,omitempty" doc:"Weights of all loaded models; absent without a limit"`
+}
+
+// A servedModel is a model that requests may name.
+type servedModel struct {
+	ID             string   `json:"id"`
+	Aliases        []string `json:"aliases" nullable:"false"`
+	Default        bool     `json:"default" doc:"It answers requests that name no model"`
+	State          string   `json:"state" enum:"unloaded,loading,loaded,unloading,failed" doc:"A request loads a model that is unloaded, or that failed to load some seconds ago"`
+	DType          string   `json:"model_dtype,omitempty" doc:"Like the fields below it is absent until the model is first loaded"`
+	Device         string   `json:"device,omitempty"`
+	Adapter        string   `json:"adapter,omitempty"`
+	Labels         []string `json:"labels,omitempty" doc:"Absent for a model with one label"`
+	Label          string   `json:"label,omitempty" doc:"It makes the scores of rankings"`
+	MaxInputLength int      `json:"max_input_length,omitempty" doc:"Tokens of a pair"`
+	WeightBytes    int64    `json:"weight_bytes,omitempty" doc:"Memory of the weights while the model is loaded"`
+	Requests       int      `json:"running_requests" doc:"Requests that hold the model"`
+	LastUse        int64    `json:"last_use_ms,omitempty" doc:"Unix time; absent before the first load"`
 }
 
 func (s *Server) getHealth(ctx context.Context) (any, *failure) {
@@ -92,10 +137,10 @@ func (s *Server) getReady(ctx context.Context) (any, *failure) {
 }
 
 func (s *Server) getInfo(context.Context) (any, *failure) {
-	info := s.Engine.Info()
+	info := s.Models.Info()
 	label := cmp.Or(info.Label, "LABEL_0")
 	return modelInfo{
-		ModelID: info.Model, ModelDType: string(info.DType), ServedModelName: info.Model,
+		ModelID: info.Model, ModelDType: string(info.DType), ServedModelName: s.Models.defaultName(),
 		ModelType: map[string]any{"reranker": map[string]any{
 			"id2label": map[string]string{"0": label}, "label2id": map[string]int{label: 0},
 		}},
@@ -104,5 +149,11 @@ func (s *Server) getInfo(context.Context) (any, *failure) {
 		Adapter: info.Adapter, Device: string(info.Device), DeviceName: info.DeviceName, Kernels: info.Kernels, MLX: info.Library.MLX,
 		Variant: info.Choice.Variant, Build: info.Library.Build, NAX: info.Library.NAX, Variants: info.Choice.Milliseconds(),
 		Calibration: info.Summary().Calibration,
+		Limits: limitsInfo{
+			Documents: s.Limits.Documents, Characters: s.Limits.Characters, BodyBytes: s.Limits.BodyBytes,
+			TokensPerPair: info.MaxLength, QueueTokens: info.QueueTokens, ConcurrentRequests: s.Limits.Requests,
+			RequestTimeoutMS: s.Limits.RequestTimeout.Milliseconds(), ModelBytes: s.Models.MaxBytes,
+		},
+		Models: s.Models.list(),
 	}, nil
 }

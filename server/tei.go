@@ -24,6 +24,7 @@ type teiRerank struct {
 	Texts               teiTexts `json:"texts" nullable:"false" doc:"The texts to rank"`
 	Truncate            *bool    `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that exceed the model's maximum length; false rejects the request instead; true by default"`
 	TruncationDirection *teiSide `json:"truncation_direction,omitempty" nullable:"true" doc:"Side on which texts are cut; the default is the model's own, usually right"`
+	ModelOption
 	LongOptions
 	DeadlineOptions
 	RawScores  *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
@@ -71,6 +72,7 @@ type teiPredict struct {
 	Inputs              teiInputs `json:"inputs"`
 	Truncate            *bool     `json:"truncate,omitempty" nullable:"true" doc:"Cut pairs that exceed the model's maximum length; false rejects the request instead; true by default"`
 	TruncationDirection *teiSide  `json:"truncation_direction,omitempty" nullable:"true" doc:"Side on which texts are cut; the default is the model's own, usually right"`
+	ModelOption
 	LongOptions
 	DeadlineOptions
 	RawScores *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
@@ -146,10 +148,10 @@ func (s *Server) teiRerank(ctx context.Context, b *teiRerank) (teiRanks, outcome
 	if len(b.Texts) == 0 {
 		return nil, outcome{failure: failf(http.StatusBadRequest, kindEmpty, "texts is empty")}
 	}
-	items, o := s.rank(ctx, b.Query, b.Texts, engine.RerankOptions{Long: b.choice(), ScoreOptions: s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)})
+	items, o := s.rank(ctx, b.ModelOption, b.Query, b.Texts, engine.RerankOptions{Long: b.choice(), ScoreOptions: teiOptions(b.Truncate, b.TruncationDirection)}, b.RawScores)
 	out := make(teiRanks, len(items))
 	for i, item := range items {
-		out[i] = teiRank{Index: item.Index, Score: s.itemScore(item, b.RawScores), Unscored: item.Unscored, Empty: engine.IsEmpty(b.Texts[item.Index])}
+		out[i] = teiRank{Index: item.Index, Score: o.model.itemScore(item, b.RawScores), Unscored: item.Unscored, Empty: engine.IsEmpty(b.Texts[item.Index])}
 		if deref(b.ReturnText, false) {
 			out[i].Text = &b.Texts[item.Index]
 		}
@@ -162,19 +164,18 @@ func (s *Server) teiPredict(ctx context.Context, b *teiPredict) (*teiPredictions
 	if len(pairs) == 0 {
 		return nil, outcome{failure: failf(http.StatusBadRequest, kindEmpty, "inputs is empty")}
 	}
-	labels := s.Engine.Info().Labels
-	opts := s.byLabel(teiOptions(b.Truncate, b.TruncationDirection), b.RawScores)
-	opts.AllLabels = len(labels) > 1
-	result, o := s.scorePairs(ctx, pairs, b.choice(), opts)
+	opts := teiOptions(b.Truncate, b.TruncationDirection)
+	opts.AllLabels = true
+	result, o := s.scorePairs(ctx, b.ModelOption, pairs, b.choice(), opts, b.RawScores)
 	if o.failure != nil {
 		return nil, o
 	}
 	out := &teiPredictions{one: b.Inputs.one}
 	for i, logit := range result.Logits {
 		empty := engine.IsEmpty(pairs[i].Document)
-		list := []teiPrediction{{s.toScore(logit, b.RawScores), "LABEL_0", empty}}
-		if opts.AllLabels {
-			list = s.teiLabels(labels, result.ByLabel[i], b.RawScores, empty)
+		list := []teiPrediction{{o.model.toScore(logit, b.RawScores), "LABEL_0", empty}}
+		if len(o.model.info.Labels) > 1 {
+			list = o.model.teiLabels(result.ByLabel[i], b.RawScores, empty)
 		}
 		out.list = append(out.list, list)
 	}
@@ -182,10 +183,10 @@ func (s *Server) teiPredict(ctx context.Context, b *teiPredict) (*teiPredictions
 }
 
 // teiLabels lists a pair's scores by label, the best first.
-func (s *Server) teiLabels(names []string, scores []engine.LabelScore, raw *bool, empty bool) []teiPrediction {
-	list := make([]teiPrediction, len(names))
-	for i, name := range names {
-		list[i] = teiPrediction{s.toScore(scores[i].Logit, raw), name, empty}
+func (m *loadedModel) teiLabels(scores []engine.LabelScore, raw *bool, empty bool) []teiPrediction {
+	list := make([]teiPrediction, len(scores))
+	for i, name := range m.info.Labels {
+		list[i] = teiPrediction{m.toScore(scores[i].Logit, raw), name, empty}
 	}
 	slices.SortStableFunc(list, func(a, b teiPrediction) int { return cmp.Compare(b.Score, a.Score) })
 	return list

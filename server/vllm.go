@@ -15,8 +15,8 @@ import (
 // vLLM's score API, and OpenAI's list of models.
 
 type vllmScore struct {
-	_         struct{}   `additionalProperties:"true"`
-	Model     *string    `json:"model,omitempty" nullable:"true" doc:"Ignored: the server has one model"`
+	_ struct{} `additionalProperties:"true"`
+	ModelOption
 	Text1     *textOrSet `json:"text_1,omitempty" doc:"The query, or one for each of text_2"`
 	Text2     *textOrSet `json:"text_2,omitempty" doc:"The texts to score"`
 	Queries   *textOrSet `json:"queries,omitempty" doc:"Another name of text_1"`
@@ -81,6 +81,10 @@ type openAIModel struct {
 	Object  string `json:"object" enum:"model"`
 	Created int64  `json:"created" doc:"Unix time of the server's start in seconds"`
 	OwnedBy string `json:"owned_by"`
+
+	// Fields of vLLM.
+	Root        string `json:"root" doc:"The model that an alias names, or the model itself"`
+	MaxModelLen int    `json:"max_model_len,omitempty" doc:"Tokens of a pair; absent until the model is first loaded"`
 }
 
 type openAIModels struct {
@@ -94,18 +98,27 @@ func (s *Server) vllmScore(ctx context.Context, b *vllmScore) (*vllmScores, outc
 		return nil, outcome{failure: f}
 	}
 	raw := !deref(b.UseActivation, true)
-	result, o := s.scorePairs(ctx, pairs, b.choice(), s.byLabel(engine.ScoreOptions{}, &raw))
+	result, o := s.scorePairs(ctx, b.ModelOption, pairs, b.choice(), engine.ScoreOptions{}, &raw)
 	if o.failure != nil {
 		return nil, o
 	}
-	out := &vllmScores{ID: uuid.NewString(), Object: "list", Created: time.Now().Unix(), Model: s.Engine.Info().Model, Usage: o.usage()}
+	out := &vllmScores{ID: uuid.NewString(), Object: "list", Created: time.Now().Unix(), Model: o.model.name, Usage: o.usage()}
 	for i, logit := range result.Logits {
-		out.Data = append(out.Data, vllmScored{Index: i, Object: "score", Score: s.toScore(logit, &raw), Empty: engine.IsEmpty(pairs[i].Document)})
+		out.Data = append(out.Data, vllmScored{Index: i, Object: "score", Score: o.model.toScore(logit, &raw), Empty: engine.IsEmpty(pairs[i].Document)})
 	}
 	return out, o
 }
 
+// getModels lists every model and alias as a model of its own, as vLLM does with the names
+// that it serves.
 func (s *Server) getModels(context.Context) (any, *failure) {
-	model := openAIModel{ID: s.Engine.Info().Model, Object: "model", Created: s.started.Unix(), OwnedBy: "mlxrank"}
-	return openAIModels{Object: "list", Data: []openAIModel{model}}, nil
+	answer := openAIModels{Object: "list"}
+	for _, served := range s.Models.list() {
+		for _, id := range append([]string{served.ID}, served.Aliases...) {
+			answer.Data = append(answer.Data, openAIModel{
+				ID: id, Object: "model", Created: s.started.Unix(), OwnedBy: "mlxrank", Root: served.ID, MaxModelLen: served.MaxInputLength,
+			})
+		}
+	}
+	return answer, nil
 }

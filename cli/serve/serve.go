@@ -7,21 +7,19 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
-	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/internal/command"
-	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/server"
 	"github.com/mlxrank/mlxrank/server/dashboard"
-	"github.com/mlxrank/mlxrank/weights"
 )
 
 // Command returns the command serve.
 func Command(s command.Streams) *cli.Command {
-	flags := append(serveFlags(), command.EngineFlags(weights.Default)...)
+	flags := slices.Concat(serveFlags(), modelFlags(), engineFlags())
 	command.SetLogLevel(flags, "info")
 	return &cli.Command{
 		Name:      "serve",
@@ -35,6 +33,9 @@ func Command(s command.Streams) *cli.Command {
 			"  GET  /info, /v1/models, /health, /ready, /ping, /metrics (Prometheus),\n" +
 			"       /openapi.json, /docs, and a live /dashboard, to which / redirects a browser\n" +
 			"Scores are 0 to 1 with every --activation, unless a request asks for raw scores.\n\n" +
+			"The model of a request is the one that it names, or else the first --model. A model is\n" +
+			"named as --model does or by an --alias. Other names are answered with status 404 and\n" +
+			"the list, or by the first model with --any-model.\n\n" +
 			"Without a key, everyone who can reach the address may send requests. The key is the\n" +
 			"content of --api-key-file or the value of " + command.KeyEnv + "; requests send it as a\n" +
 			"bearer token. Requests from pages of other sites are refused unless --cors-origin\n" +
@@ -46,6 +47,7 @@ func Command(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Serve the default model on this machine", "mlxrank serve"},
 				[2]string{"Serve to the network, with a key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
+				[2]string{"Serve two models, one under the name that clients of Cohere send; load each when it is needed and unload it after 10 minutes of rest", "mlxrank serve --model cross-encoder/ms-marco-MiniLM-L6-v2 --model BAAI/bge-reranker-base \\\n    --alias rerank-v3.5=BAAI/bge-reranker-base --load lazy --unload-after 10m --max-model-memory 2000"},
 				[2]string{"Allow requests from pages of a site, and under a host name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
 				[2]string{"Answer probabilities of relevance, by a file of mlxrank eval", "mlxrank serve --calibration calibration.json"},
 				[2]string{"Send a request", `curl -s http://127.0.0.1:8437/rerank -H 'Content-Type: application/json' \` + "\n    " +
@@ -72,17 +74,7 @@ func serveFlags() []cli.Flag {
 		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "max tokens `N` of all concurrent requests"},
 		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "request timeout `TIME`"},
 		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "max `TIME` for running requests to finish at shutdown"},
-		command.CalibrationFlag(),
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
-	}
-}
-
-// measureCosts measures the costs that plans depend on, once for a device and a shape of
-// model: the server has just started, and the engine measures only while no request
-// waits.
-func measureCosts(ctx context.Context, e *engine.Engine, log zerolog.Logger) {
-	if _, err := e.MeasureCosts(ctx); err != nil && !errors.Is(err, engine.ErrClosed) && ctx.Err() == nil {
-		log.Warn().Err(err).Msg("measurement of costs")
 	}
 }
 
@@ -92,9 +84,6 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	}
 	config, err := command.EngineConfig(c, s.Err)
 	if err != nil {
-		return err
-	}
-	if err := command.SetCalibration(c, &config); err != nil {
 		return err
 	}
 	config.QueueTokens = c.Int("queue-tokens") // 0 means the engine's default
@@ -118,25 +107,22 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopPprof()) }()
-	e, err := engine.Open(c.Context, config)
+	models, err := openModels(c, config)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, e.Close()) }()
-	board, err := dashboard.New(e, dashboard.Options{Version: command.Version, Logger: log})
+	defer func() { err = errors.Join(err, models.Close()) }()
+	board, err := dashboard.New(models, dashboard.Options{Version: command.Version, Logger: log})
 	if err != nil {
 		return err
 	}
 	defer runBoard(c.Context, board, &err)()
-	settings.Engine, settings.Logger, settings.Dashboard = e, log, board
+	settings.Models, settings.Logger, settings.Dashboard = models, log, board
 	srv, err := server.New(settings)
 	if err != nil {
 		return err
 	}
-	info := e.Info()
-	if !info.Unpadded && e.CostModel().Source == engine.AssumedCosts {
-		go measureCosts(c.Context, e, log)
-	}
+	info := models.Info()
 	page := pageAddress(listener.Addr().String())
 	log.Info().Str("address", "http://"+listener.Addr().String()).Str("dashboard", page+"/dashboard").Str("docs", page+"/docs").
 		Str("model", info.Model).Str("device", string(info.Device)).Str("dtype", string(info.DType)).Bool("key", settings.Key != "").Bool("calibrated", info.Calibration != nil).Msg("listening")
@@ -190,8 +176,11 @@ func serverConfig(c *cli.Context) (server.Config, error) {
 	if err != nil {
 		return server.Config{}, err
 	}
+	if c.Bool("admin") && key == "" {
+		return server.Config{}, command.Usagef("%s needs a key; give one with --api-key-file or %s", command.Source(c, "admin"), command.KeyEnv)
+	}
 	return server.Config{
-		Version: command.Version, Key: key,
+		Version: command.Version, Key: key, AnyModel: c.Bool("any-model"), Admin: c.Bool("admin"),
 		CORSOrigins: c.StringSlice("cors-origin"), AllowedHosts: c.StringSlice("allowed-host"),
 		Limits: server.Limits{
 			Documents: c.Int("max-documents"), Characters: c.Int("max-characters"), BodyBytes: c.Int64("max-body"),

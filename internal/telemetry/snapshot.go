@@ -115,6 +115,7 @@ func (s *Snapshot) Add(o *Snapshot) {
 		more int64
 	}{
 		{&s.Requests, o.Requests}, {&s.Failed, o.Failed}, {&s.Cancelled, o.Cancelled}, {&s.Overloaded, o.Overloaded}, {&s.Late, o.Late}, {&s.TooLarge, o.TooLarge},
+		{&s.BatchPriority, o.BatchPriority}, {&s.DeadlinesMissed, o.DeadlinesMissed}, {&s.Partial, o.Partial}, {&s.Unscored, o.Unscored},
 		{&s.Dropped, o.Dropped}, {&s.DroppedPairs, o.DroppedPairs}, {&s.Pairs, o.Pairs}, {&s.Duplicates, o.Duplicates}, {&s.Truncated, o.Truncated}, {&s.Batches, o.Batches},
 		{&s.Tokens, o.Tokens}, {&s.GridTokens, o.GridTokens}, {&s.ComputedTokens, o.ComputedTokens},
 	} {

@@ -42,7 +42,7 @@ func (ch Choice) Flag() cli.Flag {
 // in a command of EngineListFlags. The error reports source as the origin of the value.
 func (ch Choice) Check(c *cli.Context, source string) error {
 	values := []string{ch.Value(c)}
-	if _, lists := FindFlag(c.Command, "model").(*cli.StringSliceFlag); lists && ch.Name == "dtype" {
+	if _, lists := FindFlag(c.Command, "max-length").(*cli.StringFlag); lists && ch.Name == "dtype" {
 		values = strings.Split(values[0], ",")
 	}
 	for i, value := range values {

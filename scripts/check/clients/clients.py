@@ -14,7 +14,7 @@ from llama_index.postprocessor.jinaai_rerank import JinaRerank
 from llama_index.postprocessor.tei_rerank import TextEmbeddingInference
 
 ALL = 32  # documents
-MODEL = "any-name"  # the server has one model
+MODEL = "any-name"  # the server runs with --any-model
 
 
 def pairs(results, score="relevance_score"):

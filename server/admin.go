@@ -38,7 +38,7 @@ func (adminAction) Schema(huma.Registry) *huma.Schema {
 }
 
 type adminModels struct {
-	Models []servedModel `json:"models" nullable:"false" doc:"All models after the change, the default one first"`
+	Models []ServedModel `json:"models" nullable:"false" doc:"All models after the change, the default one first"`
 }
 
 const (
@@ -55,7 +55,7 @@ const mostModels = 64
 // adminRoute lets the holders of the key change the served models.
 func (s *Server) adminRoute() *route {
 	schema := s.schemas.Schema(reflect.TypeFor[adminChange](), true, "")
-	get := state("admin-models", "The served models", adminModels{}, func(context.Context) (any, *failure) { return adminModels{s.Models.list()}, nil })
+	get := state("admin-models", "The served models", adminModels{}, func(context.Context) (any, *failure) { return adminModels{s.Models.List()}, nil })
 	post := &operation{
 		id: "admin-change-models", tag: "admin", summary: "Load, unload or switch models", request: reflect.TypeFor[adminChange](), body: adminModels{}, examples: adminExamples,
 		errors: []int{
@@ -76,7 +76,7 @@ func (s *Server) adminRoute() *route {
 				f = s.changeModels(r.Context(), change)
 			}
 			if f == nil {
-				a.sendJSON(http.StatusOK, encode(adminModels{s.Models.list()}))
+				a.sendJSON(http.StatusOK, encode(adminModels{s.Models.List()}))
 			}
 			return outcome{failure: f, bytesIn: len(body)}
 		},

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/internal/system"
+	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
 var (
@@ -27,6 +29,7 @@ var (
 
 // A library holds texts and the score of each when scored alone.
 type library struct {
+	model  string // that requests name, "" for none
 	query  string
 	texts  []string
 	scores []float64
@@ -89,7 +92,11 @@ func (l *library) load(t *testing.T, client *http.Client, base string, sizes []i
 		if r.IntN(20) == 0 {
 			ctx, cancel = context.WithTimeout(ctx, time.Duration(r.IntN(20))*time.Millisecond)
 		}
-		body, status, err := ask(ctx, client, base+a.path, a.body(l.query, texts...))
+		call := a.body(l.query, texts...)
+		if l.model != "" {
+			call = strings.Replace(call, "{", `{"model": "`+l.model+`", `, 1)
+		}
+		body, status, err := ask(ctx, client, base+a.path, call)
 		gaveUp := ctx.Err() != nil
 		cancel()
 		switch {
@@ -167,17 +174,25 @@ func loadRound(t *testing.T, e *engine.Engine, l *library, sizes []int, part tim
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(t, Config{Engine: e})
+	before := e.Stats().Requests
+	return loadServer(t, newServer(t, Config{Engine: e}), listener, []*library{l}, sizes, *loadClients, part), e.Stats().Requests - before
+}
+
+// loadServer runs a server with clients of each library, and returns how many scores were
+// right.
+func loadServer(t *testing.T, s *Server, listener net.Listener, libraries []*library, sizes []int, clients int, part time.Duration) int64 {
+	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx, listener) }()
-	transport := &http.Transport{MaxIdleConnsPerHost: *loadClients}
+	transport := &http.Transport{MaxIdleConnsPerHost: clients}
 	client := &http.Client{Transport: transport}
 	var wg sync.WaitGroup
 	var right atomic.Int64
-	before, start := e.Stats().Requests, time.Now()
-	for i := range *loadClients {
+	start := time.Now()
+	for i := range clients {
 		wg.Go(func() {
+			l := libraries[i%len(libraries)]
 			l.load(t, client, "http://"+listener.Addr().String(), sizes, rand.New(rand.NewPCG(5, uint64(i))), func() bool { return time.Since(start) > part }, &right)
 		})
 	}
@@ -190,7 +205,56 @@ func loadRound(t *testing.T, e *engine.Engine, l *library, sizes []int, part tim
 	if n := s.bodies.taken.Load(); n != 0 || s.inProgress() != 0 {
 		t.Errorf("%d bytes and %d requests are held", n, s.inProgress())
 	}
-	return right.Load(), e.Stats().Requests - before
+	return right.Load()
+}
+
+// Two models that have room for one only are unloaded for each other under load, and every
+// answer has the scores of its model. The memory of both is free in the end.
+func TestLoadModels(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test runs it")
+	}
+	dirs, libraries, opens := map[string]string{}, []*library(nil), atomic.Int64{}
+	var bytes int64
+	for seed, name := range []string{"first", "second"} {
+		dirs[name] = t.TempDir()
+		weightstest.Write(t, dirs[name], weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: uint64(7 + seed)})
+		e := open(t, engine.Config{Model: dirs[name]})
+		l := newLibrary(t, e, 100, 40)
+		l.model, bytes = name, e.Info().WeightBytes
+		libraries = append(libraries, &l)
+	}
+	memory := open(t, engine.Config{Model: dirs["first"]}) // stays open, for the counters
+	before, err := memory.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	models, err := NewModels(t.Context(), ModelsConfig{
+		Names: []string{"first", "second"}, Lazy: true, MaxBytes: bytes + bytes/2,
+		Load: func(ctx context.Context, name string) (Engine, error) {
+			opens.Add(1)
+			return engine.Open(ctx, engine.Config{Model: dirs[name], Device: "cpu"})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scores := loadServer(t, newServer(t, Config{Models: models}), listener, libraries, mixed, min(*loadClients, 40), *loadTime)
+	t.Logf("%d scores right with %d loads", scores, opens.Load())
+	if scores == 0 || opens.Load() < 4 {
+		t.Errorf("%d scores with %d loads: the models were not switched", scores, opens.Load())
+	}
+	if err := models.Close(); err != nil {
+		t.Error(err)
+	}
+	after, err := memory.Memory()
+	if err != nil || after.Active != before.Active {
+		t.Errorf("MLX holds %d bytes, before %d; error %v", after.Active, before.Active, err)
+	}
 }
 
 // serving counts the goroutines of this process's servers and of their connections.

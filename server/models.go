@@ -156,7 +156,7 @@ func openModels(e Engine) *Models {
 	return m
 }
 
-// add adds a model. The caller holds the lock, or nobody else has m yet.
+// add adds a model. The caller holds the lock, or has not shared m yet.
 func (m *Models) add(name string) error {
 	switch {
 	case name == "":
@@ -549,7 +549,7 @@ func (m *Models) beginUnload(s *slot, reason string) {
 		if s.gone {
 			m.drop(s)
 		}
-		if !m.closed {
+		if !m.starting && !m.closed {
 			m.Logger.Info().Str("model", s.name).Str("reason", reason).Err(err).Msg("unloaded")
 		}
 		close(u.done)
@@ -679,24 +679,25 @@ func (s *slot) state() modelState {
 	return stateUnloaded
 }
 
-// list describes the models that requests may name, the default one first.
-func (m *Models) list() []servedModel {
+// List describes the models that requests may name, the default one first.
+func (m *Models) List() []ServedModel {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	list := []servedModel{m.standard.served(true)}
+	list := []ServedModel{m.standard.card(true)}
 	for _, s := range m.served() {
 		if s != m.standard {
-			list = append(list, s.served(false))
+			list = append(list, s.card(false))
 		}
 	}
 	return list
 }
 
-func (s *slot) served(standard bool) servedModel {
-	d := servedModel{
+func (s *slot) card(standard bool) ServedModel {
+	stats := s.figures()
+	d := ServedModel{
 		ID: s.name, Aliases: append([]string{}, s.aliases...), Default: standard, State: string(s.state()),
 		DType: string(s.info.DType), Device: string(s.info.Device), Adapter: s.info.Adapter, Labels: s.info.Labels, Label: s.info.Label,
-		MaxInputLength: s.info.MaxLength, WeightBytes: s.info.WeightBytes, Requests: s.uses,
+		MaxInputLength: s.info.MaxLength, WeightBytes: s.info.WeightBytes, Running: s.uses, Requests: stats.Requests, Pairs: stats.Pairs,
 	}
 	if !s.lastUse.IsZero() {
 		d.LastUse = s.lastUse.UnixMilli()

@@ -289,7 +289,7 @@ func TestLoadOnce(t *testing.T) {
 	if n := shelf.opened("a"); n != 1 {
 		t.Errorf("%d loads, want 1", n)
 	}
-	if uses := m.list()[0].Requests; uses != 0 {
+	if uses := m.List()[0].Running; uses != 0 {
 		t.Errorf("%d requests hold the model after their end", uses)
 	}
 }
@@ -315,7 +315,7 @@ func TestLoadWithoutRequests(t *testing.T) {
 		t.Errorf("during the load: %d %s, want 504", status, by)
 	}
 	close(go_)
-	waitFor(t, "the load", func() bool { return m.list()[0].State == "loaded" })
+	waitFor(t, "the load", func() bool { return m.List()[0].State == "loaded" })
 	if status, by := s.askModel(t, t.Context(), "a", "x"); status != 200 || shelf.opened("a") != 1 {
 		t.Errorf("after %d loads: %d %s", shelf.opened("a"), status, by)
 	}
@@ -350,7 +350,7 @@ func TestFailingLoad(t *testing.T) {
 	if n := shelf.opened("b"); n != 1 {
 		t.Errorf("%d loads within the cooldown, want 1", n)
 	}
-	if state := m.list()[1].State; state != "failed" {
+	if state := m.List()[1].State; state != "failed" {
 		t.Errorf("state %s, want failed", state)
 	}
 	broken.Store(false)
@@ -403,7 +403,7 @@ func TestLeastRecentlyUsed(t *testing.T) {
 	s := newServer(t, Config{Models: m})
 	states := func() string {
 		var list []string
-		for _, served := range m.list() {
+		for _, served := range m.List() {
 			if served.State != "unloaded" {
 				list = append(list, served.ID)
 			}
@@ -422,7 +422,7 @@ func TestLeastRecentlyUsed(t *testing.T) {
 	if status, by := s.askModel(t, t.Context(), "big", "x"); status != 503 {
 		t.Errorf("a model beyond the limit: %d %s", status, by)
 	}
-	if got := m.list()[3].State; got != "failed" {
+	if got := m.List()[3].State; got != "failed" {
 		t.Errorf("a model beyond the limit is %s", got)
 	}
 	if err := m.names["big"].failure; err == nil || !strings.Contains(err.Error(), "takes 5.0 MB, more than the limit of 2.0 MB") {
@@ -449,7 +449,7 @@ func TestUnloadWaits(t *testing.T) {
 	<-held
 	discarded := make(chan error, 1)
 	go func() { discarded <- m.discard(t.Context(), "a", false) }()
-	waitFor(t, "the unload", func() bool { return m.list()[0].State == "unloading" })
+	waitFor(t, "the unload", func() bool { return m.List()[0].State == "unloading" })
 	rank()
 	select {
 	case err := <-discarded:
@@ -478,7 +478,7 @@ func TestIdleUnload(t *testing.T) {
 		if status, by := s.askModel(t, t.Context(), "a", "x"); status != 200 {
 			t.Fatalf("round %d: %d %s", round, status, by)
 		}
-		waitFor(t, "an unloaded model", func() bool { return m.list()[0].State == "unloaded" })
+		waitFor(t, "an unloaded model", func() bool { return m.List()[0].State == "unloaded" })
 	}
 	info := do(s, "GET", "/info").Body.String()
 	if !strings.Contains(info, `"model_id":"a"`) || !strings.Contains(info, `"state":"unloaded"`) || !strings.Contains(info, `"max_input_length":512`) {
@@ -556,9 +556,9 @@ func TestSwitchUnderLoad(t *testing.T) {
 	if right.Load() < 500 {
 		t.Errorf("%d right answers", right.Load())
 	}
-	for _, served := range m.list() {
-		if served.Requests != 0 {
-			t.Errorf("%d requests hold model %s after their end", served.Requests, served.ID)
+	for _, served := range m.List() {
+		if served.Running != 0 {
+			t.Errorf("%d requests hold model %s after their end", served.Running, served.ID)
 		}
 	}
 	// A load first makes room for what the model took before, and only then loads.
@@ -629,7 +629,7 @@ func TestModelsAreListed(t *testing.T) {
 	if info.ModelID != "a" || info.ServedModelName != "a" || len(info.Models) != 2 || info.Models[0].State != "unloaded" || !info.Models[0].Default {
 		t.Errorf("%+v", info)
 	}
-	if b := info.Models[1]; b.State != "loaded" || b.WeightBytes != 7 || b.Default || b.LastUse == 0 || len(b.Aliases) != 1 || b.MaxInputLength != 512 {
+	if b := info.Models[1]; b.State != "loaded" || b.WeightBytes != 7 || b.Default || b.LastUse == 0 || b.Pairs != 1 || len(b.Aliases) != 1 || b.MaxInputLength != 512 {
 		t.Errorf("%+v", b)
 	}
 	if d := DefaultLimits(); info.Limits.Documents != d.Documents || info.Limits.Characters != d.Characters || info.Limits.ConcurrentRequests != d.Requests || info.Limits.RequestTimeoutMS != 60_000 {

@@ -96,7 +96,7 @@ func TestTwoRealModels(t *testing.T) {
 			}
 		}
 		loaded := 0
-		for _, served := range models.list() {
+		for _, served := range models.List() {
 			if served.State == "loaded" {
 				loaded++
 			}

@@ -87,7 +87,7 @@ type modelInfo struct {
 	Calibration *telemetry.Calibration `json:"calibration,omitempty" doc:"A score is sigmoid((logit - shift) / temperature); absent if scores are not calibrated"`
 
 	Limits limitsInfo    `json:"limits"`
-	Models []servedModel `json:"models" nullable:"false" doc:"All models, the default one first"`
+	Models []ServedModel `json:"models" nullable:"false" doc:"All models, the default one first"`
 }
 
 // limitsInfo has what a request and the server may have at most.
@@ -102,8 +102,8 @@ type limitsInfo struct {
 	ModelBytes         int64 `json:"model_bytes,omitempty" doc:"Weights of all loaded models; absent without a limit"`
 }
 
-// A servedModel is a model that requests may name.
-type servedModel struct {
+// A ServedModel describes a model that requests may name.
+type ServedModel struct {
 	ID             string   `json:"id"`
 	Aliases        []string `json:"aliases" nullable:"false"`
 	Default        bool     `json:"default" doc:"It answers requests that name no model"`
@@ -115,7 +115,9 @@ type servedModel struct {
 	Label          string   `json:"label,omitempty" doc:"It makes the scores of rankings"`
 	MaxInputLength int      `json:"max_input_length,omitempty" doc:"Tokens of a pair"`
 	WeightBytes    int64    `json:"weight_bytes,omitempty" doc:"Memory of the weights while the model is loaded"`
-	Requests       int      `json:"running_requests" doc:"Requests that hold the model"`
+	Running        int      `json:"running_requests" doc:"Requests that hold the model"`
+	Requests       int64    `json:"requests" doc:"Answered with scores since the start"`
+	Pairs          int64    `json:"pairs" doc:"Scored since the start"`
 	LastUse        int64    `json:"last_use_ms,omitempty" doc:"Unix time; absent before the first load"`
 }
 
@@ -154,6 +156,6 @@ func (s *Server) getInfo(context.Context) (any, *failure) {
 			TokensPerPair: info.MaxLength, QueueTokens: info.QueueTokens, ConcurrentRequests: s.Limits.Requests,
 			RequestTimeoutMS: s.Limits.RequestTimeout.Milliseconds(), ModelBytes: s.Models.MaxBytes,
 		},
-		Models: s.Models.list(),
+		Models: s.Models.List(),
 	}, nil
 }

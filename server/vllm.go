@@ -113,7 +113,7 @@ func (s *Server) vllmScore(ctx context.Context, b *vllmScore) (*vllmScores, outc
 // that it serves.
 func (s *Server) getModels(context.Context) (any, *failure) {
 	answer := openAIModels{Object: "list"}
-	for _, served := range s.Models.list() {
+	for _, served := range s.Models.List() {
 		for _, id := range append([]string{served.ID}, served.Aliases...) {
 			answer.Data = append(answer.Data, openAIModel{
 				ID: id, Object: "model", Created: s.started.Unix(), OwnedBy: "mlxrank", Root: served.ID, MaxModelLen: served.MaxInputLength,

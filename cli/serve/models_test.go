@@ -37,7 +37,7 @@ func TestModelFlagErrors(t *testing.T) {
 		{"no memory", []string{"--max-model-memory", "0"}, command.ExitUsage, []string{"--max-model-memory 0 is too small"}},
 		{"too little memory", []string{"--max-model-memory", "0.001"}, command.ExitFailure, []string{"more than the limit of 0.0 MB", "raise the limit"}},
 		{"admin without a key", []string{"--admin"}, command.ExitUsage, []string{"--admin needs a key", "--api-key-file"}},
-		{"a label for nobody", []string{"--model", model, "--model", "builtin", "--label", "yes"}, command.ExitUsage, []string{"--label yes is for one of 2 models", "--label " + model + "=yes"}},
+		{"a label without its model", []string{"--model", model, "--model", "builtin", "--label", "yes"}, command.ExitUsage, []string{"--label yes is for one of 2 models", "--label " + model + "=yes"}},
 		{"a label twice", []string{"--label", "0", "--label", model + "=0"}, command.ExitUsage, []string{"--label is given twice for model " + model}},
 		{"an unknown label", []string{"--model", model, "--model", "builtin", "--label", model + "=yes"}, command.ExitFailure, []string{`has no label "yes"`}},
 		{"two number formats", []string{"--dtype", "float32,float16"}, command.ExitUsage, []string{"--dtype"}},

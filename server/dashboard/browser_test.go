@@ -349,6 +349,61 @@ func TestTryIt(t *testing.T) {
 	b.sound(s.url)
 }
 
+// With several models the page has a table of them and the form a choice; with one it has
+// neither.
+func TestSeveralModels(t *testing.T) {
+	type row = map[string]any
+	var mu sync.Mutex
+	models := []row{
+		{"id": "cross-encoder/ms-marco-MiniLM-L6-v2", "aliases": []string{"rerank-v3.5", "latest"}, "default": true, "state": "loaded", "running_requests": 3, "requests": 1234, "pairs": 24680, "weight_bytes": 90854404, "last_use_ms": 1700000000000},
+		{"id": "org/absent", "aliases": []string{}, "default": false, "state": "failed", "running_requests": 0, "requests": 0, "pairs": 0},
+		{"id": "/srv/models/a-directory-with-a-long-name/of-a-model-that-was-fine-tuned-here", "aliases": []string{}, "default": false, "state": "unloaded", "running_requests": 0, "requests": 7, "pairs": 70, "weight_bytes": 45427202, "last_use_ms": 1700000001000},
+	}
+	s := serveModels(t, builtin(t), "127.0.0.1:0", "", func() any {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(models)
+	})
+	b := openBrowser(t)
+	b.theme("light")
+	b.open(s)
+	b.until("three models", `document.querySelectorAll("#models tr").length === 3`)
+	got := eval[[]string](b, `[...document.querySelectorAll("#models tr")].map((row) => [...row.children].map((td) => td.innerText).join("|"))`)
+	for i, want := range []string{
+		"cross-encoder/ms-marco-MiniLM-L6-v2, rerank-v3.5, latest (default)|loaded|3|1,234|24,680|86.6 MB|",
+		"org/absent|failed|0|0|0|-|-",
+		"/srv/models/a-directory-with-a-long-name/of-a-model-that-was-fine-tuned-here|unloaded|0|7|70|-|",
+	} {
+		if !strings.HasPrefix(got[i], want) {
+			t.Errorf("row %d is %q, want %q", i, got[i], want)
+		}
+	}
+	// The form asks the chosen model, and keeps the choice while figures arrive.
+	b.do(chromedp.SetValue("#try-model", "org/absent"), chromedp.Sleep(2500*time.Millisecond), chromedp.Click("#try-go"))
+	b.until("the refusal", `document.getElementById("try-note").textContent === "404: model is not served"`)
+	b.screenshot("models-light")
+	b.theme("dark")
+	b.size(phone, 844)
+	b.screenshot("models-phone-dark")
+	if width := eval[int](b, "document.documentElement.scrollWidth"); width > phone {
+		t.Errorf("on a phone of %d the page is %d wide", phone, width)
+	}
+	hidden := eval[[]string](b, `(() => {
+	  const table = document.querySelector("#models-panel .scroll"), right = table.getBoundingClientRect().right;
+	  if (table.scrollWidth > table.clientWidth) return ["the table: " + table.scrollWidth + " of " + table.clientWidth];
+	  return [...document.querySelectorAll("#models td")].filter((td) => td.getBoundingClientRect().right > right || getComputedStyle(td, "::before").content.length < 4).map((td) => td.dataset.title);
+	})()`)
+	if len(hidden) > 0 {
+		t.Errorf("on a phone these of the models are not in sight: %q", hidden)
+	}
+	mu.Lock()
+	models = models[:1]
+	mu.Unlock()
+	b.until("no table", `document.getElementById("models-panel").hidden && document.getElementById("try-model-row").hidden`)
+	b.forgive("status of 404")
+	b.sound(s.url)
+}
+
 func TestExports(t *testing.T) {
 	b, s, stop := openUnderLoad(t, 10)
 	b.do(chromedp.Sleep(2 * time.Second))

@@ -7,6 +7,7 @@
 package dashboard
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -36,9 +37,12 @@ type Engine interface {
 type Options struct {
 	Version string // of the program
 	Logger  zerolog.Logger
+	// Models returns the served models for the page, which reads the JSON of
+	// server.ServedModel; nil for a program with one model.
+	Models func() any
 }
 
-// Facts describe a server. They do not change while it runs.
+// Facts describe a server. They change when another model becomes the default one.
 type Facts struct {
 	telemetry.Info
 	Version   string `json:"version"`
@@ -55,12 +59,14 @@ type Dashboard struct {
 	machine telemetry.MachineReader
 	sampler *telemetry.Sampler
 	routes  *http.ServeMux
-	facts   []byte // Facts as JSON
+	started int64 // Unix time in milliseconds
 
-	mu   sync.Mutex
-	ring ring
-	last []byte // Summary of the last second as JSON, null at first
-	hub  hub
+	mu     sync.Mutex
+	facts  []byte // Facts as JSON
+	models []byte // as JSON, null without Options.Models
+	ring   ring
+	last   []byte // Summary of the last second as JSON, null at first
+	hub    hub
 }
 
 // New makes a dashboard of an engine, which must outlive Run.
@@ -70,15 +76,32 @@ func New(e Engine, o Options) (*Dashboard, error) {
 		return nil, err
 	}
 	d := &Dashboard{Options: o, engine: e, machine: machine, last: []byte("null")}
-	info, stats := e.Info(), e.Stats()
-	d.facts, err = json.Marshal(Facts{
-		Info: info.Summary(), Version: o.Version, StartedMS: time.Now().Add(-stats.Elapsed).UnixMilli(),
-		History: history,
-	})
-	if err != nil {
+	d.started = time.Now().Add(-e.Stats().Elapsed).UnixMilli()
+	if _, err := d.describe(); err != nil {
 		return nil, err
 	}
 	return d, d.makeRoutes()
+}
+
+// describe brings facts and models up to date. It reports whether the facts changed.
+func (d *Dashboard) describe() (changed bool, err error) {
+	info, served := d.engine.Info(), any(nil)
+	if d.Models != nil {
+		served = d.Models()
+	}
+	facts, err := json.Marshal(Facts{Info: info.Summary(), Version: d.Version, StartedMS: d.started, History: history})
+	if err != nil {
+		return false, err
+	}
+	models, err := json.Marshal(served)
+	if err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed = !bytes.Equal(facts, d.facts)
+	d.facts, d.models = facts, models
+	return changed, nil
 }
 
 // Run samples the engine once a second until ctx ends, and then disconnects all
@@ -113,13 +136,20 @@ func (d *Dashboard) second(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	changed, err := d.describe()
+	if err != nil {
+		return err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.ring.add(e)
 	if d.last, err = json.Marshal(d.ring.summary()); err != nil {
 		return err
 	}
-	d.hub.send(event("second", fmt.Appendf(nil, `{"row":%s,"summary":%s}`, e.encoded, d.last)))
+	if changed {
+		d.hub.send(event("facts", d.facts))
+	}
+	d.hub.send(event("second", fmt.Appendf(nil, `{"row":%s,"summary":%s,"models":%s}`, e.encoded, d.last, d.models)))
 	return nil
 }
 
@@ -136,7 +166,7 @@ func (d *Dashboard) closeHub() {
 	d.hub.close()
 }
 
-// snapshot returns the facts, the rows and the summary as JSON.
+// snapshot returns the facts, the rows, the summary and the models as JSON.
 func (d *Dashboard) snapshot() []byte {
-	return fmt.Appendf(nil, `{"facts":%s,"rows":%s,"summary":%s}`, d.facts, d.ring.encoded(), d.last)
+	return fmt.Appendf(nil, `{"facts":%s,"rows":%s,"summary":%s,"models":%s}`, d.facts, d.ring.encoded(), d.last, d.models)
 }

@@ -175,3 +175,57 @@ func TestRealEngine(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// The page gets the models of each second, and the facts again when another model is the
+// default one.
+func TestModels(t *testing.T) {
+	f, model := &fakeEngine{}, "fake"
+	d, err := New(&renamedEngine{f, &model}, Options{Version: "test", Models: func() any { return []string{model} }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.begin(context.Background())
+	events, _ := d.join()
+	next := func() string {
+		select {
+		case e := <-events:
+			return string(e)
+		default:
+			return ""
+		}
+	}
+	for i, name := range []string{"fake", "other", "other"} {
+		model = name
+		f.pass(time.Second, 0)
+		if err := d.second(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		if changed := i == 1; changed {
+			if e := next(); !strings.HasPrefix(e, "event: facts\n") || !strings.Contains(e, `"model":"other"`) {
+				t.Errorf("second %d: %q, want facts", i, e)
+			}
+		}
+		if e := next(); !strings.HasPrefix(e, "event: second\n") || !strings.Contains(e, `"models":["`+name+`"]`) {
+			t.Errorf("second %d: %q", i, e)
+		}
+	}
+	if s := string(d.exportJSON()); !strings.Contains(s, `"models":["other"]`) {
+		t.Errorf("the export lacks the models: %s", s)
+	}
+	single, _, pass := seconds(t)
+	if pass(); !strings.Contains(string(single.exportJSON()), `"models":null`) {
+		t.Error("a program without Models has some")
+	}
+}
+
+// A renamedEngine reports another model.
+type renamedEngine struct {
+	*fakeEngine
+	model *string
+}
+
+func (r *renamedEngine) Info() engine.Info {
+	info := r.fakeEngine.Info()
+	info.Model = *r.model
+	return info
+}

@@ -50,7 +50,13 @@ type testServer struct {
 // serve listens on an address; without a port it takes any free one.
 func serve(t testing.TB, e Engine, address, key string) *testServer {
 	t.Helper()
-	d, err := New(e, Options{Version: "test"})
+	return serveModels(t, e, address, key, nil)
+}
+
+// serveModels serves a dashboard that shows several models.
+func serveModels(t testing.TB, e Engine, address, key string, models func() any) *testServer {
+	t.Helper()
+	d, err := New(e, Options{Version: "test", Models: models})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,6 +121,10 @@ func rerank(t testing.TB, e *engine.Engine) http.Handler {
 		}
 		if err := json.NewDecoder(r.Body).Decode(&call); err != nil {
 			http.Error(w, `{"detail":"no JSON"}`, http.StatusBadRequest)
+			return
+		}
+		if call.Model == "org/absent" {
+			http.Error(w, `{"detail":"model is not served"}`, http.StatusNotFound)
 			return
 		}
 		if call.Query == "refuse me" {

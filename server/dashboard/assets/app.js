@@ -2,7 +2,7 @@
 import { follow } from "./api.js";
 import { drawCharts, makeCharts } from "./charts.js";
 import { makeExports } from "./export.js";
-import { makePanel, showFacts, showState, showSummary } from "./panel.js";
+import { makePanel, showFacts, showModels, showState, showSummary } from "./panel.js";
 import { makeTryIt } from "./tryit.js";
 
 let facts = { history_rows: 0, model: "" };
@@ -30,10 +30,16 @@ follow("/dashboard/api/events", {
     facts = data.facts;
     rows = data.rows;
     showFacts(facts);
+    showModels(data.models);
     show(data.summary);
+  },
+  facts(data) {
+    facts = data;
+    showFacts(facts);
   },
   second(data) {
     rows = [...rows, data.row].slice(-facts.history_rows);
+    showModels(data.models);
     show(data.summary);
   },
   lost(reason) {

@@ -1,5 +1,5 @@
 // Everything on the page that is not a chart.
-import { count, duration, none, number, shares, short, withUnit } from "./format.js";
+import { clock, count, duration, none, number, shares, short, withUnit } from "./format.js";
 
 const byId = (id) => document.getElementById(id);
 const show = (id, text) => { byId(id).textContent = text; };
@@ -126,21 +126,50 @@ function showStages(summary) {
   byId("stage-bar").ariaLabel = "Share of latency: " + stages.map((stage, i) => `${stage.title} ${rounded[i].toFixed(1)} %`).join(", ");
 }
 
-// The titles of the columns. On a phone they stand beside each value.
-const titles = () => [...byId("workers").closest("table").querySelectorAll("th")].map((th) => th.textContent);
+// The titles of a table's columns. On a phone they stand beside each value.
+const titles = (id) => [...byId(id).closest("table").querySelectorAll("th")].map((th) => th.textContent);
+
+// cells makes a row of a table of texts.
+function cells(columns, texts) {
+  return make("tr", {}, ...texts.map((text, i) => {
+    const td = make("td", {}, text);
+    td.dataset.title = columns[i];
+    return td;
+  }));
+}
+
+// showModels fills the table of models and the choice of the form, which a server with one
+// model does not show.
+export function showModels(models) {
+  const several = models !== null && models.length > 1;
+  byId("models-panel").hidden = !several;
+  byId("try-model-row").hidden = !several;
+  if (!several) return;
+  const columns = titles("models");
+  byId("models").replaceChildren(...models.map((model) => {
+    const row = cells(columns, [
+      [model.id, ...model.aliases].join(", ") + (model.default ? " (default)" : ""), model.state, count(model.running_requests), short(model.requests), short(model.pairs),
+      model.state === "loaded" || model.state === "unloading" ? withUnit(model.weight_bytes / 2 ** 20, "MB") : none,
+      model.last_use_ms ? clock(model.last_use_ms / 1000) : none,
+    ]);
+    row.dataset.state = model.state;
+    return row;
+  }));
+  const choice = byId("try-model"), ids = models.map((model) => model.id);
+  if (ids.join("\n") === [...choice.options].map((option) => option.value).join("\n")) return;
+  const chosen = choice.value;
+  choice.replaceChildren(...ids.map((id) => make("option", { value: id }, id)));
+  choice.value = ids.includes(chosen) ? chosen : ids[0];
+}
 
 function showWorkers(workers) {
   if (workers.length === 0) {
     byId("workers").replaceChildren(make("tr", {}, make("td", { colSpan: 8, className: "none" }, "No pair has been scored yet")));
     return;
   }
-  const columns = titles();
-  byId("workers").replaceChildren(...workers.map((worker) => make("tr", {}, ...[
+  const columns = titles("workers");
+  byId("workers").replaceChildren(...workers.map((worker) => cells(columns, [
     String(worker.id), withUnit(worker.busy_pct, "%"), number(worker.pairs_s), withUnit(worker.padding_waste_pct, "%"),
     number(worker.microbatch_ms), count(worker.microbatches), count(worker.pairs), short(worker.tokens),
-  ].map((text, i) => {
-    const td = make("td", {}, text);
-    td.dataset.title = columns[i];
-    return td;
-  }))));
+  ])));
 }

@@ -17,7 +17,7 @@ export function makeTryIt(model) {
     byId("try-go").disabled = true;
     say("Ranking …");
     try {
-      await rerank({ model: model(), query, documents, top_n: documents.length, return_documents: false });
+      await rerank({ model: byId("try-model").value || model(), query, documents, top_n: documents.length, return_documents: false });
     } catch (error) {
       say(error.message, true);
     }

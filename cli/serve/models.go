@@ -205,17 +205,18 @@ func measureCosts(ctx context.Context, e *engine.Engine, log zerolog.Logger) {
 	}
 }
 
-// openModels opens the models that the flags choose.
-func openModels(c *cli.Context, config engine.Config) (*server.Models, error) {
+// chooseModels reads and checks the flags that choose models. config has what the models
+// share.
+func chooseModels(c *cli.Context, config engine.Config) (server.ModelsConfig, error) {
 	configs, err := modelConfigs(c, config)
 	if err != nil {
-		return nil, err
+		return server.ModelsConfig{}, err
 	}
 	settings, err := modelsConfig(c, configs)
 	if err != nil {
-		return nil, err
+		return server.ModelsConfig{}, err
 	}
 	config.Adapter, config.Label, config.Calibration = "", "", nil
 	settings.Load, settings.Logger = opener(configs, config), config.Logger
-	return server.NewModels(c.Context, settings)
+	return settings, nil
 }

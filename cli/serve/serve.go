@@ -87,7 +87,12 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	config.QueueTokens = c.Int("queue-tokens") // 0 means the engine's default
+	config.OmitRequestEvents = true            // the server logs them, with the same figures
 	settings, err := serverConfig(c)
+	if err != nil {
+		return err
+	}
+	chosen, err := chooseModels(c, config)
 	if err != nil {
 		return err
 	}
@@ -101,13 +106,12 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		}
 	}()
 	log := config.Logger
-	config.OmitRequestEvents = true // the server logs them, with the same figures
 	stopPprof, err := startPprof(c.String("pprof"), command.Source(c, "pprof"), log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopPprof()) }()
-	models, err := openModels(c, config)
+	models, err := server.NewModels(c.Context, chosen)
 	if err != nil {
 		return err
 	}

@@ -104,6 +104,9 @@ type Config struct {
 	// session, which frees the model's memory. The next request waits until the
 	// session is open again. 0 never closes it.
 	IdleUnload time.Duration
+	// Cache keeps logits, so that a pair is computed once; nil for none. Several engines
+	// may have the same one. It must outlive the engine. An engine with Lab ignores it.
+	Cache Cache
 	// Progress, if set, receives the progress of a download from the hub, from one
 	// goroutine at a time. It may still be called shortly after Open has
 	// returned because its context ended.
@@ -129,10 +132,17 @@ type Result struct {
 	Timings        Timings
 	Unscored       []int // indexes of the pairs without a score, which is NaN; nil without ScoreOptions.Partial
 	Truncated      int   // pairs that were longer than the maximum length
-	Distinct       int   // pairs executed: identical ones are executed once
-	Tokens         int   // real tokens
+	Distinct       int   // distinct pairs: identical ones are executed once
+	Tokens         int   // real tokens of executed pairs
 	ComputedTokens int   // rows computed, padding included
 	Batches        int
+
+	// With Config.Cache: the distinct pairs that were not executed for this request,
+	// because their logits were known or another request computed them, the ones that
+	// were executed, and the tokens of the former.
+	CacheHits    int
+	CacheMisses  int
+	CachedTokens int
 }
 
 // A LabelScore is a pair's score and logit for one label, as in Result.Scores and
@@ -165,6 +175,7 @@ type Info struct {
 	WeightBytes    int64        // of the weights in the number format of the device; activations and MLX's cache come on top
 	Library        Library
 	Startup        Startup
+	Cache          *CacheInfo // nil without one; do not change it
 
 	MaxBatch         int
 	MaxBatchTokens   int
@@ -210,6 +221,8 @@ type Engine struct {
 
 	fingerprint func() (string, error) // of the model's contents
 
+	caching *caching // nil without Config.Cache
+
 	architecture string // of the device, "" if MLX does not report it
 }
 
@@ -239,6 +252,10 @@ func (e *Engine) Close() error { return e.close() }
 // closeOnce returns the function that Close calls; it closes the engine once.
 func (e *Engine) closeOnce() func() error {
 	return sync.OnceValue(func() error {
-		return errors.Join(e.pipeline.close(), e.tokenizer.close())
+		err := errors.Join(e.pipeline.close(), e.tokenizer.close())
+		if e.caching != nil {
+			e.caching.flights.running.Wait()
+		}
+		return err
 	})
 }

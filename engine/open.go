@@ -96,6 +96,9 @@ func open(ctx context.Context, cfg Config) (*Engine, error) {
 	if err == nil {
 		s, err = e.settings(cfg, model, o)
 	}
+	if err == nil {
+		err = e.useCache(cfg, model)
+	}
 	if err = errors.Join(err, model.Close()); err != nil {
 		return nil, errors.Join(err, e.discard(o))
 	}

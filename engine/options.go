@@ -57,6 +57,8 @@ type ScoreOptions struct {
 	// at most 50 ms. Pairs that cannot be scored by then are not executed.
 	// Result.Unscored lists the pairs without a score.
 	Partial bool
+	// NoCache computes the pairs although Config.Cache is set, and keeps nothing.
+	NoCache bool
 	// Progress, if set, receives how many of the call's distinct pairs are scored.
 	// The goroutine that made the call calls it after batches, but not when all
 	// pairs are scored.

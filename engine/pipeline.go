@@ -154,9 +154,7 @@ func partialMargin(left time.Duration) time.Duration {
 // admit admits a whole request or refuses it. A request that has inputs is already
 // tokenised.
 func (p *pipeline) admit(r *request) error {
-	if r.options.Truncation == "" && r.options.DocumentTokens == 0 {
-		r.options.Truncation = p.side
-	}
+	p.resolveSide(&r.options)
 	r.Whole = r.options.Truncation == TruncateNot
 	n, need, tokenised := len(r.pairs), 0, r.inputs != nil
 	for i := range n {
@@ -209,6 +207,23 @@ func (p *pipeline) admit(r *request) error {
 	}
 	p.changed(r, at)
 	p.poke() // an unloaded session is loaded while the request is tokenised
+	return nil
+}
+
+// resolveSide sets the side of truncation where a request names none.
+func (p *pipeline) resolveSide(opts *ScoreOptions) {
+	if opts.Truncation == "" && opts.DocumentTokens == 0 {
+		opts.Truncation = p.side
+	}
+}
+
+// checkOpen returns ErrClosed after close.
+func (p *pipeline) checkOpen() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
 	return nil
 }
 
@@ -347,6 +362,10 @@ func (p *pipeline) wait(ctx context.Context, r *request) error {
 				reported = p.reportProgress(r, reported)
 			}
 		case <-ctx.Done():
+			if r.abandon != nil && errors.Is(ctx.Err(), context.Canceled) && r.abandon() {
+				r.abandoned = true
+				return ctx.Err()
+			}
 			p.mu.Lock()
 			defer p.mu.Unlock()
 			err := ctx.Err()

@@ -31,6 +31,8 @@ type request struct {
 	reserved int // tokens held of the queue's capacity
 
 	batches, tokens, computed, truncated int
+	hits, misses, cachedTokens           int // of pairs that were looked up in the cache
+	skipped                              int // pairs that a request with a lookup did not execute
 	recomputing                          int // batches that are computed again pair by pair
 
 	watch stopwatch
@@ -40,6 +42,11 @@ type request struct {
 	// the caller does not ask for progress.
 	advanced chan struct{}
 	ended    bool
+
+	// abandon reports, when the caller leaves, whether the request goes on because
+	// others wait for its pairs; nil for a request that ends. abandoned: it goes on.
+	abandon   func() bool
+	abandoned bool
 }
 
 func newRequest(pairs []Pair) *request {
@@ -59,6 +66,14 @@ func (r *request) advance() {
 // isAnswered reports whether no further logits are to come.
 func (r *request) isAnswered() bool {
 	return r.left == 0 || r.IsCut() && r.Taken() == len(r.pairs)-r.left
+}
+
+// dropped returns how many pairs of a partial request were not executed.
+func (r *request) dropped() int {
+	if r.misses > 0 {
+		return r.skipped
+	}
+	return len(r.pairs) - r.Taken()
 }
 
 // isScored reports whether the logits of a distinct pair are there. Those of a partial

@@ -282,7 +282,7 @@ func (e *Engine) explain(ctx context.Context, pairs []Pair, ranking *Ranking, op
 	var result *Result
 	var best []*Part
 	if err == nil {
-		result, best, err = e.scoreParts(ctx, chosen, parts, ScoreOptions{Activation: opts.Activation, Progress: opts.Progress})
+		result, best, err = e.scoreParts(ctx, chosen, parts, ScoreOptions{Activation: opts.Activation, NoCache: opts.NoCache, Progress: opts.Progress})
 	}
 	if err != nil {
 		return reindexed(err, func(i int) int { return ranking.Items[i].Index })
@@ -327,6 +327,9 @@ func (r *Result) add(other *Result) {
 	r.Distinct += other.Distinct
 	r.Truncated += other.Truncated
 	r.Tokens += other.Tokens
+	r.CacheHits += other.CacheHits
+	r.CacheMisses += other.CacheMisses
+	r.CachedTokens += other.CachedTokens
 	r.ComputedTokens += other.ComputedTokens
 	r.Batches += other.Batches
 	r.Timings.Latency += other.Timings.Latency

@@ -26,6 +26,9 @@ func (e *Engine) ScoreWith(ctx context.Context, pairs []Pair, opts ScoreOptions)
 	start := time.Now()
 	r := newRequest(pairs)
 	r.options = opts
+	if e.caching != nil && !opts.NoCache {
+		return e.scoreCached(ctx, r, start)
+	}
 	return e.score(ctx, r, start)
 }
 
@@ -100,6 +103,9 @@ func (e *Engine) result(r *request) (*Result, error) {
 		Tokens:         r.tokens,
 		ComputedTokens: r.computed,
 		Batches:        r.batches,
+		CacheHits:      r.hits,
+		CacheMisses:    r.misses,
+		CachedTokens:   r.cachedTokens,
 	}
 	for i := range n {
 		at := r.distinct(i)

@@ -35,6 +35,11 @@ type Stats struct {
 	Truncated  int64 // cut to the maximum length
 	Batches    int64
 
+	CacheHits   int64 // pairs not executed, because their logits were in the cache or computed by another request
+	CacheMisses int64 // pairs looked up in the cache and executed
+	// Cache describes Config.Cache, which several engines may share.
+	Cache CacheUsage
+
 	Tokens         int64 // without padding
 	GridTokens     int64 // with each pair rounded up to the grid of widths
 	ComputedTokens int64 // with all padding
@@ -176,8 +181,10 @@ func (c *counters) request(r *request, t Timings) {
 	if r.left > 0 {
 		c.Partial++
 		c.Unscored += int64(r.left)
-		c.DroppedPairs += int64(len(r.pairs) - r.Taken())
+		c.DroppedPairs += int64(r.dropped())
 	}
+	c.CacheHits += int64(r.hits)
+	c.CacheMisses += int64(r.misses)
 	c.Latency.Add(telemetry.Milliseconds(t.Latency))
 	c.Inference.Add(telemetry.Milliseconds(t.Inference))
 	c.Tokenization.Add(telemetry.Milliseconds(t.Tokenization))
@@ -202,7 +209,13 @@ func (p *pipeline) snapshot() telemetry.Snapshot {
 }
 
 // Stats returns the engine's figures. It does not wait for inference.
-func (e *Engine) Stats() Stats { return Stats(e.pipeline.snapshot()) }
+func (e *Engine) Stats() Stats {
+	s := Stats(e.pipeline.snapshot())
+	if e.caching != nil {
+		s.Cache = e.caching.cache.Usage()
+	}
+	return s
+}
 
 // Memory reads MLX's memory counters. It does not wait for inference.
 func (e *Engine) Memory() (Memory, error) {

@@ -39,6 +39,16 @@ func (w *stopwatch) enter(s stage, at time.Time) {
 	w.last, w.now = at, s
 }
 
+// finish ends the watch of a request whose stages were added up: the rest is other.
+func (w *stopwatch) finish(at time.Time) {
+	w.spent[other] = 0
+	rest := at.Sub(w.start)
+	for _, d := range w.spent {
+		rest -= d
+	}
+	w.spent[other], w.last = rest, at
+}
+
 // timings returns the times from the start to the last change.
 func (w *stopwatch) timings() Timings {
 	return Timings{

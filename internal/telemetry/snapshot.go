@@ -17,6 +17,8 @@ type Snapshot struct {
 	Dropped, DroppedPairs                                   int64
 	BatchPriority, Partial, Unscored, DeadlinesMissed       int64
 	Pairs, Duplicates, Truncated, Batches                   int64
+	CacheHits, CacheMisses                                  int64
+	Cache                                                   CacheUsage
 	Tokens, GridTokens, ComputedTokens                      int64
 	PairsByTokens                                           []int64
 	Live, Waiting, Reserved, InFlight                       int
@@ -34,6 +36,10 @@ type (
 	Worker = struct {
 		Microbatches, Pairs, Tokens, ComputedTokens int64
 		Busy                                        time.Duration
+	}
+	// CacheUsage is identical to engine.CacheUsage, which documents its fields.
+	CacheUsage = struct {
+		Entries, Bytes, Limit, DiskBytes int64
 	}
 	// Memory is identical to engine.Memory, which documents its fields.
 	Memory = struct {

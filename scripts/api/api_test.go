@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "rewrite the listings")
 // TestAPI fails where a listing and its package differ. A line that is gone may
 // break a program that uses the package.
 func TestAPI(t *testing.T) {
-	for _, name := range []string{"engine", "mlx", "server", "weights", "weights/hub"} {
+	for _, name := range []string{"cache", "engine", "mlx", "server", "weights", "weights/hub"} {
 		t.Run(name, func(t *testing.T) {
 			got := listing(t, filepath.Join("..", "..", name))
 			file := strings.ReplaceAll(name, "/", "-") + ".txt"

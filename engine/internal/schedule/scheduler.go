@@ -67,6 +67,9 @@ type Request struct {
 // Pairs returns how many pairs the request has.
 func (r *Request) Pairs() int { return len(r.items) }
 
+// Length returns the tokens of a pair, once it is tokenised.
+func (r *Request) Length(index int) int { return r.items[index].Length }
+
 // Taken returns how many pairs were taken into batches.
 func (r *Request) Taken() int { return r.taken }
 

@@ -84,6 +84,7 @@ func (s *Server) call(ctx context.Context, method, path string, body io.Reader, 
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "mlxrank-bench")
+	request.Header.Set("Cache-Control", "no-store") // a cached score measures nothing
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}

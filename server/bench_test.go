@@ -56,6 +56,43 @@ func BenchmarkHTTP(b *testing.B) {
 	}
 }
 
+// BenchmarkCached measures requests of 20 documents that the cache has, over HTTP and
+// without a connection and a client.
+func BenchmarkCached(b *testing.B) {
+	s := newServer(b, Config{Engine: openTiny(b, engine.Config{Cache: openCache(b)})})
+	server := httptest.NewServer(s.Handler())
+	defer server.Close()
+	r := rand.New(rand.NewPCG(1, 1))
+	texts := make([]string, 20)
+	for i := range texts {
+		texts[i] = randomText(r, 160)
+	}
+	for _, a := range apis {
+		body := a.body("the city", texts...)
+		for name, call := range map[string]func() int{
+			"http": func() int {
+				_, status, err := ask(context.Background(), server.Client(), server.URL+a.path, body)
+				if err != nil {
+					b.Fatal(err)
+				}
+				return status
+			},
+			"handler": func() int { return post(s, a.path, body).Code },
+		} {
+			call()
+			b.Run(name+a.path, func(b *testing.B) {
+				before := cpuTime(b)
+				for b.Loop() {
+					if status := call(); status != http.StatusOK {
+						b.Fatal(status)
+					}
+				}
+				b.ReportMetric((cpuTime(b)-before).Seconds()*1000/float64(b.N), "cpu-ms/op")
+			})
+		}
+	}
+}
+
 // BenchmarkHandler measures the same without a connection and a client.
 func BenchmarkHandler(b *testing.B) {
 	s := newServer(b, Config{})

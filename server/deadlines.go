@@ -108,6 +108,7 @@ func (c call) begin(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // options adds what the call of the context asks for.
 func options(ctx context.Context, opts engine.ScoreOptions) engine.ScoreOptions {
+	opts.NoCache = ctx.Value(noCache{}) != nil
 	if c, ok := ctx.Value(callKey{}).(call); ok {
 		opts.Partial, opts.Priority = c.partial, c.priority
 	}

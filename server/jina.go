@@ -41,7 +41,8 @@ func (o *outcome) usage() jinaUsage {
 	if o.result == nil {
 		return jinaUsage{}
 	}
-	return jinaUsage{o.result.Tokens, o.result.Tokens}
+	tokens := o.result.Tokens + o.result.CachedTokens // the same with and without the cache
+	return jinaUsage{tokens, tokens}
 }
 
 type jinaRanking struct {

@@ -106,6 +106,8 @@ func (c *modelCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, f := range c.models.figures() {
 		f.collect(emitter{ch, []labels{{"model", f.name}}})
 	}
+	stats := c.models.Stats()
+	collectCache(out, stats.Cache)
 	if memory, err := c.models.Memory(); err != nil {
 		ch <- prometheus.NewInvalidMetric(prometheus.NewInvalidDesc(err), err)
 	} else {
@@ -135,6 +137,10 @@ func (f *modelFigures) collect(out emitter) {
 	collectRequests(out, &f.stats)
 	collectWork(out, &f.stats)
 	collectQueue(out, &f.stats, f.info)
+	if f.stats.Cache.Limit > 0 {
+		out.counter("mlxrank_cache_hits_total", "Pairs not executed, because their logits were in the cache or computed by another request.", float64(f.stats.CacheHits))
+		out.counter("mlxrank_cache_misses_total", "Pairs looked up in the cache and executed.", float64(f.stats.CacheMisses))
+	}
 }
 
 func collectRequests(out emitter, s *engine.Stats) {
@@ -184,6 +190,18 @@ func collectWork(out emitter, s *engine.Stats) {
 			out.counter("mlxrank_"+name+"_tokens_total", "Tokens a CPU worker computed, padding included."+note, float64(w.ComputedTokens), of)
 		}
 	}
+}
+
+// collectCache exports the size of the cache that all models share, and nothing without
+// one.
+func collectCache(out emitter, u engine.CacheUsage) {
+	if u.Limit == 0 {
+		return
+	}
+	out.gauge("mlxrank_cache_entries", "Pairs in the cache in memory.", float64(u.Entries))
+	out.gauge("mlxrank_cache_bytes", "Memory of the cache.", float64(u.Bytes))
+	out.gauge("mlxrank_cache_limit_bytes", "Limit of the memory of the cache.", float64(u.Limit))
+	out.gauge("mlxrank_cache_disk_bytes", "Size of the cache on disk, as of the last write; 0 without one.", float64(u.DiskBytes))
 }
 
 func collectQueue(out emitter, s *engine.Stats, info engine.Info) {

@@ -3,10 +3,12 @@ package server
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"net/http"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -113,7 +115,7 @@ func (s *Server) run(r *http.Request, start time.Time, format *format, body []by
 	if failed != nil {
 		return nil, outcome{failure: failed}
 	}
-	ctx, cancel := context.WithDeadlineCause(r.Context(), start.Add(s.Limits.RequestTimeout), errTimeout)
+	ctx, cancel := context.WithDeadlineCause(withoutCache(r.Context(), r), start.Add(s.Limits.RequestTimeout), errTimeout)
 	defer cancel()
 	return format.score(ctx, c, body)
 }
@@ -136,9 +138,33 @@ func (s *Server) send(a *answer, data []byte, o *outcome) *failure {
 	if o.partialMark() {
 		a.Header().Set(headerUnscored, strconv.Itoa(len(o.result.Unscored)))
 	}
+	if r := o.result; r.CacheHits+r.CacheMisses > 0 {
+		a.Header().Set(cacheHeader, fmt.Sprintf("hits=%d, misses=%d", r.CacheHits, r.CacheMisses))
+	}
 	a.Header().Set("Content-Length", strconv.Itoa(len(data)))
 	a.sendJSON(http.StatusOK, data)
 	return nil
+}
+
+// cacheHeader is the header with the distinct pairs that were known and that were not,
+// if the engine has a cache.
+const cacheHeader = "X-Cache"
+
+// noCache is the key of a context whose request must not be answered from the cache.
+type noCache struct{}
+
+// withoutCache marks the context of a request that refuses cached results, by the header
+// Cache-Control. Benchmarks do.
+func withoutCache(ctx context.Context, r *http.Request) context.Context {
+	for _, value := range r.Header.Values("Cache-Control") {
+		for directive := range strings.SplitSeq(value, ",") {
+			switch strings.ToLower(strings.TrimSpace(directive)) {
+			case "no-cache", "no-store":
+				return context.WithValue(ctx, noCache{}, true)
+			}
+		}
+	}
+	return ctx
 }
 
 // A stageHeader says where a request's time went.
@@ -153,7 +179,7 @@ func stageHeaders(device string, o *outcome) []stageHeader {
 		{"X-Compute-Type", device, "The device that scored: cpu or gpu"},
 		{"X-Compute-Time", ms(o.latency), "Milliseconds from the request's headers to its scores"},
 		{"X-Compute-Characters", strconv.Itoa(o.characters), "Characters of the query and the documents"},
-		{"X-Compute-Tokens", strconv.Itoa(o.result.Tokens), "Tokens of all pairs, without padding"},
+		{"X-Compute-Tokens", strconv.Itoa(o.result.Tokens + o.result.CachedTokens), "Tokens of all pairs, without padding"},
 		{"X-Total-Time", ms(o.latency), "Milliseconds"},
 		{"X-Tokenization-Time", ms(t.Tokenization), "Milliseconds"},
 		{"X-Queue-Time", ms(t.QueueWait), "Milliseconds"},

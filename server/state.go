@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
@@ -84,6 +85,8 @@ type modelInfo struct {
 	Variants map[string]float64 `json:"variants_ms,omitempty" doc:"Time of each variant that was timed"`
 	MLX      string             `json:"mlx_version"`
 
+	Cache *cacheInfo `json:"cache,omitempty" doc:"Absent without a cache"`
+
 	Calibration *telemetry.Calibration `json:"calibration,omitempty" doc:"A score is sigmoid((logit - shift) / temperature); absent if scores are not calibrated"`
 
 	Limits limitsInfo    `json:"limits"`
@@ -121,6 +124,20 @@ type ServedModel struct {
 	LastUse        int64    `json:"last_use_ms,omitempty" doc:"Unix time; absent before the first load"`
 }
 
+// cacheInfo describes the cache in /info.
+type cacheInfo struct {
+	LimitBytes int64 `json:"limit_bytes" doc:"Limit of the memory"`
+	Disk       bool  `json:"disk" doc:"Results are kept on disk too"`
+}
+
+// newCacheInfo returns nil without a cache.
+func newCacheInfo(c *engine.CacheInfo) *cacheInfo {
+	if c == nil {
+		return nil
+	}
+	return &cacheInfo{c.LimitBytes, c.Disk}
+}
+
 func (s *Server) getHealth(ctx context.Context) (any, *failure) {
 	if err := s.healthy(ctx); err != nil {
 		return nil, failf(http.StatusServiceUnavailable, kindUnhealthy, "unhealthy: %s", plain(err))
@@ -150,7 +167,7 @@ func (s *Server) getInfo(context.Context) (any, *failure) {
 		MaxBatchRequests: info.MaxBatch, MaxClientBatchSize: s.Limits.Documents, AutoTruncate: true, Version: s.Version,
 		Adapter: info.Adapter, Device: string(info.Device), DeviceName: info.DeviceName, Kernels: info.Kernels, MLX: info.Library.MLX,
 		Variant: info.Choice.Variant, Build: info.Library.Build, NAX: info.Library.NAX, Variants: info.Choice.Milliseconds(),
-		Calibration: info.Summary().Calibration,
+		Calibration: info.Summary().Calibration, Cache: newCacheInfo(info.Cache),
 		Limits: limitsInfo{
 			Documents: s.Limits.Documents, Characters: s.Limits.Characters, BodyBytes: s.Limits.BodyBytes,
 			TokensPerPair: info.MaxLength, QueueTokens: info.QueueTokens, ConcurrentRequests: s.Limits.Requests,

@@ -32,6 +32,7 @@ func Command(s command.Streams) *cli.Command {
 		&cli.Float64Flag{Name: "threshold", DefaultText: "none", Usage: "lowest `SCORE` to print"},
 		command.LongFlag(),
 		command.CalibrationFlag(),
+		command.CacheFlag(),
 		command.ProfileFlag(),
 		&cli.BoolFlag{Name: "explain", DisableDefaultText: true, Usage: "show the best sentence of each printed document"},
 		command.JSONFlag(), command.QuietFlag(),
@@ -76,6 +77,7 @@ func Command(s command.Streams) *cli.Command {
 				[2]string{"Print the three best lines of a file, with their best sentences", `mlxrank rerank --model builtin --query "resize photos" --documents passages.txt --top-n 3 --explain`},
 				[2]string{"Keep documents that are probably relevant, by a calibration of mlxrank eval", `mlxrank rerank --calibration calibration.json --threshold 0.5 --query "resize photos" --documents passages.txt`},
 				[2]string{"Find the best passages of all Markdown files below a folder", `mlxrank rerank --model builtin --query "resize photos" --files 'docs/**/*.md' --top-n 5`},
+				[2]string{"Rank again without computing what an earlier run has scored", `mlxrank rerank --cache ~/.cache/mlxrank-scores --query "resize photos" --documents passages.txt`},
 				[2]string{"Rank the rows of a table with named columns", `mlxrank rerank --model builtin --query "resize photos" --documents apps.csv --fields name,summary --id-field package`},
 				[2]string{"Rank long documents of a JSON array, with a lowest score", `mlxrank rerank --model builtin --query "resize photos" --documents pages.json --long passages --threshold 0.5`},
 			),
@@ -107,6 +109,11 @@ func rerank(c *cli.Context, s command.Streams) (err error) {
 			return err
 		}
 	}
+	closeCache, err := command.SetCache(c, &config, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeCache()) }()
 	e, err := engine.Open(c.Context, config)
 	if err != nil {
 		return err

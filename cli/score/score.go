@@ -28,6 +28,7 @@ func Command(s command.Streams) *cli.Command {
 		onErrorChoice.Flag(),
 		command.LongFlag(),
 		command.CalibrationFlag(),
+		command.CacheFlag(),
 		command.ProfileFlag(),
 		&cli.BoolFlag{Name: "resume", Usage: "continue an interrupted run of the same command", DisableDefaultText: true},
 		command.QuietFlag(),
@@ -107,6 +108,11 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	if err := run.check(); err != nil {
 		return err
 	}
+	closeCache, err := command.SetCache(c, &config, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeCache()) }()
 	if run.engine, err = engine.Open(c.Context, config); err != nil {
 		return err
 	}

@@ -50,6 +50,7 @@ func Command(s command.Streams) *cli.Command {
 				[2]string{"Serve two models, one under the name that clients of Cohere send; load each when it is needed and unload it after 10 minutes of rest", "mlxrank serve --model cross-encoder/ms-marco-MiniLM-L6-v2 --model BAAI/bge-reranker-base \\\n    --alias rerank-v3.5=BAAI/bge-reranker-base --load lazy --unload-after 10m --max-model-memory 2000"},
 				[2]string{"Allow requests from pages of a site, and under a host name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
 				[2]string{"Answer probabilities of relevance, by a file of mlxrank eval", "mlxrank serve --calibration calibration.json"},
+				[2]string{"Keep scores on disk, also for later servers and for rerank --cache", "mlxrank serve --cache ~/.cache/mlxrank-scores"},
 				[2]string{"Send a request", `curl -s http://127.0.0.1:8437/rerank -H 'Content-Type: application/json' \` + "\n    " +
 					`-d '{"query": "resize photos", "texts": ["An image editor.", "A mail reader."]}'`},
 			),
@@ -57,6 +58,12 @@ func Command(s command.Streams) *cli.Command {
 		Action: func(c *cli.Context) error { return serve(c, s) },
 	}
 }
+
+// The memory of the cache, in MiB, by default and at most.
+const (
+	defaultCacheMB = 64
+	maxCacheMB     = 1 << 20
+)
 
 // serveFlags returns the flags that only serve has. The environment and the config
 // file can also set them.
@@ -74,6 +81,8 @@ func serveFlags() []cli.Flag {
 		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "max tokens `N` of all concurrent requests"},
 		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "request timeout `TIME`"},
 		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "max `TIME` for running requests to finish at shutdown"},
+		&cli.IntFlag{Name: "cache-mb", Value: defaultCacheMB, DefaultText: fmt.Sprint(defaultCacheMB), Usage: "memory `N` for scores of earlier requests, in MiB; 0 for none"},
+		command.CacheFlag(),
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
 	}
 }
@@ -92,6 +101,11 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
+	closeCache, err := command.SetCache(c, &config, int64(c.Int("cache-mb"))<<20)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeCache()) }()
 	chosen, err := chooseModels(c, config)
 	if err != nil {
 		return err
@@ -172,6 +186,9 @@ func serverConfig(c *cli.Context) (server.Config, error) {
 		if c.Duration(name) < time.Millisecond {
 			return server.Config{}, command.Usagef("%s %v is too short; expected at least 1ms", command.Source(c, name), c.Duration(name))
 		}
+	}
+	if n := c.Int("cache-mb"); n < 0 || n > maxCacheMB {
+		return server.Config{}, command.Usagef("%s is %d; expected 0 to %d", command.Source(c, "cache-mb"), n, maxCacheMB)
 	}
 	if c.Int64("max-body") < 1 {
 		return server.Config{}, command.Usagef("%s %d is too small; expected at least 1", command.Source(c, "max-body"), c.Int64("max-body"))

@@ -123,9 +123,13 @@ func (s *Snapshot) Add(o *Snapshot) {
 		{&s.Requests, o.Requests}, {&s.Failed, o.Failed}, {&s.Cancelled, o.Cancelled}, {&s.Overloaded, o.Overloaded}, {&s.Late, o.Late}, {&s.TooLarge, o.TooLarge},
 		{&s.BatchPriority, o.BatchPriority}, {&s.DeadlinesMissed, o.DeadlinesMissed}, {&s.Partial, o.Partial}, {&s.Unscored, o.Unscored},
 		{&s.Dropped, o.Dropped}, {&s.DroppedPairs, o.DroppedPairs}, {&s.Pairs, o.Pairs}, {&s.Duplicates, o.Duplicates}, {&s.Truncated, o.Truncated}, {&s.Batches, o.Batches},
+		{&s.CacheHits, o.CacheHits}, {&s.CacheMisses, o.CacheMisses},
 		{&s.Tokens, o.Tokens}, {&s.GridTokens, o.GridTokens}, {&s.ComputedTokens, o.ComputedTokens},
 	} {
 		*sum.to += sum.more
+	}
+	if o.Cache.Limit > 0 { // engines share it
+		s.Cache = o.Cache
 	}
 	s.Live, s.Waiting, s.Reserved, s.InFlight = s.Live+o.Live, s.Waiting+o.Waiting, s.Reserved+o.Reserved, s.InFlight+o.InFlight
 	s.Busy, s.Tokenizing = s.Busy+o.Busy, s.Tokenizing+o.Tokenizing

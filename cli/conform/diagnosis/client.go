@@ -158,6 +158,7 @@ func (c *client) call(ctx context.Context, method, p string, body []byte) (data 
 	}
 	request.Header.Set("Accept", "application/json")
 	request.Header.Set("User-Agent", "mlxrank-conform")
+	request.Header.Set("Cache-Control", "no-store") // the server must compute
 	if body != nil {
 		request.Header.Set("Content-Type", "application/json")
 	}

@@ -60,7 +60,7 @@ func sharedFlags() []string {
 	for _, ch := range choices {
 		names = append(names, ch.Name)
 	}
-	return append(names, "calibration")
+	return append(names, "calibration", "cache")
 }
 
 // commandLineOnly lists the engine's flags that only the command line can set.

@@ -24,6 +24,8 @@ type Summary struct {
 	Skipped         int     `json:"skipped,omitempty"`     // lines with errors
 	Resumed         int     `json:"resumed,omitempty"`     // lines that an earlier run has finished
 	Distinct        int     `json:"distinct_pairs"`        // scored: identical pairs of a request once
+	CacheHits       int     `json:"cache_hits,omitempty"`  // of these, not executed
+	CacheMisses     int     `json:"cache_misses,omitempty"`
 	Truncated       int     `json:"truncated"`
 	Batches         int     `json:"batches"`
 	Tokens          int     `json:"tokens"`
@@ -58,6 +60,8 @@ func NewSummary(info engine.Info) *Summary {
 func (f *Summary) Add(n int, r *engine.Result) {
 	f.Pairs += n
 	f.Distinct += r.Distinct
+	f.CacheHits += r.CacheHits
+	f.CacheMisses += r.CacheMisses
 	f.Truncated += r.Truncated
 	f.Batches += r.Batches
 	f.Tokens += r.Tokens
@@ -106,6 +110,9 @@ func (f *Summary) Text() string {
 	}
 	if f.Blank > 0 {
 		rows = append(rows, [2]string{"blank", Count(f.Blank, "line", "lines") + " skipped"})
+	}
+	if n := f.CacheHits + f.CacheMisses; n > 0 {
+		rows = append(rows, [2]string{"cache", fmt.Sprintf("%d of %s known, %d computed", f.CacheHits, Count(n, "pair", "pairs"), f.CacheMisses)})
 	}
 	if f.Distinct > f.Pairs {
 		rows = append(rows, [2]string{"passages", fmt.Sprintf("%d scored; a long document has several", f.Distinct)})

@@ -47,7 +47,7 @@ func Command(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Serve the default model on this machine", "mlxrank serve"},
 				[2]string{"Serve to the network, with a key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
-				[2]string{"Serve two models, one under the name that clients of Cohere send; load each when it is needed and unload it after 10 minutes of rest", "mlxrank serve --model cross-encoder/ms-marco-MiniLM-L6-v2 --model BAAI/bge-reranker-base \\\n    --alias rerank-v3.5=BAAI/bge-reranker-base --load lazy --unload-after 10m --max-model-memory 2000"},
+				[2]string{"Serve two models, one of them under another name; load each when a request needs it", "mlxrank serve --model cross-encoder/ms-marco-MiniLM-L6-v2 --model BAAI/bge-reranker-base \\\n    --alias rerank-v3.5=BAAI/bge-reranker-base --load lazy --unload-after 10m --max-model-memory 2000"},
 				[2]string{"Allow requests from pages of a site, and under a host name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
 				[2]string{"Answer probabilities of relevance, by a file of mlxrank eval", "mlxrank serve --calibration calibration.json"},
 				[2]string{"Keep scores on disk, also for later servers and for rerank --cache", "mlxrank serve --cache ~/.cache/mlxrank-scores"},

@@ -545,3 +545,32 @@ func TestFlightsAtRandom(t *testing.T) {
 		})
 	}
 }
+
+// TestPartialAnswersAreKeptInPart ends a partial request before all of its pairs are
+// scored. Only these are kept, and the next request computes the rest.
+func TestPartialAnswersAreKeptInPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache := &mapCache{}
+		e := fakeCachedEngine(fakeSettings(), slowBackend(), cache)
+		pairs := fakePairs(rand.New(rand.NewPCG(3, 4)), 100, 0)
+		ctx, cancel := context.WithTimeout(t.Context(), 35*time.Millisecond)
+		defer cancel()
+		result, err := e.ScoreWith(ctx, pairs, ScoreOptions{Partial: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		scored := len(pairs) - len(result.Unscored)
+		if scored == 0 || scored == len(pairs) || len(cache.values) != scored {
+			t.Fatalf("%d of %d pairs scored, %d kept", scored, len(pairs), len(cache.values))
+		}
+		all := scorePairs(t, e, pairs)
+		checkFakeScores(t, pairs, all)
+		if all.CacheHits != scored || all.CacheMisses != len(pairs)-scored {
+			t.Errorf("%d hits and %d misses after %d were scored", all.CacheHits, all.CacheMisses, scored)
+		}
+		if s := e.Stats(); s.Partial != 1 || s.Unscored != int64(len(pairs)-scored) {
+			t.Errorf("stats count %d partial answers, %d pairs unscored", s.Partial, s.Unscored)
+		}
+		closeFake(t, e)
+	})
+}

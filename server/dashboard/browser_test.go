@@ -266,7 +266,7 @@ func TestUnderLoad(t *testing.T) {
 	// All eight values of a worker and their titles are visible without scrolling
 	// sideways.
 	hidden := eval[[]string](b, `(() => {
-	  const table = document.querySelector(".scroll"), right = table.getBoundingClientRect().right;
+	  const table = document.getElementById("workers").closest(".scroll"), right = table.getBoundingClientRect().right;
 	  const cells = [...document.querySelectorAll("#workers tr:first-child td")];
 	  if (cells.length !== 8 || table.scrollWidth > table.clientWidth) return ["the table: " + table.scrollWidth + " of " + table.clientWidth];
 	  return cells.filter((td) => td.getBoundingClientRect().right > right || getComputedStyle(td, "::before").content.length < 4).map((td) => td.dataset.title);
@@ -460,7 +460,7 @@ func TestKey(t *testing.T) {
 	b.until("the question", `document.getElementById("key-dialog").open`)
 	b.screenshot("key")
 	b.do(chromedp.SendKeys("#key", "wrong"+kb.Enter))
-	b.until("the second question", `document.getElementById("key-dialog").open && document.getElementById("key-note").textContent.startsWith("That was not")`)
+	b.until("the second question", `document.getElementById("key-dialog").open && document.getElementById("key-note").textContent.startsWith("The server rejected")`)
 	b.do(chromedp.SendKeys("#key", "secret"+kb.Enter))
 	b.until("a row", `document.getElementById("fact-uptime").textContent !== "-"`)
 	b.do(chromedp.Reload())

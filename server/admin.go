@@ -70,7 +70,7 @@ func (s *Server) adminRoute() *route {
 			defer s.bodies.give(int64(len(body)))
 			var change adminChange
 			if f == nil {
-				f = s.decode(schema, body, &change)
+				f = s.decode(schema, parseBody(body), &change)
 			}
 			if f == nil {
 				f = s.changeModels(r.Context(), change)

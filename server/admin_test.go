@@ -108,7 +108,10 @@ func TestAccessOfRoutes(t *testing.T) {
 		"/rerank": accessKey, "/invocations": accessKey, "/predict": accessKey, "/v1/rerank": accessKey, "/v2/rerank": accessKey, "/score": accessKey, "/v1/score": accessKey,
 		"/v1/models": accessKey, "/v1/": accessKey, "/v2/": accessKey, "/info": accessKey, "/metrics": accessKey,
 		"/dashboard/api/": accessKey, "/dashboard/api/export.json": accessKey,
-		"/admin/models": accessAdmin,
+		"/admin/models": accessAdmin, "/hf-inference/models/": accessKey,
+		"/voyage/": accessKey, "/voyage/rerank": accessKey, "/voyage/v1/rerank": accessKey,
+		"/infinity/": accessKey, "/infinity/rerank": accessKey, "/infinity/v1/rerank": accessKey,
+		"/weaviate/rerank": accessKey, "/weaviate/meta": accessKey, "/weaviate/.well-known/ready": accessProbe, "/weaviate/.well-known/live": accessProbe,
 	}
 	for path, route := range s.routes {
 		if a, ok := want[path]; !ok || a != route.access {

@@ -21,6 +21,7 @@ type cohereRerank struct {
 	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
 	LongOptions
 	DeadlineOptions
+	LogitOptions
 	TopN            *integer `json:"top_n,omitempty" nullable:"true" minimum:"0" doc:"Maximum number of results, best first; all by default, and for 0"`
 	ReturnDocuments *bool    `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents, as version 1 does; false by default"`
 	RankFields      []string `json:"rank_fields,omitempty" nullable:"true" doc:"Fields to rank of documents that are objects, in this order, as in version 1; text by default"`
@@ -29,7 +30,7 @@ type cohereRerank struct {
 
 type cohereResult struct {
 	Index          int               `json:"index" minimum:"0"`
-	RelevanceScore *float64          `json:"relevance_score,omitempty" minimum:"0" maximum:"1" doc:"Absent if the result is unscored"`
+	RelevanceScore *float64          `json:"relevance_score,omitempty" doc:"Absent if the result is unscored"`
 	Document       *answeredDocument `json:"document,omitempty"`
 	Empty          bool              `json:"empty,omitempty" doc:"The document has no text"`
 	Unscored       bool              `json:"unscored,omitempty" doc:"The deadline came first; only with on_deadline partial"`
@@ -60,7 +61,7 @@ func (s *Server) cohereRerank(ctx context.Context, b *cohereRerank) (*cohereRank
 	items, o := s.rank(ctx, b.ModelOption, b.Query, documents, engine.RerankOptions{
 		Long: b.choice(), TopN: int(deref(b.TopN, 0)),
 		ScoreOptions: engine.ScoreOptions{DocumentTokens: int(deref(b.MaxTokensPerDoc, cohereTokens))},
-	}, nil)
+	}, b.raw())
 	out := &cohereRanking{ID: uuid.NewString(), Results: make([]cohereResult, len(items))}
 	out.Meta.APIVersion.Version = "2"
 	out.Meta.BilledUnits.SearchUnits = 1
@@ -69,7 +70,7 @@ func (s *Server) cohereRerank(ctx context.Context, b *cohereRerank) (*cohereRank
 	}
 	for i, item := range items {
 		out.Results[i] = cohereResult{
-			Index: item.Index, RelevanceScore: o.model.itemScore(item, nil), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
+			Index: item.Index, RelevanceScore: o.model.itemScore(item, b.raw()), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, false)),
 		}
 	}

@@ -50,6 +50,12 @@ var apis = []api{
 	{"/score", func(query string, documents ...string) string {
 		return quoted(map[string]any{"text_1": query, "text_2": append([]string{}, documents...)})
 	}, "error.message"},
+	{"/voyage/v1/rerank", documentsBody("documents"), "detail"},
+	{"/infinity/rerank", documentsBody("documents"), "error.message"},
+	{"/weaviate/rerank", documentsBody("documents"), "error"},
+	{"/", func(query string, documents ...string) string { // Hugging Face's inference endpoints
+		return quoted(map[string]any{"inputs": map[string]any{"query": query, "texts": append([]string{}, documents...)}})
+	}, "error"},
 }
 
 // A row of the contract causes one status on every API.

@@ -39,7 +39,7 @@ func TestDeadlineAndPriorityReachTheEngine(t *testing.T) {
 			{headers: []string{"X-Deadline-Ms", "99999999", "X-Priority", "interactive"}, fields: `"deadline_ms": null, "on_deadline": null`, within: time.Minute, priority: "interactive"},
 			{fields: `"deadline_ms": 10000, "on_deadline": "partial"`, within: 10 * time.Second, partial: true},
 		} {
-			if test.partial && a.keepsOrder() {
+			if test.partial && !a.marks() {
 				continue
 			}
 			if w := post(s, a.path, withField(body, test.fields), test.headers...); w.Code != 200 || w.Header().Get("X-Unscored") != "" || strings.Contains(w.Body.String(), "partial") {
@@ -102,7 +102,7 @@ func TestPartialNeedsMarks(t *testing.T) {
 	s := newServer(t, Config{Engine: e})
 	for _, a := range apis {
 		body := withField(a.body("q", "d"), `"on_deadline": "partial"`)
-		if !a.keepsOrder() {
+		if a.marks() {
 			if w := post(s, a.path, body); w.Code != 200 {
 				t.Errorf("%s: %d %s", a.path, w.Code, w.Body)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -21,50 +22,83 @@ import (
 // which the format's type does not.
 func init() { huma.ValidateStrictCasing = true }
 
-// decode validates a body against a schema and decodes it into v.
-func (s *Server) decode(schema *huma.Schema, body []byte, v any) *failure {
-	if len(body) == 0 {
-		return failf(http.StatusBadRequest, kindValidation, "request body is required")
-	}
-	var parsed any
-	if err := unmarshal(body, &parsed); err != nil {
-		return failValidation(http.StatusBadRequest, err)
-	}
-	path, result := huma.NewPathBuffer(nil, 0), huma.ValidateResult{}
-	path.Push("body")
-	huma.Validate(s.schemas, schema, path, huma.ModeWriteToServer, parsed, &result)
-	if len(result.Errors) > 0 {
-		return failValidation(http.StatusUnprocessableEntity, result.Errors...)
-	}
-	if err := unmarshal(body, v); err != nil {
-		return failValidation(http.StatusUnprocessableEntity, err)
-	}
-	return nil
+// A parsedBody is a body with the JSON value that it has.
+type parsedBody struct {
+	data  []byte
+	value any
+	err   error // the body is not JSON
 }
 
-// isJinas reports whether a body is in Jina's format, which has documents, and not
-// in TEI's, which has texts. In a body that is not JSON, the part before the fault
-// decides.
-func isJinas(body []byte) bool {
-	decoder := jsontext.NewDecoder(bytes.NewBuffer(body))
-	if token, err := decoder.ReadToken(); err != nil || token.Kind() != '{' {
-		return false
+func parseBody(data []byte) *parsedBody {
+	b := &parsedBody{data: data}
+	b.err = unmarshal(data, &b.value)
+	return b
+}
+
+// fields are the values of a body by name.
+type fields map[string]any
+
+// has reports whether the body has one of the fields, be it null.
+func (f fields) has(names ...string) bool {
+	return slices.ContainsFunc(names, func(name string) bool { _, ok := f[name]; return ok })
+}
+
+// format returns the first of the formats that matches the body, or the first of all.
+func (b *parsedBody) format(formats []*format) *format {
+	if len(formats) > 1 {
+		found := b.fields()
+		for _, f := range formats {
+			if f.matches(found) {
+				return f
+			}
+		}
 	}
-	documents := false
+	return formats[0]
+}
+
+// fields returns the fields of the body. If it is not JSON, they are the ones before
+// the fault, without their values.
+func (b *parsedBody) fields() fields {
+	if b.err == nil {
+		object, _ := b.value.(map[string]any) // nil of another value
+		return object
+	}
+	found := make(fields)
+	decoder := jsontext.NewDecoder(bytes.NewBuffer(b.data))
+	if token, err := decoder.ReadToken(); err != nil || token.Kind() != '{' {
+		return found
+	}
 	for decoder.PeekKind() == '"' {
 		name, err := decoder.ReadToken()
 		if err != nil {
-			return documents
+			return found
 		}
-		if name.String() == "texts" {
-			return false
-		}
-		documents = documents || name.String() == "documents"
+		found[name.String()] = nil
 		if err := decoder.SkipValue(); err != nil {
-			return documents
+			return found
 		}
 	}
-	return documents
+	return found
+}
+
+// decode validates a body against a schema and decodes it into v.
+func (s *Server) decode(schema *huma.Schema, body *parsedBody, v any) *failure {
+	if len(body.data) == 0 {
+		return failf(http.StatusBadRequest, kindValidation, "request body is required")
+	}
+	if body.err != nil {
+		return failValidation(http.StatusBadRequest, body.err)
+	}
+	path, result := huma.NewPathBuffer(nil, 0), huma.ValidateResult{}
+	path.Push("body")
+	huma.Validate(s.schemas, schema, path, huma.ModeWriteToServer, body.value, &result)
+	if len(result.Errors) > 0 {
+		return failValidation(http.StatusUnprocessableEntity, result.Errors...)
+	}
+	if err := unmarshal(body.data, v); err != nil {
+		return failValidation(http.StatusUnprocessableEntity, err)
+	}
+	return nil
 }
 
 // maxNesting is the depth at which TEI's parser stops too.

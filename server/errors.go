@@ -212,7 +212,7 @@ func expectation(detail *huma.ErrorDetail) string {
 	switch list, oneOf := strings.CutPrefix(detail.Message, "expected value to be one of "); {
 	case oneOf:
 		return "expected one of " + strings.ReplaceAll(strings.Trim(list, `"`), "<nil>", "null")
-	case detail.Message == validation.MsgExpectedMatchExactlyOneSchema:
+	case detail.Message == validation.MsgExpectedMatchExactlyOneSchema, detail.Message == validation.MsgExpectedMatchAtLeastOneSchema:
 		return "expected one of the forms in /docs, found " + found
 	case slices.Contains([]string{validation.MsgExpectedString, validation.MsgExpectedBoolean, validation.MsgExpectedNumber,
 		validation.MsgExpectedInteger, validation.MsgExpectedArray, validation.MsgExpectedObject}, detail.Message):

@@ -69,6 +69,45 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 		for _, r := range scores.Data {
 			list = append(list, scored{index: r.Index, score: r.Score})
 		}
+	case "/voyage/v1/rerank":
+		var voyage struct {
+			Data []struct {
+				Index    int
+				Score    float64 `json:"relevance_score"`
+				Document string
+			}
+		}
+		if err := json.Unmarshal(body, &voyage); err != nil {
+			return nil, err
+		}
+		for _, r := range voyage.Data {
+			list = append(list, scored{r.Index, r.Score, r.Document})
+		}
+	case "/infinity/rerank":
+		var infinity struct{ Results json.RawMessage }
+		if err := json.Unmarshal(body, &infinity); err != nil {
+			return nil, err
+		}
+		return parseAnswer("/voyage/v1/rerank", []byte(`{"data": `+string(infinity.Results)+`}`))
+	case "/weaviate/rerank":
+		var weaviate struct {
+			Scores []struct {
+				Document string
+				Score    float64
+			}
+		}
+		if err := json.Unmarshal(body, &weaviate); err != nil {
+			return nil, err
+		}
+		for i, r := range weaviate.Scores {
+			list = append(list, scored{i, r.Score, r.Document})
+		}
+	case "/":
+		var endpoint struct{ Scores json.RawMessage }
+		if err := json.Unmarshal(body, &endpoint); err != nil {
+			return nil, err
+		}
+		return parseAnswer("/rerank", endpoint.Scores)
 	default:
 		var both struct {
 			Results []struct {
@@ -88,7 +127,13 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 }
 
 // keepsOrder reports whether a route answers in the order of the request.
-func (a api) keepsOrder() bool { return a.path == "/predict" || a.path == "/score" }
+func (a api) keepsOrder() bool {
+	return a.path == "/predict" || a.path == "/score" || a.path == "/weaviate/rerank"
+}
+
+// marks reports whether an answer can mark results as unscored: not where clients match
+// scores by position, as in some of Hugging Face's tasks.
+func (a api) marks() bool { return !a.keepsOrder() && a.path != "/" }
 
 // Every route answers the sigmoid of the logit, whatever the engine's activation,
 // best first; the lower index comes first among equals.

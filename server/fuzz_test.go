@@ -17,6 +17,9 @@ func fuzzBodies(f *testing.F, a api) {
 		`{"query": "q", "documents": ["a", {"text": "b"}], "top_n": 1.0, "return_documents": false, "max_tokens_per_doc": 1e9}`,
 		`{"inputs": ["a", "b"]}`, `{"inputs": [["a", "b"], ["c", "d"]]}`, `{"inputs": [[]]}`, `{"text_1": "q", "text_2": ["a", "b"], "use_activation": false}`, `{"queries": ["q", "r"], "documents": ["a", "b"]}`,
 		`{"query": "q", "documents": [{"title": "a", "text": 1}, "b", {"title": null}], "rank_fields": ["title", "text"]}`, `{"inputs": "a"}`, `{"query": "\ud800", "texts": ["\u0000"]}`,
+		`{"query": "q", "documents": ["a", "b"], "top_k": 1, "truncation": false, "return_documents": true}`, `{"query": "q", "property": "a", "documents": null}`, `{"query": "q", "documents": [], "property": ""}`,
+		`{"inputs": {"source_sentence": "q", "sentences": ["a", "b"]}}`, `{"inputs": {"sentences": [["q", "a"], ["q", "b"]]}, "parameters": {"function_to_apply": "none"}}`, `{"inputs": [{"text": "q", "text_pair": "a"}]}`,
+		`{"inputs": {"text": "q", "text_pair": "a"}}`, `{"inputs": {"query": "q", "texts": ["a"], "return_documents": true}}`, `{"inputs": {"sentences": [["q"]]}}`, `{"inputs": {}}`, `{"query": "q", "documents": ["a"], "max_tokens_per_doc": 3, "truncation_side": "left"}`,
 		`{"query": "q", "query": "r", "texts": ["a"], "Texts": ["b"], "documents": ["c"]}`, strings.Repeat(`[`, 200),
 	} {
 		f.Add([]byte(seed))
@@ -34,20 +37,60 @@ func fuzzBodies(f *testing.F, a api) {
 			if !slices.Contains([]int{400, 413, 422}, w.Code) || executed != 0 {
 				t.Errorf("status %d, %d pairs executed: %s", w.Code, executed, w.Body)
 			}
-			if fields, err := errorFields(a, w.Body.Bytes()); (err != nil || fields[a.error] == "") && !isJinas(body) {
+			asked := a
+			if isOtherFormat(a, body) {
+				asked.error = "detail"
+			}
+			if fields, err := errorFields(asked, w.Body.Bytes()); err != nil || fields[asked.error] == "" {
 				t.Errorf("not the API's error: %s", w.Body)
 			}
 			return
 		}
-		if a.path == "/predict" && strings.HasPrefix(w.Body.String(), "[{") {
-			return // one pair
-		}
-		if a.path == "/rerank" && isJinas(body) {
-			a = apis[1]
+		a, ok := answeredAs(a, body)
+		if !ok || a.path == "/predict" && strings.HasPrefix(w.Body.String(), "[{") {
+			return // one pair, or a list of scores alone
 		}
 		raw := strings.Contains(string(body), "raw") || strings.Contains(string(body), "activation")
 		checkFuzzed(t, a, answers(t, a.path, w), int(executed), raw)
 	})
+}
+
+// isOtherFormat reports whether a body for TEI's paths is in Jina's or Voyage's format.
+func isOtherFormat(a api, body []byte) bool {
+	f := parseBody(body).fields()
+	return (a.path == "/rerank" || a.path == "/") && !f.has("texts") && (f.has("documents") || isVoyages(f))
+}
+
+// answeredAs returns the API in whose format a body is answered. ok is false if no API of
+// the tests has it.
+func answeredAs(a api, body []byte) (_ api, ok bool) {
+	f := parseBody(body).fields()
+	inputs, _ := f["inputs"].(map[string]any)
+	switch a.path {
+	case "/":
+		switch {
+		case f.has("texts"):
+			return apis[0], true
+		case isVoyages(f):
+			return apis[5], true
+		case f.has("documents"):
+			return apis[1], true
+		}
+		return a, inputs != nil && fields(inputs).has("texts")
+	case "/predict":
+		return a, !isHFs(f)
+	case "/rerank", "/v1/rerank":
+		switch {
+		case f.has("texts") && a.path == "/rerank":
+		case isVoyages(f):
+			return apis[5], true
+		case f.has("documents"):
+			return apis[1], true
+		}
+	case "/weaviate/rerank":
+		return a, f["documents"] != nil
+	}
+	return a, true
 }
 
 func checkFuzzed(t *testing.T, a api, got []scored, executed int, raw bool) {
@@ -75,7 +118,11 @@ func FuzzRerankJina(f *testing.F)   { fuzzBodies(f, apis[1]) }
 func FuzzRerankCohere(f *testing.F) { fuzzBodies(f, apis[2]) }
 func FuzzPredict(f *testing.F)      { fuzzBodies(f, apis[3]) }
 
-func FuzzScore(f *testing.F) { fuzzBodies(f, apis[4]) }
+func FuzzScore(f *testing.F)       { fuzzBodies(f, apis[4]) }
+func FuzzVoyage(f *testing.F)      { fuzzBodies(f, apis[5]) }
+func FuzzInfinity(f *testing.F)    { fuzzBodies(f, apis[6]) }
+func FuzzWeaviate(f *testing.F)    { fuzzBodies(f, apis[7]) }
+func FuzzHuggingFace(f *testing.F) { fuzzBodies(f, apis[8]) }
 
 // FuzzHeaders sends arbitrary hosts, origins, content types and keys.
 func FuzzHeaders(f *testing.F) {

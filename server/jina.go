@@ -8,8 +8,8 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// Jina's rerank API. Version 1 of Cohere's API has the same path, and vLLM and
-// infinity use the same format; the answer has all fields that their clients read.
+// Jina's rerank API. Version 1 of Cohere's API has the same path, and vLLM uses the
+// same format; the answer has all fields that their clients read.
 
 type jinaRerank struct {
 	_ struct{} `additionalProperties:"true"`
@@ -18,10 +18,11 @@ type jinaRerank struct {
 	Documents []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
 	LongOptions
 	DeadlineOptions
+	LogitOptions
+	CutOptions
 	TopN            *integer `json:"top_n,omitempty" nullable:"true" minimum:"0" doc:"Maximum number of results, best first; all by default, and for 0"`
 	ReturnDocuments *bool    `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents; true by default"`
 	RankFields      []string `json:"rank_fields,omitempty" nullable:"true" doc:"Fields to rank of documents that are objects, in this order; text by default"`
-	RawScores       *bool    `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
 }
 
 type jinaResult struct {
@@ -59,7 +60,11 @@ func (s *Server) jinaRerank(ctx context.Context, b *jinaRerank) (*jinaRanking, o
 	if f != nil {
 		return nil, outcome{failure: f}
 	}
-	items, o := s.rank(ctx, b.ModelOption, b.Query, documents, engine.RerankOptions{Long: b.choice(), TopN: int(deref(b.TopN, 0))}, b.RawScores)
+	opts, f := b.options()
+	if f != nil {
+		return nil, outcome{failure: f}
+	}
+	items, o := s.rank(ctx, b.ModelOption, b.Query, documents, engine.RerankOptions{Long: b.choice(), TopN: int(deref(b.TopN, 0)), ScoreOptions: opts}, b.raw())
 	if o.failure != nil {
 		return nil, o
 	}
@@ -69,7 +74,7 @@ func (s *Server) jinaRerank(ctx context.Context, b *jinaRerank) (*jinaRanking, o
 	}
 	for i, item := range items {
 		out.Results[i] = jinaResult{
-			Index: item.Index, RelevanceScore: o.model.itemScore(item, b.RawScores), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
+			Index: item.Index, RelevanceScore: o.model.itemScore(item, b.raw()), Unscored: item.Unscored, Empty: engine.IsEmpty(documents[item.Index]),
 			Document: answered(&b.Documents[item.Index], deref(b.ReturnDocuments, true)),
 		}
 	}

@@ -20,15 +20,29 @@ const (
 	exampleDocuments = `{"query": "resize photos", "documents": ["A mail reader.", "An image editor."], "top_n": 1}`
 	examplePredict   = `{"inputs": [["resize photos", "A mail reader."], ["resize photos", "An image editor."]]}`
 	examplePair      = `{"inputs": ["resize photos", "An image editor."]}`
+	exampleTexts     = `{"query": "resize photos", "documents": ["A mail reader.", "An image editor."]}`
+	exampleVoyage    = `{"query": "resize photos", "documents": ["A mail reader.", "An image editor."], "top_k": 1, "truncation": true}`
+	exampleRanking   = `{"inputs": {"query": "resize photos", "texts": ["A mail reader.", "An image editor."]}}`
+	exampleSimilar   = `{"inputs": {"source_sentence": "resize photos", "sentences": ["A mail reader.", "An image editor."]}}`
+	exampleClassify  = `{"inputs": [{"text": "resize photos", "text_pair": "A mail reader."}, {"text": "resize photos", "text_pair": "An image editor."}]}`
 	exampleScore     = `{"text_1": "resize photos", "text_2": ["A mail reader.", "An image editor."]}`
 	exampleFields    = `{"query": "resize photos", "rank_fields": ["name", "about"], "documents": [{"name": "mutt", "about": "A mail reader."}, {"name": "gimp", "about": "An image editor."}]}`
 )
 
 var (
-	rerankExamples   = examples{"tei": example("As text-embeddings-inference", exampleTEI), "jina": example("As Jina, vLLM and infinity", exampleDocuments)}
+	rerankExamples   = examples{"tei": example("As text-embeddings-inference", exampleTEI), "jina": example("As Jina and vLLM", exampleDocuments)}
+	voyageExamples   = examples{"voyage": example("As Voyage", exampleVoyage), "texts": example("Texts", exampleTexts)}
+	textExamples     = examples{"texts": example("Texts", exampleTexts)}
+	endpointExamples = examples{
+		"tei": example("As text-embeddings-inference", exampleTEI), "jina": example("As Jina", exampleDocuments), "pairs": example("Pairs", examplePredict),
+		"ranking": example("As sentence-ranking", exampleRanking), "similarity": example("As sentence-similarity", exampleSimilar),
+	}
 	documentExamples = examples{"texts": example("Texts", exampleDocuments), "fields": example("Objects with fields to rank", exampleFields)}
-	predictExamples  = examples{"pairs": example("Pairs", examplePredict), "pair": example("One pair", examplePair)}
-	scoreExamples    = examples{"one": example("One query", exampleScore)}
+	predictExamples  = examples{
+		"pairs": example("Pairs", examplePredict), "pair": example("One pair", examplePair), "classification": example("As text-classification", exampleClassify),
+		"ranking": example("As sentence-ranking", exampleRanking), "similarity": example("As sentence-similarity", exampleSimilar),
+	}
+	scoreExamples = examples{"one": example("One query", exampleScore)}
 )
 
 func example(summary, body string) *huma.Example {
@@ -56,7 +70,7 @@ func (s *Server) describe() *huma.OpenAPI {
 		OpenAPI: "3.1.0",
 		Info: &huma.Info{
 			Title: "mlxrank", Version: s.Version,
-			Description: "Reranks passages with a cross-encoder, in the formats of text-embeddings-inference, Jina, Cohere and vLLM." +
+			Description: "Reranks passages with a cross-encoder, in the formats of text-embeddings-inference, Jina, Cohere, Voyage, vLLM, infinity, Weaviate and Hugging Face's inference endpoints." +
 				" Each route has examples to try. The [metrics](/metrics) are for Prometheus.",
 		},
 		Components: &huma.Components{Schemas: s.schemas},

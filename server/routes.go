@@ -49,32 +49,57 @@ type operation struct {
 
 // makeRoutes fills the table of routes.
 func (s *Server) makeRoutes() error {
-	tei := newFormat(s, shapeTEI, s.teiRerank).marking()
-	jina := newFormat(s, shapeJina, s.jinaRerank).marking()
-	score := newFormat(s, shapeOpenAI, s.vllmScore)
-	// TEI's paths. The last is Amazon SageMaker's. vLLM and infinity rank at
-	// /rerank too, in Jina's format.
-	rerank := func(id string) *operation {
-		return s.scoring(id, "Rank texts, as text-embeddings-inference does, or documents, as Jina's API does", rerankExamples, tei, jina)
+	tei := newFormat(s, shapeTEI, func(f fields) bool { return f.has("texts") }, s.teiRerank).marking()
+	jina := newFormat(s, shapeJina, func(f fields) bool { return f.has("documents") && !isVoyages(f) }, s.jinaRerank).marking()
+	voyage := newFormat(s, shapeJina, isVoyages, s.voyageRerank).marking()
+	predict := newFormat(s, shapeTEI, func(f fields) bool { return f.has("inputs") && !isHFs(f) }, s.teiPredict)
+	endpoint := newFormat(s, shapeTEI, isHFs, s.hfAnswer)
+	weaviate := newFormat(s, shapeTEI, nil, s.weaviateRerank)
+	infinity := newFormat(s, shapeOpenAI, nil, s.infinityRerank).marking()
+	score := newFormat(s, shapeOpenAI, nil, s.vllmScore)
+	// The paths of inference endpoints; the second is Amazon SageMaker's.
+	root := func(id string) *operation {
+		return s.scoring(id, "Rank texts or score pairs, as text-embeddings-inference and Hugging Face's inference endpoints do, or rank documents, as Jina's API does",
+			endpointExamples, tei, jina, voyage, predict, endpoint)
+	}
+	asVoyage := func(id string) *operation {
+		return s.scoring(id, "Rank documents, as Voyage's API does", voyageExamples, voyage)
+	}
+	asInfinity := func(id string) *operation {
+		return s.scoring(id, "Rank documents, as infinity does", textExamples, infinity)
 	}
 	health := func(id string) *operation {
 		return state(id, "Whether the engine scores", nil, s.getHealth, http.StatusServiceUnavailable)
 	}
 	docs := page("docs", "This page", "text/html", ownPage(v5emb.NewHandlerWithConfig(swgui.Config{Title: "mlxrank", SwaggerJSON: "/openapi.json", BasePath: "/docs/"})))
-	root := health("health-root")
-	root.handle = s.pageForBrowsers(root.handle)
+	rootHealth := health("health-root")
+	rootHealth.handle = s.pageForBrowsers(rootHealth.handle)
+	weaviateReady := func(id string) *operation {
+		return state(id, "Whether requests are accepted, as Weaviate asks", nil, s.getWeaviateReady, http.StatusServiceUnavailable)
+	}
 	list := []*route{
-		{path: "/", access: accessProbe, get: root, post: rerank("rerank-root")},
-		{path: "/rerank", post: rerank("rerank")},
-		{path: "/invocations", post: rerank("rerank-invocations")},
-		{path: "/predict", post: s.scoring("predict", "Score pairs, as text-embeddings-inference does", predictExamples, newFormat(s, shapeTEI, s.teiPredict))},
-		{path: "/v1/rerank", shape: shapeJina, post: s.scoring("rerank-v1", "Rank documents, as Jina's API does", documentExamples, jina)},
-		{path: "/v2/rerank", shape: shapeCohere, post: s.scoring("rerank-v2", "Rank documents, as version 2 of Cohere's API does", documentExamples, newFormat(s, shapeCohere, s.cohereRerank).marking())},
+		{path: "/", access: accessProbe, get: rootHealth, post: root("rerank-root")},
+		{path: "/rerank", post: s.scoring("rerank", "Rank texts, as text-embeddings-inference does, or documents, as Jina's API and vLLM do", rerankExamples, tei, jina, voyage)},
+		{path: "/invocations", post: root("rerank-invocations")},
+		{path: "/predict", post: s.scoring("predict", "Score pairs, as text-embeddings-inference and Hugging Face's inference endpoints do", predictExamples, predict, endpoint)},
+		{path: "/hf-inference/models/", post: s.scoring("", "", nil, predict, endpoint)}, // below it: a model's name and /pipeline/TASK
+		{path: "/v1/rerank", shape: shapeJina, post: s.scoring("rerank-v1", "Rank documents, as Jina's API does, or as Voyage's does for a body with top_k or truncation", voyageExamples, jina, voyage)},
+		{path: "/v2/rerank", shape: shapeCohere, post: s.scoring("rerank-v2", "Rank documents, as version 2 of Cohere's API does", documentExamples, newFormat(s, shapeCohere, nil, s.cohereRerank).marking())},
+		{path: "/voyage/rerank", shape: shapeJina, post: asVoyage("rerank-voyage")},
+		{path: "/voyage/v1/rerank", shape: shapeJina, post: asVoyage("rerank-voyage-v1")},
+		{path: "/infinity/rerank", shape: shapeOpenAI, post: asInfinity("rerank-infinity")},
+		{path: "/infinity/v1/rerank", shape: shapeOpenAI, post: asInfinity("rerank-infinity-v1")},
+		{path: "/weaviate/rerank", post: s.scoring("rerank-weaviate", "Score documents, as Weaviate's module reranker-transformers asks", textExamples, weaviate)},
+		{path: "/weaviate/meta", get: state("weaviate-meta", "The served model, as Weaviate asks", weaviateMeta{}, s.getWeaviateMeta)},
+		{path: "/weaviate/.well-known/ready", access: accessProbe, get: weaviateReady("weaviate-ready")},
+		{path: "/weaviate/.well-known/live", access: accessProbe, get: weaviateReady("weaviate-live")},
 		{path: "/score", shape: shapeOpenAI, post: s.scoring("score", "Score pairs, as vLLM does", scoreExamples, score)},
 		{path: "/v1/score", shape: shapeOpenAI, post: s.scoring("score-v1", "Score pairs, as vLLM does", scoreExamples, score)},
 		{path: "/v1/models", shape: shapeOpenAI, get: state("models", "The served models, as OpenAI's API lists models", openAIModels{}, s.getModels)},
 		{path: "/v1/", shape: shapeJina}, // paths that do not exist
 		{path: "/v2/", shape: shapeCohere},
+		{path: "/voyage/", shape: shapeJina},
+		{path: "/infinity/", shape: shapeOpenAI},
 		{path: "/info", get: state("info", "The served models and the limits", modelInfo{}, s.getInfo)},
 		{path: "/health", access: accessProbe, get: health("health")},
 		{path: "/ping", access: accessProbe, get: health("ping")},

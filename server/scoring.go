@@ -21,9 +21,12 @@ import (
 type format struct {
 	shape   shape
 	in, out reflect.Type
+	// matches reports whether a body is in the format, by its fields. A route of one
+	// format asks nothing.
+	matches func(fields) bool
 	marks   bool // answers can mark results as unscored
-	// score decodes and validates a body, scores it and encodes the answer.
-	score func(ctx context.Context, c call, body []byte) ([]byte, outcome)
+	// score validates and decodes a body, scores it and encodes the answer.
+	score func(ctx context.Context, c call, body *parsedBody) ([]byte, outcome)
 }
 
 // marking declares that the format's answers can mark results as unscored.
@@ -33,10 +36,10 @@ func (f *format) marking() *format {
 }
 
 // newFormat makes the format whose bodies are In and whose answers are Out.
-func newFormat[In, Out any](s *Server, shape shape, score func(context.Context, *In) (Out, outcome)) *format {
-	f := &format{shape: shape, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
+func newFormat[In, Out any](s *Server, shape shape, matches func(fields) bool, score func(context.Context, *In) (Out, outcome)) *format {
+	f := &format{shape: shape, matches: matches, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
 	schema := s.schemas.Schema(f.in, true, "")
-	f.score = func(ctx context.Context, c call, body []byte) ([]byte, outcome) {
+	f.score = func(ctx context.Context, c call, body *parsedBody) ([]byte, outcome) {
 		var in In
 		if failed := s.decode(schema, body, &in); failed != nil {
 			return nil, outcome{failure: failed}
@@ -59,8 +62,8 @@ func newFormat[In, Out any](s *Server, shape shape, score func(context.Context, 
 	return f
 }
 
-// scoring makes an operation that takes the first of the formats, or the second
-// where a body is in Jina's.
+// scoring makes an operation that takes the first format that matches a body, or
+// the first of all.
 func (s *Server) scoring(id, summary string, samples examples, formats ...*format) *operation {
 	return &operation{
 		id: id, tag: "scoring", summary: summary, examples: samples, formats: formats, errors: scoringErrors,
@@ -94,12 +97,7 @@ func (s *Server) admit(a *answer, r *http.Request, formats []*format) outcome {
 		s.bodies.give(size)
 		return outcome{failure: f, bytesIn: len(body)}
 	}
-	chosen := formats[0]
-	if len(formats) > 1 && isJinas(body) {
-		chosen = formats[1]
-	}
-	a.shape = chosen.shape
-	data, o := s.run(r, a.start, chosen, body)
+	data, o := s.run(a, r, formats, body)
 	o.bytesIn = len(body)
 	if o.failure == nil {
 		o.failure = s.send(a, data, &o)
@@ -108,14 +106,17 @@ func (s *Server) admit(a *answer, r *http.Request, formats []*format) outcome {
 }
 
 // run scores a request that has entered, and releases what it holds.
-func (s *Server) run(r *http.Request, start time.Time, format *format, body []byte) ([]byte, outcome) {
+func (s *Server) run(a *answer, r *http.Request, formats []*format, data []byte) ([]byte, outcome) {
 	defer s.leave()
-	defer s.bodies.give(int64(len(body)))
-	c, failed := newCall(start, r.Header)
+	defer s.bodies.give(int64(len(data)))
+	body := parseBody(data)
+	format := body.format(formats)
+	a.shape = format.shape
+	c, failed := newCall(a.start, r.Header)
 	if failed != nil {
 		return nil, outcome{failure: failed}
 	}
-	ctx, cancel := context.WithDeadlineCause(withoutCache(r.Context(), r), start.Add(s.Limits.RequestTimeout), errTimeout)
+	ctx, cancel := context.WithDeadlineCause(withoutCache(r.Context(), r), a.start.Add(s.Limits.RequestTimeout), errTimeout)
 	defer cancel()
 	return format.score(ctx, c, body)
 }
@@ -237,6 +238,15 @@ func (s *Server) rank(ctx context.Context, named ModelOption, query string, docu
 	return ranking.Items, o
 }
 
+// newPairs pairs a query with each of its documents.
+func newPairs(query string, documents []string) []engine.Pair {
+	pairs := make([]engine.Pair, len(documents))
+	for i, d := range documents {
+		pairs[i] = engine.Pair{Query: query, Document: d}
+	}
+	return pairs
+}
+
 // scorePairs scores pairs in the order given. The outcome has the model that answered.
 func (s *Server) scorePairs(ctx context.Context, named ModelOption, pairs []engine.Pair, long engine.Long, opts engine.ScoreOptions, raw *bool) (*engine.Result, outcome) {
 	documents, queries := make([]string, len(pairs)), 0
@@ -296,6 +306,19 @@ func (o *outcome) checkFinite(document int, logit float32) {
 type LongOptions struct {
 	LongDocuments *longMode `json:"long_documents,omitempty" nullable:"true" doc:"What to do with documents that exceed the model's maximum length: truncate (the default), or passages: score overlapping passages and take the best; an extension of mlxrank"`
 	Long          *longMode `json:"long,omitempty" nullable:"true" deprecated:"true" doc:"Deprecated name of long_documents, accepted for one more release"`
+}
+
+// LogitOptions ask for logits, which every scoring request may do. It is exported as
+// LongOptions is.
+type LogitOptions struct {
+	RawScores     *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
+	UseActivation *bool `json:"use_activation,omitempty" nullable:"true" doc:"vLLM's name of the same choice: false returns logits"`
+}
+
+// raw reports whether the request asks for logits.
+func (l *LogitOptions) raw() *bool {
+	raw := deref(l.RawScores, false) || !deref(l.UseActivation, true)
+	return &raw
 }
 
 type longMode string

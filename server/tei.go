@@ -27,7 +27,7 @@ type teiRerank struct {
 	ModelOption
 	LongOptions
 	DeadlineOptions
-	RawScores  *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
+	LogitOptions
 	ReturnText *bool `json:"return_text,omitempty" nullable:"true" doc:"Return the texts"`
 }
 
@@ -75,7 +75,7 @@ type teiPredict struct {
 	ModelOption
 	LongOptions
 	DeadlineOptions
-	RawScores *bool `json:"raw_scores,omitempty" nullable:"true" doc:"Return logits instead of scores of 0 to 1"`
+	LogitOptions
 }
 
 // teiInputs is one pair, or a list of pairs.
@@ -86,14 +86,15 @@ type teiInputs struct {
 
 // Schema describes a pair, or a list of pairs.
 func (teiInputs) Schema(huma.Registry) *huma.Schema {
-	two := 2
-	pair := func() *huma.Schema {
-		return &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}, MinItems: &two, MaxItems: &two}
-	}
 	return &huma.Schema{
 		Description: "A pair of texts, or a list of pairs",
-		OneOf:       []*huma.Schema{pair(), {Type: huma.TypeArray, Items: pair(), Extensions: atLeastOne}},
+		OneOf:       []*huma.Schema{pairSchema(), {Type: huma.TypeArray, Items: pairSchema(), Extensions: atLeastOne}},
 	}
+}
+
+func pairSchema() *huma.Schema {
+	two := 2
+	return &huma.Schema{Type: huma.TypeArray, Items: &huma.Schema{Type: huma.TypeString}, MinItems: &two, MaxItems: &two}
 }
 
 // UnmarshalJSON reads either form.
@@ -148,10 +149,10 @@ func (s *Server) teiRerank(ctx context.Context, b *teiRerank) (teiRanks, outcome
 	if len(b.Texts) == 0 {
 		return nil, outcome{failure: failf(http.StatusBadRequest, kindEmpty, "texts is empty")}
 	}
-	items, o := s.rank(ctx, b.ModelOption, b.Query, b.Texts, engine.RerankOptions{Long: b.choice(), ScoreOptions: teiOptions(b.Truncate, b.TruncationDirection)}, b.RawScores)
+	items, o := s.rank(ctx, b.ModelOption, b.Query, b.Texts, engine.RerankOptions{Long: b.choice(), ScoreOptions: teiOptions(b.Truncate, b.TruncationDirection)}, b.raw())
 	out := make(teiRanks, len(items))
 	for i, item := range items {
-		out[i] = teiRank{Index: item.Index, Score: o.model.itemScore(item, b.RawScores), Unscored: item.Unscored, Empty: engine.IsEmpty(b.Texts[item.Index])}
+		out[i] = teiRank{Index: item.Index, Score: o.model.itemScore(item, b.raw()), Unscored: item.Unscored, Empty: engine.IsEmpty(b.Texts[item.Index])}
 		if deref(b.ReturnText, false) {
 			out[i].Text = &b.Texts[item.Index]
 		}
@@ -166,16 +167,16 @@ func (s *Server) teiPredict(ctx context.Context, b *teiPredict) (*teiPredictions
 	}
 	opts := teiOptions(b.Truncate, b.TruncationDirection)
 	opts.AllLabels = true
-	result, o := s.scorePairs(ctx, b.ModelOption, pairs, b.choice(), opts, b.RawScores)
+	result, o := s.scorePairs(ctx, b.ModelOption, pairs, b.choice(), opts, b.raw())
 	if o.failure != nil {
 		return nil, o
 	}
 	out := &teiPredictions{one: b.Inputs.one}
 	for i, logit := range result.Logits {
 		empty := engine.IsEmpty(pairs[i].Document)
-		list := []teiPrediction{{o.model.toScore(logit, b.RawScores), "LABEL_0", empty}}
+		list := []teiPrediction{{o.model.toScore(logit, b.raw()), "LABEL_0", empty}}
 		if len(o.model.info.Labels) > 1 {
-			list = o.model.teiLabels(result.ByLabel[i], b.RawScores, empty)
+			list = o.model.teiLabels(result.ByLabel[i], b.raw(), empty)
 		}
 		out.list = append(out.list, list)
 	}

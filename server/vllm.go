@@ -21,9 +21,28 @@ type vllmScore struct {
 	Text2     *textOrSet `json:"text_2,omitempty" doc:"The texts to score"`
 	Queries   *textOrSet `json:"queries,omitempty" doc:"Another name of text_1"`
 	Documents *textOrSet `json:"documents,omitempty" doc:"Another name of text_2"`
+	Items     *textOrSet `json:"items,omitempty" doc:"Another name of text_2"`
+	Data1     *textOrSet `json:"data_1,omitempty" doc:"Another name of text_1"`
+	Data2     *textOrSet `json:"data_2,omitempty" doc:"Another name of text_2"`
 	LongOptions
 	DeadlineOptions
-	UseActivation *bool `json:"use_activation,omitempty" nullable:"true" doc:"Return scores of 0 to 1 instead of logits; true by default"`
+	LogitOptions
+	CutOptions
+}
+
+// CutOptions are vLLM's for cutting texts, on its paths. It is exported as LongOptions is.
+type CutOptions struct {
+	MaxTokensPerDoc *integer `json:"max_tokens_per_doc,omitempty" nullable:"true" minimum:"0" doc:"Tokens to which each document is cut before the pair is; 0, the default, cuts only the pair"`
+	TruncationSide  *teiSide `json:"truncation_side,omitempty" nullable:"true" doc:"Side on which texts are cut; the default is the model's own, usually right"`
+}
+
+func (c *CutOptions) options() (engine.ScoreOptions, *failure) {
+	opts := teiOptions(nil, c.TruncationSide)
+	opts.DocumentTokens = int(deref(c.MaxTokensPerDoc, 0))
+	if opts.DocumentTokens > 0 && opts.Truncation == engine.TruncateLeft {
+		return opts, failf(http.StatusUnprocessableEntity, kindValidation, "max_tokens_per_doc %d and truncation_side left exclude each other; send one of them", opts.DocumentTokens)
+	}
+	return opts, nil
 }
 
 // A textOrSet is a text, or a list of texts.
@@ -45,7 +64,7 @@ func (t *textOrSet) UnmarshalJSON(data []byte) error {
 
 // pairs combines queries and documents: 1 with 1, 1 with N or N with N.
 func (b *vllmScore) pairs() ([]engine.Pair, *failure) {
-	first, second := cmp.Or(b.Text1, b.Queries), cmp.Or(b.Text2, b.Documents)
+	first, second := cmp.Or(b.Text1, b.Queries, b.Data1), cmp.Or(b.Text2, b.Documents, b.Items, b.Data2)
 	if first == nil || second == nil {
 		return nil, failf(http.StatusUnprocessableEntity, kindValidation, "expected text_1 and text_2, or queries and documents")
 	}
@@ -97,14 +116,17 @@ func (s *Server) vllmScore(ctx context.Context, b *vllmScore) (*vllmScores, outc
 	if f != nil {
 		return nil, outcome{failure: f}
 	}
-	raw := !deref(b.UseActivation, true)
-	result, o := s.scorePairs(ctx, b.ModelOption, pairs, b.choice(), engine.ScoreOptions{}, &raw)
+	opts, f := b.options()
+	if f != nil {
+		return nil, outcome{failure: f}
+	}
+	result, o := s.scorePairs(ctx, b.ModelOption, pairs, b.choice(), opts, b.raw())
 	if o.failure != nil {
 		return nil, o
 	}
 	out := &vllmScores{ID: uuid.NewString(), Object: "list", Created: time.Now().Unix(), Model: o.model.name, Usage: o.usage()}
 	for i, logit := range result.Logits {
-		out.Data = append(out.Data, vllmScored{Index: i, Object: "score", Score: o.model.toScore(logit, &raw), Empty: engine.IsEmpty(pairs[i].Document)})
+		out.Data = append(out.Data, vllmScored{Index: i, Object: "score", Score: o.model.toScore(logit, b.raw()), Empty: engine.IsEmpty(pairs[i].Document)})
 	}
 	return out, o
 }

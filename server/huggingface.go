@@ -34,11 +34,12 @@ type hfParameters struct {
 
 // Schema describes an object or null.
 func (hfParameters) Schema(huma.Registry) *huma.Schema {
-	return &huma.Schema{Type: huma.TypeObject, Nullable: true, AdditionalProperties: true, Properties: map[string]*huma.Schema{
+	object := &huma.Schema{Type: huma.TypeObject, AdditionalProperties: true, Properties: map[string]*huma.Schema{
 		"function_to_apply": {Type: huma.TypeString, Nullable: true, Description: "none returns logits; scores are 0 to 1 otherwise"},
 		"raw_scores":        {Type: huma.TypeBoolean, Nullable: true, Description: "Return logits instead of scores of 0 to 1"},
 		"return_documents":  {Type: huma.TypeBoolean, Nullable: true, Description: "Return the texts of a ranking"},
 	}}
+	return &huma.Schema{OneOf: []*huma.Schema{object, {Enum: []any{nil}}}}
 }
 
 // raw reports whether the request asks for logits.

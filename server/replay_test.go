@@ -155,7 +155,7 @@ func TestRefusedForms(t *testing.T) {
 		want       string
 	}{
 		{"/voyage/v1/rerank", `{"query": "q", "documents": ["d"], "top_k": -1}`, 422, `{"detail":"validation failed: body.top_k`},
-		{"/voyage/v1/rerank", `{"query": "q", "documents": [{"title": "d"}]}`, 422, `{"detail":"document 0 has no field \"text\"`},
+		{"/voyage/v1/rerank", `{"query": "q", "documents": [{"title": "d"}]}`, 422, `{"detail":"validation failed: body.documents[0]: expected one of the forms in /docs, found an object`},
 		{"/voyage/x", `{}`, 404, `{"detail":`},
 		{"/infinity/rerank", `{"query": "q", "documents": [{"text": "d"}]}`, 422, `{"error":{"message":"validation failed: body.documents[0]: expected string, found an object`},
 		{"/infinity/x", `{}`, 404, `{"error":{"message":`},
@@ -166,7 +166,7 @@ func TestRefusedForms(t *testing.T) {
 		{"/", `{"inputs": {"sentences": []}}`, 400, `{"error":"inputs is empty"`},
 		{"/", `{"inputs": {"source_sentence": "q", "sentences": []}}`, 400, `{"error":"inputs is empty"`},
 		{"/", `{"inputs": [{"text": "q"}]}`, 422, `{"error":`},
-		{"/", `{"inputs": {"query": "q", "texts": ["d"]}, "parameters": {"function_to_apply": 1}}`, 422, `{"error":"validation failed: body.parameters.function_to_apply`},
+		{"/", `{"inputs": {"query": "q", "texts": ["d"]}, "parameters": {"function_to_apply": 1}}`, 422, `{"error":"validation failed: body.parameters: expected one of the forms`},
 		{"/hf-inference/models/org/name/pipeline/feature-extraction", `{"inputs": ["a"]}`, 422, `{"error":`},
 		{"/rerank", `{"query": "q", "documents": ["d"], "max_tokens_per_doc": 5, "truncation_side": "left"}`, 422, `{"detail":"max_tokens_per_doc 5 and truncation_side left exclude each other`},
 		{"/score", `{"queries": "q", "items": "d", "max_tokens_per_doc": 5, "truncation_side": "left"}`, 422, `{"error":{"message":"max_tokens_per_doc 5`},

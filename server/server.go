@@ -1,5 +1,6 @@
 // Package server answers rerank requests over HTTP in the formats of
-// text-embeddings-inference (TEI), Jina, Cohere and vLLM.
+// text-embeddings-inference (TEI), Jina, Cohere, Voyage, vLLM, infinity, Weaviate and
+// Hugging Face's inference endpoints.
 //
 // A request passes the guard (Host, Origin, key) and is read within the limits. It
 // is validated against the schemas of the OpenAPI document, and the engine scores

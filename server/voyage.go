@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 
+	"github.com/danielgtaylor/huma/v2"
+
 	"github.com/mlxrank/mlxrank/engine"
 )
 
@@ -11,14 +13,38 @@ import (
 type voyageRerank struct {
 	_ struct{} `additionalProperties:"true"`
 	ModelOption
-	Query           string     `json:"query" doc:"The query to rank the documents by"`
-	Documents       []document `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank"`
-	TopK            *integer   `json:"top_k,omitempty" nullable:"true" minimum:"0" doc:"Maximum number of results, best first; all by default, and for 0"`
-	ReturnDocuments *bool      `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents; false by default"`
-	Truncation      *bool      `json:"truncation,omitempty" nullable:"true" doc:"Cut pairs that exceed the model's maximum length; false rejects the request instead; true by default"`
+	Query           string         `json:"query" doc:"The query to rank the documents by"`
+	Documents       []textOrObject `json:"documents" nullable:"false" minItems:"1" doc:"The documents to rank; LiteLLM also sends objects with a text"`
+	TopK            *integer       `json:"top_k,omitempty" nullable:"true" minimum:"0" doc:"Maximum number of results, best first; all by default, and for 0"`
+	ReturnDocuments *bool          `json:"return_documents,omitempty" nullable:"true" doc:"Return the documents; false by default"`
+	Truncation      *bool          `json:"truncation,omitempty" nullable:"true" doc:"Cut pairs that exceed the model's maximum length; false rejects the request instead; true by default"`
 	LongOptions
 	LogitOptions
 	DeadlineOptions
+}
+
+// A textOrObject is a text, or the field text of an object.
+type textOrObject string
+
+// Schema describes a text, or an object with a text.
+func (textOrObject) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{OneOf: []*huma.Schema{{Type: huma.TypeString}, {
+		Type: huma.TypeObject, AdditionalProperties: true, Required: []string{defaultField},
+		Properties: map[string]*huma.Schema{defaultField: {Type: huma.TypeString, Description: "The text to rank"}},
+	}}}
+}
+
+// UnmarshalJSON reads either form.
+func (d *textOrObject) UnmarshalJSON(data []byte) error {
+	if data[0] == '"' {
+		return unmarshal(data, (*string)(d))
+	}
+	var object struct {
+		Text string `json:"text"`
+	}
+	err := unmarshal(data, &object)
+	*d = textOrObject(object.Text)
+	return err
 }
 
 // A textResult is a result with the document as a text.
@@ -49,9 +75,9 @@ func isVoyages(f fields) bool {
 }
 
 func (s *Server) voyageRerank(ctx context.Context, b *voyageRerank) (*voyageRanking, outcome) {
-	documents, f := texts(b.Documents, nil)
-	if f != nil {
-		return nil, outcome{failure: f}
+	documents := make([]string, len(b.Documents))
+	for i, d := range b.Documents {
+		documents[i] = string(d)
 	}
 	items, o := s.rank(ctx, b.ModelOption, b.Query, documents, engine.RerankOptions{
 		Long: b.choice(), TopN: int(deref(b.TopK, 0)), ScoreOptions: teiOptions(b.Truncation, nil),

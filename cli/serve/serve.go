@@ -27,9 +27,11 @@ func Command(s command.Streams) *cli.Command {
 		UsageText: "mlxrank serve [flags]",
 		Description: "Serves these routes:\n" +
 			"  POST /rerank, /predict  the API of text-embeddings-inference\n" +
-			"  POST /v1/rerank         the API of Jina, and version 1 of Cohere's\n" +
+			"  POST /v1/rerank         the APIs of Jina and Voyage, and version 1 of Cohere's\n" +
 			"  POST /v2/rerank         version 2 of Cohere's API\n" +
-			"  POST /score             the API of vLLM\n" +
+			"  POST /rerank, /score    the API of vLLM\n" +
+			"  POST /                  the API of Hugging Face's inference endpoints\n" +
+			"  POST /voyage/v1/rerank, /infinity/rerank, /weaviate/rerank\n" +
 			"  GET  /info, /v1/models, /health, /ready, /ping, /metrics (Prometheus),\n" +
 			"       /openapi.json, /docs, and a live /dashboard, to which / redirects a browser\n" +
 			"Scores are 0 to 1 with every --activation, unless a request asks for raw scores.\n\n" +

@@ -110,7 +110,7 @@ def main():
     faults = []
     with serving(program) as address:
         for package, client, least in clients.CLIENTS:
-            name = f"{client.__name__} ({package} {importlib.metadata.version(package)})"
+            name = f"{client.__name__} ({package} {importlib.metadata.version(package)})" if package else client.__name__
             got = client(address, KEY, QUERY, documents)
             fault = check(name, got, want) or (f"{name}: {len(got)} results, want {least}" if len(got) != least else None)
             print(f"  {name:60} {'wrong' if fault else 'right'}")

@@ -455,8 +455,6 @@ func BenchmarkGet(b *testing.B) {
 				for k := range keys {
 					keys[k] = key((i*20 + k) % 100_000)
 				}
-				if dir != "" {
-				}
 				c.Get(keys, values)
 			}
 		})

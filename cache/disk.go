@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -239,10 +240,7 @@ func unseal(key [32]byte, stored []byte) string {
 }
 
 func checksum(key [32]byte, value []byte) uint64 {
-	h := xxhash.New()
-	_, _ = h.Write(key[:]) // never fails
-	_, _ = h.Write(value)
-	return h.Sum64()
+	return xxhash.Sum64(slices.Concat(key[:], value))
 }
 
 // put queues values for the disk.

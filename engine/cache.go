@@ -71,19 +71,18 @@ func (e *Engine) useCache(cfg Config, model *weights.Model) error {
 	if err != nil {
 		return fmt.Errorf("engine: describing the model for the cache: %w", err)
 	}
-	files := func() (string, error) { return describeFiles(model.Files), nil }
-	if cfg.Cache.Lasts() {
-		files = model.ContentHash
-	}
 	e.info.Cache = &CacheInfo{cfg.Cache.Usage().Limit, cfg.Cache.Lasts()}
 	e.caching = &caching{cache: cfg.Cache, identity: sync.OnceValues(func() (string, error) {
-		contents, err := files()
-		if err != nil {
-			return "", fmt.Errorf("engine: hashing the model for the cache: %w", err)
+		contents := describeFiles(model.Files)
+		if cfg.Cache.Lasts() {
+			var err error
+			if contents, err = model.ContentHash(); err != nil {
+				return "", fmt.Errorf("engine: hashing the model for the cache: %w", err)
+			}
 		}
 		return strings.Join([]string{Version, contents, string(settings), e.numericClass()}, "\x00"), nil
 	})}
-	go func() { _, _ = e.caching.identity() }() // ready has the error
+	go e.caching.identity() //nolint:errcheck // ready has the error
 	return nil
 }
 

@@ -72,7 +72,7 @@ func TestCacheIsExact(t *testing.T) {
 	for _, dtype := range []DType{Float32, Float16, BFloat16, Int8, Int8W, Int4W} {
 		t.Run(string(dtype), func(t *testing.T) {
 			if dtype != Float32 && testDevice() != mlx.CPU {
-				t.Skip("the number formats of a GPU are those of the other runs")
+				t.Skip("the other runs have the number formats of a GPU")
 			}
 			if dtype == Int8 {
 				skipWithoutInt8(t)
@@ -159,17 +159,17 @@ func TestCacheKeyHasEverything(t *testing.T) {
 		change(copied)
 		return changed(func(c *Config) { c.Model = copied })
 	}
-	edit := func(name, old, new string) Config {
+	edit := func(name, before, after string) Config {
 		return rewritten(func(dir string) {
 			path := filepath.Join(dir, name)
 			data, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !strings.Contains(string(data), old) {
-				t.Fatalf("%s has no %s", name, old)
+			if !strings.Contains(string(data), before) {
+				t.Fatalf("%s has no %s", name, before)
 			}
-			if err := os.WriteFile(path, []byte(strings.Replace(string(data), old, new, 1)), 0o600); err != nil {
+			if err := os.WriteFile(path, []byte(strings.Replace(string(data), before, after, 1)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -207,7 +207,7 @@ func TestCacheKeyHasEverything(t *testing.T) {
 		}
 	}
 	t.Run("unfused graph", func(t *testing.T) {
-		if mlx.Device(testDevice()) != mlx.CPU || testDType() != Float32 {
+		if testDevice() != mlx.CPU || testDType() != Float32 {
 			t.Skip("there is one graph")
 		}
 		unfused(t)

@@ -76,8 +76,8 @@ func (r *request) dropped() int {
 	return len(r.pairs) - r.Taken()
 }
 
-// isScored reports whether the logits of a distinct pair are there. Those of a partial
-// request begin as NaN, which no pair has.
+// isScored reports whether the logits of a distinct pair are there. The logits of a
+// partial request begin as NaN, which no pair has.
 func (r *request) isScored(at int) bool {
 	labels := len(r.logits) / len(r.pairs)
 	return !math.IsNaN(float64(r.logits[at*labels]))

@@ -85,7 +85,7 @@ func TestAdminChanges(t *testing.T) {
 			t.Errorf("model %q: %d %s, want %s", asked, w.Code, w.Body, want)
 		}
 	}
-	// What removed models have scored still counts.
+	// Pairs of removed models still count.
 	if m.Stats().Pairs != 3 || len(m.slots) != 2 {
 		t.Errorf("%d pairs, %d models", m.Stats().Pairs, len(m.slots))
 	}

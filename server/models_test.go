@@ -155,7 +155,7 @@ func rankedBy(body []byte, documents ...string) (string, error) {
 }
 
 // ask ranks documents with a model and returns the status and the model that answered.
-func (s *Server) askModel(t testing.TB, ctx context.Context, model string, documents ...string) (int, string) {
+func (s *Server) askModel(ctx context.Context, t testing.TB, model string, documents ...string) (int, string) {
 	t.Helper()
 	body := quoted(map[string]any{"model": model, "query": "q", "documents": documents, "raw_scores": true})
 	w := serve(s, request("/v1/rerank", body).WithContext(ctx))
@@ -176,11 +176,11 @@ func TestModelOfRequest(t *testing.T) {
 	models := newModels(t, shelf, ModelsConfig{Names: []string{"a", "b"}, Aliases: map[string]string{"rerank-v3.5": "b", "latest": "rerank-v3.5"}})
 	s := newServer(t, Config{Models: models})
 	for asked, want := range map[string]string{"": "a", "a": "a", "b": "b", "rerank-v3.5": "b", "latest": "b"} {
-		if status, by := s.askModel(t, t.Context(), asked, "x", "y"); status != 200 || by != want {
+		if status, by := s.askModel(t.Context(), t, asked, "x", "y"); status != 200 || by != want {
 			t.Errorf("model %q: %d by %s, want %s", asked, status, by, want)
 		}
 	}
-	if status, by := s.askModel(t, t.Context(), "c", "x"); status != 404 || by != `{"detail":"model is not served: expected one of a, b, rerank-v3.5, latest"}`+"\n" {
+	if status, by := s.askModel(t.Context(), t, "c", "x"); status != 404 || by != `{"detail":"model is not served: expected one of a, b, rerank-v3.5, latest"}`+"\n" {
 		t.Errorf("an unknown model: %d %s", status, by)
 	}
 	// Every format takes the field, and each answers in its own shape.
@@ -193,10 +193,10 @@ func TestModelOfRequest(t *testing.T) {
 		checkFailure(t, s, a, row{status: 422, kind: kindValidation, message: "model: expected string"}, strings.Replace(right, `"b"`, `7`, 1))
 	}
 	other := newServer(t, Config{Models: models, AnyModel: true})
-	if status, by := other.askModel(t, t.Context(), "c", "x"); status != 200 || by != "a" {
+	if status, by := other.askModel(t.Context(), t, "c", "x"); status != 200 || by != "a" {
 		t.Errorf("with AnyModel: %d by %s, want a", status, by)
 	}
-	if status, by := other.askModel(t, t.Context(), "b", "x"); status != 200 || by != "b" {
+	if status, by := other.askModel(t.Context(), t, "b", "x"); status != 200 || by != "b" {
 		t.Errorf("with AnyModel: %d by %s, want b", status, by)
 	}
 	// Control: the scores of a and b differ, so that rankedBy sees a wrong model.
@@ -255,11 +255,11 @@ func TestModelNames(t *testing.T) {
 // load whose requests have all given up still ends well.
 func TestLoadOnce(t *testing.T) {
 	t.Parallel()
-	shelf, begun, go_ := newShelf(t), make(chan struct{}), make(chan struct{})
+	shelf, begun, proceed := newShelf(t), make(chan struct{}), make(chan struct{})
 	shelf.delay = func(ctx context.Context, _ string) error {
 		close(begun)
 		select {
-		case <-go_:
+		case <-proceed:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -275,7 +275,7 @@ func TestLoadOnce(t *testing.T) {
 			ctx, want = gone, 499
 		}
 		waiting.Go(func() {
-			if status, by := s.askModel(t, ctx, "a", "x"); status != want {
+			if status, by := s.askModel(ctx, t, "a", "x"); status != want {
 				t.Errorf("request %d: %d %s, want %d", i, status, by, want)
 			}
 		})
@@ -284,7 +284,7 @@ func TestLoadOnce(t *testing.T) {
 	waitFor(t, "a load with 60 requests", func() bool { return m.waiting("a") == 60 })
 	leave()
 	waitFor(t, "the end of 20 requests", func() bool { return m.waiting("a") == 40 })
-	close(go_)
+	close(proceed)
 	waiting.Wait()
 	if n := shelf.opened("a"); n != 1 {
 		t.Errorf("%d loads, want 1", n)
@@ -307,16 +307,16 @@ func (m *Models) waiting(name string) int {
 // A load goes on without its requests, so that the next one finds the model loaded.
 func TestLoadWithoutRequests(t *testing.T) {
 	t.Parallel()
-	shelf, go_ := newShelf(t), make(chan struct{})
-	shelf.delay = func(context.Context, string) error { <-go_; return nil }
+	shelf, proceed := newShelf(t), make(chan struct{})
+	shelf.delay = func(context.Context, string) error { <-proceed; return nil }
 	m := newModels(t, shelf, ModelsConfig{Names: []string{"a"}, Lazy: true})
 	s := newServer(t, Config{Models: m, Limits: Limits{RequestTimeout: 20 * time.Millisecond}})
-	if status, by := s.askModel(t, t.Context(), "a", "x"); status != 504 {
+	if status, by := s.askModel(t.Context(), t, "a", "x"); status != 504 {
 		t.Errorf("during the load: %d %s, want 504", status, by)
 	}
-	close(go_)
+	close(proceed)
 	waitFor(t, "the load", func() bool { return m.List()[0].State == "loaded" })
-	if status, by := s.askModel(t, t.Context(), "a", "x"); status != 200 || shelf.opened("a") != 1 {
+	if status, by := s.askModel(t.Context(), t, "a", "x"); status != 200 || shelf.opened("a") != 1 {
 		t.Errorf("after %d loads: %d %s", shelf.opened("a"), status, by)
 	}
 }
@@ -340,7 +340,7 @@ func TestFailingLoad(t *testing.T) {
 		for _, a := range apis {
 			checkFailure(t, s, a, row{status: 503, kind: kindUnhealthy, message: "the model cannot be loaded; the server's log has the reason", retry: true}, strings.Replace(a.body("q", "d"), "{", `{"model": "b", `, 1))
 		}
-		if status, by := s.askModel(t, t.Context(), "a", "x"); status != 200 {
+		if status, by := s.askModel(t.Context(), t, "a", "x"); status != 200 {
 			t.Errorf("model a: %d %s", status, by)
 		}
 		if w := do(s, "GET", "/ready"); w.Code != 200 {
@@ -357,7 +357,7 @@ func TestFailingLoad(t *testing.T) {
 	m.mu.Lock()
 	m.names["b"].failedAt = time.Now().Add(-cooldown)
 	m.mu.Unlock()
-	if status, by := s.askModel(t, t.Context(), "b", "x"); status != 200 {
+	if status, by := s.askModel(t.Context(), t, "b", "x"); status != 200 {
 		t.Errorf("after the cooldown: %d %s", status, by)
 	}
 }
@@ -365,10 +365,10 @@ func TestFailingLoad(t *testing.T) {
 // Requests that wait for a load take at most half of the server's room.
 func TestLoadQueue(t *testing.T) {
 	t.Parallel()
-	shelf, go_ := newShelf(t), make(chan struct{})
+	shelf, proceed := newShelf(t), make(chan struct{})
 	shelf.delay = func(_ context.Context, name string) error {
 		if name == "b" {
-			<-go_
+			<-proceed
 		}
 		return nil
 	}
@@ -377,19 +377,19 @@ func TestLoadQueue(t *testing.T) {
 	var running sync.WaitGroup
 	for range 4 {
 		running.Go(func() {
-			if status, by := s.askModel(t, t.Context(), "b", "x"); status != 200 {
+			if status, by := s.askModel(t.Context(), t, "b", "x"); status != 200 {
 				t.Errorf("a request that waits: %d %s", status, by)
 			}
 		})
 	}
 	waitFor(t, "four requests", func() bool { return m.waiting("b") == 4 })
-	if status, by := s.askModel(t, t.Context(), "b", "x"); status != 429 {
+	if status, by := s.askModel(t.Context(), t, "b", "x"); status != 429 {
 		t.Errorf("a fifth request: %d %s, want 429", status, by)
 	}
-	if status, by := s.askModel(t, t.Context(), "a", "x"); status != 200 {
+	if status, by := s.askModel(t.Context(), t, "a", "x"); status != 200 {
 		t.Errorf("model a meanwhile: %d %s", status, by)
 	}
-	close(go_)
+	close(proceed)
 	running.Wait()
 }
 
@@ -411,7 +411,7 @@ func TestLeastRecentlyUsed(t *testing.T) {
 		return strings.Join(list, " ")
 	}
 	for _, step := range []struct{ ask, want string }{{"a", "a"}, {"b", "a b"}, {"a", "a b"}, {"c", "a c"}, {"b", "b c"}} {
-		if status, by := s.askModel(t, t.Context(), step.ask, "x"); status != 200 {
+		if status, by := s.askModel(t.Context(), t, step.ask, "x"); status != 200 {
 			t.Fatalf("%s: %d %s", step.ask, status, by)
 		}
 		if got := states(); got != step.want {
@@ -419,7 +419,7 @@ func TestLeastRecentlyUsed(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond) // last uses differ
 	}
-	if status, by := s.askModel(t, t.Context(), "big", "x"); status != 503 {
+	if status, by := s.askModel(t.Context(), t, "big", "x"); status != 503 {
 		t.Errorf("a model beyond the limit: %d %s", status, by)
 	}
 	if got := m.List()[3].State; got != "failed" {
@@ -433,14 +433,14 @@ func TestLeastRecentlyUsed(t *testing.T) {
 // A model that is unloaded finishes its requests first; new ones wait and load it again.
 func TestUnloadWaits(t *testing.T) {
 	t.Parallel()
-	shelf, held, go_ := newShelf(t), make(chan struct{}, 10), make(chan struct{})
-	shelf.before = func(context.Context) error { held <- struct{}{}; <-go_; return nil }
+	shelf, held, proceed := newShelf(t), make(chan struct{}, 10), make(chan struct{})
+	shelf.before = func(context.Context) error { held <- struct{}{}; <-proceed; return nil }
 	m := newModels(t, shelf, ModelsConfig{Names: []string{"a"}})
 	s := newServer(t, Config{Models: m})
 	var running sync.WaitGroup
 	rank := func() {
 		running.Go(func() {
-			if status, by := s.askModel(t, t.Context(), "a", "x"); status != 200 {
+			if status, by := s.askModel(t.Context(), t, "a", "x"); status != 200 {
 				t.Errorf("%d %s", status, by)
 			}
 		})
@@ -458,7 +458,7 @@ func TestUnloadWaits(t *testing.T) {
 		t.Error("a request gets a model that is being unloaded")
 	case <-time.After(20 * time.Millisecond):
 	}
-	close(go_)
+	close(proceed)
 	running.Wait()
 	if err := <-discarded; err != nil || shelf.opened("a") != 2 {
 		t.Errorf("%d loads, want 2; error %v", shelf.opened("a"), err)
@@ -475,7 +475,7 @@ func TestIdleUnload(t *testing.T) {
 	m := newModels(t, shelf, ModelsConfig{Names: []string{"a"}, IdleUnload: 20 * time.Millisecond})
 	s := newServer(t, Config{Models: m})
 	for round := range 2 {
-		if status, by := s.askModel(t, t.Context(), "a", "x"); status != 200 {
+		if status, by := s.askModel(t.Context(), t, "a", "x"); status != 200 {
 			t.Fatalf("round %d: %d %s", round, status, by)
 		}
 		waitFor(t, "an unloaded model", func() bool { return m.List()[0].State == "unloaded" })
@@ -486,7 +486,7 @@ func TestIdleUnload(t *testing.T) {
 	}
 	// A request that takes longer than the time of rest keeps its model.
 	shelf.before = func(context.Context) error { time.Sleep(60 * time.Millisecond); return nil }
-	if status, by := s.askModel(t, t.Context(), "a", "x"); status != 200 {
+	if status, by := s.askModel(t.Context(), t, "a", "x"); status != 200 {
 		t.Errorf("a long request: %d %s", status, by)
 	}
 }
@@ -575,7 +575,7 @@ func TestCloseDuringLoad(t *testing.T) {
 	m := newModels(t, shelf, ModelsConfig{Names: []string{"a"}, Lazy: true})
 	s := newServer(t, Config{Models: m})
 	answered := make(chan int, 1)
-	go func() { status, _ := s.askModel(t, t.Context(), "a", "x"); answered <- status }()
+	go func() { status, _ := s.askModel(t.Context(), t, "a", "x"); answered <- status }()
 	<-begun
 	if err := m.Close(); err != nil {
 		t.Error(err)
@@ -583,7 +583,7 @@ func TestCloseDuringLoad(t *testing.T) {
 	if status := <-answered; status != 503 {
 		t.Errorf("status %d, want 503", status)
 	}
-	if status, _ := s.askModel(t, t.Context(), "a", "x"); status != 503 {
+	if status, _ := s.askModel(t.Context(), t, "a", "x"); status != 503 {
 		t.Errorf("after Close: %d, want 503", status)
 	}
 }
@@ -610,7 +610,7 @@ func TestModelsAreListed(t *testing.T) {
 	shelf.bytes["b"] = 7
 	m := newModels(t, shelf, ModelsConfig{Names: []string{"a", "b"}, Aliases: map[string]string{"x": "b"}, Lazy: true})
 	s := newServer(t, Config{Models: m})
-	if status, by := s.askModel(t, t.Context(), "b", "x"); status != 200 {
+	if status, by := s.askModel(t.Context(), t, "b", "x"); status != 200 {
 		t.Fatal(by)
 	}
 	var list openAIModels
@@ -644,11 +644,11 @@ func TestModelsAreListed(t *testing.T) {
 			t.Errorf("no line %q", line)
 		}
 	}
-	// What was counted stays when the model is unloaded, and the client's words get nowhere.
+	// Counts stay when the model is unloaded, and the client's words appear nowhere.
 	if err := m.discard(t.Context(), "b", false); err != nil {
 		t.Fatal(err)
 	}
-	s.askModel(t, t.Context(), "unheard-of", "x")
+	s.askModel(t.Context(), t, "unheard-of", "x")
 	text = do(s, "GET", "/metrics").Body.String()
 	if !strings.Contains(text, "\n"+`mlxrank_pairs_total{model="b"} 1`+"\n") || strings.Contains(text, "unheard-of") {
 		t.Errorf("metrics after an unload: %s", text)

@@ -5,6 +5,7 @@ import "time"
 // A Priority selects the queue of a request. A batch has pairs of one priority.
 type Priority int
 
+// The priorities, best first.
 const (
 	PriorityInteractive Priority = iota // goes first
 	PriorityBatch                       // has what interactive requests leave, and a least share

@@ -283,13 +283,13 @@ func TestDeadlinesPassOverForAHorizonOnly(t *testing.T) {
 }
 
 // A closed loop sends the next request when it has the answer.
-func (m *simulation) closedLoop(during time.Duration, clients int, make func() (*Request, []int)) {
+func (m *simulation) closedLoop(during time.Duration, clients int, next func() (*Request, []int)) {
 	pending := slices.Repeat([]*Request{nil}, clients)
 	for end := m.now.Add(during); m.now.Before(end); {
 		for i, r := range pending {
 			if r == nil || !m.ended[r].IsZero() {
 				var lengths []int
-				pending[i], lengths = make()
+				pending[i], lengths = next()
 				m.arrive(pending[i], lengths...)
 			}
 		}
@@ -389,8 +389,8 @@ func TestBatchesAreFullWithoutInteractiveRequests(t *testing.T) {
 	}
 }
 
-// What is executed of a partial request is executed before its deadline, and nearly
-// all that can be.
+// TestPartialRequestsEndInTime checks that pairs of partial requests execute before
+// the deadline only, and that nearly all that can do.
 func TestPartialRequestsEndInTime(t *testing.T) {
 	t.Parallel()
 	pairs, late, asked := 0, 0, 0

@@ -7,47 +7,11 @@
 #define MLXRANK_CPU_ATTENTION_INL_H_
 #endif
 
-#include "elementwise-inl.h"
+#include "gemm-inl.h"
 
 MLXRANK_BEFORE_NAMESPACE();
-namespace mlxrank::cpu {
+namespace MLXRANK_NAMESPACE {
 namespace HWY_NAMESPACE {
-
-inline int RoundUp(int n) { return (n + kPanel - 1) / kPanel * kPanel; }
-
-// One head of one pair. Keys and values are [length] rows of size, queries [queries]
-// rows of size, of the tokens from the pair's first on. A token attends to reach
-// tokens on each side.
-struct Head {
-  const float *query, *key, *value;
-  size_t query_stride, key_stride, value_stride;
-  int queries, length, size, reach;
-  float *out;
-  size_t out_stride;
-};
-
-// Writes n rows of size from x, rotated by their positions, to out [n, size].
-inline void Rotate(const float *x, size_t stride, int n, int size, const Positions &p, float *out) {
-  const Tag d;
-  const int half = size / 2;
-  for (int i = 0; i < n; i++) {
-    // Writes half of a row: own cos + other sin.
-    auto rotate = [&](const float *own, const float *other, const float *cos, const float *sin,
-                      float *to) {
-      ForRow(
-          half,
-          [&](int c) {
-            const Vec turned = hn::Mul(hn::LoadU(d, other + c), hn::LoadU(d, sin + c));
-            hn::StoreU(hn::MulAdd(hn::LoadU(d, own + c), hn::LoadU(d, cos + c), turned), d, to + c);
-          },
-          [&](int c) { to[c] = own[c] * cos[c] + other[c] * sin[c]; });
-    };
-    const float *row = x + i * stride;
-    const size_t at = static_cast<size_t>(i) * size;
-    rotate(row, row + half, p.cos + at, p.sin + at, out + at);
-    rotate(row + half, row, p.cos + at + half, p.sin + at + half, out + at + half);
-  }
-}
 
 // Writes the keys as panels of kPanel tokens, [steps][kPanel] each, with zeros after the
 // last token.
@@ -94,28 +58,12 @@ void PackValues(const Head &h, float *out) {
   }
 }
 
-// Returns the larger number; NaN if b is NaN.
-HWY_INLINE Vec MaxOrNan(Vec a, Vec b) {
-#if HWY_TARGET == HWY_SCALAR
-  return hn::IfThenElse(hn::Lt(b, a), a, b); // Max returns a number if there is one
-#else
-  return hn::Max(a, b); // in this order, for x86
-#endif
-}
-
 // Returns 2^x for x of at most about 0, exact to 2e-7 of it, and 2^-126 for less than that.
 HWY_INLINE Vec PowerOfTwo(Vec x) {
-  const Tag d;
-  const hn::RebindToUnsigned<Tag> bits;
   // A minimax fit on [-0.5, 0.5].
-  static constexpr float p[] = {1.0f,          0.693146967f,   0.240221197f,
+  static constexpr float c[] = {1.0f,          0.693146967f,   0.240221197f,
                                 0.0555071327f, 0.00967554134f, 0.00132764726f};
-  x = MaxOrNan(hn::Set(d, -126.0f), x);
-  // Adding 1.5 * 2^23 leaves the nearest whole number in the last bits.
-  const Vec rounding = hn::Set(d, 12582912.0f), whole = hn::Add(x, rounding);
-  const Vec part = Polynomial(hn::Sub(x, hn::Sub(whole, rounding)), p);
-  const auto exponent = hn::ShiftLeft<23>(hn::BitCast(bits, whole));
-  return hn::BitCast(d, hn::Add(hn::BitCast(bits, part), exponent));
+  return Power(MaxOrNan(hn::Set(Tag(), -126.0f), x), c);
 }
 
 // Sets row [n] to 2^(by (row - max)) and returns its sum. Overwrites the numbers after
@@ -161,10 +109,10 @@ HWY_INLINE float ExpRange(float *row, int n, int from, int to, float by) {
 
 template <class Factor>
 void AttendHead(const Head &h, float scale) {
-  const int length = RoundUp(h.length), size = RoundUp(h.size);
+  const int length = RoundUp(h.length, kPanel), size = RoundUp(h.size, kPanel);
   // The most keys that the queries of a block attend to, in whole panels.
   const int64_t around = int64_t{kRows} + 2 * int64_t{h.reach} + kPanel;
-  const int span = RoundUp(static_cast<int>(std::min<int64_t>(h.length, around)));
+  const int span = RoundUp(static_cast<int>(std::min<int64_t>(h.length, around)), kPanel);
   const size_t stride = span + kLanes; // room for the last vector of ExpRange
   const int steps = Factor::Steps(h.size);
   float *keys = Scratch<1>(static_cast<size_t>(length) * steps);
@@ -208,8 +156,12 @@ void AttendHead(const Head &h, float scale) {
   });
 }
 
+inline void Attend(const Head &h, float scale, Factors factors) {
+  WithFactor(factors, [&](auto factor) { AttendHead<decltype(factor)>(h, scale); });
+}
+
 } // namespace HWY_NAMESPACE
-} // namespace mlxrank::cpu
+} // namespace MLXRANK_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif

@@ -8,90 +8,13 @@
 #define MLXRANK_CPU_GEMM_INL_H_
 #endif
 
-#include <algorithm>
-#include <cstring>
-#include <vector>
-
-#include "hwy/highway.h"
+#include "common-inl.h"
 #include "profile.h"
 #include "small.h"
 
-// Multiplying bfloat16 numbers needs an extension of AVX-512 that Highway 1.0 has
-// no target for, so it is added to Highway's target AVX3. The compiler cannot use
-// the extension for operations on other types. Only BFloat16 uses it, and that
-// runs only on processors that have it.
-#undef MLXRANK_CPU_BFLOAT16
-#undef MLXRANK_BEFORE_NAMESPACE
-#if HWY_TARGET == HWY_AVX3 && HWY_COMPILER_GCC_ACTUAL && HWY_ARCH_X86_64
-#define MLXRANK_CPU_BFLOAT16 1
-#define MLXRANK_BEFORE_NAMESPACE()                                                                 \
-  HWY_BEFORE_NAMESPACE();                                                                          \
-  _Pragma("GCC target(\"avx512bf16\")") static_assert(true)
-#else
-#define MLXRANK_CPU_BFLOAT16 0
-#define MLXRANK_BEFORE_NAMESPACE() HWY_BEFORE_NAMESPACE()
-#endif
-
 MLXRANK_BEFORE_NAMESPACE();
-namespace mlxrank::cpu {
+namespace MLXRANK_NAMESPACE {
 namespace HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-
-using Tag = hn::ScalableTag<float>;
-using Vec = hn::Vec<Tag>;
-
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(Tag()));
-constexpr int kPanel = 2 * kLanes;
-
-// Rows of a block: as many as fit, with two vectors of weights, into the
-// registers. AVX-512 and arm64 have 32 registers, other targets 16.
-#if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64
-constexpr int kRows = 12;
-#else
-constexpr int kRows = 6;
-#endif
-
-// Rows of a tile: blocks that share one pass over the weights.
-constexpr int kTile = 8 * kRows;
-
-// Returns this thread's buffer, kept for the next call. A few hundred KB per thread, and
-// some MB once a pair has thousands of tokens.
-template <int which>
-float *Scratch(size_t floats) {
-  static thread_local std::vector<float> buffer;
-  if (buffer.size() < floats) {
-    buffer.resize(floats);
-  }
-  return buffer.data();
-}
-
-// Transposes squares of four rows and four columns in registers. Returns how many columns
-// it wrote. The last square of rows overlaps the one before it.
-#if HWY_TARGET == HWY_SCALAR
-inline int TransposeFours(const float *, size_t, int, int, int, float *) { return 0; }
-#else
-inline int TransposeFours(const float *x, size_t stride, int rows, int width, int k, float *out) {
-  const hn::FixedTag<float, 4> d;
-  int p = 0;
-  for (; p + 4 <= k; p += 4, x += 4) {
-    for (int r = 0; r < rows; r += 4) {
-      const int at = std::min(r, rows - 4);
-      const float *from = x + at * stride;
-      const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + stride);
-      const auto c = hn::LoadU(d, from + 2 * stride), e = hn::LoadU(d, from + 3 * stride);
-      const auto low_ab = hn::InterleaveLower(d, a, b), high_ab = hn::InterleaveUpper(d, a, b);
-      const auto low_ce = hn::InterleaveLower(d, c, e), high_ce = hn::InterleaveUpper(d, c, e);
-      float *to = out + static_cast<size_t>(p) * width + at;
-      hn::StoreU(hn::ConcatLowerLower(d, low_ce, low_ab), d, to);
-      hn::StoreU(hn::ConcatUpperUpper(d, low_ce, low_ab), d, to + width);
-      hn::StoreU(hn::ConcatLowerLower(d, high_ce, high_ab), d, to + 2 * width);
-      hn::StoreU(hn::ConcatUpperUpper(d, high_ce, high_ab), d, to + 3 * width);
-    }
-  }
-  return p;
-}
-#endif
 
 // A Factor type defines how the GEMM reads its factors, and names their type. A step takes
 // from each row and each output as many factors as fit into 32 bits.
@@ -263,45 +186,6 @@ HWY_INLINE void Block(Rows a, const float *HWY_RESTRICT b, int steps, const floa
   }
 }
 
-// Calls block(integral constant, first row) for blocks that cover the rows,
-// largest first.
-template <class Call>
-HWY_INLINE void ForBlocks(int rows, const Call &block) {
-  int at = 0;
-  for (; rows - at >= kRows; at += kRows) {
-    block(std::integral_constant<int, kRows>(), at);
-  }
-  if (kRows > 8 && rows - at >= 8) {
-    block(std::integral_constant<int, 8>(), at);
-    at += 8;
-  }
-  if (rows - at >= 4) {
-    block(std::integral_constant<int, 4>(), at);
-    at += 4;
-  }
-  if (rows - at >= 2) {
-    block(std::integral_constant<int, 2>(), at);
-    at += 2;
-  }
-  if (rows - at >= 1) {
-    block(std::integral_constant<int, 1>(), at);
-  }
-}
-
-// Stores the part of a panel's row that is within the columns.
-HWY_INLINE void StorePart(Vec low, Vec high, int columns, float *y) {
-  const Tag d;
-  if (columns >= kPanel) {
-    hn::StoreU(low, d, y);
-    hn::StoreU(high, d, y + kLanes);
-    return;
-  }
-  HWY_ALIGN float row[kPanel];
-  hn::Store(low, d, row);
-  hn::Store(high, d, row + kLanes);
-  std::memcpy(y, row, static_cast<size_t>(columns) * sizeof(float));
-}
-
 // Defined in small-inl.h.
 inline void ExpandPanel(const PackedLinear &w, int index, float *out);
 
@@ -309,8 +193,7 @@ inline void ExpandPanel(const PackedLinear &w, int index, float *out);
 // receives the two vectors of a panel that begins at column.
 template <class Factor, class Store>
 HWY_INLINE void ComputeTile(const float *x, int rows, const PackedLinear &w, const Store &store) {
-  const int columns = (w.out + kPanel - 1) / kPanel * kPanel;
-  const Timed timed(Phase::matmul, int64_t{2} * rows * w.in * columns);
+  const Timed timed(Phase::matmul, int64_t{2} * rows * w.in * RoundUp(w.out, kPanel));
   const int small_bits = small_format(w.factors).bits;
   count_matmul(MLXRANK_IN_ENCODER, Factor::kType, small_bits > 0 ? MLXRANK_UINT32 : Factor::kType,
                small_bits);
@@ -335,33 +218,6 @@ HWY_INLINE void ComputeTile(const float *x, int rows, const PackedLinear &w, con
   }
 }
 
-// y [rows, out] = act(x W^T + bias) for the rows of one tile.
-template <class Factor, class Act>
-void LinearTile(const float *x, int rows, const PackedLinear &w, const Act &act, float *y) {
-  ComputeTile<Factor>(x, rows, w, [&](int row, int column, Vec low, Vec high) {
-    StorePart(act(low), act(high), w.out - column, y + static_cast<size_t>(row) * w.out + column);
-  });
-}
-
-// y [rows, columns] = act(a) * b for the rows of one tile, where each panel of x W^T + bias has
-// a vector of a and one of b.
-template <class Factor, class Act>
-void GatedTile(const float *x, int rows, const PackedLinear &w, const Act &act, int columns,
-               float *y) {
-  ComputeTile<Factor>(x, rows, w, [&](int row, int column, Vec low, Vec high) {
-    const int at = column / 2;
-    float *to = y + static_cast<size_t>(row) * columns + at;
-    const Vec product = hn::Mul(act(low), high);
-    if (columns - at >= kLanes) {
-      hn::StoreU(product, Tag(), to);
-    } else {
-      HWY_ALIGN float rest[kLanes];
-      hn::Store(product, Tag(), rest);
-      std::memcpy(to, rest, static_cast<size_t>(columns - at) * sizeof(float));
-    }
-  });
-}
-
 // Calls f with the kind of factors. Only some targets have bfloat16 kernels;
 // has_bfloat16() reports whether this one has.
 template <class F>
@@ -375,16 +231,8 @@ void WithFactor(Factors factors, const F &f) {
   f(Float32());
 }
 
-// Calls tile(first row, rows) for tiles that cover the rows.
-template <class Call>
-void ForTiles(int rows, const Call &tile) {
-  for (int at = 0; at < rows; at += kTile) {
-    tile(at, std::min(kTile, rows - at));
-  }
-}
-
 } // namespace HWY_NAMESPACE
-} // namespace mlxrank::cpu
+} // namespace MLXRANK_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #include "small-inl.h"

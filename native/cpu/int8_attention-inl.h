@@ -11,50 +11,14 @@
 
 #include "int8_linear-inl.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace mlxrank::cpu::int8 {
+MLXRANK_BEFORE_NAMESPACE();
+namespace MLXRANK_NAMESPACE {
 namespace HWY_NAMESPACE {
 
 // Queries, keys and values become integers up to kHeadSteps, and e^(score - max) up to
 // kExpSteps. Sums of kFold products of the latter two fit into 32 bits.
 constexpr int kHeadSteps = 2047, kExpSteps = 4095, kFold = 256;
 static_assert(int64_t{kHeadSteps} * kExpSteps * kFold <= INT32_MAX);
-
-inline int RoundUp(int n, int to) { return (n + to - 1) / to * to; }
-
-// One head of one pair. Keys and values are [length] rows of size, queries [queries]
-// rows of size, of the tokens from the pair's first on. A token attends to reach
-// tokens on each side.
-struct Head {
-  const float *query, *key, *value;
-  size_t query_stride, key_stride, value_stride;
-  int queries, length, size, reach;
-  float *out;
-  size_t out_stride;
-};
-
-// Writes n rows of size from x, rotated by their positions, to out [n, size].
-inline void Rotate(const float *x, size_t stride, int n, int size, const Positions &p, float *out) {
-  const Tag d;
-  const int half = size / 2;
-  for (int i = 0; i < n; i++) {
-    // Writes half of a row: own cos + other sin.
-    auto rotate = [&](const float *own, const float *other, const float *cos, const float *sin,
-                      float *to) {
-      ForRow(
-          half,
-          [&](int c) {
-            const Vec turned = hn::Mul(hn::LoadU(d, other + c), hn::LoadU(d, sin + c));
-            hn::StoreU(MulThenAdd(hn::LoadU(d, own + c), hn::LoadU(d, cos + c), turned), d, to + c);
-          },
-          [&](int c) { to[c] = own[c] * cos[c] + other[c] * sin[c]; });
-    };
-    const float *row = x + i * stride;
-    const size_t at = static_cast<size_t>(i) * size;
-    rotate(row, row + half, p.cos + at, p.sin + at, out + at);
-    rotate(row + half, row, p.cos + at + half, p.sin + at + half, out + at + half);
-  }
-}
 
 // Quantises row [n] to steps with one scale, which it returns, and fills up the last word.
 HWY_INLINE float QuantizeHead(const float *row, int n, float steps, int16_t *out) {
@@ -76,24 +40,7 @@ HWY_INLINE float QuantizeHead(const float *row, int n, float steps, int16_t *out
 
 // Writes rows [kPanel][words] to a panel [words][kPanel].
 HWY_INLINE void TransposeWords(const int32_t *rows, int words, int32_t *panel) {
-  int word = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const hn::CappedTag<int32_t, 4> d;
-  for (; word + 4 <= words; word += 4) {
-    for (int t = 0; t < kPanel; t += 4) {
-      const int32_t *from = rows + static_cast<size_t>(t) * words + word;
-      const auto a = hn::LoadU(d, from), b = hn::LoadU(d, from + words),
-                 c = hn::LoadU(d, from + 2 * words), e = hn::LoadU(d, from + 3 * words);
-      const auto ac_low = hn::InterleaveLower(d, a, c), ac_high = hn::InterleaveUpper(d, a, c);
-      const auto be_low = hn::InterleaveLower(d, b, e), be_high = hn::InterleaveUpper(d, b, e);
-      int32_t *to = panel + word * kPanel + t;
-      hn::StoreU(hn::InterleaveLower(d, ac_low, be_low), d, to);
-      hn::StoreU(hn::InterleaveUpper(d, ac_low, be_low), d, to + kPanel);
-      hn::StoreU(hn::InterleaveLower(d, ac_high, be_high), d, to + 2 * kPanel);
-      hn::StoreU(hn::InterleaveUpper(d, ac_high, be_high), d, to + 3 * kPanel);
-    }
-  }
-#endif
+  int word = TransposeFours(rows, words, kPanel, kPanel, words, panel);
   for (; word < words; word++) {
     for (int t = 0; t < kPanel; t++) {
       panel[word * kPanel + t] = Word(rows + static_cast<size_t>(t) * words + word);
@@ -209,7 +156,7 @@ HWY_INLINE float ExpRow(const float *row, int n, int16_t *out) {
   return 1 / static_cast<float>(sum) + 0 * hn::GetLane(mosts);
 }
 
-inline void AttendHead(const Head &h, float scale) {
+inline void Attend(const Head &h, float scale, Factors) {
   count_matmul(MLXRANK_IN_ATTENTION, MLXRANK_INT16, MLXRANK_INT16);
   count_matmul(MLXRANK_IN_ATTENTION, MLXRANK_INT16, MLXRANK_INT16);
   const Tag d;
@@ -224,14 +171,14 @@ inline void AttendHead(const Head &h, float scale) {
   const int64_t around = int64_t{kRows} + 2 * int64_t{h.reach} + kPanel;
   const int span = RoundUp(static_cast<int>(std::min<int64_t>(h.length, around)), kPanel);
   auto *keys = Scratch<0, int32_t>(static_cast<size_t>(length) * words);
-  auto *key_scales = Scratch<1, float>(length);
+  auto *key_scales = Scratch<1>(length);
   auto *values = Scratch<2, int32_t>(static_cast<size_t>(pairs) * size);
-  auto *value_scales = Scratch<3, float>(size);
+  auto *value_scales = Scratch<3>(size);
   PackKeys(h, steps, words, keys, key_scales);
   PackValues(h, pairs, values, value_scales);
   const float largest_key_scale = hn::GetLane(LargestOfRow(key_scales, h.length));
   auto *queries = Scratch<4, int32_t>(static_cast<size_t>(kRows) * words);
-  auto *scores = Scratch<5, float>(static_cast<size_t>(kRows) * span + 4 * kPanel);
+  auto *scores = Scratch<5>(static_cast<size_t>(kRows) * span + 4 * kPanel);
   // The last panel of a row may end behind it: then the next row begins there.
   auto *exps = Scratch<6, int32_t>((static_cast<size_t>(kRows) * span + 4 * kPanel) / 2);
   ForBlocks(h.queries, [&](auto n, int at) {
@@ -299,7 +246,7 @@ inline void AttendHead(const Head &h, float scale) {
 }
 
 } // namespace HWY_NAMESPACE
-} // namespace mlxrank::cpu::int8
+} // namespace MLXRANK_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif

@@ -1,6 +1,6 @@
-// Activations, LayerNorm and quantisation of --dtype int8. Every operation gives the same bits
-// on every instruction set: products and sums are rounded one by one, never fused, and a
-// sum over a row has kColumns partial sums, however many numbers a vector has.
+// Quantisation, and what activations and LayerNorm of --dtype int8 are made of. Every operation
+// gives the same bits on every instruction set: a sum over a row has kColumns partial sums,
+// however many numbers a vector has.
 
 #if defined(MLXRANK_CPU_INT8_ELEMENTWISE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXRANK_CPU_INT8_ELEMENTWISE_INL_H_
@@ -9,25 +9,17 @@
 #define MLXRANK_CPU_INT8_ELEMENTWISE_INL_H_
 #endif
 
-#include <cmath>
-
 #include "int8.h"
 #include "int8_gemm-inl.h"
-#include "kernels.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace mlxrank::cpu::int8 {
+MLXRANK_BEFORE_NAMESPACE();
+namespace MLXRANK_NAMESPACE {
 namespace HWY_NAMESPACE {
 
 constexpr int kColumns = 16;
 constexpr int kParts = kColumns / kLanes;
 
-HWY_INLINE Vec MulThenAdd(Vec a, Vec b, Vec c) { return hn::Add(hn::Mul(a, b), c); }
-
-// Adding it to a number of at most 2^22 rounds the number to the nearest integer, ties to
-// even, and the integer is in the lowest bits of the sum.
-constexpr float kMagic = 12582912; // 1.5 * 2^23
-constexpr int32_t kMagicBits = 0x4b400000;
+constexpr int32_t kMagicBits = 0x4b400000; // of kMagic
 
 // Rounds to the nearest integer.
 HWY_INLINE Ints Nearest(Vec x) {
@@ -42,28 +34,6 @@ HWY_INLINE int32_t Nearest(float x) {
   return static_cast<int32_t>(bits - uint32_t{kMagicBits});
 }
 
-// Returns the sum of c[n] t^n.
-template <int n>
-HWY_INLINE Vec Polynomial(Vec t, const float (&c)[n]) {
-  const Tag d;
-  Vec sum = hn::Set(d, c[n - 1]);
-#pragma GCC unroll 8
-  for (int i = n - 2; i >= 0; i--) {
-    sum = MulThenAdd(sum, t, hn::Set(d, c[i]));
-  }
-  return sum;
-}
-
-// Returns 2^y for y from -126 to 126, from the coefficients of 2^y around 0.
-template <int n>
-HWY_INLINE Vec Power(Vec y, const float (&c)[n]) {
-  const Tag d;
-  const IntTag di;
-  const Vec sum = hn::Add(y, hn::Set(d, kMagic));
-  const Vec power = Polynomial(hn::Sub(y, hn::Sub(sum, hn::Set(d, kMagic))), c);
-  return hn::BitCast(d, hn::Add(hn::BitCast(di, power), hn::ShiftLeft<23>(hn::BitCast(di, sum))));
-}
-
 // Returns e^x for x of at most 80, exact to 2e-7 of it, and 0 below -87.
 HWY_INLINE Vec Exp(Vec x) {
   const Tag d;
@@ -72,14 +42,6 @@ HWY_INLINE Vec Exp(Vec x) {
   const Vec e = Power(hn::Mul(hn::Max(x, hn::Set(d, -87.0f)), hn::Set(d, 1.44269504f)), c);
   return hn::IfThenElseZero(hn::Ge(x, hn::Set(d, -87.0f)), e);
 }
-
-struct Same {
-  HWY_INLINE Vec operator()(Vec x) const { return x; }
-};
-
-struct Relu {
-  HWY_INLINE Vec operator()(Vec x) const { return hn::Max(x, hn::Zero(Tag())); }
-};
 
 // x/2 (1 + erf(x / sqrt 2)), exact to 7e-5: a hundredth of a quantisation step.
 struct Gelu {
@@ -90,49 +52,9 @@ struct Gelu {
                                   8.32984354e-08f,  -9.61314496e-10f};
     const Vec near = hn::Min(hn::Max(x, hn::Set(d, -4.2f)), hn::Set(d, 4.2f));
     const Vec phi = Polynomial(hn::Mul(near, near), c);
-    return hn::Mul(x, MulThenAdd(near, phi, hn::Set(d, 0.5f)));
+    return hn::Mul(x, MultiplyAdd(near, phi, hn::Set(d, 0.5f)));
   }
 };
-
-// x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), where tanh(u) is
-// 1 - 2 / (1 + e^2u).
-struct GeluTanh {
-  HWY_INLINE Vec operator()(Vec x) const {
-    const Tag d;
-    const Vec cubic = MulThenAdd(hn::Mul(hn::Mul(x, x), x), hn::Set(d, 0.044715f), x);
-    const Vec twice = hn::Mul(cubic, hn::Set(d, 1.59576912f));
-    const Vec e = Exp(hn::Min(twice, hn::Set(d, 80.0f)));
-    return hn::Sub(x, hn::Div(x, hn::Add(e, hn::Set(d, 1.0f))));
-  }
-};
-
-// Calls f with the activation's function.
-template <class F>
-void WithActivation(Activation activation, const F &f) {
-  switch (activation) {
-  case Activation::none:
-    return f(Same());
-  case Activation::gelu:
-    return f(Gelu());
-  case Activation::gelu_tanh:
-    return f(GeluTanh());
-  case Activation::relu:
-    return f(Relu());
-  }
-}
-
-// Calls whole(at) for each whole vector of a row of n, and rest(at) for each
-// number after the last one.
-template <class Whole, class Rest>
-HWY_INLINE void ForRow(int n, const Whole &whole, const Rest &rest) {
-  int at = 0;
-  for (; at + kLanes <= n; at += kLanes) {
-    whole(at);
-  }
-  for (; at < n; at++) {
-    rest(at);
-  }
-}
 
 // Adds kColumns numbers: halves onto each other until one is left.
 HWY_INLINE float SumOfColumns(const Vec (&sums)[kParts]) {
@@ -177,43 +99,16 @@ HWY_INLINE float SumOfRow(const float *row, int n, float fill, const Term &term)
   return SumOfColumns(sums);
 }
 
-// row [n] += other
-HWY_INLINE void AddRow(float *row, const float *other, int n) {
-  const Tag d;
-  ForRow(
-      n,
-      [&](int i) {
-        hn::StoreU(hn::Add(hn::LoadU(d, row + i), hn::LoadU(d, other + i)), d, row + i);
-      },
-      [&](int i) { row[i] += other[i]; });
+HWY_INLINE float SumOfRow(const float *row, int n) {
+  return SumOfRow(row, n, 0, [](Vec v) { return v; });
 }
 
-// row [n] = LayerNorm(row + residual); residual may be null.
-HWY_INLINE void AddNormRow(float *row, const float *residual, const Norm &norm, int n) {
-  const Tag d;
-  if (residual) {
-    AddRow(row, residual, n);
-  }
-  const auto count = static_cast<float>(n);
-  const float mean = SumOfRow(row, n, 0, [](Vec v) { return v; }) / count;
-  const Vec means = hn::Set(d, mean);
-  const float squares = SumOfRow(row, n, mean, [&](Vec v) {
+// Returns the sum of (number - mean)^2 of row [n].
+HWY_INLINE float SumOfSquares(const float *row, int n, float mean) {
+  return SumOfRow(row, n, mean, [means = hn::Set(Tag(), mean)](Vec v) {
     v = hn::Sub(v, means);
     return hn::Mul(v, v);
   });
-  const float scale = 1.0f / std::sqrt(squares / count + norm.epsilon);
-  const Vec scales = hn::Set(d, scale);
-  ForRow(
-      n,
-      [&](int i) {
-        const Vec v = hn::Mul(hn::Sub(hn::LoadU(d, row + i), means), scales);
-        hn::StoreU(MulThenAdd(v, hn::LoadU(d, norm.weight + i), hn::LoadU(d, norm.bias + i)), d,
-                   row + i);
-      },
-      [&](int i) {
-        const float v = (row[i] - mean) * scale;
-        row[i] = v * norm.weight[i] + norm.bias[i];
-      });
 }
 
 // Returns the largest absolute number of row [n], in each number of a vector; NaN or infinity
@@ -361,7 +256,7 @@ HWY_INLINE void QuantizeRow(const float *row, int n, float *rotated, uint8_t *ou
 }
 
 } // namespace HWY_NAMESPACE
-} // namespace mlxrank::cpu::int8
+} // namespace MLXRANK_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif

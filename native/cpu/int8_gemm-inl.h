@@ -8,49 +8,12 @@
 #define MLXRANK_CPU_INT8_GEMM_INL_H_
 #endif
 
-#include <algorithm>
-#include <cstring>
-#include <type_traits>
-#include <vector>
+#include "common-inl.h"
+#include "kernels.h"
 
-#include "hwy/highway.h"
-
-HWY_BEFORE_NAMESPACE();
-namespace mlxrank::cpu::int8 {
+MLXRANK_BEFORE_NAMESPACE();
+namespace MLXRANK_NAMESPACE {
 namespace HWY_NAMESPACE {
-
-namespace hn = hwy::HWY_NAMESPACE;
-
-using Tag = hn::ScalableTag<float>;
-using IntTag = hn::RebindToSigned<Tag>;
-using Vec = hn::Vec<Tag>;
-using Ints = hn::Vec<IntTag>;
-
-constexpr int kLanes = static_cast<int>(hn::MaxLanes(Tag()));
-constexpr int kPanel = 2 * kLanes;
-
-// Rows of a block: as many as fit, with two vectors of weights, into the
-// registers. AVX-512 and arm64 have 32 registers, other targets 16.
-#if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64
-constexpr int kRows = 12;
-#else
-constexpr int kRows = 6;
-#endif
-
-// Rows of a tile: blocks that share one pass over the weights.
-constexpr int kTile = 8 * kRows;
-
-// Returns this thread's buffer of count T, aligned to 64 bytes and kept for the next call.
-template <int which, class T>
-T *Scratch(size_t count) {
-  constexpr size_t align = 64;
-  static thread_local std::vector<char> buffer;
-  if (buffer.size() < count * sizeof(T) + align) {
-    buffer.resize(count * sizeof(T) + align);
-  }
-  const auto at = reinterpret_cast<uintptr_t>(buffer.data());
-  return reinterpret_cast<T *>((at + align - 1) / align * align);
-}
 
 #undef MLXRANK_INT8_X86
 #undef MLXRANK_INT8_NEON
@@ -181,7 +144,7 @@ struct Vnni {
 
 // Calls f with the fastest Dot type of bytes that the processor has.
 template <class F>
-HWY_INLINE void WithDot(const F &f) {
+HWY_INLINE void WithFactor(Factors, const F &f) {
 #if MLXRANK_INT8_X86 && HWY_TARGET <= HWY_AVX2
   static const bool has_vnni = Vnni::IsSupported();
   if (has_vnni) {
@@ -287,33 +250,8 @@ HWY_INLINE void Block(const int32_t *a, size_t stride, const int32_t *b, int ste
   }
 }
 
-// Calls block(integral constant, first row) for blocks that cover the rows,
-// largest first.
-template <class Call>
-HWY_INLINE void ForBlocks(int rows, const Call &block) {
-  int at = 0;
-  for (; rows - at >= kRows; at += kRows) {
-    block(std::integral_constant<int, kRows>(), at);
-  }
-  if (kRows > 8 && rows - at >= 8) {
-    block(std::integral_constant<int, 8>(), at);
-    at += 8;
-  }
-  if (rows - at >= 4) {
-    block(std::integral_constant<int, 4>(), at);
-    at += 4;
-  }
-  if (rows - at >= 2) {
-    block(std::integral_constant<int, 2>(), at);
-    at += 2;
-  }
-  if (rows - at >= 1) {
-    block(std::integral_constant<int, 1>(), at);
-  }
-}
-
 } // namespace HWY_NAMESPACE
-} // namespace mlxrank::cpu::int8
+} // namespace MLXRANK_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif

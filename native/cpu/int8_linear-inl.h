@@ -11,11 +11,9 @@
 #include "int8_elementwise-inl.h"
 #include "profile.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace mlxrank::cpu::int8 {
+MLXRANK_BEFORE_NAMESPACE();
+namespace MLXRANK_NAMESPACE {
 namespace HWY_NAMESPACE {
-
-inline int CeilDiv(int n, int by) { return (n + by - 1) / by; }
 
 // The layout of packed weights, in words of 32 bits from an address that is a multiple of 64
 // bytes. A panel has kPanel outputs: their biases, then for each group of inputs their scales,
@@ -75,31 +73,17 @@ void PackPanels(const float *weight, const float *bias, int out, int in, float *
   }
 }
 
-// Stores the part of a panel's row that is within the columns.
-HWY_INLINE void StorePart(Vec low, Vec high, int columns, float *y) {
-  const Tag d;
-  if (columns >= kPanel) {
-    hn::StoreU(low, d, y);
-    hn::StoreU(high, d, y + kLanes);
-    return;
-  }
-  HWY_ALIGN float row[kPanel];
-  hn::Store(low, d, row);
-  hn::Store(high, d, row + kLanes);
-  std::memcpy(y, row, static_cast<size_t>(columns) * sizeof(float));
-}
-
 // Computes x W^T + bias for the rows of one tile. store(row, column, low, high)
 // receives the two vectors of a panel that begins at column.
 template <class Dot, class Store>
 HWY_INLINE void ComputeTile(const float *x, int rows, const PackedLinear &w, const Store &store) {
   const Tag d;
-  const Timed timed(Phase::matmul, int64_t{2} * rows * w.in * (CeilDiv(w.out, kPanel) * kPanel));
+  const Timed timed(Phase::matmul, int64_t{2} * rows * w.in * RoundUp(w.out, kPanel));
   count_matmul(MLXRANK_IN_ENCODER, MLXRANK_INT8, MLXRANK_INT8);
   const Panels p(w.out, w.in);
   auto *a = Scratch<0, int32_t>(static_cast<size_t>(rows) * p.words);
-  auto *scales = Scratch<0, float>(static_cast<size_t>(rows) * p.groups);
-  auto *rotated = Scratch<1, float>(w.in);
+  auto *scales = Scratch<0>(static_cast<size_t>(rows) * p.groups);
+  auto *rotated = Scratch<1>(w.in);
   for (int r = 0; r < rows; r++) {
     QuantizeRow(x + static_cast<size_t>(r) * w.in, w.in, rotated,
                 reinterpret_cast<uint8_t *>(a + static_cast<size_t>(r) * p.words),
@@ -127,63 +111,35 @@ HWY_INLINE void ComputeTile(const float *x, int rows, const PackedLinear &w, con
   }
 }
 
-// y [rows, out] = act(x W^T + bias) for the rows of one tile.
-template <class Dot, class Act>
-void LinearTile(const float *x, int rows, const PackedLinear &w, const Act &act, float *y) {
-  ComputeTile<Dot>(x, rows, w, [&](int row, int column, Vec low, Vec high) {
-    StorePart(act(low), act(high), w.out - column, y + static_cast<size_t>(row) * w.out + column);
-  });
+// A linear layer in float32, for heads: packed are the weights as they are, then the biases.
+inline size_t OrderedSize(int out, int in) { return static_cast<size_t>(out) * (size_t{1} + in); }
+
+inline void PackOrdered(const float *weight, const float *bias, int out, int in, float *packed) {
+  std::copy_n(bias, out, std::copy_n(weight, static_cast<size_t>(out) * in, packed));
 }
 
-// y [rows, columns] = act(a) * b for the rows of one tile, where each panel of x W^T + bias has
-// a vector of a and one of b.
-template <class Dot, class Act>
-void GatedTile(const float *x, int rows, const PackedLinear &w, const Act &act, int columns,
-               float *y) {
-  ComputeTile<Dot>(x, rows, w, [&](int row, int column, Vec low, Vec high) {
-    const int at = column / 2;
-    float *to = y + static_cast<size_t>(row) * columns + at;
-    const Vec product = hn::Mul(act(low), high);
-    if (columns - at >= kLanes) {
-      hn::StoreU(product, Tag(), to);
-    } else {
-      HWY_ALIGN float rest[kLanes];
-      hn::Store(product, Tag(), rest);
-      std::memcpy(to, rest, static_cast<size_t>(columns - at) * sizeof(float));
+inline void LinearOrdered(const float *x, int rows, const PackedLinear &w, float *y) {
+  const Timed timed(Phase::matmul, int64_t{2} * rows * w.in * w.out);
+  count_matmul(MLXRANK_IN_ENCODER, MLXRANK_FLOAT32, MLXRANK_FLOAT32);
+  const float *bias = w.packed + static_cast<size_t>(w.out) * w.in;
+  std::vector<float> products(w.in);
+  for (int r = 0; r < rows; r++, x += w.in) {
+    for (int o = 0; o < w.out; o++) {
+      const float *weight = w.packed + static_cast<size_t>(o) * w.in;
+      ForRow(
+          w.in,
+          [&](int i) {
+            hn::StoreU(hn::Mul(hn::LoadU(Tag(), x + i), hn::LoadU(Tag(), weight + i)), Tag(),
+                       products.data() + i);
+          },
+          [&](int i) { products[i] = x[i] * weight[i]; });
+      *y++ = SumOfRow(products.data(), w.in) + bias[o];
     }
-  });
+  }
 }
-
-// A linear layer in float32, for heads: the weights as they are, then the biases.
-struct OrderedLinear {
-  static size_t Size(int out, int in) { return static_cast<size_t>(out) * (size_t{1} + in); }
-
-  static void Pack(const float *weight, const float *bias, int out, int in, float *packed) {
-    std::copy_n(bias, out, std::copy_n(weight, static_cast<size_t>(out) * in, packed));
-  }
-
-  static void Run(const float *x, int rows, const PackedLinear &w, float *y) {
-    count_matmul(MLXRANK_IN_ENCODER, MLXRANK_FLOAT32, MLXRANK_FLOAT32);
-    const float *bias = w.packed + static_cast<size_t>(w.out) * w.in;
-    std::vector<float> products(w.in);
-    for (int r = 0; r < rows; r++, x += w.in) {
-      for (int o = 0; o < w.out; o++) {
-        const float *weight = w.packed + static_cast<size_t>(o) * w.in;
-        ForRow(
-            w.in,
-            [&](int i) {
-              hn::StoreU(hn::Mul(hn::LoadU(Tag(), x + i), hn::LoadU(Tag(), weight + i)), Tag(),
-                         products.data() + i);
-            },
-            [&](int i) { products[i] = x[i] * weight[i]; });
-        *y++ = SumOfRow(products.data(), w.in, 0, [](Vec v) { return v; }) + bias[o];
-      }
-    }
-  }
-};
 
 } // namespace HWY_NAMESPACE
-} // namespace mlxrank::cpu::int8
+} // namespace MLXRANK_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif

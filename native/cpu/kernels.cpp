@@ -9,7 +9,11 @@
 #define HWY_TARGET_INCLUDE "kernels.cpp"
 #include "hwy/foreach_target.h"
 
+#define MLXRANK_NAMESPACE mlxrank::cpu
+#define MLXRANK_FUSE 1
 #include "attention-inl.h"
+#include "elementwise-inl.h"
+#include "layers-inl.h"
 
 MLXRANK_BEFORE_NAMESPACE();
 namespace mlxrank::cpu {
@@ -32,7 +36,7 @@ bool HasBFloat16() {
 size_t PackedSize(int out, int in, Factors factors) {
   size_t size = 0;
   WithFactor(factors, [&](auto factor) {
-    size = static_cast<size_t>((out + kPanel - 1) / kPanel) * kPanel * (factor.Steps(in) + 1);
+    size = static_cast<size_t>(RoundUp(out, kPanel)) * (factor.Steps(in) + 1);
   });
   return size;
 }
@@ -49,145 +53,6 @@ void Pack(const float *weight, const float *bias, int out, int in, Factors facto
       packed += kPanel * factor.Steps(in);
     }
   });
-}
-
-void Linear(const float *x, int rows, const PackedLinear &w, Activation activation, float *y) {
-  WithFactor(w.factors, [&](auto factor) {
-    WithActivation(activation, [&](auto act) {
-      ForTiles(rows, [&](int at, int n) {
-        LinearTile<decltype(factor)>(x + static_cast<size_t>(at) * w.in, n, w, act,
-                                     y + static_cast<size_t>(at) * w.out);
-      });
-    });
-  });
-}
-
-// Adds the residual and applies LayerNorm if there is one.
-void AddNorm(float *y, const float *residual, int rows, int columns, const Norm &norm) {
-  const Timed timed(Phase::norm);
-  for (int r = 0; r < rows; r++) {
-    const size_t at = static_cast<size_t>(r) * columns;
-    if (norm.empty()) {
-      AddRow(y + at, residual + at, columns);
-    } else {
-      AddNormRow(y + at, residual + at, norm, columns);
-    }
-  }
-}
-
-void LayerNorm(const float *x, int rows, int columns, const Norm &norm, float *y) {
-  const Timed timed(Phase::norm);
-  std::copy_n(x, static_cast<size_t>(rows) * columns, y);
-  for (int r = 0; r < rows; r++) {
-    AddNormRow(y + static_cast<size_t>(r) * columns, nullptr, norm, columns);
-  }
-}
-
-void LinearAddNorm(const float *x, int rows, const PackedLinear &w, const float *residual,
-                   const Norm &norm, float *y) {
-  WithFactor(w.factors, [&](auto factor) {
-    ForTiles(rows, [&](int at, int n) {
-      float *tile = y + static_cast<size_t>(at) * w.out;
-      LinearTile<decltype(factor)>(x + static_cast<size_t>(at) * w.in, n, w, Same(), tile);
-      AddNorm(tile, residual + static_cast<size_t>(at) * w.out, n, w.out, norm);
-    });
-  });
-}
-
-template <class Factor, class Act>
-void FeedForwardTile(const float *x, int rows, const FeedForward &f, const Act &act, float *y) {
-  const int hidden = f.inner.in;
-  const float *in = x;
-  if (f.pre_norm) {
-    float *normed = Scratch<6>(static_cast<size_t>(rows) * hidden);
-    LayerNorm(x, rows, hidden, f.norm, normed);
-    in = normed;
-  }
-  float *between = Scratch<5>(static_cast<size_t>(rows) * f.outer.in);
-  if (f.gated) {
-    GatedTile<Factor>(in, rows, f.inner, act, f.outer.in, between);
-  } else {
-    LinearTile<Factor>(in, rows, f.inner, act, between);
-  }
-  LinearTile<Factor>(between, rows, f.outer, Same(), y);
-  AddNorm(y, x, rows, hidden, f.pre_norm ? Norm{} : f.norm);
-}
-
-void RunFeedForward(const float *x, int rows, const FeedForward &f, float *y) {
-  WithFactor(f.inner.factors, [&](auto factor) {
-    WithActivation(f.activation, [&](auto act) {
-      ForTiles(rows, [&](int at, int n) {
-        const size_t from = static_cast<size_t>(at) * f.inner.in;
-        FeedForwardTile<decltype(factor)>(x + from, n, f, act, y + from);
-      });
-    });
-  });
-}
-
-// Returns how many keys a token in the middle of a pair attends to.
-int Around(int length, const Positions &p) {
-  return p.window > 0 ? static_cast<int>(std::min<int64_t>(length, 2 * int64_t{p.window} + 1))
-                      : length;
-}
-
-// Counts the two matmuls with keys and values, whole panels included.
-int64_t AttentionFlops(int64_t queries, int64_t length, const Heads &h) {
-  auto whole = [](int64_t n) { return (n + kPanel - 1) / kPanel * kPanel; };
-  return 2 * queries * (h.last - h.first) * (whole(length) * h.size + length * whole(h.size));
-}
-
-// Attends with the queries of a head. Rotates queries and keys if positions ask for it.
-void AttendRotated(Head h, const Positions &positions, Factors factors) {
-  if (positions.cos != nullptr) {
-    const size_t size = h.size;
-    float *rotated = Scratch<6>((h.queries + static_cast<size_t>(h.length)) * size);
-    float *keys = rotated + h.queries * size;
-    Rotate(h.query, h.query_stride, h.queries, h.size, positions, rotated);
-    Rotate(h.key, h.key_stride, h.length, h.size, positions, keys);
-    h.query = rotated;
-    h.key = keys;
-    h.query_stride = h.key_stride = size;
-  }
-  WithFactor(factors, [&](auto factor) {
-    AttendHead<decltype(factor)>(h, 1.0f / std::sqrt(static_cast<float>(h.size)));
-  });
-}
-
-void Attention(const float *qkv, const int32_t *lengths, int pairs, const Heads &heads,
-               const Positions &positions, Factors factors, float *out) {
-  const size_t hidden = static_cast<size_t>(heads.count) * heads.size;
-  for (int pair = 0; pair < pairs; pair++) {
-    const int length = lengths[pair], reach = positions.window > 0 ? positions.window : length;
-    const Timed timed(Phase::attention, AttentionFlops(length, Around(length, positions), heads));
-    for (int head = heads.first; head < heads.last; head++) {
-      const size_t at = static_cast<size_t>(head) * heads.size;
-      const float *query = qkv + at;
-      AttendRotated({query, query + hidden, query + 2 * hidden, 3 * hidden, 3 * hidden, 3 * hidden,
-                     length, length, heads.size, reach, out + at, hidden},
-                    positions, factors);
-    }
-    qkv += 3 * hidden * length;
-    out += hidden * length;
-  }
-}
-
-void AttentionCls(const float *query, const float *key_value, const int32_t *lengths, int pairs,
-                  const Heads &heads, const Positions &positions, Factors factors, float *out) {
-  const size_t hidden = static_cast<size_t>(heads.count) * heads.size;
-  for (int pair = 0; pair < pairs; pair++) {
-    const int length =
-        positions.window > 0 ? std::min(lengths[pair] - 1, positions.window) + 1 : lengths[pair];
-    const Timed timed(Phase::attention, AttentionFlops(1, length, heads));
-    for (int head = heads.first; head < heads.last; head++) {
-      const size_t at = static_cast<size_t>(head) * heads.size;
-      AttendRotated({query + at, key_value + at, key_value + hidden + at, hidden, 2 * hidden,
-                     2 * hidden, 1, length, heads.size, length, out + at, hidden},
-                    positions, factors);
-    }
-    query += hidden;
-    key_value += 2 * hidden * lengths[pair];
-    out += hidden;
-  }
 }
 
 } // namespace HWY_NAMESPACE

@@ -7,23 +7,19 @@
 #define MLXRANK_CPU_SMALL_INL_H_
 #endif
 
-#include <algorithm>
-
 #include "gemm-inl.h"
-#include "hwy/highway.h"
 #include "small.h"
 
 MLXRANK_BEFORE_NAMESPACE();
-namespace mlxrank::cpu {
+namespace MLXRANK_NAMESPACE {
 namespace HWY_NAMESPACE {
 
 using Bytes = hn::Rebind<uint8_t, Tag>;
-using Ints = hn::Rebind<int32_t, Tag>;
 
 // Writes scale * number + bias for the numbers of one vector. The multiplication is exact
 // where scales have float16's or bfloat16's precision, so that it makes no difference
 // whether the processor rounds it.
-HWY_INLINE void StoreWeights(hn::Vec<Ints> numbers, Vec scale, Vec bias, float *out) {
+HWY_INLINE void StoreWeights(Ints numbers, Vec scale, Vec bias, float *out) {
   hn::StoreU(hn::MulAdd(hn::ConvertTo(Tag(), numbers), scale, bias), Tag(), out);
 }
 
@@ -32,7 +28,7 @@ HWY_INLINE void StoreWeights(hn::Vec<Ints> numbers, Vec scale, Vec bias, float *
 inline void ExpandPanel(const PackedLinear &w, int index, float *out) {
   const SmallFormat f = small_format(w.factors);
   const Tag d;
-  const Ints ints;
+  const IntTag ints;
   const float *panel = w.packed + index * small_panel(f, w.in, kPanel);
   std::copy_n(panel, kPanel, out);
   panel += kPanel;
@@ -61,7 +57,7 @@ inline void ExpandPanel(const PackedLinear &w, int index, float *out) {
 }
 
 } // namespace HWY_NAMESPACE
-} // namespace mlxrank::cpu
+} // namespace MLXRANK_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
 #endif

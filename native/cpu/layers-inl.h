@@ -23,8 +23,11 @@ struct Same {
   HWY_INLINE Vec operator()(Vec x) const { return x; }
 };
 
+// NaN stays NaN.
 struct Relu {
-  HWY_INLINE Vec operator()(Vec x) const { return hn::Max(x, hn::Zero(Tag())); }
+  HWY_INLINE Vec operator()(Vec x) const {
+    return hn::IfThenZeroElse(hn::Lt(x, hn::Zero(Tag())), x);
+  }
 };
 
 // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), where tanh(u) is

@@ -35,7 +35,8 @@ void pool_pair(const float *x, int length, int hidden, Pooling way, float *y) {
     std::copy_n(x, hidden, y);
     for (int i = 1; i < length; i++) {
       for (int c = 0; c < hidden; c++) {
-        y[c] = std::max(y[c], x[static_cast<size_t>(i) * hidden + c]);
+        const float v = x[static_cast<size_t>(i) * hidden + c];
+        y[c] = v > y[c] || std::isnan(v) ? v : y[c]; // NaN stays NaN
       }
     }
     break;

@@ -237,6 +237,7 @@ void check_all() {
   check_embed(512, 26);
   check_embed(3, 384);
   failures += check_not_finite(Factors::int8, {NAN, INFINITY, -INFINITY});
+  failures += check_nan_stays(Factors::int8);
 }
 
 } // namespace

@@ -416,6 +416,7 @@ void check_all_attention(Factors factors) {
   }
   check_attention(factors, {300}, 1, 8, 20);
   failures += check_not_finite(factors, {NAN});
+  failures += check_nan_stays(factors);
 }
 
 void check_all() {

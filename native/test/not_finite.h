@@ -1,5 +1,5 @@
-// Tests that a number that is not finite, in a query, a key or a value, reaches the results of
-// attention with the instruction set that runs: a score that it changes must become an error.
+// Tests that numbers that are not finite reach the results of kernels with the instruction set
+// that runs: a score that they change must become an error.
 #pragma once
 
 #include <algorithm>
@@ -86,7 +86,8 @@ struct Poisoned {
   }
 };
 
-// Returns how many checks fail.
+// Checks attention with each of the numbers in a query, a key and a value. Returns how many
+// checks fail.
 inline int check_not_finite(Factors factors, const std::vector<float> &numbers) {
   int failures = 0;
   auto expect = [&](bool holds, const Poisoned &p, int token, int part, float x, const char *what) {
@@ -128,6 +129,36 @@ inline int check_not_finite(Factors factors, const std::vector<float> &numbers) 
     }
   }
   return failures;
+}
+
+// Checks that a row with NaN becomes NaN with ReLU, and a pair with NaN with max pooling, and no
+// other. Returns how many checks fail.
+inline int check_nan_stays(Factors factors) {
+  constexpr int rows = 5, in = 26, out = 61;
+  std::vector<float> x(rows * in), weight(out * in), bias(out), y(rows * out), pooled(2 * in);
+  std::mt19937 random(20261130);
+  for (auto *numbers : {&x, &weight, &bias}) {
+    for (float &n : *numbers) {
+      n = static_cast<float>(random() % 4096) / 2048 - 1;
+    }
+  }
+  x[2 * in + 7] = NAN;
+  std::vector<float> packed(packed_size(out, in, factors));
+  pack(weight.data(), bias.data(), out, in, factors, packed.data());
+  linear(x.data(), rows, {packed.data(), out, in, factors}, Activation::relu, y.data());
+  const int32_t lengths[] = {4, 1};
+  pool(x.data(), lengths, 2, in, Pooling::max, pooled.data());
+  int wrong = 0;
+  for (int i = 0; i < rows * out; i++) {
+    wrong += std::isnan(y[i]) != (i / out == 2);
+  }
+  for (int c = 0; c < 2 * in; c++) {
+    wrong += std::isnan(pooled[c]) != (c == 7);
+  }
+  if (wrong > 0) {
+    std::fprintf(stderr, "%s: %d results are NaN or not, against their input\n", target(), wrong);
+  }
+  return wrong;
 }
 
 } // namespace mlxrank::cpu

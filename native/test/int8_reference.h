@@ -7,9 +7,11 @@
 #include <random>
 #include <vector>
 
+#include "exact_activation.h"
 #include "kernels.h"
 
 using mlxrank::cpu::Activation;
+using mlxrank::cpu::exact_activation;
 using mlxrank::cpu::Factors;
 using mlxrank::cpu::Norm;
 using mlxrank::cpu::PackedLinear;
@@ -107,19 +109,6 @@ inline float activate(float x, Activation activation) {
   }
 }
 
-inline double exact(double x, Activation activation) {
-  switch (activation) {
-  case Activation::gelu:
-    return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
-  case Activation::gelu_tanh:
-    return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-  case Activation::relu:
-    return std::max(x, 0.0);
-  default:
-    return x;
-  }
-}
-
 struct Layer {
   int out, in;
   Numbers weight, bias, packed;
@@ -174,7 +163,7 @@ struct Layer {
         for (int i = 0; i < in; i++) {
           sum += double{x[row * in + i]} * weight[static_cast<size_t>(o) * in + i];
         }
-        y.push_back(exact(sum, activation));
+        y.push_back(exact_activation(sum, activation));
       }
     }
     return y;

@@ -13,6 +13,7 @@
 #include <thread>
 #include <vector>
 
+#include "exact_activation.h"
 #include "hwy/targets.h"
 #include "not_finite.h"
 #include "small_kernels.h"
@@ -66,19 +67,6 @@ float rounded(double x) {
   return out;
 }
 
-double activate(double x, Activation activation) {
-  switch (activation) {
-  case Activation::gelu:
-    return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
-  case Activation::gelu_tanh:
-    return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
-  case Activation::relu:
-    return std::max(x, 0.0);
-  default:
-    return x;
-  }
-}
-
 struct Layer {
   int out, in;
   Factors factors;
@@ -105,7 +93,7 @@ struct Layer {
         for (int i = 0; i < in; i++) {
           sum += factor(x[row * in + i]) * factor(weight[static_cast<size_t>(o) * in + i]);
         }
-        y.push_back(activate(sum, activation));
+        y.push_back(exact_activation(sum, activation));
       }
     }
     return y;

@@ -77,7 +77,7 @@ func readDocuments(ctx context.Context, path string, stdin io.Reader, format rec
 func readFiles(ctx context.Context, patterns []string, notices command.Notices) (documents, error) {
 	bar := notices.Progress("reading", "files", -1)
 	defer bar.End()
-	docs, skipped, err := files.Read(ctx, patterns, bar.Set)
+	docs, skipped, err := files.Read(ctx, files.System, patterns, files.Options{Progress: bar.Set})
 	if err != nil {
 		return documents{}, fmt.Errorf("--files: %w", err)
 	}

@@ -29,7 +29,7 @@ func write(t *testing.T, files map[string]string) string {
 func TestFind(t *testing.T) {
 	dir := write(t, map[string]string{"a.md": "a", "b.txt": "b", "sub/c.md": "c", "sub/deep/d.md": "d", ".hidden/e.md": "e", "sub/.f.md": "f", "x[1].md": "x"})
 	t.Chdir(dir)
-	for link, target := range map[string]string{"link.md": "a.md", "sub/loop": "..", "broken.md": "none"} {
+	for link, target := range map[string]string{"link.md": "a.md", "sub/loop": "..", "broken.md": "none", "folder": "sub"} {
 		if err := os.Symlink(target, link); err != nil {
 			t.Fatal(err)
 		}
@@ -51,15 +51,16 @@ func TestFind(t *testing.T) {
 		{".hidden/*.md", ".hidden/e.md", 0},
 		{"sub/.*", "sub/.f.md", 0},
 		{"x[1].md", "x[1].md", 0},
+		{"folder", "folder/c.md folder/deep/d.md", 0},
 	} {
 		skipped := &Skipped{}
-		got, err := find(strings.Fields(test.patterns), skipped)
+		got, err := (&finder{fsys: System, skipped: skipped}).find(t.Context(), strings.Fields(test.patterns))
 		if err != nil || strings.Join(got, " ") != test.want || skipped.Unreadable != test.unreadable {
 			t.Errorf("%s: got %v, %+v, %v, want %s", test.patterns, got, skipped, err, test.want)
 		}
 	}
 	for pattern, want := range map[string]string{"none": "no such file", "*.pdf": `no file matches "*.pdf"; quote`, "none/*": `no file matches "none/*"`, "[": "malformed pattern", "": "name of a file is empty", os.DevNull: "not a regular file"} {
-		if _, err := find([]string{pattern}, &Skipped{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := (&finder{fsys: System, skipped: &Skipped{}}).find(t.Context(), []string{pattern}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", pattern, err, want)
 		}
 	}
@@ -71,11 +72,11 @@ func TestRead(t *testing.T) {
 		"h.txt": strings.Repeat("x", maxFile+1), "i.html": "<meta charset=latin1><p>caf\xe9", "j.txt": "\xff\xfea\x00", "k.gz": "\x1f\x8b broken",
 	})
 	calls := 0
-	d, skipped, err := Read(t.Context(), []string{dir}, func(_, total int) {
+	d, skipped, err := Read(t.Context(), System, []string{dir}, Options{Progress: func(_, total int) {
 		if calls++; total != 11 {
 			t.Errorf("%d files, want 11", total)
 		}
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func TestRead(t *testing.T) {
 	if s := skipped; s.Binary != 3 || s.Empty != 2 || s.Large != 1 || s.Unreadable != 1 || s.Total() != 7 || len(s.Reasons) != 5 {
 		t.Errorf("skipped %+v", s)
 	}
-	if _, _, err := Read(t.Context(), []string{filepath.Join(dir, "d.bin")}, func(int, int) {}); err == nil || !strings.Contains(err.Error(), "none of the 1 files has text") {
+	if _, _, err := Read(t.Context(), System, []string{filepath.Join(dir, "d.bin")}, Options{}); err == nil || !strings.Contains(err.Error(), "none of the 1 files has text") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -107,7 +108,7 @@ func TestReadWithoutPermission(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	d, skipped, err := Read(t.Context(), []string{dir}, func(int, int) {})
+	d, skipped, err := Read(t.Context(), System, []string{dir}, Options{})
 	if err != nil || len(d.List) != 1 || skipped.Unreadable != 2 {
 		t.Errorf("got %+v, %+v, %v", d, skipped, err)
 	}

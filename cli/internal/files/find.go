@@ -2,10 +2,10 @@
 package files
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -14,6 +14,8 @@ import (
 
 // A finder collects the files of patterns, each once.
 type finder struct {
+	fsys    FileSystem
+	most    int // files, 0 for any number
 	paths   []string
 	seen    map[string]bool // by target
 	found   int             // files, also found before
@@ -23,12 +25,13 @@ type finder struct {
 // find returns the files that patterns name, in the order of the patterns, and by name
 // within each. A pattern is a file, a folder, which stands for all files below it, or
 // a glob, in which ** matches folders. Hidden files and folders are found only if a
-// pattern has their names. Links to files are followed, and links to folders are not.
-func find(patterns []string, skipped *Skipped) ([]string, error) {
-	f := &finder{seen: make(map[string]bool), skipped: skipped}
+// pattern has their names. Links to files are followed, and links to folders are not,
+// unless a pattern names them.
+func (f *finder) find(ctx context.Context, patterns []string) ([]string, error) {
+	f.seen = make(map[string]bool)
 	for _, pattern := range patterns {
 		before := f.found
-		if err := f.add(pattern); err != nil {
+		if err := f.add(ctx, pattern); err != nil {
 			return nil, err
 		}
 		if f.found == before && f.skipped.Unreadable == 0 {
@@ -38,19 +41,18 @@ func find(patterns []string, skipped *Skipped) ([]string, error) {
 	return f.paths, nil
 }
 
-func (f *finder) add(pattern string) error {
+func (f *finder) add(ctx context.Context, pattern string) error {
 	if pattern == "" {
 		return errors.New("the name of a file is empty")
 	}
-	info, err := os.Stat(pattern)
+	info, err := f.fsys.Stat(pattern)
 	switch {
 	case err == nil && info.IsDir():
-		return f.walk(pattern, "**")
+		return f.walk(ctx, pattern, "**")
 	case err == nil && !info.Mode().IsRegular():
 		return fmt.Errorf("%s is not a regular file (mode %v)", pattern, info.Mode())
 	case err == nil:
-		f.addFile(pattern)
-		return nil
+		return f.addFile(pattern)
 	case !errors.Is(err, fs.ErrNotExist) || !strings.ContainsAny(pattern, "*?[{"):
 		return err
 	}
@@ -58,21 +60,28 @@ func (f *finder) add(pattern string) error {
 		return fmt.Errorf("malformed pattern %q; [ and { need their ends, and \\ quotes them", pattern)
 	}
 	base, rest := doublestar.SplitPattern(filepath.ToSlash(pattern))
-	if _, err := os.Stat(base); err != nil {
+	if _, err := f.fsys.Stat(base); err != nil {
 		return fmt.Errorf("no file matches %q: %w", pattern, err)
 	}
-	return f.walk(base, rest)
+	return f.walk(ctx, base, rest)
 }
 
-func (f *finder) addFile(path string) {
+func (f *finder) addFile(path string) error {
 	f.found++
 	path = filepath.Clean(path)
-	if key := target(path); !f.seen[key] {
-		f.seen[key], f.paths = true, append(f.paths, path)
+	key := target(path)
+	switch {
+	case f.seen[key]:
+		return nil
+	case f.most > 0 && len(f.paths) == f.most:
+		return fmt.Errorf("more than %d files match (limit %d); name fewer files, or a narrower folder or pattern", f.most, f.most)
 	}
+	f.seen[key], f.paths = true, append(f.paths, path)
+	return nil
 }
 
 // target returns the path of a file without links, or path if it cannot be resolved.
+// It only tells files apart: nothing is opened by it.
 func target(path string) string {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil {
@@ -85,9 +94,12 @@ func target(path string) string {
 }
 
 // walk adds the files below base whose paths from there match pattern.
-func (f *finder) walk(base, pattern string) error {
+func (f *finder) walk(ctx context.Context, base, pattern string) error {
 	hidden := strings.HasPrefix(pattern, ".") || strings.Contains(pattern, "/.")
-	return filepath.WalkDir(base, func(path string, entry fs.DirEntry, err error) error {
+	return fs.WalkDir(f.fsys, base, func(path string, entry fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err != nil {
 			f.skipped.unreadable(path, err)
 			return nil
@@ -113,12 +125,12 @@ func (f *finder) walk(base, pattern string) error {
 		if err != nil || !match {
 			return err
 		}
-		info, err := os.Stat(path) // of the target of a link
+		info, err := f.fsys.Stat(path) // of the target of a link
 		switch {
 		case err != nil:
 			f.skipped.unreadable(path, err)
 		case info.Mode().IsRegular():
-			f.addFile(path)
+			return f.addFile(path)
 		}
 		return nil
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -42,21 +43,33 @@ func (s *Skipped) add(count *int, path, reason string) {
 	}
 }
 
+// unreadable adds a file that cannot be read. The reason does not repeat the path.
 func (s *Skipped) unreadable(path string, err error) {
-	s.add(&s.Unreadable, path, strings.TrimPrefix(err.Error(), "open input: "))
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		err = p.Err
+	}
+	s.add(&s.Unreadable, path, err.Error())
 }
 
-// Read returns the texts of the files that patterns name. progress is called after
-// each file. The ID of a document is the path of its file.
-func Read(ctx context.Context, patterns []string, progress func(done, total int)) (*records.Documents, *Skipped, error) {
+// Options select what Read reads.
+type Options struct {
+	MaxFiles int                     // the number of files that the patterns may name, 0 for any
+	Accept   func(text string) error // is asked for each text; an error of it ends Read
+	Progress func(done, total int)   // is called after each file
+}
+
+// Read returns the texts of the files of fsys that patterns name. The ID of a document
+// is the path of its file.
+func Read(ctx context.Context, fsys FileSystem, patterns []string, opts Options) (*records.Documents, *Skipped, error) {
 	skipped := &Skipped{}
-	paths, err := find(patterns, skipped)
+	f := &finder{fsys: fsys, most: opts.MaxFiles, skipped: skipped}
+	paths, err := f.find(ctx, patterns)
 	if err != nil {
 		return nil, nil, err
 	}
 	d := &records.Documents{Format: "files"}
 	for i, path := range paths {
-		text, err := read(ctx, path)
+		text, err := read(ctx, fsys, path)
 		switch {
 		case ctx.Err() != nil:
 			return nil, nil, ctx.Err()
@@ -69,9 +82,16 @@ func Read(ctx context.Context, patterns []string, progress func(done, total int)
 		case strings.TrimSpace(text) == "":
 			skipped.add(&skipped.Empty, path, "no text")
 		default:
+			if opts.Accept != nil {
+				if err := opts.Accept(text); err != nil {
+					return nil, nil, err
+				}
+			}
 			d.List = append(d.List, records.Document{Place: len(d.List) + 1, ID: path, Text: text})
 		}
-		progress(i+1, len(paths))
+		if opts.Progress != nil {
+			opts.Progress(i+1, len(paths))
+		}
 	}
 	if len(d.List) == 0 {
 		return nil, nil, fmt.Errorf("none of the %d files has text that can be ranked; first: %s", len(paths)+skipped.Unreadable, strings.Join(skipped.Reasons, "; "))
@@ -85,12 +105,20 @@ var (
 )
 
 // read returns the text of a file, which its name says how to extract.
-func read(ctx context.Context, path string) (_ string, err error) {
-	in, err := input.Open(ctx, path, nil)
+func read(ctx context.Context, fsys FileSystem, path string) (_ string, err error) {
+	file, err := fsys.Open(path)
 	if err != nil {
 		return "", err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return "", err
+	case !info.Mode().IsRegular(): // it was when it was found
+		return "", fmt.Errorf("not a regular file (mode %v)", info.Mode())
+	}
+	in := records.Decompress(io.LimitReader(input.NewReader(ctx, file), info.Size()))
 	data, err := io.ReadAll(io.LimitReader(in, maxFile+1))
 	switch {
 	case err != nil:

@@ -65,6 +65,10 @@ type Config struct {
 	// Paths below /dashboard/api/ need the key, the others do not. It sets its own
 	// write deadlines.
 	Dashboard http.Handler
+
+	// MCP answers POST /mcp with JSON, behind the same guard and within the same limits of
+	// bodies. The server then has no other routes than /health, /ready and /metrics.
+	MCP http.Handler
 }
 
 // A Server answers rerank requests.
@@ -124,6 +128,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	if err := s.makeMetrics(); err != nil {
 		return nil, err
+	}
+	if s.MCP != nil {
+		s.routes = s.mcpRoutes()
+		return s, nil
 	}
 	return s, s.makeRoutes()
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -70,23 +69,13 @@ const (
 // serveFlags returns the flags that only serve has. The environment and the config
 // file can also set them.
 func serveFlags() []cli.Flag {
-	d := server.DefaultLimits()
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "listening `ADDRESS:PORT`; :PORT for all addresses, port 0 for any free port"},
-		&cli.StringFlag{Name: "api-key-file", DefaultText: "none", Usage: "`FILE` with the key that requests must send; " + command.KeyEnv + " may hold it instead"},
 		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "`ORIGIN` whose pages may send requests, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
-		&cli.StringSliceFlag{Name: "allowed-host", DefaultText: "addresses and this machine's names", Usage: "`HOST` name under which requests are accepted, or * for all; may be repeated"},
-		&cli.IntFlag{Name: "max-documents", Value: d.Documents, DefaultText: fmt.Sprint(d.Documents), Usage: "max documents `N` per request"},
-		&cli.IntFlag{Name: "max-characters", Value: d.Characters, DefaultText: fmt.Sprint(d.Characters), Usage: "max characters `N` per request"},
-		&cli.Int64Flag{Name: "max-body", Value: d.BodyBytes, DefaultText: fmt.Sprint(d.BodyBytes), Usage: "max body `N` per request, in bytes"},
-		&cli.IntFlag{Name: "max-requests", Value: d.Requests, DefaultText: fmt.Sprint(d.Requests), Usage: "max concurrent requests `N`"},
-		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "max tokens `N` of all concurrent requests"},
-		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "request timeout `TIME`"},
-		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "max `TIME` for running requests to finish at shutdown"},
 		&cli.IntFlag{Name: "cache-mb", Value: defaultCacheMB, DefaultText: fmt.Sprint(defaultCacheMB), Usage: "memory `N` for scores of earlier requests, in MiB; 0 for none"},
 		command.CacheFlag(),
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
-	}
+	}, command.ServerFlags()...)
 }
 
 func serve(c *cli.Context, s command.Streams) (err error) {
@@ -177,37 +166,18 @@ func runBoard(ctx context.Context, board *dashboard.Dashboard, err *error) (stop
 	}
 }
 
-// serverConfig reads and checks the flags of serveFlags.
+// serverConfig reads and checks the flags of the server.
 func serverConfig(c *cli.Context) (server.Config, error) {
-	for _, name := range []string{"max-documents", "max-characters", "max-requests", "queue-tokens"} {
-		if c.IsSet(name) && c.Int(name) < 1 {
-			return server.Config{}, command.Usagef("%s %d is too small; expected at least 1", command.Source(c, name), c.Int(name))
-		}
-	}
-	for _, name := range []string{"request-timeout", "drain-timeout"} {
-		if c.Duration(name) < time.Millisecond {
-			return server.Config{}, command.Usagef("%s %v is too short; expected at least 1ms", command.Source(c, name), c.Duration(name))
-		}
+	settings, err := command.ServerConfig(c)
+	if err != nil {
+		return server.Config{}, err
 	}
 	if n := c.Int("cache-mb"); n < 0 || n > maxCacheMB {
 		return server.Config{}, command.Usagef("%s is %d; expected 0 to %d", command.Source(c, "cache-mb"), n, maxCacheMB)
 	}
-	if c.Int64("max-body") < 1 {
-		return server.Config{}, command.Usagef("%s %d is too small; expected at least 1", command.Source(c, "max-body"), c.Int64("max-body"))
-	}
-	key, err := command.APIKey(c.String("api-key-file"))
-	if err != nil {
-		return server.Config{}, err
-	}
-	if c.Bool("admin") && key == "" {
+	if c.Bool("admin") && settings.Key == "" {
 		return server.Config{}, command.Usagef("%s needs a key; give one with --api-key-file or %s", command.Source(c, "admin"), command.KeyEnv)
 	}
-	return server.Config{
-		Version: command.Version, Key: key, AnyModel: c.Bool("any-model"), Admin: c.Bool("admin"),
-		CORSOrigins: c.StringSlice("cors-origin"), AllowedHosts: c.StringSlice("allowed-host"),
-		Limits: server.Limits{
-			Documents: c.Int("max-documents"), Characters: c.Int("max-characters"), BodyBytes: c.Int64("max-body"),
-			Requests: c.Int("max-requests"), RequestTimeout: c.Duration("request-timeout"), DrainTimeout: c.Duration("drain-timeout"),
-		},
-	}, nil
+	settings.AnyModel, settings.Admin, settings.CORSOrigins = c.Bool("any-model"), c.Bool("admin"), c.StringSlice("cors-origin")
+	return settings, nil
 }

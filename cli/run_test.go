@@ -29,8 +29,8 @@ func TestUsage(t *testing.T) {
 		args  string
 		words []string
 	}{
-		{"no command", "", []string{"no command", "rerank, score, tokenize, model, eval, bench, serve, conform, tune, doctor, env, bundle, completion, man, version"}},
-		{"unknown command", "rank", []string{`unknown command "rank"; did you mean "rerank"?`, "rerank, score, tokenize, model, eval, bench, serve, conform, tune, doctor, env, bundle, completion, man, version"}},
+		{"no command", "", []string{"no command", "rerank, score, tokenize, model, eval, bench, serve, mcp, conform, tune, doctor, env, bundle, completion, man, version"}},
+		{"unknown command", "rank", []string{`unknown command "rank"; did you mean "rerank"?`, "rerank, score, tokenize, model, eval, bench, serve, mcp, conform, tune, doctor, env, bundle, completion, man, version"}},
 		{"unknown topic", "help rank", []string{`unknown command "rank"; did you mean "rerank"?`}},
 		{"unknown topic of a command", "help model lst", []string{`model has no command "lst"; did you mean "list"?`}},
 		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},
@@ -81,6 +81,7 @@ func TestUsage(t *testing.T) {
 		{"no output", "score --input i", []string{"--output is missing"}},
 		{"argument of score", "score --input i --output o x", []string{`no argument "x"`}},
 		{"argument of tokenize", "tokenize --input i x", []string{`no argument "x"`}},
+		{"argument of mcp", "mcp x", []string{`no argument "x"`}},
 		{"argument of doctor", "doctor x", []string{`no argument "x"`}},
 		{"bundle of nothing", "bundle", []string{"--app is missing", "bundle --help"}},
 		{"bundle of an empty name", "bundle --app=", []string{"--app is empty"}},

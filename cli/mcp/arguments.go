@@ -79,10 +79,10 @@ func argumentError(err error) error {
 		return fmt.Errorf("the arguments are %s, expected an object", kindName(semantic.JSONKind))
 	}
 	expected := "a string"
-	switch {
-	case name == "documents" || name == "paths":
+	switch name {
+	case "documents", "paths":
 		expected = "an array of strings"
-	case name == "top_n" || name == "deadline_ms":
+	case "top_n", "deadline_ms":
 		expected = "a whole number from 1"
 	}
 	return fmt.Errorf("%s is %s, expected %s", name, kindName(semantic.JSONKind), expected)

@@ -40,7 +40,7 @@ func Command(s command.Streams) *cli.Command {
 			"Without --root, the tool takes no paths.\n\n" +
 			"The client starts the program and talks to it on standard input and output. The log\n" +
 			"goes to standard error. With --http, clients call http://ADDRESS:PORT/mcp, and /health,\n" +
-			"/ready and /metrics answer as those of serve do. Keys, hosts and limits are those of\n" +
+			"/ready and /metrics answer as they do in serve. Keys, hosts and limits work as in\n" +
 			"serve. An address that other machines can reach needs a key.\n\n" +
 			"A model that is not here yet is downloaded at the start, for which clients may not\n" +
 			"wait: run mlxrank model pull first.\n\n" +

@@ -1,6 +1,6 @@
-// What the kernels of kernels.cpp and of int8.cpp are written with: vectors, blocks of rows and
-// arithmetic. Each file compiles it in its own MLXRANK_NAMESPACE. With MLXRANK_FUSE 1 a product
-// and a sum may be rounded once; with 0 both are rounded, on every instruction set.
+// Vectors, blocks of rows and arithmetic that the kernels of kernels.cpp and of int8.cpp share.
+// Each file compiles it in its own MLXRANK_NAMESPACE. With MLXRANK_FUSE 1 a product and a sum may
+// be rounded once; with 0 both are rounded, on every instruction set.
 
 #if defined(MLXRANK_CPU_COMMON_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXRANK_CPU_COMMON_INL_H_

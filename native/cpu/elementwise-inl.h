@@ -1,4 +1,4 @@
-// What activations and LayerNorm of float32 are made of.
+// Arithmetic of the activations and the LayerNorm of float32.
 
 #if defined(MLXRANK_CPU_ELEMENTWISE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MLXRANK_CPU_ELEMENTWISE_INL_H_

@@ -13,7 +13,7 @@ import (
 )
 
 // A FileSystem is where files are found and read. Names are paths of the operating
-// system, not those of fs.ValidPath.
+// system, not the slashed paths that fs.ValidPath accepts.
 type FileSystem interface {
 	fs.StatFS
 	fs.ReadDirFS

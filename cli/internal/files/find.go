@@ -81,7 +81,7 @@ func (f *finder) addFile(path string) error {
 }
 
 // target returns the path of a file without links, or path if it cannot be resolved.
-// It only tells files apart: nothing is opened by it.
+// It only distinguishes files: nothing is opened by it.
 func target(path string) string {
 	resolved, err := filepath.EvalSymlinks(path)
 	if err == nil {

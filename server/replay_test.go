@@ -144,7 +144,8 @@ func TestLogitsOnRequest(t *testing.T) {
 	}
 }
 
-// What a format's schema or handler refuses executes nothing.
+// TestRefusedForms checks that requests that a format's schema or handler refuses
+// execute nothing.
 func TestRefusedForms(t *testing.T) {
 	t.Parallel()
 	e := &fakeEngine{}

@@ -197,7 +197,7 @@ func TestServeHangup(t *testing.T) {
 		}
 		answered <- status
 	}()
-	waitForAnswer(t, s.address+"/metrics", 200, `\nmlxrank_requests_live 1\n`)
+	waitForAnswer(t, s.address+"/metrics", 200, `\nmlxrank_requests_live{[^}]*} 1\n`)
 	s.signal(t, syscall.SIGHUP)
 	s.signal(t, syscall.SIGHUP)
 	if status := <-answered; status != 200 {
@@ -224,7 +224,7 @@ func TestServeSecondSignal(t *testing.T) {
 		t.Skip("slow: make test runs it")
 	}
 	t.Parallel()
-	s := startServing(t, "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--drain-timeout", "1h")
+	s := startServing(t, "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--drain-timeout", "1h", "--cache-mb", "0")
 	documents := largeCall(t, 1000)
 	var calls sync.WaitGroup
 	for range 24 {
@@ -234,9 +234,9 @@ func TestServeSecondSignal(t *testing.T) {
 			}
 		})
 	}
-	defer calls.Wait()
+	t.Cleanup(calls.Wait) // after the end of t.Context, which kills the server
 	// The second signal must find calls that still run.
-	waitForAnswer(t, s.address+"/metrics", 200, `\nmlxrank_requests_live (1[2-9]|2\d)\n`)
+	waitForAnswer(t, s.address+"/metrics", 200, `\nmlxrank_requests_live{[^}]*} (1[2-9]|2\d)\n`)
 	s.signal(t, syscall.SIGTERM)
 	waitForAnswer(t, s.address+"/ready", 503, "stopping")
 	began := time.Now()
@@ -298,7 +298,7 @@ func TestServeRestart(t *testing.T) {
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s := startServing(t, "--model", model, "--listen", address)
+	s := startServing(t, "--model", model, "--listen", address, "--cache-mb", "0")
 	const documents = `["london", "water", "a city"]`
 	_, want, err := askFor(s.address, documents)
 	if err != nil {
@@ -341,7 +341,7 @@ func TestServeRestart(t *testing.T) {
 		if got := s.end(t); got != status {
 			t.Errorf("%v: status %d, want %d: %s", signal, got, status, s.log.String())
 		}
-		s = startServing(t, "--model", model, "--listen", address)
+		s = startServing(t, "--model", model, "--listen", address, "--cache-mb", "0")
 	}
 	time.Sleep(100 * time.Millisecond)
 	close(stop)

@@ -230,8 +230,32 @@ func TestQueueLimits(t *testing.T) {
 	}
 }
 
+// checkLogOdds fails unless an API answers in the order of the ranking, with raw scores and
+// without, and raw scores are the logits of the ranking. An API that keeps the order of the
+// documents is checked for its scores only.
+func checkLogOdds(t *testing.T, s *Server, a api, documents []string, ranking *engine.Ranking) {
+	t.Helper()
+	body := a.body("the city", documents...)
+	for _, fields := range []string{`"raw_scores": false`, `"raw_scores": true`, `"use_activation": false`} {
+		raw := fields != `"raw_scores": false`
+		for i, item := range answers(t, a.path, post(s, a.path, withField(body, fields))) {
+			if !a.keepsOrder() && item.index != ranking.Items[i].Index {
+				t.Fatalf("%s %s: result %d is document %d, want %d", a.path, fields, i, item.index, ranking.Items[i].Index)
+			}
+			want := float64(ranking.Logits[item.index])
+			if !raw {
+				want = 1 / (1 + math.Exp(-want))
+			}
+			if math.Abs(item.score-want) > 1e-5 {
+				t.Errorf("%s %s: document %d has score %v, want %v", a.path, fields, item.index, item.score, want)
+			}
+		}
+	}
+}
+
 // With several labels every API answers and ranks by a probability, the softmax over
-// the labels. /predict answers all labels, best first. raw_scores asks for logits.
+// the labels. /predict answers all labels, best first. raw_scores asks for logits: the
+// log-odds, which keep the order, and on /predict the classifier's.
 func TestSeveralLabels(t *testing.T) {
 	dir := t.TempDir()
 	config := weightstest.Tiny(32, 2, 1)
@@ -257,8 +281,15 @@ func TestSeveralLabels(t *testing.T) {
 		}
 		return math.Exp(float64(logits.ByLabel[i][label].Logit)) / sum
 	}
+	ranking, err := e.Rerank(t.Context(), "the city", documents, engine.RerankOptions{ScoreOptions: engine.ScoreOptions{Activation: engine.Softmax}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	byLogit := 0
 	for _, a := range apis {
+		if a.path != "/predict" {
+			checkLogOdds(t, s, a, documents, ranking)
+		}
 		got := answers(t, a.path, post(s, a.path, a.body("the city", documents...)))
 		for i, item := range got {
 			if a.path == "/predict" { // its first label is the best, not the one asked for

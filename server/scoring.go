@@ -265,7 +265,6 @@ func (s *Server) scorePairs(ctx context.Context, named ModelOption, pairs []engi
 	defer release()
 	o.model = model
 	opts = model.byLabel(opts, raw)
-	opts.AllLabels = opts.AllLabels && len(model.info.Labels) > 1
 	score := model.ScoreWith
 	if long == engine.Passages {
 		score = model.ScorePassages
@@ -343,16 +342,18 @@ func (l *LongOptions) choice() engine.Long {
 	}
 }
 
-// byLabel returns the logits of several labels in the form that toScore needs. For a
-// request that asks for raw scores, these are the classifier's logits. Otherwise they
-// are log-odds, because their sigmoid is the softmax over the labels.
+// byLabel returns the options that make the logits for toScore. With several labels these
+// are log-odds, whose sigmoid is the softmax over the labels. Raw scores are log-odds too,
+// so that documents have one order with and without raw_scores. Only an answer that lists
+// all labels has the classifier's logits as raw scores, as TEI's has.
 func (m *loadedModel) byLabel(opts engine.ScoreOptions, raw *bool) engine.ScoreOptions {
 	if len(m.info.Labels) < 2 {
+		opts.AllLabels = false
 		return opts
 	}
-	opts.Activation = "softmax"
-	if deref(raw, false) {
-		opts.Activation = "raw"
+	opts.Activation = engine.Softmax
+	if opts.AllLabels && deref(raw, false) {
+		opts.Activation = engine.Raw
 	}
 	return opts
 }

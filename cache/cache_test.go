@@ -179,8 +179,10 @@ func TestPermissions(t *testing.T) {
 	if isForeign(1000, 1000) || isForeign(0, 1000) || isForeign(1000, 0) || !isForeign(1001, 1000) {
 		t.Error("the owner of a directory is judged wrongly")
 	}
-	if _, err := Open(Config{MemoryBytes: 1, Dir: filepath.Join(parent, "made", fileName)}); err == nil {
-		t.Error("a file is accepted as the directory")
+	for _, dir := range []string{filepath.Join(parent, "made", fileName), filepath.Join(parent, "made", fileName, "x")} {
+		if _, err := Open(Config{MemoryBytes: 1, Dir: dir}); err == nil || !strings.Contains(err.Error(), "choose another directory") {
+			t.Errorf("a file as the directory %s, or above it: %v", dir, err)
+		}
 	}
 }
 

@@ -90,11 +90,11 @@ func openDisk(dir string, log zerolog.Logger) (*disk, error) {
 // write to, because they could replace the store.
 func makePrivate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("cache: %w", err)
+		return fmt.Errorf("cache: cannot make the directory: %w; choose another directory, on a local file system", err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
-		return fmt.Errorf("cache: %w", err)
+		return fmt.Errorf("cache: %w; choose another directory, on a local file system", err)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
 		return fmt.Errorf("cache: others can write to %s (mode %04o); choose another directory, or run chmod go-w on it", dir, info.Mode().Perm())

@@ -6,8 +6,35 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
+
+// TestTimes expects the placeholder TIME at the flags that take a duration, and at no others.
+func TestTimes(t *testing.T) {
+	durations := 0
+	var check func(commands []*cli.Command)
+	check = func(commands []*cli.Command) {
+		for _, c := range commands {
+			for _, flag := range c.Flags {
+				_, takes := flag.(*cli.DurationFlag)
+				documented, ok := flag.(cli.DocGenerationFlag)
+				if shows := ok && strings.Contains(documented.GetUsage(), "`TIME`"); shows != takes {
+					t.Errorf("%s --%s: takes a duration: %v, shows TIME: %v", c.Name, flag.Names()[0], takes, shows)
+				}
+				if takes {
+					durations++
+				}
+			}
+			check(c.Subcommands)
+		}
+	}
+	check(newApp(command.Streams{Out: io.Discard, Err: io.Discard}).Commands)
+	if durations == 0 {
+		t.Error("no flag takes a duration: the test shows nothing")
+	}
+}
 
 func TestFlagsFirst(t *testing.T) {
 	commands := newApp(command.Streams{Out: io.Discard, Err: io.Discard}).Commands

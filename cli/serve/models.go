@@ -18,7 +18,7 @@ import (
 )
 
 // load is --load.
-var load = command.Choice{Name: "load", Usage: "`TIME` when models are loaded: at the start, or lazy at the first request for each", Def: "start", Values: []string{"start", "lazy"}}
+var load = command.Choice{Name: "load", Usage: "`WHEN` to load models: at the start, or lazily at the first request for each", Def: "start", Values: []string{"start", "lazy"}}
 
 // modelFlags returns the flags of serve that choose models.
 func modelFlags() []cli.Flag {

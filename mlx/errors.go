@@ -40,6 +40,12 @@ func (e *NativeError) Error() string {
 	return text
 }
 
+// Temporary reports whether the same call may succeed later: the library refused nothing,
+// but failed, as it does without memory.
+func (e *NativeError) Temporary() bool {
+	return e.Status != statusInvalid && e.Status != statusMismatch && e.Status != statusNoDevice && e.Status != statusNotFinite
+}
+
 // Is reports whether target is the ErrInvalid, ErrMismatch, ErrNoDevice, ErrBusy or
 // ErrNotFinite that e's status stands for.
 func (e *NativeError) Is(target error) bool {

@@ -236,6 +236,17 @@ func TestManyCallersOfTwoModels(t *testing.T) {
 	})
 }
 
+// TestTemporary distinguishes calls that failed from calls that the library refused.
+func TestTemporary(t *testing.T) {
+	for status, want := range map[int]bool{
+		statusInvalid: false, statusMismatch: false, statusNoDevice: false, statusNotFinite: false, statusBusy: true, 4: true, 99: true,
+	} {
+		if got := (&NativeError{Status: status}).Temporary(); got != want {
+			t.Errorf("status %d is temporary: %v, want %v", status, got, want)
+		}
+	}
+}
+
 // callAgainAndAgain opens a session twice and scores the batch in it. It
 // returns the last injected fault, or at once a wrong score.
 func callAgainAndAgain(m *Model, b Batch, want []float32) error {

@@ -81,7 +81,7 @@ func (c *Client) explain(ref Ref, err error) error {
 	case !errors.As(err, &status) && c.reached.Load():
 		return err
 	case status == nil:
-		return fmt.Errorf("cannot reach the hub at %s: %w; %s", c.endpoint.Redacted(), err, advice)
+		return &transient{err: fmt.Errorf("cannot reach the hub at %s: %w; %s", c.endpoint.Redacted(), err, advice)}
 	}
 	model := c.endpoint.Redacted() + "/" + ref.Model
 	var hint string

@@ -96,6 +96,9 @@ func (t *transient) Error() string { return t.err.Error() }
 
 func (t *transient) Unwrap() error { return t.err }
 
+// Temporary marks the error for callers that answer faults of the moment differently.
+func (t *transient) Temporary() bool { return true }
+
 // retry calls try until it succeeds, returns an error that is not transient, or
 // fails too many times in a row without a byte of progress.
 func (c *Client) retry(ctx context.Context, try func() (moved bool, err error)) error {

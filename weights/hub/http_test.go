@@ -227,8 +227,32 @@ func TestUnreachable(t *testing.T) {
 		began := time.Now()
 		_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 		wantError(t, err, "cannot reach the hub at", "--model builtin", "--model DIR")
+		if !isTemporary(err) {
+			t.Errorf("%s: the error is not temporary", endpoint)
+		}
 		if took := time.Since(began); took > 10*time.Second {
 			t.Errorf("%s: it took %v", endpoint, took)
+		}
+	}
+}
+
+func isTemporary(err error) bool {
+	var temporary interface{ Temporary() bool }
+	return errors.As(err, &temporary) && temporary.Temporary()
+}
+
+// TestTemporary marks the answers of a hub that may be others later, and no others.
+func TestTemporary(t *testing.T) {
+	s, c := start(t)
+	c.limits.tries = 1
+	for status, want := range map[int]bool{500: true, 503: true, 429: true, 408: true, 400: false, 401: false, 403: false, 404: false} {
+		s.SetHub(func(w http.ResponseWriter, _ *http.Request) bool {
+			w.WriteHeader(status)
+			return true
+		})
+		_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
+		if err == nil || isTemporary(err) != want {
+			t.Errorf("status %d: %v is temporary: %v, want %v", status, err, !want, want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"errors"
+	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -21,6 +22,9 @@ const (
 	headerUnscored = "X-Unscored" // of answers
 )
 
+// maxDeadlineMS is the longest deadline, about 25 days.
+const maxDeadlineMS = math.MaxInt32
+
 // A requestHeader is a header that every scoring request may have.
 type requestHeader struct {
 	name, doc string
@@ -28,7 +32,7 @@ type requestHeader struct {
 }
 
 var requestHeaders = []requestHeader{
-	{headerDeadline, "Milliseconds from the request's headers until its answer is of no use; as the field deadline_ms", huma.Schema{Type: huma.TypeInteger, Minimum: pointer(1.)}},
+	{headerDeadline, "Milliseconds from the request's headers until its answer is of no use; as the field deadline_ms", huma.Schema{Type: huma.TypeInteger, Minimum: pointer(1.), Maximum: pointer(float64(maxDeadlineMS))}},
 	{headerPriority, "interactive, the default, or batch: batch requests leave the device to interactive ones", huma.Schema{Type: huma.TypeString, Enum: []any{string(engine.PriorityInteractive), string(engine.PriorityBatch)}}},
 }
 
@@ -40,7 +44,7 @@ var errDeadline = errors.New("server: deadline of the request")
 // DeadlineOptions holds the options for deadlines, which every scoring request may have.
 // It is exported because the schema leaves out unexported embedded types.
 type DeadlineOptions struct {
-	DeadlineMS *integer    `json:"deadline_ms,omitempty" nullable:"true" minimum:"1" doc:"Milliseconds from the request's headers until its answer is of no use; the header X-Deadline-Ms is the same; an extension of mlxrank"`
+	DeadlineMS *integer    `json:"deadline_ms,omitempty" nullable:"true" minimum:"1" maximum:"2147483647" doc:"Milliseconds from the request's headers until its answer is of no use; the header X-Deadline-Ms is the same; an extension of mlxrank"`
 	OnDeadline *onDeadline `json:"on_deadline,omitempty" nullable:"true" doc:"What to answer at the deadline: fail (the default), or partial: the results scored by then, and behind them the others, marked as unscored; an extension of mlxrank"`
 }
 
@@ -61,15 +65,16 @@ type call struct {
 	deadline time.Duration   // from the start, 0 for none
 	priority engine.Priority // "" is interactive
 	partial  bool
+	marks    bool // its format can mark results as unscored
 }
 
 // newCall reads a request's headers.
 func newCall(start time.Time, h http.Header) (call, *failure) {
 	c := call{start: start}
 	if text := h.Get(headerDeadline); text != "" {
-		ms, err := strconv.ParseInt(text, 10, 32)
+		ms, err := strconv.ParseUint(text, 10, 31) // takes no sign
 		if err != nil || ms < 1 {
-			return c, failf(http.StatusBadRequest, kindValidation, "the header %s is not a number of milliseconds from 1 to 2147483647", headerDeadline)
+			return c, failf(http.StatusBadRequest, kindValidation, "the header %s is not a whole number of milliseconds from 1 to %d", headerDeadline, maxDeadlineMS)
 		}
 		c.deadline = time.Duration(ms) * time.Millisecond
 	}
@@ -88,11 +93,21 @@ func (c call) with(d *DeadlineOptions, marks bool) (call, *failure) {
 	if ms := time.Duration(deref(d.DeadlineMS, 0)) * time.Millisecond; ms > 0 && (c.deadline == 0 || ms < c.deadline) {
 		c.deadline = ms
 	}
+	c.marks = marks
 	c.partial = deref(d.OnDeadline, "") == partialOnDeadline
 	if c.partial && !marks {
 		return c, failf(http.StatusBadRequest, kindValidation, "on_deadline cannot be partial here: clients match the scores of this format with their inputs by position, so none can be left out; rank at /rerank, /v1/rerank or /v2/rerank instead")
 	}
 	return c, nil
+}
+
+// deadlineAdvice returns what the client of the context's call can do about its deadline.
+// It does not advise what the call has asked for, or what its format cannot have.
+func deadlineAdvice(ctx context.Context) string {
+	if c, ok := ctx.Value(callKey{}).(call); ok && c.marks && !c.partial {
+		return "allow more time, or ask for the results scored by then with on_deadline"
+	}
+	return "allow more time"
 }
 
 type callKey struct{}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -120,11 +121,55 @@ func TestWrongDeadlines(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, Config{})
 	for _, a := range apis {
-		for _, fields := range []string{`"deadline_ms": 0`, `"deadline_ms": -1`, `"deadline_ms": 1.5`, `"deadline_ms": "100"`, `"on_deadline": "later"`, `"on_deadline": true`} {
+		for _, fields := range []string{`"deadline_ms": 0`, `"deadline_ms": -1`, `"deadline_ms": 1.5`, `"deadline_ms": "100"`, `"deadline_ms": 2147483648`, `"deadline_ms": 1e300`, `"on_deadline": "later"`, `"on_deadline": true`} {
 			checkFailure(t, s, a, row{status: 422, kind: kindValidation, message: "validation failed"}, withField(a.body("q", "d"), fields))
 		}
-		for _, header := range []string{"-5", "1.5", "1e3", "soon", "99999999999999999999"} {
+		for _, header := range []string{"-5", "1.5", "1e3", "soon", "+200", "0", "2147483648", "99999999999999999999"} {
 			checkFailure(t, s, a, row{status: 400, kind: kindValidation, message: "milliseconds", headers: []string{"X-Deadline-Ms", header}}, a.body("q", "d"))
+		}
+	}
+}
+
+// The header and the field have the same limits.
+func TestLongestDeadline(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Config{})
+	for _, a := range apis {
+		if w := post(s, a.path, withField(a.body("q", "d"), `"deadline_ms": 2147483647`)); w.Code != 200 {
+			t.Errorf("%s: field: %d %s", a.path, w.Code, w.Body)
+		}
+		if w := post(s, a.path, a.body("q", "d"), "X-Deadline-Ms", "2147483647"); w.Code != 200 {
+			t.Errorf("%s: header: %d %s", a.path, w.Code, w.Body)
+		}
+		checkFailure(t, s, a, row{status: 422, kind: kindValidation, message: "expected number <= 2147483647"}, withField(a.body("q", "d"), `"deadline_ms": 2147483648`))
+	}
+}
+
+// The answer at a deadline advises partial answers only to requests that can ask for them
+// and have not: here while a model loads, for which partial requests wait too.
+func TestDeadlineAdvice(t *testing.T) {
+	t.Parallel()
+	shelf := newShelf(t)
+	shelf.delay = func(ctx context.Context, _ string) error { return waits(ctx) }
+	m, err := NewModels(t.Context(), ModelsConfig{Names: []string{"a"}, Lazy: true, Load: shelf.load})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s := newServer(t, Config{Models: m})
+	for _, a := range apis {
+		for fields, advised := range map[string]bool{`"deadline_ms": 20`: a.marks(), `"deadline_ms": 20, "on_deadline": "partial"`: false} {
+			if strings.Contains(fields, "partial") && !a.marks() {
+				continue // refused
+			}
+			w := post(s, a.path, withField(a.body("q", "d"), fields))
+			if text := w.Body.String(); w.Code != 504 || !strings.Contains(text, "allow more time") || strings.Contains(text, "on_deadline") != advised {
+				t.Errorf("%s %s: %d %s, on_deadline should be advised: %v", a.path, fields, w.Code, text, advised)
+			}
 		}
 	}
 }

@@ -106,7 +106,7 @@ func (s *Server) failEnded(ctx context.Context) *failure {
 	case errors.Is(cause, errTimeout):
 		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored within %v", s.Limits.RequestTimeout)
 	case errors.Is(cause, errDeadline):
-		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored by the deadline of the request; allow more time, or ask for the results scored by then with on_deadline")
+		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored by the deadline of the request; %s", deadlineAdvice(ctx))
 	case errors.Is(cause, errStopping):
 		return failStopping()
 	}
@@ -193,6 +193,9 @@ func failValidation(status int, errs ...error) *failure {
 	return failf(status, kindValidation, "validation failed: %s", strings.Join(faults, "; "))
 }
 
+// maximumPrefix begins huma's message about a number above the maximum.
+const maximumPrefix = "expected number <= "
+
 // expectation returns huma's message about a value with the JSON type found, and in
 // the words of JSON. It never returns the value itself.
 func expectation(detail *huma.ErrorDetail) string {
@@ -209,9 +212,14 @@ func expectation(detail *huma.ErrorDetail) string {
 	case map[string]any:
 		found = "an object"
 	}
+	limit, isMaximum := strings.CutPrefix(detail.Message, maximumPrefix)
 	switch list, oneOf := strings.CutPrefix(detail.Message, "expected value to be one of "); {
 	case oneOf:
 		return "expected one of " + strings.ReplaceAll(strings.Trim(list, `"`), "<nil>", "null")
+	case isMaximum: // large ones have an exponent
+		if f, err := strconv.ParseFloat(limit, 64); err == nil {
+			return maximumPrefix + strconv.FormatFloat(f, 'f', -1, 64)
+		}
 	case detail.Message == validation.MsgExpectedMatchExactlyOneSchema, detail.Message == validation.MsgExpectedMatchAtLeastOneSchema:
 		return "expected one of the forms in /docs, found " + found
 	case slices.Contains([]string{validation.MsgExpectedString, validation.MsgExpectedBoolean, validation.MsgExpectedNumber,

@@ -413,7 +413,7 @@ func resolveLabel(asked string, model *weights.Model) (int, error) {
 	}
 	list := strings.Join(names[:min(len(names), 20)], ", ")
 	if asked == "" {
-		return 0, fmt.Errorf("engine: model %q has %d labels, so one must be named to score by: %s, or its number from 0", model.Ref, len(names), list)
+		return 0, fmt.Errorf("engine: model %q has %d labels, so one must be named to score by (--label): %s, or its number from 0", model.Ref, len(names), list)
 	}
 	return 0, fmt.Errorf("engine: model %q has no label %q; it has %s", model.Ref, asked, list)
 }

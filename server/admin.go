@@ -7,9 +7,12 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/mlxrank/mlxrank/engine"
 )
 
 // The admin route changes which models are served, without a pause: requests that run
@@ -17,9 +20,9 @@ import (
 
 // An adminChange is a change of the served models.
 type adminChange struct {
-	Action adminAction `json:"action" doc:"load: load the model now. unload: free its memory; the next request loads it again. remove: unload it and serve it no longer. default: load it, then let it answer requests that name no model. alias: load it, then let the alias name it"`
+	Action adminAction `json:"action" doc:"load: load the model now. unload: free its memory; the next request loads it again. remove: unload it and serve it no longer, or take away an alias alone. default: load it, then let it answer requests that name no model. alias: load it, then let the alias name it"`
 	Model  string      `json:"model" minLength:"1" doc:"Name or alias of a served model. load, default and alias also take a model that is not served yet: a Hugging Face id, a directory, or builtin"`
-	Alias  string      `json:"alias,omitempty" doc:"For the action alias: the further name; it may name another model so far"`
+	Alias  string      `json:"alias,omitempty" doc:"For the action alias: the further name, without spaces; it may be an alias of another model so far"`
 }
 
 type adminAction string
@@ -103,8 +106,27 @@ func (s *Server) changeModels(ctx context.Context, change adminChange) *failure 
 	f := s.newFailure(ctx, err)
 	if errors.Is(err, errLoad) { // whoever has the key may know the cause
 		f.message = plain(err)
+		if !mayPass(err) {
+			f.status, f.kind, f.retryAfter = http.StatusUnprocessableEntity, kindValidation, 0
+		}
 	}
 	return f
+}
+
+// mayPass reports whether a load that has failed can succeed later, although neither the
+// request nor the model changes: the network, the hub, the device, the memory or the disk
+// may recover. Other errors are mistakes in the request, the model or the flags.
+func mayPass(err error) bool {
+	for _, passing := range []error{
+		engine.ErrClosed, engine.ErrUnhealthy, engine.ErrOverloaded, context.Canceled, context.DeadlineExceeded,
+		syscall.ENOSPC, syscall.EDQUOT, syscall.ENOMEM, syscall.EIO,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	var temporary interface{ Temporary() bool }
+	return errors.As(err, &temporary) && temporary.Temporary()
 }
 
 // A refusal is a change that cannot be made.
@@ -124,6 +146,14 @@ func (m *Models) change(ctx context.Context, change adminChange) error {
 		return m.discard(ctx, change.Model, false)
 	case actionRemove:
 		return m.discard(ctx, change.Model, true)
+	}
+	if change.Action == actionAlias {
+		m.mu.Lock()
+		err := m.checkAlias(change.Alias)
+		m.mu.Unlock()
+		if err != nil {
+			return err // before it loads anything
+		}
 	}
 	s, err := m.loadNow(ctx, change.Model)
 	if err != nil {
@@ -191,6 +221,7 @@ func (m *Models) forget(s *slot) {
 }
 
 // discard unloads a model, and removes it if asked to. It waits until the memory is free.
+// To remove an alias changes only the names.
 func (m *Models) discard(ctx context.Context, name string, remove bool) error {
 	m.mu.Lock()
 	s := m.names[name]
@@ -198,6 +229,10 @@ func (m *Models) discard(ctx context.Context, name string, remove bool) error {
 	case s == nil:
 		defer m.mu.Unlock()
 		return m.unknown()
+	case remove && s.name != name:
+		m.removeAlias(name)
+		m.mu.Unlock()
+		return nil
 	case remove && s == m.standard:
 		m.mu.Unlock()
 		return refusef("model %s is the default model; make another one the default first", s.name)

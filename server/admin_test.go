@@ -3,9 +3,14 @@ package server
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/mlxrank/mlxrank/engine"
 )
 
 // The admin route exists only if it is asked for, and needs the key.
@@ -64,9 +69,19 @@ func TestAdminChanges(t *testing.T) {
 		{`{"action": "remove", "model": "a"}`, 404, "expected one of b, c, live"},
 		{`{"action": "remove", "model": "c"}`, 422, "make another one the default first"},
 		{`{"action": "unload", "model": "x"}`, 404, "model is not served"},
-		{`{"action": "load", "model": "broken"}`, 503, "no weights in /models/broken"},
+		{`{"action": "load", "model": "broken"}`, 422, "no weights in /models/broken"},
+		{`{"action": "alias", "alias": "x", "model": "broken"}`, 422, "no weights in /models/broken"},
+		{`{"action": "default", "model": "broken"}`, 422, "no weights in /models/broken"},
 		{`{"action": "unload", "model": "broken"}`, 404, "expected one of b, c, live"},
 		{`{"action": "alias", "alias": "b", "model": "c"}`, 422, "alias b is the name of a model"},
+		{`{"action": "alias", "alias": "builtin", "model": "c"}`, 422, "alias builtin is the name of a model"},
+		{`{"action": "alias", "alias": "a b", "model": "c"}`, 422, "has a space or a control character"},
+		{`{"action": "alias", "alias": "a\n", "model": "c"}`, 422, "has a space or a control character"},
+		{`{"action": "alias", "alias": "a\u00a0", "model": "c"}`, 422, "has a space or a control character"},
+		{`{"action": "alias", "alias": "a\u202eb", "model": "c"}`, 422, "has a space or a control character"},
+		{`{"action": "alias", "alias": "a b", "model": "never-loaded"}`, 422, "has a space or a control character"},
+		{`{"action": "load", "model": "a\nb"}`, 422, "has a control character"},
+		{`{"action": "unload", "model": "never-loaded"}`, 404, "expected one of b, c, live"},
 		{`{"action": "alias", "model": "c"}`, 422, "alias is for the action alias"},
 		{`{"action": "load", "model": "c", "alias": "x"}`, 422, "alias is for the action alias"},
 		{`{"action": "burn", "model": "c"}`, 422, "expected one of load, unload, remove, default, alias"},
@@ -94,6 +109,123 @@ func TestAdminChanges(t *testing.T) {
 		if want := i < mostModels-2; (w.Code == 200) != want {
 			t.Fatalf("model %d: %d %s", i+2, w.Code, w.Body)
 		}
+	}
+}
+
+// Pages of other sites reach the admin route by no method, whatever CORSOrigins allows.
+// The controls are another route, this server's own page, and a program.
+func TestAdminOrigins(t *testing.T) {
+	t.Parallel()
+	m := newModels(t, newShelf(t), ModelsConfig{Names: []string{"a"}})
+	methods := []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodOptions, http.MethodPut}
+	for _, origins := range [][]string{nil, {"*"}, {"http://evil.example"}} {
+		s := newServer(t, Config{Models: m, Key: "secret", Admin: true, CORSOrigins: origins})
+		for _, page := range [][]string{
+			{"Origin", "http://evil.example"}, {"Origin", "null"}, {"Sec-Fetch-Site", "cross-site"},
+			{"Origin", "http://evil.example", "Sec-Fetch-Site", "cross-site", "Access-Control-Request-Method", "POST"},
+		} {
+			headers := append([]string{"Authorization", "Bearer secret"}, page...)
+			for _, method := range methods {
+				w := do(s, method, "/admin/models", headers...)
+				if w.Code != 403 || w.Header().Get("Access-Control-Allow-Origin") != "" {
+					t.Errorf("%v, %s %v: %d %v %s", origins, method, page, w.Code, w.Header(), w.Body)
+				}
+				if text := w.Body.String(); method == http.MethodPost && (!strings.Contains(text, "from a program") || strings.Contains(text, "add --cors-origin")) {
+					t.Errorf("%v, %v: advice %s", origins, page, text)
+				}
+			}
+			if w := do(s, http.MethodGet, "/info", headers...); w.Code != 200 && w.Code != 204 {
+				t.Errorf("%v, GET /info %v: %d %s", origins, page, w.Code, w.Body)
+			}
+		}
+		for _, own := range [][]string{{"Origin", "http://127.0.0.1:8437", "Sec-Fetch-Site", "same-origin"}, {"Sec-Fetch-Site", "none"}, nil} {
+			if w := do(s, http.MethodGet, "/admin/models", append([]string{"Authorization", "Bearer secret"}, own...)...); w.Code != 200 {
+				t.Errorf("%v, %v: %d %s", origins, own, w.Code, w.Body)
+			}
+		}
+	}
+	if w := post(newServer(t, Config{MCP: http.NotFoundHandler()}), "/mcp", `{}`, "Origin", "http://evil.example"); w.Code != 403 || strings.Contains(w.Body.String(), "--cors-origin") {
+		t.Errorf("a server without CORS origins advises them: %d %s", w.Code, w.Body)
+	}
+}
+
+// An alias is removed alone: its model and the other names stay.
+func TestAdminRemovesAlias(t *testing.T) {
+	t.Parallel()
+	m := newModels(t, newShelf(t), ModelsConfig{Names: []string{"a", "b"}, Aliases: map[string]string{"x": "b", "y": "x", "z": "a"}})
+	s := newServer(t, Config{Models: m, Key: "secret", Admin: true})
+	for _, test := range []struct {
+		model string
+		want  string // of the list
+	}{
+		{"x", `{"models":[{"id":"a","aliases":["z"],"default":true,"state":"loaded"`},
+		{"z", `{"models":[{"id":"a","aliases":[],"default":true,"state":"loaded"`}, // an alias of the default model
+	} {
+		w := post(s, "/admin/models", `{"action": "remove", "model": "`+test.model+`"}`, "Authorization", "Bearer secret")
+		if w.Code != 200 || !strings.Contains(w.Body.String(), test.want) || !strings.Contains(w.Body.String(), `{"id":"b","aliases":["y"],"default":false,"state":"loaded"`) {
+			t.Errorf("remove %s: %d %s", test.model, w.Code, w.Body)
+		}
+	}
+	for asked, status := range map[string]int{"x": 404, "z": 404, "y": 200, "a": 200, "b": 200} {
+		if w := post(s, "/v1/rerank", named(asked, "documents", "d"), "Authorization", "Bearer secret"); w.Code != status {
+			t.Errorf("model %s: %d %s, want %d", asked, w.Code, w.Body, status)
+		}
+	}
+	// Control: under its own name the model goes, and its alias with it.
+	w := post(s, "/admin/models", `{"action": "remove", "model": "b"}`, "Authorization", "Bearer secret")
+	if w.Code != 200 || strings.Contains(w.Body.String(), `"b"`) || strings.Contains(w.Body.String(), `"y"`) {
+		t.Errorf("remove b: %d %s", w.Code, w.Body)
+	}
+}
+
+// temporaryError is a fault of the moment, as a hub that does not answer.
+type temporaryError struct{ temporary bool }
+
+func (temporaryError) Error() string     { return "the hub answers 502" }
+func (e temporaryError) Temporary() bool { return e.temporary }
+
+// A load that may succeed later answers 503 with Retry-After, another one 422.
+func TestAdminLoadErrors(t *testing.T) {
+	t.Parallel()
+	shelf := newShelf(t)
+	var cause error
+	shelf.delay = func(_ context.Context, name string) error {
+		if name == "new" {
+			return cause
+		}
+		return nil
+	}
+	m := newModels(t, shelf, ModelsConfig{Names: []string{"a"}})
+	s := newServer(t, Config{Models: m, Key: "secret", Admin: true})
+	for _, test := range []struct {
+		cause  error
+		status int
+	}{
+		{errors.New("config.json: no such file"), 422},
+		{fmt.Errorf("open model: %w", &fs.PathError{Op: "stat", Path: "/x", Err: syscall.ENOENT}), 422},
+		{fmt.Errorf("open model: %w", &fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}), 422},
+		{temporaryError{false}, 422},
+		{fmt.Errorf("pull: %w", temporaryError{true}), 503},
+		{fmt.Errorf("pull: %w", &fs.PathError{Op: "write", Path: "/x", Err: syscall.ENOSPC}), 503},
+		{fmt.Errorf("open model: %w", syscall.EMFILE), 503},
+		{fmt.Errorf("%w: the device is lost", engine.ErrUnhealthy), 503},
+	} {
+		cause = test.cause
+		for _, change := range []string{`{"action": "load", "model": "new"}`, `{"action": "default", "model": "new"}`, `{"action": "alias", "alias": "x", "model": "new"}`} {
+			w := post(s, "/admin/models", change, "Authorization", "Bearer secret")
+			reason := strings.Contains(w.Body.String(), plain(test.cause))
+			if w.Code != test.status || !reason || (w.Header().Get("Retry-After") != "") != (test.status == 503) {
+				t.Errorf("%v: %d %v %s, want %d", test.cause, w.Code, w.Header(), w.Body, test.status)
+			}
+		}
+	}
+	// Control: a scoring request does not get the reason, and may try again.
+	other := newShelf(t)
+	other.delay = func(context.Context, string) error { return errors.New("no weights in /models/new") }
+	lazy := newModels(t, other, ModelsConfig{Names: []string{"new"}, Lazy: true})
+	w := post(newServer(t, Config{Models: lazy}), "/v1/rerank", named("new", "documents", "d"))
+	if w.Code != 503 || strings.Contains(w.Body.String(), "/models/new") {
+		t.Errorf("a scoring request: %d %s", w.Code, w.Body)
 	}
 }
 

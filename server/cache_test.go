@@ -66,6 +66,28 @@ func TestCacheHeader(t *testing.T) {
 	}
 }
 
+// Scripts of allowed origins may read every header of its own that an answer has.
+func TestExposedHeaders(t *testing.T) {
+	s := newServer(t, Config{Engine: openTiny(t, engine.Config{Cache: openCache(t)}), CORSOrigins: []string{"*"}})
+	w := post(s, "/rerank", apis[0].body("the city", "london"), "Origin", "https://app.example.org")
+	exposed := map[string]bool{}
+	for name := range strings.SplitSeq(w.Header().Get("Access-Control-Expose-Headers"), ",") {
+		exposed[http.CanonicalHeaderKey(strings.TrimSpace(name))] = true
+	}
+	found := 0
+	for name := range w.Header() {
+		if strings.HasPrefix(name, "X-") && name != "X-Content-Type-Options" {
+			found++
+			if !exposed[name] {
+				t.Errorf("%s is not exposed", name)
+			}
+		}
+	}
+	if found < 13 || !exposed["X-Unscored"] || !exposed["Retry-After"] || w.Header().Get("X-Cache") == "" {
+		t.Errorf("%d headers: %v", found, w.Header())
+	}
+}
+
 // unnamed returns an answer without its id and its time.
 func unnamed(t *testing.T, data []byte) string {
 	t.Helper()

@@ -24,20 +24,31 @@ func (s *Server) guard(a *answer, r *http.Request, rt *route) *failure {
 	if !s.allowsHost(r, rt) {
 		return failHost(r.Host)
 	}
+	if rt.access == accessAdmin && s.isForeign(r) {
+		return failf(http.StatusForbidden, kindForbidden, "pages of other sites cannot use the admin route, whatever --cors-origin allows; send the request from a program")
+	}
 	if s.cors != nil {
 		if s.cors.HandlerFunc(a, r); a.status != 0 {
 			return nil // a preflight, answered
 		}
 	}
 	switch {
+	case s.protection.Check(r) != nil && s.MCP != nil: // no origin can be allowed
+		return failf(http.StatusForbidden, kindForbidden, "pages of other sites are not allowed to call; send the request from a program")
 	case s.protection.Check(r) != nil && (s.cors == nil || !s.cors.OriginAllowed(r)):
 		return failf(http.StatusForbidden, kindForbidden, "pages of this origin are not allowed to call; add --cors-origin for it")
-	case rt.access == accessAdmin && s.protection.Check(r) != nil:
-		return failf(http.StatusForbidden, kindForbidden, "pages of other origins are not allowed to change models")
 	case s.needsKey(r, rt) && !s.hasKey(r):
 		return failf(http.StatusUnauthorized, kindUnauthorized, "the key is missing or wrong; send Authorization: Bearer KEY")
 	}
 	return nil
+}
+
+// isForeign reports whether a page of another site sends the request. The protection
+// checks only methods that change something, so that it is asked about POST.
+func (s *Server) isForeign(r *http.Request) bool {
+	asked := *r
+	asked.Method = http.MethodPost
+	return s.protection.Check(&asked) != nil
 }
 
 // newCORS returns nil if no other site's page may call. Preflights and requests
@@ -72,7 +83,7 @@ func newCORS(origins []string) (*cors.Cors, error) {
 
 // exposedHeaders lists the headers that scripts of allowed origins may read.
 func exposedHeaders() []string {
-	names := []string{"Retry-After", headerUnscored}
+	names := []string{"Retry-After", headerUnscored, cacheHeader}
 	for _, h := range stageHeaders("", &outcome{result: &engine.Result{}}) {
 		names = append(names, h.name)
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/rs/zerolog"
 
@@ -161,6 +163,8 @@ func (m *Models) add(name string) error {
 	switch {
 	case name == "":
 		return errors.New("server: the name of a model is empty")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return refusef("the name of model %q has a control character; expected a Hugging Face id, a directory, or builtin", name)
 	case m.names[name] != nil:
 		return fmt.Errorf("server: model %s is given twice; give it once", name)
 	}
@@ -173,11 +177,8 @@ func (m *Models) add(name string) error {
 func (m *Models) addAliases(aliases map[string]string) error {
 	rest := slices.Sorted(maps.Keys(aliases))
 	for _, alias := range rest {
-		switch {
-		case alias == "":
-			return errors.New("server: an alias is empty")
-		case m.names[alias] != nil:
-			return fmt.Errorf("server: alias %s is the name of a model; choose another alias", alias)
+		if err := m.checkAlias(alias); err != nil {
+			return fmt.Errorf("server: %w", err)
 		}
 	}
 	for len(rest) > 0 {
@@ -213,17 +214,38 @@ func (m *Models) alias(alias, target string) error {
 
 // setAlias makes a name lead to a model, whatever it led to before.
 func (m *Models) setAlias(alias string, s *slot) error {
-	old := m.names[alias]
-	switch {
-	case alias == "":
-		return refusef("the alias is empty")
-	case old != nil && old.name == alias:
-		return refusef("alias %s is the name of a model; choose another alias", alias)
-	case old != nil:
-		old.aliases = slices.DeleteFunc(old.aliases, func(a string) bool { return a == alias })
+	if err := m.checkAlias(alias); err != nil {
+		return err
 	}
+	m.removeAlias(alias)
 	m.names[alias], s.aliases = s, append(s.aliases, alias)
 	return nil
+}
+
+// builtin is the name of the model that every Load can open, also if it is not served.
+const builtin = "builtin"
+
+// checkAlias refuses an alias that is the name of a model, or that no model of the hub
+// could have. Aliases are listed in answers and errors, one after the other.
+func (m *Models) checkAlias(alias string) error {
+	s := m.names[alias]
+	switch {
+	case alias == "":
+		return refusef("an alias is empty")
+	case !utf8.ValidString(alias), strings.ContainsFunc(alias, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsGraphic(r) }):
+		return refusef("alias %q has a space or a control character; expected letters, digits and punctuation", alias)
+	case alias == builtin, s != nil && s.name == alias:
+		return refusef("alias %s is the name of a model; choose another alias", alias)
+	}
+	return nil
+}
+
+// removeAlias takes an alias out of the names, if it is one.
+func (m *Models) removeAlias(alias string) {
+	if s := m.names[alias]; s != nil {
+		s.aliases = slices.DeleteFunc(s.aliases, func(a string) bool { return a == alias })
+		delete(m.names, alias)
+	}
 }
 
 // shownNames is the number of names that an error lists.

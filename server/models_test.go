@@ -224,10 +224,21 @@ func TestModelNames(t *testing.T) {
 		{[]string{"a"}, map[string]string{"x": "y", "y": "z", "z": "x"}, "leads back to itself"},
 		{[]string{"a"}, map[string]string{"x": "x"}, "alias x leads back to itself"},
 		{[]string{"a"}, map[string]string{"": "a"}, "an alias is empty"},
+		{[]string{"a"}, map[string]string{"builtin": "a"}, "alias builtin is the name of a model"},
+		{[]string{"a"}, map[string]string{"a b": "a"}, `alias "a b" has a space or a control character`},
+		{[]string{"a"}, map[string]string{"b\n": "a"}, `alias "b\n" has a space or a control character`},
+		{[]string{"a"}, map[string]string{"b\xff": "a"}, "has a space or a control character"},
+		{[]string{"a\n"}, nil, "has a control character"},
 	} {
 		_, err := NewModels(t.Context(), ModelsConfig{Names: test.names, Aliases: test.aliases, Load: shelf.load})
 		if err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%v %v: error %v, want %q", test.names, test.aliases, err, test.want)
+		}
+	}
+	for _, alias := range []string{"rerank-v3.5", "BAAI/bge-reranker-base@main", "größe:latest", "再ランク"} { // control: what is no mistake
+		m, err := NewModels(t.Context(), ModelsConfig{Names: []string{"a", "my model"}, Aliases: map[string]string{alias: "a"}, Load: shelf.load, Lazy: true})
+		if err != nil || m.names[alias] == nil {
+			t.Errorf("alias %q: %v", alias, err)
 		}
 	}
 	if n := shelf.opened("a"); n > 0 {

@@ -134,7 +134,7 @@ func (s *Server) describeOperation(rt *route, method string, o *operation) *huma
 		ok.Content = map[string]*huma.MediaType{o.media: {}}
 	}
 	statuses := append([]int{http.StatusForbidden}, o.errors...)
-	if s.Key != "" && (rt.access == accessKey || method == http.MethodPost) {
+	if s.Key != "" && (rt.access == accessKey || rt.access == accessAdmin || method == http.MethodPost) {
 		op.Security = []map[string][]string{{"key": {}}}
 		statuses = append(statuses, http.StatusUnauthorized)
 	}

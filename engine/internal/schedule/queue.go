@@ -44,7 +44,7 @@ type queue struct {
 	tokens   int // of the waiting pairs, each alone in a microbatch
 	now      int64
 	arrivals int64
-	timed    int // batches for a deadline since the last other one
+	timed    int // batches for a deadline in a row that passed the oldest pair over
 }
 
 // push adds tokenised pairs of one request.
@@ -94,6 +94,26 @@ func merge(a, b []*Item) []*Item {
 		}
 	}
 	return a
+}
+
+// setAside removes pairs from the queue and returns them in its order, for putBack.
+func (q *queue) setAside(which func(*Item) bool) []*Item {
+	var aside []*Item
+	for _, it := range q.waiting {
+		if which(it) {
+			aside = append(aside, it)
+		}
+	}
+	q.remove(which)
+	return aside
+}
+
+// putBack returns pairs that were set aside.
+func (q *queue) putBack(items []*Item) {
+	for _, it := range items {
+		q.tokens += q.width(it)
+	}
+	q.waiting = merge(q.waiting, items)
 }
 
 // drop forgets the pairs of a request.

@@ -49,12 +49,13 @@ type Request struct {
 	Whole    bool // is queued only when its last pair is tokenised
 
 	items    []Item
-	queued   int  // pairs handed to the queue
-	taken    int  // of these, taken into batches
-	running  int  // batches that execute
-	unqueued int  // tokens of tokenised pairs that are not queued
-	todo     load // of the pairs not taken into batches
-	cut      bool // its other pairs are forgotten
+	queued   int   // pairs handed to the queue
+	taken    int   // of these, taken into batches
+	running  int   // batches that execute
+	unqueued int   // tokens of tokenised pairs that are not queued
+	todo     load  // of the pairs not taken into batches
+	cut      bool  // its other pairs are forgotten
+	own      ratio // of its batches' times to the predicted ones; of a partial request
 
 	arrived time.Time
 	due     time.Time // orders the requests of a turn
@@ -259,23 +260,33 @@ func (s *Scheduler) Next(at time.Time, closing bool) (*Batch, time.Duration) {
 		return nil, 0
 	}
 	for _, p := range s.turns() {
-		q := &s.queues[p]
-		if len(q.waiting) == 0 {
-			continue
+		b, wait := s.nextOf(p, at, closing)
+		if b != nil {
+			return b, 0
 		}
-		limits, ok := s.room(p, at)
-		if !ok {
-			continue
-		}
-		wait := s.company(q, limits, at)
-		if closing || wait <= 0 {
-			return s.take(p, limits, at), 0
-		}
-		if soonest == 0 || wait < soonest {
+		if soonest == 0 || wait > 0 && wait < soonest {
 			soonest = wait
 		}
 	}
 	return nil, soonest
+}
+
+// nextOf is Next for one priority.
+func (s *Scheduler) nextOf(p Priority, at time.Time, closing bool) (*Batch, time.Duration) {
+	q := &s.queues[p]
+	held := s.hold(q, at)
+	defer func() { q.putBack(held) }()
+	if len(q.waiting) == 0 {
+		return nil, 0
+	}
+	limits, ok := s.room(p, at)
+	if !ok {
+		return nil, 0
+	}
+	if wait := s.company(q, limits, at); wait > 0 && !closing {
+		return nil, wait
+	}
+	return s.take(p, limits, at), 0
 }
 
 // company returns how long a batch of the queue waits for more pairs.
@@ -291,11 +302,9 @@ func (s *Scheduler) company(q *queue, l Limits, at time.Time) time.Duration {
 func (s *Scheduler) take(p Priority, l Limits, at time.Time) *Batch {
 	b := &Batch{Priority: p}
 	q := &s.queues[p]
-	d := q.draft(l)
-	if timed, ok := s.draftForDeadline(q, d, l, at); ok {
-		d = timed
-		q.timed++
-	} else {
+	d := s.draftForDeadline(q, q.draft(l), l, at)
+	q.timed++
+	if oldest := q.oldest(); q.waiting[oldest].Request == q.waiting[0].Request || slices.Contains(d.indexes, oldest) {
 		q.timed = 0
 	}
 	b.Items, b.Microbatches = q.pick(d), d.microbatches
@@ -337,6 +346,7 @@ func (s *Scheduler) Collected(b *Batch, timings []Timing, at time.Time) {
 	if len(timings) == len(b.Microbatches) {
 		s.learn(b, timings)
 		s.mostWork = max(s.mostWork, b.work)
+		s.correct(b, at.Sub(b.Alone))
 		s.measure(b, at.Sub(b.Alone), at)
 	}
 }

@@ -1,21 +1,23 @@
 package schedule
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
 )
 
-// A simulation runs a scheduler in virtual time, on a device that takes exactly what
-// the cost model predicts, times slow.
+// A simulation runs a scheduler in virtual time, on a device that takes what the cost
+// model predicts, times slow and noise.
 type simulation struct {
 	t     testing.TB
 	s     *Scheduler
 	now   time.Time
 	start time.Time
 	slow  float64
-	free  time.Time // when the device has computed all batches
+	noise func() float64 // a further factor of each batch; nil for none
+	free  time.Time      // when the device has computed all batches
 
 	flying   []simulatedBatch
 	taken    map[*Item]int // how often each pair was in a batch
@@ -70,7 +72,11 @@ func (m *simulation) dispatch() {
 		}
 	}
 	m.s.Submitted(b, m.now)
-	m.free = later(m.free, m.now).Add(time.Duration(m.slow * b.work))
+	took := m.slow * b.work
+	if m.noise != nil {
+		took *= m.noise()
+	}
+	m.free = later(m.free, m.now).Add(time.Duration(took))
 	m.flying = append(m.flying, simulatedBatch{b, m.free})
 	m.batches = append(m.batches, b)
 	m.dispatch()
@@ -429,4 +435,108 @@ func TestPartialRequestsEndInTime(t *testing.T) {
 	if late > 0 || pairs < asked/4 || pairs == asked {
 		t.Errorf("%d of %d pairs in time, %d late", pairs, asked, late)
 	}
+}
+
+// TestPartialRequestsOnAnUnsteadyDevice checks how many pairs of a partial request have
+// scores at its deadline, of those that a device which never pauses computes by then, if
+// batches take longer or shorter than the cost model predicts. Pairs are given up only
+// when none of them fits.
+func TestPartialRequestsOnAnUnsteadyDevice(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name   string
+		slow   float64
+		noise  float64 // each batch takes up to 1+noise times longer or shorter
+		others int     // pairs of a request without a deadline that waits
+		idle   time.Duration
+		least  float64 // share of the pairs that fit
+	}{
+		{"0.4x", 0.4, 0, 0, 0, 0.95},
+		{"1x", 1, 0, 0, 0, 0.95},
+		{"1.5x", 1.5, 0, 0, 0, 0.95},
+		{"2x", 2, 0, 0, 0, 0.75},
+		{"0.5x to 2x", 1, 1, 0, 0, 0.85},
+		{"1x, after a pause", 1, 0, 0, 100 * time.Second, 0.95},
+		{"1x, others wait", 1, 0, 3000, 0, 0.5},
+		{"1.5x, others wait", 1.5, 0, 3000, 0, 0.5},
+		{"2x, others wait", 2, 0, 3000, 0, 0.5},
+	} {
+		for _, ms := range []int{25, 100, 400} {
+			u := unsteady{slow: test.slow, noise: test.noise, others: test.others, idle: test.idle, around: time.Duration(ms) * time.Millisecond}
+			for seed := range uint64(30) {
+				u.run(t, rand.New(rand.NewPCG(seed, 25)))
+			}
+			share := float64(u.scored) / float64(u.fitted)
+			t.Logf("%-19s %4d ms: %5d of %5d pairs that fit, %3.0f %%; %d late, %d of 30 gave up early", test.name, ms, u.scored, u.fitted, 100*share, u.late, u.early)
+			if share < test.least || u.early > 0 {
+				t.Errorf("want %.0f %%, and none to give up early", 100*test.least)
+			}
+		}
+	}
+}
+
+// An unsteady device computes partial requests with deadlines around a time.
+type unsteady struct {
+	slow, noise float64
+	others      int
+	idle        time.Duration // of the device before the request
+	around      time.Duration
+
+	scored, fitted int // pairs
+	late           int // pairs in batches that ended after the deadline
+	early          int // requests whose pairs were given up although one fitted
+}
+
+func (u *unsteady) run(t *testing.T, r *rand.Rand) {
+	m := newSimulation(t, someConfig(1))
+	for range 4 { // teach the forecasts
+		m.arrive(new(Request), randomLengths(r, 100, 512)...)
+		m.drain()
+	}
+	m.sleep(u.idle)
+	m.slow = u.slow
+	if u.noise > 0 {
+		m.noise = func() float64 { return math.Pow(1+u.noise, 2*r.Float64()-1) }
+	}
+	one := &Request{Partial: true, Deadline: m.now.Add(time.Duration((0.5 + r.Float64()) * float64(u.around)))}
+	lengths := slices.Repeat([]int{60}, int(64*u.around/(25*time.Millisecond)))
+	fitted := float64(one.Deadline.Sub(m.now)) / (u.slow * m.s.planner.costs.Of(Microbatch{8, 480, 8 * 3600}) / 8)
+	u.fitted += min(len(lengths), int(fitted))
+	m.arrive(one, lengths...)
+	if u.others > 0 {
+		m.arrive(new(Request), slices.Repeat([]int{60}, u.others)...)
+	}
+	inTime := 0
+	for len(m.flying) > 0 && !m.flying[0].until.After(one.Deadline) {
+		inTime += count(m.flying[0].Batch, one)
+		m.advance(m.flying[0].until)
+	}
+	u.scored += inTime
+	if at, ok := m.ended[one]; ok && inTime < len(lengths) {
+		alone := m.s.planner.costs.Of(Padded(1, 60)) * max(1, u.slow) * (1 + u.noise)
+		if float64(one.Deadline.Sub(at)) > 1.1*alone {
+			u.early++
+		}
+	}
+	m.advance(one.Deadline)
+	m.dispatch()
+	m.end(one) // as the engine does at the deadline
+	for _, b := range m.flying {
+		u.late += count(b.Batch, one)
+	}
+	for _, it := range m.s.queues[one.Priority].waiting {
+		if it.Request == one {
+			t.Fatal("a pair waits after the deadline")
+		}
+	}
+	m.drain()
+}
+
+func count(b *Batch, r *Request) (pairs int) {
+	for _, it := range b.Items {
+		if it.Request == r {
+			pairs++
+		}
+	}
+	return pairs
 }

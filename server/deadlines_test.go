@@ -95,6 +95,35 @@ func TestPartialAnswers(t *testing.T) {
 	}
 }
 
+// An answer that the server writes after its deadline counts as missed, though the
+// engine returned scores. One in time does not count.
+func TestLateAnswersAreCounted(t *testing.T) {
+	t.Parallel()
+	pause := time.Duration(0)
+	e := &fakeEngine{before: func(context.Context) error { time.Sleep(pause); return nil }}
+	s := newServer(t, Config{Engine: e})
+	body := documentsBody("texts")("q", "a", "b")
+	for _, test := range []struct {
+		pause    time.Duration
+		deadline string
+		want     string
+	}{
+		{0, `"deadline_ms": 60000`, "0"},
+		{50 * time.Millisecond, `"x": 1`, "0"},
+		{50 * time.Millisecond, `"deadline_ms": 20, "on_deadline": "partial"`, "1"},
+		{50 * time.Millisecond, `"deadline_ms": 20`, "2"},
+	} {
+		pause = test.pause
+		if w := post(s, "/rerank", withField(body, test.deadline)); w.Code != 200 {
+			t.Fatalf("%s: %d %s", test.deadline, w.Code, w.Body)
+		}
+		metrics := withoutModel(do(s, "GET", "/metrics").Body.String(), "fake")
+		if want := "mlxrank_deadlines_missed_total " + test.want + "\n"; !strings.Contains(metrics, want) {
+			t.Errorf("after %v with %s the metrics lack %q", test.pause, test.deadline, want)
+		}
+	}
+}
+
 // Formats whose scores clients match with their inputs by position have no partial
 // answers.
 func TestPartialNeedsMarks(t *testing.T) {

@@ -31,6 +31,29 @@ type httpMetrics struct {
 	refused  *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	late     lateAnswers
+}
+
+// lateAnswers count the answers with scores that the server began to write after their
+// deadlines, by model. The engine cannot count them: it had returned the scores.
+type lateAnswers struct {
+	mu      sync.Mutex
+	byModel map[string]int64
+}
+
+func (l *lateAnswers) add(model string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byModel == nil {
+		l.byModel = make(map[string]int64)
+	}
+	l.byModel[model]++
+}
+
+func (l *lateAnswers) count(model string) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.byModel[model]
 }
 
 func newHTTPMetrics() *httpMetrics {
@@ -70,7 +93,7 @@ func (s *Server) makeMetrics() error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mlxrank_http_body_bytes", Help: "Bytes of the bodies of running requests.",
 		}, func() float64 { return float64(s.bodies.taken.Load()) }),
-		&modelCollector{models: s.Models, version: s.Version, machine: machine, log: s.Logger},
+		&modelCollector{models: s.Models, late: &s.metrics.late, version: s.Version, machine: machine, log: s.Logger},
 	} {
 		if err := s.registry.Register(c); err != nil {
 			return err
@@ -87,6 +110,7 @@ func (s *Server) metricsHandler() http.Handler {
 // served models, so that their number does not depend on requests.
 type modelCollector struct {
 	models  *Models
+	late    *lateAnswers
 	version string
 	machine telemetry.MachineReader
 	log     zerolog.Logger
@@ -104,6 +128,7 @@ func (c *modelCollector) Collect(ch chan<- prometheus.Metric) {
 	out := emitter{ch: ch}
 	out.gauge("mlxrank_build_info", "The program's version; always 1.", 1, labels{"version", c.version})
 	for _, f := range c.models.figures() {
+		f.stats.DeadlinesMissed += c.late.count(f.name)
 		f.collect(emitter{ch, []labels{{"model", f.name}}})
 	}
 	stats := c.models.Stats()
@@ -155,7 +180,7 @@ func collectRequests(out emitter, s *engine.Stats) {
 	for priority, n := range map[engine.Priority]int64{engine.PriorityInteractive: s.Requests - s.BatchPriority, engine.PriorityBatch: s.BatchPriority} {
 		out.counter("mlxrank_requests_by_priority_total", "Requests answered with scores, by priority.", float64(n), labels{"priority", string(priority)})
 	}
-	out.counter("mlxrank_deadlines_missed_total", "Admitted requests without an answer at their deadlines.", float64(s.DeadlinesMissed))
+	out.counter("mlxrank_deadlines_missed_total", "Admitted requests without an answer at their deadlines, and answers written later.", float64(s.DeadlinesMissed))
 	out.counter("mlxrank_partial_answers_total", "Requests answered without the scores of all pairs.", float64(s.Partial))
 	out.counter("mlxrank_pairs_unscored_total", "Pairs of partial answers without a score.", float64(s.Unscored))
 	out.histogram("mlxrank_request_duration_seconds", "Time from the admission of a request to its scores.", &s.Latency, 1e-3, timeBuckets)

@@ -25,6 +25,7 @@ type outcome struct {
 	model      *loadedModel   // that scored, nil if the request got none
 	result     *engine.Result // nil if nothing was scored
 	latency    time.Duration  // from the request's headers to its scores
+	deadline   time.Duration  // from the request's headers to the client's deadline, 0 for none
 }
 
 // An answer writes the response to one request and remembers what was written.

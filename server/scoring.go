@@ -56,7 +56,7 @@ func newFormat[In, Out any](s *Server, shape shape, matches func(fields) bool, s
 		if o.failure != nil {
 			return nil, o
 		}
-		o.latency = time.Since(c.start)
+		o.latency, o.deadline = time.Since(c.start), c.deadline
 		return encode(out), o
 	}
 	return f
@@ -143,6 +143,9 @@ func (s *Server) send(a *answer, data []byte, o *outcome) *failure {
 		a.Header().Set(cacheHeader, fmt.Sprintf("hits=%d, misses=%d", r.CacheHits, r.CacheMisses))
 	}
 	a.Header().Set("Content-Length", strconv.Itoa(len(data)))
+	if o.deadline > 0 && time.Since(a.start) > o.deadline {
+		s.metrics.late.add(o.model.name)
+	}
 	a.sendJSON(http.StatusOK, data)
 	return nil
 }

@@ -11,28 +11,35 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// TestTimes expects the placeholder TIME at the flags that take a duration, and at no others.
+// TestTimes expects the placeholder TIME at flags that take a duration, and at none that
+// takes one of several words.
 func TestTimes(t *testing.T) {
-	durations := 0
+	durations, choices := 0, 0
 	var check func(commands []*cli.Command)
 	check = func(commands []*cli.Command) {
 		for _, c := range commands {
 			for _, flag := range c.Flags {
-				_, takes := flag.(*cli.DurationFlag)
 				documented, ok := flag.(cli.DocGenerationFlag)
-				if shows := ok && strings.Contains(documented.GetUsage(), "`TIME`"); shows != takes {
-					t.Errorf("%s --%s: takes a duration: %v, shows TIME: %v", c.Name, flag.Names()[0], takes, shows)
-				}
-				if takes {
+				shows := ok && strings.Contains(documented.GetUsage(), "`TIME`")
+				switch flag.(type) {
+				case *cli.DurationFlag:
 					durations++
+					if !shows {
+						t.Errorf("%s --%s takes a duration and does not show TIME", c.Name, flag.Names()[0])
+					}
+				case *command.ChoiceFlag:
+					choices++
+					if shows {
+						t.Errorf("%s --%s takes a word and shows TIME", c.Name, flag.Names()[0])
+					}
 				}
 			}
 			check(c.Subcommands)
 		}
 	}
 	check(newApp(command.Streams{Out: io.Discard, Err: io.Discard}).Commands)
-	if durations == 0 {
-		t.Error("no flag takes a duration: the test shows nothing")
+	if durations == 0 || choices == 0 {
+		t.Errorf("%d durations and %d choices: the test shows nothing", durations, choices)
 	}
 }
 

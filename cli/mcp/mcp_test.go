@@ -165,7 +165,7 @@ func TestAccess(t *testing.T) {
 	}{
 		{"a call", "POST", open, call, nil, 200, `\"ranked\":1`},
 		{"another host", "POST", open, call, []string{"Host", "evil.example"}, 403, "--allowed-host evil.example"},
-		{"a page of another site", "POST", open, call, []string{"Origin", "https://evil.example"}, 403, "pages of this origin"},
+		{"a page of another site", "POST", open, call, []string{"Origin", "https://evil.example"}, 403, "pages of other sites"},
 		{"a page of this server", "POST", open, call, []string{"Origin", strings.TrimSuffix(open, "/mcp")}, 200, `\"ranked\":1`},
 		{"a form", "POST", open, call, []string{"Content-Type", "text/plain"}, 415, "application/json"},
 		{"a stream", "GET", open, "", nil, 405, "/mcp takes POST"},

@@ -83,7 +83,7 @@ func newCORS(origins []string) (*cors.Cors, error) {
 
 // exposedHeaders lists the headers that scripts of allowed origins may read.
 func exposedHeaders() []string {
-	names := []string{"Retry-After", headerUnscored, cacheHeader}
+	names := []string{"Retry-After", headerRequestID, headerUnscored, cacheHeader}
 	for _, h := range stageHeaders("", &outcome{result: &engine.Result{}}) {
 		names = append(names, h.name)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/mlxrank/mlxrank/engine"
-	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
 // An outcome holds what a handler returns in addition to its answer: figures for
@@ -24,14 +23,18 @@ type outcome struct {
 	characters int
 	model      *loadedModel   // that scored, nil if the request got none
 	result     *engine.Result // nil if nothing was scored
-	latency    time.Duration  // from the request's headers to its scores
-	deadline   time.Duration  // from the request's headers to the client's deadline, 0 for none
+	scored     time.Time      // when the engine returned the result
+	format     string         // of the body, "" if none was found
+	priority   engine.Priority
+	latency    time.Duration // from the request's headers to its scores
+	deadline   time.Duration // from the request's headers to the client's deadline, 0 for none
 }
 
 // An answer writes the response to one request and remembers what was written.
 type answer struct {
 	http.ResponseWriter
 	start  time.Time // of the request
+	id     string    // of the request, for logs and traces
 	shape  shape     // of an error
 	begin  func()    // runs before the headers are written
 	status int       // 0 until then
@@ -96,17 +99,18 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	r = s.plainPath(r)
 	rt := s.route(r.URL.Path)
 	body := watchBody(r)
-	a := &answer{ResponseWriter: w, start: start, shape: rt.shape, begin: func() {
+	a := &answer{ResponseWriter: w, start: start, id: requestID(r.Header), shape: rt.shape, begin: func() {
 		settleBody(w, r, body)
 		if !rt.dashboard {
 			setDeadline(http.NewResponseController(w).SetWriteDeadline, time.Now().Add(s.Limits.WriteTimeout))
 		}
 	}}
+	w.Header().Set(headerRequestID, a.id)
 	var o outcome
 	s.metrics.inFlight.Inc()
 	defer func() {
 		if v := recover(); v != nil {
-			o = s.recovered(v, rt)
+			o = s.recovered(v, rt, a.id)
 		}
 		switch {
 		case a.status != 0: // answered
@@ -124,11 +128,11 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 
 // recovered returns the outcome of a request whose handler panicked. The value
 // of the panic may hold a text, so the stack is logged instead.
-func (s *Server) recovered(v any, rt *route) outcome {
+func (s *Server) recovered(v any, rt *route, id string) outcome {
 	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}
-	s.Logger.Error().Str("route", rt.label()).Bytes("stack", debug.Stack()).Msg("panic")
+	s.Logger.Error().Str("route", rt.label()).Str("request_id", id).Bytes("stack", debug.Stack()).Msg("panic")
 	return outcome{failure: failf(http.StatusInternalServerError, kindBackend, "internal error")}
 }
 
@@ -147,36 +151,12 @@ func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 	if o.result != nil && len(o.result.Unscored) == o.documents && o.documents > 0 { // as useless as 504
 		level = zerolog.WarnLevel
 	}
-	event := s.Logger.WithLevel(level)
-	if !event.Enabled() {
-		return
+	e := exchange{o, a, r, rt, took}
+	if event := s.Logger.WithLevel(level); event.Enabled() {
+		e.describe(event)
+		event.Msg("http")
 	}
-	event.
-		Str("method", method(r.Method)).
-		Str("route", rt.label()).
-		Int("status", a.status).
-		Int("bytes_in", o.bytesIn).
-		Int("bytes_out", a.bytes).
-		Float64("http_ms", telemetry.Milliseconds(took))
-	if o.failure != nil {
-		event.Str("error_type", kind)
-		if o.failure.cause != nil {
-			event.Err(o.failure.cause)
-		}
-	}
-	if o.model != nil {
-		event.Str("model", o.model.name)
-	}
-	if o.documents > 0 {
-		event.Int("pairs", o.documents)
-	}
-	if o.empty > 0 {
-		event.Int("empty", o.empty)
-	}
-	if o.result != nil {
-		event.EmbedObject(o.result)
-	}
-	event.Msg("http")
+	s.logAccess(&e)
 }
 
 // method keeps made-up methods out of logs and metrics.

@@ -124,6 +124,7 @@ func (s *Server) describeOperation(rt *route, method string, o *operation) *huma
 			ok.Headers[h.name] = &huma.Header{Schema: schema}
 		}
 		ok.Headers[headerUnscored] = &huma.Header{Schema: &huma.Schema{Type: huma.TypeInteger, Minimum: pointer(1.), Description: "Results without a score; absent if all have one"}}
+		ok.Headers[headerRequestID] = &huma.Header{Schema: &huma.Schema{Type: huma.TypeString, Description: "The request's X-Request-Id, or one that the server makes; every answer of every route has it"}}
 		for _, h := range requestHeaders {
 			op.Parameters = append(op.Parameters, &huma.Param{Name: h.name, In: "header", Description: h.doc, Schema: &h.schema})
 		}

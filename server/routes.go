@@ -49,14 +49,14 @@ type operation struct {
 
 // makeRoutes fills the table of routes.
 func (s *Server) makeRoutes() error {
-	tei := newFormat(s, shapeTEI, func(f fields) bool { return f.has("texts") }, s.teiRerank).marking()
-	jina := newFormat(s, shapeJina, func(f fields) bool { return f.has("documents") && !isVoyages(f) }, s.jinaRerank).marking()
-	voyage := newFormat(s, shapeJina, isVoyages, s.voyageRerank).marking()
-	predict := newFormat(s, shapeTEI, func(f fields) bool { return f.has("inputs") && !isHFs(f) }, s.teiPredict)
-	endpoint := newFormat(s, shapeTEI, isHFs, s.hfAnswer)
-	weaviate := newFormat(s, shapeTEI, nil, s.weaviateRerank)
-	infinity := newFormat(s, shapeOpenAI, nil, s.infinityRerank).marking()
-	score := newFormat(s, shapeOpenAI, nil, s.vllmScore)
+	tei := newFormat(s, "tei", shapeTEI, func(f fields) bool { return f.has("texts") }, s.teiRerank).marking()
+	jina := newFormat(s, "jina", shapeJina, func(f fields) bool { return f.has("documents") && !isVoyages(f) }, s.jinaRerank).marking()
+	voyage := newFormat(s, "voyage", shapeJina, isVoyages, s.voyageRerank).marking()
+	predict := newFormat(s, "tei-predict", shapeTEI, func(f fields) bool { return f.has("inputs") && !isHFs(f) }, s.teiPredict)
+	endpoint := newFormat(s, "huggingface", shapeTEI, isHFs, s.hfAnswer)
+	weaviate := newFormat(s, "weaviate", shapeTEI, nil, s.weaviateRerank)
+	infinity := newFormat(s, "infinity", shapeOpenAI, nil, s.infinityRerank).marking()
+	score := newFormat(s, "vllm-score", shapeOpenAI, nil, s.vllmScore)
 	// The paths of inference endpoints; the second is Amazon SageMaker's.
 	root := func(id string) *operation {
 		return s.scoring(id, "Rank texts or score pairs, as text-embeddings-inference and Hugging Face's inference endpoints do, or rank documents, as Jina's API does",
@@ -84,7 +84,7 @@ func (s *Server) makeRoutes() error {
 		{path: "/predict", post: s.scoring("predict", "Score pairs, as text-embeddings-inference and Hugging Face's inference endpoints do", predictExamples, predict, endpoint)},
 		{path: "/hf-inference/models/", post: s.scoring("", "", nil, predict, endpoint)}, // below it: a model's name and /pipeline/TASK
 		{path: "/v1/rerank", shape: shapeJina, post: s.scoring("rerank-v1", "Rank documents, as Jina's API does, or as Voyage's does for a body with top_k or truncation", voyageExamples, jina, voyage)},
-		{path: "/v2/rerank", shape: shapeCohere, post: s.scoring("rerank-v2", "Rank documents, as version 2 of Cohere's API does", documentExamples, newFormat(s, shapeCohere, nil, s.cohereRerank).marking())},
+		{path: "/v2/rerank", shape: shapeCohere, post: s.scoring("rerank-v2", "Rank documents, as version 2 of Cohere's API does", documentExamples, newFormat(s, "cohere", shapeCohere, nil, s.cohereRerank).marking())},
 		{path: "/voyage/rerank", shape: shapeJina, post: asVoyage("rerank-voyage")},
 		{path: "/voyage/v1/rerank", shape: shapeJina, post: asVoyage("rerank-voyage-v1")},
 		{path: "/infinity/rerank", shape: shapeOpenAI, post: asInfinity("rerank-infinity")},

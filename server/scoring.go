@@ -19,6 +19,7 @@ import (
 
 // A format is one API's form of requests and answers.
 type format struct {
+	name    string // in logs and traces
 	shape   shape
 	in, out reflect.Type
 	// matches reports whether a body is in the format, by its fields. A route of one
@@ -36,8 +37,8 @@ func (f *format) marking() *format {
 }
 
 // newFormat makes the format whose bodies are In and whose answers are Out.
-func newFormat[In, Out any](s *Server, shape shape, matches func(fields) bool, score func(context.Context, *In) (Out, outcome)) *format {
-	f := &format{shape: shape, matches: matches, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
+func newFormat[In, Out any](s *Server, name string, shape shape, matches func(fields) bool, score func(context.Context, *In) (Out, outcome)) *format {
+	f := &format{name: name, shape: shape, matches: matches, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out]()}
 	schema := s.schemas.Schema(f.in, true, "")
 	f.score = func(ctx context.Context, c call, body *parsedBody) ([]byte, outcome) {
 		var in In
@@ -53,10 +54,11 @@ func newFormat[In, Out any](s *Server, shape shape, matches func(fields) bool, s
 		ctx, cancel := c.begin(ctx)
 		defer cancel()
 		out, o := score(ctx, &in)
+		o.priority, o.deadline = c.priority, c.deadline
 		if o.failure != nil {
 			return nil, o
 		}
-		o.latency, o.deadline = time.Since(c.start), c.deadline
+		o.latency = time.Since(c.start)
 		return encode(out), o
 	}
 	return f
@@ -114,11 +116,13 @@ func (s *Server) run(a *answer, r *http.Request, formats []*format, data []byte)
 	a.shape = format.shape
 	c, failed := newCall(a.start, r.Header)
 	if failed != nil {
-		return nil, outcome{failure: failed}
+		return nil, outcome{failure: failed, format: format.name}
 	}
 	ctx, cancel := context.WithDeadlineCause(withoutCache(r.Context(), r), a.start.Add(s.Limits.RequestTimeout), errTimeout)
 	defer cancel()
-	return format.score(ctx, c, body)
+	answer, o := format.score(ctx, c, body)
+	o.format = format.name
+	return answer, o
 }
 
 // shortAnswer is the size, in bytes, up to which an answer is always sent.
@@ -232,7 +236,7 @@ func (s *Server) rank(ctx context.Context, named ModelOption, query string, docu
 		o.failure = s.newFailure(ctx, err)
 		return nil, o
 	}
-	o.result = &ranking.Result
+	o.result, o.scored = &ranking.Result, time.Now()
 	for _, item := range ranking.Items {
 		if !item.Unscored {
 			o.checkFinite(item.Index, item.Logit)
@@ -277,7 +281,7 @@ func (s *Server) scorePairs(ctx context.Context, named ModelOption, pairs []engi
 		o.failure = s.newFailure(ctx, err)
 		return nil, o
 	}
-	o.result = result
+	o.result, o.scored = result, time.Now()
 	for i, logit := range result.Logits {
 		o.checkFinite(i, logit)
 	}

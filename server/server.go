@@ -16,6 +16,7 @@ package server
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -55,7 +56,10 @@ type Config struct {
 	Admin   bool
 	Version string // of the program
 	Logger  zerolog.Logger
-	Limits  Limits // zeros stand for DefaultLimits
+	// AccessLog gets a JSON object with a line end for each request, one Write each; nil
+	// for no access log.
+	AccessLog io.Writer
+	Limits    Limits // zeros stand for DefaultLimits
 
 	Key          string   // bearer token that requests must have; "" for none
 	CORSOrigins  []string // origins of pages that may call, "*" for all; none by default
@@ -85,6 +89,7 @@ type Server struct {
 	metrics    *httpMetrics
 	schemas    huma.Registry
 	openAPI    []byte
+	access     zerolog.Logger
 	started    time.Time
 
 	mu       sync.Mutex
@@ -113,7 +118,10 @@ func New(cfg Config) (*Server, error) {
 	}
 	s := &Server{
 		Config: cfg, idle: make(chan struct{}), started: time.Now(),
-		decoders: newDecoders(), schemas: newSchemas(), protection: http.NewCrossOriginProtection(),
+		access: zerolog.Nop(), decoders: newDecoders(), schemas: newSchemas(), protection: http.NewCrossOriginProtection(),
+	}
+	if cfg.AccessLog != nil {
+		s.access = zerolog.New(cfg.AccessLog)
 	}
 	s.Limits = cfg.Limits.orDefaults()
 	s.Models.limitWaiters(s.Limits.Requests)

@@ -74,6 +74,7 @@ func serveFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "`ORIGIN` whose pages may send requests, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
 		&cli.IntFlag{Name: "cache-mb", Value: defaultCacheMB, DefaultText: fmt.Sprint(defaultCacheMB), Usage: "memory `N` for scores of earlier requests, in MiB; 0 for none"},
 		command.CacheFlag(),
+		&cli.StringFlag{Name: "access-log", DefaultText: "none", Usage: "`FILE` for a line of JSON about each request, or - for the standard output"},
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
 	}, command.ServerFlags()...)
 }
@@ -116,6 +117,11 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopPprof()) }()
+	access, stopAccess, err := openAccessLog(c.String("access-log"), s, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopAccess()) }()
 	models, err := server.NewModels(c.Context, chosen)
 	if err != nil {
 		return err
@@ -126,7 +132,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer runBoard(c.Context, board, &err)()
-	settings.Models, settings.Logger, settings.Dashboard = models, log, board
+	settings.Models, settings.Logger, settings.Dashboard, settings.AccessLog = models, log, board, access
 	srv, err := server.New(settings)
 	if err != nil {
 		return err

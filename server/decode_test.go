@@ -28,7 +28,7 @@ func (v *served) do(t *testing.T, method, path, body string, headers ...string) 
 			r.Host = headers[i+1]
 		}
 	}
-	w, err := http.DefaultTransport.RoundTrip(r) // follows no redirect
+	w, err := v.transport.RoundTrip(r) // follows no redirect
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -107,6 +107,13 @@ func withoutID(answer string) string {
 // costs neither its memory nor its time.
 func TestCompressionBombs(t *testing.T) {
 	v := serveOn(t, Config{Limits: Limits{BodyBytes: 1 << 20}})
+	checkBombs(t, v)
+	v.overHTTP2(t)
+	checkBombs(t, v)
+}
+
+func checkBombs(t *testing.T, v *served) {
+	t.Helper()
 	zeros := strings.Repeat("\x00", 64<<20)
 	var before, after runtime.MemStats
 	for coding, part := range map[string]string{"gzip": gzipped(t, zeros), "zstd": zstandard(t, zeros)} {

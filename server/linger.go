@@ -123,11 +123,20 @@ func watchBody(r *http.Request) *watchedBody {
 	return b
 }
 
+// endConnection makes the connection end after the answer, because the rest of the
+// request's body is not waited for. HTTP/2 can refuse it without that: the connection
+// has other requests.
+func endConnection(w http.ResponseWriter, r *http.Request) {
+	if r.ProtoMajor < 2 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
 // settleBody runs before the answer's headers are written. It drops a short unread
 // body that has arrived, and makes any other end the connection, for which net/http
 // would wait without a deadline.
 func settleBody(w http.ResponseWriter, r *http.Request, b *watchedBody) {
-	if b == nil || b.ended || w.Header().Get("Connection") == "close" {
+	if b == nil || b.ended || r.ProtoMajor >= 2 || w.Header().Get("Connection") == "close" {
 		return
 	}
 	// A client that expects 100 Continue sends no body after another answer.
@@ -139,7 +148,7 @@ func settleBody(w http.ResponseWriter, r *http.Request, b *watchedBody) {
 			return
 		}
 	}
-	w.Header().Set("Connection", "close")
+	endConnection(w, r)
 }
 
 // leaveBody limits net/http's wait for the rest of an unread body.

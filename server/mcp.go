@@ -41,7 +41,7 @@ func (s *Server) forward(next http.Handler) handler {
 			f = s.Limits.checkBody(body)
 		}
 		if f != nil {
-			a.Header().Set("Connection", "close") // the rest of the body is not waited for
+			endConnection(a, r)
 			return outcome{failure: f, bytesIn: len(body)}
 		}
 		read := *r // the caller's request stays as it is

@@ -91,7 +91,7 @@ func (s *Server) admit(a *answer, r *http.Request, formats []*format) outcome {
 		f = s.Limits.checkBody(body)
 	}
 	if f != nil {
-		a.Header().Set("Connection", "close") // the rest of the body is not waited for
+		endConnection(a, r)
 	} else {
 		f = s.enter()
 	}

@@ -16,6 +16,7 @@ import (
 
 const (
 	maxHeaderBytes = 64 << 10
+	maxStreams     = 250             // concurrent requests of one HTTP/2 connection
 	closeTime      = time.Second     // for idle connections to end
 	restTime       = 5 * time.Second // without a byte of a body, until memory is returned
 	restBytes      = 16 << 20        // of bodies, below which that is not worth a collection
@@ -35,6 +36,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		WriteTimeout:   s.Limits.RequestTimeout + s.Limits.WriteTimeout,
 		ConnState:      watchIdle,
 		MaxHeaderBytes: maxHeaderBytes,
+		Protocols:      protocols(),
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: s.Limits.WriteTimeout},
 		BaseContext:    func(net.Listener) context.Context { return s.base },
 		// net/http logs connections that clients break, which is not a fault here.
 		ErrorLog: stdlog.New(io.Discard, "", 0),
@@ -56,6 +59,15 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+// protocols returns HTTP/1 and, for proxies, HTTP/2 in cleartext: a client that knows of
+// it begins with HTTP/2's preface.
+func protocols() *http.Protocols {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	return &p
 }
 
 // finish ends running requests. The listener stays open until then, so that new

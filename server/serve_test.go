@@ -20,6 +20,7 @@ import (
 type served struct {
 	*Server
 	address     string
+	transport   http.RoundTripper
 	connections *atomic.Int64 // accepted and not closed yet by the server
 	stop        context.CancelFunc
 	ended       chan error
@@ -58,7 +59,7 @@ func serveOn(t *testing.T, cfg Config) *served {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	v := &served{Server: newServer(t, cfg), address: listener.Addr().String(), connections: new(atomic.Int64), stop: stop, ended: make(chan error, 1)}
+	v := &served{Server: newServer(t, cfg), address: listener.Addr().String(), transport: http.DefaultTransport, connections: new(atomic.Int64), stop: stop, ended: make(chan error, 1)}
 	go func() { v.ended <- v.Serve(ctx, countingListener{listener, v.connections}) }()
 	t.Cleanup(func() {
 		stop()

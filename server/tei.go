@@ -51,11 +51,12 @@ func (teiSide) Schema(huma.Registry) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Nullable: true, Enum: []any{"left", "Left", "right", "Right", nil}}
 }
 
+// teiRank has no fields but TEI's unless the request asks for one: Elasticsearch refuses
+// others.
 type teiRank struct {
 	Index    int      `json:"index" minimum:"0"`
 	Score    *float64 `json:"score,omitempty" doc:"Absent if the result is unscored"`
 	Text     *string  `json:"text,omitempty"`
-	Empty    bool     `json:"empty,omitempty" doc:"The text is empty"`
 	Unscored bool     `json:"unscored,omitempty" doc:"The deadline came first; only with on_deadline partial"`
 }
 
@@ -152,7 +153,7 @@ func (s *Server) teiRerank(ctx context.Context, b *teiRerank) (teiRanks, outcome
 	items, o := s.rank(ctx, b.ModelOption, b.Query, b.Texts, engine.RerankOptions{Long: b.choice(), ScoreOptions: teiOptions(b.Truncate, b.TruncationDirection)}, b.raw())
 	out := make(teiRanks, len(items))
 	for i, item := range items {
-		out[i] = teiRank{Index: item.Index, Score: o.model.itemScore(item, b.raw()), Unscored: item.Unscored, Empty: engine.IsEmpty(b.Texts[item.Index])}
+		out[i] = teiRank{Index: item.Index, Score: o.model.itemScore(item, b.raw()), Unscored: item.Unscored}
 		if deref(b.ReturnText, false) {
 			out[i].Text = &b.Texts[item.Index]
 		}

@@ -7,6 +7,7 @@
 package cache
 
 import (
+	"cmp"
 	"fmt"
 	"sync/atomic"
 
@@ -28,6 +29,8 @@ type Config struct {
 	// user only. It must be on a local file system. The store keeps up to 1 GiB.
 	Dir    string
 	Logger zerolog.Logger
+
+	diskBytes int64 // limit of the store, 0 for maxDiskBytes
 }
 
 // Usage describes what a cache holds. It is identical to engine.CacheUsage.
@@ -55,7 +58,7 @@ func Open(c Config) (*Cache, error) {
 	}
 	opened := &Cache{memory: memory, limit: c.MemoryBytes}
 	if c.Dir != "" {
-		if opened.disk, err = openDisk(c.Dir, c.Logger); err != nil {
+		if opened.disk, err = openDisk(c.Dir, cmp.Or(c.diskBytes, maxDiskBytes), c.Logger); err != nil {
 			return nil, err
 		}
 	}

@@ -137,6 +137,32 @@ func TestDisk(t *testing.T) {
 	}
 }
 
+// TestFullDisk checks that a full store drops some entries and keeps others, also in one
+// write that is larger than the store.
+func TestFullDisk(t *testing.T) {
+	const limit, entries = 256 << 10, 20_000 // of some 60 bytes
+	full := Config{Dir: t.TempDir(), diskBytes: limit}
+	for from := 0; from < entries; from += entries / 4 {
+		c := open(t, full)
+		put(c, from, from+entries/4)
+		closeCache(t, c)
+		if bytes := c.Usage().DiskBytes; bytes > limit || bytes < limit/2 {
+			t.Errorf("%d entries have %d bytes on disk, the limit is %d", from+entries/4, bytes, limit)
+		}
+	}
+	n := found(t, open(t, full), 0, entries)
+	t.Logf("%d of %d entries are left", n, entries)
+	if n < limit/200 || n > limit/40 {
+		t.Errorf("%d of %d entries are left within %d bytes", n, entries, limit)
+	}
+	c := open(t, full)
+	put(c, entries, entries+100)
+	closeCache(t, c)
+	if n := found(t, open(t, full), entries, entries+100); n < 50 {
+		t.Errorf("a full store has %d of 100 new entries", n)
+	}
+}
+
 // TestPermissions expects files that only their owner can read, whatever the umask and
 // the directory allow.
 func TestPermissions(t *testing.T) {

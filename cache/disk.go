@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -25,6 +26,7 @@ const (
 
 	maxDiskBytes = 1 << 30
 	pageBytes    = 4096
+	ranges       = 256 // of keys, by their first byte
 
 	// Writes wait for each other so long; reads wait for nothing but a recovery. Another
 	// process that holds the lock longer, such as a stopped one, costs entries, not time.
@@ -39,8 +41,9 @@ const (
 // SQLite recovers from a process that was killed. It does not check pages, so each
 // record has a checksum of its key and value.
 type disk struct {
-	path string
-	log  zerolog.Logger
+	path  string
+	limit int64 // in bytes
+	log   zerolog.Logger
 
 	mu       sync.Mutex // of read and replaced
 	read     *connection
@@ -63,12 +66,12 @@ type record struct {
 	value string
 }
 
-func openDisk(dir string, log zerolog.Logger) (*disk, error) {
+func openDisk(dir string, limit int64, log zerolog.Logger) (*disk, error) {
 	if err := makePrivate(dir); err != nil {
 		return nil, err
 	}
 	d := &disk{
-		path: filepath.Join(dir, fileName), log: log,
+		path: filepath.Join(dir, fileName), limit: limit, log: log,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	err := d.open()
@@ -337,7 +340,7 @@ func (d *disk) waitForRecords() bool {
 	}
 }
 
-// store writes records in one transaction.
+// store writes records, and drops others if the store is full, in one transaction.
 func (d *disk) store(c *connection, records []record) (err error) {
 	tx, err := c.BeginImmediate()
 	if err != nil {
@@ -353,12 +356,22 @@ func (d *disk) store(c *connection, records []record) (err error) {
 			return err
 		}
 	}
-	if err := d.count(c); err != nil || d.bytes() <= maxDiskBytes {
-		return err
+	return d.trim(c)
+}
+
+// trim drops entries until the store is within its limit. Keys are hashes, so a range of
+// keys is a random choice of entries.
+func (d *disk) trim(c *connection) error {
+	err := d.count(c)
+	first := rand.IntN(ranges)
+	for i := 0; i < ranges && err == nil && d.bytes() > d.limit; i++ {
+		at := (first + i) % ranges
+		err = c.Exec(fmt.Sprintf(`DELETE FROM scores WHERE key >= x'%02x' AND key <= x'%02x%s'`, at, at, strings.Repeat("ff", 31)))
+		if err == nil {
+			err = d.count(c)
+		}
 	}
-	// Keys are hashes, so a range of keys is a random choice of entries.
-	first := rand.IntN(256)
-	return c.Exec(fmt.Sprintf(`DELETE FROM scores WHERE key >= x'%02x' AND key < x'%02xffffffff'`, first, first))
+	return err
 }
 
 // count counts the pages of the database that are in use.

@@ -3,6 +3,7 @@ package schedule
 import (
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -440,9 +441,13 @@ func TestPartialRequestsEndInTime(t *testing.T) {
 // TestPartialRequestsOnAnUnsteadyDevice checks how many pairs of a partial request have
 // scores at its deadline, of those that a device which never pauses computes by then, if
 // batches take longer or shorter than the cost model predicts. Pairs are given up only
-// when none of them fits.
+// when none of them fits. MLXRANK_TEST_LONG takes more seeds.
 func TestPartialRequestsOnAnUnsteadyDevice(t *testing.T) {
 	t.Parallel()
+	seeds := uint64(4)
+	if os.Getenv("MLXRANK_TEST_LONG") != "" {
+		seeds = 30
+	}
 	for _, test := range []struct {
 		name   string
 		slow   float64
@@ -463,11 +468,11 @@ func TestPartialRequestsOnAnUnsteadyDevice(t *testing.T) {
 	} {
 		for _, ms := range []int{25, 100, 400} {
 			u := unsteady{slow: test.slow, noise: test.noise, others: test.others, idle: test.idle, around: time.Duration(ms) * time.Millisecond}
-			for seed := range uint64(30) {
+			for seed := range seeds {
 				u.run(t, rand.New(rand.NewPCG(seed, 25)))
 			}
 			share := float64(u.scored) / float64(u.fitted)
-			t.Logf("%-19s %4d ms: %5d of %5d pairs that fit, %3.0f %%; %d late, %d of 30 gave up early", test.name, ms, u.scored, u.fitted, 100*share, u.late, u.early)
+			t.Logf("%-19s %4d ms: %5d of %5d pairs that fit, %3.0f %%; %d late, %d of %d gave up early", test.name, ms, u.scored, u.fitted, 100*share, u.late, u.early, seeds)
 			if share < test.least || u.early > 0 {
 				t.Errorf("want %.0f %%, and none to give up early", 100*test.least)
 			}

@@ -17,6 +17,9 @@ var (
 	// ErrTooLarge reports that the request is larger than the whole queue, or takes
 	// longer than its context's deadline allows even alone. Split it.
 	ErrTooLarge = errors.New("engine: request is too large")
+	// ErrTooSlow reports an ErrTooLarge whose cause is time. With ScoreOptions.Partial
+	// the request would get the scores of a part.
+	ErrTooSlow = fmt.Errorf("%w for its deadline", ErrTooLarge)
 	// ErrTooLong reports a pair of more tokens than the model takes, if
 	// ScoreOptions do not allow truncation. Nothing of the request was executed. A
 	// TextError has the index of the pair.

@@ -338,9 +338,9 @@ func (r *request) neverInTime(own, allowed time.Duration) error {
 	fit := int(float64(n) * max(0, allowed.Seconds()) / own.Seconds())
 	advice := "allow more time"
 	if fit > 0 {
-		advice = fmt.Sprintf("about %d of them fit: split it, allow more time, or ask for a partial answer", fit)
+		advice = fmt.Sprintf("about %d of them fit: split it or allow more time", fit)
 	}
-	return fmt.Errorf("%w: its %d %s take about %v, the deadline is in %v; %s", ErrTooLarge, n, pairs, round(own), round(allowed), advice)
+	return fmt.Errorf("%w: its %d %s take about %v, the deadline is in %v; %s", ErrTooSlow, n, pairs, round(own), round(allowed), advice)
 }
 
 func round(d time.Duration) time.Duration {

@@ -102,13 +102,13 @@ func (c call) with(d *DeadlineOptions, marks bool) (call, *failure) {
 	return c, nil
 }
 
-// deadlineAdvice returns what the client of the context's call can do about its deadline.
-// It does not advise what the call has asked for, or what its format cannot have.
-func deadlineAdvice(ctx context.Context) string {
+// partialAdvice advises the client of the context's call to ask for a partial answer, after
+// what else it can do. It is "" where the call has asked for that, or its format has none.
+func partialAdvice(ctx context.Context) string {
 	if c, ok := ctx.Value(callKey{}).(call); ok && c.marks && !c.partial {
-		return "allow more time, or ask for the results scored by then with on_deadline"
+		return ", or ask for the results scored by then with on_deadline"
 	}
-	return "allow more time"
+	return ""
 }
 
 type callKey struct{}

@@ -203,6 +203,21 @@ func TestDeadlineAdvice(t *testing.T) {
 	}
 }
 
+// A request that takes too long even alone gets the same advice, where its format has
+// partial answers. One that is too large for the queue does not.
+func TestTooSlowAdvice(t *testing.T) {
+	t.Parallel()
+	for cause, slow := range map[error]bool{engine.ErrTooSlow: true, engine.ErrTooLarge: false} {
+		s := newServer(t, Config{Engine: &fakeEngine{before: fails(fmt.Errorf("%w: split it or allow more time", cause))}})
+		for _, a := range apis {
+			w := post(s, a.path, a.body("q", "d"), "X-Deadline-Ms", "100")
+			if text := w.Body.String(); w.Code != 413 || !strings.Contains(text, "split it or allow more time") || strings.Contains(text, "on_deadline") != (slow && a.marks()) {
+				t.Errorf("%s: %d %s", a.path, w.Code, text)
+			}
+		}
+	}
+}
+
 // The OpenAPI document describes the headers, the fields and the marks.
 func TestDeadlinesAreDocumented(t *testing.T) {
 	t.Parallel()

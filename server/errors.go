@@ -87,6 +87,8 @@ func (s *Server) newFailure(ctx context.Context, err error) *failure {
 		if errors.As(err, &refused) {
 			f.retryAfter = max(f.retryAfter, int(math.Ceil(refused.RetryAfter.Seconds())))
 		}
+	case errors.Is(err, engine.ErrTooSlow):
+		f = failf(http.StatusRequestEntityTooLarge, kindValidation, "%s%s", plain(err), partialAdvice(ctx))
 	case errors.Is(err, engine.ErrTooLarge):
 		f.status, f.kind = http.StatusRequestEntityTooLarge, kindValidation
 	case errors.Is(err, engine.ErrTooLong):
@@ -106,7 +108,7 @@ func (s *Server) failEnded(ctx context.Context) *failure {
 	case errors.Is(cause, errTimeout):
 		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored within %v", s.Limits.RequestTimeout)
 	case errors.Is(cause, errDeadline):
-		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored by the deadline of the request; %s", deadlineAdvice(ctx))
+		return failf(http.StatusGatewayTimeout, kindTimeout, "not scored by the deadline of the request; allow more time%s", partialAdvice(ctx))
 	case errors.Is(cause, errStopping):
 		return failStopping()
 	}

@@ -200,6 +200,10 @@ func TestCacheKeyHasEverything(t *testing.T) {
 		"number format":  changed(func(c *Config) { c.DType = BFloat16 }),
 		"small weights":  changed(func(c *Config) { c.DType = Int8W }),
 		"norm's epsilon": edit("config.json", "1e-12", "1e-5"),
+		"activation":     edit("config.json", `"gelu"`, `"relu"`),
+		"lower case":     edit("tokenizer.json", `"lowercase":true`, `"lowercase":false`),
+		"vocabulary":     edit("tokenizer.json", `"world"`, `"worldd"`),
+		"side of cuts":   edit("tokenizer_config.json", `{`, `{"truncation_side": "left",`),
 	}
 	for name, cfg := range misses {
 		if got := score(t, cfg, pair, ScoreOptions{}); got.CacheMisses != 1 {

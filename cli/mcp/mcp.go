@@ -26,7 +26,7 @@ func Command(s command.Streams) *cli.Command {
 		&cli.StringSliceFlag{Name: "root", DefaultText: "none", Usage: "`DIR` whose files clients may name; may be repeated"},
 		&cli.StringFlag{Name: "http", DefaultText: "standard input and output", Usage: "`ADDRESS:PORT` for streamable HTTP at /mcp, such as 127.0.0.1:8438; port 0 for any free port"},
 		command.CalibrationFlag(),
-	}, command.ServerFlags()...)
+	}, append(command.ServerCacheFlags(), command.ServerFlags()...)...)
 	flags = append(flags, command.EngineFlags(weights.Default)...)
 	return &cli.Command{
 		Name:      "mcp",
@@ -46,6 +46,7 @@ func Command(s command.Streams) *cli.Command {
 			"wait: run mlxrank model pull first.\n\n" +
 			command.Examples(
 				[2]string{"Rank documents and the files of a folder for a client on this machine", "mlxrank mcp --root ~/notes"},
+				[2]string{"Keep scores on disk, also for serve --cache and rerank --cache", "mlxrank mcp --cache ~/.cache/mlxrank-scores"},
 				[2]string{"Serve to the network, with a key", "mlxrank mcp --http :8438 --api-key-file /etc/mlxrank/key --root /srv/docs"},
 			),
 		Flags:  flags,
@@ -69,6 +70,11 @@ func run(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
+	closeCache, err := command.SetServerCache(c, &config)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeCache()) }()
 	roots, err := files.OpenRoots(c.StringSlice("root"))
 	if err != nil {
 		return fmt.Errorf("--root: %w; give a folder that exists", err)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -149,6 +150,43 @@ func TestTool(t *testing.T) {
 			t.Errorf("capabilities %s, want tools alone", capabilities)
 		}
 	}
+}
+
+// TestCache asks twice, in two runs with one folder: the second has computed nothing. The
+// control has no cache.
+func TestCache(t *testing.T) {
+	model, folder := clitest.TinyModel(t), filepath.Join(t.TempDir(), "scores")
+	var want *answer
+	for _, test := range []struct {
+		args         []string
+		hits, misses string // of 7 passages, "" without a cache
+	}{
+		{[]string{"--cache-mb", "0"}, "", ""}, {nil, "7", "7"}, {[]string{"--cache", folder}, "7", "7"}, {[]string{"--cache", folder}, "14", "0"},
+	} {
+		t.Run(fmt.Sprint(test), func(t *testing.T) {
+			address, session := served(t, append([]string{"--model", model}, test.args...)...)
+			for range 2 {
+				got, failure := ask(t, session, object{"query": "city", "documents": documents})
+				if failure != "" {
+					t.Fatal(failure)
+				}
+				if want == nil {
+					want = got
+				}
+				if encode(t, got) != encode(t, want) {
+					t.Errorf("got %s, want %s", encode(t, got), encode(t, want))
+				}
+			}
+			_, metrics := send(t, "GET", strings.Replace(address, "/mcp", "/metrics", 1), "")
+			for name, want := range map[string]string{"hits": test.hits, "misses": test.misses} {
+				found := regexp.MustCompile(`(?m)^mlxrank_cache_` + name + `_total\S* (\d+)$`).FindStringSubmatch(metrics)
+				if got := append(found, "", "")[1]; got != want {
+					t.Errorf("the metrics count %s %s, want %s", got, name, want)
+				}
+			}
+		})
+	}
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "mcp", "--model", model, "--cache-mb", "-1"), command.ExitUsage, "--cache-mb is -1; expected 0 to 1048576")
 }
 
 // TestAccess calls over HTTP from other places than the client.

@@ -60,23 +60,15 @@ func Command(s command.Streams) *cli.Command {
 	}
 }
 
-// The memory of the cache, in MiB, by default and at most.
-const (
-	defaultCacheMB = 64
-	maxCacheMB     = 1 << 20
-)
-
 // serveFlags returns the flags that only serve has. The environment and the config
 // file can also set them.
 func serveFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "listening `ADDRESS:PORT`; :PORT for all addresses, port 0 for any free port"},
 		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "`ORIGIN` whose pages may send requests, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
-		&cli.IntFlag{Name: "cache-mb", Value: defaultCacheMB, DefaultText: fmt.Sprint(defaultCacheMB), Usage: "memory `N` for scores of earlier requests, in MiB; 0 for none"},
-		command.CacheFlag(),
 		&cli.StringFlag{Name: "access-log", DefaultText: "none", Usage: "`FILE` for a line of JSON about each request, or - for the standard output"},
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
-	}, command.ServerFlags()...)
+	}, append(command.ServerCacheFlags(), command.ServerFlags()...)...)
 }
 
 func serve(c *cli.Context, s command.Streams) (err error) {
@@ -93,7 +85,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	closeCache, err := command.SetCache(c, &config, int64(c.Int("cache-mb"))<<20)
+	closeCache, err := command.SetServerCache(c, &config)
 	if err != nil {
 		return err
 	}
@@ -177,9 +169,6 @@ func serverConfig(c *cli.Context) (server.Config, error) {
 	settings, err := command.ServerConfig(c)
 	if err != nil {
 		return server.Config{}, err
-	}
-	if n := c.Int("cache-mb"); n < 0 || n > maxCacheMB {
-		return server.Config{}, command.Usagef("%s is %d; expected 0 to %d", command.Source(c, "cache-mb"), n, maxCacheMB)
 	}
 	if c.Bool("admin") && settings.Key == "" {
 		return server.Config{}, command.Usagef("%s needs a key; give one with --api-key-file or %s", command.Source(c, "admin"), command.KeyEnv)

@@ -1,10 +1,19 @@
 package command
 
 import (
+	"fmt"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cache"
 	"github.com/mlxrank/mlxrank/engine"
+)
+
+// The memory of the cache of a command that answers requests, in MiB, by default and at
+// most.
+const (
+	defaultCacheMB = 64
+	maxCacheMB     = 1 << 20
 )
 
 // leastCache is the memory of a cache on disk, in bytes, if no more is asked for.
@@ -34,4 +43,21 @@ func SetCache(c *cli.Context, config *engine.Config, memory int64) (closeCache f
 	}
 	config.Cache = opened
 	return opened.Close, nil
+}
+
+// ServerCacheFlags returns the flags of the cache of a command that answers requests.
+func ServerCacheFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.IntFlag{Name: "cache-mb", Value: defaultCacheMB, DefaultText: fmt.Sprint(defaultCacheMB), Usage: "memory `N` for scores of earlier requests, in MiB; 0 for none"},
+		CacheFlag(),
+	}
+}
+
+// SetServerCache does as SetCache does, with the memory of --cache-mb.
+func SetServerCache(c *cli.Context, config *engine.Config) (closeCache func() error, err error) {
+	n := c.Int("cache-mb")
+	if n < 0 || n > maxCacheMB {
+		return nil, Usagef("%s is %d; expected 0 to %d", Source(c, "cache-mb"), n, maxCacheMB)
+	}
+	return SetCache(c, config, int64(n)<<20)
 }

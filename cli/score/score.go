@@ -63,6 +63,7 @@ func Command(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Continue after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
+				[2]string{"Score again without computing what an earlier run has scored", "mlxrank score --cache ~/.cache/mlxrank-scores --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Write probabilities of relevance, by a file of mlxrank eval", "mlxrank score --calibration calibration.json --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Score in a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
 				[2]string{"Score a table with other names of columns", `mlxrank score --model builtin --input pairs.csv --query-fields question --fields title,body --output scores.csv`},

@@ -92,6 +92,29 @@ func TestScore(t *testing.T) {
 	})
 }
 
+// TestScoreCache scores twice with one folder: the second run computes what is new.
+func TestScoreCache(t *testing.T) {
+	model, folder := clitest.TinyModel(t), filepath.Join(t.TempDir(), "scores")
+	lines := clitest.PairLines(20)
+	score := func(want string, lines string, args ...string) string {
+		t.Helper()
+		r := mlxrank.MustRun(t, lines, append([]string{"score", "--model", model, "--input", "-", "--output", "-"}, args...)...)
+		if strings.Contains(r.ErrOut, " known, ") != (want != "") || !strings.Contains(r.ErrOut, want) {
+			t.Errorf("the summary lacks %q:\n%s", want, r.ErrOut)
+		}
+		return r.Out
+	}
+	plain := score("", lines)
+	first, _, _ := strings.Cut(lines, "\n")
+	score("0 of 1 pair known, 1 computed", first+"\n", "--cache", folder)
+	score("1 of 20 pairs known, 19 computed", lines, "--cache", folder)
+	t.Setenv("MLXRANK_CACHE", folder)
+	if again := score("20 of 20 pairs known, 0 computed", lines); again != plain {
+		t.Errorf("with the cache:\n%swithout it:\n%s", again, plain)
+	}
+	clitest.CheckFailure(t, mlxrank.Run(t, lines, "score", "--model", model, "--input", "-", "--output", "-", "--cache", ""), command.ExitUsage, "--cache is empty")
+}
+
 func TestScoreBadInput(t *testing.T) {
 	model := clitest.TinyModel(t)
 	good := clitest.PairLines(2)

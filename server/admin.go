@@ -98,6 +98,10 @@ func (s *Server) changeModels(ctx context.Context, change adminChange) *failure 
 	switch {
 	case err == nil:
 		return nil
+	case errors.As(err, &refused) && refused.passes:
+		f := failf(http.StatusServiceUnavailable, kindUnhealthy, "%s; try again later", plain(err))
+		f.retryAfter = 1
+		return f
 	case errors.As(err, &refused):
 		return failf(http.StatusUnprocessableEntity, kindValidation, "%s", plain(err))
 	case ctx.Err() != nil && errors.Is(context.Cause(ctx), errTimeout):
@@ -130,11 +134,14 @@ func mayPass(err error) bool {
 }
 
 // A refusal is a change that cannot be made.
-type refusal struct{ reason string }
+type refusal struct {
+	reason string
+	passes bool // with what the model is doing now
+}
 
 func (r *refusal) Error() string { return r.reason }
 
-func refusef(format string, args ...any) error { return &refusal{fmt.Sprintf(format, args...)} }
+func refusef(format string, args ...any) error { return &refusal{reason: fmt.Sprintf(format, args...)} }
 
 // change makes a change of the served models.
 func (m *Models) change(ctx context.Context, change adminChange) error {
@@ -206,7 +213,7 @@ func (m *Models) addMore(name string) error {
 		return refusef("too many models: %d (limit %d); remove one", len(m.slots), mostModels)
 	}
 	if slices.ContainsFunc(m.slots, func(s *slot) bool { return s.name == name }) {
-		return refusef("model %s is still being removed; try again later", name)
+		return &refusal{fmt.Sprintf("model %s is still being removed", name), true}
 	}
 	return m.add(name)
 }
@@ -238,7 +245,7 @@ func (m *Models) discard(ctx context.Context, name string, remove bool) error {
 		return refusef("model %s is the default model; make another one the default first", s.name)
 	case s.load != nil:
 		m.mu.Unlock()
-		return refusef("model %s is being loaded; try again later", s.name)
+		return &refusal{fmt.Sprintf("model %s is being loaded", s.name), true}
 	}
 	if remove {
 		m.forget(s)

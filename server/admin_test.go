@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"syscall"
 	"testing"
@@ -226,6 +227,34 @@ func TestAdminLoadErrors(t *testing.T) {
 	w := post(newServer(t, Config{Models: lazy}), "/v1/rerank", named("new", "documents", "d"))
 	if w.Code != 503 || strings.Contains(w.Body.String(), "/models/new") {
 		t.Errorf("a scoring request: %d %s", w.Code, w.Body)
+	}
+}
+
+// A change that a load or a removal in progress prevents may work later: 503.
+func TestAdminWhileBusy(t *testing.T) {
+	t.Parallel()
+	shelf := newShelf(t)
+	release := make(chan struct{})
+	shelf.delay = func(context.Context, string) error { <-release; return nil }
+	m := newModels(t, shelf, ModelsConfig{Names: []string{"a", "b"}, Lazy: true})
+	s := newServer(t, Config{Models: m, Key: "secret", Admin: true})
+	change := func(action string) *httptest.ResponseRecorder {
+		return post(s, "/admin/models", `{"action": "`+action+`", "model": "b"}`, "Authorization", "Bearer secret")
+	}
+	loaded := make(chan *httptest.ResponseRecorder)
+	go func() { loaded <- change("load") }()
+	waitFor(t, "a load", func() bool { return m.List()[1].State == "loading" })
+	for _, action := range []string{"unload", "remove"} {
+		if w := change(action); w.Code != 503 || w.Header().Get("Retry-After") != "1" || !strings.Contains(w.Body.String(), "model b is being loaded; try again later") {
+			t.Errorf("%s: %d %v %s", action, w.Code, w.Header(), w.Body)
+		}
+	}
+	close(release)
+	if w := <-loaded; w.Code != 200 {
+		t.Errorf("load: %d %s", w.Code, w.Body)
+	}
+	if w := change("unload"); w.Code != 200 {
+		t.Errorf("unload: %d %s", w.Code, w.Body)
 	}
 }
 

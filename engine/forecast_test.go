@@ -233,14 +233,16 @@ func TestRetryAfter(t *testing.T) {
 	s := fakeSettings()
 	s.batching.Layout.Unpadded = true
 	bubble(t, s, b, func(t *testing.T, e *Engine) {
-		scorePairs(t, e, somePairs(60))
+		for range 2 + 4 { // small batches, which tokenisation in chunks may make, teach nothing
+			scorePairs(t, e, somePairs(60))
+		}
 		var wg sync.WaitGroup
-		for range 20 {
+		for range 60 { // about 20 s of work, and due before a request with a deadline after 10 s
 			wg.Go(func() { scorePairs(t, e, somePairs(8)) })
 		}
 		time.Sleep(time.Millisecond)
 		ask := func() error {
-			ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), 12*time.Second)
 			defer cancel()
 			_, err := e.Score(ctx, somePairs(16))
 			return err

@@ -182,8 +182,11 @@ SOAK ?= 60s
 soak: build ## random batches for SOAK (60s) under the race detector, which must leave nothing behind
 	go test -race ./engine -run '^TestSoak$$' -soak-time $(SOAK) -count 1 -timeout 0 -v
 
-load: build ## a thousand clients against the server for 20 s
-	go test ./server -run '^TestLoad' -load-time 20s -load-clients 1000 -count 1 -v
+LOAD ?= 10m
+load: build ## a thousand clients of every format for LOAD (10m), and for a minute under the race detector
+	go test ./server -run '^TestLoad(Builtin)?$$' -load-time 20s -load-clients 1000 -count 1 -v
+	go test ./server -run '^TestLoadMix$$' -load-time $(LOAD) -load-clients 1000 -count 1 -timeout 0 -v
+	go test -race ./server -run '^TestLoadMix$$' -load-time 1m -load-clients 1000 -count 1 -timeout 0 -v
 
 .PHONY: check-install check-release check-dashboard check-darwin check-clients check-arm64 test-swift verify-mac
 check-install: capi ## install into a temporary folder and rank from it, with no environment

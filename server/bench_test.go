@@ -47,7 +47,7 @@ func BenchmarkHTTP(b *testing.B) {
 			b.SetBytes(int64(len(body)))
 			before := cpuTime(b)
 			for b.Loop() {
-				if _, status, err := ask(context.Background(), server.Client(), server.URL+a.path, body); err != nil || status != 200 {
+				if _, _, status, err := ask(context.Background(), server.Client(), server.URL+a.path, body, nil); err != nil || status != 200 {
 					b.Fatal(status, err)
 				}
 			}
@@ -71,7 +71,7 @@ func BenchmarkCached(b *testing.B) {
 		body := a.body("the city", texts...)
 		for name, call := range map[string]func() int{
 			"http": func() int {
-				_, status, err := ask(context.Background(), server.Client(), server.URL+a.path, body)
+				_, _, status, err := ask(context.Background(), server.Client(), server.URL+a.path, body, nil)
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -128,7 +128,7 @@ func BenchmarkConcurrency(b *testing.B) {
 			return err
 		},
 		"http": func(texts []string) error {
-			_, status, err := ask(context.Background(), client, server.URL+"/v2/rerank", apis[2].body("the city", texts...))
+			_, _, status, err := ask(context.Background(), client, server.URL+"/v2/rerank", apis[2].body("the city", texts...), nil)
 			if err == nil && status != http.StatusOK {
 				err = fmt.Errorf("status %d", status)
 			}

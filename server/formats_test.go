@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -15,9 +16,10 @@ import (
 
 // A scored is one result of any API's answer.
 type scored struct {
-	index int
-	score float64
-	text  string
+	index    int
+	score    float64
+	text     string
+	unscored bool
 }
 
 // answers parses an API's answer of status 200.
@@ -38,15 +40,16 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 	switch path {
 	case "/rerank":
 		var tei []struct {
-			Index int
-			Score float64
-			Text  string
+			Index    int
+			Score    float64
+			Text     string
+			Unscored bool
 		}
 		if err := json.Unmarshal(body, &tei); err != nil {
 			return nil, err
 		}
 		for _, r := range tei {
-			list = append(list, scored{r.Index, r.Score, r.Text})
+			list = append(list, scored{r.Index, r.Score, r.Text, r.Unscored})
 		}
 	case "/predict":
 		var tei [][]struct{ Score float64 }
@@ -75,13 +78,14 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 				Index    int
 				Score    float64 `json:"relevance_score"`
 				Document string
+				Unscored bool
 			}
 		}
 		if err := json.Unmarshal(body, &voyage); err != nil {
 			return nil, err
 		}
 		for _, r := range voyage.Data {
-			list = append(list, scored{r.Index, r.Score, r.Document})
+			list = append(list, scored{r.Index, r.Score, r.Document, r.Unscored})
 		}
 	case "/infinity/rerank":
 		var infinity struct{ Results json.RawMessage }
@@ -100,7 +104,15 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 			return nil, err
 		}
 		for i, r := range weaviate.Scores {
-			list = append(list, scored{i, r.Score, r.Document})
+			list = append(list, scored{index: i, score: r.Score, text: r.Document})
+		}
+	case similarityAnswer:
+		var scores []float64
+		if err := json.Unmarshal(body, &scores); err != nil {
+			return nil, err
+		}
+		for i, score := range scores {
+			list = append(list, scored{index: i, score: score})
 		}
 	case "/":
 		var endpoint struct{ Scores json.RawMessage }
@@ -114,21 +126,25 @@ func parseAnswer(path string, body []byte) ([]scored, error) {
 				Index    int
 				Score    float64 `json:"relevance_score"`
 				Document struct{ Text string }
+				Unscored bool
 			}
 		}
 		if err := json.Unmarshal(body, &both); err != nil {
 			return nil, err
 		}
 		for _, r := range both.Results {
-			list = append(list, scored{r.Index, r.Score, r.Document.Text})
+			list = append(list, scored{r.Index, r.Score, r.Document.Text, r.Unscored})
 		}
 	}
 	return list, nil
 }
 
+// similarityAnswer stands for the path of Hugging Face's task sentence-similarity.
+const similarityAnswer = "similarity"
+
 // keepsOrder reports whether a route answers in the order of the request.
 func (a api) keepsOrder() bool {
-	return a.path == "/predict" || a.path == "/score" || a.path == "/weaviate/rerank"
+	return slices.Contains([]string{"/predict", "/score", "/weaviate/rerank", similarityAnswer}, a.path)
 }
 
 // marks reports whether an answer can mark results as unscored: not where clients match

@@ -205,10 +205,18 @@ check-dashboard: build ## the dashboard in headless Chromium, which must be inst
 check-darwin: build ## compile and link for macOS on arm64, without a Mac
 	@$(SETUP) darwin
 
-check-clients: build ## try real clients, and schemathesis, against the server (some 500 MB to fetch)
+# The lists of products are complete, and Open WebUI is installed without its
+# dependencies: so pip needs to resolve nothing.
+check-clients: build ## try real clients and products, and schemathesis, against the server (1 GB to fetch, 2.4 GB of disk; npm must be installed)
 	$(PYTHON) -m venv build/clients
 	build/clients/bin/pip install --quiet --requirement scripts/requirements/clients.txt
 	build/clients/bin/python scripts/check/clients build/bin/mlxrank
+	$(PYTHON) -m venv build/products
+	build/products/bin/pip install --quiet --no-deps --requirement scripts/requirements/products.txt --requirement scripts/requirements/openwebui.txt
+	mkdir -p build/products-node
+	cp scripts/check/clients/node/* build/products-node
+	npm ci --prefix build/products-node --no-audit --no-fund --ignore-scripts --silent
+	build/products/bin/python scripts/check/clients build/bin/mlxrank --products build/products-node
 
 check-arm64: build ## build for Linux on arm64 and test kernels and tiny models, emulated on x86_64
 	@$(SETUP) arm64

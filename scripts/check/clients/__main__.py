@@ -1,8 +1,8 @@
 """Tries real clients against mlxrank serve: they must get the rankings and scores of mlxrank rerank.
 
-    python3 -m venv /tmp/clients
-    /tmp/clients/bin/pip install -r scripts/requirements/clients.txt
-    /tmp/clients/bin/python scripts/check/clients build/bin/mlxrank
+make check-clients makes the environments and runs this in both: without --products the
+clients of clients.txt and schemathesis, with --products the products of
+docs/user/recipes that Python and Node run.
 
 Starts the program with the builtin model on a free port and with a key, asks it
 through every client, and has schemathesis try the API's description against it.
@@ -19,8 +19,6 @@ import subprocess
 import sys
 
 sys.dont_write_bytecode = True
-
-import clients
 
 DOCUMENTS = pathlib.Path(__file__).resolve().parents[2] / "demo" / "documents.jsonl"
 SCHEMATHESIS = pathlib.Path(__file__).with_name("schemathesis.toml")
@@ -65,6 +63,8 @@ def serving(program):
 
 def check(name, got, want):
     """Checks that a client's [(index, score)] are the first of the wanted ones."""
+    if not got:
+        return f"{name}: no results"
     want = want[: len(got)]
     if [index for index, _ in got] != [index for index, _ in want]:
         return f"{name}: order {[index for index, _ in got]}, want {[index for index, _ in want]}"
@@ -100,26 +100,59 @@ def schemathesis(address):
     return None
 
 
+def print_outcome(name, fault):
+    print(f"  {name:60} {'wrong' if fault else 'right'}", flush=True)
+    return fault
+
+
+def try_all(listed, address, documents, want):
+    """The faults of (package or None, client, results it must give)."""
+    for package, client, count in listed:
+        name = f"{client.__name__} ({package} {importlib.metadata.version(package)})" if package else client.__name__
+        got = client(address, KEY, QUERY, documents)
+        fault = check(name, got, want) or (f"{name}: {len(got)} results, want {count}" if len(got) != count else None)
+        yield print_outcome(name, fault)
+
+
+def try_clients(address, documents, want):
+    import clients
+
+    yield from try_all(clients.CLIENTS, address, documents, want)
+    for name, fault in clients.refusals(address, QUERY, documents):
+        yield print_outcome(name, fault and f"{name}: {fault}")
+    yield schemathesis(address)
+
+
+def try_products(address, documents, want, node):
+    import products
+
+    yield from try_all(products.CLIENTS, address, documents, want)
+    version = importlib.metadata.version("litellm")
+    with products.litellm_proxy(address, KEY) as proxy:
+        for provider in products.LITELLM:
+            name = f"LiteLLM's proxy {version} by {provider}"
+            yield print_outcome(name, check(name, products.ask_litellm_proxy(proxy, provider, QUERY, documents), want))
+    asked = {"address": address, "key": KEY, "model": products.MODEL, "query": QUERY, "documents": documents}
+    ran = subprocess.run(["node", "products.js"], cwd=node, input=json.dumps(asked), stdout=subprocess.PIPE, text=True)
+    if ran.returncode:
+        raise SystemExit(f"clients: node ended with status {ran.returncode}")
+    for name, got in json.loads(ran.stdout).items():
+        yield print_outcome(name, check(name, got, want))
+
+
 def main():
     parser = argparse.ArgumentParser(prog="clients", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=pathlib.Path, help="the mlxrank to try")
-    program = parser.parse_args().program.resolve()
+    parser.add_argument("--products", metavar="FOLDER", type=pathlib.Path, help="try the products; FOLDER has products.js and its packages")
+    options = parser.parse_args()
+    program = options.program.resolve()
     want = expected(program)
     with DOCUMENTS.open(encoding="utf-8") as f:
         documents = [json.loads(line)["text"] for line in f]
-    faults = []
     with serving(program) as address:
-        for package, client, least in clients.CLIENTS:
-            name = f"{client.__name__} ({package} {importlib.metadata.version(package)})" if package else client.__name__
-            got = client(address, KEY, QUERY, documents)
-            fault = check(name, got, want) or (f"{name}: {len(got)} results, want {least}" if len(got) != least else None)
-            print(f"  {name:60} {'wrong' if fault else 'right'}")
-            faults.append(fault)
-        for name, fault in clients.refusals(address, QUERY, documents):
-            print(f"  {name:60} {'wrong' if fault else 'right'}")
-            faults.append(fault and f"{name}: {fault}")
-        faults.append(schemathesis(address))
-    if faults := [fault for fault in faults if fault]:
+        tried = try_products(address, documents, want, options.products) if options.products else try_clients(address, documents, want)
+        faults = [fault for fault in tried if fault]
+    if faults:
         raise SystemExit("\n".join(["clients:", *faults]))
 
 

@@ -38,6 +38,9 @@ func (e *exchange) describe(event *zerolog.Event) {
 		Int("bytes_in", e.bytesIn).
 		Int("bytes_out", e.answer.bytes).
 		Float64("http_ms", telemetry.Milliseconds(e.took))
+	if span := e.answer.span; span != nil {
+		event.Stringer("trace_id", span.SpanContext().TraceID())
+	}
 	if e.failure != nil {
 		event.Str("error_type", e.kind())
 		if e.failure.cause != nil {

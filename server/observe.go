@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -39,6 +41,8 @@ type answer struct {
 	begin  func()    // runs before the headers are written
 	status int       // 0 until then
 	bytes  int
+	span   trace.Span      // of the request, nil without traces
+	traced context.Context // of the spans of its stages, nil if the span is not recorded
 }
 
 func (a *answer) WriteHeader(status int) {
@@ -106,6 +110,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}}
 	w.Header().Set(headerRequestID, a.id)
+	r = s.startSpan(a, r, rt)
 	var o outcome
 	s.metrics.inFlight.Inc()
 	defer func() {
@@ -152,6 +157,7 @@ func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 		level = zerolog.WarnLevel
 	}
 	e := exchange{o, a, r, rt, took}
+	s.endSpan(&e)
 	if event := s.Logger.WithLevel(level); event.Enabled() {
 		e.describe(event)
 		event.Msg("http")

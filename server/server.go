@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/cors"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -59,7 +60,8 @@ type Config struct {
 	// AccessLog gets a JSON object with a line end for each request, one Write each; nil
 	// for no access log.
 	AccessLog io.Writer
-	Limits    Limits // zeros stand for DefaultLimits
+	Traces    trace.TracerProvider // of OpenTelemetry; nil for none
+	Limits    Limits               // zeros stand for DefaultLimits
 
 	Key          string   // bearer token that requests must have; "" for none
 	CORSOrigins  []string // origins of pages that may call, "*" for all; none by default
@@ -90,6 +92,7 @@ type Server struct {
 	schemas    huma.Registry
 	openAPI    []byte
 	access     zerolog.Logger
+	tracer     trace.Tracer // nil without traces
 	started    time.Time
 
 	mu       sync.Mutex
@@ -122,6 +125,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.AccessLog != nil {
 		s.access = zerolog.New(cfg.AccessLog)
+	}
+	if cfg.Traces != nil {
+		s.tracer = cfg.Traces.Tracer(tracerName, trace.WithInstrumentationVersion(cfg.Version))
 	}
 	s.Limits = cfg.Limits.orDefaults()
 	s.Models.limitWaiters(s.Limits.Requests)

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/internal/otlp"
 	"github.com/mlxrank/mlxrank/server"
 	"github.com/mlxrank/mlxrank/server/dashboard"
 )
@@ -42,6 +43,7 @@ func Command(s command.Streams) *cli.Command {
 			"bearer token. Requests from pages of other sites are refused unless --cors-origin\n" +
 			"allows the site. Without a key, requests under a host name of another machine are\n" +
 			"refused unless --allowed-host allows the name.\n\n" +
+			"With OTEL_EXPORTER_OTLP_ENDPOINT, OpenTelemetry gets a trace of each request.\n\n" +
 			"SIGTERM, SIGINT or SIGHUP shuts the server down: running requests finish, new ones\n" +
 			"are refused, and the exit status is 0. A second SIGTERM or SIGINT ends the server at\n" +
 			"once. Under nohup, SIGHUP is ignored.\n\n" +
@@ -114,6 +116,8 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopAccess()) }()
+	traces := otlp.Start("mlxrank", command.Version, log)
+	defer traces.Close()
 	models, err := server.NewModels(c.Context, chosen)
 	if err != nil {
 		return err
@@ -125,6 +129,9 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	}
 	defer runBoard(c.Context, board, &err)()
 	settings.Models, settings.Logger, settings.Dashboard, settings.AccessLog = models, log, board, access
+	if traces != nil {
+		settings.Traces = traces
+	}
 	srv, err := server.New(settings)
 	if err != nil {
 		return err

@@ -203,6 +203,27 @@ func TestDeadlineAdvice(t *testing.T) {
 	}
 }
 
+// An overdue context has passed its deadline, but its timer has not.
+type overdue struct{ context.Context }
+
+func (overdue) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
+// The engine compares a deadline with the clock, and can see before the context that it has
+// passed. The control has time left.
+func TestDeadlineAheadOfItsTimer(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Config{})
+	late := fmt.Errorf("engine: %w", context.DeadlineExceeded)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	time.AfterFunc(10*time.Millisecond, func() { cancel(errDeadline) })
+	if f := s.newFailure(overdue{ctx}, late); f.status != http.StatusGatewayTimeout {
+		t.Errorf("status %d: %s", f.status, f.message)
+	}
+	if f := s.newFailure(t.Context(), late); f.status != http.StatusInternalServerError {
+		t.Errorf("without a deadline: status %d: %s", f.status, f.message)
+	}
+}
+
 // A request that takes too long even alone gets the same advice, where its format has
 // partial answers. One that is too large for the queue does not.
 func TestTooSlowAdvice(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/validation"
@@ -67,6 +68,9 @@ func failStopping() *failure {
 
 // newFailure translates an error of the engine, or the end of ctx.
 func (s *Server) newFailure(ctx context.Context, err error) *failure {
+	if deadline, ok := ctx.Deadline(); ok && errors.Is(err, context.DeadlineExceeded) && !time.Now().Before(deadline) {
+		<-ctx.Done() // the engine's clock may be ahead of the context's timer
+	}
 	f := failf(http.StatusInternalServerError, kindBackend, "%s", plain(err))
 	switch {
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)):

@@ -95,6 +95,8 @@ var contract = []row{
 	{name: "no JSON", status: 400, kind: kindValidation, message: "validation failed", body: text(`{"query": "q`)},
 	{name: "no deadline", status: 400, kind: kindValidation, message: "X-Deadline-Ms", headers: []string{"X-Deadline-Ms", "0"}},
 	{name: "no priority", status: 400, kind: kindValidation, message: "X-Priority", headers: []string{"X-Priority", "high"}},
+	{name: "an empty deadline", status: 400, kind: kindValidation, message: "X-Deadline-Ms", headers: []string{"X-Deadline-Ms", ""}},
+	{name: "an empty priority", status: 400, kind: kindValidation, message: "X-Priority", headers: []string{"X-Priority", ""}},
 	{name: "no key", status: 401, kind: kindUnauthorized, message: "Bearer KEY", config: func(c *Config) { c.Key = "secret" }},
 	{name: "wrong key", status: 401, kind: kindUnauthorized, message: "Bearer KEY", config: func(c *Config) { c.Key = "secret" }, headers: []string{"Authorization", "Bearer secrets"}},
 	{name: "strange name", status: 403, kind: kindForbidden, message: "--allowed-host", headers: []string{"Host", "evil.example.org:8437"}},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -72,17 +73,17 @@ type call struct {
 // newCall reads a request's headers.
 func newCall(start time.Time, h http.Header) (call, *failure) {
 	c := call{start: start}
-	if text := h.Get(headerDeadline); text != "" {
-		ms, err := strconv.ParseUint(text, 10, 31) // takes no sign
+	if values := h.Values(headerDeadline); len(values) > 0 {
+		ms, err := strconv.ParseUint(values[0], 10, 31) // takes no sign
 		if err != nil || ms < 1 {
 			return c, failf(http.StatusBadRequest, kindValidation, "the header %s is not a whole number of milliseconds from 1 to %d", headerDeadline, maxDeadlineMS)
 		}
 		c.deadline = time.Duration(ms) * time.Millisecond
 	}
-	switch p := engine.Priority(h.Get(headerPriority)); p {
-	case "":
-	case engine.PriorityInteractive, engine.PriorityBatch:
-		c.priority = p
+	switch values := h.Values(headerPriority); {
+	case len(values) == 0:
+	case slices.Contains([]engine.Priority{engine.PriorityInteractive, engine.PriorityBatch}, engine.Priority(values[0])):
+		c.priority = engine.Priority(values[0])
 	default:
 		return c, failf(http.StatusBadRequest, kindValidation, "the header %s is neither %s nor %s", headerPriority, engine.PriorityInteractive, engine.PriorityBatch)
 	}

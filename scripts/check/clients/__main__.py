@@ -42,10 +42,10 @@ def expected(program):
 def serving(program):
     """The server's address; the server must end well when it is told to."""
     server = subprocess.Popen(
-        [program, "serve", "--model", "builtin", "--any-model", "--listen", "127.0.0.1:0", "--log-format", "json"],
+        [program, "serve", "--model", "builtin", "--any-model", "--admin", "--listen", "127.0.0.1:0", "--log-format", "json"],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "MLXRANK_API_KEY": KEY},
+        env={**os.environ, "MLXRANK_API_KEY": KEY, "HF_HUB_OFFLINE": "1"},  # schemathesis names models to load
     )
     try:
         for line in server.stderr:

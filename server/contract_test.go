@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"os"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -56,6 +59,19 @@ var apis = []api{
 	{"/", func(query string, documents ...string) string { // Hugging Face's inference endpoints
 		return quoted(map[string]any{"inputs": map[string]any{"query": query, "texts": append([]string{}, documents...)}})
 	}, "error"},
+}
+
+// everyPath lists the APIs at all of their paths.
+func everyPath() []api {
+	list := slices.Clone(apis)
+	for path, like := range map[string]int{
+		"/invocations": 0, "/hf-inference/models/m/pipeline/text-classification": 3, "/v1/score": 4, "/voyage/rerank": 5, "/infinity/v1/rerank": 6,
+	} {
+		a := apis[like]
+		a.path = path
+		list = append(list, a)
+	}
+	return list
 }
 
 // A row of the contract causes one status on every API.
@@ -140,7 +156,7 @@ func TestContract(t *testing.T) {
 		t.Skip("slow: make test runs it")
 	}
 	t.Parallel()
-	for _, a := range apis {
+	for _, a := range everyPath() {
 		for _, row := range contract {
 			t.Run(a.path+" "+row.name, func(t *testing.T) {
 				t.Parallel()
@@ -234,6 +250,44 @@ func errorFields(a api, body []byte) (map[string]string, error) {
 	err := json.Unmarshal(body, &answer)
 	fields[a.error], fields["type"], fields["code"] = answer.Error.Message, answer.Error.Type, strconv.Itoa(answer.Error.Code)
 	return fields, err
+}
+
+// The contract is tried at every scoring route, and has every status of the user's page.
+func TestContractIsWhole(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, Config{})
+	tried := map[*route]bool{}
+	for _, a := range everyPath() {
+		tried[s.route(a.path)] = true
+	}
+	for path, route := range s.routes {
+		if route.post != nil && route.post.formats != nil && !tried[route] {
+			t.Errorf("the contract is not tried at %s", path)
+		}
+	}
+	page, err := os.ReadFile("../docs/user/server.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	statuses := []string{"408"} // TestSlowClients
+	for _, row := range contract {
+		statuses = append(statuses, strconv.Itoa(row.status))
+	}
+	_, table, _ := strings.Cut(string(page), "\n## Errors\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var documented []string
+	for _, found := range regexp.MustCompile(`(?m)^\| (\d{3}) \|`).FindAllStringSubmatch(table, -1) {
+		documented = append(documented, found[1])
+	}
+	slices.Sort(statuses)
+	if statuses = slices.Compact(statuses); !slices.Equal(statuses, documented) {
+		t.Errorf("the contract has %v, the page %v", statuses, documented)
+	}
+	for _, found := range regexp.MustCompile("`(POST|GET) (/[^`]*)`").FindAllStringSubmatch(string(page), -1) {
+		if rt := s.route(found[2]); !slices.Contains(rt.methods(), found[1]) && !strings.HasPrefix(found[2], "/admin") && !strings.HasPrefix(found[2], "/dashboard") {
+			t.Errorf("the page has %s %s, the server does not", found[1], found[2])
+		}
+	}
 }
 
 // The OpenAPI document lists the statuses of the rows and no others.

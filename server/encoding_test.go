@@ -11,7 +11,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-func gzipped(t *testing.T, text string) string {
+func gzipped(t testing.TB, text string) string {
 	t.Helper()
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
@@ -22,7 +22,7 @@ func gzipped(t *testing.T, text string) string {
 	return out.String()
 }
 
-func zstandard(t *testing.T, text string, options ...zstd.EOption) string {
+func zstandard(t testing.TB, text string, options ...zstd.EOption) string {
 	t.Helper()
 	w, err := zstd.NewWriter(nil, options...)
 	if err != nil {

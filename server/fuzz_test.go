@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/mlxrank/mlxrank/engine"
 )
 
 // fuzzBodies sends arbitrary bytes as a body. The answer must be a valid result, or
@@ -123,6 +125,87 @@ func FuzzVoyage(f *testing.F)      { fuzzBodies(f, apis[5]) }
 func FuzzInfinity(f *testing.F)    { fuzzBodies(f, apis[6]) }
 func FuzzWeaviate(f *testing.F)    { fuzzBodies(f, apis[7]) }
 func FuzzHuggingFace(f *testing.F) { fuzzBodies(f, apis[8]) }
+
+// FuzzAdmin sends arbitrary changes of the models. Each is answered with all models or with
+// an error, and the default model answers after it.
+func FuzzAdmin(f *testing.F) {
+	for _, seed := range []string{
+		exampleLoad, exampleAlias, `{"action": "unload", "model": "a"}`, `{"action": "remove", "model": "b"}`, `{"action": "default", "model": "c"}`,
+		`{"action": "alias", "alias": "a", "model": "a"}`, `{"action": "load", "model": "\u0000"}`, `{"action": "load"}`, `{}`, `[]`, `null`, ``, `{"action": 1, "model": null, "alias": {}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	m := newModels(f, newShelf(f), ModelsConfig{Names: []string{"a", "b"}, Aliases: map[string]string{"x": "b"}})
+	s := newServer(f, Config{Models: m, Key: "secret", Admin: true})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		w := post(s, "/admin/models", string(body), "Authorization", "Bearer secret")
+		var answer struct {
+			Models []ServedModel
+			Error  string
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || !utf8.Valid(w.Body.Bytes()) {
+			t.Fatalf("%v: %q", err, w.Body)
+		}
+		if !slices.Contains([]int{200, 400, 404, 413, 422}, w.Code) || (w.Code == 200) == (answer.Error != "") {
+			t.Errorf("status %d: %s", w.Code, w.Body)
+		}
+		list := m.List()
+		if len(list) > mostModels || !list[0].Default || w.Code == 200 && len(answer.Models) != len(list) {
+			t.Errorf("%d models, of which the answer has %d", len(list), len(answer.Models))
+		}
+		if w := post(s, "/rerank", smallRequest, "Authorization", "Bearer secret"); w.Code != 200 {
+			t.Errorf("after %q the default model answers %d: %s", body, w.Code, w.Body)
+		}
+	})
+}
+
+// FuzzDeadlines sends arbitrary deadlines and priorities in the headers and in the body.
+// What is refused executes nothing, and the engine gets the options that it knows.
+func FuzzDeadlines(f *testing.F) {
+	f.Add("200", "batch", `"deadline_ms": 100, "on_deadline": "partial"`)
+	f.Add("2147483647", "interactive", `"deadline_ms": 2147483647.0, "on_deadline": null`)
+	f.Add("-1", "", `"on_deadline": "fail", "deadline_ms": null`)
+	f.Add("1e3", "Batch", `"deadline_ms": 1e300`)
+	f.Add("\x00", " batch", `"deadline_ms": {}`)
+	e := &fakeEngine{}
+	s := newServer(f, Config{Engine: e})
+	f.Fuzz(func(t *testing.T, deadline, priority, fields string) {
+		for _, a := range apis {
+			before := e.executed.Load()
+			w := post(s, a.path, withField(a.body("q", "d"), fields), headerDeadline, deadline, headerPriority, priority)
+			executed := e.executed.Load() > before
+			if !json.Valid(w.Body.Bytes()) || w.Code == 200 && !executed || w.Code != 200 && w.Code != 504 && executed {
+				t.Errorf("%s: status %d, executed: %t: %q", a.path, w.Code, executed, w.Body)
+			}
+			if opts := e.options.Load(); executed && (opts.Priority != engine.Priority(priority) || opts.Partial && !a.marks()) {
+				t.Errorf("%s: priority %q, partial %t", a.path, opts.Priority, opts.Partial)
+			}
+		}
+	})
+}
+
+// FuzzEncodings sends arbitrary bytes as a compressed body. Not more of it is decoded than
+// the limit allows.
+func FuzzEncodings(f *testing.F) {
+	for _, encoding := range []string{"gzip", "zstd", "gzip, zstd", "identity", "br", ""} {
+		f.Add(encoding, []byte(smallRequest))
+		f.Add(encoding, []byte(gzipped(f, smallRequest)))
+		f.Add(encoding, []byte(zstandard(f, smallRequest)))
+		f.Add(encoding, []byte(gzipped(f, strings.Repeat(" ", 5000)+smallRequest)))
+	}
+	e := &fakeEngine{}
+	s := newServer(f, Config{Engine: e, Limits: Limits{BodyBytes: 4096}})
+	f.Fuzz(func(t *testing.T, encoding string, body []byte) {
+		before := e.executed.Load()
+		w := post(s, "/rerank", string(body), "Content-Encoding", encoding)
+		if executed := e.executed.Load() > before; !json.Valid(w.Body.Bytes()) || executed != (w.Code == 200) || w.Code >= 500 {
+			t.Errorf("status %d, executed: %t: %q", w.Code, executed, w.Body)
+		}
+		if held := s.bodies.taken.Load(); held != 0 {
+			t.Errorf("%d bytes are held", held)
+		}
+	})
+}
 
 // FuzzHeaders sends arbitrary hosts, origins, content types and keys.
 func FuzzHeaders(f *testing.F) {

@@ -105,7 +105,7 @@ func rawRequest(body string) string {
 		len(body), body)
 }
 
-func send(t *testing.T, w io.Writer, text string) {
+func send(t testing.TB, w io.Writer, text string) {
 	t.Helper()
 	if _, err := io.WriteString(w, text); err != nil {
 		t.Fatal(err)

@@ -144,16 +144,21 @@ type writeCloser struct{ io.Writer }
 
 func (writeCloser) Close() error { return nil }
 
-// serveHTTP answers requests until ctx ends. The protocol has no sessions: one tool that
-// only answers needs none, and clients that never come back would leave them behind.
-func serveHTTP(ctx context.Context, protocol *sdk.Server, settings server.Config, listener net.Listener) error {
+// newHandler answers the messages of the protocol that clients send over HTTP.
+func newHandler(protocol *sdk.Server) http.Handler {
 	handler := sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return protocol }, &sdk.StreamableHTTPOptions{
 		Stateless: true, JSONResponse: true,
 		DisableLocalhostProtection: true, MaxRequestBodyBytes: -1, // the server checks hosts and bodies
 	})
-	settings.MCP = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler.ServeHTTP(w, r.WithContext(withCaller(r.Context())))
 	})
+}
+
+// serveHTTP answers requests until ctx ends. The protocol has no sessions: one tool that
+// only answers needs none, and clients that never come back would leave them behind.
+func serveHTTP(ctx context.Context, protocol *sdk.Server, settings server.Config, listener net.Listener) error {
+	settings.MCP = newHandler(protocol)
 	srv, err := server.New(settings)
 	if err != nil {
 		return err

@@ -106,7 +106,7 @@ func CheckFailure(t *testing.T, r Result, status int, words ...string) {
 }
 
 // TinyModel writes a small model and returns its directory.
-func TinyModel(t *testing.T) string {
+func TinyModel(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	weightstest.Write(t, dir, weightstest.Spec{Config: weightstest.Tiny(64, 4, 2), Seed: 7})
@@ -123,7 +123,7 @@ func PairLines(n int) string {
 }
 
 // OpenEngine opens an engine that the test closes at its end.
-func OpenEngine(t *testing.T, model string) *engine.Engine {
+func OpenEngine(t testing.TB, model string) *engine.Engine {
 	t.Helper()
 	e, err := engine.Open(t.Context(), engine.Config{Model: model})
 	if err != nil {

@@ -46,10 +46,11 @@ type Stats struct {
 
 	PairsByTokens []int64 // [n] counts the executed pairs of n tokens
 
-	Live     int // admitted requests without an answer
-	Waiting  int // tokenised pairs without a batch
-	Reserved int // tokens of the queue's capacity that are taken
-	InFlight int // batches
+	Live         int // admitted requests without an answer
+	Waiting      int // tokenised pairs without a batch
+	WaitingBatch int // of Waiting, the pairs of PriorityBatch
+	Reserved     int // tokens of the queue's capacity that are taken
+	InFlight     int // batches
 
 	Busy       time.Duration // at least one batch was executing
 	Tokenizing time.Duration // sum over all tokenizer workers
@@ -203,6 +204,7 @@ func (p *pipeline) snapshot() telemetry.Snapshot {
 		s.Busy += at.Sub(p.stats.busySince)
 	}
 	s.Live, s.Waiting, s.Reserved, s.InFlight = len(p.live), p.schedule.Waiting(), p.reserved, p.schedule.InFlight()
+	s.WaitingBatch = p.schedule.WaitingOf(schedule.PriorityBatch)
 	s.Loaded = p.device.session != nil
 	s.Reopened, s.Unhealthy = p.device.reopened, p.device.unhealthy
 	return s

@@ -97,6 +97,9 @@ func (s *Server) changeModels(ctx context.Context, change adminChange) *failure 
 	var refused *refusal
 	switch {
 	case err == nil:
+		if change.Action == actionRemove {
+			s.metrics.forget(change.Model)
+		}
 		return nil
 	case errors.As(err, &refused) && refused.passes:
 		f := failf(http.StatusServiceUnavailable, kindUnhealthy, "%s; try again later", plain(err))

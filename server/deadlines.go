@@ -34,8 +34,8 @@ type requestHeader struct {
 
 var requestHeaders = []requestHeader{
 	{headerDeadline, "Milliseconds from the request's headers until its answer is of no use; as the field deadline_ms", huma.Schema{Type: huma.TypeInteger, Minimum: pointer(1.), Maximum: pointer(float64(maxDeadlineMS))}},
-	{headerRequestID, "Name of the request for logs and traces, which the answer repeats: up to 128 letters, digits and -_.:=@+/; another one is replaced", huma.Schema{Type: huma.TypeString}},
 	{headerPriority, "interactive, the default, or batch: batch requests leave the device to interactive ones", huma.Schema{Type: huma.TypeString, Enum: []any{string(engine.PriorityInteractive), string(engine.PriorityBatch)}}},
+	{headerRequestID, "Name of the request for logs and traces, which the answer repeats: up to 128 letters, digits and -_.:=@+/; another one is replaced", huma.Schema{Type: huma.TypeString}},
 }
 
 func pointer[T any](v T) *T { return &v }

@@ -25,60 +25,50 @@ var timeBuckets = []float64{
 var pairBuckets = []float64{1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024}
 
 // httpMetrics are updated with every request. All other metrics are read from the
-// engine at a scrape.
+// engine at a scrape. The label model is "" for requests that asked no model, so that it
+// never has a client's word.
 type httpMetrics struct {
 	requests *prometheus.CounterVec
 	refused  *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
-	late     lateAnswers
-}
-
-// lateAnswers count the answers with scores that the server began to write after their
-// deadlines, by model. The engine cannot count them: it had returned the scores.
-type lateAnswers struct {
-	mu      sync.Mutex
-	byModel map[string]int64
-}
-
-func (l *lateAnswers) add(model string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.byModel == nil {
-		l.byModel = make(map[string]int64)
-	}
-	l.byModel[model]++
-}
-
-func (l *lateAnswers) count(model string) int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.byModel[model]
 }
 
 func newHTTPMetrics() *httpMetrics {
 	return &httpMetrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mlxrank_http_requests_total", Help: "HTTP requests answered.",
-		}, []string{"route", "method", "code"}),
+		}, []string{"route", "method", "code", "model"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "mlxrank_http_failures_total", Help: "HTTP requests answered with an error, by its type.",
-		}, []string{"route", "type"}),
+		}, []string{"route", "type", "model"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mlxrank_http_request_duration_seconds", Help: "Time from a request's headers to its answer.", Buckets: timeBuckets,
-		}, []string{"route"}),
+		}, []string{"route", "model"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mlxrank_http_requests_in_flight", Help: "HTTP requests being answered.",
 		}),
 	}
 }
 
-func (m *httpMetrics) observe(route, verb string, status int, kind string, took time.Duration) {
-	m.requests.WithLabelValues(route, method(verb), strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(route).Observe(took.Seconds())
-	if kind != "" {
-		m.refused.WithLabelValues(route, kind).Inc()
+func (m *httpMetrics) observe(e *exchange) {
+	route, model := e.route.label(), ""
+	if e.model != nil {
+		model = e.model.name
 	}
+	m.requests.WithLabelValues(route, method(e.request.Method), strconv.Itoa(e.answer.status), model).Inc()
+	m.duration.WithLabelValues(route, model).Observe(e.took.Seconds())
+	if kind := e.kind(); kind != "" {
+		m.refused.WithLabelValues(route, kind, model).Inc()
+	}
+}
+
+// forget removes the series of a model that is no longer served.
+func (m *httpMetrics) forget(model string) {
+	of := prometheus.Labels{"model": model}
+	m.requests.DeletePartialMatch(of)
+	m.refused.DeletePartialMatch(of)
+	m.duration.DeletePartialMatch(of)
 }
 
 func (s *Server) makeMetrics() error {
@@ -93,7 +83,7 @@ func (s *Server) makeMetrics() error {
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mlxrank_http_body_bytes", Help: "Bytes of the bodies of running requests.",
 		}, func() float64 { return float64(s.bodies.taken.Load()) }),
-		&modelCollector{models: s.Models, late: &s.metrics.late, version: s.Version, machine: machine, log: s.Logger},
+		&modelCollector{models: s.Models, version: s.Version, machine: machine, log: s.Logger},
 	} {
 		if err := s.registry.Register(c); err != nil {
 			return err
@@ -110,7 +100,6 @@ func (s *Server) metricsHandler() http.Handler {
 // served models, so that their number does not depend on requests.
 type modelCollector struct {
 	models  *Models
-	late    *lateAnswers
 	version string
 	machine telemetry.MachineReader
 	log     zerolog.Logger
@@ -128,7 +117,7 @@ func (c *modelCollector) Collect(ch chan<- prometheus.Metric) {
 	out := emitter{ch: ch}
 	out.gauge("mlxrank_build_info", "The program's version; always 1.", 1, labels{"version", c.version})
 	for _, f := range c.models.figures() {
-		f.stats.DeadlinesMissed += c.late.count(f.name)
+		f.deadlines = c.models.deadlines.of(f.name)
 		f.collect(emitter{ch, []labels{{"model", f.name}}})
 	}
 	stats := c.models.Stats()
@@ -159,6 +148,8 @@ func (f *modelFigures) collect(out emitter) {
 	out.counter("mlxrank_model_loads_total", "Loads of the model that succeeded.", float64(f.loads))
 	out.counter("mlxrank_model_load_failures_total", "Loads of the model that failed.", float64(f.failures))
 	out.counter("mlxrank_model_unloads_total", "Times that the model was unloaded.", float64(f.unloads))
+	f.stats.DeadlinesMissed += f.deadlines.late
+	out.counter("mlxrank_deadlines_met_total", "Answers with scores that the server began to write before the deadlines of their clients.", float64(f.deadlines.met))
 	collectRequests(out, &f.stats)
 	collectWork(out, &f.stats)
 	collectQueue(out, &f.stats, f.info)
@@ -231,6 +222,9 @@ func collectCache(out emitter, u engine.CacheUsage) {
 
 func collectQueue(out emitter, s *engine.Stats, info engine.Info) {
 	out.gauge("mlxrank_queue_pairs", "Tokenised pairs waiting for a batch.", float64(s.Waiting))
+	for priority, n := range map[engine.Priority]int{engine.PriorityInteractive: s.Waiting - s.WaitingBatch, engine.PriorityBatch: s.WaitingBatch} {
+		out.gauge("mlxrank_queue_pairs_by_priority", "Tokenised pairs waiting for a batch, by priority.", float64(n), labels{"priority", string(priority)})
+	}
 	out.gauge("mlxrank_queue_tokens", "Tokens of all admitted requests.", float64(s.Reserved))
 	out.gauge("mlxrank_queue_capacity_tokens", "Limit of the tokens of all admitted requests.", float64(info.QueueTokens))
 	out.gauge("mlxrank_requests_live", "Requests that the engine has admitted and not answered.", float64(s.Live))

@@ -64,8 +64,8 @@ func TestMetricsCount(t *testing.T) {
 		`mlxrank_pairs_total 8`, `mlxrank_duplicate_pairs_total 4`, `mlxrank_requests_total{outcome="answered"} 4`,
 		`mlxrank_requests_total{outcome="cancelled"} 0`, `mlxrank_admissions_refused_total{reason="overloaded"} 0`,
 		`mlxrank_http_requests_total{code="200",method="POST",route="/v1/rerank"} 1`,
-		`mlxrank_http_requests_total{code="404",method="other",route="other"} 1`,
-		`mlxrank_http_failures_total{route="/predict",type="Validation"} 1`,
+		`mlxrank_http_requests_total{code="404",method="other",model="",route="other"} 1`,
+		`mlxrank_http_failures_total{model="",route="/predict",type="Validation"} 1`,
 		`mlxrank_request_duration_seconds_count 4`, `mlxrank_request_duration_seconds_bucket{le="+Inf"} 4`, `mlxrank_request_duration_seconds_bucket{le="30"} 4`,
 		`mlxrank_stage_duration_seconds_count{stage="queue_wait"} 4`, `mlxrank_batch_pairs_count 4`, `mlxrank_batch_pairs_bucket{le="1"} 0`, `mlxrank_batch_pairs_bucket{le="2"} 4`,
 		`mlxrank_queue_pairs 0`, `mlxrank_queue_tokens 0`, `mlxrank_queue_capacity_tokens 1.6777216e+07`, `mlxrank_healthy 1`, `mlxrank_http_body_bytes 0`,
@@ -82,6 +82,32 @@ func TestMetricsCount(t *testing.T) {
 	}
 	if n, err := testutil.GatherAndCount(s.registry); err != nil || n < 60 {
 		t.Errorf("%d metrics: %v", n, err)
+	}
+}
+
+// Deadlines and priorities are counted, and the series of a removed model go.
+func TestMetricsOfDeadlines(t *testing.T) {
+	s := newServer(t, Config{Engine: openTiny(t, engine.Config{})})
+	const body = `{"query": "the city", "texts": ["water"]}`
+	post(s, "/rerank", body, headerDeadline, "50000", headerPriority, "batch")
+	post(s, "/rerank", body)
+	model := s.Models.defaultName()
+	text := do(s, "GET", "/metrics").Body.String()
+	for _, line := range []string{
+		`mlxrank_deadlines_met_total{model="` + model + `"} 1`, `mlxrank_deadlines_missed_total{model="` + model + `"} 0`,
+		`mlxrank_requests_by_priority_total{model="` + model + `",priority="batch"} 1`, `mlxrank_queue_pairs_by_priority{model="` + model + `",priority="batch"} 0`,
+		`mlxrank_http_requests_total{code="200",method="POST",model="` + model + `",route="/rerank"} 2`,
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("no line %q", line)
+		}
+	}
+	if met, late := s.Models.Deadlines(); met != 1 || late != 0 {
+		t.Errorf("%d met, %d late", met, late)
+	}
+	s.metrics.forget(model)
+	if text := do(s, "GET", "/metrics").Body.String(); strings.Contains(text, `method="POST",model="`+model) {
+		t.Errorf("series of the removed model: %s", text)
 	}
 }
 
@@ -129,7 +155,7 @@ func TestGrafanaDashboard(t *testing.T) {
 	}
 	exported := map[string]bool{"mlxrank_gpu_utilization_ratio": true}
 	help := regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`)
-	for _, m := range help.FindAllStringSubmatch(scrape(t, newServer(t, Config{Engine: openTiny(t, engine.Config{})})), -1) {
+	for _, m := range help.FindAllStringSubmatch(scrape(t, newServer(t, Config{Engine: openTiny(t, engine.Config{Cache: openCache(t)})})), -1) {
 		exported[m[1]] = true
 		if m[2] == "histogram" {
 			exported[m[1]+"_bucket"], exported[m[1]+"_sum"], exported[m[1]+"_count"] = true, true, true

@@ -52,6 +52,8 @@ type Models struct {
 	room    chan struct{}   // holds one element while a load counts on the memory that it found
 	working sync.WaitGroup  // loads and unloads
 
+	deadlines answeredDeadlines
+
 	mu       sync.Mutex
 	starting bool // NewModels returns errors of loads, so that they are not logged
 	closed   bool

@@ -11,7 +11,7 @@ import (
 // figures returns the statistics of all engines that the slot had.
 func (s *slot) figures() telemetry.Snapshot {
 	past := s.past
-	past.Live, past.Waiting, past.Reserved, past.InFlight = 0, 0, 0, 0
+	past.Live, past.Waiting, past.WaitingBatch, past.Reserved, past.InFlight = 0, 0, 0, 0, 0
 	past.Loaded, past.Unhealthy = false, nil
 	if s.model == nil {
 		return past
@@ -30,6 +30,7 @@ type modelFigures struct {
 	info                           engine.Info
 	loaded                         bool
 	uses, loads, failures, unloads int
+	deadlines                      deadlineCounts
 }
 
 // figures returns the figures of each model.

@@ -144,19 +144,15 @@ func (s *Server) recovered(v any, rt *route, id string) outcome {
 // ended counts and logs a request.
 func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 	took := time.Since(a.start)
-	kind := ""
-	if o.failure != nil {
-		kind = o.failure.kind
-	}
-	s.metrics.observe(rt.label(), r.Method, a.status, kind, took)
+	e := exchange{o, a, r, rt, took}
+	s.metrics.observe(&e)
 	level := zerolog.DebugLevel
-	if a.status >= http.StatusInternalServerError && kind != kindUnhealthy {
+	if a.status >= http.StatusInternalServerError && e.kind() != kindUnhealthy {
 		level = zerolog.WarnLevel
 	}
 	if o.result != nil && len(o.result.Unscored) == o.documents && o.documents > 0 { // as useless as 504
 		level = zerolog.WarnLevel
 	}
-	e := exchange{o, a, r, rt, took}
 	s.endSpan(&e)
 	if event := s.Logger.WithLevel(level); event.Enabled() {
 		e.describe(event)

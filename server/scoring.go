@@ -147,8 +147,8 @@ func (s *Server) send(a *answer, data []byte, o *outcome) *failure {
 		a.Header().Set(cacheHeader, fmt.Sprintf("hits=%d, misses=%d", r.CacheHits, r.CacheMisses))
 	}
 	a.Header().Set("Content-Length", strconv.Itoa(len(data)))
-	if o.deadline > 0 && time.Since(a.start) > o.deadline {
-		s.metrics.late.add(o.model.name)
+	if o.deadline > 0 {
+		s.Models.deadlines.add(o.model.name, time.Since(a.start) <= o.deadline)
 	}
 	a.sendJSON(http.StatusOK, data)
 	return nil

@@ -123,7 +123,7 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, models.Close()) }()
-	board, err := dashboard.New(models, dashboard.Options{Version: command.Version, Logger: log, Models: func() any { return models.List() }})
+	board, err := dashboard.New(models, dashboard.Options{Version: command.Version, Logger: log, Models: func() any { return models.List() }, Deadlines: models.Deadlines})
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type Snapshot struct {
 	Cache                                                   CacheUsage
 	Tokens, GridTokens, ComputedTokens                      int64
 	PairsByTokens                                           []int64
-	Live, Waiting, Reserved, InFlight                       int
+	Live, Waiting, WaitingBatch, Reserved, InFlight         int
 	Busy, Tokenizing                                        time.Duration
 	Latency, Inference, Tokenization, QueueWait, Other      Histogram
 	BatchTime, BatchPairs, PredictionError                  Histogram
@@ -131,6 +131,7 @@ func (s *Snapshot) Add(o *Snapshot) {
 	if o.Cache.Limit > 0 { // engines share it
 		s.Cache = o.Cache
 	}
+	s.WaitingBatch += o.WaitingBatch
 	s.Live, s.Waiting, s.Reserved, s.InFlight = s.Live+o.Live, s.Waiting+o.Waiting, s.Reserved+o.Reserved, s.InFlight+o.InFlight
 	s.Busy, s.Tokenizing = s.Busy+o.Busy, s.Tokenizing+o.Tokenizing
 	s.Unloads, s.Reopened, s.Loaded = s.Unloads+o.Unloads, s.Reopened+o.Reopened, s.Loaded || o.Loaded

@@ -29,6 +29,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/mlxrank/mlxrank/bench/report/reporttest"
+	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 )
 
@@ -401,6 +402,47 @@ func TestSeveralModels(t *testing.T) {
 	mu.Unlock()
 	b.until("no table", `document.getElementById("models-panel").hidden && document.getElementById("try-model-row").hidden`)
 	b.forgive("status of 404")
+	b.sound(s.url)
+}
+
+// The panels of the cache, deadlines and priorities show their figures on every screen.
+func TestAnswerPanels(t *testing.T) {
+	f := &fakeEngine{}
+	s := serve(t, f, "127.0.0.1:0", "")
+	b := openBrowser(t)
+	b.theme("light")
+	b.open(s)
+	if !eval[bool](b, `document.getElementById("cache-panel").hidden`) {
+		t.Error("there is a panel of the cache without a cache")
+	}
+	f.set(func(s *engine.Stats) {
+		s.CacheHits, s.CacheMisses, s.Cache = 123_456, 41_152, engine.CacheUsage{Entries: 41_000, Bytes: 6 << 20, Limit: 64 << 20, DiskBytes: 123 << 20}
+		s.Late, s.DeadlinesMissed, s.Partial = 12, 3, 45
+		s.Requests, s.BatchPriority, s.Waiting, s.WaitingBatch = 1500, 300, 1230, 1200
+	})
+	b.until("the cache", `document.getElementById("cache-rate").innerText === "75.0 %"`)
+	for id, want := range map[string]string{
+		"cache-hits": "123 k", "cache-misses": "41,152", "cache-memory": "6.00 MiB", "cache-limit": "Memory, max 64.0 MiB", "cache-entries": "41,000", "cache-disk": "123 MiB",
+		"deadlines-met": "0", "deadlines-missed": "3", "deadlines-partial": "45", "deadlines-refused": "12",
+		"interactive-requests": "1,200", "interactive-waiting": "30 pairs", "batch-requests": "300", "batch-waiting": "1,200 pairs",
+	} {
+		if got := b.text(id); got != want {
+			t.Errorf("%s is %q, want %q", id, got, want)
+		}
+	}
+	for _, theme := range []string{"light", "dark"} {
+		b.theme(theme)
+		for _, width := range []int64{phone, 820, 1440} {
+			b.size(width, 900)
+			b.screenshot(fmt.Sprintf("answers-%s-%d", theme, width))
+			if got := eval[int64](b, "document.documentElement.scrollWidth"); got > width {
+				t.Errorf("on a screen of %d the page is %d wide", width, got)
+			}
+			if cut := eval[[]string](b, `[...document.querySelectorAll(".three dd, .three dt")].filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.innerText)`); len(cut) > 0 {
+				t.Errorf("on a screen of %d these are cut off: %q", width, cut)
+			}
+		}
+	}
 	b.sound(s.url)
 }
 

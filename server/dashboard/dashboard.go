@@ -40,6 +40,10 @@ type Options struct {
 	// Models returns the served models for the page, which reads the JSON of
 	// server.ServedModel; nil for a program with one model.
 	Models func() any
+	// Deadlines returns how many answers with scores had a deadline of their client, since
+	// the start: those that left in time, and those that did not although the engine's part
+	// was in time; nil for a program that does not count them.
+	Deadlines func() (met, late int64)
 }
 
 // Facts describe a server. They change when another model becomes the default one.
@@ -60,6 +64,7 @@ type Dashboard struct {
 	sampler *telemetry.Sampler
 	routes  *http.ServeMux
 	started int64 // Unix time in milliseconds
+	counted deadlines
 
 	mu     sync.Mutex
 	facts  []byte // Facts as JSON
@@ -126,6 +131,7 @@ func (d *Dashboard) begin(ctx context.Context) {
 	var err error
 	d.sampler, err = telemetry.NewSampler(ctx, func() telemetry.Snapshot { return telemetry.Snapshot(d.engine.Stats()) }, d.machine)
 	d.logMissing(ctx, err)
+	d.counted = d.countDeadlines()
 }
 
 // second adds a row and sends it to all watchers.
@@ -136,6 +142,8 @@ func (d *Dashboard) second(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	e.deadlinesBefore, e.deadlines = d.counted, d.countDeadlines()
+	d.counted = e.deadlines
 	changed, err := d.describe()
 	if err != nil {
 		return err

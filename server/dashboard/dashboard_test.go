@@ -229,3 +229,35 @@ func (r *renamedEngine) Info() engine.Info {
 	info.Model = *r.model
 	return info
 }
+
+// The summary counts cache, deadlines and priorities over the window, and has no cache
+// where there is none.
+func TestSummaryOfAnswers(t *testing.T) {
+	d, f, pass := seconds(t)
+	met, late := int64(10), int64(1)
+	d.Options.Deadlines = func() (int64, int64) { return met, late }
+	f.set(func(s *engine.Stats) { s.CacheHits, s.Late, s.Requests, s.BatchPriority = 1000, 1000, 1000, 500 })
+	d.begin(context.Background())
+	met, late = 13, 2
+	f.set(func(s *engine.Stats) {
+		s.Late, s.Dropped, s.DeadlinesMissed, s.Partial = s.Late+4, 1, 2, 3
+		s.Requests, s.BatchPriority, s.Waiting, s.WaitingBatch = s.Requests+9, s.BatchPriority+2, 7, 5
+	})
+	pass()
+	s := d.ring.summary()
+	if want := (Deadlines{Met: 3, Missed: 3, Partial: 3, Refused: 5}); s.Deadlines != want || s.Cache != nil {
+		t.Errorf("deadlines %+v, want %+v; cache %v", s.Deadlines, want, s.Cache)
+	}
+	if want := (Priorities{Priority{7, 2}, Priority{2, 5}}); s.Priorities != want {
+		t.Errorf("priorities %+v, want %+v", s.Priorities, want)
+	}
+	f.set(func(s *engine.Stats) {
+		s.CacheHits, s.CacheMisses, s.Cache = s.CacheHits+30, 10, engine.CacheUsage{Entries: 5, Bytes: 6, Limit: 7, DiskBytes: 8}
+	})
+	pass()
+	c := d.ring.summary().Cache
+	if c == nil || c.Hits != 30 || c.Misses != 10 || c.Entries != 5 || c.Bytes != 6 || c.Limit != 7 || c.DiskBytes != 8 {
+		t.Fatalf("cache %+v", c)
+	}
+	equal(t, "hit rate", c.HitPct, 75)
+}

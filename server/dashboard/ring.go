@@ -12,8 +12,11 @@ import (
 // entries take little memory.
 type entry struct {
 	telemetry.Interval
-	encoded []byte                              // the row as JSON
-	values  [telemetry.Times][]telemetry.Bucket // of the requests that ended
+	encoded []byte // the row as JSON
+
+	deadlinesBefore, deadlines deadlines // since the start, at both ends of the second
+
+	values [telemetry.Times][]telemetry.Bucket // of the requests that ended
 }
 
 func newEntry(i telemetry.Interval) (e entry, err error) {
@@ -129,6 +132,10 @@ type Summary struct {
 	MeanTokens         *float64 `json:"mean_tokens"`
 	MaxTokens          *int     `json:"max_tokens"`
 
+	Cache      *Cache     `json:"cache"` // nil without one
+	Deadlines  Deadlines  `json:"deadlines"`
+	Priorities Priorities `json:"priorities"`
+
 	Stages  Stages   `json:"stages"`
 	Workers []Worker `json:"workers"`
 }
@@ -152,6 +159,7 @@ func (r *ring) summary() Summary {
 		Tokenization: timing(telemetry.Tokenization, row.TokenizationMS), Inference: timing(telemetry.Inference, row.InferenceMS),
 		Throughput:      r.throughput(),
 		PaddingWastePct: row.PaddingWastePct, MeanTokens: row.MeanTokens,
+		Cache: cache(before, after), Deadlines: r.deadlines(), Priorities: priorities(before, after),
 		Stages: stages(before, after), Workers: workers(before, after),
 	}
 	if after.Unhealthy != nil {

@@ -391,6 +391,9 @@ func (s *Scheduler) Waiting() (pairs int) {
 	return pairs
 }
 
+// WaitingOf returns how many pairs of a priority wait in the queue.
+func (s *Scheduler) WaitingOf(p Priority) int { return len(s.queues[p].waiting) }
+
 // WaitingRequest returns a request with pairs in the queue, nil if there is none.
 func (s *Scheduler) WaitingRequest() *Request {
 	for i := range s.queues {

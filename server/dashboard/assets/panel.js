@@ -94,7 +94,33 @@ export function showSummary(summary, row) {
   show("max-tokens", withUnit(summary.max_tokens, "tokens", count));
   show("waiting", withUnit(summary.waiting_pairs, "pairs", count));
   show("window", duration(summary.window_s));
+  showCache(summary.cache);
+  showDeadlines(summary.deadlines);
+  for (const [name, priority] of Object.entries(summary.priorities)) {
+    show(`${name}-requests`, short(priority.requests));
+    show(`${name}-waiting`, withUnit(priority.waiting_pairs, "pairs", count));
+  }
   showWorkers(summary.workers);
+}
+
+const mebibytes = (bytes) => bytes / 2 ** 20;
+
+// showCache hides the panel of a server without a cache.
+function showCache(cache) {
+  byId("cache-panel").hidden = cache === null;
+  if (cache === null) return;
+  show("cache-rate", withUnit(cache.hit_pct, "%"));
+  show("cache-hits", short(cache.hits));
+  show("cache-misses", short(cache.misses));
+  show("cache-memory", withUnit(mebibytes(cache.bytes), "MiB"));
+  show("cache-limit", `Memory, max ${withUnit(mebibytes(cache.limit_bytes), "MiB")}`);
+  show("cache-entries", short(cache.entries));
+  show("cache-disk", cache.disk_bytes > 0 ? withUnit(mebibytes(cache.disk_bytes), "MiB") : none);
+}
+
+function showDeadlines(deadlines) {
+  for (const [name, n] of Object.entries(deadlines)) show(`deadlines-${name}`, short(n));
+  byId("deadlines-missed").classList.toggle("bad", deadlines.missed > 0);
 }
 
 function showCard(card, now, figures) {

@@ -422,7 +422,7 @@ func TestAnswerPanels(t *testing.T) {
 	})
 	b.until("the cache", `document.getElementById("cache-rate").innerText === "75.0 %"`)
 	for id, want := range map[string]string{
-		"cache-hits": "123 k", "cache-misses": "41,152", "cache-memory": "6.00 MiB", "cache-limit": "Memory, max 64.0 MiB", "cache-entries": "41,000", "cache-disk": "123 MiB",
+		"cache-hits": "123 k", "cache-misses": "41,152", "cache-memory": "6.00 MiB", "cache-limit": "Memory of 64 MiB", "cache-entries": "41,000", "cache-disk": "123 MiB",
 		"deadlines-met": "0", "deadlines-missed": "3", "deadlines-partial": "45", "deadlines-refused": "12",
 		"interactive-requests": "1,200", "interactive-waiting": "30 pairs", "batch-requests": "300", "batch-waiting": "1,200 pairs",
 	} {

@@ -113,7 +113,7 @@ function showCache(cache) {
   show("cache-hits", short(cache.hits));
   show("cache-misses", short(cache.misses));
   show("cache-memory", withUnit(mebibytes(cache.bytes), "MiB"));
-  show("cache-limit", `Memory, max ${withUnit(mebibytes(cache.limit_bytes), "MiB")}`);
+  show("cache-limit", `Memory of ${withUnit(mebibytes(cache.limit_bytes), "MiB", count)}`);
   show("cache-entries", short(cache.entries));
   show("cache-disk", cache.disk_bytes > 0 ? withUnit(mebibytes(cache.disk_bytes), "MiB") : none);
 }

@@ -28,7 +28,7 @@ func (e *exchange) kind() string {
 }
 
 // describe adds the fields that the log and the access log share. None holds a text, a
-// path or a key.
+// path or a key; the name of a key is there.
 func (e *exchange) describe(event *zerolog.Event) {
 	event.
 		Str("request_id", e.answer.id).
@@ -40,6 +40,9 @@ func (e *exchange) describe(event *zerolog.Event) {
 		Float64("http_ms", telemetry.Milliseconds(e.took))
 	if span := e.answer.span; span != nil {
 		event.Stringer("trace_id", span.SpanContext().TraceID())
+	}
+	if c := e.answer.client; c != nil {
+		event.Str("key", c.Name)
 	}
 	if e.failure != nil {
 		event.Str("error_type", e.kind())

@@ -2,8 +2,6 @@ package server
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"crypto/subtle"
 	"fmt"
 	"mime"
 	"net/http"
@@ -37,8 +35,21 @@ func (s *Server) guard(a *answer, r *http.Request, rt *route) *failure {
 		return failf(http.StatusForbidden, kindForbidden, "pages of other sites are not allowed to call; send the request from a program")
 	case s.protection.Check(r) != nil && (s.cors == nil || !s.cors.OriginAllowed(r)):
 		return failf(http.StatusForbidden, kindForbidden, "pages of this origin are not allowed to call; add --cors-origin for it")
-	case s.needsKey(r, rt) && !s.hasKey(r):
+	case s.needsKey(r, rt):
+		return s.checkKey(a, r, rt)
+	}
+	return nil
+}
+
+// checkKey rejects a request without a key, or with one that does not open the route.
+func (s *Server) checkKey(a *answer, r *http.Request, rt *route) *failure {
+	c, ok := s.identify(r)
+	if !ok {
 		return failf(http.StatusUnauthorized, kindUnauthorized, "the key is missing or wrong; send Authorization: Bearer KEY")
+	}
+	a.client = c
+	if rt.access == accessAdmin && c != nil && !c.Admin {
+		return failf(http.StatusForbidden, kindForbidden, "key %s does not open the admin route; send a key with admin: true in the server's file of keys", c.Name)
 	}
 	return nil
 }
@@ -119,14 +130,7 @@ func newOriginPattern(origin string) (_ *regexp.Regexp, ok bool) {
 }
 
 func (s *Server) needsKey(r *http.Request, rt *route) bool {
-	return s.Key != "" && rt.access != accessOpen && !rt.isProbe(r)
-}
-
-// hasKey compares in a time that depends on neither key nor length.
-func (s *Server) hasKey(r *http.Request) bool {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	given, want := sha256.Sum256([]byte(strings.TrimSpace(token))), sha256.Sum256([]byte(s.Key))
-	return subtle.ConstantTimeCompare(given[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
+	return s.isKeyed() && rt.access != accessOpen && !rt.isProbe(r)
 }
 
 // isJSON reports whether the content type is JSON in UTF-8. A page cannot send

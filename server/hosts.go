@@ -20,7 +20,7 @@ import (
 // a key, which the page does not have. A missing name is allowed, because browsers
 // always send one. Health checks may use any name.
 func (s *Server) allowsHost(r *http.Request, rt *route) bool {
-	return s.Key != "" || r.Host == "" || rt.isProbe(r) || s.knowsHost(hostname(r.Host))
+	return s.isKeyed() || r.Host == "" || rt.isProbe(r) || s.knowsHost(hostname(r.Host))
 }
 
 func (s *Server) knowsHost(host string) bool {

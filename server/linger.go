@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -33,7 +34,7 @@ type halfCloser interface {
 // A lingeringListener makes its connections linger when they are closed.
 type lingeringListener struct {
 	net.Listener
-	hurried atomic.Bool // connections close at once
+	hurried *atomic.Bool // connections close at once
 }
 
 func (l *lingeringListener) Accept() (net.Conn, error) {
@@ -96,6 +97,9 @@ func (r *patientReader) Read(data []byte) (int, error) {
 
 // watchIdle runs as the ConnState hook of http.Server.
 func watchIdle(c net.Conn, state http.ConnState) {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
 	if l, ok := c.(*lingeringConn); ok && state == http.StateIdle {
 		l.answering.Store(false)
 	}

@@ -32,6 +32,7 @@ type httpMetrics struct {
 	refused  *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	byKey    *prometheus.CounterVec
 }
 
 func newHTTPMetrics() *httpMetrics {
@@ -45,6 +46,9 @@ func newHTTPMetrics() *httpMetrics {
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "mlxrank_http_request_duration_seconds", Help: "Time from a request's headers to its answer.", Buckets: timeBuckets,
 		}, []string{"route", "model"}),
+		byKey: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "mlxrank_key_requests_total", Help: "HTTP requests answered, by the name of the key.",
+		}, []string{"key", "code"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "mlxrank_http_requests_in_flight", Help: "HTTP requests being answered.",
 		}),
@@ -78,7 +82,7 @@ func (s *Server) makeMetrics() error {
 	}
 	s.metrics, s.registry = newHTTPMetrics(), prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
-		s.metrics.requests, s.metrics.refused, s.metrics.duration, s.metrics.inFlight,
+		s.metrics.requests, s.metrics.refused, s.metrics.duration, s.metrics.byKey, s.metrics.inFlight,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "mlxrank_http_body_bytes", Help: "Bytes of the bodies of running requests.",

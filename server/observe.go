@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -37,6 +38,7 @@ type answer struct {
 	http.ResponseWriter
 	start  time.Time // of the request
 	id     string    // of the request, for logs and traces
+	client *client   // whoever sends the request, nil without one of Config.Keys
 	shape  shape     // of an error
 	begin  func()    // runs before the headers are written
 	status int       // 0 until then
@@ -146,6 +148,9 @@ func (s *Server) ended(o *outcome, a *answer, r *http.Request, rt *route) {
 	took := time.Since(a.start)
 	e := exchange{o, a, r, rt, took}
 	s.metrics.observe(&e)
+	if a.client != nil {
+		s.metrics.byKey.WithLabelValues(a.client.Name, strconv.Itoa(a.status)).Inc()
+	}
 	level := zerolog.DebugLevel
 	if a.status >= http.StatusInternalServerError && e.kind() != kindUnhealthy {
 		level = zerolog.WarnLevel

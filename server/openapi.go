@@ -78,7 +78,7 @@ func (s *Server) describe() *huma.OpenAPI {
 	if s.Dashboard != nil {
 		api.Info.Description += " The [dashboard](/dashboard) shows the server live."
 	}
-	if s.Key != "" {
+	if s.isKeyed() {
 		api.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"key": {Type: "http", Scheme: "bearer"}}
 	}
 	for _, rt := range s.routes {
@@ -135,7 +135,7 @@ func (s *Server) describeOperation(rt *route, method string, o *operation) *huma
 		ok.Content = map[string]*huma.MediaType{o.media: {}}
 	}
 	statuses := append([]int{http.StatusForbidden}, o.errors...)
-	if s.Key != "" && (rt.access == accessKey || rt.access == accessAdmin || method == http.MethodPost) {
+	if s.isKeyed() && (rt.access == accessKey || rt.access == accessAdmin || method == http.MethodPost) {
 		op.Security = []map[string][]string{{"key": {}}}
 		statuses = append(statuses, http.StatusUnauthorized)
 	}

@@ -84,6 +84,10 @@ func (s *Server) admit(a *answer, r *http.Request, formats []*format) outcome {
 	if !isJSON(r) {
 		return outcome{failure: failf(http.StatusUnsupportedMediaType, kindValidation, "the content type must be application/json")}
 	}
+	if f := a.client.begin(); f != nil {
+		return outcome{failure: f}
+	}
+	defer a.client.end()
 	body, f := s.readJSON(a, r)
 	size := int64(len(body))
 	s.received.Add(size)
@@ -118,7 +122,7 @@ func (s *Server) run(a *answer, r *http.Request, formats []*format, data []byte)
 	if failed != nil {
 		return nil, outcome{failure: failed, format: format.name}
 	}
-	ctx, cancel := context.WithDeadlineCause(withoutCache(r.Context(), r), a.start.Add(s.Limits.RequestTimeout), errTimeout)
+	ctx, cancel := context.WithDeadlineCause(withClient(withoutCache(r.Context(), r), a.client), a.start.Add(s.Limits.RequestTimeout), errTimeout)
 	defer cancel()
 	answer, o := format.score(ctx, c, body)
 	o.format = format.name
@@ -230,6 +234,9 @@ func (s *Server) rank(ctx context.Context, named ModelOption, query string, docu
 	}
 	defer release()
 	o.model = model
+	if o.failure = clientOf(ctx).takePairs(o.documents, time.Now()); o.failure != nil {
+		return nil, o
+	}
 	opts.ScoreOptions = model.byLabel(options(ctx, opts.ScoreOptions), raw)
 	ranking, err := model.Rerank(ctx, query, documents, opts)
 	if err != nil {
@@ -271,6 +278,9 @@ func (s *Server) scorePairs(ctx context.Context, named ModelOption, pairs []engi
 	}
 	defer release()
 	o.model = model
+	if o.failure = clientOf(ctx).takePairs(o.documents, time.Now()); o.failure != nil {
+		return nil, o
+	}
 	opts = model.byLabel(opts, raw)
 	score := model.ScoreWith
 	if long == engine.Passages {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	stdlog "log"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mlxrank/mlxrank/internal/telemetry"
@@ -22,12 +24,12 @@ const (
 	restBytes      = 16 << 20        // of bodies, below which that is not worth a collection
 )
 
-// Serve answers requests on the listener until ctx ends. Then /ready answers 503
+// Serve answers requests on the listeners until ctx ends. Then /ready answers 503
 // and new scoring requests are refused. Running requests finish within the drain
 // timeout or are answered with 503. A request whose body is still arriving gets 503
 // when the body is complete, within the same time.
-func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
-	lingering := &lingeringListener{Listener: listener}
+func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
+	var hurried atomic.Bool
 	srv := &http.Server{
 		Handler:           s.Handler(),
 		ReadHeaderTimeout: s.Limits.HeaderTimeout,
@@ -43,36 +45,57 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 		ErrorLog: stdlog.New(io.Discard, "", 0),
 	}
 	var background sync.WaitGroup
-	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	background.Go(func() { s.returnMemory(ctx) })
-	failed := make(chan error, 1)
-	go func() { failed <- srv.Serve(lingering) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		background.Go(func() { failed <- srv.Serve(s.wrap(l, &hurried)) })
 	}
-	err := s.finish(srv, lingering)
-	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
+	var err error
+	select {
+	case err = <-failed: // the others end with it
+		err = errors.Join(err, srv.Close())
+	case <-ctx.Done():
+		err = s.finish(srv, &hurried)
+	}
+	cancel()
+	background.Wait()
+	close(failed)
+	for served := range failed {
+		if !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
 	}
 	return err
 }
 
-// protocols returns HTTP/1 and, for proxies, HTTP/2 in cleartext: a client that knows of
-// it begins with HTTP/2's preface.
+// wrap makes the connections of a listener linger and, unless it is a Unix socket, speak
+// TLS if the server does.
+func (s *Server) wrap(l net.Listener, hurried *atomic.Bool) net.Listener {
+	lingering := &lingeringListener{Listener: l, hurried: hurried}
+	if s.TLS == nil || l.Addr().Network() == "unix" {
+		return lingering
+	}
+	config := s.TLS.Clone()
+	config.MinVersion = max(config.MinVersion, tls.VersionTLS12)
+	config.NextProtos = []string{"h2", "http/1.1"}
+	return tls.NewListener(lingering, config)
+}
+
+// protocols returns HTTP/1 and HTTP/2, also in cleartext for proxies: a client that knows
+// of it begins with HTTP/2's preface.
 func protocols() *http.Protocols {
 	var p http.Protocols
 	p.SetHTTP1(true)
+	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(true)
 	return &p
 }
 
-// finish ends running requests. The listener stays open until then, so that new
+// finish ends running requests. The listeners stay open until then, so that new
 // requests are refused with an answer.
-func (s *Server) finish(srv *http.Server, listener *lingeringListener) error {
+func (s *Server) finish(srv *http.Server, hurried *atomic.Bool) error {
 	idle := s.drain()
 	srv.SetKeepAlivesEnabled(false)
 	timer := time.NewTimer(s.Limits.DrainTimeout)
@@ -88,7 +111,7 @@ func (s *Server) finish(srv *http.Server, listener *lingeringListener) error {
 	if err := srv.Shutdown(ctx); err == nil || !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	listener.hurried.Store(true)
+	hurried.Store(true)
 	return srv.Close()
 }
 

@@ -15,6 +15,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net/http"
@@ -53,7 +54,7 @@ type Config struct {
 	// AnyModel answers requests that name an unknown model with the default model.
 	AnyModel bool
 	// Admin adds /admin/models, where the key allows to load, unload and switch models. It
-	// needs a Key, and Models whose Load takes any name that the key's holders may ask for.
+	// needs Key or Keys, and Models whose Load takes any name that the key's holders may ask for.
 	Admin   bool
 	Version string // of the program
 	Logger  zerolog.Logger
@@ -63,9 +64,11 @@ type Config struct {
 	Traces    trace.TracerProvider // of OpenTelemetry; nil for none
 	Limits    Limits               // zeros stand for DefaultLimits
 
-	Key          string   // bearer token that requests must have; "" for none
-	CORSOrigins  []string // origins of pages that may call, "*" for all; none by default
-	AllowedHosts []string // host names besides addresses and this machine's names, "*" for all
+	Key          string      // bearer token that requests must have; "" for none
+	Keys         *Keys       // further keys, with names and limits; nil for none. Not with MCP
+	TLS          *tls.Config // of the network addresses that Serve answers at; nil for none. Unix sockets have none
+	CORSOrigins  []string    // origins of pages that may call, "*" for all; none by default
+	AllowedHosts []string    // host names besides addresses and this machine's names, "*" for all
 
 	// Dashboard answers /dashboard and all paths below it, behind the same guard.
 	// Paths below /dashboard/api/ need the key, the others do not. It sets its own
@@ -111,8 +114,10 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("server: expected either Models or an Engine")
 	}
 	switch {
-	case cfg.Admin && cfg.Key == "":
+	case cfg.Admin && cfg.Key == "" && cfg.Keys == nil:
 		return nil, errors.New("server: the admin route needs a key")
+	case cfg.MCP != nil && cfg.Keys != nil:
+		return nil, errors.New("server: limits of keys do not hold for MCP; expected Key alone")
 	case cfg.Admin && cfg.Models == nil:
 		return nil, errors.New("server: the admin route needs Models")
 	}

@@ -4,11 +4,11 @@ package serve
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
-	"net/netip"
 	"slices"
+	"strings"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/internal/command"
@@ -40,16 +40,21 @@ func Command(s command.Streams) *cli.Command {
 			"the list, or by the first model with --any-model.\n\n" +
 			"Without a key, everyone who can reach the address may send requests. The key is the\n" +
 			"content of --api-key-file or the value of " + command.KeyEnv + "; requests send it as a\n" +
-			"bearer token. Requests from pages of other sites are refused unless --cors-origin\n" +
-			"allows the site. Without a key, requests under a host name of another machine are\n" +
-			"refused unless --allowed-host allows the name.\n\n" +
+			"bearer token. --keys takes a file of several keys with names and limits, which\n" +
+			"mlxrank key new makes. Requests from pages of other sites are refused unless\n" +
+			"--cors-origin allows the site. Without a key, requests under a host name of another\n" +
+			"machine are refused unless --allowed-host allows the name.\n\n" +
 			"With OTEL_EXPORTER_OTLP_ENDPOINT, OpenTelemetry gets a trace of each request.\n\n" +
 			"SIGTERM, SIGINT or SIGHUP shuts the server down: running requests finish, new ones\n" +
 			"are refused, and the exit status is 0. A second SIGTERM or SIGINT ends the server at\n" +
-			"once. Under nohup, SIGHUP is ignored.\n\n" +
+			"once. Under nohup, SIGHUP is ignored. With --keys or --tls-cert, SIGHUP reads these\n" +
+			"files again and ends nothing, also under nohup and when the terminal closes. A file\n" +
+			"that cannot be read changes nothing.\n\n" +
 			command.Examples(
 				[2]string{"Serve the default model on this machine", "mlxrank serve"},
 				[2]string{"Serve to the network, with a key", "mlxrank serve --listen :8437 --api-key-file /etc/mlxrank/key"},
+				[2]string{"Make a key for a client, and serve with it over TLS", "mlxrank key new --name search --keys keys.yaml\n  mlxrank serve --listen :8437 --keys keys.yaml --tls-cert chain.pem --tls-key key.pem"},
+				[2]string{"Serve to a proxy on this machine by a Unix socket, and to this machine by a port", "mlxrank serve --listen unix:/run/mlxrank/http.sock --listen 127.0.0.1:8437"},
 				[2]string{"Serve two models, one of them under another name; load each when a request needs it", "mlxrank serve --model cross-encoder/ms-marco-MiniLM-L6-v2 --model BAAI/bge-reranker-base \\\n    --alias rerank-v3.5=BAAI/bge-reranker-base --load lazy --unload-after 10m --max-model-memory 2000"},
 				[2]string{"Allow requests from pages of a site, and under a host name", "mlxrank serve --cors-origin 'https://*.example.org' --allowed-host rerank.example.org"},
 				[2]string{"Answer probabilities of relevance, by a file of mlxrank eval", "mlxrank serve --calibration calibration.json"},
@@ -62,11 +67,17 @@ func Command(s command.Streams) *cli.Command {
 	}
 }
 
+const defaultListen = "127.0.0.1:8437"
+
 // serveFlags returns the flags that only serve has. The environment and the config
 // file can also set them.
 func serveFlags() []cli.Flag {
 	return append([]cli.Flag{
-		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:8437", DefaultText: "127.0.0.1:8437", Usage: "listening `ADDRESS:PORT`; :PORT for all addresses, port 0 for any free port"},
+		&cli.StringSliceFlag{Name: "listen", Value: cli.NewStringSlice(defaultListen), DefaultText: defaultListen,
+			Usage: "listening `ADDRESS:PORT`; :PORT for all addresses, port 0 for any free port, unix:PATH for a Unix socket, systemd for the sockets of a unit; may be repeated"},
+		&cli.StringFlag{Name: "keys", DefaultText: "none", Usage: "`FILE` with the names, hashes and limits of keys that mlxrank key makes; SIGHUP reads it again"},
+		&cli.StringFlag{Name: "tls-cert", DefaultText: "no TLS", Usage: "`FILE` with the certificate chain for TLS, in PEM; SIGHUP reads it again"},
+		&cli.StringFlag{Name: "tls-key", DefaultText: "none", Usage: "`FILE` with the private key of --tls-cert, in PEM"},
 		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "`ORIGIN` whose pages may send requests, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
 		&cli.StringFlag{Name: "access-log", DefaultText: "none", Usage: "`FILE` for a line of JSON about each request, or - for the standard output"},
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
@@ -96,16 +107,17 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", c.String("listen"))
-	if err != nil {
-		return fmt.Errorf("%w; choose another address with --listen", err)
-	}
-	defer func() { // Serve may have closed the listener
-		if cerr := listener.Close(); !errors.Is(cerr, net.ErrClosed) {
-			err = errors.Join(err, cerr)
-		}
-	}()
 	log := config.Logger
+	files, err := serverFiles(c, &settings)
+	if err != nil {
+		return err
+	}
+	defer reloadOnHangup(c.Context, s, log, files)()
+	listeners, err := listen(c.StringSlice("listen"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeAll(listeners)) }()
 	stopPprof, err := startPprof(c.String("pprof"), command.Source(c, "pprof"), log)
 	if err != nil {
 		return err
@@ -136,26 +148,29 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	info := models.Info()
-	page := pageAddress(listener.Addr().String())
-	log.Info().Str("address", "http://"+listener.Addr().String()).Str("dashboard", page+"/dashboard").Str("docs", page+"/docs").
-		Str("model", info.Model).Str("device", string(info.Device)).Str("dtype", string(info.DType)).Bool("key", settings.Key != "").Bool("calibrated", info.Calibration != nil).Msg("listening")
-	if at, perr := netip.ParseAddrPort(listener.Addr().String()); perr == nil && !at.Addr().IsLoopback() && settings.Key == "" {
-		log.Warn().Msg("everyone who can reach this address may send requests; set a key with --api-key-file")
-	}
-	if err := srv.Serve(c.Context, listener); err != nil {
+	announce(log, listeners, &settings)
+	if err := srv.Serve(c.Context, listeners...); err != nil {
 		return err
 	}
 	log.Info().Msg("stopped")
 	return nil
 }
 
-// pageAddress returns the URL that a browser on this machine can open.
-func pageAddress(listening string) string {
-	if at, err := netip.ParseAddrPort(listening); err == nil && at.Addr().IsUnspecified() {
-		return fmt.Sprintf("http://localhost:%d", at.Port())
+// announce logs where the server listens.
+func announce(log zerolog.Logger, listeners []net.Listener, settings *server.Config) {
+	info, keyed := settings.Models.Info(), settings.Key != "" || settings.Keys != nil
+	for _, l := range listeners {
+		at := address(l, settings.TLS != nil)
+		event := log.Info().Str("address", at)
+		if page := pageAddress(at); !strings.HasPrefix(at, unixPrefix) {
+			event.Str("dashboard", page+"/dashboard").Str("docs", page+"/docs")
+		}
+		event.Str("model", info.Model).Str("device", string(info.Device)).Str("dtype", string(info.DType)).
+			Bool("key", keyed).Bool("calibrated", info.Calibration != nil).Msg("listening")
+		if isReachable(l) && !keyed {
+			log.Warn().Msg("everyone who can reach this address may send requests; set a key with --api-key-file or --keys")
+		}
 	}
-	return "http://" + listening
 }
 
 // runBoard makes the dashboard sample the engine until stop is called. stop joins the
@@ -177,8 +192,8 @@ func serverConfig(c *cli.Context) (server.Config, error) {
 	if err != nil {
 		return server.Config{}, err
 	}
-	if c.Bool("admin") && settings.Key == "" {
-		return server.Config{}, command.Usagef("%s needs a key; give one with --api-key-file or %s", command.Source(c, "admin"), command.KeyEnv)
+	if c.Bool("admin") && settings.Key == "" && !c.IsSet("keys") {
+		return server.Config{}, command.Usagef("%s needs a key; give one with --api-key-file, --keys or %s", command.Source(c, "admin"), command.KeyEnv)
 	}
 	settings.AnyModel, settings.Admin, settings.CORSOrigins = c.Bool("any-model"), c.Bool("admin"), c.StringSlice("cors-origin")
 	return settings, nil

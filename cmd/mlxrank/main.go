@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/mlxrank/mlxrank/cli"
@@ -14,7 +15,8 @@ import (
 func main() {
 	// Without the signal, a write beyond the file size limit returns an error.
 	signal.Ignore(syscall.SIGXFSZ)
-	os.Exit(cli.Run(untilSignal(), os.Args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+	ctx, hangups := untilSignal()
+	os.Exit(cli.Run(ctx, os.Args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Hangups: hangups}))
 }
 
 // untilSignal returns a context that the first signal cancels, for an orderly shutdown.
@@ -22,21 +24,52 @@ func main() {
 // ends, so that a program that is seen to stop never ignores it. SIGHUP is ignored
 // from then on, since a closed terminal sends it twice: from its shell and from the
 // system.
-func untilSignal() context.Context {
+//
+// A command that calls hangups gets each SIGHUP from then on, also under nohup and when
+// the terminal closes, and it is no shutdown any more. The signal has a channel of its
+// own, so that it never takes the place of another one.
+func untilSignal() (ctx context.Context, hangups func() <-chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
-	arrived := make(chan os.Signal, 1)
-	signal.Notify(arrived, shutdownSignals()...)
+	arrived, hangup := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	notify(arrived, os.Interrupt, syscall.SIGTERM)
+	notify(hangup, syscall.SIGHUP)
+	var taken atomic.Bool
+	forward := make(chan struct{}, 1)
 	go func() {
-		<-arrived
+		for waits := true; waits; {
+			select {
+			case <-arrived:
+				waits = false
+			case <-hangup:
+				if waits = taken.Load(); waits {
+					offer(forward)
+				}
+			}
+		}
 		signal.Ignore(syscall.SIGHUP)
 		signal.Stop(arrived)
 		cancel()
 	}()
-	return ctx
+	return ctx, func() <-chan struct{} {
+		taken.Store(true)
+		signal.Notify(hangup, syscall.SIGHUP)
+		return forward
+	}
 }
 
-// shutdownSignals lists the signals that start an orderly shutdown. Signals that are
-// ignored at start, as under nohup, stay ignored.
-func shutdownSignals() []os.Signal {
-	return slices.DeleteFunc([]os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
+// offer sends unless something waits already: files that are read later need no second
+// reading.
+func offer(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// notify relays signals, except those that are ignored at the start, as SIGHUP is under
+// nohup.
+func notify(c chan<- os.Signal, signals ...os.Signal) {
+	if signals = slices.DeleteFunc(signals, signal.Ignored); len(signals) > 0 { // without any, all would be relayed
+		signal.Notify(c, signals...)
+	}
 }

@@ -32,6 +32,7 @@ import (
 type serving struct {
 	*exec.Cmd
 	address string
+	mu      sync.Mutex
 	log     bytes.Buffer // complete after ended is closed
 	ended   chan struct{}
 }
@@ -45,8 +46,15 @@ func startServing(t *testing.T, args ...string) *serving {
 // startServer does the same with a command that runs the program.
 func startServer(t *testing.T, command []string, args ...string) *serving {
 	t.Helper()
+	return startServerWith(t, nil, command, args...)
+}
+
+// startServerWith does the same with open files, the first of which is number 3.
+func startServerWith(t *testing.T, files []*os.File, command []string, args ...string) *serving {
+	t.Helper()
 	s := &serving{ended: make(chan struct{})}
 	s.Cmd = exec.CommandContext(t.Context(), command[0], slices.Concat(command[1:], []string{"serve", "--device", "cpu", "--log-format", "json", "--log-level", "debug"}, args)...)
+	s.ExtraFiles = files
 	stderr, err := s.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -60,9 +68,14 @@ func startServer(t *testing.T, command []string, args ...string) *serving {
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			var event struct{ Address, Message string }
 			if json.Unmarshal(lines.Bytes(), &event) == nil && event.Message == "listening" {
-				address <- event.Address
+				select { // the first one
+				case address <- event.Address:
+				default:
+				}
 			}
+			s.mu.Lock()
 			s.log.Write(append(lines.Bytes(), '\n'))
+			s.mu.Unlock()
 		}
 	}()
 	select {
@@ -391,10 +404,15 @@ func TestServiceFiles(t *testing.T) {
 			checkSetting("mlxrank.service", name)
 		}
 	}
+	socket, err := os.ReadFile(filepath.Join(dir, "mlxrank.socket"))
+	if err != nil || !bytes.Contains(socket, []byte("\nListenStream=127.0.0.1:8437\n")) {
+		t.Errorf("mlxrank.socket: %s %v", socket, err)
+	}
 	if analyze, err := exec.LookPath("systemd-analyze"); err == nil {
 		copied := filepath.Join(t.TempDir(), "mlxrank.service")
+		weightstest.WriteFile(t, filepath.Join(filepath.Dir(copied), "mlxrank.socket"), socket)
 		weightstest.WriteFile(t, copied, bytes.ReplaceAll(unit, []byte("/usr/local/bin/mlxrank"), []byte("/bin/true")))
-		if out, err := exec.CommandContext(t.Context(), analyze, "verify", copied).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(t.Context(), analyze, "verify", copied, filepath.Join(filepath.Dir(copied), "mlxrank.socket")).CombinedOutput(); err != nil {
 			t.Errorf("systemd-analyze verify: %v: %s", err, out)
 		}
 	}

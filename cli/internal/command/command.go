@@ -22,6 +22,9 @@ import (
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
+	// Hangups, if set, makes SIGHUP a request to read files again: it sends on the
+	// channel from then on, and no longer ends the run.
+	Hangups func() <-chan struct{}
 }
 
 // Run executes a command line of the program that build returns. It prints errors

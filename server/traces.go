@@ -78,6 +78,9 @@ func (e *exchange) attributes() []attribute.KeyValue {
 	if e.answer.status >= http.StatusBadRequest {
 		text("error.type", e.kind())
 	}
+	if c := e.answer.client; c != nil {
+		text("mlxrank.key", c.Name)
+	}
 	text("mlxrank.format", e.format)
 	if e.model != nil {
 		text("mlxrank.model", e.model.name)

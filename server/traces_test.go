@@ -44,10 +44,10 @@ const (
 func TestTraceOfARequest(t *testing.T) {
 	traces, spans := startTraces(t)
 	var access bytes.Buffer
-	s := newServer(t, Config{Engine: openTiny(t, engine.Config{Cache: openCache(t)}), Traces: traces, AccessLog: &access})
+	s := newServer(t, Config{Engine: openTiny(t, engine.Config{Cache: openCache(t)}), Traces: traces, AccessLog: &access, Keys: newKeys(t, newKey("team"))})
 	body := `{"query": "secrettext", "documents": ["water secrettext", "london is a city"], "deadline_ms": 9000}`
 	w := post(s, "/v2/rerank?secrettext", body, "traceparent", "00-"+clientTrace+"-"+clientSpan+"-01", "tracestate", "vendor=x",
-		headerRequestID, "r-1", headerPriority, "batch", "Authorization", "Bearer secrettext", "User-Agent", "secrettext")
+		headerRequestID, "r-1", headerPriority, "batch", "Authorization", "Bearer token-of-team", "User-Agent", "secrettext")
 	if w.Code != http.StatusOK {
 		t.Fatalf("status %d: %s", w.Code, w.Body)
 	}
@@ -59,7 +59,7 @@ func TestTraceOfARequest(t *testing.T) {
 	attributes := otlptest.Attributes(root)
 	for name, want := range map[string]any{
 		"http.request.method": "POST", "http.route": "/v2/rerank", "url.scheme": "http", "url.path": "/v2/rerank", "http.response.status_code": int64(200),
-		"http.request.body.size": int64(len(body)), "http.response.body.size": int64(w.Body.Len()), "mlxrank.request_id": "r-1",
+		"http.request.body.size": int64(len(body)), "http.response.body.size": int64(w.Body.Len()), "mlxrank.request_id": "r-1", "mlxrank.key": "team",
 		"mlxrank.format": "cohere", "mlxrank.pairs": int64(2), "mlxrank.priority": "batch", "mlxrank.deadline_ms": 9000., "mlxrank.cache_misses": int64(2),
 	} {
 		if attributes[name] != want {
@@ -71,7 +71,7 @@ func TestTraceOfARequest(t *testing.T) {
 	}
 	checkStages(t, w.Header(), root, all)
 	for _, span := range all {
-		if strings.Contains(span.String(), "secrettext") || strings.Contains(span.String(), "london") {
+		if strings.Contains(span.String(), "secrettext") || strings.Contains(span.String(), "token-of") || strings.Contains(span.String(), "london") {
 			t.Errorf("a text or a key: %v", span)
 		}
 	}

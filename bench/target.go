@@ -53,7 +53,7 @@ func openTarget(ctx context.Context, base engine.Config, s experiment.Settings, 
 	if base.Lab != nil {
 		options = *base.Lab
 	}
-	options.BatchTimeout, options.InOrder = time.Duration(s.BatchTimeoutMS*float64(time.Millisecond)), !s.LengthAware
+	config.BatchTimeout, options.InOrder = time.Duration(s.BatchTimeoutMS*float64(time.Millisecond)), !s.LengthAware
 	config.Lab = &options
 	e, err := engine.Open(ctx, config)
 	if err != nil {

@@ -88,6 +88,11 @@ type Config struct {
 	// included; a longer pair is a microbatch of its own. 0 is what the library recommends
 	// for the device: 512 on the CPU.
 	MicrobatchTokens int
+	// BatchTimeout is the longest time that a batch waits for more pairs when the device
+	// is free. It makes larger batches where many small requests come, at the cost of
+	// latency. A full batch does not wait, nor does one whose deadline is near. With 0, the
+	// default, a free device takes the waiting pairs at once.
+	BatchTimeout time.Duration
 	// Lab has settings for benchmarks of this module; other programs leave it nil.
 	Lab *lab.Options
 	// QueueTokens caps the tokens of all admitted requests; a pair that is not

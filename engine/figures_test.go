@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/mlxrank/mlxrank/engine/internal/schedule"
-	"github.com/mlxrank/mlxrank/internal/lab"
 	"github.com/mlxrank/mlxrank/internal/telemetry"
 	"github.com/mlxrank/mlxrank/mlx"
 )
@@ -99,7 +98,7 @@ func BenchmarkTraffic(b *testing.B) {
 	pairs := realPairs(b, 3200, 32)
 	for name, cfg := range map[string]Config{
 		"continuous":          {},
-		"batch_timeout_200ms": {Lab: &lab.Options{BatchTimeout: 200 * time.Millisecond}},
+		"batch_timeout_200ms": {BatchTimeout: 200 * time.Millisecond},
 	} {
 		b.Run(name, func(b *testing.B) {
 			cfg.Model, cfg.Device = "builtin", "cpu"

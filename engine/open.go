@@ -60,7 +60,7 @@ func (cfg *Config) check() error {
 	if err := cfg.checkCalibration(); err != nil {
 		return err
 	}
-	if min(cfg.MaxLength, cfg.MaxBatch, cfg.MaxBatchTokens, cfg.MicrobatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || min(cfg.lab().BatchTimeout, cfg.IdleUnload) < 0 || cfg.MemoryLimit < 0 {
+	if min(cfg.MaxLength, cfg.MaxBatch, cfg.MaxBatchTokens, cfg.MicrobatchTokens, cfg.QueueTokens, cfg.Threads, cfg.TokenizerWorkers) < 0 || min(cfg.BatchTimeout, cfg.IdleUnload) < 0 || cfg.MemoryLimit < 0 {
 		return errors.New("engine: limits, threads and times must not be negative")
 	}
 	if max(cfg.Threads, cfg.TokenizerWorkers) > maxThreads {

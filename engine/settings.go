@@ -41,7 +41,7 @@ func (e *Engine) settings(cfg Config, model *weights.Model, o *loaded) (settings
 			Limits:       schedule.Limits{Pairs: cmp.Or(cfg.MaxBatch, limits.Pairs), Tokens: cmp.Or(cfg.MaxBatchTokens, limits.Tokens)},
 			Costs:        e.assumedCosts(modelConfig(model.Config)),
 			InOrder:      cfg.lab().InOrder,
-			BatchTimeout: cfg.lab().BatchTimeout,
+			BatchTimeout: cfg.BatchTimeout,
 			LoadTime:     e.info.Startup.Weights + e.info.Startup.Session,
 		},
 		texts: pairEncoder{

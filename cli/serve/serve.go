@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -67,7 +68,10 @@ func Command(s command.Streams) *cli.Command {
 	}
 }
 
-const defaultListen = "127.0.0.1:8437"
+const (
+	defaultListen = "127.0.0.1:8437"
+	maxBatchWait  = 10 * time.Second
+)
 
 // serveFlags returns the flags that only serve has. The environment and the config
 // file can also set them.
@@ -79,6 +83,7 @@ func serveFlags() []cli.Flag {
 		&cli.StringFlag{Name: "tls-cert", DefaultText: "no TLS", Usage: "`FILE` with the certificate chain for TLS, in PEM; SIGHUP reads it again"},
 		&cli.StringFlag{Name: "tls-key", DefaultText: "none", Usage: "`FILE` with the private key of --tls-cert, in PEM"},
 		&cli.StringSliceFlag{Name: "cors-origin", DefaultText: "none", Usage: "`ORIGIN` whose pages may send requests, such as https://example.org or https://*.example.org, or * for all; may be repeated"},
+		&cli.DurationFlag{Name: "max-batch-wait", DefaultText: "0s", Usage: "max `TIME` that a batch waits for more pairs while the device is free; larger batches, later answers"},
 		&cli.StringFlag{Name: "access-log", DefaultText: "none", Usage: "`FILE` for a line of JSON about each request, or - for the standard output"},
 		&cli.StringFlag{Name: "pprof", DefaultText: "off", Usage: "loopback `ADDRESS:PORT` for Go's profiles at /debug/pprof/, such as 127.0.0.1:6060"},
 	}, append(command.ServerCacheFlags(), command.ServerFlags()...)...)
@@ -93,7 +98,10 @@ func serve(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	config.QueueTokens = c.Int("queue-tokens") // 0 means the engine's default
-	config.OmitRequestEvents = true            // the server logs them, with the same figures
+	if config.BatchTimeout = c.Duration("max-batch-wait"); config.BatchTimeout < 0 || config.BatchTimeout > maxBatchWait {
+		return command.Usagef("%s is %v; expected 0 to %v", command.Source(c, "max-batch-wait"), config.BatchTimeout, maxBatchWait)
+	}
+	config.OmitRequestEvents = true // the server logs them, with the same figures
 	settings, err := serverConfig(c)
 	if err != nil {
 		return err

@@ -38,6 +38,8 @@ func TestServeErrors(t *testing.T) {
 		{"no documents", []string{"--max-documents", "0"}, command.ExitUsage, []string{"--max-documents 0"}},
 		{"no body", []string{"--max-body", "-1"}, command.ExitUsage, []string{"--max-body -1"}},
 		{"no queue", []string{"--queue-tokens", "-1"}, command.ExitUsage, []string{"--queue-tokens -1"}},
+		{"a batch that waits too long", []string{"--max-batch-wait", "1m"}, command.ExitUsage, []string{"--max-batch-wait is 1m0s; expected 0 to 10s"}},
+		{"a batch that waits backwards", []string{"--max-batch-wait", "-1ms"}, command.ExitUsage, []string{"--max-batch-wait is -1ms; expected 0 to 10s"}},
 		{"no memory for scores", []string{"--cache-mb", "-1"}, command.ExitUsage, []string{"--cache-mb is -1"}},
 		{"a cache that is a file", []string{"--listen", "127.0.0.1:0", "--cache", file("text")}, command.ExitFailure, []string{"cache", "key"}},
 		{"no time", []string{"--request-timeout", "0s"}, command.ExitUsage, []string{"--request-timeout 0s"}},

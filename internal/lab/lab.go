@@ -2,19 +2,14 @@
 // this module. No version promises it.
 package lab
 
-import (
-	"time"
-
-	"github.com/mlxrank/mlxrank/mlx"
-)
+import "github.com/mlxrank/mlxrank/mlx"
 
 // Options change how an engine makes batches and what it measures.
 type Options struct {
-	BatchTimeout time.Duration // how long a batch waits for more requests; 0 never
-	InOrder      bool          // pairs go in the order of their arrival, not by length
-	Profile      bool          // times the native pass on the CPU, which costs some of the speed
-	LastLayer    bool          // leaves out all of the head but its last layer, such as BERT's pooler
-	ChooseOnCPU  bool          // chooses a variant of the CPU's unfused graph too, as on a GPU
+	InOrder     bool // pairs go in the order of their arrival, not by length
+	Profile     bool // times the native pass on the CPU, which costs some of the speed
+	LastLayer   bool // leaves out all of the head but its last layer, such as BERT's pooler
+	ChooseOnCPU bool // chooses a variant of the CPU's unfused graph too, as on a GPU
 }
 
 // Profile records where the time of the native pass went.

@@ -10,9 +10,11 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/goccy/go-yaml"
+	"github.com/gofrs/flock"
 
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 	"github.com/mlxrank/mlxrank/server"
@@ -120,31 +122,46 @@ func Line(k server.ClientKey) string {
 // Append adds a key to a file in one step, and makes the file if there is none. The file
 // is readable by its owner alone afterwards. A link is refused, since the file would
 // replace it.
-func Append(path string, k server.ClientKey) error {
+func Append(path string, k server.ClientKey) (err error) {
 	if target, err := os.Readlink(path); err == nil && target != "" {
 		return fmt.Errorf("keys: %s is a link to %s; name the file itself", path, target)
 	}
+	// Two programs at once would lose a key. The folder is locked, since a file that is
+	// replaced is another one for its next opener.
+	lock := flock.New(filepath.Dir(path), flock.SetFlag(os.O_RDONLY))
+	if err := lock.Lock(); err != nil {
+		return fmt.Errorf("keys: locking the folder of %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	data, err := read(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("keys: %w", err)
 	}
-	if len(data) > 0 && data[len(data)-1] != '\n' {
-		data = append(data, '\n')
-	}
-	before, err := parse(data)
-	if err != nil {
+	if data, err = withLine(data, k); err != nil {
 		return fmt.Errorf("keys: %s: %w", path, err)
-	}
-	data = append(data, Line(k)...)
-	after, err := parse(data)
-	switch {
-	case err != nil:
-		return fmt.Errorf("keys: %s: %w", path, err)
-	case len(after) != len(before)+1:
-		return fmt.Errorf("keys: %s has %d keys after one was added to %d; write one key a line, as mlxrank key new prints it", path, len(after), len(before))
 	}
 	if err := atomicfile.Write(path, data, 0o600); err != nil {
 		return fmt.Errorf("keys: %w", err)
 	}
 	return nil
+}
+
+// withLine adds a key's line to a file's content.
+func withLine(data []byte, k server.ClientKey) ([]byte, error) {
+	if len(data) > 0 && data[len(data)-1] != '\n' {
+		data = append(data, '\n')
+	}
+	before, err := parse(data)
+	if err != nil {
+		return nil, err
+	}
+	data = append(data, Line(k)...)
+	after, err := parse(data)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(after) != len(before)+1:
+		return nil, fmt.Errorf("%d keys after one was added to %d; write one key a line, as mlxrank key new prints it", len(after), len(before))
+	}
+	return data, nil
 }

@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/server"
@@ -47,6 +49,25 @@ func TestAppendAndRead(t *testing.T) {
 	}
 	if err := Append(link, server.ClientKey{Name: "x"}); err == nil || !strings.Contains(err.Error(), "is a link") {
 		t.Errorf("a link: %v", err)
+	}
+}
+
+// Keys that are added at once are all kept.
+func TestAppendAtOnce(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "keys.yaml")
+	var adding sync.WaitGroup
+	for i := range 8 {
+		adding.Go(func() {
+			name := strconv.Itoa(i)
+			if err := Append(path, server.ClientKey{Name: name, SHA256: sha256.Sum256([]byte(name))}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	adding.Wait()
+	if keys, err := Read(path); err != nil || len(keys) != 8 {
+		t.Errorf("%d keys, %v", len(keys), err)
 	}
 }
 

@@ -212,6 +212,33 @@ func TestPermissions(t *testing.T) {
 	}
 }
 
+// TestLinks expects a store below a link, as every temporary directory of macOS is, and
+// no change to a file that a link in the store's place names.
+func TestLinks(t *testing.T) {
+	parent := t.TempDir()
+	link := filepath.Join(parent, "link")
+	if err := os.Symlink(t.TempDir(), link); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{link, filepath.Join(link, "made")} {
+		put(open(t, Config{Dir: dir}), 0, 10)
+		if _, err := os.Stat(filepath.Join(dir, fileName)); err != nil {
+			t.Error(err)
+		}
+	}
+	victim, dir := filepath.Join(parent, "victim"), filepath.Join(parent, "dir")
+	err := errors.Join(os.WriteFile(victim, nil, 0o600), os.Chmod(victim, 0o644), os.Mkdir(dir, 0o700), os.Symlink(victim, filepath.Join(dir, fileName)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := Open(Config{MemoryBytes: 1, Dir: dir}); err == nil || !strings.Contains(err.Error(), "choose another directory") {
+		t.Errorf("a link in the place of the store: %v, %v", c, err)
+	}
+	if info, err := os.Stat(victim); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("the file that the link names: %v, %v", info.Mode(), err)
+	}
+}
+
 // TestDamage changes the files of a closed store. No entry may come back wrong, and the
 // store must work again.
 func TestDamage(t *testing.T) {

@@ -70,11 +70,16 @@ func openDisk(dir string, limit int64, log zerolog.Logger) (*disk, error) {
 	if err := makePrivate(dir); err != nil {
 		return nil, err
 	}
+	// SQLite refuses links in any part of a path, and macOS has one in each temporary one.
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w; choose another directory, on a local file system", err)
+	}
 	d := &disk{
 		path: filepath.Join(dir, fileName), limit: limit, log: log,
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
-	err := d.open()
+	err = d.open()
 	if isDamage(err) {
 		err = d.replace(err)
 	}
@@ -132,10 +137,11 @@ func (d *disk) open() error {
 	return nil
 }
 
-// protect makes the files of the store, or makes them private.
+// protect makes the files of the store, or makes them private. It changes no file that a
+// link names.
 func (d *disk) protect() error {
 	for _, path := range []string{d.path, d.path + "-wal", d.path + "-shm"} {
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func Start(service, version string, log zerolog.Logger) *Traces {
 	}
 	log.Info().Str("receiver", address).Msg("sending traces")
 	exporter := &exporter{SpanExporter: sender, log: log}
-	return &Traces{trace.NewTracerProvider(trace.WithBatcher(exporter), trace.WithResource(source)), log}
+	return &Traces{trace.NewTracerProvider(trace.WithBatcher(exporter, batching(log)...), trace.WithResource(source)), log}
 }
 
 // Close sends the spans that have ended, for at most closeTime. The exporter has logged

@@ -125,17 +125,22 @@ func TestVariablesWithoutEffect(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct{ name, value, warning string }{
-		{"TRACES_TIMEOUT", "secret", "parse duration"},
-		{"HEADERS", "a=b,secret", "parse headers"},
-		{"HEADERS", "a=b,c=%secret", "escape header value"},
-		{"CERTIFICATE", "/secret", "read tls ca cert file"},
-		{"CERTIFICATE", certificate, "create tls cert pool"},
+		{"EXPORTER_OTLP_TRACES_TIMEOUT", "secret", "parse duration"},
+		{"EXPORTER_OTLP_HEADERS", "a=b,secret", "parse headers"},
+		{"EXPORTER_OTLP_HEADERS", "a=b,c=%secret", "escape header value"},
+		{"EXPORTER_OTLP_CERTIFICATE", "/secret", "read tls ca cert file"},
+		{"EXPORTER_OTLP_CERTIFICATE", certificate, "create tls cert pool"},
+		{"BSP_MAX_QUEUE_SIZE", "-1", "OTEL_BSP_MAX_QUEUE_SIZE; expected a whole number from 1 to "},
+		{"BSP_MAX_QUEUE_SIZE", "99999999999999", "OTEL_BSP_MAX_QUEUE_SIZE; expected"},
+		{"BSP_MAX_EXPORT_BATCH_SIZE", "-1", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE; expected"},
+		{"BSP_SCHEDULE_DELAY", "0", "OTEL_BSP_SCHEDULE_DELAY; expected"},
+		{"BSP_EXPORT_TIMEOUT", "secret", "OTEL_BSP_EXPORT_TIMEOUT; expected"},
 	} {
 		t.Run(test.name+" "+test.value, func(t *testing.T) {
 			clear(t)
 			receiver := otlptest.New(t)
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.URL)
-			t.Setenv("OTEL_EXPORTER_OTLP_"+test.name, test.value)
+			t.Setenv("OTEL_"+test.name, test.value)
 			var log bytes.Buffer
 			traces := Start("mlxrank", "1", zerolog.New(&log))
 			makeSpans(traces, 1)

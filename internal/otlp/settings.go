@@ -4,7 +4,12 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel/sdk/trace"
 )
 
 const (
@@ -53,4 +58,37 @@ func receiver() (string, error) {
 		return "", fmt.Errorf("%s is not a URL such as %s", source, defaultReceiver) // it may have a password
 	}
 	return u.Redacted(), nil
+}
+
+// maxSpans bounds the queue and an upload: the SDK allocates both at the start.
+const maxSpans = 1 << 20
+
+// batching returns the settings of the queue. The SDK reads their variables itself, but
+// panics where one is negative, and never rests between uploads where the delay is 0.
+func batching(log zerolog.Logger) []trace.BatchSpanProcessorOption {
+	queue := whole("OTEL_BSP_MAX_QUEUE_SIZE", trace.DefaultMaxQueueSize, maxSpans, log)
+	upload := whole("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", trace.DefaultMaxExportBatchSize, maxSpans, log)
+	delay := whole("OTEL_BSP_SCHEDULE_DELAY", trace.DefaultScheduleDelay, maxMilliseconds, log)
+	limit := whole("OTEL_BSP_EXPORT_TIMEOUT", trace.DefaultExportTimeout, maxMilliseconds, log)
+	return []trace.BatchSpanProcessorOption{
+		trace.WithMaxQueueSize(queue), trace.WithMaxExportBatchSize(min(upload, queue)),
+		trace.WithBatchTimeout(time.Duration(delay) * time.Millisecond), trace.WithExportTimeout(time.Duration(limit) * time.Millisecond),
+	}
+}
+
+const maxMilliseconds = 1<<31 - 1
+
+// whole returns a variable's number, or the default with a warning if it is not one from 1
+// to most.
+func whole(name string, byDefault, most int, log zerolog.Logger) int {
+	text := strings.TrimSpace(os.Getenv(name))
+	if text == "" {
+		return byDefault
+	}
+	n, err := strconv.Atoi(text)
+	if err == nil && n >= 1 && n <= most {
+		return n
+	}
+	log.Warn().Msgf("traces: a variable of OpenTelemetry has no effect: %s; expected a whole number from 1 to %d", name, most)
+	return byDefault
 }

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/rs/zerolog"
@@ -23,15 +22,15 @@ type reload struct {
 }
 
 // reloadOnHangup reads files again at each SIGHUP until stop is called. Without any, the
-// signal ends the server, as ever.
+// signal ends the server, as ever. stop waits for no file: reading a named pipe, or one of
+// a network that is down, may never end.
 func reloadOnHangup(ctx context.Context, s command.Streams, log zerolog.Logger, list []reload) (stop func()) {
 	if s.Hangups == nil || len(list) == 0 {
 		return func() {}
 	}
 	hangups := s.Hangups()
 	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() {
+	go func() {
 		for {
 			select {
 			case <-ctx.Done():
@@ -46,11 +45,8 @@ func reloadOnHangup(ctx context.Context, s command.Streams, log zerolog.Logger, 
 				log.Info().Msg(r.what + " read again")
 			}
 		}
-	})
-	return func() {
-		cancel()
-		running.Wait()
-	}
+	}()
+	return cancel
 }
 
 // serverFiles sets what the server reads from files, and returns how to read it again.

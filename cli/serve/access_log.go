@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -13,20 +16,118 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
+const (
+	// waitingLines is how many lines of the access log wait for their writer at most.
+	waitingLines = 4096
+	// lastLinesTime bounds how long the end of the program waits for them.
+	lastLinesTime = 2 * time.Second
+)
+
 // openAccessLog opens the access log that path names: "-" is the standard output, "" no
-// access log. stop closes it.
+// access log. stop writes what waits, and closes it.
 func openAccessLog(path string, s command.Streams, log zerolog.Logger) (w io.Writer, stop func() error, err error) {
+	l := &accessLog{log: log, lines: make(chan []byte, waitingLines), done: make(chan struct{})}
 	switch path {
 	case "":
 		return nil, func() error { return nil }, nil
 	case "-":
-		return zerolog.SyncWriter(s.Out), func() error { return nil }, nil
+		// Go would end the server when whoever reads its standard output goes away.
+		signal.Ignore(syscall.SIGPIPE)
+		l.out = s.Out
+	default:
+		file := &logFile{path: path}
+		if file.file, err = openForLines(path); err != nil {
+			return nil, nil, fmt.Errorf("access log: %w; choose another file with --access-log", err)
+		}
+		l.out, l.closeOut = file, file.close
 	}
-	l := &accessLog{path: path, log: log}
-	if l.file, err = openForLines(path); err != nil {
-		return nil, nil, fmt.Errorf("access log: %w; choose another file with --access-log", err)
-	}
+	go l.run()
 	return l, l.close, nil
+}
+
+// An accessLog writes lines from a goroutine of its own: no request waits for a disk, or
+// for whoever reads the standard output. What cannot be written is lost, and the log has
+// one warning.
+type accessLog struct {
+	out      io.Writer
+	closeOut func() error // nil if out stays open
+	log      zerolog.Logger
+	lines    chan []byte
+	done     chan struct{} // closed after the last line
+
+	mu     sync.Mutex
+	failed bool // lines are lost
+	closed bool
+}
+
+// Write queues a line. It never fails, since zerolog would print each error.
+func (l *accessLog) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return len(line), nil
+	}
+	select {
+	case l.lines <- slices.Clone(line):
+	default:
+		l.lose(errors.New("its reader or its disk is too slow"))
+	}
+	return len(line), nil
+}
+
+// lose reports the first of several lost lines. l.mu is locked.
+func (l *accessLog) lose(err error) {
+	if !l.failed {
+		l.log.Warn().Err(err).Msg("the access log cannot be written; its lines are lost until it can")
+	}
+	l.failed = true
+}
+
+// run writes the lines. One that was cut off by a full disk ends before the next one.
+func (l *accessLog) run() {
+	defer close(l.done)
+	cut := false
+	for line := range l.lines {
+		if cut {
+			line = append([]byte("\n"), line...)
+		}
+		n, err := l.out.Write(line)
+		if n > 0 {
+			cut = n < len(line)
+		}
+		l.report(err)
+	}
+}
+
+// report takes note of a line that was written, or was not.
+func (l *accessLog) report(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil:
+		l.lose(err)
+	case l.failed && len(l.lines) == 0:
+		l.failed = false
+		l.log.Info().Msg("the access log is written again")
+	}
+}
+
+// close waits for the last lines, unless they cannot be written in time.
+func (l *accessLog) close() error {
+	l.mu.Lock()
+	l.closed = true
+	close(l.lines)
+	l.mu.Unlock()
+	select {
+	case <-l.done:
+	case <-time.After(lastLinesTime):
+		l.log.Warn().Msg("the last lines of the access log are lost")
+		return nil
+	}
+	if l.closeOut == nil {
+		return nil
+	}
+	return l.closeOut()
 }
 
 func openForLines(path string) (*os.File, error) {
@@ -36,71 +137,49 @@ func openForLines(path string) (*os.File, error) {
 // lookTime is the time between two looks at the name of the access log.
 const lookTime = time.Second
 
-// An accessLog appends lines to a file. It opens the file again after another program has
-// renamed or removed it, as logrotate does. No request waits for a disk that fails: the
-// line is lost, and the log has one warning.
-type accessLog struct {
-	path string
-	log  zerolog.Logger
-
-	mu     sync.Mutex
+// A logFile appends lines to a file. It opens the file again after another program has
+// renamed or removed it, as logrotate does.
+type logFile struct {
+	path   string
 	file   *os.File // nil after a failure to open it again
 	looked time.Time
-	failed bool // the last line was lost
 }
 
-// Write appends a line. It never fails, since zerolog would print each error.
-func (l *accessLog) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	err := l.follow()
-	if err == nil {
-		_, err = l.file.Write(line)
+// Write appends a line.
+func (f *logFile) Write(line []byte) (int, error) {
+	if err := f.follow(); err != nil {
+		return 0, err
 	}
-	switch {
-	case err != nil && !l.failed:
-		l.log.Warn().Err(err).Msg("the access log cannot be written; its lines are lost until it can")
-	case err == nil && l.failed:
-		l.log.Info().Str("file", l.path).Msg("the access log is written again")
-	}
-	l.failed = err != nil
-	return len(line), nil
+	return f.file.Write(line)
 }
 
-// follow opens the file again if its name belongs to another file, or to none.
-func (l *accessLog) follow() error {
-	if l.file != nil && time.Since(l.looked) < lookTime {
+// follow opens the file again if its name belongs to another file, or to none. After a
+// failure it tries with each line, and writes none into the renamed file.
+func (f *logFile) follow() error {
+	if f.file != nil && time.Since(f.looked) < lookTime {
 		return nil
 	}
-	l.looked = time.Now()
-	if l.file != nil {
-		opened, err := l.file.Stat()
+	f.looked = time.Now()
+	if f.file != nil {
+		opened, err := f.file.Stat()
 		if err != nil {
 			return err
 		}
-		if named, err := os.Stat(l.path); err == nil && os.SameFile(opened, named) {
+		if named, err := os.Stat(f.path); err == nil && os.SameFile(opened, named) {
 			return nil
 		}
 	}
-	file, err := openForLines(l.path)
-	if err != nil {
-		return err
+	err := f.close() // of the renamed file
+	if err == nil {
+		f.file, err = openForLines(f.path)
 	}
-	if l.file != nil {
-		err = l.file.Close() // of the renamed file
-	}
-	l.file = file
 	return err
 }
 
-func (l *accessLog) close() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.file == nil {
+func (f *logFile) close() error {
+	file := f.file
+	if f.file = nil; file == nil {
 		return nil
 	}
-	if err := l.file.Close(); !errors.Is(err, os.ErrClosed) {
-		return err
-	}
-	return nil
+	return file.Close()
 }

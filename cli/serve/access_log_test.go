@@ -2,9 +2,11 @@ package serve
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,6 +42,7 @@ func TestAccessLogRotates(t *testing.T) {
 		}
 		line := func(text string) {
 			t.Helper()
+			synctest.Wait() // for the writer of the line before
 			time.Sleep(2 * lookTime)
 			if n, err := w.Write([]byte(text + "\n")); n != len(text)+1 || err != nil {
 				t.Errorf("%d, %v", n, err)
@@ -47,6 +50,7 @@ func TestAccessLogRotates(t *testing.T) {
 		}
 		rename := func(from, to string) {
 			t.Helper()
+			synctest.Wait()
 			if err := os.Rename(from, to); err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +61,11 @@ func TestAccessLogRotates(t *testing.T) {
 		line("three")
 		rename(dir, dir+".away")
 		line("lost")
-		line("lost too")
+		for range 3 { // within lookTime, when nobody looks at the name
+			if _, err := w.Write([]byte("lost too\n")); err != nil {
+				t.Error(err)
+			}
+		}
 		rename(dir+".away", dir)
 		line("four")
 		if err := stop(); err != nil {
@@ -70,6 +78,66 @@ func TestAccessLogRotates(t *testing.T) {
 			t.Errorf("the log: %s", text)
 		}
 	})
+}
+
+// A reader of the standard output that reads nothing delays no request, and no end.
+func TestAccessLogWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r, out := io.Pipe()
+		w, stop, err := openAccessLog("-", command.Streams{Out: out}, zerolog.New(&log))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 * waitingLines {
+			if _, err := w.Write([]byte("line\n")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if text := log.String(); strings.Count(text, "its lines are lost") != 1 || strings.Count(text, "last lines") != 1 || strings.Count(text, "\n") != 2 {
+			t.Errorf("the log: %s", text)
+		}
+		if err := r.Close(); err != nil { // which ends the writer
+			t.Error(err)
+		}
+	})
+}
+
+// A cutter writes part of its first line, as to a disk that is full then.
+type cutter struct{ bytes.Buffer }
+
+func (c *cutter) Write(line []byte) (int, error) {
+	if c.Len() == 0 {
+		n, _ := c.Buffer.Write(line[:3])
+		return n, syscall.ENOSPC
+	}
+	return c.Buffer.Write(line)
+}
+
+func TestAccessLogOfFullDisk(t *testing.T) {
+	var log bytes.Buffer
+	var out cutter
+	w, stop, err := openAccessLog("-", command.Streams{Out: &out}, zerolog.New(&log))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"first\n", "second\n", "third\n"} {
+		if _, err := io.WriteString(w, line); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if text := out.String(); text != "fir\nsecond\nthird\n" {
+		t.Errorf("%q", text)
+	}
+	if text := log.String(); strings.Count(text, "cannot be written") != 1 || strings.Count(text, "written again") != 1 {
+		t.Errorf("the log: %s", text)
+	}
 }
 
 // Where there is no access log, nothing is opened; a file that cannot be opened ends the

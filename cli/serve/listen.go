@@ -30,6 +30,8 @@ func listen(addresses []string) (list []net.Listener, err error) {
 	for _, address := range addresses {
 		var more []net.Listener
 		switch path, isUnix := strings.CutPrefix(address, unixPrefix); {
+		case address == "": // Go would take any port of all addresses
+			err = errors.New("the address is empty; expected ADDRESS:PORT, unix:PATH or systemd")
 		case address == systemd:
 			more, err = listenSystemd()
 		case isUnix:

@@ -34,6 +34,7 @@ func TestServeErrors(t *testing.T) {
 	}{
 		{"an argument", []string{"x"}, command.ExitUsage, []string{`"x"`, "serve --help"}},
 		{"address taken", []string{"--listen", taken.Addr().String()}, command.ExitFailure, []string{"in use", "--listen"}},
+		{"an empty address", []string{"--listen", ""}, command.ExitFailure, []string{"the address is empty", "--listen"}},
 		{"no address", []string{"--listen", "here"}, command.ExitFailure, []string{"here", "--listen"}},
 		{"no documents", []string{"--max-documents", "0"}, command.ExitUsage, []string{"--max-documents 0"}},
 		{"no body", []string{"--max-body", "-1"}, command.ExitUsage, []string{"--max-body -1"}},

@@ -34,6 +34,8 @@ func (k *ClientKey) check() error {
 	switch {
 	case k.Name == "" || len(k.Name) > maxKeyName || strings.Trim(k.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "":
 		return fmt.Errorf("name %q is not valid; expected 1 to %d letters, digits, dots, underscores and hyphens", k.Name, maxKeyName)
+	case k.SHA256 == sha256.Sum256(nil):
+		return fmt.Errorf("key %s has the hash of an empty text, which everyone knows; make a key with mlxrank key new", k.Name)
 	case k.MaxRequests < 0:
 		return fmt.Errorf("key %s has max-requests %d; expected at least 1, or nothing for no limit", k.Name, k.MaxRequests)
 	case k.PairsPerMinute < 0:
@@ -96,7 +98,7 @@ type usage struct {
 
 // keepUsage begins the usage of a new key, or adapts one to the key's limits.
 func (c *client) keepUsage(now time.Time) {
-	limit, burst := rate.Inf, 0
+	limit, burst := rate.Inf, math.MaxInt32 // a limit that comes later begins with a minute's pairs
 	if c.PairsPerMinute > 0 {
 		limit, burst = rate.Limit(float64(c.PairsPerMinute)/time.Minute.Seconds()), c.PairsPerMinute
 	}
@@ -163,16 +165,14 @@ func (c *client) takePairs(n int, now time.Time) *failure {
 	if n > c.PairsPerMinute {
 		return failf(http.StatusUnprocessableEntity, kindValidation, "too many pairs: %d (key %s has %d a minute); split the request", n, c.Name, c.PairsPerMinute)
 	}
-	taken := c.pairs.ReserveN(now, n)
-	wait := taken.DelayFrom(now)
-	if wait <= 0 {
+	// A reservation that is cancelled would not give back all of its pairs if another one
+	// came in between.
+	if c.pairs.AllowN(now, n) {
 		return nil
 	}
-	taken.CancelAt(now)
+	missing := float64(n) - c.pairs.TokensAt(now)
 	f := failOverloaded("too many pairs: key %s has %d a minute; try again later", c.Name, c.PairsPerMinute)
-	if taken.OK() { // else the limit has just become smaller
-		f.retryAfter = int(math.Ceil(wait.Seconds()))
-	}
+	f.retryAfter = max(1, int(math.Ceil(missing/float64(c.PairsPerMinute)*time.Minute.Seconds())))
 	return f
 }
 

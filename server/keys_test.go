@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -149,6 +150,22 @@ func testPairsPerMinute(t *testing.T) {
 	if f := take(10); f != nil {
 		t.Error(f.message)
 	}
+	// Nor do refusals at the same time take anything.
+	var refused sync.WaitGroup
+	for range 8 {
+		refused.Go(func() {
+			for range 5000 {
+				if take(20) == nil {
+					t.Error("more pairs than a minute has")
+				}
+			}
+		})
+	}
+	refused.Wait()
+	time.Sleep(time.Second)
+	if f := take(1); f != nil {
+		t.Error(f.message)
+	}
 	// The pairs that are used up stay used up when the keys are read again.
 	key.PairsPerMinute = 120
 	if err := keys.Replace([]ClientKey{key, newKey("new")}); err != nil {
@@ -163,7 +180,18 @@ func testPairsPerMinute(t *testing.T) {
 	if err := keys.Replace([]ClientKey{newKey("new")}); err != nil || keys.find("token-of-k") != nil {
 		t.Errorf("a revoked key is found, %v", err)
 	}
-	for _, bad := range [][]ClientKey{nil, {newKey("a b")}, {newKey("")}, {newKey("k"), newKey("k")}, {{Name: "k", MaxRequests: -1}}, {{Name: "a"}, {Name: "b"}}} {
+	limited := newKey("new") // it had no limit before
+	limited.PairsPerMinute = 5
+	if err := keys.Replace([]ClientKey{limited}); err != nil {
+		t.Fatal(err)
+	}
+	if f := keys.find("token-of-new").takePairs(5, time.Now()); f != nil {
+		t.Errorf("the first pairs of a limit that is new: %s", f.message)
+	}
+	if f := keys.find("token-of-new").takePairs(1, time.Now()); f == nil {
+		t.Error("a limit that is new has no effect")
+	}
+	for _, bad := range [][]ClientKey{nil, {{Name: "empty", SHA256: sha256.Sum256(nil)}}, {newKey("a b")}, {newKey("")}, {newKey("k"), newKey("k")}, {{Name: "k", MaxRequests: -1}}, {{Name: "a"}, {Name: "b"}}} {
 		if err := keys.Replace(bad); err == nil || keys.find("token-of-new") == nil {
 			t.Errorf("%v: %v, and the keys before should stay", bad, err)
 		}

@@ -278,3 +278,27 @@ func TestServeSystemd(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAccessLogWithoutReader serves on after whoever read the standard output, which has
+// the access log, has gone away.
+func TestAccessLogWithoutReader(t *testing.T) {
+	t.Parallel()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := startServerWith(t, []*os.File{writer}, []string{"sh", "-c", `exec "$0" "$@" >&3 3>&-`, program}, "--model", tinyModel(t), "--listen", "127.0.0.1:0", "--access-log", "-")
+	if err := errors.Join(writer.Close(), reader.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if status, body, err := askFor(s.address, `["london"]`); status != http.StatusOK || err != nil {
+			t.Fatalf("%d %s, %v", status, body, err)
+		}
+		s.waitForLog(t, "the access log cannot be written", 1)
+	}
+	s.signal(t, syscall.SIGTERM)
+	if status := s.end(t); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+}

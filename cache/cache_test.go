@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -160,6 +162,40 @@ func TestFullDisk(t *testing.T) {
 	closeCache(t, c)
 	if n := found(t, open(t, full), entries, entries+100); n < 50 {
 		t.Errorf("a full store has %d of 100 new entries", n)
+	}
+}
+
+// TestNoRoom expects that a store keeps its entries when the disk takes no more. A limit
+// for the size of files stands for the disk: writes fail beyond it.
+func TestNoRoom(t *testing.T) {
+	signal.Ignore(syscall.SIGXFSZ)
+	var before syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before); err != nil {
+		t.Fatal(err)
+	}
+	limit := func(size uint64) {
+		t.Helper()
+		if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: size, Max: before.Max}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer limit(before.Cur)
+	store := Config{Dir: t.TempDir()}
+	c := open(t, store)
+	put(c, 0, 1000)
+	closeCache(t, c)
+	var log bytes.Buffer
+	store.Logger = zerolog.New(&log)
+	c = open(t, store)
+	limit(64 << 10)
+	put(c, 1000, 10_000)
+	closeCache(t, c)
+	limit(before.Cur)
+	if text := log.String(); strings.Contains(text, "damaged") || strings.Count(text, "cannot be used any more") != 1 {
+		t.Errorf("the log: %s", text)
+	}
+	if n := found(t, open(t, Config{Dir: store.Dir}), 0, 1000); n != 1000 {
+		t.Errorf("%d of 1000 entries are left", n)
 	}
 }
 

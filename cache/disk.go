@@ -409,7 +409,14 @@ func (d *disk) fail(err error) {
 	}
 }
 
+// isDamage reports whether a store is damaged. A disk that takes no more is no damage: it
+// must not cost the entries that the store has.
 func isDamage(err error) bool {
+	for _, full := range []error{sqlite3.FULL, sqlite3.IOERR_WRITE, sqlite3.IOERR_TRUNCATE, sqlite3.IOERR_FSYNC, sqlite3.IOERR_SHMSIZE} {
+		if errors.Is(err, full) {
+			return false
+		}
+	}
 	return errors.Is(err, sqlite3.CORRUPT) || errors.Is(err, sqlite3.NOTADB) || errors.Is(err, sqlite3.IOERR) || errors.Is(err, sqlite3.ERROR)
 }
 

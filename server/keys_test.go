@@ -43,7 +43,7 @@ func TestClientKeys(t *testing.T) {
 	for _, test := range []struct {
 		name                string
 		scores, administers int
-	}{{"search", 200, 403}, {"ops", 200, 200}, {"the-file", 200, 200}, {"nobody", 401, 401}} {
+	}{{"search", 200, 403}, {"ops", 200, 200}, {"the-file", 200, 200}, {"stranger", 401, 401}} {
 		if w := post(s, "/rerank", smallRequest, tokenOf(test.name)...); w.Code != test.scores {
 			t.Errorf("%s: %d %s", test.name, w.Code, w.Body)
 		}

@@ -61,7 +61,7 @@ func TestAccessLogRotates(t *testing.T) {
 		line("three")
 		rename(dir, dir+".away")
 		line("lost")
-		for range 3 { // within lookTime, when nobody looks at the name
+		for range 3 { // within lookTime, in which the name is not looked at
 			if _, err := w.Write([]byte("lost too\n")); err != nil {
 				t.Error(err)
 			}

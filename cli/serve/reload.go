@@ -22,7 +22,7 @@ type reload struct {
 }
 
 // reloadOnHangup reads files again at each SIGHUP until stop is called. Without any, the
-// signal ends the server, as ever. stop waits for no file: reading a named pipe, or one of
+// signal ends the server. stop waits for no file: reading a named pipe, or one of
 // a network that is down, may never end.
 func reloadOnHangup(ctx context.Context, s command.Streams, log zerolog.Logger, list []reload) (stop func()) {
 	if s.Hangups == nil || len(list) == 0 {

@@ -19,8 +19,8 @@ import (
 // closeTime bounds how long Close waits for a receiver.
 const closeTime = 3 * time.Second
 
-// Traces makes spans and sends them from a goroutine of its own. Nobody waits for it:
-// what exceeds its queue is lost.
+// Traces makes spans and sends them from a goroutine of its own. No request waits for
+// it: what exceeds its queue is lost.
 type Traces struct {
 	*trace.TracerProvider
 	log zerolog.Logger

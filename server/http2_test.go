@@ -282,7 +282,11 @@ func TestHTTP2OrderlyEnd(t *testing.T) {
 	if err := v.end(); err != nil {
 		t.Error(err)
 	}
-	if _, err := v.transport.RoundTrip(request("http://"+v.address+"/ready", "")); err == nil || errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("it still answers: %v", err)
+	w, err := v.transport.RoundTrip(request("http://"+v.address+"/ready", ""))
+	switch {
+	case err == nil:
+		t.Errorf("it still answers: %s, %v", w.Status, w.Body.Close())
+	case errors.Is(err, context.DeadlineExceeded):
+		t.Errorf("it still takes requests: %v", err)
 	}
 }

@@ -24,13 +24,6 @@ func requestID(h http.Header) string {
 // isRequestID reports whether an id consists of letters, digits and signs that need no
 // escape in logs, shells and URLs.
 func isRequestID(id string) bool {
-	if id == "" || len(id) > maxRequestID {
-		return false
-	}
-	for _, c := range []byte(id) {
-		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-_.:=@+/", c) >= 0) {
-			return false
-		}
-	}
-	return true
+	const allowed = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:=@+/"
+	return id != "" && len(id) <= maxRequestID && strings.Trim(id, allowed) == ""
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/mlxrank/mlxrank/internal/otlp/otlptest"
 )
 
-// clear unsets the variables of OpenTelemetry for the test.
-func clear(t *testing.T) {
+// unsetVariables unsets the variables of OpenTelemetry for the test.
+func unsetVariables(t *testing.T) {
 	t.Helper()
 	for _, pair := range os.Environ() {
 		if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "OTEL_") {
@@ -38,7 +38,7 @@ func makeSpans(traces *Traces, n int) {
 
 func TestSpansArrive(t *testing.T) {
 	for _, compression := range []string{"", "gzip"} {
-		clear(t)
+		unsetVariables(t)
 		receiver := otlptest.New(t)
 		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.URL+"/")
 		t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20secret, x-team = search")
@@ -71,7 +71,7 @@ func TestSpansArrive(t *testing.T) {
 // The variables of traces come before the general ones, and OTEL_SERVICE_NAME before the
 // program's name.
 func TestPrecedence(t *testing.T) {
-	clear(t)
+	unsetVariables(t)
 	receiver := otlptest.New(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
 	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", receiver.URL+"/v1/traces")
@@ -104,7 +104,7 @@ func TestOff(t *testing.T) {
 		{[]string{endpoint, "http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"}, `OTEL_EXPORTER_OTLP_PROTOCOL is \"grpc\"; expected http/protobuf`},
 	} {
 		t.Run(strings.Join(test.variables, " "), func(t *testing.T) {
-			clear(t)
+			unsetVariables(t)
 			for pair := range slices.Chunk(test.variables, 2) {
 				t.Setenv(pair[0], pair[1])
 			}
@@ -137,7 +137,7 @@ func TestVariablesWithoutEffect(t *testing.T) {
 		{"BSP_EXPORT_TIMEOUT", "secret", "OTEL_BSP_EXPORT_TIMEOUT; expected"},
 	} {
 		t.Run(test.name+" "+test.value, func(t *testing.T) {
-			clear(t)
+			unsetVariables(t)
 			receiver := otlptest.New(t)
 			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.URL)
 			t.Setenv("OTEL_"+test.name, test.value)
@@ -158,7 +158,7 @@ func TestVariablesWithoutEffect(t *testing.T) {
 
 // A receiver that is overloaded gets the same spans again; one that refuses them does not.
 func TestRepetition(t *testing.T) {
-	clear(t)
+	unsetVariables(t)
 	receiver := otlptest.New(t)
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.URL)
 	var log bytes.Buffer
@@ -215,7 +215,7 @@ func TestReceiverIsDown(t *testing.T) {
 		}
 	})
 	for _, address := range []string{"127.0.0.1:1", silent.Addr().String()} {
-		clear(t)
+		unsetVariables(t)
 		t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://"+address)
 		t.Setenv("OTEL_BSP_SCHEDULE_DELAY", "1")
 		var log safeBuffer // an upload that Close has given up may still end

@@ -357,7 +357,9 @@ func (l *lookup) compute(ctx context.Context, c *call, pairs []int) (admitted bo
 	labels := l.p.labels
 	for i, pair := range pairs {
 		copy(whole.logits[pair*labels:(pair+1)*labels], r.logits[i*labels:])
-		whole.inputs[pair].Truncated = r.inputs[i].Truncated
+		if r.isScored(i) { // a partial request may end while others are tokenised
+			whole.inputs[pair].Truncated = r.inputs[i].Truncated
+		}
 	}
 	whole.misses += len(pairs)
 	whole.left += r.left

@@ -98,6 +98,7 @@ func TestHTTP2ClientsThatLeave(t *testing.T) {
 	v.overHTTP2(t)
 	ctx, leave := context.WithCancel(t.Context())
 	stays := v.start(t.Context(), t, strings.NewReader(smallRequest))
+	waitFor(t, "a connection to share", func() bool { return v.inProgress() == 1 })
 	for range 3 {
 		v.start(ctx, t, strings.NewReader(smallRequest))
 	}

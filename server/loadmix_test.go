@@ -300,6 +300,7 @@ func TestLoadMix(t *testing.T) {
 	m := &mix{names: []string{"first", "other", "second", "moving", ""}, forms: forms(), named: map[string][]*library{
 		"first": {first}, "second": {second}, "other": {second}, "moving": {first, second}, "": {first, second},
 	}}
+	base := activeMemory(t, memory)
 	var held footing
 	for round, part := range []time.Duration{min(*loadTime/3, time.Minute), *loadTime} { // the first warms up
 		var loads atomic.Int64
@@ -318,6 +319,7 @@ func TestLoadMix(t *testing.T) {
 		if err := models.Close(); err != nil {
 			t.Error(err)
 		}
+		waitFor(t, "the memory of the models", func() bool { return activeMemory(t, memory) <= base })
 		now := takeFooting(t, memory)
 		t.Logf("%d clients, %v, %d loads, then %+v%v", *loadClients, part, loads.Load(), now, all)
 		if all.count("right") == 0 || all.count("left") == 0 {
@@ -331,6 +333,16 @@ func TestLoadMix(t *testing.T) {
 	if err := kept.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// activeMemory returns the bytes that MLX uses in this process.
+func activeMemory(t *testing.T, e *engine.Engine) int64 {
+	t.Helper()
+	memory, err := e.Memory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return memory.Active
 }
 
 // round runs a server and its clients until enough.

@@ -186,7 +186,7 @@ func TestSlowReadersHoldNothing(t *testing.T) {
 		t.Skip("slow: make test runs it")
 	}
 	t.Parallel()
-	v := serveOn(t, Config{Limits: Limits{Requests: 1, BodyBytesAtOnce: 17 << 20, WriteTimeout: 4 * time.Second}})
+	v := serveOn(t, Config{Limits: Limits{Requests: 1, BodyBytesAtOnce: 17 << 20, WriteTimeout: 15 * time.Second}})
 	long := rawRequest(`{"query": "q", "texts": ["` + strings.Repeat("d", 7_900_000) + `"], "return_text": true}`)
 	slow := func() *net.TCPConn {
 		c := v.dial(t)

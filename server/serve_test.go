@@ -136,7 +136,7 @@ func closed(t *testing.T, r io.Reader) {
 func waitFor(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for start := time.Now(); !ok(); time.Sleep(time.Millisecond) {
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > time.Minute {
 			t.Fatalf("%s does not come about", what)
 		}
 	}

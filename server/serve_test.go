@@ -92,7 +92,7 @@ func (v *served) dial(t *testing.T) *net.TCPConn {
 			t.Error(err)
 		}
 	})
-	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	return c.(*net.TCPConn)

@@ -93,7 +93,7 @@ func (s *Server) logAccess(e *exchange) {
 		return
 	}
 	event.Str("time", e.answer.start.UTC().Format(accessTime))
-	if host, _, err := net.SplitHostPort(e.request.RemoteAddr); err == nil { // a socket of Unix has none
+	if host, _, err := net.SplitHostPort(e.request.RemoteAddr); err == nil { // a Unix socket has none
 		event.Str("client", host)
 	}
 	e.describe(event)

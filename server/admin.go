@@ -260,10 +260,7 @@ func (m *Models) discard(ctx context.Context, name string, remove bool) error {
 		m.mu.Unlock()
 		return nil
 	}
-	if s.unload == nil {
-		m.beginUnload(s, "admin")
-	}
-	done := s.unload.done
+	done := m.beginUnload(s, "admin")
 	m.mu.Unlock()
 	select {
 	case <-done:

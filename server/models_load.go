@@ -213,10 +213,7 @@ func (m *Models) makeRoom(s *slot, need int64) error {
 			m.mu.Unlock()
 			return nil
 		}
-		if victim.unload == nil {
-			m.beginUnload(victim, "memory")
-		}
-		done := victim.unload.done
+		done := m.beginUnload(victim, "memory")
 		m.mu.Unlock()
 		select {
 		case <-done:
@@ -242,8 +239,12 @@ func (s *slot) evictBefore(t *slot) bool {
 }
 
 // beginUnload starts to unload a loaded model: new requests load it again, running ones
-// finish before. The caller holds the lock.
-func (m *Models) beginUnload(s *slot, reason string) {
+// finish before. It returns what is closed at the end, also if the model is being unloaded
+// already. The caller holds the lock.
+func (m *Models) beginUnload(s *slot, reason string) (done <-chan struct{}) {
+	if s.unload != nil {
+		return s.unload.done
+	}
 	u := &unload{drained: make(chan struct{}), done: make(chan struct{})}
 	s.unload = u
 	if s.uses == 0 {
@@ -266,6 +267,7 @@ func (m *Models) beginUnload(s *slot, reason string) {
 		}
 		close(u.done)
 	})
+	return u.done
 }
 
 // drop forgets a removed model, except for its statistics.

@@ -89,6 +89,15 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
+// The log names the receiver without what may be a key.
+func TestReceiverIsNamedWithoutKeys(t *testing.T) {
+	unsetVariables(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:secret@example.org/base?token=secret")
+	if address, err := receiver(); err != nil || address != "https://example.org/base" {
+		t.Errorf("%s, %v", address, err)
+	}
+}
+
 func TestOff(t *testing.T) {
 	const endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT"
 	for _, test := range []struct {

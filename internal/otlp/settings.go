@@ -57,7 +57,7 @@ func receiver() (string, error) {
 	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
 		return "", fmt.Errorf("%s is not a URL such as %s", source, defaultReceiver) // it may have a password
 	}
-	return u.Redacted(), nil
+	return u.Scheme + "://" + u.Host + u.Path, nil // a user or a query may have a key
 }
 
 // maxSpans bounds the queue and an upload: the SDK allocates both at the start.

@@ -25,7 +25,8 @@ type Limits struct {
 	RequestTimeout time.Duration // from the headers to the answer
 	WriteTimeout   time.Duration // for the client to read the answer
 	IdleTimeout    time.Duration // between two requests of a connection
-	DrainTimeout   time.Duration // to finish running requests at shutdown
+	DrainDelay     time.Duration // at shutdown: to accept requests although /ready answers 503; no default
+	DrainTimeout   time.Duration // to finish running requests after that
 }
 
 // DefaultLimits returns the limits that zeros of Limits stand for.
@@ -45,7 +46,7 @@ func (l Limits) orDefaults() Limits {
 		Requests: cmp.Or(l.Requests, d.Requests), BodyBytesAtOnce: cmp.Or(l.BodyBytesAtOnce, max(d.BodyBytesAtOnce, l.BodyBytes)),
 		HeaderTimeout: cmp.Or(l.HeaderTimeout, d.HeaderTimeout), BodyTimeout: cmp.Or(l.BodyTimeout, d.BodyTimeout),
 		RequestTimeout: cmp.Or(l.RequestTimeout, d.RequestTimeout), WriteTimeout: cmp.Or(l.WriteTimeout, d.WriteTimeout),
-		IdleTimeout: cmp.Or(l.IdleTimeout, d.IdleTimeout), DrainTimeout: cmp.Or(l.DrainTimeout, d.DrainTimeout),
+		IdleTimeout: cmp.Or(l.IdleTimeout, d.IdleTimeout), DrainDelay: l.DrainDelay, DrainTimeout: cmp.Or(l.DrainTimeout, d.DrainTimeout),
 	}
 }
 

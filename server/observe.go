@@ -106,6 +106,9 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	rt := s.route(r.URL.Path)
 	body := watchBody(r)
 	a := &answer{ResponseWriter: w, start: start, id: requestID(r.Header), shape: rt.shape, begin: func() {
+		if s.retiring.Load() {
+			w.Header().Set("Connection", "close")
+		}
 		settleBody(w, r, body)
 		if !rt.dashboard {
 			setDeadline(http.NewResponseController(w).SetWriteDeadline, time.Now().Add(s.Limits.WriteTimeout))

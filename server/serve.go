@@ -24,10 +24,10 @@ const (
 	restBytes      = 16 << 20        // of bodies, below which that is not worth a collection
 )
 
-// Serve answers requests on the listeners until ctx ends. Then /ready answers 503
-// and new scoring requests are refused. Running requests finish within the drain
-// timeout or are answered with 503. A request whose body is still arriving gets 503
-// when the body is complete, within the same time.
+// Serve answers requests on the listeners until ctx ends. Then /ready answers 503.
+// After the drain delay, new scoring requests are refused. Running requests finish
+// within the drain timeout or are answered with 503. A request whose body is still
+// arriving gets 503 when the body is complete, within the same time.
 func (s *Server) Serve(ctx context.Context, listeners ...net.Listener) error {
 	var hurried atomic.Bool
 	srv := &http.Server{
@@ -96,6 +96,7 @@ func protocols() *http.Protocols {
 // finish ends running requests. The listeners stay open until then, so that new
 // requests are refused with an answer.
 func (s *Server) finish(srv *http.Server, hurried *atomic.Bool) error {
+	s.retire()
 	idle := s.drain()
 	srv.SetKeepAlivesEnabled(false)
 	timer := time.NewTimer(s.Limits.DrainTimeout)
@@ -113,6 +114,17 @@ func (s *Server) finish(srv *http.Server, hurried *atomic.Bool) error {
 	}
 	hurried.Store(true)
 	return srv.Close()
+}
+
+// retire makes /ready answer 503, and waits for the drain delay. Requests are accepted
+// until then, so that a load balancer that has not seen /ready yet loses none. Each
+// answer ends its connection, because a balancer of connections would keep using it.
+func (s *Server) retire() {
+	s.retiring.Store(true)
+	if s.Limits.DrainDelay > 0 {
+		s.Logger.Info().Stringer("drain_delay", s.Limits.DrainDelay).Msg("stopping; requests are still accepted for the drain delay")
+		time.Sleep(s.Limits.DrainDelay)
+	}
 }
 
 // returnMemory returns the memory of past bodies to the system when no request is

@@ -245,6 +245,12 @@ func (s *Server) inProgress() int {
 	return s.running
 }
 
+func (s *Server) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
 // Pipelined requests are answered in order.
 func TestPipelining(t *testing.T) {
 	t.Parallel()
@@ -307,6 +313,63 @@ func TestOrderlyEnd(t *testing.T) {
 	}
 	if c, err := net.Dial("tcp", v.address); err == nil {
 		t.Error("it still listens", c.Close())
+	}
+}
+
+// During the drain delay /ready answers 503 and requests are scored, so that a load
+// balancer loses none. Their answers end the connections, which it would use again. After
+// the delay requests are refused.
+func TestDrainDelay(t *testing.T) {
+	t.Parallel()
+	finish := make(chan struct{})
+	var scored atomic.Int64
+	e := &fakeEngine{before: func(context.Context) error {
+		if scored.Add(1) == 1 {
+			<-finish
+		}
+		return nil
+	}}
+	v := serveOn(t, Config{Engine: e, Limits: Limits{DrainDelay: 2 * time.Second}})
+	running := v.dial(t)
+	send(t, running, rawRequest(smallRequest))
+	waitFor(t, "a running request", func() bool { return v.inProgress() == 1 })
+	stopped := time.Now()
+	v.stop()
+	ask := func() (ready, status int, closes bool) {
+		t.Helper()
+		answer, err := http.Get("http://" + v.address + "/ready")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := answer.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		late, err := http.Post("http://"+v.address+"/rerank", "application/json", strings.NewReader(smallRequest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := late.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return answer.StatusCode, late.StatusCode, late.Close
+	}
+	waitFor(t, "a server that is not ready", v.retiring.Load)
+	if ready, status, closes := ask(); ready != 503 || status != 200 || !closes {
+		t.Errorf("during the delay: /ready %d, a request %d, closes %v; want 503, 200 and true", ready, status, closes)
+	}
+	waitFor(t, "draining", v.isDraining)
+	if took := time.Since(stopped); took < v.Limits.DrainDelay {
+		t.Errorf("it refuses requests after %v, want %v", took, v.Limits.DrainDelay)
+	}
+	if ready, status, closes := ask(); ready != 503 || status != 503 || !closes {
+		t.Errorf("after the delay: /ready %d, a request %d, closes %v; want 503, 503 and true", ready, status, closes)
+	}
+	close(finish)
+	if status, body := readAnswer(t, bufio.NewReader(running)); status != 200 {
+		t.Errorf("the running request: %d %s", status, body)
+	}
+	if err := v.end(); err != nil {
+		t.Error(err)
 	}
 }
 

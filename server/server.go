@@ -98,6 +98,8 @@ type Server struct {
 	tracer     trace.Tracer // nil without traces
 	started    time.Time
 
+	retiring atomic.Bool // /ready answers 503
+
 	mu       sync.Mutex
 	present  int           // scoring requests from the first byte of the body to the answer
 	running  int           // scoring requests that are being scored
@@ -213,10 +215,4 @@ func (s *Server) drain() <-chan struct{} {
 		}
 	}
 	return s.idle
-}
-
-func (s *Server) isDraining() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.draining
 }

@@ -146,7 +146,7 @@ func (s *Server) getHealth(ctx context.Context) (any, *failure) {
 }
 
 func (s *Server) getReady(ctx context.Context) (any, *failure) {
-	if s.isDraining() {
+	if s.retiring.Load() {
 		return nil, failStopping()
 	}
 	if _, f := s.getHealth(ctx); f != nil {

@@ -44,6 +44,7 @@ func TestServeErrors(t *testing.T) {
 		{"no memory for scores", []string{"--cache-mb", "-1"}, command.ExitUsage, []string{"--cache-mb is -1"}},
 		{"a cache that is a file", []string{"--listen", "127.0.0.1:0", "--cache", file("text")}, command.ExitFailure, []string{"cache", "key"}},
 		{"no time", []string{"--request-timeout", "0s"}, command.ExitUsage, []string{"--request-timeout 0s"}},
+		{"a delay backwards", []string{"--drain-delay", "-1s"}, command.ExitUsage, []string{"--drain-delay -1s is negative"}},
 		{"no key's file", []string{"--api-key-file", filepath.Join(dir, "none")}, command.ExitFailure, []string{"none", "no such file"}},
 		{"an empty key", []string{"--api-key-file", file(" \n")}, command.ExitFailure, []string{"has no valid key"}},
 		{"no file of keys", []string{"--keys", filepath.Join(dir, "none")}, command.ExitFailure, []string{"keys: open", "no such file"}},

@@ -22,6 +22,7 @@ func ServerFlags() []cli.Flag {
 		&cli.IntFlag{Name: "max-requests", Value: d.Requests, DefaultText: fmt.Sprint(d.Requests), Usage: "max concurrent requests `N`"},
 		&cli.IntFlag{Name: "queue-tokens", DefaultText: "16777216", Usage: "max tokens `N` of all concurrent requests"},
 		&cli.DurationFlag{Name: "request-timeout", Value: d.RequestTimeout, DefaultText: d.RequestTimeout.String(), Usage: "request timeout `TIME`"},
+		&cli.DurationFlag{Name: "drain-delay", DefaultText: "0s", Usage: "`TIME` at shutdown for which requests are still accepted while /ready answers 503, until load balancers have noticed"},
 		&cli.DurationFlag{Name: "drain-timeout", Value: d.DrainTimeout, DefaultText: d.DrainTimeout.String(), Usage: "max `TIME` for running requests to finish at shutdown"},
 	}
 }
@@ -38,6 +39,9 @@ func ServerConfig(c *cli.Context) (server.Config, error) {
 			return server.Config{}, Usagef("%s %v is too short; expected at least 1ms", Source(c, name), c.Duration(name))
 		}
 	}
+	if c.Duration("drain-delay") < 0 {
+		return server.Config{}, Usagef("%s %v is negative; expected 0s or more", Source(c, "drain-delay"), c.Duration("drain-delay"))
+	}
 	if c.Int64("max-body") < 1 {
 		return server.Config{}, Usagef("%s %d is too small; expected at least 1", Source(c, "max-body"), c.Int64("max-body"))
 	}
@@ -49,7 +53,8 @@ func ServerConfig(c *cli.Context) (server.Config, error) {
 		Version: Version, Key: key, AllowedHosts: c.StringSlice("allowed-host"),
 		Limits: server.Limits{
 			Documents: c.Int("max-documents"), Characters: c.Int("max-characters"), BodyBytes: c.Int64("max-body"),
-			Requests: c.Int("max-requests"), RequestTimeout: c.Duration("request-timeout"), DrainTimeout: c.Duration("drain-timeout"),
+			Requests: c.Int("max-requests"), RequestTimeout: c.Duration("request-timeout"),
+			DrainDelay: c.Duration("drain-delay"), DrainTimeout: c.Duration("drain-timeout"),
 		},
 	}, nil
 }

@@ -382,7 +382,7 @@ func results(body []byte) []byte {
 // and checks the systemd unit if systemd-analyze is installed.
 func TestServiceFiles(t *testing.T) {
 	t.Parallel()
-	dir := filepath.Join("..", "..", "scripts", "package", "service")
+	dir := filepath.Join("..", "..", "scripts", "service")
 	help, err := exec.CommandContext(t.Context(), program, "serve", "--help").Output()
 	if err != nil {
 		t.Fatal(err)

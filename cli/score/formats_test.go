@@ -16,6 +16,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
+	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -150,8 +151,8 @@ func TestScoreEmpty(t *testing.T) {
 					if packed, err := os.ReadFile(output); err != nil || records.Compressed(packed) != (out != "out") {
 						t.Errorf("%s holds %q, %v", out, packed, err)
 					}
-					if len(contents(t, dir)) != 2 {
-						t.Errorf("left: %v", contents(t, dir))
+					if len(clitest.Contents(t, dir)) != 2 {
+						t.Errorf("left: %v", clitest.Contents(t, dir))
 					}
 				}
 			}
@@ -420,7 +421,7 @@ func TestScoreRefusesInputAsOutput(t *testing.T) {
 	if err := os.Link(input, hard); err != nil {
 		t.Fatal(err)
 	}
-	before := contents(t, dir)
+	before := clitest.Contents(t, dir)
 	for _, output := range []string{input, soft, hard, dir + "/./pairs"} {
 		for _, in := range []string{input, soft} {
 			clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", in, "--output", output), command.ExitUsage, output, in, "name another")
@@ -438,7 +439,7 @@ func TestScoreRefusesInputAsOutput(t *testing.T) {
 	}
 	texts := clitest.WriteFile(t, filepath.Join(dir, "texts"), testDocuments)
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", "-", "--queries", texts, "--documents", texts, "--output", texts), command.ExitUsage, texts, "name another")
-	partial := clitest.WriteFile(t, filepath.Join(dir, "out"+partialSuffix), clitest.PairLines(1))
+	partial := clitest.WriteFile(t, filepath.Join(dir, "out"+scored.PartialSuffix), clitest.PairLines(1))
 	clitest.CheckFailure(t, mlxrank.Run(t, "", "score", "--input", partial, "--output", filepath.Join(dir, "out")), command.ExitUsage, partial, "name another")
 }
 

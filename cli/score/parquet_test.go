@@ -14,6 +14,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
@@ -109,8 +110,8 @@ func TestScoreParquetWithoutRows(t *testing.T) {
 
 // TestScoreParquetResumes interrupts a run after its first checkpoint and continues it.
 func TestScoreParquetResumes(t *testing.T) {
-	defer func(every string) { checkpointEvery = every }(checkpointEvery)
-	checkpointEvery = "0s"
+	defer func(every string) { scored.CheckpointEvery = every }(scored.CheckpointEvery)
+	scored.CheckpointEvery = "0s"
 	model, dir := quickModel(t), t.TempDir()
 	in := writeParquet(t, filepath.Join(dir, "pairs.parquet"), testPairs(8*chunkRecords+5))
 	flags := []string{"score", "--model", model, "--input", in, "--query-fields", "question", "--fields", "body"}
@@ -120,7 +121,7 @@ func TestScoreParquetResumes(t *testing.T) {
 	go func() {
 		defer cancel()
 		for ctx.Err() == nil {
-			if _, err := os.Stat(out + stateSuffix); err == nil {
+			if _, err := os.Stat(out + scored.StateSuffix); err == nil {
 				return
 			}
 			time.Sleep(time.Millisecond)

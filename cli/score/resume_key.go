@@ -14,44 +14,33 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
+	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
 // settings lists what the output of a run depends on, except the processor. It leaves
 // out --on-error: an output without skipped lines is the same for both values.
-func (s *scoring) settings(c *cli.Context) ([]setting, error) {
+func (s *scoring) settings(c *cli.Context) ([]scored.Setting, error) {
 	info, identity := s.engine.Info(), "a stream"
-	if s.sum != nil {
-		identity = fmt.Sprintf("%s with SHA-256 %x", output.Count(s.total, "record", "records"), s.sum)
+	if s.survey.Sum != nil {
+		identity = fmt.Sprintf("%s with SHA-256 %x", output.Count(s.survey.Records, "record", "records"), s.survey.Sum)
 	}
-	list := []setting{
-		{"mlxrank", command.Version},
-		{"input", identity},
-		{"format", string(s.reader.Format)},
-		{"--output-format", c.String("output-format")},
-		{"--run-tag", c.String("run-tag")},
-		{"--long", string(s.long)},
-		{"--header", strconv.FormatBool(c.Bool("header"))},
-		{"--query-fields", c.String("query-fields")},
-		{"--query-id-field", c.String("query-id-field")},
-		{"--fields", c.String("fields")},
-		{"--id-field", c.String("id-field")},
-		{"--overwrite-score", strconv.FormatBool(c.Bool("overwrite-score"))},
-		{"--queries", s.pairs.Options.Queries.Identity()},
-		{"--documents", s.pairs.Options.Documents.Identity()},
-		{"model", info.Model},
-		{"model directory", info.Dir},
-		{"adapter", info.Adapter},
-		{"device", string(info.Device) + " " + info.DeviceName},
-		{"dtype", string(info.DType)},
-		{"kernels", info.Kernels},
-		{"variant", info.Choice.Variant},
-		{"maximum length", strconv.Itoa(info.MaxLength)},
-		{"activation", string(info.Activation)},
-		{"label", info.Label},
-		{"calibration", describeCalibration(info.Calibration)},
-		{"libmlxrank", fmt.Sprintf("ABI %d, MLX %s, mlx-c %s, BLAS %s", info.Library.ABI, info.Library.MLX, info.Library.MLXC, info.Library.BLAS)},
-	}
+	list := []scored.Setting{{Name: "mlxrank", Value: command.Version}, {Name: "input", Value: identity}}
+	list = append(list, scored.TextSettings(c, s.pairs, s.reader.Format, s.long)...)
+	list = append(list, []scored.Setting{
+		{Name: "model", Value: info.Model},
+		{Name: "model directory", Value: info.Dir},
+		{Name: "adapter", Value: info.Adapter},
+		{Name: "device", Value: string(info.Device) + " " + info.DeviceName},
+		{Name: "dtype", Value: string(info.DType)},
+		{Name: "kernels", Value: info.Kernels},
+		{Name: "variant", Value: info.Choice.Variant},
+		{Name: "maximum length", Value: strconv.Itoa(info.MaxLength)},
+		{Name: "activation", Value: string(info.Activation)},
+		{Name: "label", Value: info.Label},
+		{Name: "calibration", Value: scored.DescribeCalibration(info.Calibration)},
+		{Name: "libmlxrank", Value: scored.DescribeLibrary(info.Library)},
+	}...)
 	if !input.ExactAlone(info) {
 		list = append(list, batchSettings(c, info)...)
 	}
@@ -68,43 +57,35 @@ func (s *scoring) settings(c *cli.Context) ([]setting, error) {
 	return list, nil
 }
 
-// describeCalibration describes what of a calibration scores depend on.
-func describeCalibration(c *engine.Calibration) string {
-	if c == nil {
-		return "none"
-	}
-	return fmt.Sprintf("temperature %v, shift %v", c.Temperature, c.Shift)
-}
-
 // batchSettings lists what batches and the order of sums depend on. In the unfused
 // graph both can change the last bits of a score.
-func batchSettings(c *cli.Context, info engine.Info) []setting {
-	list := []setting{
-		{"--max-batch", strconv.Itoa(c.Int("max-batch"))},
-		{"--max-batch-tokens", strconv.Itoa(c.Int("max-batch-tokens"))},
-		{"threads", strconv.Itoa(info.Threads)},
+func batchSettings(c *cli.Context, info engine.Info) []scored.Setting {
+	list := []scored.Setting{
+		{Name: "--max-batch", Value: strconv.Itoa(c.Int("max-batch"))},
+		{Name: "--max-batch-tokens", Value: strconv.Itoa(c.Int("max-batch-tokens"))},
+		{Name: "threads", Value: strconv.Itoa(info.Threads)},
 	}
 	if n := c.Int("microbatch-tokens"); n > 0 {
-		list = append(list, setting{"--microbatch-tokens", strconv.Itoa(n)})
+		list = append(list, scored.Setting{Name: "--microbatch-tokens", Value: strconv.Itoa(n)})
 	}
 	environ := os.Environ()
 	slices.Sort(environ)
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, "MLX_") || strings.HasPrefix(name, "OPENBLAS_") || strings.HasPrefix(name, "OMP_") {
-			list = append(list, setting{name, value})
+			list = append(list, scored.Setting{Name: name, Value: value})
 		}
 	}
 	return list
 }
 
 // modelFiles identifies the files of a model by path, size and time.
-func modelFiles(dir string) ([]setting, error) {
+func modelFiles(dir string) ([]scored.Setting, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	var list []setting
+	var list []scored.Setting
 	for _, entry := range entries {
 		if !slices.Contains([]string{".json", ".safetensors"}, filepath.Ext(entry.Name())) {
 			continue
@@ -114,7 +95,7 @@ func modelFiles(dir string) ([]setting, error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, setting{path, fmt.Sprintf("%d bytes of %s", info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano))})
+		list = append(list, scored.Setting{Name: path, Value: fmt.Sprintf("%d bytes of %s", info.Size(), info.ModTime().UTC().Format(time.RFC3339Nano))})
 	}
 	return list, nil
 }

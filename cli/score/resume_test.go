@@ -14,6 +14,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/weights/weightstest"
 )
 
@@ -105,7 +106,7 @@ func TestScoreResumes(t *testing.T) {
 			args = append(args, "--output", output, "--resume")
 			for _, cut := range []struct{ percent, chunks int }{{50, 1}, {90, 2}, {95, 2}} {
 				r := interruptAt(t, test.text, len(test.text)*cut.percent/100, args...)
-				done := fmt.Sprintf("interrupted; finished work (%d lines) is kept in %s", cut.chunks*chunkRecords, output+partialSuffix)
+				done := fmt.Sprintf("interrupted; finished work (%d lines) is kept in %s", cut.chunks*chunkRecords, output+scored.PartialSuffix)
 				clitest.CheckFailure(t, r, command.ExitInterrupted, done, "run the same command with --resume")
 			}
 			r := mlxrank.MustRun(t, test.text, args...)
@@ -161,14 +162,14 @@ func TestScoreResumeRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			model, dir := quickModel(t), t.TempDir()
 			input, output, args := interruptedRun(t, dir, model)
-			text := contents(t, dir)["in"]
+			text := clitest.Contents(t, dir)["in"]
 			if test.edit != nil {
 				test.edit(t, model)
 			}
 			if test.text != nil {
 				text = test.text(text)
 			}
-			before := contents(t, dir)
+			before := clitest.Contents(t, dir)
 			r := mlxrank.Run(t, text, append(args, test.flags...)...)
 			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, "cannot be resumed")...)
 			clitest.CheckDir(t, dir, before)
@@ -183,7 +184,7 @@ func TestScoreResumeRefused(t *testing.T) {
 		model, dir := quickModel(t), t.TempDir()
 		_, _, args := interruptedRun(t, dir, model)
 		file := clitest.WriteFile(t, filepath.Join(t.TempDir(), "calibration.json"), fmt.Sprintf(`{"temperature": 0.5, "shift": 1, "model": %q}`, model))
-		r := mlxrank.Run(t, contents(t, dir)["in"], append(args, "--calibration", file)...)
+		r := mlxrank.Run(t, clitest.Contents(t, dir)["in"], append(args, "--calibration", file)...)
 		clitest.CheckFailure(t, r, command.ExitFailure, "calibration was none and is temperature 0.5, shift 1", "cannot be resumed")
 	})
 	t.Run("skipped lines", func(t *testing.T) {
@@ -191,7 +192,7 @@ func TestScoreResumeRefused(t *testing.T) {
 		lines := "{}\n" + clitest.PairLines(chunkRecords+5)
 		args := []string{"score", "--model", quickModel(t), "--input", "-", "--output", filepath.Join(dir, "out"), "--on-error"}
 		clitest.CheckFailure(t, interruptAt(t, lines, len(lines)-10, append(args, "skip")...), command.ExitInterrupted, "1024 lines")
-		before := contents(t, dir)
+		before := clitest.Contents(t, dir)
 		clitest.CheckFailure(t, mlxrank.Run(t, lines, append(args, "fail", "--resume")...), command.ExitFailure, "1 line", "--on-error skip")
 		clitest.CheckDir(t, dir, before)
 		mlxrank.MustRun(t, lines, append(args, "skip", "--resume")...)
@@ -235,8 +236,8 @@ func TestScoreInputChanges(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
-	defer func(every string) { checkpointEvery = every }(checkpointEvery)
-	checkpointEvery = "0s"
+	defer func(every string) { scored.CheckpointEvery = every }(scored.CheckpointEvery)
+	scored.CheckpointEvery = "0s"
 	model := clitest.TinyModel(t)
 	lines := clitest.PairLines(12 * chunkRecords)
 	for _, test := range []struct {
@@ -265,7 +266,7 @@ func TestScoreInputChanges(t *testing.T) {
 				done <- mlxrank.Run(t, "", "score", "--model", model, "--input", input, "--output", output)
 			}()
 			for {
-				if _, err := os.Stat(output + stateSuffix); err == nil {
+				if _, err := os.Stat(output + scored.StateSuffix); err == nil {
 					break
 				}
 				if len(done) > 0 {
@@ -286,7 +287,7 @@ func TestScoreInputChanges(t *testing.T) {
 			r := <-done
 			if test.words != nil {
 				clitest.CheckFailure(t, r, command.ExitFailure, test.words...)
-				clitest.CheckDir(t, dir, map[string]string{"in": contents(t, dir)["in"]})
+				clitest.CheckDir(t, dir, map[string]string{"in": clitest.Contents(t, dir)["in"]})
 				return
 			}
 			if got := strings.Count(readPacked(t, output), "\n"); r.Status != command.ExitOK || got != 12*chunkRecords {

@@ -9,6 +9,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
+	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights"
@@ -23,7 +24,7 @@ func Command(s command.Streams) *cli.Command {
 	flags := append(input.PairFlags(),
 		&cli.StringFlag{Name: "output", Usage: "`FILE` for the scored pairs, - for standard output (required)"},
 		outputFormatChoice.Flag(),
-		runTagFlag,
+		scored.RunTagFlag,
 		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace scores that the input already has", DisableDefaultText: true},
 		onErrorChoice.Flag(),
 		command.LongFlag(),
@@ -99,14 +100,14 @@ func score(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.pairs.Close()) }()
-	if err := checkApart(run.pairs, c.String("output")); err != nil {
+	if err := scored.CheckApart(run.pairs.Files(), c.String("output")); err != nil {
 		return err
 	}
-	if run.out, err = createOutput(c.Context, c.String("output"), s.Out, c.Bool("resume")); err != nil {
+	if run.out, err = scored.Create(c.Context, c.String("output"), s.Out, c.Bool("resume")); err != nil {
 		return err
 	}
-	defer func() { err = run.out.close(err) }()
-	if err := run.check(); err != nil {
+	defer func() { err = run.out.Close(err) }()
+	if run.survey, err = scored.Check(run.pairs, run.notices, run.skip); err != nil {
 		return err
 	}
 	closeCache, err := command.SetCache(c, &config, 0)
@@ -128,7 +129,7 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	if err := run.scoreAll(c.Context); err != nil {
 		return err
 	}
-	if err := run.out.commit(); err != nil {
+	if err := run.out.Commit(); err != nil {
 		return err
 	}
 	run.report()
@@ -148,5 +149,5 @@ func checkScoreFlags(c *cli.Context) error {
 	if c.String("format") == "tsv" && !c.IsSet("query-id-field") && c.String("output-format") == "trec" {
 		return command.Usagef("--output-format trec needs ids, and tsv has none; --format msmarco has qid, pid, query, passage")
 	}
-	return checkRunTag(c.String("run-tag"))
+	return scored.CheckRunTag(c.String("run-tag"))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/internal/input"
+	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
@@ -142,8 +143,8 @@ func TestScoreBadInput(t *testing.T) {
 			r = mlxrank.Run(t, test.lines, "score", "--model", model, "--input", "-", "--output", output)
 			clitest.CheckFailure(t, r, command.ExitFailure, append(test.words, "standard input")...)
 			if test.chunks > 0 {
-				for _, suffix := range []string{partialSuffix, stateSuffix} {
-					if !strings.Contains(r.ErrOut, output+partialSuffix+"; to continue, run the same command with --resume") {
+				for _, suffix := range []string{scored.PartialSuffix, scored.StateSuffix} {
+					if !strings.Contains(r.ErrOut, output+scored.PartialSuffix+"; to continue, run the same command with --resume") {
 						t.Errorf("message has no way to continue: %s", r.ErrOut)
 					}
 					if err := os.Remove(output + suffix); err != nil {

@@ -3,7 +3,6 @@ package score
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -14,12 +13,10 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/cli/internal/progress"
+	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
-
-// errChanged reports an input that changed during the run.
-var errChanged = errors.New("the file changed during the run; run again")
 
 // scoring holds the state of one run of score.
 type scoring struct {
@@ -28,51 +25,16 @@ type scoring struct {
 	skip    bool // skip lines that cannot be scored
 	long    engine.Long
 	pairs   *input.Pairs
-	out     destination
+	out     scored.Destination
 	engine  *engine.Engine
 
 	reader  *records.Reader
 	chunks  *input.Chunks
-	layout  records.Layout // of the output
-	total   int            // records of the input; -1 if unknown
-	todo    int            // records that this run has to score; -1 if unknown
-	sum     []byte         // SHA-256 of the input; nil if unknown
-	done    tally
-	resumed tally // the part of done that an earlier run scored
+	lines   *scored.Lines
+	survey  scored.Survey
+	todo    int          // records that this run has to score; -1 if unknown
+	resumed scored.Tally // the part of the done records that an earlier run scored
 	facts   *output.Summary
-}
-
-// check reads the whole input if it can be read twice. So a malformed line ends the
-// run before any pair is scored.
-func (s *scoring) check() error {
-	s.total = -1
-	if !s.pairs.Rewindable() {
-		return nil
-	}
-	reader, err := s.pairs.Reader()
-	if err != nil {
-		return err
-	}
-	bar := s.notices.Progress("checking", "lines", -1)
-	defer bar.End()
-	chunks := input.NewChunks(reader)
-	for s.total = 0; ; {
-		chunk, err := chunks.Next()
-		if err != nil {
-			return err
-		}
-		if len(chunk) == 0 {
-			break
-		}
-		if err := chunk.Check(reader); err != nil && !s.skip {
-			return err
-		}
-		s.total += len(chunk)
-		bar.Add(len(chunk))
-	}
-	s.sum = reader.Position().Sum
-	s.pairs.Options.Format = reader.Format
-	return s.pairs.Rewind()
 }
 
 // begin moves the reader to where this run starts: after what an earlier run scored.
@@ -83,43 +45,33 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 	if s.reader.HeaderLike {
 		s.log.Warn().Msg(input.HeaderWarning)
 	}
-	if err := checkOutputName(c.String("output"), s.reader.Format, s.pairs.Options.IDs); err != nil {
+	if err := scored.CheckName(c.String("output"), s.reader.Format, s.pairs.Options.IDs); err != nil {
 		return err
 	}
-	s.layout = s.reader.Layout()
-	switch {
-	case s.reader.Format == records.TREC || s.pairs.Options.IDs:
-		s.layout = records.Scored{}
-		if s.out, err = newFinished(s.out, ranking{c.Context, c.String("run-tag"), s.log}); err != nil {
-			return err
-		}
-	case c.IsSet("run-tag"):
-		return command.Usagef("--run-tag needs a TREC run, and the output is %s", s.reader.Format)
-	case s.reader.Format == records.Parquet:
-		if s.out, err = newFinished(s.out, scoredParquet{c.Context, s.pairs}); err != nil {
-			return err
-		}
+	format := scored.Format{Pairs: s.pairs, RunTag: c.String("run-tag"), TagGiven: c.IsSet("run-tag"), Log: s.log}
+	if s.lines, s.out, err = format.Prepare(c.Context, s.out, s.reader); err != nil {
+		return err
 	}
 	settings, err := s.settings(c)
 	if err != nil {
 		return err
 	}
-	earlier, err := s.out.begin(settings)
+	earlier, err := s.out.Begin(settings)
 	if err != nil {
 		return err
 	}
 	if earlier.Skipped > 0 && !s.skip {
 		return fmt.Errorf("the earlier run skipped %s; to continue it, give --on-error skip", output.Count(earlier.Skipped, "line", "lines"))
 	}
-	s.done, s.resumed = earlier.tally, earlier.tally
+	s.lines.Done, s.resumed = earlier.Tally, earlier.Tally
 	if earlier.Input.Bytes == 0 {
 		return nil
 	}
-	return s.reader.Skip(earlier.Input.reader(), s.changed(earlier))
+	return s.reader.Skip(earlier.Input.Reader(), s.changed(earlier))
 }
 
 // changed returns the error of an input that is not the one of the earlier run.
-func (s *scoring) changed(earlier state) error {
+func (s *scoring) changed(earlier scored.State) error {
 	if s.reader.Format == records.Parquet {
 		return fmt.Errorf("%s cannot be resumed: it changed since the earlier run", s.pairs.Name)
 	}
@@ -129,14 +81,14 @@ func (s *scoring) changed(earlier state) error {
 // scoreAll scores the rest of the input.
 func (s *scoring) scoreAll(ctx context.Context) error {
 	s.todo = -1
-	if s.total >= 0 {
-		s.todo = s.total - s.done.Records
+	if s.survey.Records >= 0 {
+		s.todo = s.survey.Records - s.resumed.Records
 	}
 	bar := s.notices.Progress("scoring", "pairs", s.todo)
 	defer bar.End()
 	s.chunks = input.NewChunks(s.reader)
 	s.chunks.WorkFor(s.engine.Info(), s.long)
-	if _, streaming := s.out.(*stream); streaming && !s.pairs.Rewindable() {
+	if scored.IsStream(s.out) && !s.pairs.Rewindable() {
 		// The program that writes the input may wait for a score before it writes more.
 		s.chunks.ReadAhead()
 		defer s.chunks.Close()
@@ -153,12 +105,12 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := s.out.write(lines, newPosition(s.chunks.Position()), s.done); err != nil {
+		if err := s.out.WriteChunk(lines, scored.NewPosition(s.chunks.Position()), s.lines.Done); err != nil {
 			return err
 		}
 	}
-	if s.sum != nil && !bytes.Equal(s.sum, s.reader.Position().Sum) {
-		return fmt.Errorf("read %s: %w", s.pairs.Name, errChanged)
+	if s.survey.Sum != nil && !bytes.Equal(s.survey.Sum, s.reader.Position().Sum) {
+		return fmt.Errorf("read %s: %w", s.pairs.Name, scored.ErrChanged)
 	}
 	return nil
 }
@@ -168,83 +120,29 @@ func (s *scoring) scoreChunk(ctx context.Context, chunk input.Chunk, bar *progre
 	if err := chunk.Check(s.reader); err != nil && !s.skip {
 		return nil, err
 	}
-	before := s.done.Records - s.resumed.Records
+	before := s.lines.Done.Records - s.resumed.Records
 	// With --long passages, Progress counts passages and not records.
 	options := engine.ScoreOptions{Progress: func(done, of int) { bar.Set(before+len(chunk)*done/of, s.todo) }}
-	score := s.engine.ScoreWith
-	if s.long == engine.Passages {
-		score = s.engine.ScorePassages
-	}
 	start := time.Now()
-	result, err := score(ctx, chunk.Pairs(), options)
-	if err != nil && ctx.Err() == nil && s.markBad(ctx, chunk) {
-		if !s.skip {
-			return nil, chunk.Check(s.reader)
-		}
-		result, err = score(ctx, chunk.Pairs(), options)
-	}
+	results, result, err := scored.Score(ctx, s.engine, s.long, chunk.Pairs(), options, s.skip)
 	if err != nil {
 		return nil, err
+	}
+	if result == nil {
+		return nil, scored.Mark(chunk, results).Check(s.reader)
 	}
 	s.chunks.Took(chunk, time.Since(start))
 	bar.Set(before+len(chunk), s.todo)
 	s.facts.Add(len(result.Scores), result)
-	return s.render(chunk, result)
-}
-
-// markBad sets the error of each record that cannot be tokenised, and reports whether
-// there is one.
-func (s *scoring) markBad(ctx context.Context, chunk input.Chunk) bool {
-	found := false
-	for i := range chunk {
-		r := &chunk[i]
-		if r.Err != nil || r.Header {
-			continue
-		}
-		_, err := s.engine.Tokenize(ctx, []engine.Pair{{Query: r.Query, Document: r.Document}})
-		if err != nil && ctx.Err() == nil {
-			r.Err, found = input.TextReason(err), true
-		}
-	}
-	return found
-}
-
-// render returns the lines of a scored chunk and counts its records.
-func (s *scoring) render(chunk input.Chunk, result *engine.Result) ([]byte, error) {
-	var lines []byte
-	var err error
-	next := 0 // index into the result, which has no failed records
-	for i := range chunk {
-		r := &chunk[i]
-		s.done.Records++
-		switch {
-		case r.Err != nil:
-			s.done.Skipped++
-			s.log.Info().Int("line", r.Line).Err(r.Err).Msg("skipped")
-			lines, err = s.layout.AppendFailed(lines, r)
-		case r.Header:
-			lines = s.layout.AppendHeader(lines, r)
-		default:
-			v := records.Value{Score: result.Scores[next], Logit: result.Logits[next], Empty: engine.IsEmpty(r.Document)}
-			if v.Empty {
-				s.facts.Empty++
-			}
-			lines, err = s.layout.AppendScored(lines, r, v)
-			next++
-		}
-		if err != nil {
-			return nil, s.reader.Errorf(r, "%w", err)
-		}
-	}
-	return lines, nil
+	return s.lines.Render(chunk, results)
 }
 
 // report prints the summary of the run.
 func (s *scoring) report() {
-	if n := s.done.Skipped; n > 0 {
+	if n := s.lines.Done.Skipped; n > 0 {
 		s.log.Warn().Int("skipped", n).Msg("some lines could not be scored; --log-level info lists them with the reason")
 	}
-	s.facts.Skipped, s.facts.Resumed = s.done.Skipped, s.resumed.Records
+	s.facts.Empty, s.facts.Skipped, s.facts.Resumed = s.lines.Empty, s.lines.Done.Skipped, s.resumed.Records
 	s.facts.Format, s.facts.Fields, s.facts.Blank = string(s.reader.Format), s.reader.Sources(), s.reader.Blank
 	s.notices.Summary(s.facts)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
+	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -113,7 +114,7 @@ func TestScoreOutputName(t *testing.T) {
 		{"f.jsonl", records.TSV, false, true}, {"f.run", records.CSV, true, true}, {"f.txt", records.Parquet, false, true},
 		{"f.csv", records.JSONL, false, false}, {"f.parquet", records.JSONL, false, false}, {"f.jsonl", records.Parquet, false, false}, {"f.run", records.CSV, false, false}, {"f.csv", records.CSV, true, false}, {"f.parquet", records.TREC, false, false},
 	} {
-		if err := checkOutputName(test.output, test.format, test.run); (err == nil) != test.ok {
+		if err := scored.CheckName(test.output, test.format, test.run); (err == nil) != test.ok {
 			t.Errorf("%s for %s: %v", test.output, test.format, err)
 		}
 	}

@@ -24,7 +24,7 @@ var program string
 
 // hasty builds a program that makes checkpoints fifty times as often.
 var hasty = sync.OnceValues(func() (string, error) {
-	return build("hasty", "-ldflags", "-X github.com/mlxrank/mlxrank/cli/score.checkpointEvery=200ms")
+	return build("hasty", "-ldflags", "-X github.com/mlxrank/mlxrank/cli/internal/scored.CheckpointEvery=200ms")
 })
 
 // binaries is the folder of the built programs.

@@ -241,3 +241,21 @@ func Edit(t *testing.T, path string, change func([]byte) []byte) {
 	}
 	weightstest.WriteFile(t, path, change(data))
 }
+
+// Contents returns the files of a directory by name.
+func Contents(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := make(map[string]string)
+	for _, entry := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[entry.Name()] = string(data)
+	}
+	return files
+}

@@ -1,4 +1,4 @@
-package score
+package scored
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ func TestState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Settings[0] != (setting{"a", "b"}) || s.Input.Bytes != 1 || s.Input.Lines != 2 || s.Output.Bytes != 3 || s.Records != 4 || s.Skipped != 5 || !bytes.Equal(s.Output.Sum, sum) {
+	if s.Settings[0] != (Setting{"a", "b"}) || s.Input.Bytes != 1 || s.Input.Lines != 2 || s.Output.Bytes != 3 || s.Records != 4 || s.Skipped != 5 || !bytes.Equal(s.Output.Sum, sum) {
 		t.Errorf("got %+v", s)
 	}
 	for old, changed := range map[string]string{
@@ -34,13 +34,13 @@ func TestState(t *testing.T) {
 }
 
 func TestDifferences(t *testing.T) {
-	was := []setting{{"a", "1"}, {"b", "2"}, {"c", "3"}}
-	is := []setting{{"c", "4"}, {"d", "5"}, {"a", "1"}}
+	was := []Setting{{"a", "1"}, {"b", "2"}, {"c", "3"}}
+	is := []Setting{{"c", "4"}, {"d", "5"}, {"a", "1"}}
 	want := []string{"b was 2 and is not there", "c was 3 and is 4", "d was not there and is 5"}
-	if got := differences(was, is); !slices.Equal(got, want) {
+	if got := Differences(was, is); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if got := differences(was, was); got != nil {
+	if got := Differences(was, was); got != nil {
 		t.Errorf("got %q, want none", got)
 	}
 }
@@ -64,6 +64,6 @@ func FuzzState(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(s, again) {
 			t.Errorf("%s\nis read as %+v, %v\nand was    %+v", written, again, err, s)
 		}
-		differences(s.Settings, nil)
+		Differences(s.Settings, nil)
 	})
 }

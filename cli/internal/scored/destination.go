@@ -1,4 +1,4 @@
-package score
+package scored
 
 import (
 	"bufio"
@@ -19,26 +19,26 @@ import (
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-// destination receives the lines of scored records, one chunk at a time.
-type destination interface {
-	// begin is called first. It receives the settings that the output depends on and
+// A Destination receives the lines of scored records, one chunk at a time.
+type Destination interface {
+	// Begin is called first. It receives the settings that the output depends on and
 	// returns how far an earlier run came.
-	begin([]setting) (state, error)
-	// write adds the lines of a chunk. input and counts are the position and the
+	Begin([]Setting) (State, error)
+	// WriteChunk adds the lines of a chunk. input and counts are the position and the
 	// counts after that chunk.
-	write(lines []byte, input position, counts tally) error
-	// commit completes the output.
-	commit() error
-	// close ends an output that was not committed because of err. It returns err with
+	WriteChunk(lines []byte, input Position, counts Tally) error
+	// Commit completes the output.
+	Commit() error
+	// Close ends an output that was not committed because of err. It returns err with
 	// what the user has to know, such as how to resume.
-	close(err error) error
+	Close(err error) error
 }
 
-// createOutput starts an output to path, or to stdout if path is "-". A file appears
+// Create starts an output to path, or to stdout if path is "-". A file appears
 // when it is complete; standard output, other descriptors, devices and pipes receive
-// the lines as they are ready. createOutput stops waiting for the reader of a pipe
+// the lines as they are ready. Create stops waiting for the reader of a pipe
 // when ctx ends.
-func createOutput(ctx context.Context, path string, stdout io.Writer, resume bool) (destination, error) {
+func Create(ctx context.Context, path string, stdout io.Writer, resume bool) (Destination, error) {
 	if fd, ok := descriptor(path); ok {
 		if resume {
 			return nil, command.Usagef("--resume needs an output file: nothing is kept of what is written to %s", path)
@@ -105,7 +105,7 @@ func holdsDescriptors(dir string) bool {
 
 // openDescriptor starts an output to a descriptor. It duplicates the descriptor and
 // does not open path: on Linux that would overwrite a regular file from its beginning.
-func openDescriptor(ctx context.Context, path string, fd int, stdout io.Writer) (destination, error) {
+func openDescriptor(ctx context.Context, path string, fd int, stdout io.Writer) (Destination, error) {
 	if fd == 1 {
 		return newStream(ctx, stdout, nil), nil
 	}
@@ -148,21 +148,27 @@ type stream struct {
 	file *os.File // nil for standard output
 }
 
+// IsStream reports whether the readers of an output see each chunk as soon as it is written.
+func IsStream(out Destination) bool {
+	_, ok := out.(*stream)
+	return ok
+}
+
 func newStream(ctx context.Context, w io.Writer, file *os.File) *stream {
 	return &stream{Writer: bufio.NewWriter(input.NewWriter(ctx, w)), file: file}
 }
 
-func (s *stream) begin([]setting) (state, error) { return state{}, nil }
+func (s *stream) Begin([]Setting) (State, error) { return State{}, nil }
 
-func (s *stream) write(lines []byte, _ position, _ tally) error {
-	_, err := s.Write(lines)
+func (s *stream) WriteChunk(lines []byte, _ Position, _ Tally) error {
+	_, err := s.Writer.Write(lines)
 	if err == nil {
 		err = s.Flush()
 	}
 	return s.wrap(err)
 }
 
-func (s *stream) commit() error {
+func (s *stream) Commit() error {
 	err := s.Flush()
 	if s.file != nil {
 		err = errors.Join(err, s.file.Close())
@@ -171,7 +177,7 @@ func (s *stream) commit() error {
 	return s.wrap(err)
 }
 
-func (s *stream) close(err error) error {
+func (s *stream) Close(err error) error {
 	if s.file != nil {
 		err = errors.Join(err, s.file.Close())
 	}
@@ -189,9 +195,9 @@ func (s *stream) wrap(err error) error {
 	return fmt.Errorf("write %s: %w", name, err)
 }
 
-// checkOutputName rejects a name that promises another format than the output has. Only
+// CheckName rejects a name that promises another format than the output has. Only
 // names of tables and of objects promise one.
-func checkOutputName(output string, format records.Format, run bool) error {
+func CheckName(output string, format records.Format, run bool) error {
 	promised := records.FormatOfName(output)
 	if run || format == records.TREC {
 		format = records.TREC
@@ -202,9 +208,9 @@ func checkOutputName(output string, format records.Format, run bool) error {
 	return command.Usagef("--output %s has the name of %s, but the output of %s is %s too; choose another name, or convert the input or the output", output, promised, format, format)
 }
 
-// checkApart rejects an output that is one of the input files, or whose partial,
+// CheckApart rejects an output that is one of the input files, or whose partial,
 // state or run file would replace an input file.
-func checkApart(p *input.Pairs, output string) error {
+func CheckApart(inputs []*input.File, output string) error {
 	if _, ok := descriptor(output); ok {
 		return nil
 	}
@@ -212,8 +218,8 @@ func checkApart(p *input.Pairs, output string) error {
 	if err != nil {
 		return err
 	}
-	for _, in := range p.Files() {
-		for _, suffix := range append([]string{""}, suffixes...) {
+	for _, in := range inputs {
+		for _, suffix := range append([]string{""}, Suffixes...) {
 			same, err := in.IsFile(target + suffix)
 			switch {
 			case errors.Is(err, syscall.ENAMETOOLONG):

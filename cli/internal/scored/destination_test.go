@@ -1,4 +1,4 @@
-package score
+package scored
 
 import (
 	"bytes"
@@ -15,48 +15,48 @@ import (
 )
 
 func TestOutputToDevice(t *testing.T) {
-	o, err := createOutput(t.Context(), os.DevNull, nil, false)
+	o, err := Create(t.Context(), os.DevNull, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := o.(*stream); !ok {
 		t.Errorf("a device is a %T, not written directly", o)
 	}
-	if err := errors.Join(o.write([]byte("new"), position{}, tally{}), o.commit(), o.close(nil)); err != nil {
+	if err := errors.Join(o.WriteChunk([]byte("new"), Position{}, Tally{}), o.Commit(), o.Close(nil)); err != nil {
 		t.Error(err)
 	}
 	info, err := os.Stat(os.DevNull)
 	if err != nil || info.Mode().IsRegular() {
 		t.Errorf("%s became a regular file: %v", os.DevNull, err)
 	}
-	if _, err := createOutput(t.Context(), os.DevNull, nil, true); err == nil || !strings.Contains(err.Error(), "--resume needs an output file") {
+	if _, err := Create(t.Context(), os.DevNull, nil, true); err == nil || !strings.Contains(err.Error(), "--resume needs an output file") {
 		t.Errorf("resumed: %v", err)
 	}
 }
 
 func TestOutputToFullDevice(t *testing.T) {
-	o, err := createOutput(t.Context(), "/dev/full", nil, false)
+	o, err := Create(t.Context(), "/dev/full", nil, false)
 	if errors.Is(err, os.ErrNotExist) {
 		return // only Linux has it
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.close(o.write([]byte("new"), position{}, tally{})); err == nil || !strings.Contains(err.Error(), "write /dev/full: ") || !errors.Is(err, syscall.ENOSPC) {
+	if err := o.Close(o.WriteChunk([]byte("new"), Position{}, Tally{})); err == nil || !strings.Contains(err.Error(), "write /dev/full: ") || !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("got error %v", err)
 	}
 }
 
 func TestOutputToStdout(t *testing.T) {
 	var stdout bytes.Buffer
-	o, err := createOutput(t.Context(), "-", &stdout, false)
+	o, err := Create(t.Context(), "-", &stdout, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := o.write([]byte("new"), position{}, tally{}); err != nil || stdout.String() != "new" {
+	if err := o.WriteChunk([]byte("new"), Position{}, Tally{}); err != nil || stdout.String() != "new" {
 		t.Errorf("before commit: got %q, %v, want %q", stdout.String(), err, "new")
 	}
-	if err := errors.Join(o.commit(), o.close(nil)); err != nil {
+	if err := errors.Join(o.Commit(), o.Close(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if stdout.String() != "new" {
@@ -71,7 +71,7 @@ func TestCreateOutputErrors(t *testing.T) {
 		filepath.Join(dir, "none", "out"): "no such file or directory",
 		clitest.WriteFile(t, filepath.Join(dir, "file"), "") + "/out": "not a directory",
 	} {
-		if _, err := createOutput(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+		if _, err := Create(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: got error %v, want one with the path and %q", path, err, want)
 		}
 	}
@@ -100,15 +100,15 @@ func TestOutputToDescriptor(t *testing.T) {
 		if _, err := file.WriteString("before\n"); err != nil {
 			t.Fatal(err)
 		}
-		o, err := createOutput(t.Context(), name, nil, false)
+		o, err := Create(t.Context(), name, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(o.write([]byte("new\n"), position{}, tally{}), o.commit(), o.close(nil)); err != nil {
+		if err := errors.Join(o.WriteChunk([]byte("new\n"), Position{}, Tally{}), o.Commit(), o.Close(nil)); err != nil {
 			t.Error(err)
 		}
 		want += "before\nnew\n"
-		if _, err := createOutput(t.Context(), name, nil, true); err == nil || !strings.Contains(err.Error(), "--resume needs an output file") {
+		if _, err := Create(t.Context(), name, nil, true); err == nil || !strings.Contains(err.Error(), "--resume needs an output file") {
 			t.Errorf("%s, resumed: %v", name, err)
 		}
 	}
@@ -116,7 +116,7 @@ func TestOutputToDescriptor(t *testing.T) {
 		t.Fatal(err)
 	}
 	clitest.CheckDir(t, dir, map[string]string{"out": want})
-	if _, err := createOutput(t.Context(), "/dev/fd/987", nil, false); !errors.Is(err, syscall.EBADF) || !strings.Contains(err.Error(), "/dev/fd/987") {
+	if _, err := Create(t.Context(), "/dev/fd/987", nil, false); !errors.Is(err, syscall.EBADF) || !strings.Contains(err.Error(), "/dev/fd/987") {
 		t.Errorf("a descriptor that is not open: %v", err)
 	}
 	// A regular file may have a number as its name.
@@ -131,7 +131,7 @@ func TestOutputToReadOnlyDescriptor(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := fmt.Sprintf("/dev/fd/%d", file.Fd())
-	if _, err := createOutput(t.Context(), name, nil, false); err == nil || !strings.Contains(err.Error(), name+" is open for reading only") {
+	if _, err := Create(t.Context(), name, nil, false); err == nil || !strings.Contains(err.Error(), name+" is open for reading only") {
 		t.Errorf("got error %v", err)
 	}
 	if err := file.Close(); err != nil {

@@ -1,4 +1,4 @@
-package score
+package scored
 
 import (
 	"bytes"
@@ -24,10 +24,10 @@ import (
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
 
-// checkpointEvery is the time between checkpoints. A killed run loses at most that
+// CheckpointEvery is the time between checkpoints. A killed run loses at most that
 // much finished work and the chunk that it is scoring. A checkpoint waits for the
 // disk. The variable is text so that a test can set it at link time.
-var checkpointEvery = "10s"
+var CheckpointEvery = "10s"
 
 // partial is an output file that is not complete yet. The run writes it next to path
 // and renames it to path when it is complete. A state file next to it records how
@@ -45,7 +45,7 @@ type partial struct {
 	compressor *records.Compressor
 	sum        hash.Hash // of the file
 
-	state state // after the chunk that was written last
+	state State // after the chunk that was written last
 	found bool  // an earlier run left a state
 	grown bool  // this run has written to the file
 	dirty bool  // the file holds more than the state file counts
@@ -56,27 +56,27 @@ type partial struct {
 
 // The suffixes of the files that a run writes next to its output.
 const (
-	partialSuffix = ".mlxrank-partial"
-	stateSuffix   = ".mlxrank-state"
-	newSuffix     = stateSuffix + ".tmp" // the next state
+	PartialSuffix = ".mlxrank-partial"
+	StateSuffix   = ".mlxrank-state"
+	newSuffix     = StateSuffix + ".tmp" // the next state
 	runSuffix     = ".mlxrank-run"       // a TREC run or Parquet that is not complete
 )
 
-// suffixes lists them, the longest first.
-var suffixes = []string{newSuffix, partialSuffix, stateSuffix, runSuffix}
+// Suffixes lists them, the longest first.
+var Suffixes = []string{newSuffix, PartialSuffix, StateSuffix, runSuffix}
 
-func (p *partial) dataPath() string { return p.path + partialSuffix }
+func (p *partial) dataPath() string { return p.path + PartialSuffix }
 
-func (p *partial) statePath() string { return p.path + stateSuffix }
+func (p *partial) statePath() string { return p.path + StateSuffix }
 
 // openPartial starts a file at path. It returns an error if an earlier run left a
 // partial file and resume is false.
 func openPartial(path string, resume bool) (_ *partial, err error) {
-	if err := checkName(path); err != nil {
+	if err := checkLength(path); err != nil {
 		return nil, err
 	}
 	p := &partial{path: path, sum: sha256.New(), kept: -1, when: time.Now()}
-	if p.every, err = time.ParseDuration(checkpointEvery); err != nil {
+	if p.every, err = time.ParseDuration(CheckpointEvery); err != nil {
 		return nil, err
 	}
 	if p.compressor, err = records.NewCompressor(path); err != nil {
@@ -91,12 +91,12 @@ func openPartial(path string, resume bool) (_ *partial, err error) {
 	return p, nil
 }
 
-// checkName rejects a name that is too long with one of the suffixes. Otherwise only
+// checkLength rejects a name that is too long with one of the suffixes. Otherwise only
 // the first checkpoint would fail, after work that could not be kept.
-func checkName(path string) error {
-	if _, err := os.Lstat(path + suffixes[0]); errors.Is(err, syscall.ENAMETOOLONG) {
+func checkLength(path string) error {
+	if _, err := os.Lstat(path + Suffixes[0]); errors.Is(err, syscall.ENAMETOOLONG) {
 		return fmt.Errorf("create output %s: the name is too long: it has %d bytes, and the files next to it add %d (%q); choose a shorter name",
-			path, len(filepath.Base(path)), len(suffixes[0]), suffixes[0])
+			path, len(filepath.Base(path)), len(Suffixes[0]), Suffixes[0])
 	}
 	return nil
 }
@@ -222,24 +222,24 @@ func (p *partial) readState() ([]byte, error) {
 	return data, errors.Join(err, file.Close())
 }
 
-// begin records the settings that the output depends on. If an earlier run had the
-// same, begin returns how far that run came.
-func (p *partial) begin(settings []setting) (state, error) {
+// Begin records the settings that the output depends on. If an earlier run had the
+// same, Begin returns how far that run came.
+func (p *partial) Begin(settings []Setting) (State, error) {
 	if !p.found {
 		none := p.sum.Sum(nil)
-		p.state = state{Version: stateVersion, Settings: settings, Input: position{stretch: stretch{Sum: none}}, Output: stretch{Sum: none}}
+		p.state = State{Version: stateVersion, Settings: settings, Input: Position{Stretch: Stretch{Sum: none}}, Output: Stretch{Sum: none}}
 		return p.state, p.clear()
 	}
-	if changed := differences(p.state.Settings, settings); len(changed) > 0 {
-		return state{}, fmt.Errorf("%s cannot be resumed: %s; remove %s to start again",
+	if changed := Differences(p.state.Settings, settings); len(changed) > 0 {
+		return State{}, fmt.Errorf("%s cannot be resumed: %s; remove %s to start again",
 			p.path, strings.Join(changed, "; "), p.dataPath())
 	}
 	n, err := io.CopyN(p.sum, p.file, p.state.Output.Bytes)
 	if err != nil && !errors.Is(err, io.EOF) {
-		return state{}, p.wrap(err)
+		return State{}, p.wrap(err)
 	}
 	if n < p.state.Output.Bytes || !bytes.Equal(p.sum.Sum(nil), p.state.Output.Sum) {
-		return state{}, fmt.Errorf("%s cannot be resumed: %s is not what the earlier run wrote; remove it to start again", p.path, p.dataPath())
+		return State{}, fmt.Errorf("%s cannot be resumed: %s is not what the earlier run wrote; remove it to start again", p.path, p.dataPath())
 	}
 	return p.state, p.wrap(p.file.Truncate(n))
 }
@@ -258,15 +258,15 @@ func (p *partial) clear() error {
 	return nil
 }
 
-// write adds the lines of a chunk. input and counts are those after the chunk.
-func (p *partial) write(lines []byte, input position, counts tally) error {
+// WriteChunk adds the lines of a chunk. input and counts are those after the chunk.
+func (p *partial) WriteChunk(lines []byte, input Position, counts Tally) error {
 	if len(lines) > 0 {
 		if err := p.add(lines); err != nil {
 			return err
 		}
 	}
 	p.state.Output.Sum = p.sum.Sum(nil)
-	p.state.Input, p.state.tally = input, counts
+	p.state.Input, p.state.Tally = input, counts
 	p.grown, p.dirty = true, true
 	if time.Since(p.when) < p.every {
 		return nil
@@ -308,8 +308,8 @@ func (p *partial) checkpoint() error {
 	return nil
 }
 
-// commit renames the complete file to path.
-func (p *partial) commit() error {
+// Commit renames the complete file to path.
+func (p *partial) Commit() error {
 	if p.state.Output.Bytes == 0 {
 		// A compressed file needs a header even without lines.
 		if err := p.add(nil); err != nil {
@@ -337,16 +337,16 @@ func (p *partial) finish(leftovers ...string) error {
 	return p.wrap(errors.Join(errs...))
 }
 
-// close ends a run that failed with err; it does nothing after commit. If there is
+// Close ends a run that failed with err; it does nothing after commit. If there is
 // something to resume, close keeps it and returns a *KeptError.
-func (p *partial) close(err error) error {
+func (p *partial) Close(err error) error {
 	if p.file == nil {
 		return err
 	}
 	switch {
 	case p.found && !p.grown && !errors.Is(err, context.Canceled):
 		return errors.Join(err, p.release()) // it could not resume
-	case errors.Is(err, errChanged):
+	case errors.Is(err, ErrChanged):
 		p.kept = -1
 	case p.dirty:
 		err = errors.Join(err, p.checkpoint())

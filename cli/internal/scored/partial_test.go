@@ -1,4 +1,4 @@
-package score
+package scored
 
 import (
 	"crypto/sha256"
@@ -8,55 +8,20 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
-	"github.com/mlxrank/mlxrank/cli/internal/command"
 )
 
-// TestPartialPlanted puts links and pipes where a run writes next to its output, and
-// checks that the run does not follow, change or remove them.
-func TestPartialPlanted(t *testing.T) {
-	model := quickModel(t)
-	for _, suffix := range suffixes {
-		for name, plant := range map[string]func(victim, path string) error{
-			"symbolic link": os.Symlink,
-			"hard link":     os.Link,
-			"named pipe":    func(_, path string) error { return unix.Mkfifo(path, 0o666) },
-		} {
-			t.Run(name+suffix, func(t *testing.T) {
-				dir := t.TempDir()
-				victim := clitest.WriteFile(t, filepath.Join(dir, "victim"), "precious")
-				output := filepath.Join(dir, "out")
-				if err := plant(victim, output+suffix); err != nil {
-					t.Fatal(err)
-				}
-				r := mlxrank.Run(t, msmarcoLines(5), "score", "--model", model, "--input", "-", "--format", "msmarco", "--output-format", "trec", "--output", output)
-				if temporary := suffix == newSuffix || suffix == runSuffix; temporary == (r.Status != command.ExitOK) {
-					t.Errorf("status %d: %s", r.Status, r.ErrOut)
-				}
-				if r.Status != command.ExitOK {
-					clitest.CheckFailure(t, r, command.ExitFailure, output+suffix, "remove it")
-				}
-				if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {
-					t.Errorf("the file that was linked to: %q, %v", got, err)
-				}
-			})
-		}
-	}
-}
-
-var testSettings = []setting{{"model", "tiny"}, {"dtype", "float32"}}
+var testSettings = []Setting{{"model", "tiny"}, {"dtype", "float32"}}
 
 // startPartial starts or resumes a file.
 func startPartial(t *testing.T, path string, resume bool) *partial {
 	t.Helper()
-	o, err := createOutput(t.Context(), path, nil, resume)
+	o, err := Create(t.Context(), path, nil, resume)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := o.(*partial)
-	if _, err := p.begin(testSettings); err != nil {
+	if _, err := p.Begin(testSettings); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -67,8 +32,8 @@ func writeChunk(t *testing.T, p *partial, text string, n int) {
 	t.Helper()
 	input := p.state.Input
 	input.Bytes, input.Lines, input.Sum = input.Bytes+int64(10*n), input.Lines+n, make([]byte, sha256.Size)
-	counts := tally{Records: p.state.Records + n}
-	if err := p.write([]byte(text), input, counts); err != nil {
+	counts := Tally{Records: p.state.Records + n}
+	if err := p.WriteChunk([]byte(text), input, counts); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -89,7 +54,7 @@ func TestPartialCommit(t *testing.T) {
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the file is there before commit")
 	}
-	if err := errors.Join(p.commit(), p.close(nil)); err != nil {
+	if err := errors.Join(p.Commit(), p.Close(nil)); err != nil {
 		t.Fatal(err)
 	}
 	clitest.CheckDir(t, dir, map[string]string{"out": "new"})
@@ -106,7 +71,7 @@ func TestPartialReplacesFile(t *testing.T) {
 	if got, err := os.ReadFile(path); err != nil || string(got) != "old" {
 		t.Errorf("before commit: got %q, %v, want %q", got, err, "old")
 	}
-	if err := p.commit(); err != nil {
+	if err := p.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	clitest.CheckDir(t, dir, map[string]string{"out": "new"})
@@ -125,7 +90,7 @@ func TestPartialThroughLink(t *testing.T) {
 	}
 	p := startPartial(t, link, false)
 	writeChunk(t, p, "new", 1)
-	if err := p.commit(); err != nil {
+	if err := p.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Lstat(link)
@@ -142,16 +107,16 @@ func TestPartialNothingDone(t *testing.T) {
 	path := clitest.WriteFile(t, filepath.Join(dir, "out"), "old")
 	fire := errors.New("fire")
 	for _, begin := range []bool{false, true} {
-		o, err := createOutput(t.Context(), path, nil, false)
+		o, err := Create(t.Context(), path, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if begin {
-			if _, err := o.begin(testSettings); err != nil {
+			if _, err := o.Begin(testSettings); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := o.close(fire); !errors.Is(err, fire) || strings.Contains(err.Error(), "--resume") {
+		if err := o.Close(fire); !errors.Is(err, fire) || strings.Contains(err.Error(), "--resume") {
 			t.Errorf("got error %v", err)
 		}
 		clitest.CheckDir(t, dir, map[string]string{"out": "old"})
@@ -165,8 +130,8 @@ func TestPartialStateWithoutSum(t *testing.T) {
 		for _, data := range []string{"", "half a line"} {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "out")
-			clitest.WriteFile(t, path+stateSuffix, `{"version": 1, "settings": [], "input": {"bytes": 0, "sha256": null, "lines": 0}, "output": {"bytes": 0, "sha256": ""}, "records": 0, "skipped": 0}`)
-			clitest.WriteFile(t, path+partialSuffix, data)
+			clitest.WriteFile(t, path+StateSuffix, `{"version": 1, "settings": [], "input": {"bytes": 0, "sha256": null, "lines": 0}, "output": {"bytes": 0, "sha256": ""}, "records": 0, "skipped": 0}`)
+			clitest.WriteFile(t, path+PartialSuffix, data)
 			p := startPartial(t, path, resume)
 			if err := p.checkpoint(); err != nil {
 				t.Fatal(err)
@@ -176,7 +141,7 @@ func TestPartialStateWithoutSum(t *testing.T) {
 			} else if _, err = parseState(data); err != nil {
 				t.Errorf("the state of a run without a chunk: %v", err)
 			}
-			if err := errors.Join(p.commit(), p.close(nil)); err != nil {
+			if err := errors.Join(p.Commit(), p.Close(nil)); err != nil {
 				t.Fatal(err)
 			}
 			clitest.CheckDir(t, dir, map[string]string{"out": ""})
@@ -198,14 +163,14 @@ func TestPartialKept(t *testing.T) {
 			writeChunk(t, p, "torn", 3)
 			kill(t, p)
 		} else {
-			err := p.close(errors.New("fire"))
-			for _, word := range []string{"fire; ", "3 lines", path + partialSuffix, "--resume"} {
+			err := p.Close(errors.New("fire"))
+			for _, word := range []string{"fire; ", "3 lines", path + PartialSuffix, "--resume"} {
 				if !strings.Contains(err.Error(), word) {
 					t.Errorf("error lacks %q: %v", word, err)
 				}
 			}
 		}
-		if _, err := createOutput(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), "continue it with --resume, or remove "+path+partialSuffix) {
+		if _, err := Create(t.Context(), path, nil, false); err == nil || !strings.Contains(err.Error(), "continue it with --resume, or remove "+path+PartialSuffix) {
 			t.Errorf("without --resume: %v", err)
 		}
 		p = startPartial(t, path, true)
@@ -213,7 +178,7 @@ func TestPartialKept(t *testing.T) {
 			t.Errorf("resumed at %+v", p.state)
 		}
 		writeChunk(t, p, "two", 1)
-		if err := errors.Join(p.commit(), p.close(nil)); err != nil {
+		if err := errors.Join(p.Commit(), p.Close(nil)); err != nil {
 			t.Fatal(err)
 		}
 		clitest.CheckDir(t, dir, map[string]string{"out": "one two"})
@@ -229,7 +194,7 @@ func TestPartialStopsBetween(t *testing.T) {
 			path := filepath.Join(dir, "out")
 			p := startPartial(t, path, false)
 			writeChunk(t, p, "one", 1)
-			want := state{}
+			want := State{}
 			if step != "before the first checkpoint" {
 				if err := p.checkpoint(); err != nil {
 					t.Fatal(err)
@@ -240,7 +205,7 @@ func TestPartialStopsBetween(t *testing.T) {
 				if err := os.Rename(p.dataPath(), path); err != nil {
 					t.Fatal(err)
 				}
-				want = state{}
+				want = State{}
 			}
 			kill(t, p)
 			p = startPartial(t, path, true)
@@ -250,7 +215,7 @@ func TestPartialStopsBetween(t *testing.T) {
 			if want.Records == 0 {
 				writeChunk(t, p, "one", 1)
 			}
-			if err := p.commit(); err != nil {
+			if err := p.Commit(); err != nil {
 				t.Fatal(err)
 			}
 			clitest.CheckDir(t, dir, map[string]string{"out": "one"})
@@ -269,12 +234,12 @@ func TestPartialRefused(t *testing.T) {
 			if err := os.Truncate(p.dataPath(), 2); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{partialSuffix, "is not what the earlier run wrote", "remove"}},
-		{"output changed", func(t *testing.T, p *partial) { clitest.WriteFile(t, p.dataPath(), "0ne more") }, []string{partialSuffix, "is not what the earlier run wrote"}},
+		}, []string{PartialSuffix, "is not what the earlier run wrote", "remove"}},
+		{"output changed", func(t *testing.T, p *partial) { clitest.WriteFile(t, p.dataPath(), "0ne more") }, []string{PartialSuffix, "is not what the earlier run wrote"}},
 		{"state cut", func(t *testing.T, p *partial) {
 			clitest.Edit(t, p.statePath(), func(b []byte) []byte { return b[:len(b)/2] })
-		}, []string{stateSuffix, "cannot be read", "remove"}},
-		{"state empty", func(t *testing.T, p *partial) { clitest.WriteFile(t, p.statePath(), "") }, []string{stateSuffix, "cannot be read"}},
+		}, []string{StateSuffix, "cannot be read", "remove"}},
+		{"state empty", func(t *testing.T, p *partial) { clitest.WriteFile(t, p.statePath(), "") }, []string{StateSuffix, "cannot be read"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -285,15 +250,15 @@ func TestPartialRefused(t *testing.T) {
 			}
 			kill(t, p)
 			test.spoil(t, p)
-			before := contents(t, dir)
+			before := clitest.Contents(t, dir)
 			settings := testSettings
 			if test.name == "another setting" {
-				settings = []setting{{"model", "tiny"}, {"dtype", "float16"}, {"threads", "2"}}
+				settings = []Setting{{"model", "tiny"}, {"dtype", "float16"}, {"threads", "2"}}
 			}
-			o, err := createOutput(t.Context(), p.path, nil, true)
+			o, err := Create(t.Context(), p.path, nil, true)
 			if err == nil {
-				_, err = o.begin(settings)
-				err = o.close(err)
+				_, err = o.Begin(settings)
+				err = o.Close(err)
 			}
 			if err == nil {
 				t.Fatal("no error")
@@ -308,24 +273,6 @@ func TestPartialRefused(t *testing.T) {
 	}
 }
 
-// contents returns the files of a directory by name.
-func contents(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := make(map[string]string)
-	for _, entry := range entries {
-		data, err := os.ReadFile(filepath.Join(dir, entry.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		files[entry.Name()] = string(data)
-	}
-	return files
-}
-
 // TestPartialTwice checks that a second run cannot write the same file.
 func TestPartialTwice(t *testing.T) {
 	dir := t.TempDir()
@@ -333,14 +280,14 @@ func TestPartialTwice(t *testing.T) {
 	p := startPartial(t, path, false)
 	writeChunk(t, p, "one", 1)
 	for _, resume := range []bool{false, true} {
-		if _, err := createOutput(t.Context(), path, nil, resume); err == nil || !strings.Contains(err.Error(), "another mlxrank is writing it") {
+		if _, err := Create(t.Context(), path, nil, resume); err == nil || !strings.Contains(err.Error(), "another mlxrank is writing it") {
 			t.Errorf("resume %v: %v", resume, err)
 		}
 	}
-	if err := p.commit(); err != nil {
+	if err := p.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if err := startPartial(t, path, false).close(errors.New("fire")); err == nil {
+	if err := startPartial(t, path, false).Close(errors.New("fire")); err == nil {
 		t.Error("no error")
 	}
 	clitest.CheckDir(t, dir, map[string]string{"out": "one"})
@@ -354,7 +301,7 @@ func TestPartialChanged(t *testing.T) {
 	if err := p.checkpoint(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.close(errChanged); !errors.Is(err, errChanged) || strings.Contains(err.Error(), "--resume") {
+	if err := p.Close(ErrChanged); !errors.Is(err, ErrChanged) || strings.Contains(err.Error(), "--resume") {
 		t.Errorf("got error %v", err)
 	}
 	clitest.CheckDir(t, dir, nil)

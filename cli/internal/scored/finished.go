@@ -1,54 +1,14 @@
-package score
+package scored
 
 import (
-	"context"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
-	"github.com/rs/zerolog"
-	"github.com/urfave/cli/v2"
-
-	"github.com/mlxrank/mlxrank/cli/internal/command"
-	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
 )
-
-// runTagFlag is the flag --run-tag, which names the system in a TREC run.
-var runTagFlag = &cli.StringFlag{Name: "run-tag", Value: "mlxrank", DefaultText: "mlxrank", Usage: "`TAG` in the last column of a TREC run"}
-
-// checkRunTag rejects a tag that a TREC run cannot hold.
-func checkRunTag(tag string) error {
-	if tag == "" || !utf8.ValidString(tag) || strings.ContainsFunc(tag, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
-		return command.Usagef("--run-tag %q is not one word; expected text without white space", tag)
-	}
-	return nil
-}
-
-// ranking turns scored rows into a TREC run.
-type ranking struct {
-	ctx context.Context
-	tag string
-	log zerolog.Logger
-}
-
-// write ranks the rows.
-func (k ranking) write(w io.Writer, rows *os.File, dir string) error {
-	if _, err := rows.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	duplicates, err := records.Rank(w, input.NewReader(k.ctx, rows), dir, k.tag)
-	if err == nil && duplicates.Count > 0 {
-		k.log.Warn().Int("left_out", duplicates.Count).Strs("first", duplicates.Examples).
-			Msg("several lines have the same query and document; the run keeps the best line of each")
-	}
-	return err
-}
 
 // A finisher makes an output of rows: a TREC run, or Parquet with scores.
 type finisher interface {
@@ -59,7 +19,7 @@ type finisher interface {
 
 // newFinished wraps an output that finisher makes of rows. Until all records are
 // scored, it writes the rows. On an error it returns out unchanged.
-func newFinished(out destination, k finisher) (destination, error) {
+func newFinished(out Destination, k finisher) (Destination, error) {
 	if p, ok := out.(*partial); ok {
 		compressor := p.compressor
 		p.compressor = &records.Compressor{} // the rows are not compressed
@@ -79,7 +39,7 @@ type finishedFile struct {
 	finisher      finisher
 }
 
-func (r *finishedFile) commit() error {
+func (r *finishedFile) Commit() error {
 	// The checkpoint keeps all rows even if the finisher fails.
 	if err := r.checkpoint(); err != nil {
 		return err
@@ -112,18 +72,18 @@ type finishedStream struct {
 	finisher finisher
 }
 
-func (r *finishedStream) write(lines []byte, _ position, _ tally) error {
+func (r *finishedStream) WriteChunk(lines []byte, _ Position, _ Tally) error {
 	_, err := r.rows.Write(lines)
 	return err
 }
 
-func (r *finishedStream) commit() error {
+func (r *finishedStream) Commit() error {
 	if err := r.finisher.write(r.Writer, r.rows, ""); err != nil {
 		return r.wrap(err)
 	}
-	return r.stream.commit()
+	return r.stream.Commit()
 }
 
-func (r *finishedStream) close(err error) error {
-	return errors.Join(r.stream.close(err), r.rows.Close())
+func (r *finishedStream) Close(err error) error {
+	return errors.Join(r.stream.Close(err), r.rows.Close())
 }

@@ -197,7 +197,7 @@ func (cfg *Config) checkCalibration() error {
 // useCalibration makes scores by the calibration, if any, after checking that it is for
 // the model.
 func (e *Engine) useCalibration(c *Calibration, model *weights.Model, maxLength int) error {
-	e.fingerprint = model.ContentHash
+	e.fingerprint, e.modelHash = model.ContentHash, hashModel(model)
 	if c == nil {
 		return nil
 	}

@@ -225,6 +225,7 @@ type Engine struct {
 	microbatchTokens int // of Config
 
 	fingerprint func() (string, error) // of the model's contents
+	modelHash   func() (string, error)
 
 	caching *caching // nil without Config.Cache
 

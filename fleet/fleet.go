@@ -1,0 +1,263 @@
+package fleet
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// ConnectConfig says where the server is and how to prove who one is.
+type ConnectConfig struct {
+	URL     string // nats://TOKEN@HOST:PORT or tls://...; several with commas for a cluster
+	Name    string // of this client, for the server's log
+	Creds   string // file with a NATS user's credentials, "" for none
+	NKey    string // file with the seed of an nkey, "" for none
+	CA      string // file with the certificates that sign the server's, "" for the system's
+	Cert    string // file of this client's certificate, "" for none
+	CertKey string
+	Logger  zerolog.Logger
+}
+
+// A Fleet is a connection to the server that holds the jobs. Its methods may be called
+// from any goroutine.
+type Fleet struct {
+	conn *nats.Conn
+	js   jetstream.JetStream
+	log  zerolog.Logger
+
+	mu     sync.Mutex
+	parts  jetstream.Stream
+	lost   jetstream.Stream // undeliveredStream
+	values map[string]jetstream.KeyValue
+}
+
+// connectTimeout bounds the first connection.
+const connectTimeout = 10 * time.Second
+
+// Connect connects to a server and makes the streams that the server lacks. A connection
+// that breaks later is made again; calls wait for it until their context ends.
+func Connect(ctx context.Context, c ConnectConfig) (*Fleet, error) {
+	options := []nats.Option{
+		nats.Name(c.Name), nats.Timeout(connectTimeout), nats.MaxReconnects(-1),
+		nats.ReconnectWait(time.Second), nats.ReconnectJitter(time.Second, time.Second),
+		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(3),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err == nil {
+				return // Close was called
+			}
+			c.Logger.Warn().Err(err).Msg("the connection to the fleet's server is lost; trying again")
+		}),
+		nats.ReconnectHandler(func(*nats.Conn) { c.Logger.Warn().Msg("connected to the fleet's server again") }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.Logger.Debug().Err(err).Msg("nats") }),
+	}
+	if c.Creds != "" {
+		options = append(options, nats.UserCredentials(c.Creds))
+	}
+	if c.NKey != "" {
+		option, err := nats.NkeyOptionFromSeed(c.NKey)
+		if err != nil {
+			return nil, fmt.Errorf("read the nkey %s: %w", c.NKey, err)
+		}
+		options = append(options, option)
+	}
+	if c.CA != "" {
+		options = append(options, nats.RootCAs(c.CA))
+	}
+	if c.Cert != "" {
+		options = append(options, nats.ClientCert(c.Cert, c.CertKey))
+	}
+	if strings.HasPrefix(c.URL, "tls://") || c.CA != "" {
+		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}))
+	}
+	for _, file := range []string{c.Creds, c.CA, c.Cert, c.CertKey} {
+		if _, err := os.Stat(file); file != "" && err != nil {
+			return nil, err
+		}
+	}
+	conn, err := nats.Connect(c.URL, options...)
+	if err != nil {
+		return nil, explainConnect(c.URL, err)
+	}
+	f := &Fleet{conn: conn, log: c.Logger, values: map[string]jetstream.KeyValue{}}
+	if err := f.open(ctx, c.URL); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Close closes the connection.
+func (f *Fleet) Close() { f.conn.Close() }
+
+// Server returns the address of the server without secrets.
+func (f *Fleet) Server() string { return redact(f.conn.ConnectedUrl()) }
+
+// open finds or makes the streams and the buckets.
+func (f *Fleet) open(ctx context.Context, address string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	if f.js, err = jetstream.New(f.conn); err != nil {
+		return err
+	}
+	if err := f.ensure(ctx); err != nil {
+		switch {
+		case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount), errors.Is(err, nats.ErrNoResponders):
+			return fmt.Errorf("the NATS server at %s has no JetStream; start it with JetStream (nats-server -js), or use mlxrank fleet start", redact(address))
+		case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, context.DeadlineExceeded):
+			return fmt.Errorf("the NATS server at %s does not answer JetStream requests; the user may lack permission for $JS.API.> and _INBOX.>: %w", redact(address), err)
+		}
+		return fmt.Errorf("prepare JetStream at %s: %w", redact(address), err)
+	}
+	return nil
+}
+
+// ensure makes the streams and buckets that are missing. It changes none that are there:
+// whoever runs the server may have set replicas or limits.
+func (f *Fleet) ensure(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	found := map[string]jetstream.Stream{}
+	for _, config := range streams() {
+		stream, err := f.js.Stream(ctx, config.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			stream, err = f.js.CreateStream(ctx, config)
+		}
+		if err != nil {
+			return fmt.Errorf("stream %s: %w", config.Name, err)
+		}
+		found[config.Name] = stream
+	}
+	f.parts, f.lost = found[partsStream], found[undeliveredStream]
+	for _, config := range buckets() {
+		bucket, err := f.js.KeyValue(ctx, config.Bucket)
+		if errors.Is(err, jetstream.ErrBucketNotFound) {
+			bucket, err = f.js.CreateKeyValue(ctx, config)
+		}
+		if err != nil {
+			return fmt.Errorf("bucket %s: %w", config.Bucket, err)
+		}
+		f.values[config.Bucket] = bucket
+	}
+	return nil
+}
+
+func (f *Fleet) bucket(name string) jetstream.KeyValue {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.values[name]
+}
+
+// callTimeout bounds one call of the server, which retry repeats.
+const callTimeout = 20 * time.Second
+
+// retry calls the server until it answers, the answer is an error that stays, or ctx
+// ends.
+func (f *Fleet) retry(ctx context.Context, call func(context.Context) error) error {
+	wait := backoff.NewExponentialBackOff()
+	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 5*time.Second
+	_, err := backoff.Retry(ctx, func() (struct{}, error) {
+		once, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		err := call(once)
+		if err != nil && (ctx.Err() != nil || !isTemporary(err)) {
+			return struct{}{}, backoff.Permanent(err)
+		}
+		return struct{}{}, err
+	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
+		f.log.Debug().Err(err).Msg("the fleet's server did not answer; trying again")
+	}))
+	var permanent *backoff.PermanentError
+	if errors.As(err, &permanent) {
+		err = permanent.Unwrap()
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// isTemporary reports whether a call may succeed when it is repeated: the connection or
+// the server was away, or the store was full.
+func isTemporary(err error) bool {
+	for _, temporary := range []error{
+		nats.ErrTimeout, nats.ErrDisconnected, nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrStaleConnection, nats.ErrConnectionReconnecting,
+		context.DeadlineExceeded, jetstream.ErrNoStreamResponse, jetstream.ErrServerShutdown, jetstream.ErrConsumerLeadershipChanged,
+		jetstream.ErrNoHeartbeat, jetstream.ErrOrderedConsumerReset,
+	} {
+		if errors.Is(err, temporary) {
+			return true
+		}
+	}
+	return isFull(err)
+}
+
+// isFull reports whether the server has no room for a message.
+func isFull(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	const insufficientResources, memoryExceeded, storageExceeded, storeFailed = 10023, 10028, 10047, 10077
+	switch int(api.ErrorCode) {
+	case insufficientResources, memoryExceeded, storageExceeded:
+		return true
+	case storeFailed:
+		return !strings.Contains(api.Description, "per subject")
+	}
+	return false
+}
+
+// explainConnect says what to do about a failed connection.
+func explainConnect(address string, err error) error {
+	shown := redact(address)
+	switch {
+	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
+		return fmt.Errorf("the server at %s rejects the credentials; use the join line that its mlxrank fleet start printed, or give --creds or --nkey", shown)
+	case errors.Is(err, nats.ErrSecureConnRequired):
+		return fmt.Errorf("the server at %s requires TLS; use tls:// in the address, and --tls-ca for a certificate of your own", shown)
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return fmt.Errorf("the server at %s has no TLS; use nats:// in the address", shown)
+	case errors.Is(err, nats.ErrNoInfoReceived), strings.Contains(err.Error(), "expected 'INFO'"):
+		return fmt.Errorf("the program at %s is no NATS server; check the port (%w)", shown, err)
+	case isLoopback(address):
+		return fmt.Errorf("no fleet server answers at %s, which is this machine itself; if the server runs on another machine, use its address, which its mlxrank fleet start printed (%w)", shown, err)
+	}
+	return fmt.Errorf("no fleet server answers at %s; check that mlxrank fleet start runs there with --listen 0.0.0.0:4222, and that no firewall is between (%w)", shown, err)
+}
+
+// isLoopback reports whether an address is of this machine alone.
+func isLoopback(address string) bool {
+	parsed, err := url.Parse(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(parsed.Hostname())
+	return parsed.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// redact removes secrets from addresses.
+func redact(addresses string) string {
+	list := strings.Split(addresses, ",")
+	for i, address := range list {
+		parsed, err := url.Parse(strings.TrimSpace(address))
+		if err != nil {
+			list[i] = "(an address that cannot be parsed)"
+			continue
+		}
+		parsed.User = nil
+		list[i] = parsed.String()
+	}
+	return strings.Join(list, ",")
+}

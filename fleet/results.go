@@ -1,0 +1,369 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Progress is what a job's workers have finished.
+type Progress struct {
+	Parts int
+	Pairs int
+}
+
+// Results reads the results of a job while workers finish it.
+type Results struct {
+	fleet *Fleet
+	job   *Job
+	data  store
+	stop  context.CancelFunc
+	ended chan struct{}
+
+	mu       sync.Mutex
+	commits  map[int]Commit
+	failures map[int]Failure // parts that failed for good
+	err      error           // that ended the watching
+	cancel   bool            // the job was cancelled
+	changed  chan struct{}   // closed at the next change
+}
+
+// A PartError reports a part that failed for good.
+type PartError struct {
+	Job     string
+	Part    int
+	Failure Failure
+}
+
+func (e *PartError) Error() string {
+	return fmt.Sprintf("part %d of job %s failed %d times, the last time on worker %s: %s", e.Part, e.Job, e.Failure.Deliveries, e.Failure.Worker, e.Failure.Reason)
+}
+
+// ErrCancelled reports a job that was cancelled.
+var ErrCancelled = errors.New("the job was cancelled")
+
+// Results starts to watch the commits and failures of a job.
+func (f *Fleet) Results(ctx context.Context, job *Job) (*Results, error) {
+	data, err := f.openStore(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	r := &Results{fleet: f, job: job, data: data, stop: stop, ended: make(chan struct{}), commits: map[int]Commit{}, failures: map[int]Failure{}, changed: make(chan struct{})}
+	go r.watch(ctx)
+	return r, nil
+}
+
+// Close ends the watching.
+func (r *Results) Close() {
+	r.stop()
+	<-r.ended
+}
+
+// recheckEvery is the time between looks for parts that JetStream gave up: they have no
+// key that could be watched.
+const recheckEvery = 5 * time.Second
+
+// watch keeps the commits and failures up to date until ctx ends.
+func (r *Results) watch(ctx context.Context) {
+	defer close(r.ended)
+	for ctx.Err() == nil {
+		err := r.watchOnce(ctx)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		if !isTemporary(err) {
+			r.change(func() { r.err = err })
+			return
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (r *Results) watchOnce(ctx context.Context) error {
+	watcher, err := r.fleet.bucket(commitsBucket).Watch(ctx, r.job.ID+".*")
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop() //nolint:errcheck // the connection may be gone
+	tick := time.NewTicker(recheckEvery)
+	defer tick.Stop()
+	if err := r.recheck(ctx); err != nil {
+		return err
+	}
+	for {
+		select {
+		case entry, ok := <-watcher.Updates():
+			if !ok {
+				return context.DeadlineExceeded // the connection is lost: watch again
+			}
+			if entry != nil {
+				r.note(entry)
+			}
+		case <-tick.C:
+			if err := r.recheck(ctx); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// note records a commit, or that one was withdrawn.
+func (r *Results) note(entry jetstream.KeyValueEntry) {
+	part, err := partOfKey(entry.Key())
+	if err != nil {
+		return
+	}
+	r.change(func() {
+		var commit Commit
+		if entry.Operation() != jetstream.KeyValuePut || json.Unmarshal(entry.Value(), &commit) != nil {
+			delete(r.commits, part)
+			return
+		}
+		r.commits[part] = commit
+	})
+}
+
+// recheck looks for failures and whether the job was cancelled.
+func (r *Results) recheck(ctx context.Context) error {
+	job, err := r.fleet.Job(ctx, r.job.ID)
+	if err != nil {
+		return err
+	}
+	failures, err := r.fleet.failedParts(ctx, r.job, r.isDone)
+	if err != nil {
+		return err
+	}
+	r.change(func() { r.failures, r.cancel = failures, job.State == Cancelled })
+	return nil
+}
+
+func (r *Results) isDone(part int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, done := r.commits[part]
+	return done
+}
+
+func (r *Results) change(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f()
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// Changed returns a channel that is closed at the next change of Progress.
+func (r *Results) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.changed
+}
+
+// Progress returns what is finished.
+func (r *Results) Progress() Progress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := Progress{Parts: len(r.commits)}
+	for _, commit := range r.commits {
+		p.Pairs += commit.Pairs
+	}
+	return p
+}
+
+// Wait returns the scores of a part when it is finished. A part that failed for good is
+// a *PartError. A result that is damaged is removed, and the part is queued again.
+func (r *Results) Wait(ctx context.Context, part Part) ([]Score, error) {
+	for {
+		commit, err := r.waitForCommit(ctx, part)
+		if err != nil {
+			return nil, err
+		}
+		packed, err := r.data.get(ctx, commit.Object)
+		var scores []Score
+		if err == nil {
+			scores, err = decodeScores(packed, commit, part.Pairs)
+		}
+		if err == nil || ctx.Err() != nil {
+			return scores, err
+		}
+		r.fleet.log.Warn().Err(err).Int("part", part.Index).Str("worker", commit.Worker).Msg("the result of a part is damaged; the part is scored again")
+		if err := r.withdraw(ctx, part); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (r *Results) waitForCommit(ctx context.Context, part Part) (Commit, error) {
+	for {
+		r.mu.Lock()
+		commit, done := r.commits[part.Index]
+		failure, failed := r.failures[part.Index]
+		changed, cancelled, err := r.changed, r.cancel, r.err
+		r.mu.Unlock()
+		switch {
+		case err != nil:
+			return Commit{}, err
+		case cancelled:
+			return Commit{}, fmt.Errorf("%w: %s", ErrCancelled, r.job.ID)
+		case done:
+			return commit, nil
+		case failed:
+			return Commit{}, &PartError{r.job.ID, part.Index, failure}
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return Commit{}, context.Cause(ctx)
+		}
+	}
+}
+
+// withdraw removes the commit of a part and queues the part again.
+func (r *Results) withdraw(ctx context.Context, part Part) error {
+	err := r.fleet.retry(ctx, func(ctx context.Context) error {
+		return r.fleet.bucket(commitsBucket).Purge(ctx, keyOf(part.Job, part.Index))
+	})
+	if err != nil {
+		return err
+	}
+	r.change(func() { delete(r.commits, part.Index) })
+	return r.fleet.publish(ctx, part)
+}
+
+// Release removes the data of a part whose scores are kept elsewhere. Only its commit
+// stays.
+func (r *Results) Release(ctx context.Context, part Part) error {
+	r.mu.Lock()
+	commit, done := r.commits[part.Index]
+	r.mu.Unlock()
+	if !done {
+		return nil
+	}
+	return errors.Join(r.data.remove(ctx, part.pairsName()), r.data.remove(ctx, commit.Object))
+}
+
+// partOfKey returns the part of a key of commits or failures.
+func partOfKey(key string) (int, error) {
+	_, text, _ := strings.Cut(key, ".")
+	return strconv.Atoi(text)
+}
+
+// commitsOf returns the commits of a job by part.
+func (f *Fleet) commitsOf(ctx context.Context, job *Job) (map[int]Commit, error) {
+	return entriesOf[Commit](ctx, f, commitsBucket, job.ID+".*", partOfKey)
+}
+
+// entriesOf returns the values of a bucket's keys that match a pattern.
+func entriesOf[T any, K comparable](ctx context.Context, f *Fleet, bucket, pattern string, keyOf func(string) (K, error)) (map[K]T, error) {
+	found := map[K]T{}
+	err := f.retry(ctx, func(ctx context.Context) error {
+		clear(found)
+		watcher, err := f.bucket(bucket).Watch(ctx, pattern, jetstream.IgnoreDeletes())
+		if err != nil {
+			return err
+		}
+		defer watcher.Stop() //nolint:errcheck // the connection may be gone
+		for {
+			select {
+			case entry, ok := <-watcher.Updates():
+				switch {
+				case !ok:
+					return context.DeadlineExceeded
+				case entry == nil:
+					return nil
+				}
+				var value T
+				key, err := keyOf(entry.Key())
+				if err == nil && json.Unmarshal(entry.Value(), &value) == nil {
+					found[key] = value
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	return found, err
+}
+
+// undelivered is an advisory of JetStream.
+type undelivered struct {
+	Consumer   string `json:"consumer"`
+	Sequence   uint64 `json:"stream_seq"`
+	Deliveries int    `json:"deliveries"`
+}
+
+// failedParts returns the parts of a job that are delivered no more and are not done.
+// Workers note the reason. A part whose workers died is known from JetStream's advisory
+// only.
+func (f *Fleet) failedParts(ctx context.Context, job *Job, done func(part int) bool) (map[int]Failure, error) {
+	noted, err := entriesOf[Failure](ctx, f, failuresBucket, job.ID+".*", partOfKey)
+	if err != nil {
+		return nil, err
+	}
+	failed := map[int]Failure{}
+	lost, err := f.undeliveredParts(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	for part, deliveries := range lost {
+		failure, found := noted[part]
+		if !found {
+			failure = Failure{Worker: "(unknown)", Reason: "each worker that had the part died or lost its connection"}
+		}
+		failure.Deliveries, failure.Final = deliveries, true
+		failed[part] = failure
+	}
+	maps.DeleteFunc(noted, func(_ int, f Failure) bool { return !f.Final })
+	maps.Copy(failed, noted)
+	maps.DeleteFunc(failed, func(part int, _ Failure) bool { return done(part) })
+	return failed, nil
+}
+
+// undeliveredParts returns how often each part was delivered that JetStream gave up and
+// that is still in the queue.
+func (f *Fleet) undeliveredParts(ctx context.Context, job *Job) (map[int]int, error) {
+	parts := map[int]int{}
+	err := f.retry(ctx, func(ctx context.Context) error {
+		clear(parts)
+		for at := uint64(1); ; {
+			message, err := f.lost.GetMsg(ctx, at, jetstream.WithGetMsgSubject(advisories+"."+job.ID))
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			at = message.Sequence + 1
+			var advisory undelivered
+			if json.Unmarshal(message.Data, &advisory) != nil {
+				continue
+			}
+			queued, err := f.parts.GetMsg(ctx, advisory.Sequence)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue // finished after all, or queued again
+			}
+			if err != nil {
+				return err
+			}
+			var part Part
+			if json.Unmarshal(queued.Data, &part) == nil && part.Job == job.ID {
+				parts[part.Index] = advisory.Deliveries
+			}
+		}
+	})
+	return parts, err
+}

@@ -1,0 +1,234 @@
+package fleet
+
+import (
+	"cmp"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+	nats "github.com/nats-io/nats-server/v2/server"
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/internal/atomicfile"
+)
+
+// DefaultAddress is where a server listens by default: on this machine only.
+const DefaultAddress = "127.0.0.1:4222"
+
+// ServerConfig configures a server.
+type ServerConfig struct {
+	Dir    string // folder of the data; StartServer makes it
+	Listen string // HOST:PORT; "" is DefaultAddress, port 0 takes a free one
+	// Token is what clients must send. With "", StartServer uses the one in Dir, and
+	// makes it the first time.
+	Token    string
+	TLS      *tls.Config // nil for plain connections
+	MaxStore int64       // max bytes of all data, at least 64 MiB
+	Logger   zerolog.Logger
+}
+
+// Server is a NATS server with JetStream in this process. It syncs every write to the
+// disk before it acknowledges it.
+type Server struct {
+	server *nats.Server
+	lock   *flock.Flock
+	token  string
+	tls    bool
+}
+
+// minStore is the least room for a job: its parts and its results.
+const minStore = 64 << 20
+
+// StartServer starts a server and waits until it accepts connections.
+func StartServer(c ServerConfig) (_ *Server, err error) {
+	host, port, err := splitAddress(cmp.Or(c.Listen, DefaultAddress))
+	if err != nil {
+		return nil, err
+	}
+	if c.MaxStore < minStore {
+		return nil, fmt.Errorf("fleet: the store is limited to %d bytes; expected at least %d", c.MaxStore, minStore)
+	}
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("fleet: make the server's folder: %w", err)
+	}
+	s := &Server{lock: flock.New(filepath.Join(c.Dir, "lock")), tls: c.TLS != nil}
+	if locked, err := s.lock.TryLock(); err != nil || !locked {
+		return nil, errors.Join(fmt.Errorf("fleet: %s is in use by another server; stop it, or choose another folder", c.Dir), err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.lock.Close())
+		}
+	}()
+	if s.token, err = tokenOf(c); err != nil {
+		return nil, err
+	}
+	if err := checkFree(host, port); err != nil {
+		return nil, err
+	}
+	options := &nats.Options{
+		ServerName: "mlxrank", Host: host, Port: port, Authorization: s.token,
+		TLSConfig: c.TLS, TLS: c.TLS != nil, TLSTimeout: 10, AuthTimeout: 15,
+		// Clients reach the server at the address that they were given. Others that the
+		// server has, such as 127.0.0.1, would lead them to themselves.
+		Cluster: nats.ClusterOpts{NoAdvertise: true},
+		// The limit of the account, which clients see, must be below the server\'s.
+		JetStream: true, StoreDir: c.Dir, JetStreamMaxStore: c.MaxStore + 1<<20, JetStreamMaxMemory: 256 << 20,
+		// By default JetStream syncs every two minutes, and a power failure loses writes
+		// that it acknowledged.
+		SyncAlways: true,
+		NoSigs:     true, NoSystemAccount: false, MaxConn: 64 << 10,
+		PingInterval: 20 * time.Second, MaxPingsOut: 3, WriteDeadline: 30 * time.Second,
+	}
+	return s, s.start(options, c)
+}
+
+func (s *Server) start(options *nats.Options, c ServerConfig) (err error) {
+	if s.server, err = nats.NewServer(options); err != nil {
+		return fmt.Errorf("fleet: start the server: %w", err)
+	}
+	s.server.SetLogger(serverLog{c.Logger}, false, false)
+	s.server.Start()
+	if !s.server.ReadyForConnections(30*time.Second) || !s.server.JetStreamEnabled() {
+		s.server.Shutdown()
+		return fmt.Errorf("fleet: the server at %s did not start; its log says why, and %s must be on a disk with room", c.Listen, c.Dir)
+	}
+	limits := map[string]nats.JetStreamAccountLimits{"": {
+		MaxMemory: -1, MaxStore: c.MaxStore, MaxStreams: -1, MaxConsumers: -1, MaxAckPending: -1,
+		MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1,
+	}}
+	if err := s.server.GlobalAccount().UpdateJetStreamLimits(limits); err != nil {
+		s.server.Shutdown()
+		return fmt.Errorf("fleet: limit the store: %w", err)
+	}
+	return nil
+}
+
+func splitAddress(address string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(address)
+	if err == nil {
+		port, err = strconv.Atoi(text)
+	}
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("fleet: address %q is not HOST:PORT, such as %s or 0.0.0.0:4222", address, DefaultAddress)
+	}
+	if port == 0 {
+		port = nats.RANDOM_PORT
+	}
+	return cmp.Or(host, "0.0.0.0"), port, nil
+}
+
+// checkFree rejects an address that another program has: the server would end the
+// process.
+func checkFree(host string, port int) error {
+	if port == nats.RANDOM_PORT {
+		return nil
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return fmt.Errorf("fleet: %w; choose another address with --listen", err)
+	}
+	return listener.Close()
+}
+
+// tokenOf returns the token of the configuration or of the folder.
+func tokenOf(c ServerConfig) (string, error) {
+	if c.Token != "" {
+		return c.Token, nil
+	}
+	path := filepath.Join(c.Dir, "token")
+	data, err := os.ReadFile(path)
+	if err == nil {
+		if token := strings.TrimSpace(string(data)); token != "" {
+			return token, nil
+		}
+		return "", fmt.Errorf("fleet: %s is empty; remove it to make a new token", path)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("fleet: read the token: %w", err)
+	}
+	random := make([]byte, 20)
+	rand.Read(random) // never fails
+	token := strings.ToLower(base32.StdEncoding.EncodeToString(random))
+	return token, atomicfile.Write(path, []byte(token+"\n"), 0o600)
+}
+
+// URL returns the address for clients on this machine, with the token.
+func (s *Server) URL() string { return s.urlOf("127.0.0.1") }
+
+// URLs returns the addresses at which other machines may reach the server, with the
+// token; none if it listens on this machine only.
+func (s *Server) URLs() []string {
+	var list []string
+	for _, host := range reachable(s.server.Addr().(*net.TCPAddr).IP) {
+		list = append(list, s.urlOf(host))
+	}
+	return list
+}
+
+func (s *Server) urlOf(host string) string {
+	address := s.server.Addr().(*net.TCPAddr)
+	if host == "127.0.0.1" && !address.IP.IsUnspecified() {
+		host = address.IP.String()
+	}
+	scheme := "nats"
+	if s.tls {
+		scheme = "tls"
+	}
+	return (&url.URL{Scheme: scheme, User: url.User(s.token), Host: net.JoinHostPort(host, strconv.Itoa(address.Port))}).String()
+}
+
+// reachable lists the addresses of this machine that others may dial, for a server that
+// listens on ip.
+func reachable(ip net.IP) []string {
+	switch {
+	case ip.IsLoopback():
+		return nil
+	case !ip.IsUnspecified():
+		return []string{ip.String()}
+	}
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	var four, six []string
+	for _, address := range addresses {
+		network, ok := address.(*net.IPNet)
+		switch {
+		case !ok || !network.IP.IsGlobalUnicast():
+		case network.IP.To4() != nil:
+			four = append(four, network.IP.String())
+		default:
+			six = append(six, network.IP.String())
+		}
+	}
+	return append(four, six...)
+}
+
+// Close stops the server. Jobs go on when it starts again.
+func (s *Server) Close() error {
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+	return s.lock.Close()
+}
+
+// serverLog passes the server's warnings and errors on.
+type serverLog struct{ log zerolog.Logger }
+
+func (l serverLog) Noticef(format string, v ...any) { l.log.Debug().Msgf(format, v...) }
+func (l serverLog) Warnf(format string, v ...any)   { l.log.Warn().Msgf(format, v...) }
+func (l serverLog) Fatalf(format string, v ...any)  { l.log.Error().Msgf(format, v...) }
+func (l serverLog) Errorf(format string, v ...any)  { l.log.Error().Msgf(format, v...) }
+func (l serverLog) Debugf(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }
+func (l serverLog) Tracef(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }

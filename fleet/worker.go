@@ -1,0 +1,414 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"github.com/mlxrank/mlxrank/engine"
+)
+
+// A Backend scores pairs with one model.
+type Backend interface {
+	Identity() Identity
+	// Score scores the pairs, which came from one chunk, together.
+	Score(ctx context.Context, pairs []engine.Pair) ([]Score, error)
+	Close() error
+}
+
+// WorkerConfig configures a worker.
+type WorkerConfig struct {
+	Name string
+	// Open opens the model of a job. The worker keeps one backend open, and closes it
+	// before it opens another one.
+	Open   func(context.Context, Settings) (Backend, error)
+	Logger zerolog.Logger
+
+	turn time.Duration // 0 is defaultTurn; for tests
+}
+
+// defaultTurn is how long a worker stays with a model while jobs with other models wait.
+const defaultTurn = 5 * time.Minute
+
+// A worker takes parts of jobs and scores them.
+type worker struct {
+	fleet   *Fleet
+	config  WorkerConfig
+	jobs    *jobList
+	log     zerolog.Logger
+	report  *reporter
+	backend Backend
+	open    string               // settings of backend
+	started time.Time            // when the turn of the open model began
+	busy    time.Time            // when the worker last had a part
+	worked  map[string]time.Time // when the worker last took parts of a job
+	known   map[string]bool      // jobs to which the worker is admitted with the open model
+	refused map[string]string    // why, by job
+}
+
+// Work takes parts and scores them until stop is closed or ctx ends. After stop it
+// finishes the parts that it has. If ctx ends it drops them; other workers get them then.
+func (f *Fleet) Work(ctx context.Context, stop <-chan struct{}, c WorkerConfig) error {
+	if c.turn == 0 {
+		c.turn = defaultTurn
+	}
+	w := &worker{fleet: f, config: c, log: c.Logger, worked: map[string]time.Time{}, refused: map[string]string{}}
+	ctx, cancel := context.WithCancel(ctx)
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer cancel()
+	w.jobs = newJobList()
+	w.report = newReporter(f, c.Name)
+	background.Go(func() { w.jobs.watch(ctx, f) })
+	background.Go(func() { w.report.run(ctx) })
+	defer func() {
+		if w.backend != nil {
+			if err := w.backend.Close(); err != nil {
+				w.log.Warn().Err(err).Msg("close the model")
+			}
+		}
+	}()
+	return w.run(ctx, stop)
+}
+
+// run takes turns: in each, the worker takes parts that need the same model.
+func (w *worker) run(ctx context.Context, stop <-chan struct{}) error {
+	for {
+		if isClosed(stop) || ctx.Err() != nil {
+			return nil
+		}
+		changed := w.jobs.changed()
+		job, err := w.choose(ctx)
+		if err != nil && ctx.Err() == nil {
+			return err
+		}
+		if job == nil {
+			select {
+			case <-changed:
+			case <-time.After(2 * time.Second): // a part may have come back to a queue
+			case <-stop:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		err = w.admit(ctx, job)
+		var refused *RefusedError
+		switch {
+		case errors.As(err, &refused):
+			w.refuse(job, refused)
+		case err != nil && ctx.Err() == nil:
+			return err
+		case err == nil:
+			if err := w.turn(ctx, stop, job); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+// idleSwitch is how long a worker without parts waits before it opens the model of a job
+// whose parts other workers have: one of them may have died.
+const idleSwitch = 10 * time.Second
+
+// The ranks of jobs to take parts of, the best first.
+const (
+	waitingHere = iota // parts wait for a worker with the open model
+	waitingAny         // parts wait
+	heldHere           // other workers have parts for the open model
+	heldAny            // other workers have parts
+	nothing
+)
+
+// choose returns the job whose parts to take next, or nil if no job has any. Of jobs of
+// equal rank it returns the one that the worker left the longest time ago.
+func (w *worker) choose(ctx context.Context) (*Job, error) {
+	var chosen *Job
+	best := nothing
+	for _, job := range w.jobs.active() {
+		if _, refused := w.refused[job.ID]; refused {
+			continue
+		}
+		queued, taken, err := w.fleet.partsOf(ctx, job)
+		if err != nil {
+			return nil, err
+		}
+		rank := w.rank(job, queued, taken)
+		if rank < best || rank == best && rank < nothing && w.worked[job.ID].Before(w.worked[chosen.ID]) {
+			chosen, best = job, rank
+		}
+	}
+	return chosen, nil
+}
+
+// rank says how good it is to take parts of a job next.
+func (w *worker) rank(job *Job, queued, taken int) int {
+	here := w.backend != nil && w.open == job.Settings.key()
+	idle := time.Since(w.busy) > idleSwitch
+	switch {
+	case queued > 0 && here && time.Since(w.started) < w.config.turn:
+		return waitingHere
+	case queued > 0:
+		return waitingAny
+	case taken > 0 && here && !idle:
+		return heldHere
+	case taken > 0 && (idle || w.backend == nil):
+		return heldAny
+	}
+	return nothing
+}
+
+// partsOf returns how many parts of a job wait for a worker, and how many workers have
+// or had and did not finish.
+func (f *Fleet) partsOf(ctx context.Context, job *Job) (queued, taken int, err error) {
+	err = f.retry(ctx, func(ctx context.Context) error {
+		consumer, err := f.parts.Consumer(ctx, job.ID)
+		if err != nil {
+			return err
+		}
+		info := consumer.CachedInfo()
+		queued, taken = int(info.NumPending), info.NumAckPending
+		return nil
+	})
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return 0, 0, nil // the job has just ended
+	}
+	return queued, taken, err
+}
+
+// admit opens the model of a job and checks that it scores as the submitter's does.
+func (w *worker) admit(ctx context.Context, job *Job) error {
+	if err := w.openFor(ctx, job); err != nil {
+		return err
+	}
+	if w.known[job.ID] {
+		return nil
+	}
+	if err := checkIdentity(job, w.backend.Identity()); err != nil {
+		return err
+	}
+	data, err := w.fleet.openStore(ctx, job)
+	if err != nil {
+		return refusef("%v", err)
+	}
+	packed, err := data.get(ctx, canaryName)
+	if err != nil {
+		return refusef("the job's data cannot be read here: %v", err)
+	}
+	canary, err := decodeCanary(packed)
+	if err != nil {
+		return refusef("the canary cannot be read: %v", err)
+	}
+	own, err := w.backend.Score(ctx, canary.Pairs)
+	if err != nil {
+		return refusef("the canary cannot be scored here: %v", err)
+	}
+	if err := checkCanary(job, canary, own); err != nil {
+		return err
+	}
+	w.known[job.ID] = true
+	return nil
+}
+
+// openFor opens the model of a job if another one is open.
+func (w *worker) openFor(ctx context.Context, job *Job) error {
+	key := job.Settings.key()
+	if w.backend != nil && w.open == key {
+		return nil
+	}
+	if w.backend != nil {
+		err := w.backend.Close()
+		w.backend = nil
+		if err != nil {
+			return fmt.Errorf("close the model: %w", err)
+		}
+	}
+	w.log.Info().Str("job", job.ID).Str("model", job.Settings.Model).Msg("opening the model")
+	backend, err := w.config.Open(ctx, job.Settings)
+	if err != nil {
+		return refusef("model %s cannot be opened here: %v", job.Settings.Model, err)
+	}
+	w.backend, w.open, w.started, w.known = backend, key, time.Now(), map[string]bool{}
+	w.report.set(func(s *WorkerState) { s.Class, s.Model = backend.Identity().Class, job.Settings.Model })
+	return nil
+}
+
+// refuse leaves a job to other workers.
+func (w *worker) refuse(job *Job, err error) {
+	w.refused[job.ID] = err.Error()
+	w.log.Warn().Str("job", job.ID).Str("reason", err.Error()).Msg("this worker is not admitted to the job")
+	refused := maps.Clone(w.refused)
+	w.report.set(func(s *WorkerState) { s.Refused = refused })
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// jobList follows the jobs of the server.
+type jobList struct {
+	mu   sync.Mutex
+	jobs map[string]*Job
+	next chan struct{} // closed at the next change
+}
+
+func newJobList() *jobList { return &jobList{jobs: map[string]*Job{}, next: make(chan struct{})} }
+
+// watch keeps the list up to date until ctx ends.
+func (l *jobList) watch(ctx context.Context, f *Fleet) {
+	for ctx.Err() == nil {
+		if err := l.watchOnce(ctx, f); err != nil && ctx.Err() == nil {
+			f.log.Debug().Err(err).Msg("watch jobs")
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (l *jobList) watchOnce(ctx context.Context, f *Fleet) error {
+	watcher, err := f.bucket(jobsBucket).WatchAll(ctx)
+	if err != nil {
+		return err
+	}
+	defer watcher.Stop() //nolint:errcheck // the connection may be gone
+	for {
+		select {
+		case entry, ok := <-watcher.Updates():
+			if !ok {
+				return context.DeadlineExceeded
+			}
+			if entry != nil {
+				l.note(entry, f.log)
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (l *jobList) note(entry jetstream.KeyValueEntry, log zerolog.Logger) {
+	var job *Job
+	if entry.Operation() == jetstream.KeyValuePut {
+		var err error
+		if job, err = parseJob(entry); err != nil {
+			log.Warn().Err(err).Msg("this worker skips a job")
+			return
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if job != nil && job.State.Active() {
+		l.jobs[entry.Key()] = job
+	} else {
+		delete(l.jobs, entry.Key())
+	}
+	close(l.next)
+	l.next = make(chan struct{})
+}
+
+// active returns the jobs whose parts may be taken.
+func (l *jobList) active() []*Job {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	jobs := make([]*Job, 0, len(l.jobs))
+	for _, job := range l.jobs {
+		jobs = append(jobs, job)
+	}
+	return jobs
+}
+
+// has reports whether the parts of a job may still be taken.
+func (l *jobList) has(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, active := l.jobs[id]
+	return active
+}
+
+func (l *jobList) changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.next
+}
+
+// A reporter tells the server what a worker does.
+type reporter struct {
+	fleet *Fleet
+	mu    sync.Mutex
+	state WorkerState
+	news  chan struct{}
+}
+
+func newReporter(f *Fleet, name string) *reporter {
+	return &reporter{fleet: f, state: WorkerState{ID: newID(), Name: name}, news: make(chan struct{}, 1)}
+}
+
+// set changes the state.
+func (r *reporter) set(change func(*WorkerState)) {
+	r.mu.Lock()
+	change(&r.state)
+	r.mu.Unlock()
+	select {
+	case r.news <- struct{}{}:
+	default:
+	}
+}
+
+// id returns the worker's id.
+func (r *reporter) id() string { return r.state.ID }
+
+// reportEvery is the time between reports; three may be lost.
+const reportEvery = workerTTL / 3
+
+// run reports until ctx ends, and then removes the report.
+func (r *reporter) run(ctx context.Context) {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		if err := r.send(ctx); err != nil && ctx.Err() == nil {
+			r.fleet.log.Debug().Err(err).Msg("report of the worker")
+			// A server that was restarted has lost the bucket, which is in its memory.
+			if err := r.fleet.ensure(ctx); err != nil && ctx.Err() == nil {
+				r.fleet.log.Debug().Err(err).Msg("make the streams again")
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-r.news:
+			time.Sleep(100 * time.Millisecond) // several changes are one report
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+			defer cancel()
+			if err := r.fleet.bucket(workersBucket).Purge(last, r.id()); err != nil {
+				r.fleet.log.Debug().Err(err).Msg("remove the report of the worker")
+			}
+			return
+		}
+	}
+}
+
+func (r *reporter) send(ctx context.Context) error {
+	r.mu.Lock()
+	value, err := json.Marshal(r.state)
+	r.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, err = r.fleet.bucket(workersBucket).Put(ctx, r.id(), value)
+	return err
+}

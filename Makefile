@@ -60,6 +60,7 @@ test: capi format ## what CI runs: everything that a change can break
 	@$(SETUP) clang
 	@# Here, since set-up waits while another set-up runs, such as the linters.
 	@$(SETUP) faults
+	@$(SETUP) balancers
 	@$(MAKE) --no-print-directory -j2 test-packages test-others
 	@# These build the C API again, which test-packages reads.
 	@$(MAKE) --no-print-directory check-install
@@ -114,6 +115,7 @@ test-scripts:
 
 test-go: build ## the Go packages under the race detector, and the goldens on the unfused graph
 	@$(SETUP) faults
+	@$(SETUP) balancers
 	@$(MAKE) --no-print-directory test-packages
 
 test-packages:
@@ -153,11 +155,13 @@ test-metal: build ## every variant of the unfused graph against PyTorch, with th
 		go test -count 1 -timeout 30m -run '^Test(VariantsMatchPyTorch|HalfPrecisionKeepsTheOrder|MatmulsOfEachGraph|DTypeIsTheGraphs)$$' ./engine ./mlx
 
 # Repetition: more open and close cycles, exits at more moments, ThreadSanitizer.
-test-long: capi ## the tests that make test shortens: C API, native, half precision
+test-long: capi ## the tests that make test shortens: C API, native, load balancers, half precision
 	@$(SETUP) clang
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v ./capi/test
 	MLXRANK_TEST_LONG=1 $(SETUP) smoke
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m ./cli/conform/diagnosis
+	MLXRANK_TEST_LONG=1 $(SETUP) balancers
+	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v ./scripts/service
 	@# Half an hour of processor time in MLX's matmuls.
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 3h -v -run '^Test(HalfPrecisionKeepsTheOrder|Encoders|Shapes)$$' ./engine
 

@@ -15,6 +15,7 @@
     python3 scripts/setup.py capi           build/capi, the C API, after go build's needs
     python3 scripts/setup.py xcframeworks   build/xcframeworks, for Package.swift; macOS only
     python3 scripts/setup.py clang          clang and pkg-config, for the C API's tests
+    python3 scripts/setup.py balancers      nginx and HAProxy, for the tests of scripts/service
     python3 scripts/setup.py lint           every linter
     python3 scripts/setup.py lint-changed   the linters, on what differs from the main branch
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
@@ -31,7 +32,7 @@ import os
 import sys
 from pathlib import Path
 
-from check import arm64, darwin, lint, swift, swift_package
+from check import arm64, balancers, darwin, lint, swift, swift_package
 from package import install, release, xcframework
 from setup import capi, native, notices, parts, prerequisites
 from setup.project import LINUX, MACOS, Project, host
@@ -66,6 +67,7 @@ COMMANDS = {
     "capi": capi.build,
     "xcframeworks": xcframework.build,
     "clang": darwin.clang,
+    "balancers": balancers.fetch,
     "lint": lint.lint,
     "lint-changed": lint.lint_changed,
     "darwin": darwin.check,

@@ -36,6 +36,8 @@ type ServerConfig struct {
 	TLS      *tls.Config // nil for plain connections
 	MaxStore int64       // max bytes of all data, at least 64 MiB
 	Logger   zerolog.Logger
+
+	unsynced bool // sync as NATS does by default; for tests of power failures
 }
 
 // Server is a NATS server with JetStream in this process. It syncs every write to the
@@ -87,7 +89,7 @@ func StartServer(c ServerConfig) (_ *Server, err error) {
 		JetStream: true, StoreDir: c.Dir, JetStreamMaxStore: c.MaxStore + 1<<20, JetStreamMaxMemory: 256 << 20,
 		// By default JetStream syncs every two minutes, and a power failure loses writes
 		// that it acknowledged.
-		SyncAlways: true,
+		SyncAlways: !c.unsynced,
 		NoSigs:     true, NoSystemAccount: false, MaxConn: 64 << 10,
 		PingInterval: 20 * time.Second, MaxPingsOut: 3, WriteDeadline: 30 * time.Second,
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 )
 
 // maxLine caps the bytes of one line of input. No text of this size can be scored; a
@@ -30,7 +31,9 @@ type Lines struct {
 	first  int   // line of the last record
 	offset int64 // of the byte after the last line
 	sum    hash.Hash
-	inLong bool // the rest of the last line is unread
+	inLong bool  // the rest of the last line is unread
+	failed error // of position, for the next read
+	end    int64 // offset at which the input ends
 
 	sniffed bool // sniff has accepted the first bytes
 
@@ -42,7 +45,7 @@ type Lines struct {
 func NewLines(name string, r io.Reader) *Lines { return newLines(name, r, 64<<10) }
 
 func newLines(name string, r io.Reader, buffer int) *Lines {
-	return &Lines{name: name, r: bufio.NewReaderSize(r, buffer), sum: sha256.New()}
+	return &Lines{name: name, r: bufio.NewReaderSize(r, buffer), sum: sha256.New(), end: math.MaxInt64}
 }
 
 // Next returns a copy of the next line without its line end, or io.EOF. A line that
@@ -100,10 +103,17 @@ func (l *Lines) readLine() ([]byte, error) {
 	if err := l.sniff(); err != nil {
 		return nil, err
 	}
+	if err := l.failed; err != nil {
+		l.failed = nil
+		return nil, err
+	}
 	if l.inLong {
 		if err := l.skipLine(); err != nil {
 			return nil, err
 		}
+	}
+	if l.offset >= l.end {
+		return nil, io.EOF
 	}
 	var line []byte
 	for {
@@ -214,23 +224,27 @@ type Position struct {
 	Sum    []byte // SHA-256 of the bytes before
 }
 
+// position goes to the end of a line that is too long: another run could not know that
+// it begins within a line.
 func (l *Lines) position() Position {
+	if l.inLong {
+		l.failed = l.skipLine()
+	}
 	return Position{Offset: l.offset, Line: l.number, Sum: l.sum.Sum(nil)}
 }
 
-// skip reads up to a position of an earlier run. It must be called before any line is
-// read. It returns changed if the text before the position differs.
+// skip reads up to a position that is not before the current one. It returns changed if the text before the position differs.
 func (l *Lines) skip(to Position, changed error) error {
-	n, err := io.CopyN(l.sum, l.r, to.Offset)
+	n, err := io.CopyN(l.sum, l.r, to.Offset-l.offset)
 	switch {
 	case errors.Is(err, io.EOF):
 		return changed
 	case err != nil:
-		return fmt.Errorf("read %s: byte %d: %w", l.name, n, err)
+		return fmt.Errorf("read %s: byte %d: %w", l.name, l.offset+n, err)
 	case !bytes.Equal(l.sum.Sum(nil), to.Sum):
 		return changed
 	}
-	l.offset, l.number = to.Offset, to.Line
+	l.offset, l.number, l.inLong = to.Offset, to.Line, false
 	l.sniffed = l.sniffed || to.Offset > 0
 	return nil
 }

@@ -32,6 +32,7 @@ type parquetRows struct {
 	left    int64              // rows of the open group
 	row     int                // the last row, from 1
 	sum     []byte             // SHA-256 of the file, when it is known
+	end     int64              // rows to read
 }
 
 // openParquet opens a file.
@@ -61,7 +62,7 @@ func newParquetRows(name string, r io.ReaderAt, size int64, wanted, required []s
 		return nil, err
 	}
 	defer recoverDamage(name, &err)
-	p := &parquetRows{name: name, file: file, bytes: io.NewSectionReader(r, 0, size), groups: file.RowGroups()}
+	p := &parquetRows{name: name, file: file, bytes: io.NewSectionReader(r, 0, size), groups: file.RowGroups(), end: math.MaxInt64}
 	var all []string
 	for i, path := range file.Schema().Columns() {
 		leaf, ok := file.Schema().Lookup(path...)
@@ -90,6 +91,9 @@ func (p *parquetRows) line() int { return p.row }
 
 func (p *parquetRows) read() (object []byte, err error) {
 	defer recoverDamage(p.name, &err)
+	if int64(p.row) >= p.end {
+		return nil, io.EOF
+	}
 	for p.left == 0 {
 		if len(p.groups) == 0 {
 			return nil, io.EOF

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 )
@@ -39,9 +40,15 @@ type recordSource interface {
 	line() int
 	// position returns the position after the last record.
 	position() Position
-	// skip goes to a position before any record is read. It returns changed if the
-	// input before the position differs.
+	// skip goes to a position that is not before the current one. It returns changed if
+	// the input before the position differs.
 	skip(to Position, changed error) error
+	// pass goes past the next record without returning it, or returns io.EOF.
+	pass() error
+	// at returns the offset of position.
+	at() int64
+	// endAt makes the input end at an offset, which is an end of a record.
+	endAt(offset int64)
 }
 
 // A Reader reads records.
@@ -249,14 +256,18 @@ func (r *Reader) Skip(to Position, changed error) error {
 	if r.check != nil {
 		return r.skipRecords(to, changed)
 	}
-	r.header = r.header && to.Offset == 0
+	if err := r.skipHeader(to); err != nil {
+		return err
+	}
 	return r.source.skip(to, changed)
 }
 
-// skipRecords skips to a position by parsing the records before it: the texts of
-// later ids are compared with theirs.
-func (r *Reader) skipRecords(to Position, changed error) error {
-	for r.source.position().Offset < to.Offset {
+// skipHeader reads the header row if it is before a position. Blank lines may be before
+// the row, so that it may be after the position.
+func (r *Reader) skipHeader(to Position) error {
+	r.source.endAt(to.Offset)
+	defer r.source.endAt(math.MaxInt64)
+	for r.header {
 		_, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -265,6 +276,24 @@ func (r *Reader) skipRecords(to Position, changed error) error {
 			return err
 		}
 	}
+	r.Blank = 0
+	return nil
+}
+
+// skipRecords skips to a position by parsing the records before it: the texts of
+// later ids are compared with theirs.
+func (r *Reader) skipRecords(to Position, changed error) error {
+	r.source.endAt(to.Offset) // or Next would go past blank lines that end there
+	for {
+		_, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.source.endAt(math.MaxInt64)
 	if at := r.source.position(); at.Offset != to.Offset || !bytes.Equal(at.Sum, to.Sum) {
 		return changed
 	}

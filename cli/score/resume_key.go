@@ -26,21 +26,17 @@ func (s *scoring) settings(c *cli.Context) ([]scored.Setting, error) {
 		identity = fmt.Sprintf("%s with SHA-256 %x", output.Count(s.survey.Records, "record", "records"), s.survey.Sum)
 	}
 	list := []scored.Setting{{Name: "mlxrank", Value: command.Version}, {Name: "input", Value: identity}}
+	if s.part != nil {
+		list = append(list, scored.Setting{Name: "--part", Value: s.part.String()}, scored.Setting{Name: "whole input", Value: fmt.Sprintf("SHA-256 %x", s.within.Whole.Sum)})
+	}
 	list = append(list, scored.TextSettings(c, s.pairs, s.reader.Format, s.long)...)
 	list = append(list, []scored.Setting{
 		{Name: "model", Value: info.Model},
 		{Name: "model directory", Value: info.Dir},
 		{Name: "adapter", Value: info.Adapter},
 		{Name: "device", Value: string(info.Device) + " " + info.DeviceName},
-		{Name: "dtype", Value: string(info.DType)},
-		{Name: "kernels", Value: info.Kernels},
-		{Name: "variant", Value: info.Choice.Variant},
-		{Name: "maximum length", Value: strconv.Itoa(info.MaxLength)},
-		{Name: "activation", Value: string(info.Activation)},
-		{Name: "label", Value: info.Label},
-		{Name: "calibration", Value: scored.DescribeCalibration(info.Calibration)},
-		{Name: "libmlxrank", Value: scored.DescribeLibrary(info.Library)},
 	}...)
+	list = append(list, scored.ModelSettings(info)...)
 	if !input.ExactAlone(info) {
 		list = append(list, batchSettings(c, info)...)
 	}

@@ -27,6 +27,7 @@ func Command(s command.Streams) *cli.Command {
 		scored.RunTagFlag,
 		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace scores that the input already has", DisableDefaultText: true},
 		onErrorChoice.Flag(),
+		&cli.StringFlag{Name: "part", Usage: "score part `I/N` of N equal parts only; score merge joins the outputs"},
 		command.LongFlag(),
 		command.CalibrationFlag(),
 		command.CacheFlag(),
@@ -56,6 +57,9 @@ func Command(s command.Streams) *cli.Command {
 			"killed run leaves FILE.mlxrank-partial and FILE.mlxrank-state. The same command with\n" +
 			"--resume continues from there, and its output is the same as that of one run.\n" +
 			"Without these files, --resume starts from the beginning.\n\n" +
+			"--part 3/16 scores the third of sixteen equal parts, so that sixteen machines can share a\n" +
+			"file that each of them has. The output of a part is one file, whose last line\n" +
+			"describes the part; mlxrank score merge joins all of them to the output of one run.\n\n" +
 			"Standard output (- or /dev/stdout), other descriptors, devices and pipes receive\n" +
 			"scores as they are ready. If the input is a pipe too, each line is answered as it\n" +
 			"arrives, so that another program can write a pair and wait for its score. Lines that\n" +
@@ -64,6 +68,8 @@ func Command(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Score a file with the built-in model", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Continue after an interrupt", "mlxrank score --model builtin --input pairs.jsonl --output scores.jsonl --resume"},
+				[2]string{"Score the third of sixteen parts on one of several machines", "mlxrank score --model builtin --input pairs.jsonl --part 3/16 --output scores.part03"},
+				[2]string{"Join the parts", "mlxrank score merge --output scores.jsonl scores.part*"},
 				[2]string{"Score again without computing what an earlier run has scored", "mlxrank score --cache ~/.cache/mlxrank-scores --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Write probabilities of relevance, by a file of mlxrank eval", "mlxrank score --calibration calibration.json --input pairs.jsonl --output scores.jsonl"},
 				[2]string{"Score in a pipe", "mlxrank score --model builtin --input - --output - <pairs.jsonl | jq .score"},
@@ -72,8 +78,9 @@ func Command(s command.Streams) *cli.Command {
 				[2]string{"Rerank a TREC run", "mlxrank score --input bm25.run --queries queries.tsv --documents collection.tsv --output reranked.run"},
 				[2]string{"Rerank a run on a BEIR collection", "mlxrank score --input bm25.run --queries queries.jsonl --documents corpus.jsonl --output reranked.run --run-tag minilm"},
 			),
-		Flags:  append(flags, command.EngineFlags(weights.Default)...),
-		Action: command.Profiled(func(c *cli.Context) error { return score(c, s) }),
+		Flags:       append(flags, command.EngineFlags(weights.Default)...),
+		Subcommands: []*cli.Command{mergeCommand(s)},
+		Action:      command.Profiled(func(c *cli.Context) error { return score(c, s) }),
 	}
 }
 
@@ -88,7 +95,11 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	if err := checkScoreFlags(c); err != nil {
 		return err
 	}
-	run := &scoring{log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip"}
+	part, err := partOf(c)
+	if err != nil {
+		return err
+	}
+	run := &scoring{part: part, log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip"}
 	if run.long, err = command.LongMode(c); err != nil {
 		return err
 	}
@@ -107,7 +118,12 @@ func score(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = run.out.Close(err) }()
-	if run.survey, err = scored.Check(run.pairs, run.notices, run.skip); err != nil {
+	if part != nil {
+		err = run.pairs.Keep(c.Context)
+	} else {
+		run.survey, err = scored.Check(run.pairs, nil, run.notices, run.skip)
+	}
+	if err != nil {
 		return err
 	}
 	closeCache, err := command.SetCache(c, &config, 0)
@@ -123,6 +139,12 @@ func score(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	run.facts = output.NewSummary(run.engine.Info())
+	if part != nil {
+		// The borders of parts depend on the engine.
+		if err := run.findPart(); err != nil {
+			return err
+		}
+	}
 	if err := run.begin(c); err != nil {
 		return err
 	}

@@ -16,13 +16,16 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
+	"github.com/mlxrank/mlxrank/internal/system"
 )
 
 // scoring holds the state of one run of score.
 type scoring struct {
 	log     zerolog.Logger
 	notices command.Notices
-	skip    bool // skip lines that cannot be scored
+	part    *input.Part  // nil for the whole input
+	within  *input.Range // of the part
+	skip    bool         // skip lines that cannot be scored
 	long    engine.Long
 	pairs   *input.Pairs
 	out     scored.Destination
@@ -48,8 +51,7 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 	if err := scored.CheckName(c.String("output"), s.reader.Format, s.pairs.Options.IDs); err != nil {
 		return err
 	}
-	format := scored.Format{Pairs: s.pairs, RunTag: c.String("run-tag"), TagGiven: c.IsSet("run-tag"), Log: s.log}
-	if s.lines, s.out, err = format.Prepare(c.Context, s.out, s.reader); err != nil {
+	if err := s.prepare(c); err != nil {
 		return err
 	}
 	settings, err := s.settings(c)
@@ -64,10 +66,36 @@ func (s *scoring) begin(c *cli.Context) (err error) {
 		return fmt.Errorf("the earlier run skipped %s; to continue it, give --on-error skip", output.Count(earlier.Skipped, "line", "lines"))
 	}
 	s.lines.Done, s.resumed = earlier.Tally, earlier.Tally
-	if earlier.Input.Bytes == 0 {
+	from, changed := earlier.Input.Reader(), s.changed(earlier)
+	switch {
+	case s.within != nil && from.Offset == 0:
+		from, changed = s.within.Start, fmt.Errorf("read %s: %w", s.pairs.Name, input.ErrChanged)
+		fallthrough
+	case s.within != nil:
+		return s.within.Enter(s.reader, from, changed)
+	case from.Offset == 0:
 		return nil
 	}
-	return s.reader.Skip(earlier.Input.Reader(), s.changed(earlier))
+	return s.reader.Skip(from, changed)
+}
+
+// prepare sets the lines of the output, and what is made of them.
+func (s *scoring) prepare(c *cli.Context) (err error) {
+	format := scored.Format{Pairs: s.pairs, RunTag: c.String("run-tag"), TagGiven: c.IsSet("run-tag"), Log: s.log}
+	if s.part == nil {
+		s.lines, s.out, err = format.Prepare(c.Context, s.out, s.reader)
+		return err
+	}
+	manifest := scored.NewManifest(*s.part, *s.within)
+	if s.lines, manifest.Kind, err = format.Lines(s.reader); err != nil {
+		return err
+	}
+	manifest.Format, manifest.RunTag, manifest.Processor = s.reader.Format, format.RunTag, system.Processor()
+	if manifest.Settings, err = s.partSettings(c); err != nil {
+		return err
+	}
+	s.out = scored.NewPart(s.out, manifest)
+	return nil
 }
 
 // changed returns the error of an input that is not the one of the earlier run.
@@ -110,7 +138,7 @@ func (s *scoring) scoreAll(ctx context.Context) error {
 		}
 	}
 	if s.survey.Sum != nil && !bytes.Equal(s.survey.Sum, s.reader.Position().Sum) {
-		return fmt.Errorf("read %s: %w", s.pairs.Name, scored.ErrChanged)
+		return fmt.Errorf("read %s: %w", s.pairs.Name, input.ErrChanged)
 	}
 	return nil
 }

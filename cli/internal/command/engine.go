@@ -242,6 +242,36 @@ func engineConfig(c *cli.Context, stderr io.Writer) (engine.Config, error) {
 	}, nil
 }
 
+// logChoices lists the flags of the log.
+var logChoices = []string{"log-level", "log-format"}
+
+// LogFlags returns the flags of a command that opens no model but has notices.
+func LogFlags() []cli.Flag {
+	flags := []cli.Flag{QuietFlag()}
+	for _, ch := range choices {
+		if slices.Contains(logChoices, ch.Name) {
+			flags = append(flags, ch.Flag())
+		}
+	}
+	return flags
+}
+
+// Logger checks the values of LogFlags and returns the logger that they describe.
+func Logger(c *cli.Context, w io.Writer) (zerolog.Logger, error) {
+	if err := applySettings(c); err != nil {
+		return zerolog.Nop(), err
+	}
+	for _, ch := range choices {
+		if !slices.Contains(logChoices, ch.Name) {
+			continue
+		}
+		if err := ch.Check(c, Source(c, ch.Name)); err != nil {
+			return zerolog.Nop(), err
+		}
+	}
+	return NewLogger(c.String("log-level"), c.String("log-format"), w)
+}
+
 // NewLogger returns a logger that writes to w in the format console or json.
 func NewLogger(level, format string, w io.Writer) (zerolog.Logger, error) {
 	parsed, err := zerolog.ParseLevel(level)

@@ -63,6 +63,20 @@ func (n *Notices) Summary(f *output.Summary) {
 	}
 }
 
+// Line prints the summary of a run that scores nothing: a line of text, or a log line with
+// these fields.
+func (n *Notices) Line(text string, fields map[string]any) {
+	switch {
+	case n.quiet:
+	case n.json:
+		n.log.Log().Str(zerolog.LevelFieldName, zerolog.InfoLevel.String()).Fields(fields).Msg("summary")
+	default:
+		if _, err := io.WriteString(n.w, text+"\n"); err != nil {
+			n.log.Debug().Err(err).Msg("cannot write the summary")
+		}
+	}
+}
+
 // logSummary writes the summary as an info event, at any log level.
 func (n *Notices) logSummary(f *output.Summary) error {
 	data, err := json.Marshal(f)

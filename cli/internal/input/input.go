@@ -3,6 +3,7 @@ package input
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,9 @@ import (
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
+// ErrChanged reports an input that changed during the run.
+var ErrChanged = errors.New("the file changed during the run; run again")
+
 // A File is an input: a named file or standard input, decompressed.
 type File struct {
 	io.Reader
@@ -20,6 +24,7 @@ type File struct {
 	file *os.File  // nil for standard input
 	from *os.File  // the open file, also of standard input; nil if there is none
 	size int64     // of a regular file when it was opened, else -1
+	pipe *os.File  // a named pipe of which file is a copy, or nil
 }
 
 // Open opens path, or stdin for "-". Reads return when ctx ends. Bytes that are
@@ -66,6 +71,24 @@ func (in *File) Rewind() error {
 	return nil
 }
 
+// Keep copies an input that can be read only once to a temporary file, so that it can be
+// read again. The input must not have been read.
+func (in *File) Keep(ctx context.Context) error {
+	if in.Rewindable() {
+		return nil
+	}
+	scratch, err := records.Scratch("")
+	if err != nil {
+		return err
+	}
+	size, err := io.Copy(scratch, in)
+	if err != nil {
+		return errors.Join(fmt.Errorf("copy %s to a temporary file: %w", in.Name, err), scratch.Close())
+	}
+	in.raw, in.pipe, in.file, in.size = NewReader(ctx, scratch), in.file, scratch, size
+	return in.Rewind()
+}
+
 // magic returns the first bytes of a regular file.
 func (in *File) magic() ([]byte, error) {
 	if !in.Rewindable() {
@@ -106,6 +129,13 @@ func (in *File) Section() (Section, error) {
 	return Section{io.NewSectionReader(scratch, 0, size), scratch}, nil
 }
 
+// Sum returns the SHA-256 of the input.
+func (s Section) Sum() ([]byte, error) {
+	sum := sha256.New()
+	_, err := io.Copy(sum, io.NewSectionReader(s, 0, s.Size()))
+	return sum.Sum(nil), err
+}
+
 // Close removes the copy.
 func (s Section) Close() error {
 	if s.scratch == nil {
@@ -140,12 +170,15 @@ func (in *File) IsFile(path string) (bool, error) {
 	return err == nil && os.SameFile(info, there) && info.Mode().IsRegular(), err
 }
 
-// Close closes a named file.
+// Close closes a named file and a copy.
 func (in *File) Close() error {
-	if in.file == nil {
-		return nil
+	var errs []error
+	for _, file := range []*os.File{in.file, in.pipe} {
+		if file != nil {
+			errs = append(errs, file.Close())
+		}
 	}
-	return in.file.Close()
+	return errors.Join(errs...)
 }
 
 type interruptibleReader struct {

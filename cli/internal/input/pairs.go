@@ -1,6 +1,7 @@
 package input
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -135,6 +136,19 @@ func openPairs(c *cli.Context, path string, stdin io.Reader, options records.Opt
 	return p, nil
 }
 
+// OpenParquet opens a Parquet file that is read without flags.
+func OpenParquet(ctx context.Context, path string) (*Pairs, error) {
+	file, err := Open(ctx, path, nil)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pairs{File: file, Options: records.Options{Format: records.Parquet}}
+	if err := p.openParquet(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
 // openParquet prepares an input that is Parquet.
 func (p *Pairs) openParquet() error {
 	is, err := p.IsParquet(p.Options.Format)
@@ -184,6 +198,14 @@ func (p *Pairs) newReader() (*records.Reader, error) {
 
 // Rewindable reports whether the pairs can be read twice.
 func (p *Pairs) Rewindable() bool { return p.Parquet != nil || p.File.Rewindable() }
+
+// Keep copies pairs that can be read only once to a temporary file.
+func (p *Pairs) Keep(ctx context.Context) error {
+	if p.Rewindable() {
+		return nil
+	}
+	return p.File.Keep(ctx)
+}
 
 // Rewind goes back to the start, for the next Reader.
 func (p *Pairs) Rewind() error {

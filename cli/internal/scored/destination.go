@@ -24,9 +24,9 @@ type Destination interface {
 	// Begin is called first. It receives the settings that the output depends on and
 	// returns how far an earlier run came.
 	Begin([]Setting) (State, error)
-	// WriteChunk adds the lines of a chunk. input and counts are the position and the
+	// WriteChunk adds the lines of a chunk. at and counts are the position and the
 	// counts after that chunk.
-	WriteChunk(lines []byte, input Position, counts Tally) error
+	WriteChunk(lines []byte, at Position, counts Tally) error
 	// Commit completes the output.
 	Commit() error
 	// Close ends an output that was not committed because of err. It returns err with

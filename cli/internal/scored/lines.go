@@ -33,18 +33,39 @@ type Format struct {
 // Prepare returns the lines of an output for the records of reader, and the destination
 // that makes the output of them. On an error, it returns out unchanged.
 func (f Format) Prepare(ctx context.Context, out Destination, reader *records.Reader) (*Lines, Destination, error) {
+	lines, kind, err := f.Lines(reader)
+	if err == nil {
+		out, err = f.Finish(ctx, out, kind)
+	}
+	return lines, out, err
+}
+
+// Lines returns the lines of an output for the records of reader, and what they are.
+func (f Format) Lines(reader *records.Reader) (*Lines, Kind, error) {
 	lines := &Lines{reader: reader, layout: reader.Layout(), log: f.Log}
-	var err error
 	switch {
 	case reader.Format == records.TREC || f.Pairs.Options.IDs:
 		lines.layout = records.Scored{}
-		out, err = newFinished(out, ranking{ctx, f.RunTag, f.Log})
+		return lines, RunRows, nil
 	case f.TagGiven:
-		err = command.Usagef("--run-tag needs a TREC run, and the output is %s", reader.Format)
+		return nil, "", command.Usagef("--run-tag needs a TREC run, and the output is %s", reader.Format)
 	case reader.Format == records.Parquet:
-		out, err = newFinished(out, scoredParquet{ctx, f.Pairs})
+		return lines, ScoreColumn, nil
 	}
-	return lines, out, err
+	return lines, OutputLines, nil
+}
+
+// Finish returns the destination that makes the output of lines, in out. On an error, it
+// returns out unchanged.
+func (f Format) Finish(ctx context.Context, out Destination, kind Kind) (Destination, error) {
+	switch kind {
+	case RunRows:
+		return newFinished(out, ranking{ctx, f.RunTag, f.Log})
+	case ScoreColumn:
+		return newFinished(out, scoredParquet{ctx, f.Pairs})
+	case OutputLines:
+	}
+	return out, nil
 }
 
 // A Result is the model's answer for a record: a value, or the reason why it has none.

@@ -19,6 +19,7 @@ import (
 	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/internal/atomicfile"
@@ -258,15 +259,15 @@ func (p *partial) clear() error {
 	return nil
 }
 
-// WriteChunk adds the lines of a chunk. input and counts are those after the chunk.
-func (p *partial) WriteChunk(lines []byte, input Position, counts Tally) error {
+// WriteChunk adds the lines of a chunk. at and counts are those after the chunk.
+func (p *partial) WriteChunk(lines []byte, at Position, counts Tally) error {
 	if len(lines) > 0 {
 		if err := p.add(lines); err != nil {
 			return err
 		}
 	}
 	p.state.Output.Sum = p.sum.Sum(nil)
-	p.state.Input, p.state.Tally = input, counts
+	p.state.Input, p.state.Tally = at, counts
 	p.grown, p.dirty = true, true
 	if time.Since(p.when) < p.every {
 		return nil
@@ -346,7 +347,7 @@ func (p *partial) Close(err error) error {
 	switch {
 	case p.found && !p.grown && !errors.Is(err, context.Canceled):
 		return errors.Join(err, p.release()) // it could not resume
-	case errors.Is(err, ErrChanged):
+	case errors.Is(err, input.ErrChanged):
 		p.kept = -1
 	case p.dirty:
 		err = errors.Join(err, p.checkpoint())

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mlxrank/mlxrank/cli/internal/clitest"
+	"github.com/mlxrank/mlxrank/cli/internal/input"
 )
 
 var testSettings = []Setting{{"model", "tiny"}, {"dtype", "float32"}}
@@ -301,7 +302,7 @@ func TestPartialChanged(t *testing.T) {
 	if err := p.checkpoint(); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Close(ErrChanged); !errors.Is(err, ErrChanged) || strings.Contains(err.Error(), "--resume") {
+	if err := p.Close(input.ErrChanged); !errors.Is(err, input.ErrChanged) || strings.Contains(err.Error(), "--resume") {
 		t.Errorf("got error %v", err)
 	}
 	clitest.CheckDir(t, dir, nil)

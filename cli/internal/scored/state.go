@@ -64,9 +64,6 @@ func (p Position) Reader() records.Position {
 	return records.Position{Offset: p.Bytes, Line: p.Lines, Sum: p.Sum}
 }
 
-// ErrChanged reports an input that changed during the run.
-var ErrChanged = errors.New("the file changed during the run; run again")
-
 // errNoSum reports a state that cannot be compared with its files.
 var errNoSum = errors.New("it lacks a SHA-256")
 
@@ -97,8 +94,20 @@ func parseState(data []byte) (State, error) {
 	return s, nil
 }
 
+// A Difference is a setting with two values.
+type Difference struct{ Name, Was, Is string }
+
 // Differences describes the settings that changed.
 func Differences(was, is []Setting) []string {
+	var found []string
+	for _, d := range Differing(was, is) {
+		found = append(found, fmt.Sprintf("%s was %s and is %s", d.Name, d.Was, d.Is))
+	}
+	return found
+}
+
+// Differing returns the settings that differ.
+func Differing(was, is []Setting) []Difference {
 	value := func(list []Setting, name string) string {
 		i := slices.IndexFunc(list, func(s Setting) bool { return s.Name == name })
 		if i < 0 {
@@ -106,11 +115,11 @@ func Differences(was, is []Setting) []string {
 		}
 		return list[i].Value
 	}
-	var found []string
+	var found []Difference
 	seen := make(map[string]bool)
 	for _, s := range slices.Concat(was, is) {
 		if old, now := value(was, s.Name), value(is, s.Name); old != now && !seen[s.Name] {
-			found = append(found, fmt.Sprintf("%s was %s and is %s", s.Name, old, now))
+			found = append(found, Difference{s.Name, old, now})
 			seen[s.Name] = true
 		}
 	}

@@ -51,6 +51,7 @@ check: build format ## a minute: format, vet, unit tests, small goldens, linters
 	go vet ./...
 	@$(MAKE) --no-print-directory test-scripts
 	@$(SETUP) faults
+	@$(SETUP) s3
 	@# The C API's tests need make capi; make test runs them.
 	go test $(LINK) -short $$(go list ./... | grep -v /capi/test)
 	$(UNFUSED) go test $(LINK) -short -run '$(GOLDENS)' ./engine ./mlx
@@ -61,6 +62,7 @@ test: capi format ## what CI runs: everything that a change can break
 	@# Here, since set-up waits while another set-up runs, such as the linters.
 	@$(SETUP) faults
 	@$(SETUP) balancers
+	@$(SETUP) s3
 	@$(MAKE) --no-print-directory -j2 test-packages test-others
 	@# These build the C API again, which test-packages reads.
 	@$(MAKE) --no-print-directory check-install
@@ -116,6 +118,7 @@ test-scripts:
 test-go: build ## the Go packages under the race detector, and the goldens on the unfused graph
 	@$(SETUP) faults
 	@$(SETUP) balancers
+	@$(SETUP) s3
 	@$(MAKE) --no-print-directory test-packages
 
 test-packages:

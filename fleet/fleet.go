@@ -5,8 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -18,7 +16,7 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// ConnectConfig says where the server is and how to prove who one is.
+// ConnectConfig names the server, and what the client proves its identity with.
 type ConnectConfig struct {
 	URL     string // nats://TOKEN@HOST:PORT or tls://...; several with commas for a cluster
 	Name    string // of this client, for the server's log
@@ -86,6 +84,9 @@ func Connect(ctx context.Context, c ConnectConfig) (*Fleet, error) {
 			return nil, err
 		}
 	}
+	if err := checkAddresses(c.URL); err != nil {
+		return nil, err
+	}
 	conn, err := nats.Connect(c.URL, options...)
 	if err != nil {
 		return nil, explainConnect(c.URL, err)
@@ -129,7 +130,9 @@ func (f *Fleet) ensure(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	found := map[string]jetstream.Stream{}
+	replicas := 1
 	for _, config := range streams() {
+		config.Replicas = replicas
 		stream, err := f.js.Stream(ctx, config.Name)
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
 			stream, err = f.js.CreateStream(ctx, config)
@@ -138,9 +141,12 @@ func (f *Fleet) ensure(ctx context.Context) error {
 			return fmt.Errorf("stream %s: %w", config.Name, err)
 		}
 		found[config.Name] = stream
+		// In a cluster, the rest is as safe as the queue that its administrator made.
+		replicas = max(1, found[partsStream].CachedInfo().Config.Replicas)
 	}
 	f.parts, f.lost = found[partsStream], found[undeliveredStream]
 	for _, config := range buckets() {
+		config.Replicas = replicas
 		bucket, err := f.js.KeyValue(ctx, config.Bucket)
 		if errors.Is(err, jetstream.ErrBucketNotFound) {
 			bucket, err = f.js.CreateKeyValue(ctx, config)
@@ -194,13 +200,21 @@ func isTemporary(err error) bool {
 	for _, temporary := range []error{
 		nats.ErrTimeout, nats.ErrDisconnected, nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrStaleConnection, nats.ErrConnectionReconnecting,
 		context.DeadlineExceeded, jetstream.ErrNoStreamResponse, jetstream.ErrServerShutdown, jetstream.ErrConsumerLeadershipChanged,
-		jetstream.ErrNoHeartbeat, jetstream.ErrOrderedConsumerReset,
+		jetstream.ErrNoHeartbeat, jetstream.ErrOrderedConsumerReset, jetstream.ErrJetStreamNotEnabled, // as long as it starts
 	} {
 		if errors.Is(err, temporary) {
 			return true
 		}
 	}
-	return isFull(err)
+	return isFull(err) || isLeaderless(err)
+}
+
+// isLeaderless reports whether a cluster chooses a leader, or has lost a part of its
+// servers.
+func isLeaderless(err error) bool {
+	const notAvailable, notLeader = 10008, 10009
+	var api *jetstream.APIError
+	return errors.As(err, &api) && (api.ErrorCode == notAvailable || api.ErrorCode == notLeader)
 }
 
 // isFull reports whether the server has no room for a message.
@@ -217,47 +231,4 @@ func isFull(err error) bool {
 		return !strings.Contains(api.Description, "per subject")
 	}
 	return false
-}
-
-// explainConnect says what to do about a failed connection.
-func explainConnect(address string, err error) error {
-	shown := redact(address)
-	switch {
-	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
-		return fmt.Errorf("the server at %s rejects the credentials; use the join line that its mlxrank fleet start printed, or give --creds or --nkey", shown)
-	case errors.Is(err, nats.ErrSecureConnRequired):
-		return fmt.Errorf("the server at %s requires TLS; use tls:// in the address, and --tls-ca for a certificate of your own", shown)
-	case errors.Is(err, nats.ErrSecureConnWanted):
-		return fmt.Errorf("the server at %s has no TLS; use nats:// in the address", shown)
-	case errors.Is(err, nats.ErrNoInfoReceived), strings.Contains(err.Error(), "expected 'INFO'"):
-		return fmt.Errorf("the program at %s is no NATS server; check the port (%w)", shown, err)
-	case isLoopback(address):
-		return fmt.Errorf("no fleet server answers at %s, which is this machine itself; if the server runs on another machine, use its address, which its mlxrank fleet start printed (%w)", shown, err)
-	}
-	return fmt.Errorf("no fleet server answers at %s; check that mlxrank fleet start runs there with --listen 0.0.0.0:4222, and that no firewall is between (%w)", shown, err)
-}
-
-// isLoopback reports whether an address is of this machine alone.
-func isLoopback(address string) bool {
-	parsed, err := url.Parse(address)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(parsed.Hostname())
-	return parsed.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// redact removes secrets from addresses.
-func redact(addresses string) string {
-	list := strings.Split(addresses, ",")
-	for i, address := range list {
-		parsed, err := url.Parse(strings.TrimSpace(address))
-		if err != nil {
-			list[i] = "(an address that cannot be parsed)"
-			continue
-		}
-		parsed.User = nil
-		list[i] = parsed.String()
-	}
-	return strings.Join(list, ",")
 }

@@ -112,11 +112,16 @@ func open(b fake) func(context.Context, Settings) (Backend, error) {
 // startWorker starts a worker, which stops at the end of the test or when stop is called.
 func startWorker(t testing.TB, url string, c WorkerConfig) (stop func()) {
 	t.Helper()
+	return startWorkerOn(t, connect(t, url), c)
+}
+
+// startWorkerOn is startWorker on a connection.
+func startWorkerOn(t testing.TB, f *Fleet, c WorkerConfig) (stop func()) {
+	t.Helper()
 	if c.Open == nil {
 		c.Open = open(fake{})
 	}
 	c.Logger = testLog(t)
-	f := connect(t, url)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- f.Work(ctx, make(chan struct{}), c) }()

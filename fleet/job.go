@@ -12,7 +12,7 @@ import (
 // do not work on the same job.
 const Version = 1
 
-// State says how far a job is.
+// State describes how far a job is.
 type State string
 
 // The states. Workers take parts of jobs that are uploading or open.

@@ -192,13 +192,20 @@ func (r *Results) Wait(ctx context.Context, part Part) ([]Score, error) {
 		if err != nil {
 			return nil, err
 		}
-		packed, err := r.data.get(ctx, commit.Object)
+		var packed []byte
+		err = r.fleet.waitForStore(ctx, func() (err error) {
+			packed, err = r.data.get(ctx, commit.Object)
+			return err
+		})
+		if err != nil && !errors.Is(err, errMissing) {
+			return nil, fmt.Errorf("read the result of part %d: %w", part.Index, err)
+		}
 		var scores []Score
 		if err == nil {
 			scores, err = decodeScores(packed, commit, part.Pairs)
 		}
-		if err == nil || ctx.Err() != nil {
-			return scores, err
+		if err == nil {
+			return scores, nil
 		}
 		r.fleet.log.Warn().Err(err).Int("part", part.Index).Str("worker", commit.Worker).Msg("the result of a part is damaged; the part is scored again")
 		if err := r.withdraw(ctx, part); err != nil {

@@ -6,12 +6,35 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 // errMissing reports an object that a store does not have.
 var errMissing = errors.New("no such object")
+
+// errAway reports a store that does not answer for now.
+var errAway = errors.New("does not answer")
+
+// storePatience is how long a submitter waits for a store that is away.
+const storePatience = 10 * time.Minute
+
+// waitForStore repeats a call of a store while the store is away.
+func (f *Fleet) waitForStore(ctx context.Context, call func() error) error {
+	for end := time.Now().Add(storePatience); ; {
+		err := call()
+		if !errors.Is(err, errAway) || time.Now().After(end) {
+			return err
+		}
+		f.log.Warn().Err(err).Msg("waiting for the store")
+		select {
+		case <-time.After(2 * time.Second):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
 
 // A store holds the data of one job: objects of a few megabytes, by name.
 type store interface {
@@ -47,6 +70,7 @@ func (f *Fleet) createStore(ctx context.Context, job *Job) error {
 	return f.retry(ctx, func(ctx context.Context) error {
 		_, err := f.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{
 			Bucket: dataBucket + job.ID, Description: "pairs and results of an mlxrank job", Storage: jetstream.FileStorage,
+			Replicas: max(1, f.parts.CachedInfo().Config.Replicas),
 		})
 		return err
 	})

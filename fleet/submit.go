@@ -115,7 +115,8 @@ func (u *Uploader) Add(ctx context.Context, chunks [][]engine.Pair, from, to int
 	if err := u.waitForRoom(ctx); err != nil {
 		return err
 	}
-	if err := u.data.put(ctx, part.pairsName(), packed); err != nil {
+	err = u.fleet.waitForStore(ctx, func() error { return u.data.put(ctx, part.pairsName(), packed) })
+	if err != nil {
 		return fmt.Errorf("upload part %d: %w", part.Index, err)
 	}
 	return u.fleet.publish(ctx, part)
@@ -139,8 +140,7 @@ func (u *Uploader) waitForRoom(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		limit := float64(account.Limits.MaxStore)
-		if limit <= 0 || float64(account.Store) < (1-headroom)*limit {
+		if hasRoom(account) {
 			return nil
 		}
 		if !told && u.Full != nil {
@@ -155,13 +155,29 @@ func (u *Uploader) waitForRoom(ctx context.Context) error {
 	}
 }
 
+// hasRoom reports whether the store of an account is less than nearly full. An account may
+// have limits for each number of replicas in place of one for all.
+func hasRoom(account *jetstream.AccountInfo) bool {
+	tiers := []jetstream.Tier{account.Tier}
+	for _, tier := range account.Tiers {
+		tiers = append(tiers, tier)
+	}
+	for _, tier := range tiers {
+		if limit := float64(tier.Limits.MaxStore); limit > 0 && float64(tier.Store) >= (1-headroom)*limit {
+			return false
+		}
+	}
+	return true
+}
+
 // Seal ends the upload. It uploads the manifest, from which the queue can be rebuilt.
 func (u *Uploader) Seal(ctx context.Context) error {
 	packed, err := pack(u.parts)
 	if err != nil {
 		return err
 	}
-	if err := u.data.put(ctx, manifestName, packed); err != nil {
+	err = u.fleet.waitForStore(ctx, func() error { return u.data.put(ctx, manifestName, packed) })
+	if err != nil {
 		return fmt.Errorf("upload the manifest: %w", err)
 	}
 	return u.fleet.update(ctx, u.job, func(j *Job) { j.State, j.Parts = Open, len(u.parts) })

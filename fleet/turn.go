@@ -30,13 +30,17 @@ type task struct {
 // turn takes parts of a job and scores them, until none is left, the turn is over and
 // other jobs wait, or the worker stops. While a part is scored, the next one is read: a
 // worker holds at most two.
-func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) error {
+func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) {
 	if time.Since(w.started) >= w.config.turn {
 		w.started = time.Now()
 	}
 	data, err := w.fleet.openStore(ctx, job)
 	if err != nil {
-		return err
+		if ctx.Err() == nil && w.jobs.has(job.ID) { // else the job has just ended
+			w.again[job.ID] = time.Now().Add(retryStore)
+			w.refuse(job, err)
+		}
+		return
 	}
 	tasks, over := make(chan *task), make(chan struct{})
 	until := w.started.Add(w.config.turn)
@@ -66,7 +70,6 @@ func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) error
 	}
 	w.worked[job.ID] = time.Now()
 	w.report.set(func(s *WorkerState) { s.Job, s.Part = "", 0 })
-	return nil
 }
 
 // more reports whether the turn goes on.

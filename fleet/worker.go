@@ -51,6 +51,7 @@ type worker struct {
 	worked  map[string]time.Time // when the worker last took parts of a job
 	known   map[string]bool      // jobs to which the worker is admitted with the open model
 	refused map[string]string    // why, by job
+	again   map[string]time.Time // when to try a refused job again whose data could not be read
 }
 
 // Work takes parts and scores them until stop is closed or ctx ends. After stop it
@@ -59,7 +60,7 @@ func (f *Fleet) Work(ctx context.Context, stop <-chan struct{}, c WorkerConfig) 
 	if c.turn == 0 {
 		c.turn = defaultTurn
 	}
-	w := &worker{fleet: f, config: c, log: c.Logger, worked: map[string]time.Time{}, refused: map[string]string{}}
+	w := &worker{fleet: f, config: c, log: c.Logger, worked: map[string]time.Time{}, refused: map[string]string{}, again: map[string]time.Time{}}
 	ctx, cancel := context.WithCancel(ctx)
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -106,9 +107,7 @@ func (w *worker) run(ctx context.Context, stop <-chan struct{}) error {
 		case err != nil && ctx.Err() == nil:
 			return err
 		case err == nil:
-			if err := w.turn(ctx, stop, job); err != nil && ctx.Err() == nil {
-				return err
-			}
+			w.turn(ctx, stop, job)
 		}
 	}
 }
@@ -132,7 +131,7 @@ func (w *worker) choose(ctx context.Context) (*Job, error) {
 	var chosen *Job
 	best := nothing
 	for _, job := range w.jobs.active() {
-		if _, refused := w.refused[job.ID]; refused {
+		if w.isRefused(job.ID) {
 			continue
 		}
 		queued, taken, err := w.fleet.partsOf(ctx, job)
@@ -147,7 +146,7 @@ func (w *worker) choose(ctx context.Context) (*Job, error) {
 	return chosen, nil
 }
 
-// rank says how good it is to take parts of a job next.
+// rank returns how good it is to take parts of a job next.
 func (w *worker) rank(job *Job, queued, taken int) int {
 	here := w.backend != nil && w.open == job.Settings.key()
 	idle := time.Since(w.busy) > idleSwitch
@@ -184,26 +183,23 @@ func (f *Fleet) partsOf(ctx context.Context, job *Job) (queued, taken int, err e
 
 // admit opens the model of a job and checks that it scores as the submitter's does.
 func (w *worker) admit(ctx context.Context, job *Job) error {
-	if err := w.openFor(ctx, job); err != nil {
-		return err
-	}
-	if w.known[job.ID] {
+	if w.backend != nil && w.open == job.Settings.key() && w.known[job.ID] {
 		return nil
 	}
-	if err := checkIdentity(job, w.backend.Identity()); err != nil {
-		return err
-	}
-	data, err := w.fleet.openStore(ctx, job)
+	packed, err := w.readCanary(ctx, job) // before the model, which may take minutes to open
 	if err != nil {
-		return refusef("%v", err)
-	}
-	packed, err := data.get(ctx, canaryName)
-	if err != nil {
+		w.again[job.ID] = time.Now().Add(retryStore)
 		return refusef("the job's data cannot be read here: %v", err)
 	}
 	canary, err := decodeCanary(packed)
 	if err != nil {
 		return refusef("the canary cannot be read: %v", err)
+	}
+	if err := w.openFor(ctx, job); err != nil {
+		return err
+	}
+	if err := checkIdentity(job, w.backend.Identity()); err != nil {
+		return err
 	}
 	own, err := w.backend.Score(ctx, canary.Pairs)
 	if err != nil {
@@ -214,6 +210,29 @@ func (w *worker) admit(ctx context.Context, job *Job) error {
 	}
 	w.known[job.ID] = true
 	return nil
+}
+
+// retryStore is the time after which a worker tries again to read the data of a job.
+const retryStore = 5 * time.Second
+
+func (w *worker) readCanary(ctx context.Context, job *Job) ([]byte, error) {
+	data, err := w.fleet.openStore(ctx, job)
+	if err != nil {
+		return nil, err
+	}
+	return data.get(ctx, canaryName)
+}
+
+// isRefused reports whether the worker leaves a job to others for now.
+func (w *worker) isRefused(job string) bool {
+	again, found := w.again[job]
+	if found && time.Now().After(again) {
+		delete(w.again, job)
+		delete(w.refused, job)
+		w.reportRefused()
+	}
+	_, refused := w.refused[job]
+	return refused
 }
 
 // openFor opens the model of a job if another one is open.
@@ -243,6 +262,10 @@ func (w *worker) openFor(ctx context.Context, job *Job) error {
 func (w *worker) refuse(job *Job, err error) {
 	w.refused[job.ID] = err.Error()
 	w.log.Warn().Str("job", job.ID).Str("reason", err.Error()).Msg("this worker is not admitted to the job")
+	w.reportRefused()
+}
+
+func (w *worker) reportRefused() {
 	refused := maps.Clone(w.refused)
 	w.report.set(func(s *WorkerState) { s.Refused = refused })
 }
@@ -344,7 +367,7 @@ func (l *jobList) changed() <-chan struct{} {
 	return l.next
 }
 
-// A reporter tells the server what a worker does.
+// A reporter keeps the server informed of what a worker does.
 type reporter struct {
 	fleet *Fleet
 	mu    sync.Mutex

@@ -16,6 +16,7 @@
     python3 scripts/setup.py xcframeworks   build/xcframeworks, for Package.swift; macOS only
     python3 scripts/setup.py clang          clang and pkg-config, for the C API's tests
     python3 scripts/setup.py balancers      nginx and HAProxy, for the tests of scripts/service
+    python3 scripts/setup.py s3             build/tools/versitygw, an S3 server, for the fleet's tests
     python3 scripts/setup.py lint           every linter
     python3 scripts/setup.py lint-changed   the linters, on what differs from the main branch
     python3 scripts/setup.py darwin         compile and link for macOS on arm64
@@ -35,6 +36,7 @@ from pathlib import Path
 from check import arm64, balancers, darwin, lint, swift, swift_package
 from package import install, release, xcframework
 from setup import capi, native, notices, parts, prerequisites
+from setup.gotools import gotool
 from setup.project import LINUX, MACOS, Project, host
 from setup.steps import SetupError, only_one
 
@@ -50,6 +52,10 @@ def build(project):
     native.mlx_c(project)
     native.tokenizers(project)
     native.library(project)
+
+
+def s3(project):
+    gotool(project, "versitygw")
 
 
 COMMANDS = {
@@ -68,6 +74,7 @@ COMMANDS = {
     "xcframeworks": xcframework.build,
     "clang": darwin.clang,
     "balancers": balancers.fetch,
+    "s3": s3,
     "lint": lint.lint,
     "lint-changed": lint.lint_changed,
     "darwin": darwin.check,

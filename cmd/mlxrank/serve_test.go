@@ -404,6 +404,17 @@ func TestServiceFiles(t *testing.T) {
 			checkSetting("mlxrank.service", name)
 		}
 	}
+	manifest, err := os.ReadFile(filepath.Join(dir, "kubernetes.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	variables := regexp.MustCompile(`name: (MLXRANK_\w+)`).FindAllSubmatch(manifest, -1)
+	for _, match := range variables {
+		checkSetting("kubernetes.yaml", string(match[1]))
+	}
+	if len(variables) == 0 {
+		t.Error("kubernetes.yaml sets no variable")
+	}
 	socket, err := os.ReadFile(filepath.Join(dir, "mlxrank.socket"))
 	if err != nil || !bytes.Contains(socket, []byte("\nListenStream=127.0.0.1:8437\n")) {
 		t.Errorf("mlxrank.socket: %s %v", socket, err)

@@ -1,21 +1,27 @@
 """Every linter of make lint, each at the version that scripts/pins.ini names.
 
 golangci-lint checks Go, ruff checks Python, oxlint JavaScript,
-clang-format C and C++, Vale prose, actionlint and zizmor the workflows.
+clang-format C and C++, Vale prose, actionlint and zizmor the workflows, and
+kubernetes-validate the manifest of scripts/service.
 make check runs them on the files that differ from the main branch.
 """
 
 import shutil
 import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 from setup import parts
 from setup.fetch import download, unpack_wheel
 from setup.gotools import gotool
 from setup.project import LINUX
-from setup.steps import SetupError, run
+from setup.steps import SetupError, run, sha256
 
 C = (".c", ".h", ".cpp", ".metal")
 PROSE = (".md", ".go", ".c", ".h", ".cpp", ".swift", ".py", ".js")
+MANIFEST = "scripts/service/kubernetes.yaml"
+KUBERNETES = ("1.29", "1.37")  # the oldest and the newest version that the manifest is checked for
 # Code of other projects, and files that tests compare byte by byte.
 NOT_OURS = ("/uplot/", "/axe-core/", "/testdata/")
 
@@ -59,6 +65,8 @@ def file_linters(project, paths):
     if workflows:
         command = [gotool(project, "actionlint"), f"-shellcheck={shellcheck(project)}", "-pyflakes="]
         failed += fails("actionlint", command, project.root)
+    if MANIFEST in paths:
+        failed += manifest(project)
     if project.host != LINUX:
         project.steps.out.write("lint: ruff, clang-format, oxlint and zizmor run on Linux only\n")
         return failed
@@ -71,6 +79,42 @@ def file_linters(project, paths):
         options = ["--offline", "--no-progress", "--min-severity=medium", "--min-confidence=medium"]
         failed += fails("zizmor", [wheel_tool(project, "zizmor"), *options, ".github"], project.root)
     return failed
+
+
+def manifest(project):
+    """Validates the manifest strictly. A copy with a misspelt field must fail, as a control."""
+    text = (project.root / MANIFEST).read_text(encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        control = Path(folder) / "control.yaml"
+        control.write_text(text.replace("readinessProbe:", "readynessProbe:"), encoding="utf-8")
+        for version in KUBERNETES:
+            command = [*kubernetes_validate(project), "--strict", "--quiet", "--kubernetes-version", version]
+            if subprocess.run([*command, control], capture_output=True, check=False).returncode == 0:
+                raise SetupError(f"kubernetes-validate accepts readynessProbe in {MANIFEST} for Kubernetes {version}")
+            if failed := fails("kubernetes-validate", [*command, MANIFEST], project.root):
+                return failed
+    return []
+
+
+def kubernetes_validate(project):
+    """The command of kubernetes-validate in build/kubernetes, a virtual environment."""
+    requirements = project.root / "scripts/requirements/kubernetes.txt"
+    folder = project.build / "kubernetes"
+    python = folder / "bin" / "python"
+
+    def install_kubernetes_validate():
+        what = "kubernetes-validate, from the Python package index, through pip"
+        run([sys.executable, "-m", "venv", "--clear", folder], what)
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
+        run(
+            [*command, "--require-hashes", "--only-binary=:all:", "--requirement", requirements],
+            what,
+            "check the network and pip's configuration",
+        )
+        return [folder / "bin" / "kubernetes-validate"]
+
+    project.steps.do("kubernetes", "installing kubernetes-validate", sha256(requirements), install_kubernetes_validate)
+    return [python, "-m", "kubernetes_validate"]
 
 
 def fails(name, command, where):

@@ -27,7 +27,6 @@ func TestPassing(t *testing.T) {
 	servers := startServers(t, 3, "--api-key-file", keyFile(t))
 	for _, b := range balancers() {
 		t.Run(b.name, func(t *testing.T) {
-			t.Parallel()
 			url := b.start(t, addressesOf(servers))
 			ask := func(body string, headers ...string) (int, http.Header, []byte) {
 				t.Helper()

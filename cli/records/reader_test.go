@@ -364,3 +364,29 @@ func TestScoreIsJSON(t *testing.T) {
 		}
 	}
 }
+
+// TestSkipAfterLongLine checks that a reader continues after a line that is too long, and
+// not in it.
+func TestSkipAfterLongLine(t *testing.T) {
+	text := strings.Repeat("x", maxLine+2<<20) + "\na\tb\n"
+	open := func() *Reader {
+		r, err := NewReader("in", strings.NewReader(text), Options{Format: TSV})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	first := open()
+	if r, err := first.Next(); err != nil || !errors.Is(r.Err, errTooLong) {
+		t.Fatalf("got %v, %v", r.Err, err)
+	}
+	second := open()
+	if err := second.Skip(first.Position(), errors.New("changed")); err != nil {
+		t.Fatal(err)
+	}
+	for _, reader := range []*Reader{first, second} {
+		if r, err := reader.Next(); err != nil || r.Line != 2 || r.Document != "b" {
+			t.Errorf("got %+v, %v", r, err)
+		}
+	}
+}

@@ -12,8 +12,8 @@ import (
 	"github.com/mlxrank/mlxrank/cli/records"
 )
 
-// maxParts caps the parts of an input.
-const maxParts = 1_000_000
+// MaxParts caps the parts of an input.
+const MaxParts = 1_000_000
 
 // A Part is one of several equal parts of an input.
 type Part struct {
@@ -24,15 +24,14 @@ type Part struct {
 // ParsePart parses a part such as 3/16.
 func ParsePart(text string) (Part, error) {
 	number, of, _ := strings.Cut(text, "/")
-	p, err := Part{}, error(nil)
-	if p.Number, err = strconv.Atoi(number); err == nil {
-		p.Of, err = strconv.Atoi(of)
-	}
-	if err != nil {
+	n, err := strconv.Atoi(number)
+	all, err2 := strconv.Atoi(of)
+	if err := errors.Join(err, err2); err != nil {
 		return Part{}, command.Usagef("--part cannot be %q; expected the number of the part and of all parts, as in 3/16", text)
 	}
-	if p.Of < 1 || p.Of > maxParts || p.Number < 1 || p.Number > p.Of {
-		return Part{}, command.Usagef("--part %s is not there; expected I/N with I from 1 to N, and N up to %d", text, maxParts)
+	p := Part{n, all}
+	if p.Of < 1 || p.Of > MaxParts || p.Number < 1 || p.Number > p.Of {
+		return Part{}, command.Usagef("--part %s is not there; expected I/N with I from 1 to N, and N up to %d", text, MaxParts)
 	}
 	return p, nil
 }

@@ -118,7 +118,7 @@ func parseManifest(line []byte) (Manifest, error) {
 	if m.Version != manifestVersion {
 		return Manifest{}, fmt.Errorf("its manifest has version %d, expected %d; merge it with the version of mlxrank that wrote it", m.Version, manifestVersion)
 	}
-	if m.Of < 1 || m.Part < 1 || m.Part > m.Of || m.Output.Bytes < 0 || m.Records < 0 || m.Skipped < 0 {
+	if m.Of < 1 || m.Of > input.MaxParts || m.Part < 1 || m.Part > m.Of || m.Output.Bytes < 0 || m.Records < 0 || m.Skipped < 0 {
 		return Manifest{}, errors.New("its manifest was edited: it has counts that no part has; score the part again")
 	}
 	switch m.Kind {

@@ -133,11 +133,12 @@ func TestScorePartsOfChunks(t *testing.T) {
 func TestScorePartErrors(t *testing.T) {
 	model, dir := quickModel(t), t.TempDir()
 	lines := clitest.WriteFile(t, filepath.Join(dir, "in.jsonl"), clitest.PairLines(8)+"{}\n")
-	args := []string{"score", "--model", model, "--input", lines, "--output", filepath.Join(dir, "out"), "--part"}
+	// On a GPU, all of these lines are one chunk, and one part.
+	args := []string{"score", "--model", model, "--device", "cpu", "--input", lines, "--output", filepath.Join(dir, "out"), "--part"}
 	clitest.CheckFailure(t, mlxrank.Run(t, "", append(args, "3/3")...), command.ExitFailure, "in.jsonl: line 9:")
 	mlxrank.MustRun(t, "", append(args, "1/3")...)
 	other := clitest.WriteFile(t, filepath.Join(dir, "ids"), otherQueries(msmarcoLines(12)))
-	run := []string{"score", "--model", model, "--input", other, "--output", filepath.Join(dir, "out"), "--output-format", "trec"}
+	run := []string{"score", "--model", model, "--device", "cpu", "--input", other, "--output", filepath.Join(dir, "out"), "--output-format", "trec"}
 	whole := mlxrank.Run(t, "", run...)
 	clitest.CheckFailure(t, whole, command.ExitFailure, "different query in line 3")
 	for n, fails := range map[int]bool{1: false, 2: true} {

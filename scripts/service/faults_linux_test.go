@@ -46,6 +46,7 @@ func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
+	t.Parallel()
 	f := newFixture(t)
 	f.settle(t)
 	f.judge(t, "no fault", func(control) bool { return false })

@@ -200,3 +200,23 @@ func post(ctx context.Context, caller *http.Client, url, body string, headers ..
 	}
 	return w.StatusCode, w.Header, answer, err
 }
+
+// TestCheck gives check wrong answers, which it must reject.
+func TestCheck(t *testing.T) {
+	t.Parallel()
+	q := question{logits: []float32{0.5, -1.25}}
+	for answer, right := range map[string]bool{
+		`[{"index":0,"score":0.5},{"index":1,"score":-1.25}]`:                           true,
+		`[{"index":1,"score":0.5},{"index":0,"score":-1.25}]`:                           false,
+		`[{"index":0,"score":0.5},{"index":1,"score":-1.2500001}]`:                      false,
+		`[{"index":0,"score":0.5}]`:                                                     false,
+		`[{"index":0,"score":0.5},{"index":1,"score":-1.25},{"index":0,"score":0.5}]`:   false,
+		`[{"index":0,"score":0.5},{"index":1,"score":-1.25},{"index":2,"score":-1.25}]`: false,
+		`{"error":"the server is stopping","error_type":"Unhealthy"}`:                   false,
+		``: false,
+	} {
+		if err := q.check([]byte(answer)); (err == nil) != right {
+			t.Errorf("%s: %v, want right: %v", answer, err, right)
+		}
+	}
+}

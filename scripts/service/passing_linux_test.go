@@ -17,13 +17,13 @@ import (
 	"time"
 )
 
-// TestPassing sends through every balancer what it must leave as it is: keys, ids, bodies of
-// several megabytes, refusals and a stream of events.
+// TestPassing sends through every balancer what it must leave as it is: keys, ids, large bodies, refusals and a stream of events.
 func TestPassing(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
-	small, large := newQuestions(t, 1, 2, 10), newQuestions(t, 1, 1, 1_000_000)
+	t.Parallel()
+	small, large := newQuestions(t, 1, 2, 10), newQuestions(t, 1, 1, 300_000)
 	servers := startServers(t, 3, "--api-key-file", keyFile(t))
 	for _, b := range balancers() {
 		t.Run(b.name, func(t *testing.T) {
@@ -59,6 +59,7 @@ func TestPassing(t *testing.T) {
 			}
 			checkEvents(t, url)
 			checkLeaving(t, url, servers)
+			checkDead(t, b, servers[0].address, &large[0])
 		})
 	}
 }
@@ -112,6 +113,21 @@ func checkLeaving(t *testing.T, url string, servers []*server) {
 	}
 }
 
+// checkDead sends a large body while two of three servers do not listen.
+func checkDead(t *testing.T, b *balancer, address string, q *question) {
+	t.Helper()
+	url := b.start(t, []string{freeAddress(t), address, freeAddress(t)})
+	for range 3 {
+		status, _, answer, err := post(t.Context(), http.DefaultClient, url, q.body)
+		if err == nil {
+			err = q.check(answer)
+		}
+		if err != nil {
+			t.Errorf("a body of %d bytes beside dead servers: %d, %v", len(q.body), status, err)
+		}
+	}
+}
+
 func addressesOf(servers []*server) (list []string) {
 	for _, s := range servers {
 		list = append(list, s.address)
@@ -161,6 +177,7 @@ func TestOverload(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test runs it")
 	}
+	t.Parallel()
 	questions := newQuestions(t, 12, 6, 40)
 	servers := startServers(t, 3, "--max-requests", "1")
 	for _, b := range balancers() {

@@ -15,6 +15,7 @@ import (
 	"github.com/mlxrank/mlxrank/cli/conform"
 	"github.com/mlxrank/mlxrank/cli/doctor"
 	"github.com/mlxrank/mlxrank/cli/eval"
+	"github.com/mlxrank/mlxrank/cli/fleet"
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/cli/key"
 	"github.com/mlxrank/mlxrank/cli/mcp"
@@ -40,7 +41,7 @@ func Run(ctx context.Context, args []string, s Streams) int {
 
 func newApp(s command.Streams) *cli.App {
 	app := command.NewApp(s,
-		rerank.Command(s), score.Command(s), tokenizeCommand(s), model.Command(s), eval.Command(s), bench.Command(s), serve.Command(s), key.Command(s), mcp.Command(s), conform.Command(s), tune.Command(s), doctor.Command(s),
+		rerank.Command(s), score.Command(s), fleet.Command(s), tokenizeCommand(s), model.Command(s), eval.Command(s), bench.Command(s), serve.Command(s), key.Command(s), mcp.Command(s), conform.Command(s), tune.Command(s), doctor.Command(s),
 		envCommand(s), bundleCommand(s), debugCommand(s), completionCommand(s), manCommand(s), versionCommand(s), helpCommand())
 	app.Usage = "rank passages by how well they answer a query, with cross-encoders on MLX"
 	app.UsageText = "mlxrank COMMAND [flags]"

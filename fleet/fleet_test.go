@@ -72,13 +72,13 @@ func TestPoison(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer results.Close()
-	_, err = results.Wait(testContext(t), job.parts[3])
+	_, err = results.Wait(testContext(t), job.parts[3], job.chunks[3])
 	var failed *PartError
 	if !errors.As(err, &failed) || failed.Failure.Reason != "the device is on fire" || failed.Failure.Deliveries != 2 {
 		t.Fatalf("part 3: %v, expected its failure", err)
 	}
 	for _, part := range append(job.parts[:3:3], job.parts[4:]...) {
-		if _, err := results.Wait(testContext(t), part); err != nil {
+		if _, err := results.Wait(testContext(t), part, job.chunks[part.Index]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -159,7 +159,7 @@ func TestRefused(t *testing.T) {
 	}
 	defer results.Close()
 	for _, part := range mixed.parts {
-		if _, err := results.Wait(testContext(t), part); err != nil {
+		if _, err := results.Wait(testContext(t), part, mixed.chunks[part.Index]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -187,13 +187,13 @@ func TestCancel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer results.Close()
-	if _, err := results.Wait(testContext(t), job.parts[0]); err != nil {
+	if _, err := results.Wait(testContext(t), job.parts[0], job.chunks[0]); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Cancel(testContext(t), job.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := results.Wait(testContext(t), job.parts[49]); !errors.Is(err, ErrCancelled) {
+	if _, err := results.Wait(testContext(t), job.parts[49], job.chunks[49]); !errors.Is(err, ErrCancelled) {
 		t.Errorf("a part of the cancelled job: %v, expected %v", err, ErrCancelled)
 	}
 	next := submit(t, f, Job{}, 2, 10)
@@ -250,7 +250,7 @@ func TestRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer results.Close()
-	if _, err := results.Wait(testContext(t), job.parts[5]); err != nil {
+	if _, err := results.Wait(testContext(t), job.parts[5], job.chunks[5]); err != nil {
 		t.Fatal(err)
 	}
 	address := strings.TrimPrefix(redact(url), "nats://")

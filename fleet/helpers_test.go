@@ -201,7 +201,7 @@ func (j *testJob) check(t testing.TB, f *Fleet) {
 	}
 	defer results.Close()
 	for p, part := range j.parts {
-		scores, err := results.Wait(ctx, part)
+		scores, err := results.Wait(ctx, part, j.chunks[p])
 		if err != nil {
 			t.Fatalf("part %d: %v", p, err)
 		}

@@ -133,6 +133,10 @@ func (f *Fleet) Cancel(ctx context.Context, id string) error {
 
 // Finish marks a job as done, since its output is complete, and removes its data.
 func (f *Fleet) Finish(ctx context.Context, job *Job) error {
+	job, err := f.Job(ctx, job.ID)
+	if err != nil {
+		return err
+	}
 	if err := f.update(ctx, job, func(j *Job) { j.State = Done }); err != nil {
 		return err
 	}

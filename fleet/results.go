@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/mlxrank/mlxrank/engine"
 )
 
 // Progress is what a job's workers have finished.
@@ -31,6 +34,7 @@ type Results struct {
 	mu       sync.Mutex
 	commits  map[int]Commit
 	failures map[int]Failure // parts that failed for good
+	present  int             // workers that score the job now
 	err      error           // that ended the watching
 	cancel   bool            // the job was cancelled
 	changed  chan struct{}   // closed at the next change
@@ -147,7 +151,17 @@ func (r *Results) recheck(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.change(func() { r.failures, r.cancel = failures, job.State == Cancelled })
+	workers, err := r.fleet.Workers(ctx)
+	if err != nil {
+		return err
+	}
+	present := 0
+	for _, w := range workers {
+		if w.Job == job.ID {
+			present++
+		}
+	}
+	r.change(func() { r.failures, r.cancel, r.present = failures, job.State == Cancelled, present })
 	return nil
 }
 
@@ -184,9 +198,28 @@ func (r *Results) Progress() Progress {
 	return p
 }
 
-// Wait returns the scores of a part when it is finished. A part that failed for good is
-// a *PartError. A result that is damaged is removed, and the part is queued again.
-func (r *Results) Wait(ctx context.Context, part Part) ([]Score, error) {
+// Present returns how many workers score parts of the job now.
+func (r *Results) Present() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.present
+}
+
+// Workers returns the names of the workers that finished parts.
+func (r *Results) Workers() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := map[string]bool{}
+	for _, commit := range r.commits {
+		names[commit.Worker] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}
+
+// Wait returns the scores of a part, which has these chunks of pairs, when it is
+// finished. A part that failed for good is a *PartError. If a result is damaged, Wait
+// removes it and queues the part again.
+func (r *Results) Wait(ctx context.Context, part Part, chunks [][]engine.Pair) ([]Score, error) {
 	for {
 		commit, err := r.waitForCommit(ctx, part)
 		if err != nil {
@@ -208,7 +241,7 @@ func (r *Results) Wait(ctx context.Context, part Part) ([]Score, error) {
 			return scores, nil
 		}
 		r.fleet.log.Warn().Err(err).Int("part", part.Index).Str("worker", commit.Worker).Msg("the result of a part is damaged; the part is scored again")
-		if err := r.withdraw(ctx, part); err != nil {
+		if err := r.withdraw(ctx, part, chunks); err != nil {
 			return nil, err
 		}
 	}
@@ -239,9 +272,20 @@ func (r *Results) waitForCommit(ctx context.Context, part Part) (Commit, error) 
 	}
 }
 
-// withdraw removes the commit of a part and queues the part again.
-func (r *Results) withdraw(ctx context.Context, part Part) error {
-	err := r.fleet.retry(ctx, func(ctx context.Context) error {
+// withdraw removes the commit of a part and queues the part again, with its pairs, which
+// may have been removed.
+func (r *Results) withdraw(ctx context.Context, part Part, chunks [][]engine.Pair) error {
+	packed, err := encodePairs(chunks)
+	if err != nil {
+		return err
+	}
+	if found := hashOf(packed); found != part.SHA256 {
+		return fmt.Errorf("the pairs of part %d have SHA-256 %s, expected %s; the input has changed", part.Index, found, part.SHA256)
+	}
+	if err := r.data.put(ctx, part.pairsName(), packed); err != nil {
+		return err
+	}
+	err = r.fleet.retry(ctx, func(ctx context.Context) error {
 		return r.fleet.bucket(commitsBucket).Purge(ctx, keyOf(part.Job, part.Index))
 	})
 	if err != nil {

@@ -39,6 +39,7 @@ type Chunks struct {
 	stop   chan struct{}  // ends reading ahead
 	ended  error          // of the read that ended the input
 
+	records  int // max records of a chunk
 	limit    int // max work of the next chunk
 	adapting bool
 	length   int // bytes of a pair that count as work, 0 for all
@@ -52,7 +53,7 @@ type readAhead struct {
 
 // NewChunks returns a reader of chunks of the maximum size.
 func NewChunks(r *records.Reader) *Chunks {
-	return &Chunks{reader: r, limit: math.MaxInt}
+	return &Chunks{reader: r, records: ChunkRecords, limit: math.MaxInt}
 }
 
 // WorkFor sizes the chunks for the engine. The model cuts a pair to its maximum
@@ -64,6 +65,20 @@ func (w *Chunks) WorkFor(info engine.Info, long engine.Long) {
 	}
 	if long != engine.Passages {
 		w.length = 8 * info.MaxLength
+	}
+}
+
+// Fixed makes chunks whose sizes depend on the input only: of at most n records if a
+// pair's score is the same in any batch, which exact says, and otherwise the chunks that
+// WorkFor makes.
+func (w *Chunks) Fixed(exact bool, maxLength int, long engine.Long, n int) {
+	if exact {
+		w.records = min(n, ChunkRecords)
+		return
+	}
+	w.limit = fixedWork
+	if long != engine.Passages {
+		w.length = 8 * maxLength
 	}
 }
 
@@ -99,7 +114,7 @@ func (w *Chunks) Close() {
 func (w *Chunks) Next() (Chunk, error) {
 	var list Chunk
 	bytes, work := 0, 0
-	for w.ended == nil && (len(list) == 0 || len(list) < ChunkRecords && bytes < chunkBytes && work < w.limit) {
+	for w.ended == nil && (len(list) == 0 || len(list) < w.records && bytes < chunkBytes && work < w.limit) {
 		r, ok := w.record(len(list) > 0)
 		if w.ended = r.err; !ok || r.err != nil {
 			break

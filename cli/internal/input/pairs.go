@@ -196,6 +196,16 @@ func (p *Pairs) newReader() (*records.Reader, error) {
 	return records.NewReader(p.Name, p, p.Options)
 }
 
+// Again opens the input a second time, at its start, with the same texts: both can be
+// read at once. The input must be rewindable, and stay open while the second one is used.
+func (p *Pairs) Again(ctx context.Context) (*Pairs, error) {
+	file, err := Open(ctx, p.Name, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &Pairs{File: file, Options: p.Options, Parquet: p.Parquet}, nil
+}
+
 // Rewindable reports whether the pairs can be read twice.
 func (p *Pairs) Rewindable() bool { return p.Parquet != nil || p.File.Rewindable() }
 

@@ -29,8 +29,8 @@ func TestUsage(t *testing.T) {
 		args  string
 		words []string
 	}{
-		{"no command", "", []string{"no command", "rerank, score, tokenize, model, eval, bench, serve, key, mcp, conform, tune, doctor, env, bundle, completion, man, version"}},
-		{"unknown command", "rank", []string{`unknown command "rank"; did you mean "rerank"?`, "rerank, score, tokenize, model, eval, bench, serve, key, mcp, conform, tune, doctor, env, bundle, completion, man, version"}},
+		{"no command", "", []string{"no command", "rerank, score, fleet, tokenize, model, eval, bench, serve, key, mcp, conform, tune, doctor, env, bundle, completion, man, version"}},
+		{"unknown command", "rank", []string{`unknown command "rank"; did you mean "rerank"?`, "rerank, score, fleet, tokenize, model, eval, bench, serve, key, mcp, conform, tune, doctor, env, bundle, completion, man, version"}},
 		{"unknown topic", "help rank", []string{`unknown command "rank"; did you mean "rerank"?`}},
 		{"unknown topic of a command", "help model lst", []string{`model has no command "lst"; did you mean "list"?`}},
 		{"flag before the command", "--model x rerank", []string{"unknown flag --model", "follow the command"}},

@@ -97,7 +97,7 @@ func submit(c *cli.Context, s command.Streams) (err error) {
 		return err
 	}
 	defer func() { err = run.close(err) }()
-	if run.survey, err = scored.Check(run.pairs, run.notices, run.skip); err != nil {
+	if run.survey, err = scored.Check(run.pairs, nil, run.notices, run.skip); err != nil {
 		return err
 	}
 	if err := scored.CheckName(c.String("output"), run.pairs.Options.Format, run.pairs.Options.IDs); err != nil {

@@ -11,7 +11,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/internal/input"
-	"github.com/mlxrank/mlxrank/cli/internal/scored"
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/fleet"
@@ -161,7 +160,7 @@ func (r *submission) upload(ctx context.Context, parts chan<- fleet.Part) error 
 		}
 	}
 	if found := fmt.Sprintf("%x", reader.Position().Sum); found != r.job.Input.SHA256 {
-		return fmt.Errorf("read %s: %w", r.pairs.Name, scored.ErrChanged)
+		return fmt.Errorf("read %s: %w", r.pairs.Name, input.ErrChanged)
 	}
 	return uploader.Seal(ctx)
 }

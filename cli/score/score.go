@@ -10,26 +10,14 @@ import (
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
 	"github.com/mlxrank/mlxrank/cli/internal/scored"
-	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-var outputFormatChoice = command.Choice{Name: "output-format", Usage: "output `FORMAT`", Def: "same", Values: []string{"same", "trec"}}
-
-var onErrorChoice = command.Choice{Name: "on-error", Usage: "`ACTION` for a line that cannot be scored", Def: "fail", Values: []string{"fail", "skip"}}
-
 // Command returns the command score.
 func Command(s command.Streams) *cli.Command {
-	flags := append(input.PairFlags(),
-		&cli.StringFlag{Name: "output", Usage: "`FILE` for the scored pairs, - for standard output (required)"},
-		outputFormatChoice.Flag(),
-		scored.RunTagFlag,
-		&cli.BoolFlag{Name: "overwrite-score", Usage: "replace scores that the input already has", DisableDefaultText: true},
-		onErrorChoice.Flag(),
+	flags := append(scored.Flags(),
 		&cli.StringFlag{Name: "part", Usage: "score part `I/N` of N equal parts only; score merge joins the outputs"},
-		command.LongFlag(),
-		command.CalibrationFlag(),
 		command.CacheFlag(),
 		command.ProfileFlag(),
 		&cli.BoolFlag{Name: "resume", Usage: "continue an interrupted run of the same command", DisableDefaultText: true},
@@ -92,22 +80,18 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	if err := command.SetCalibration(c, &config); err != nil {
 		return err
 	}
-	if err := checkScoreFlags(c); err != nil {
+	if err := scored.CheckFlags(c); err != nil {
 		return err
 	}
 	part, err := partOf(c)
 	if err != nil {
 		return err
 	}
-	run := &scoring{part: part, log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: c.String("on-error") == "skip"}
+	run := &scoring{part: part, log: config.Logger, notices: command.NewNotices(c, s.Err, config.Logger), skip: scored.SkipsErrors(c)}
 	if run.long, err = command.LongMode(c); err != nil {
 		return err
 	}
-	options := records.Options{Score: records.RefuseScore, IDs: c.String("output-format") == "trec"}
-	if c.Bool("overwrite-score") {
-		options.Score = records.ReplaceScore
-	}
-	if run.pairs, err = input.OpenPairs(c, s.In, options); err != nil {
+	if run.pairs, err = input.OpenPairs(c, s.In, scored.ReaderOptions(c)); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, run.pairs.Close()) }()
@@ -156,20 +140,4 @@ func score(c *cli.Context, s command.Streams) (err error) {
 	}
 	run.report()
 	return nil
-}
-
-// checkScoreFlags checks the flags that only score has.
-func checkScoreFlags(c *cli.Context) error {
-	if err := command.Require(c, "input", "output"); err != nil {
-		return err
-	}
-	for _, ch := range []command.Choice{outputFormatChoice, onErrorChoice} {
-		if err := ch.Check(c, "--"+ch.Name); err != nil {
-			return err
-		}
-	}
-	if c.String("format") == "tsv" && !c.IsSet("query-id-field") && c.String("output-format") == "trec" {
-		return command.Usagef("--output-format trec needs ids, and tsv has none; --format msmarco has qid, pid, query, passage")
-	}
-	return scored.CheckRunTag(c.String("run-tag"))
 }

@@ -232,11 +232,6 @@ type Engine struct {
 	architecture string // of the device, "" if MLX does not report it
 }
 
-// ContentHash identifies the model by its contents: the weights, the tokenizer, the
-// adapter and the prompt. The same model has the same hash on every machine. ContentHash
-// reads the files again, and fails if they have changed since Open.
-func (e *Engine) ContentHash() (string, error) { return e.fingerprint() }
-
 // Info returns what the engine runs. It does not wait for the choice of a variant.
 func (e *Engine) Info() Info {
 	info, p := e.info, e.pipeline

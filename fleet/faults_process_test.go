@@ -257,7 +257,7 @@ func (r role) receive(ctx context.Context, f *Fleet, job *Job) error {
 	}
 	defer results.Close()
 	for _, part := range parts[from:] {
-		scores, err := results.Wait(ctx, part)
+		scores, err := results.Wait(ctx, part, testChunks(part.Index, r.Size))
 		if err != nil {
 			return err
 		}

@@ -66,7 +66,7 @@ func deviceClass(info engine.Info) string {
 // PartSettings lists what the lines of a part depend on, the same on every machine of the
 // same kind.
 func PartSettings(text []Setting, e *engine.Engine) ([]Setting, error) {
-	contents, err := e.ContentHash()
+	contents, err := e.ModelHash()
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -29,6 +30,9 @@ var program string
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
+	if flag.Parse(); testing.Short() { // whose tests start no program
+		return m.Run()
+	}
 	dir, err := os.MkdirTemp("", "service")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

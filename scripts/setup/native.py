@@ -170,10 +170,8 @@ def smoke(project):
 
 
 def emulator(project):
-    """Builds the shim with emulated Metal kernels: build/native-emulator/lib."""
-    lib = project.build / "native-emulator" / "lib"
-    shim(project, "native-emulator", lib, "mlxrank", {"MLXRANK_METAL_EMULATOR": "ON"})
-    link_libraries(project, lib)
+    """build/native/emulator/libmlxrank, whose Metal kernels run on the CPU, emulated."""
+    shim(project, "native", project.lib, "mlxrank_emulator")
 
 
 def link_libraries(project, lib):

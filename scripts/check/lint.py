@@ -6,6 +6,7 @@ kubernetes-validate the manifest of scripts/service.
 make check runs them on the files that differ from the main branch.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ def lint(project):
     """Lints the whole tree."""
     failed = file_linters(project, tracked(project))
     for module in (project.root, project.root / "examples" / "rag"):
-        failed += fails("golangci-lint", [gotool(project, "golangci-lint"), "run", "./..."], module)
+        failed += golangci_lint(project, module, "./...")
     report(failed)
 
 
@@ -41,7 +42,7 @@ def lint_changed(project):
     folders = {path.rpartition("/")[0] for path in changed if path.endswith(".go")}
     packages = sorted(f"./{folder}" for folder in folders if not folder.startswith("examples/rag"))
     if packages:
-        failed += fails("golangci-lint", [gotool(project, "golangci-lint"), "run", *packages], project.root)
+        failed += golangci_lint(project, project.root, *packages)
     report(failed)
 
 
@@ -81,6 +82,13 @@ def file_linters(project, paths):
     return failed
 
 
+def golangci_lint(project, module, *packages):
+    """Runs golangci-lint on packages of a module. Its cache lies beside Go's, also where GOCACHE moves that."""
+    go_cache = run(["go", "env", "GOCACHE"], "asking go for its build cache").strip()
+    env = {"GOLANGCI_LINT_CACHE": os.path.join(os.path.dirname(go_cache), "golangci-lint"), **os.environ}
+    return fails("golangci-lint", [gotool(project, "golangci-lint"), "run", *packages], module, env)
+
+
 def manifest(project):
     """Validates the manifest strictly. A copy with a misspelt field must fail, as a control."""
     text = (project.root / MANIFEST).read_text(encoding="utf-8")
@@ -117,9 +125,9 @@ def kubernetes_validate(project):
     return [python, "-m", "kubernetes_validate"]
 
 
-def fails(name, command, where):
+def fails(name, command, where, env=None):
     """Runs a linter, which prints its findings; returns [name] if there are any."""
-    return [name] if subprocess.run(command, cwd=where, check=False).returncode != 0 else []
+    return [name] if subprocess.run(command, cwd=where, env=env, check=False).returncode != 0 else []
 
 
 def git(project, *words):

@@ -36,6 +36,8 @@ type Fleet struct {
 	log  zerolog.Logger
 
 	mu     sync.Mutex
+	broken context.CancelFunc // called when the connection breaks
+	usable context.Context    // until then
 	parts  jetstream.Stream
 	lost   jetstream.Stream // undeliveredStream
 	values map[string]jetstream.KeyValue
@@ -47,11 +49,14 @@ const connectTimeout = 10 * time.Second
 // Connect connects to a server and makes the streams that the server lacks. A connection
 // that breaks later is made again; calls wait for it until their context ends.
 func Connect(ctx context.Context, c ConnectConfig) (*Fleet, error) {
+	f := &Fleet{log: c.Logger, values: map[string]jetstream.KeyValue{}}
+	f.setUsable()
 	options := []nats.Option{
 		nats.Name(c.Name), nats.Timeout(connectTimeout), nats.MaxReconnects(-1),
 		nats.ReconnectWait(time.Second), nats.ReconnectJitter(time.Second, time.Second),
 		nats.PingInterval(10 * time.Second), nats.MaxPingsOutstanding(3),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			f.setUsable()
 			if err == nil {
 				return // Close was called
 			}
@@ -91,12 +96,38 @@ func Connect(ctx context.Context, c ConnectConfig) (*Fleet, error) {
 	if err != nil {
 		return nil, explainConnect(c.URL, err)
 	}
-	f := &Fleet{conn: conn, log: c.Logger, values: map[string]jetstream.KeyValue{}}
+	f.conn = conn
 	if err := f.open(ctx, c.URL); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	return f, nil
+}
+
+// setUsable ends the calls that wait for an answer on a broken connection: it will never
+// come.
+func (f *Fleet) setUsable() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.broken != nil {
+		f.broken()
+	}
+	f.usable, f.broken = context.WithCancel(context.Background())
+}
+
+// untilBroken returns a context that also ends when the connection breaks.
+func (f *Fleet) untilBroken(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	stop := context.AfterFunc(f.connection(), cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// connection returns a context that ends when the connection breaks. Watches begin again
+// then: on their own they notice late that a restarted server does not know them.
+func (f *Fleet) connection() context.Context {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.usable
 }
 
 // Close closes the connection.
@@ -171,10 +202,10 @@ const callTimeout = 20 * time.Second
 // retry calls the server until it answers, the answer is an error that stays, or ctx
 // ends.
 func (f *Fleet) retry(ctx context.Context, call func(context.Context) error) error {
-	wait := backoff.NewExponentialBackOff()
+	wait, start, warned := backoff.NewExponentialBackOff(), time.Now(), false
 	wait.InitialInterval, wait.MaxInterval = 100*time.Millisecond, 5*time.Second
 	_, err := backoff.Retry(ctx, func() (struct{}, error) {
-		once, cancel := context.WithTimeout(ctx, callTimeout)
+		once, cancel := f.untilBroken(ctx, callTimeout)
 		defer cancel()
 		err := call(once)
 		if err != nil && (ctx.Err() != nil || !isTemporary(err)) {
@@ -182,7 +213,11 @@ func (f *Fleet) retry(ctx context.Context, call func(context.Context) error) err
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
-		f.log.Debug().Err(err).Msg("the fleet's server did not answer; trying again")
+		level := zerolog.DebugLevel
+		if !warned && time.Since(start) > 15*time.Second {
+			warned, level = true, zerolog.WarnLevel
+		}
+		f.log.WithLevel(level).Err(err).Msg("the fleet's server did not do what was asked; trying until it does")
 	}))
 	var permanent *backoff.PermanentError
 	if errors.As(err, &permanent) {
@@ -195,16 +230,21 @@ func (f *Fleet) retry(ctx context.Context, call func(context.Context) error) err
 }
 
 // isTemporary reports whether a call may succeed when it is repeated: the connection or
-// the server was away, or the store was full.
+// the server was away, or the store was full. The caller's context has not ended, so a
+// context that has ended is that of one call.
 func isTemporary(err error) bool {
 	for _, temporary := range []error{
 		nats.ErrTimeout, nats.ErrDisconnected, nats.ErrNoResponders, nats.ErrReconnectBufExceeded, nats.ErrStaleConnection, nats.ErrConnectionReconnecting,
-		context.DeadlineExceeded, jetstream.ErrNoStreamResponse, jetstream.ErrServerShutdown, jetstream.ErrConsumerLeadershipChanged,
+		context.DeadlineExceeded, context.Canceled, jetstream.ErrNoStreamResponse, jetstream.ErrServerShutdown, jetstream.ErrConsumerLeadershipChanged,
 		jetstream.ErrNoHeartbeat, jetstream.ErrOrderedConsumerReset, jetstream.ErrJetStreamNotEnabled, // as long as it starts
 	} {
 		if errors.Is(err, temporary) {
 			return true
 		}
+	}
+	var api *jetstream.APIError
+	if errors.As(err, &api) && api.Code == unavailable && api.ErrorCode != storeFailed {
+		return true // JetStream starts or stops
 	}
 	return isFull(err) || isLeaderless(err)
 }
@@ -217,15 +257,21 @@ func isLeaderless(err error) bool {
 	return errors.As(err, &api) && (api.ErrorCode == notAvailable || api.ErrorCode == notLeader)
 }
 
+// unavailable is the class of JetStream's errors that pass.
+const unavailable = 503
+
+// storeFailed is JetStream's code of a message that a stream did not store.
+const storeFailed jetstream.ErrorCode = 10077
+
 // isFull reports whether the server has no room for a message.
 func isFull(err error) bool {
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {
 		return false
 	}
-	const insufficientResources, memoryExceeded, storageExceeded, storeFailed = 10023, 10028, 10047, 10077
-	switch int(api.ErrorCode) {
-	case insufficientResources, memoryExceeded, storageExceeded:
+	const accountExceeded, insufficientResources, memoryExceeded, storageExceeded = 10002, 10023, 10028, 10047
+	switch api.ErrorCode {
+	case accountExceeded, insufficientResources, memoryExceeded, storageExceeded:
 		return true
 	case storeFailed:
 		return !strings.Contains(api.Description, "per subject")

@@ -13,6 +13,7 @@ import (
 
 // TestJob has three workers score a job, and looks that nothing is left.
 func TestJob(t *testing.T) {
+	t.Parallel()
 	for _, where := range []string{"", place(t)} {
 		server := startServer(t, ServerConfig{})
 		f := connect(t, server.URL())
@@ -57,6 +58,7 @@ func checkEmpty(t *testing.T, f *Fleet, job *testJob) {
 // TestPoison has parts that always fail: they are listed with the reason, the others are
 // finished, and after a repair they can be tried again.
 func TestPoison(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, ServerConfig{})
 	f := connect(t, server.URL())
 	poison := func(pair engine.Pair, _ *Score) error {
@@ -96,6 +98,7 @@ func TestPoison(t *testing.T) {
 
 // TestNotFinite has a worker that returns NaN: it commits nothing, and leaves the job.
 func TestNotFinite(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, ServerConfig{})
 	f := connect(t, server.URL())
 	nan, pairs := float32(math.NaN()), 0
@@ -117,6 +120,7 @@ func TestNotFinite(t *testing.T) {
 
 // TestRefused has workers whose model, class or scores differ.
 func TestRefused(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, ServerConfig{})
 	f := connect(t, server.URL())
 	change := func(f func(*Identity)) fake {
@@ -167,6 +171,7 @@ func TestRefused(t *testing.T) {
 
 // TestSeveralModels has one worker finish jobs of two models.
 func TestSeveralModels(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, ServerConfig{})
 	f := connect(t, server.URL())
 	one := submit(t, f, Job{Settings: Settings{Model: "a"}}, 5, 10)
@@ -178,6 +183,7 @@ func TestSeveralModels(t *testing.T) {
 
 // TestCancel cancels a job in the middle: its worker drops it and takes the next.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, ServerConfig{})
 	f := connect(t, server.URL())
 	startWorker(t, server.URL(), WorkerConfig{Name: "slow", Open: open(fake{delay: 10 * time.Millisecond})})
@@ -210,6 +216,7 @@ func TestCancel(t *testing.T) {
 // TestDamagedResult has the object of a committed result change: the part is scored
 // again.
 func TestDamagedResult(t *testing.T) {
+	t.Parallel()
 	server := startServer(t, ServerConfig{})
 	f := connect(t, server.URL())
 	job := submit(t, f, Job{}, 4, 10)
@@ -236,6 +243,7 @@ func TestDamagedResult(t *testing.T) {
 
 // TestRestart restarts the server in the middle of a job.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	server, err := StartServer(ServerConfig{Dir: dir, Listen: "127.0.0.1:0", MaxStore: 1 << 30, Logger: testLog(t)})
 	if err != nil {

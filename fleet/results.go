@@ -96,6 +96,7 @@ func (r *Results) watch(ctx context.Context) {
 }
 
 func (r *Results) watchOnce(ctx context.Context) error {
+	connection := r.fleet.connection()
 	watcher, err := r.fleet.bucket(commitsBucket).Watch(ctx, r.job.ID+".*")
 	if err != nil {
 		return err
@@ -115,6 +116,8 @@ func (r *Results) watchOnce(ctx context.Context) error {
 			if entry != nil {
 				r.note(entry)
 			}
+		case <-connection.Done():
+			return connection.Err()
 		case <-tick.C:
 			if err := r.recheck(ctx); err != nil {
 				return err
@@ -162,6 +165,23 @@ func (r *Results) recheck(ctx context.Context) error {
 		}
 	}
 	r.change(func() { r.failures, r.cancel, r.present = failures, job.State == Cancelled, present })
+	return r.restore(ctx, job, len(failures))
+}
+
+// restore queues parts that are neither finished nor failed although the queue is empty.
+// The queue lost them: a worker died while it queued one again, or the server's disk
+// forgot one.
+func (r *Results) restore(ctx context.Context, job *Job, failed int) error {
+	if job.State != Open || r.Progress().Parts+failed >= job.Parts {
+		return nil
+	}
+	queued, taken, err := r.fleet.partsOf(ctx, job)
+	if err != nil || queued+taken > 0 {
+		return err
+	}
+	if err := r.fleet.Rebuild(ctx, job, false); err != nil && ctx.Err() == nil {
+		r.fleet.log.Warn().Err(err).Str("job", job.ID).Msg("parts are missing from the queue, and cannot be queued again")
+	}
 	return nil
 }
 
@@ -348,73 +368,4 @@ func entriesOf[T any, K comparable](ctx context.Context, f *Fleet, bucket, patte
 		}
 	})
 	return found, err
-}
-
-// undelivered is an advisory of JetStream.
-type undelivered struct {
-	Consumer   string `json:"consumer"`
-	Sequence   uint64 `json:"stream_seq"`
-	Deliveries int    `json:"deliveries"`
-}
-
-// failedParts returns the parts of a job that are delivered no more and are not done.
-// Workers note the reason. A part whose workers died is known from JetStream's advisory
-// only.
-func (f *Fleet) failedParts(ctx context.Context, job *Job, done func(part int) bool) (map[int]Failure, error) {
-	noted, err := entriesOf[Failure](ctx, f, failuresBucket, job.ID+".*", partOfKey)
-	if err != nil {
-		return nil, err
-	}
-	failed := map[int]Failure{}
-	lost, err := f.undeliveredParts(ctx, job)
-	if err != nil {
-		return nil, err
-	}
-	for part, deliveries := range lost {
-		failure, found := noted[part]
-		if !found {
-			failure = Failure{Worker: "(unknown)", Reason: "each worker that had the part died or lost its connection"}
-		}
-		failure.Deliveries, failure.Final = deliveries, true
-		failed[part] = failure
-	}
-	maps.DeleteFunc(noted, func(_ int, f Failure) bool { return !f.Final })
-	maps.Copy(failed, noted)
-	maps.DeleteFunc(failed, func(part int, _ Failure) bool { return done(part) })
-	return failed, nil
-}
-
-// undeliveredParts returns how often each part was delivered that JetStream gave up and
-// that is still in the queue.
-func (f *Fleet) undeliveredParts(ctx context.Context, job *Job) (map[int]int, error) {
-	parts := map[int]int{}
-	err := f.retry(ctx, func(ctx context.Context) error {
-		clear(parts)
-		for at := uint64(1); ; {
-			message, err := f.lost.GetMsg(ctx, at, jetstream.WithGetMsgSubject(advisories+"."+job.ID))
-			if errors.Is(err, jetstream.ErrMsgNotFound) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			at = message.Sequence + 1
-			var advisory undelivered
-			if json.Unmarshal(message.Data, &advisory) != nil {
-				continue
-			}
-			queued, err := f.parts.GetMsg(ctx, advisory.Sequence)
-			if errors.Is(err, jetstream.ErrMsgNotFound) {
-				continue // finished after all, or queued again
-			}
-			if err != nil {
-				return err
-			}
-			var part Part
-			if json.Unmarshal(queued.Data, &part) == nil && part.Job == job.ID {
-				parts[part.Index] = advisory.Deliveries
-			}
-		}
-	})
-	return parts, err
 }

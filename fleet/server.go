@@ -43,10 +43,14 @@ type ServerConfig struct {
 // Server is a NATS server with JetStream in this process. It syncs every write to the
 // disk before it acknowledges it.
 type Server struct {
-	server *nats.Server
-	lock   *flock.Flock
-	token  string
-	tls    bool
+	config  ServerConfig
+	options *nats.Options
+	address *net.TCPAddr
+	lock    *flock.Flock
+	token   string
+	closing chan struct{} // Close was called
+	guarded chan struct{} // guard has returned
+	server  *nats.Server  // guard changes it
 }
 
 // minStore is the least room for a job: its parts and its results.
@@ -64,7 +68,7 @@ func StartServer(c ServerConfig) (_ *Server, err error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("fleet: make the server's folder: %w", err)
 	}
-	s := &Server{lock: flock.New(filepath.Join(c.Dir, "lock")), tls: c.TLS != nil}
+	s := &Server{config: c, lock: flock.New(filepath.Join(c.Dir, "lock")), closing: make(chan struct{}), guarded: make(chan struct{})}
 	if locked, err := s.lock.TryLock(); err != nil || !locked {
 		return nil, errors.Join(fmt.Errorf("fleet: %s is in use by another server; stop it, or choose another folder", c.Dir), err)
 	}
@@ -79,7 +83,7 @@ func StartServer(c ServerConfig) (_ *Server, err error) {
 	if err := checkFree(host, port); err != nil {
 		return nil, err
 	}
-	options := &nats.Options{
+	s.options = &nats.Options{
 		ServerName: "mlxrank", Host: host, Port: port, Authorization: s.token,
 		TLSConfig: c.TLS, TLS: c.TLS != nil, TLSTimeout: 10, AuthTimeout: 15,
 		// Clients reach the server at the address that they were given. Others that the
@@ -93,28 +97,42 @@ func StartServer(c ServerConfig) (_ *Server, err error) {
 		NoSigs:     true, NoSystemAccount: false, MaxConn: 64 << 10,
 		PingInterval: 20 * time.Second, MaxPingsOut: 3, WriteDeadline: 30 * time.Second,
 	}
-	return s, s.start(options, c)
+	if s.server, err = s.start(); err != nil {
+		return nil, err
+	}
+	s.address = s.server.Addr().(*net.TCPAddr)
+	s.options.Port = s.address.Port
+	go s.guard()
+	return s, nil
 }
 
-func (s *Server) start(options *nats.Options, c ServerConfig) (err error) {
-	if s.server, err = nats.NewServer(options); err != nil {
-		return fmt.Errorf("fleet: start the server: %w", err)
+// start starts the NATS server.
+func (s *Server) start() (*nats.Server, error) {
+	c := s.config
+	server, err := nats.NewServer(s.options.Clone())
+	if err != nil {
+		return nil, fmt.Errorf("fleet: start the server: %w", err)
 	}
-	s.server.SetLogger(serverLog{c.Logger}, false, false)
-	s.server.Start()
-	if !s.server.ReadyForConnections(30*time.Second) || !s.server.JetStreamEnabled() {
-		s.server.Shutdown()
-		return fmt.Errorf("fleet: the server at %s did not start; its log says why, and %s must be on a disk with room", c.Listen, c.Dir)
+	server.SetLogger(serverLog{c.Logger}, false, false)
+	server.Start()
+	if !server.ReadyForConnections(30*time.Second) || !server.JetStreamEnabled() {
+		stop(server)
+		return nil, fmt.Errorf("fleet: the server at %s did not start; its log says why, and %s must be on a disk with room", c.Listen, c.Dir)
 	}
 	limits := map[string]nats.JetStreamAccountLimits{"": {
 		MaxMemory: -1, MaxStore: c.MaxStore, MaxStreams: -1, MaxConsumers: -1, MaxAckPending: -1,
 		MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1,
 	}}
-	if err := s.server.GlobalAccount().UpdateJetStreamLimits(limits); err != nil {
-		s.server.Shutdown()
-		return fmt.Errorf("fleet: limit the store: %w", err)
+	if err := server.GlobalAccount().UpdateJetStreamLimits(limits); err != nil {
+		stop(server)
+		return nil, fmt.Errorf("fleet: limit the store: %w", err)
 	}
-	return nil
+	return server, nil
+}
+
+func stop(server *nats.Server) {
+	server.Shutdown()
+	server.WaitForShutdown()
 }
 
 func splitAddress(address string) (host string, port int, err error) {
@@ -173,22 +191,21 @@ func (s *Server) URL() string { return s.urlOf("127.0.0.1") }
 // token; none if it listens on this machine only.
 func (s *Server) URLs() []string {
 	var list []string
-	for _, host := range reachable(s.server.Addr().(*net.TCPAddr).IP) {
+	for _, host := range reachable(s.address.IP) {
 		list = append(list, s.urlOf(host))
 	}
 	return list
 }
 
 func (s *Server) urlOf(host string) string {
-	address := s.server.Addr().(*net.TCPAddr)
-	if host == "127.0.0.1" && !address.IP.IsUnspecified() {
-		host = address.IP.String()
+	if host == "127.0.0.1" && !s.address.IP.IsUnspecified() {
+		host = s.address.IP.String()
 	}
 	scheme := "nats"
-	if s.tls {
+	if s.options.TLS {
 		scheme = "tls"
 	}
-	return (&url.URL{Scheme: scheme, User: url.User(s.token), Host: net.JoinHostPort(host, strconv.Itoa(address.Port))}).String()
+	return (&url.URL{Scheme: scheme, User: url.User(s.token), Host: net.JoinHostPort(host, strconv.Itoa(s.address.Port))}).String()
 }
 
 // reachable lists the addresses of this machine that others may dial, for a server that
@@ -220,17 +237,8 @@ func reachable(ip net.IP) []string {
 
 // Close stops the server. Jobs go on when it starts again.
 func (s *Server) Close() error {
-	s.server.Shutdown()
-	s.server.WaitForShutdown()
+	close(s.closing)
+	<-s.guarded
+	stop(s.server)
 	return s.lock.Close()
 }
-
-// serverLog passes the server's warnings and errors on.
-type serverLog struct{ log zerolog.Logger }
-
-func (l serverLog) Noticef(format string, v ...any) { l.log.Debug().Msgf(format, v...) }
-func (l serverLog) Warnf(format string, v ...any)   { l.log.Warn().Msgf(format, v...) }
-func (l serverLog) Fatalf(format string, v ...any)  { l.log.Error().Msgf(format, v...) }
-func (l serverLog) Errorf(format string, v ...any)  { l.log.Error().Msgf(format, v...) }
-func (l serverLog) Debugf(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }
-func (l serverLog) Tracef(format string, v ...any)  { l.log.Trace().Msgf(format, v...) }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -80,29 +81,34 @@ func (f *Fleet) Status(ctx context.Context, id string) (*Status, error) {
 	return s, f.queueOf(ctx, s)
 }
 
-// queueOf sets the counts of the queue.
+// maxHeld is how many parts a worker holds at most.
+const maxHeld = 2
+
+// queueOf sets the counts of the queue. JetStream counts the parts of workers that died
+// as theirs until others get them, and parts whose next try is due later. They wait.
 func (f *Fleet) queueOf(ctx context.Context, s *Status) error {
-	return f.retry(ctx, func(ctx context.Context) error {
-		consumer, err := f.parts.Consumer(ctx, s.Job.ID)
-		if errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return nil
+	info, err := f.queueInfo(ctx, s.Job)
+	if err != nil || info == nil {
+		return err
+	}
+	held := 0
+	for _, worker := range s.Workers {
+		if worker.Job == s.Job.ID {
+			held += maxHeld
 		}
-		if err != nil {
-			return err
-		}
-		info, err := consumer.Info(ctx)
-		if err != nil {
-			return err
-		}
-		s.ServerNow = info.TimeStamp
-		s.Queued, s.Working = int(info.NumPending), info.NumAckPending
-		return nil
-	})
+	}
+	s.ServerNow = info.TimeStamp
+	s.Working = min(info.NumAckPending, held)
+	s.Queued = int(info.NumPending) + info.NumAckPending - s.Working
+	return nil
 }
 
 // Workers returns the workers that reported lately, by name.
 func (f *Fleet) Workers(ctx context.Context) ([]WorkerState, error) {
 	found, err := entriesOf[WorkerState](ctx, f, workersBucket, ">", func(key string) (string, error) { return key, nil })
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, nats.ErrStreamNotFound) {
+		return nil, nil // the server was restarted, and its memory had the bucket
+	}
 	workers := slices.Collect(maps.Values(found))
 	slices.SortFunc(workers, func(a, b WorkerState) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
 	return workers, err

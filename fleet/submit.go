@@ -29,6 +29,19 @@ func (f *Fleet) Create(ctx context.Context, job *Job, canary Canary) error {
 	if job.MaxDeliver == 0 {
 		job.MaxDeliver = defaultMaxDeliver
 	}
+	value, err := json.Marshal(job)
+	if err != nil {
+		return err
+	}
+	// First, so that a job whose submitter dies here is listed and can be cancelled.
+	// Workers take no parts before the queue is there.
+	err = f.retry(ctx, func(ctx context.Context) (err error) {
+		job.revision, err = f.bucket(jobsBucket).Put(ctx, job.ID, value)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("enter the job: %w", err)
+	}
 	if err := f.createStore(ctx, job); err != nil {
 		return fmt.Errorf("make the store of the job: %w", err)
 	}
@@ -43,17 +56,7 @@ func (f *Fleet) Create(ctx context.Context, job *Job, canary Canary) error {
 	if err := data.put(ctx, canaryName, packed); err != nil {
 		return fmt.Errorf("upload the canary: %w", err)
 	}
-	if err := f.ensureConsumer(ctx, job); err != nil {
-		return err
-	}
-	value, err := json.Marshal(job)
-	if err != nil {
-		return err
-	}
-	return f.retry(ctx, func(ctx context.Context) (err error) {
-		job.revision, err = f.bucket(jobsBucket).Put(ctx, job.ID, value)
-		return err
-	})
+	return f.ensureConsumer(ctx, job)
 }
 
 // ensureConsumer makes the consumer that hands out the parts of a job.
@@ -282,17 +285,24 @@ func (f *Fleet) Rebuild(ctx context.Context, job *Job, retry bool) error {
 	return nil
 }
 
-// revive forgets that a part failed, and removes the message that is delivered no more.
-func (f *Fleet) revive(ctx context.Context, part Part) error {
-	subject := subjectOf(part.Job, part.Index)
+// forget removes all of a key, which a deletion in the bucket would leave a marker of.
+func (f *Fleet) forget(ctx context.Context, bucket, key string) error {
 	return f.retry(ctx, func(ctx context.Context) error {
-		if err := f.parts.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
+		stream, err := f.js.Stream(ctx, "KV_"+bucket)
+		if err != nil {
 			return err
 		}
-		err := f.bucket(failuresBucket).Purge(ctx, keyOf(part.Job, part.Index))
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			return nil
-		}
-		return err
+		return stream.Purge(ctx, jetstream.WithPurgeSubject("$KV."+bucket+"."+key))
 	})
+}
+
+// revive forgets that a part failed, and removes the message that is delivered no more.
+func (f *Fleet) revive(ctx context.Context, part Part) error {
+	err := f.retry(ctx, func(ctx context.Context) error {
+		return f.parts.Purge(ctx, jetstream.WithPurgeSubject(subjectOf(part.Job, part.Index)))
+	})
+	if err != nil {
+		return err
+	}
+	return f.forget(ctx, failuresBucket, keyOf(part.Job, part.Index))
 }

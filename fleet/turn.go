@@ -42,6 +42,7 @@ func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) {
 		}
 		return
 	}
+	w.report.set(func(s *WorkerState) { s.Job = job.ID })
 	tasks, over := make(chan *task), make(chan struct{})
 	until := w.started.Add(w.config.turn)
 	go func() {
@@ -58,7 +59,7 @@ func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) {
 			case <-over:
 			case <-ctx.Done():
 			}
-			w.giveBack(ctx, next, 0)
+			w.giveBack(ctx, job, next)
 			return
 		}
 	}()
@@ -66,6 +67,9 @@ func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) {
 		w.busy = time.Now()
 		if !w.work(ctx, job, data, next) && !isClosed(over) {
 			close(over)
+		}
+		if !w.jobs.has(job.ID) {
+			w.sweep(ctx, job, data, next.part)
 		}
 	}
 	w.worked[job.ID] = time.Now()
@@ -86,6 +90,10 @@ func (w *worker) fetch(ctx context.Context, job *Job, data store) *task {
 	if err != nil || message == nil {
 		if err != nil && ctx.Err() == nil {
 			w.log.Debug().Err(err).Msg("fetch a part")
+			select { // the next try may fail as fast
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
 		}
 		return nil
 	}
@@ -144,32 +152,39 @@ func renew(ctx context.Context, message jetstream.Msg, every time.Duration) {
 // job.
 func (w *worker) work(ctx context.Context, job *Job, data store, t *task) bool {
 	defer t.release()
+	// The pairs of a part that is finished may be gone.
+	index := partOfSubject(t.message.Subject())
+	switch done, err := w.fleet.isCommitted(ctx, Part{Job: job.ID, Index: index}); {
+	case ctx.Err() != nil:
+		w.giveBack(ctx, job, t)
+		return false
+	case err != nil:
+		w.returnLater(t, time.Second)
+		return false
+	case done:
+		w.acknowledge(ctx, t)
+		return true
+	}
 	if t.err != nil {
 		w.fail(ctx, job, t, t.err)
 		return true
 	}
-	done, err := w.fleet.isCommitted(ctx, t.part)
-	if err != nil {
-		return false
-	}
-	if done {
-		w.acknowledge(ctx, t)
-		return true
-	}
 	w.report.set(func(s *WorkerState) { s.Job, s.Part = job.ID, t.part.Index })
 	start := time.Now()
-	scores, err := w.score(ctx, job, t)
+	scores, err := w.score(ctx, t)
 	switch {
 	case ctx.Err() != nil:
-		w.giveBack(ctx, t, 0)
-		return false
-	case errors.Is(err, ErrCancelled):
+		w.giveBack(ctx, job, t)
 		return false
 	case err != nil:
 		w.fail(ctx, job, t, err)
 		return w.checkAgain(ctx, job)
 	}
-	if err := w.commit(ctx, data, t, scores, time.Since(start)); err != nil {
+	switch err := w.commit(ctx, data, t, scores, time.Since(start)); {
+	case ctx.Err() != nil:
+		w.giveBack(ctx, job, t)
+		return false
+	case err != nil:
 		w.fail(ctx, job, t, err)
 		return true
 	}
@@ -177,13 +192,22 @@ func (w *worker) work(ctx context.Context, job *Job, data store, t *task) bool {
 	return true
 }
 
+// sweep removes what this worker wrote of a part after its job ended, and so after the
+// submitter removed the job's data.
+func (w *worker) sweep(ctx context.Context, job *Job, data store, part Part) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	key := keyOf(job.ID, part.Index)
+	err := errors.Join(w.fleet.forget(ctx, commitsBucket, key), w.fleet.forget(ctx, failuresBucket, key), data.clear(ctx))
+	if err != nil {
+		w.log.Debug().Err(err).Str("job", job.ID).Msg("remove what was written of a job that has ended")
+	}
+}
+
 // score scores the chunks of a part.
-func (w *worker) score(ctx context.Context, job *Job, t *task) ([]Score, error) {
+func (w *worker) score(ctx context.Context, t *task) ([]Score, error) {
 	scores := make([]Score, 0, t.part.Pairs)
 	for _, chunk := range t.chunks {
-		if !w.jobs.has(job.ID) {
-			return nil, ErrCancelled
-		}
 		part, err := w.backend.Score(ctx, chunk)
 		if err != nil {
 			return nil, err
@@ -258,22 +282,62 @@ func (f *Fleet) createCommit(ctx context.Context, part Part, commit Commit) (min
 	return there.Object == commit.Object, err
 }
 
+// ackTimeout bounds the wait for the server's answer to an acknowledgement. A server that
+// was restarted may have forgotten the delivery, and does not answer then.
+const ackTimeout = 5 * time.Second
+
 // acknowledge removes a finished part from the queue. It waits for the server's answer:
-// a part whose acknowledgement is lost is delivered again.
+// a part whose acknowledgement is lost is delivered again, to be acknowledged only.
 func (w *worker) acknowledge(ctx context.Context, t *task) {
+	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
 	err := w.fleet.retry(ctx, t.message.DoubleAck)
-	if err != nil && ctx.Err() == nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
+	if err != nil && !errors.Is(err, jetstream.ErrMsgAlreadyAckd) {
 		w.log.Debug().Err(err).Int("part", t.part.Index).Msg("acknowledge a part")
 	}
 }
 
-// giveBack returns a part to the queue, from which other workers get it after a delay.
-func (w *worker) giveBack(ctx context.Context, t *task, delay time.Duration) {
+// giveBack returns a part that this worker did not score to the queue.
+func (w *worker) giveBack(ctx context.Context, job *Job, t *task) {
+	if t.part.Job == job.ID && t.deliveries() >= job.MaxDeliver && w.jobs.has(job.ID) {
+		w.requeue(ctx, t)
+		return
+	}
+	w.returnLater(t, 0)
+}
+
+// requeue puts a part that may be delivered no more into the queue as a new one: that
+// workers stopped is not the part's fault. A worker that dies in between loses the part,
+// which Results then finds missing.
+func (w *worker) requeue(ctx context.Context, t *task) {
+	t.release()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ackTimeout)
+	defer cancel()
+	err := w.fleet.retry(ctx, t.message.DoubleAck)
+	if err == nil {
+		err = w.fleet.publish(ctx, t.part)
+	}
+	if err != nil {
+		w.log.Debug().Err(err).Int("part", t.part.Index).Msg("queue a part again")
+	}
+}
+
+// returnLater returns a part to the queue, from which other workers get it after a delay.
+func (w *worker) returnLater(t *task, delay time.Duration) {
 	t.release()
 	// Without an answer the part returns when its time is over.
-	if err := t.message.NakWithDelay(delay); err != nil && ctx.Err() == nil {
+	if err := t.message.NakWithDelay(delay); err != nil {
 		w.log.Debug().Err(err).Int("part", t.part.Index).Msg("give a part back")
 	}
+}
+
+// deliveries returns how often the part was delivered, this time included.
+func (t *task) deliveries() int {
+	meta, err := t.message.Metadata()
+	if err != nil {
+		return 1
+	}
+	return int(meta.NumDelivered)
 }
 
 // maxRetryDelay caps the time before a failed part is delivered again.
@@ -282,31 +346,47 @@ const maxRetryDelay = time.Minute
 // fail notes why a part failed, and returns it to the queue or, after its last delivery,
 // removes it.
 func (w *worker) fail(ctx context.Context, job *Job, t *task, err error) {
-	deliveries := 1
-	if meta, metaErr := t.message.Metadata(); metaErr == nil {
-		deliveries = int(meta.NumDelivered)
-	}
-	failure := Failure{Worker: w.config.Name, Reason: err.Error(), Deliveries: deliveries, Final: deliveries >= job.MaxDeliver}
-	w.log.Warn().Str("job", job.ID).Int("part", t.part.Index).Int("deliveries", deliveries).Str("reason", failure.Reason).Msg("a part failed")
-	value, marshalErr := json.Marshal(failure)
-	if marshalErr != nil {
+	if ctx.Err() != nil {
+		w.giveBack(ctx, job, t)
 		return
 	}
-	noteErr := w.fleet.retry(ctx, func(ctx context.Context) error {
-		_, err := w.fleet.bucket(failuresBucket).Put(ctx, keyOf(job.ID, partOfSubject(t.message.Subject())), value)
-		return err
-	})
-	if noteErr != nil {
-		w.log.Debug().Err(noteErr).Msg("note a failure")
+	deliveries := t.deliveries()
+	failure := Failure{Worker: w.config.Name, Reason: err.Error(), Deliveries: deliveries, Final: deliveries >= job.MaxDeliver}
+	w.log.Warn().Str("job", job.ID).Int("part", t.part.Index).Int("deliveries", deliveries).Str("reason", failure.Reason).Msg("a part failed")
+	if err := w.fleet.noteFailure(ctx, keyOf(job.ID, partOfSubject(t.message.Subject())), failure); err != nil {
+		w.log.Debug().Err(err).Msg("note a failure")
 	}
 	if !failure.Final {
-		w.giveBack(ctx, t, min(time.Second<<min(deliveries, 6), maxRetryDelay))
+		w.returnLater(t, min(time.Second<<min(deliveries, 6), maxRetryDelay))
 		return
 	}
 	t.release()
 	if err := t.message.TermWithReason("failed"); err != nil {
 		w.log.Debug().Err(err).Msg("remove a part that failed")
 	}
+}
+
+// noteFailure writes a failure of a part, unless the part has failed for good: a worker
+// that was slow must not hide that.
+func (f *Fleet) noteFailure(ctx context.Context, key string, failure Failure) error {
+	value, err := json.Marshal(failure)
+	if err != nil {
+		return err
+	}
+	bucket := f.bucket(failuresBucket)
+	return f.retry(ctx, func(ctx context.Context) error {
+		entry, err := bucket.Get(ctx, key)
+		if err == nil {
+			var there Failure
+			if json.Unmarshal(entry.Value(), &there) == nil && there.Final {
+				return nil
+			}
+		} else if !errors.Is(err, jetstream.ErrKeyNotFound) {
+			return err
+		}
+		_, err = bucket.Put(ctx, key, value)
+		return err
+	})
 }
 
 // partOfSubject returns the part of a message, -1 for a subject of another form.
@@ -324,7 +404,7 @@ func (w *worker) checkAgain(ctx context.Context, job *Job) bool {
 	delete(w.known, job.ID)
 	err := w.admit(ctx, job)
 	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if ctx.Err() == nil && errors.As(err, &refused) {
 		w.refuse(job, refused)
 	}
 	return err == nil

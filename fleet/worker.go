@@ -86,6 +86,7 @@ func (w *worker) run(ctx context.Context, stop <-chan struct{}) error {
 			return nil
 		}
 		changed := w.jobs.changed()
+		w.forgetEnded()
 		job, err := w.choose(ctx)
 		if err != nil && ctx.Err() == nil {
 			return err
@@ -99,16 +100,39 @@ func (w *worker) run(ctx context.Context, stop <-chan struct{}) error {
 			}
 			continue
 		}
-		err = w.admit(ctx, job)
-		var refused *RefusedError
-		switch {
-		case errors.As(err, &refused):
-			w.refuse(job, refused)
-		case err != nil && ctx.Err() == nil:
+		if err := w.serve(ctx, stop, job); err != nil {
 			return err
-		case err == nil:
-			w.turn(ctx, stop, job)
 		}
+	}
+}
+
+// serve takes a turn of a job. It returns when the job ends, whatever the server was
+// asked then: a job that has ended has no store and no queue, and would not answer.
+func (w *worker) serve(ctx context.Context, stop <-chan struct{}, job *Job) error {
+	ctx, cancel := w.jobs.during(ctx, job.ID)
+	defer cancel()
+	err := w.admit(ctx, job)
+	var refused *RefusedError
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case errors.As(err, &refused):
+		w.refuse(job, refused)
+		return nil
+	case err != nil:
+		return err
+	}
+	w.turn(ctx, stop, job)
+	return nil
+}
+
+// forgetEnded forgets why the worker refused jobs that have ended: its report must stay
+// short.
+func (w *worker) forgetEnded() {
+	before := len(w.refused)
+	maps.DeleteFunc(w.refused, func(id string, _ string) bool { return !w.jobs.has(id) })
+	if len(w.refused) != before {
+		w.reportRefused()
 	}
 }
 
@@ -166,19 +190,27 @@ func (w *worker) rank(job *Job, queued, taken int) int {
 // partsOf returns how many parts of a job wait for a worker, and how many workers have
 // or had and did not finish.
 func (f *Fleet) partsOf(ctx context.Context, job *Job) (queued, taken int, err error) {
+	info, err := f.queueInfo(ctx, job)
+	if err != nil || info == nil {
+		return 0, 0, err
+	}
+	return int(info.NumPending), info.NumAckPending, nil
+}
+
+// queueInfo returns the state of a job's queue, or nil if the job has ended.
+func (f *Fleet) queueInfo(ctx context.Context, job *Job) (info *jetstream.ConsumerInfo, err error) {
 	err = f.retry(ctx, func(ctx context.Context) error {
 		consumer, err := f.parts.Consumer(ctx, job.ID)
 		if err != nil {
 			return err
 		}
-		info := consumer.CachedInfo()
-		queued, taken = int(info.NumPending), info.NumAckPending
+		info = consumer.CachedInfo()
 		return nil
 	})
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return 0, 0, nil // the job has just ended
+		return nil, nil
 	}
-	return queued, taken, err
+	return info, err
 }
 
 // admit opens the model of a job and checks that it scores as the submitter's does.
@@ -302,6 +334,7 @@ func (l *jobList) watch(ctx context.Context, f *Fleet) {
 }
 
 func (l *jobList) watchOnce(ctx context.Context, f *Fleet) error {
+	connection := f.connection()
 	watcher, err := f.bucket(jobsBucket).WatchAll(ctx)
 	if err != nil {
 		return err
@@ -316,6 +349,8 @@ func (l *jobList) watchOnce(ctx context.Context, f *Fleet) error {
 			if entry != nil {
 				l.note(entry, f.log)
 			}
+		case <-connection.Done():
+			return connection.Err()
 		case <-ctx.Done():
 			return nil
 		}
@@ -359,6 +394,22 @@ func (l *jobList) has(id string) bool {
 	defer l.mu.Unlock()
 	_, active := l.jobs[id]
 	return active
+}
+
+// during returns a context that ends when the parts of a job may be taken no more.
+func (l *jobList) during(ctx context.Context, id string) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		defer cancel()
+		for changed := l.changed(); l.has(id); changed = l.changed() {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return ctx, cancel
 }
 
 func (l *jobList) changed() <-chan struct{} {

@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -320,16 +322,27 @@ func (f *processFleet) checkSums(client *Fleet, job *Job) {
 
 func (f *processFleet) outcome() outcome {
 	f.t.Helper()
-	log, err := os.ReadFile(f.log())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	found := outcome{parts: f.submitter.role.Parts, scored: bytes.Count(log, []byte("\n"))}
+	found := outcome{parts: f.submitter.role.Parts, scored: len(f.scoredParts())}
 	for _, worker := range f.workers {
 		found.double += strings.Count(worker.errors.String(), "another worker finished the part first")
 	}
 	found.damaged = strings.Count(f.submitter.errors.String(), "is damaged")
 	return found
+}
+
+// scoredParts returns the lines of the log of scored parts.
+func (f *processFleet) scoredParts() []string {
+	log, err := os.ReadFile(f.log())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.t.Fatal(err)
+	}
+	return strings.Split(string(log), "\n")[:bytes.Count(log, []byte("\n"))]
+}
+
+// waitForScored waits until workers have scored so many parts.
+func (f *processFleet) waitForScored(n int) {
+	f.t.Helper()
+	waitFor(f.t, fmt.Sprint(n, " scored parts"), func() bool { return len(f.scoredParts()) >= n })
 }
 
 // isLong reports whether the tests take their time.

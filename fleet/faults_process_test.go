@@ -13,7 +13,6 @@ import (
 	"math"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -44,8 +43,8 @@ type role struct {
 	Identity Identity
 	Delay    time.Duration // of a pair
 	Log      string        // file that gets a line for each scored part
-	Poison   string        // documents with this mark make the part fail
-	NaN      bool          // scores after the canary are NaN
+	Poison   bool          // every 20th part ends the worker, or fails
+	NaN      int           // scores after so many are NaN, 0 for none
 
 	// of a submitter
 	Job    Job
@@ -147,25 +146,32 @@ func (r role) work(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	b := fake{identity: r.Identity, delay: r.Delay, change: r.change}
+	fmt.Println("clock", time.Now().Unix())
+	scored := 0
+	b := fake{identity: r.Identity, delay: r.Delay, change: func(pair engine.Pair, s *Score) error {
+		if scored++; r.NaN > 0 && scored > r.NaN {
+			s.Logit = float32(math.NaN())
+		}
+		return r.change(pair)
+	}}
 	return f.Work(ctx, make(chan struct{}), WorkerConfig{Name: r.Name, Open: open(b), Logger: r.log()})
 }
 
-// change logs the first pair of each part, and makes poison of marked documents: half of
-// them end the process.
-func (r role) change(pair engine.Pair, s *Score) error {
+// isPoison reports whether a part is one of the 5 % that fail, and whether it ends its
+// worker.
+func isPoison(part int) (is, crash bool) { return part%20 == 7, part/20%2 == 0 }
+
+// change logs a line for each part, at its last pair, and makes poison of some parts.
+func (r role) change(pair engine.Pair) error {
 	var at int
 	fmt.Sscanf(pair.Document, "document %d", &at) //nolint:errcheck // the test's own format
-	if r.NaN && at > 2 {
-		s.Logit = float32(math.NaN())
-	}
-	if r.Poison != "" && strings.Contains(pair.Query, r.Poison) {
-		if at/10%2 == 0 {
+	if is, crash := isPoison(at / r.Size); r.Poison && is {
+		if crash {
 			os.Exit(7)
 		}
-		return fmt.Errorf("the device cannot compute part of %q", r.Poison)
+		return errors.New("the device cannot compute this part")
 	}
-	if r.Log == "" || at%r.Size != 0 {
+	if r.Log == "" || at%r.Size != r.Size-1 {
 		return nil
 	}
 	file, err := os.OpenFile(r.Log, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o666)

@@ -145,8 +145,15 @@ type testJob struct {
 // submit submits a job of parts with size pairs each.
 func submit(t testing.TB, f *Fleet, job Job, parts, size int) *testJob {
 	t.Helper()
-	ctx := testContext(t)
 	j := create(t, f, job)
+	addParts(t, f, j, parts, size)
+	return j
+}
+
+// addParts uploads parts with size pairs each, and ends the upload.
+func addParts(t testing.TB, f *Fleet, j *testJob, parts, size int) {
+	t.Helper()
+	ctx := testContext(t)
 	uploader, err := f.Uploader(ctx, j.Job)
 	if err != nil {
 		t.Fatal(err)
@@ -161,7 +168,6 @@ func submit(t testing.TB, f *Fleet, job Job, parts, size int) *testJob {
 		t.Fatal(err)
 	}
 	j.parts = uploader.Parts()
-	return j
 }
 
 // create starts a job with defaults for tests.

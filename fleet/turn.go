@@ -25,6 +25,7 @@ type task struct {
 	chunks  [][]engine.Pair
 	err     error // of reading the pairs
 	release context.CancelFunc
+	done    chan struct{} // closed when the worker has ended its work on the part
 }
 
 // turn takes parts of a job and scores them, until none is left, the turn is over and
@@ -54,6 +55,11 @@ func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) {
 			}
 			select {
 			case tasks <- next:
+				// A part that comes again may be what ended an earlier worker. The next part
+				// would go down with this worker, again and again.
+				if next.deliveries() > 1 {
+					<-next.done
+				}
 				continue
 			case <-stop:
 			case <-over:
@@ -68,6 +74,7 @@ func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) {
 		if !w.work(ctx, job, data, next) && !isClosed(over) {
 			close(over)
 		}
+		close(next.done)
 		if !w.jobs.has(job.ID) {
 			w.sweep(ctx, job, data, next.part)
 		}
@@ -97,7 +104,7 @@ func (w *worker) fetch(ctx context.Context, job *Job, data store) *task {
 		}
 		return nil
 	}
-	t := &task{message: message}
+	t := &task{message: message, done: make(chan struct{})}
 	held, release := context.WithCancel(ctx)
 	t.release = release
 	go renew(held, message, job.AckWait/3)

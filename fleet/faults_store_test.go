@@ -1,0 +1,92 @@
+package fleet
+
+import (
+	"crypto/rand"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// TestFullStore reaches the limit of the server's store, with data of another program.
+// Uploads and commits wait, and go on when there is room.
+func TestFullStore(t *testing.T) {
+	t.Parallel()
+	server := startServer(t, ServerConfig{MaxStore: minStore})
+	f := connect(t, server.URL())
+	job := create(t, f, Job{})
+	other, err := f.js.CreateStream(testContext(t), jetstream.StreamConfig{Name: "other", Subjects: []string{"other"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillStore(t, f)
+
+	uploader, err := f.Uploader(testContext(t), job.Job)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var full atomic.Bool
+	uploader.Full = func() { full.Store(true) }
+	uploaded := make(chan error, 1)
+	go func() {
+		var err error
+		for p := range 5 {
+			if err == nil {
+				err = uploader.Add(testContext(t), testChunks(p, 10), int64(p), int64(p+1))
+			}
+		}
+		if err == nil {
+			err = uploader.Seal(testContext(t))
+		}
+		uploaded <- err
+	}()
+	waitFor(t, "the upload to wait for room", full.Load)
+	if s, err := f.Status(testContext(t), job.ID); err != nil || s.Queued != 0 {
+		t.Errorf("status: %+v (%v), expected no part in the queue", s, err)
+	}
+	if err := other.Purge(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-uploaded; err != nil {
+		t.Fatal(err)
+	}
+
+	fillStore(t, f)
+	startWorker(t, server.URL(), WorkerConfig{Name: "worker"})
+	waitFor(t, "the worker to hold parts", func() bool {
+		s, err := f.Status(testContext(t), job.ID)
+		return err == nil && s.Working > 0
+	})
+	time.Sleep(time.Second) // in which it could commit
+	if s, err := f.Status(testContext(t), job.ID); err != nil || s.Finished+len(s.Failed) != 0 || s.Queued+s.Working != 5 {
+		t.Errorf("status: %+v (%v), expected 5 parts that wait for room", s, err)
+	}
+	if err := other.Purge(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	job.parts = uploader.Parts()
+	for p := range job.parts {
+		job.chunks = append(job.chunks, testChunks(p, 10))
+	}
+	job.check(t, f)
+}
+
+// fillStore publishes messages of the other program until the server takes none, not
+// even small ones.
+func fillStore(t *testing.T, f *Fleet) {
+	t.Helper()
+	message := make([]byte, 512<<10)
+	rand.Read(message)
+	for size := len(message); size > 0; size /= 2 {
+		for {
+			_, err := f.js.Publish(testContext(t), "other", message[:size])
+			if isFull(err) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -38,11 +38,11 @@ func explainConnect(address string, err error) error {
 	case errors.Is(err, nats.ErrNkeysNotSupported):
 		return fmt.Errorf("the server at %s knows no nkeys; leave out --nkey, and use the join line that its mlxrank fleet start printed", shown)
 	case errors.Is(err, nats.ErrSecureConnRequired):
-		return fmt.Errorf("the server at %s requires TLS; use tls:// in the address, and --tls-ca for a certificate of your own", shown)
+		return fmt.Errorf("the server at %s requires TLS; use tls:// in the address, and --ca for a certificate of your own", shown)
 	case errors.Is(err, nats.ErrSecureConnWanted):
-		return fmt.Errorf("the server at %s has no TLS; use nats:// in the address and no --tls-ca", shown)
+		return fmt.Errorf("the server at %s has no TLS; use nats:// in the address and no --ca", shown)
 	case errors.As(err, &authority):
-		return fmt.Errorf("the certificate of the server at %s is signed by an authority that this machine does not know; give the authority's certificate by --tls-ca (%w)", shown, authority)
+		return fmt.Errorf("the certificate of the server at %s is signed by an authority that this machine does not know; give the authority's certificate by --ca (%w)", shown, authority)
 	case errors.As(err, &name):
 		return fmt.Errorf("the certificate of the server at %s is for another name; use an address that it names (%w)", shown, name)
 	case errors.As(err, &expired):

@@ -33,11 +33,12 @@ type Results struct {
 
 	mu       sync.Mutex
 	commits  map[int]Commit
-	failures map[int]Failure // parts that failed for good
-	present  int             // workers that score the job now
-	err      error           // that ended the watching
-	cancel   bool            // the job was cancelled
-	changed  chan struct{}   // closed at the next change
+	failures map[int]Failure   // parts that failed for good
+	present  int               // workers that score the job now
+	refused  map[string]string // why the job does not admit a worker, by the worker's name
+	err      error             // that ended the watching
+	cancel   bool              // the job was cancelled
+	changed  chan struct{}     // closed at the next change
 }
 
 // A PartError reports a part that failed for good.
@@ -158,13 +159,18 @@ func (r *Results) recheck(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	present := 0
+	present, refused := 0, map[string]string{}
 	for _, w := range workers {
 		if w.Job == job.ID {
 			present++
 		}
+		if reason := w.Refused[job.ID]; reason != "" {
+			refused[w.Name] = reason
+		}
 	}
-	r.change(func() { r.failures, r.cancel, r.present = failures, job.State == Cancelled, present })
+	r.change(func() {
+		r.failures, r.cancel, r.present, r.refused = failures, job.State == Cancelled, present, refused
+	})
 	return r.restore(ctx, job, len(failures))
 }
 
@@ -223,6 +229,13 @@ func (r *Results) Present() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.present
+}
+
+// Refused returns why the job does not admit workers, by their names.
+func (r *Results) Refused() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.refused
 }
 
 // Workers returns the names of the workers that finished parts.

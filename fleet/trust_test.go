@@ -207,9 +207,9 @@ func TestTLS(t *testing.T) {
 	stop()
 
 	plain := strings.Replace(url, "tls://", "nats://", 1)
-	failConnect(t, ConnectConfig{URL: url}, server.token, "does not know", "--tls-ca")
-	failConnect(t, ConnectConfig{URL: plain}, server.token, "does not know", "--tls-ca")
-	failConnect(t, ConnectConfig{URL: url, CA: other.file}, server.token, "does not know", "--tls-ca")
+	failConnect(t, ConnectConfig{URL: url}, server.token, "does not know", "--ca")
+	failConnect(t, ConnectConfig{URL: plain}, server.token, "does not know", "--ca")
+	failConnect(t, ConnectConfig{URL: url, CA: other.file}, server.token, "does not know", "--ca")
 	failConnect(t, ConnectConfig{URL: strings.Replace(url, "127.0.0.1", "localhost", 1), CA: own.file}, server.token, "is for another name", "localhost")
 	failConnect(t, ConnectConfig{URL: strings.Replace(url, server.token, "wrong", 1), CA: own.file}, server.token, "rejects the credentials")
 	failConnect(t, ConnectConfig{URL: url, CA: filepath.Join(t.TempDir(), "none.pem")}, server.token, "none.pem", "no such file")

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/internal/input"
@@ -160,9 +161,11 @@ func (a *assembler) showProgress() (stop func()) {
 	ended, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
+		warn := warner{log: a.log, since: time.Now(), refused: map[string]string{}}
 		for {
 			changed := a.results.Changed()
 			a.describe(bar)
+			warn.look(a.results)
 			select {
 			case <-changed:
 			case <-time.After(5 * time.Second):
@@ -182,6 +185,32 @@ func (a *assembler) showProgress() (stop func()) {
 func (a *assembler) describe(bar *progress.Bar) {
 	bar.Set(a.results.Progress().Pairs, max(a.job.Input.Pairs, 1))
 	bar.Describe(fmt.Sprintf("job %s, %s", a.job.ID, output.Count(a.results.Present(), "worker", "workers")))
+}
+
+// patience is how long a job may have no worker before the user reads of it.
+const patience = 15 * time.Second
+
+// A warner warns when no worker takes parts of a job.
+type warner struct {
+	log     zerolog.Logger
+	since   time.Time         // when a worker was last present
+	refused map[string]string // reasons that were logged
+}
+
+func (w *warner) look(r *fleet.Results) {
+	for name, reason := range r.Refused() {
+		if w.refused[name] != reason {
+			w.refused[name] = reason
+			w.log.Warn().Str("worker", name).Str("reason", reason).Msg("the job does not admit a worker")
+		}
+	}
+	if r.Present() > 0 {
+		w.since = time.Now()
+	}
+	if !w.since.IsZero() && time.Since(w.since) > patience {
+		w.since = time.Time{} // once
+		w.log.Warn().Msg("no worker takes parts of the job; start one with mlxrank fleet work")
+	}
 }
 
 // summary describes a finished job.

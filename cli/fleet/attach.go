@@ -68,7 +68,7 @@ func attachFlags(c *cli.Context, kept arguments) []string {
 		}
 		flags = append(flags, flag)
 	}
-	for _, name := range []string{"join", "creds", "nkey", "tls-ca", "tls-cert", "tls-key", "on-error", "log-level", "log-format"} {
+	for _, name := range []string{"join", "creds", "nkey", "ca", "client-cert", "client-key", "on-error", "log-level", "log-format"} {
 		if c.IsSet(name) {
 			flags = append(flags, "--"+name+"="+fmt.Sprint(c.Value(name)))
 		}

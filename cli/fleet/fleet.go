@@ -15,9 +15,6 @@ import (
 	"github.com/mlxrank/mlxrank/weights"
 )
 
-// joinEnv is the environment variable with the address of the server and its token.
-const joinEnv = "MLXRANK_JOIN"
-
 // Command returns the command fleet with its subcommands.
 func Command(s command.Streams) *cli.Command {
 	return &cli.Command{
@@ -48,36 +45,36 @@ func examples() string {
 // joinFlags returns the flags of every command that connects to a server.
 func joinFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "join", Usage: "`URL` of the server, nats://TOKEN@HOST:PORT or tls://...; " + joinEnv + " may hold it instead"},
+		&cli.StringFlag{Name: "join", Usage: "`URL` of the server, nats://TOKEN@HOST:PORT or tls://...; " + command.JoinEnv + " may hold it instead"},
 		&cli.StringFlag{Name: "creds", DefaultText: "none", Usage: "`FILE` with the credentials of a NATS user"},
 		&cli.StringFlag{Name: "nkey", DefaultText: "none", Usage: "`FILE` with the seed of a NATS user's nkey"},
-		&cli.StringFlag{Name: "tls-ca", DefaultText: "the system's", Usage: "`FILE` of certificates, in PEM, that sign the server's"},
-		&cli.StringFlag{Name: "tls-cert", DefaultText: "none", Usage: "`FILE` with this client's certificate, in PEM"},
-		&cli.StringFlag{Name: "tls-key", DefaultText: "none", Usage: "`FILE` with the private key of --tls-cert, in PEM"},
+		&cli.StringFlag{Name: "ca", DefaultText: "the system's", Usage: "`FILE` of certificates, in PEM, that sign the server's"},
+		&cli.StringFlag{Name: "client-cert", DefaultText: "none", Usage: "`FILE` with this client's certificate, in PEM"},
+		&cli.StringFlag{Name: "client-key", DefaultText: "none", Usage: "`FILE` with the private key of --client-cert, in PEM"},
 	}
 }
 
 // connect connects to the server that the flags of joinFlags name.
 func connect(ctx context.Context, c *cli.Context, log zerolog.Logger) (*fleet.Fleet, error) {
-	url := cmp.Or(c.String("join"), os.Getenv(joinEnv))
+	url := cmp.Or(c.String("join"), os.Getenv(command.JoinEnv))
 	if url == "" {
 		return nil, command.Usagef("--join is missing; mlxrank fleet start prints the address (see %s --help)", c.Command.HelpName)
 	}
 	if !strings.Contains(url, "://") {
 		return nil, command.Usagef("--join is not an address; expected nats://TOKEN@HOST:PORT or tls://TOKEN@HOST:PORT")
 	}
-	for _, name := range []string{"creds", "nkey", "tls-ca", "tls-cert", "tls-key"} {
+	for _, name := range []string{"creds", "nkey", "ca", "client-cert", "client-key"} {
 		if c.IsSet(name) && c.String(name) == "" {
 			return nil, command.Usagef("--%s is empty", name)
 		}
 	}
-	if c.IsSet("tls-cert") != c.IsSet("tls-key") {
-		return nil, command.Usagef("--tls-cert and --tls-key belong together; give both or none")
+	if c.IsSet("client-cert") != c.IsSet("client-key") {
+		return nil, command.Usagef("--client-cert and --client-key belong together; give both or none")
 	}
 	return fleet.Connect(ctx, fleet.ConnectConfig{
 		URL: url, Name: "mlxrank " + c.Command.Name + " on " + hostName(),
 		Creds: c.String("creds"), NKey: c.String("nkey"),
-		CA: c.String("tls-ca"), Cert: c.String("tls-cert"), CertKey: c.String("tls-key"), Logger: log,
+		CA: c.String("ca"), Cert: c.String("client-cert"), CertKey: c.String("client-key"), Logger: log,
 	})
 }
 

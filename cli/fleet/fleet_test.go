@@ -270,3 +270,27 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("the file at the output has %q (%v)", data, err)
 	}
 }
+
+// TestNoAdmittedWorker has the only worker refused: the submitter says so, and the job
+// goes on when another worker comes.
+func TestNoAdmittedWorker(t *testing.T) {
+	url := startServer(t)
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	in, one, many := filepath.Join(dir, "pairs.jsonl"), filepath.Join(dir, "one"), filepath.Join(dir, "many")
+	if err := os.WriteFile(in, []byte(clitest.PairLines(300)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mlxrank.MustRun(t, "", "score", "--model", model, "--input", in, "--output", one)
+	run(t, false, "fleet", "work", "--join", url, "--name", "small", "--max-batch-tokens", "4")
+	_, submitter := run(t, false, "fleet", "submit", "--join", url, "--model", model, "--input", in, "--output", many, "--log-level", "info")
+	waitFor(t, "the reason why the worker is refused", func() bool {
+		log := submitter.log.String()
+		return strings.Contains(log, "does not admit a worker") && strings.Contains(log, "small") && strings.Contains(log, "cannot be opened here")
+	})
+	startWorkers(t, url, 1)
+	if status := <-submitter.done; status != 0 {
+		t.Fatalf("status %d: %s", status, submitter.log)
+	}
+	submitter.done <- 0
+	checkSame(t, one, many)
+}

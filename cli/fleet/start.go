@@ -22,7 +22,7 @@ func startCommand(s command.Streams) *cli.Command {
 		&cli.StringFlag{Name: "max-store", Value: "50GB", DefaultText: "50GB", Usage: "max `SIZE` of the data of all jobs"},
 		&cli.StringFlag{Name: "tls-cert", DefaultText: "no TLS", Usage: "`FILE` with the certificate chain for TLS, in PEM"},
 		&cli.StringFlag{Name: "tls-key", DefaultText: "none", Usage: "`FILE` with the private key of --tls-cert, in PEM"},
-		&cli.StringFlag{Name: "tls-client-ca", DefaultText: "clients need no certificate", Usage: "`FILE` of certificates, in PEM, that sign the clients'"},
+		&cli.StringFlag{Name: "client-ca", DefaultText: "clients need no certificate", Usage: "`FILE` of certificates, in PEM, that sign the clients'"},
 	}
 	return &cli.Command{
 		Name:      "start",
@@ -105,8 +105,8 @@ func serverTLS(c *cli.Context) (*tls.Config, error) {
 		return nil, command.Usagef("--tls-cert and --tls-key belong together; give both or none")
 	}
 	if !c.IsSet("tls-cert") {
-		if c.IsSet("tls-client-ca") {
-			return nil, command.Usagef("--tls-client-ca needs --tls-cert and --tls-key")
+		if c.IsSet("client-ca") {
+			return nil, command.Usagef("--client-ca needs --tls-cert and --tls-key")
 		}
 		return nil, nil
 	}
@@ -115,14 +115,14 @@ func serverTLS(c *cli.Context) (*tls.Config, error) {
 		return nil, fmt.Errorf("read --tls-cert and --tls-key: %w", err)
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certificate}}
-	if path := c.String("tls-client-ca"); path != "" {
+	if path := c.String("client-ca"); path != "" {
 		data, err := os.ReadFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("read --tls-client-ca: %w", err)
+			return nil, fmt.Errorf("read --client-ca: %w", err)
 		}
 		config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
 		if !config.ClientCAs.AppendCertsFromPEM(data) {
-			return nil, fmt.Errorf("read --tls-client-ca: %s has no certificate in PEM", path)
+			return nil, fmt.Errorf("read --client-ca: %s has no certificate in PEM", path)
 		}
 	}
 	return config, nil

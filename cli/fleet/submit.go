@@ -206,8 +206,8 @@ func settings(c *cli.Context, info engine.Info, long engine.Long) fleet.Settings
 	if c.Float64("tolerance") > 0 {
 		s.DType = engine.DType(c.String("dtype"))
 	}
-	if info.Adapter != "" {
-		s.Adapter = absolute(info.Adapter)
+	if c.IsSet("adapter") {
+		s.Adapter = absolute(c.String("adapter"))
 	}
 	return s
 }

@@ -30,7 +30,7 @@ func workCommand(s command.Streams) *cli.Command {
 			"worker gets a dropped part.\n\n" +
 			command.Examples(
 				[2]string{"Work for a server", "mlxrank fleet work --join nats://TOKEN@192.0.2.7:4222"},
-				[2]string{"Keep the address out of the list of processes", joinEnv + "=nats://TOKEN@192.0.2.7:4222 mlxrank fleet work"},
+				[2]string{"Keep the address out of the list of processes", command.JoinEnv + "=nats://TOKEN@192.0.2.7:4222 mlxrank fleet work"},
 				[2]string{"Use an existing NATS cluster", "mlxrank fleet work --join tls://nats.example.org:4222 --creds worker.creds"},
 			),
 		Flags:  flags,
@@ -66,7 +66,7 @@ func work(c *cli.Context, s command.Streams) error {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(c.Context))
 	defer cancel()
 	defer context.AfterFunc(c.Context, func() {
-		config.Logger.Info().Msg("finishing the part; interrupt again to drop it")
+		config.Logger.Info().Msg("stopping after the part that is scored; interrupt again to drop it")
 		time.AfterFunc(stopGrace, cancel)
 	})()
 	err = f.Work(ctx, c.Context.Done(), fleet.WorkerConfig{

@@ -82,7 +82,9 @@ func LongMode(c *cli.Context) (engine.Long, error) {
 const (
 	// KeyEnv is the environment variable with the API key.
 	KeyEnv = "MLXRANK_API_KEY"
-	maxKey = 4096 // bytes
+	// JoinEnv is the environment variable with the address of a fleet's server.
+	JoinEnv = "MLXRANK_JOIN"
+	maxKey  = 4096 // bytes
 )
 
 // APIKey returns the key from file, or else from the environment, or "" if neither

@@ -107,7 +107,7 @@ func Hint(unknown string, commands []*cli.Command) string {
 }
 
 // variables lists the environment variables that are no flags' settings.
-var variables = []string{ConfigEnv, KeyEnv, mlx.LibraryEnv, weights.BuiltinEnv, UnfusedGraphEnv, oldUnfusedGraphEnv, engine.VariantEnv, mlx.BuildEnv}
+var variables = []string{ConfigEnv, KeyEnv, JoinEnv, mlx.LibraryEnv, weights.BuiltinEnv, UnfusedGraphEnv, oldUnfusedGraphEnv, engine.VariantEnv, mlx.BuildEnv}
 
 // UnfusedGraphEnv makes libmlxrank compute the unfused graph. oldUnfusedGraphEnv is
 // its deprecated name.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
 
 	"github.com/mlxrank/mlxrank/cli/internal/command"
@@ -61,16 +62,20 @@ func work(c *cli.Context, s command.Streams) error {
 	if name == "" {
 		name = hostName()
 	}
-	config.Logger.Info().Str("server", f.Server()).Str("name", name).Msg("waiting for parts")
+	log := config.Logger
+	log.Info().Str("server", f.Server()).Str("name", name).Msg("waiting for parts")
 	// The worker has until stopGrace to finish its part. A second signal ends the process.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(c.Context))
 	defer cancel()
 	defer context.AfterFunc(c.Context, func() {
-		config.Logger.Info().Msg("stopping after the part that is scored; interrupt again to drop it")
+		log.Info().Msg("stopping after the part that is scored; interrupt again to drop it")
 		time.AfterFunc(stopGrace, cancel)
 	})()
+	if log.GetLevel() == zerolog.InfoLevel {
+		config.Logger = log.Level(zerolog.WarnLevel) // the engine's lines of each second are not a worker's news
+	}
 	err = f.Work(ctx, c.Context.Done(), fleet.WorkerConfig{
-		Name: name, Open: opener{config, c.String("models")}.open, Logger: config.Logger,
+		Name: name, Open: opener{config, c.String("models")}.open, Logger: log,
 	})
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)

@@ -164,6 +164,8 @@ test-long: capi ## the tests that make test shortens: C API, native, load balanc
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v ./capi/test
 	MLXRANK_TEST_LONG=1 $(SETUP) smoke
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m ./cli/conform/diagnosis
+	@# Some faults need root: loop devices, namespaces.
+	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 60m -v -run '^Test(Killed|Paused|Poison|Second|Wrong|Full|Silent|Network|Power|Clock)' ./fleet
 	MLXRANK_TEST_LONG=1 $(SETUP) balancers
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v ./scripts/service
 	@# Half an hour of processor time in MLX's matmuls.

@@ -204,22 +204,33 @@ func (f *processFleet) waitForServer() {
 func (f *processFleet) addWorkers(n int, r role) {
 	f.t.Helper()
 	for range n {
-		r.Kind, r.URL, r.Log, r.Size = "worker", cmp.Or(r.URL, f.url), f.log(), faultSize
-		r.Name = fmt.Sprint("worker-", len(f.workers))
-		f.workers = append(f.workers, startProcess(f.t, r, nil))
+		f.addWorker(r, nil)
 	}
+}
+
+// addWorker starts a worker process. With prepare, it starts in another namespace, or
+// another program.
+func (f *processFleet) addWorker(r role, prepare func(*exec.Cmd)) *process {
+	f.t.Helper()
+	r.Kind, r.URL, r.Log, r.Size = "worker", cmp.Or(r.URL, f.url), f.log(), faultSize
+	r.Name = fmt.Sprint("worker-", len(f.workers))
+	p := startProcess(f.t, r, prepare)
+	f.workers = append(f.workers, p)
+	return p
 }
 
 func (f *processFleet) log() string { return filepath.Join(f.dir, "scored") }
 
 // submit starts a process that submits a job.
-func (f *processFleet) submit(parts int, job Job) {
+func (f *processFleet) submit(parts int, job Job) { f.t.Helper(); f.submitBy(parts, job, nil) }
+
+func (f *processFleet) submitBy(parts int, job Job, prepare func(*exec.Cmd)) {
 	f.t.Helper()
 	job.Identity, job.Settings.Model = fakeIdentity, "a"
 	job.AckWait = cmp.Or(job.AckWait, 2*time.Second)
 	f.submitter = startProcess(f.t, role{
 		Kind: "submitter", Name: "submitter", URL: f.url, Job: job, Parts: parts, Size: faultSize, Output: filepath.Join(f.dir, "output"),
-	}, nil)
+	}, prepare)
 }
 
 // client returns a connection and the job, once the submitter has made it.

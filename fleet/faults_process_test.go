@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -44,6 +45,7 @@ type role struct {
 	Delay    time.Duration // of a pair
 	Log      string        // file that gets a line for each scored part
 	Poison   bool          // every 20th part ends the worker, or fails
+	Patient  bool          // try to connect until the network is there
 	NaN      int           // scores after so many are NaN, 0 for none
 
 	// of a submitter
@@ -56,6 +58,11 @@ type role struct {
 func TestMain(m *testing.M) {
 	text := os.Getenv(roleVariable)
 	if text == "" {
+		flag.Parse()
+		// These tests wait more than they compute.
+		if err := flag.Set("test.parallel", "6"); err != nil {
+			panic(err)
+		}
 		os.Exit(m.Run())
 	}
 	var r role
@@ -142,6 +149,10 @@ func fillDisk(path string) error {
 
 func (r role) work(ctx context.Context) error {
 	f, err := Connect(ctx, ConnectConfig{URL: r.URL, Name: r.Name, Logger: r.log()})
+	for r.Patient && err != nil && ctx.Err() == nil {
+		time.Sleep(200 * time.Millisecond)
+		f, err = Connect(ctx, ConnectConfig{URL: r.URL, Name: r.Name, Logger: r.log()})
+	}
 	if err != nil {
 		return err
 	}
@@ -189,6 +200,7 @@ func (r role) submit(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
+	fmt.Println("clock", time.Now().Unix())
 	job, err := r.job(ctx, f)
 	if err != nil {
 		return err

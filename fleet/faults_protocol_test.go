@@ -171,7 +171,7 @@ func TestLostAdvisory(t *testing.T) {
 	server := startServer(t, ServerConfig{})
 	f := connect(t, server.URL())
 	job := submit(t, f, Job{MaxDeliver: 1, AckWait: time.Second}, 4, 10)
-	taken, err := f.fetchOne(testContext(t), job.Job) // and never finished
+	taken, err := takePart(t, f, job) // and never finished
 	if err != nil || taken == nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestDeadWorkersHoldNothing(t *testing.T) {
 	f := connect(t, server.URL())
 	job := submit(t, f, Job{AckWait: time.Minute}, 3, 10)
 	for range 2 {
-		if taken, err := f.fetchOne(testContext(t), job.Job); err != nil || taken == nil {
+		if taken, err := takePart(t, f, job); err != nil || taken == nil {
 			t.Fatal(err)
 		}
 	}
@@ -324,4 +324,14 @@ func clientGoroutines() int {
 		}
 	}
 	return count
+}
+
+// takePart takes a part as a worker does that never finishes it.
+func takePart(t *testing.T, f *Fleet, job *testJob) (jetstream.Msg, error) {
+	t.Helper()
+	queue, err := f.parts.Consumer(testContext(t), job.ID)
+	if err != nil {
+		return nil, err
+	}
+	return fetchOne(queue)
 }

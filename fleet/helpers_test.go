@@ -15,11 +15,16 @@ import (
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// testTimeout bounds each test, on a slow and busy machine too.
-const testTimeout = 2 * time.Minute
+// testTimeout bounds what each test asks for, on a slow and busy machine too.
+func testTimeout() time.Duration {
+	if isLong() {
+		return 20 * time.Minute
+	}
+	return 2 * time.Minute
+}
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout())
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -43,13 +43,18 @@ func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) {
 		}
 		return
 	}
+	queue, err := w.fleet.parts.Consumer(ctx, job.ID)
+	if err != nil {
+		w.pauseAfter(ctx, err)
+		return
+	}
 	w.report.set(func(s *WorkerState) { s.Job = job.ID })
 	tasks, over := make(chan *task), make(chan struct{})
 	until := w.started.Add(w.config.turn)
 	go func() {
 		defer close(tasks)
 		for w.more(ctx, stop, over, job, until) {
-			next := w.fetch(ctx, job, data)
+			next := w.fetch(ctx, job, queue, data)
 			if next == nil {
 				return
 			}
@@ -92,16 +97,12 @@ func (w *worker) more(ctx context.Context, stop, over <-chan struct{}, job *Job,
 }
 
 // fetch returns the next part of a job, or nil if none came.
-func (w *worker) fetch(ctx context.Context, job *Job, data store) *task {
-	message, err := w.fleet.fetchOne(ctx, job)
-	if err != nil || message == nil {
-		if err != nil && ctx.Err() == nil {
-			w.log.Debug().Err(err).Msg("fetch a part")
-			select { // the next try may fail as fast
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-			}
-		}
+func (w *worker) fetch(ctx context.Context, job *Job, queue jetstream.Consumer, data store) *task {
+	message, err := fetchOne(queue)
+	if err != nil {
+		w.pauseAfter(ctx, err)
+	}
+	if message == nil {
 		return nil
 	}
 	t := &task{message: message, done: make(chan struct{})}
@@ -123,15 +124,20 @@ func (w *worker) fetch(ctx context.Context, job *Job, data store) *task {
 	return t
 }
 
-// fetchOne returns the next message of a job, or nil. It asks for one message: what a
+// pauseAfter waits after an error of the queue: the next try may fail as fast.
+func (w *worker) pauseAfter(ctx context.Context, err error) {
+	w.log.Debug().Err(err).Msg("fetch a part")
+	select {
+	case <-time.After(time.Second):
+	case <-ctx.Done():
+	}
+}
+
+// fetchOne returns the next message of a queue, or nil. It asks for one message: what a
 // client buffers beyond that, other workers lack, and it comes again when its time is
 // over.
-func (f *Fleet) fetchOne(ctx context.Context, job *Job) (jetstream.Msg, error) {
-	consumer, err := f.parts.Consumer(ctx, job.ID)
-	if err != nil {
-		return nil, err
-	}
-	batch, err := consumer.Fetch(1, jetstream.FetchMaxWait(fetchWait))
+func fetchOne(queue jetstream.Consumer) (jetstream.Msg, error) {
+	batch, err := queue.Fetch(1, jetstream.FetchMaxWait(fetchWait))
 	if err != nil {
 		return nil, err
 	}

@@ -103,7 +103,8 @@ func (r role) log() zerolog.Logger {
 	return zerolog.New(os.Stderr).Level(zerolog.DebugLevel).With().Timestamp().Logger()
 }
 
-// serve runs a server until its input ends. It obeys the commands "fill" and "room".
+// serve runs a server until its input ends. It obeys the commands "fill", "room" and
+// "traffic".
 func (r role) serve() error {
 	if r.Tmpfs != "" {
 		if err := mountTmpfs(r.Dir, r.Tmpfs); err != nil {
@@ -124,6 +125,8 @@ func (r role) serve() error {
 			fmt.Println(fillDisk(r.Ballast))
 		case "room":
 			fmt.Println(os.Remove(r.Ballast))
+		case "traffic":
+			fmt.Println(serverTraffic(server))
 		}
 	}
 	return server.Close()

@@ -333,5 +333,5 @@ func takePart(t *testing.T, f *Fleet, job *testJob) (jetstream.Msg, error) {
 	if err != nil {
 		return nil, err
 	}
-	return fetchOne(queue)
+	return queue.Next(jetstream.FetchMaxWait(fetchWait))
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
@@ -81,6 +82,8 @@ type Uploader struct {
 	job   *Job
 	data  store
 	parts []Part
+	group *errgroup.Group // of the uploads
+	ended context.Context // when an upload has failed
 	// Full, if set, is called when the server has no room and the upload waits for
 	// workers.
 	Full func()
@@ -93,11 +96,17 @@ func (f *Fleet) Uploader(ctx context.Context, job *Job) (*Uploader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Uploader{fleet: f, job: job, data: data}, nil
+	group, ended := errgroup.WithContext(ctx)
+	group.SetLimit(uploads)
+	return &Uploader{fleet: f, job: job, data: data, group: group, ended: ended}, nil
 }
 
+// uploads is how many parts are uploaded at a time: the server syncs each to its disk.
+const uploads = 8
+
 // Add uploads the pairs of the next part, whose records lie in the bytes from to to of
-// the decompressed input. The pairs of a chunk are scored together.
+// the decompressed input. The pairs of a chunk are scored together. The upload may end
+// after Add does, so that a later call returns its error.
 func (u *Uploader) Add(ctx context.Context, chunks [][]engine.Pair, from, to int64) error {
 	packed, err := encodePairs(chunks)
 	if err != nil {
@@ -118,7 +127,12 @@ func (u *Uploader) Add(ctx context.Context, chunks [][]engine.Pair, from, to int
 	if err := u.waitForRoom(ctx); err != nil {
 		return err
 	}
-	err = u.fleet.waitForStore(ctx, func() error { return u.data.put(ctx, part.pairsName(), packed) })
+	u.group.Go(func() error { return u.upload(ctx, part, packed) })
+	return nil
+}
+
+func (u *Uploader) upload(ctx context.Context, part Part, packed []byte) error {
+	err := u.fleet.waitForStore(ctx, func() error { return u.data.put(ctx, part.pairsName(), packed) })
 	if err != nil {
 		return fmt.Errorf("upload part %d: %w", part.Index, err)
 	}
@@ -131,6 +145,9 @@ const headroom = 0.2
 
 // waitForRoom waits while the server's store is nearly full.
 func (u *Uploader) waitForRoom(ctx context.Context) error {
+	if u.ended.Err() != nil {
+		return u.failure()
+	}
 	if u.job.Store != "" {
 		return nil
 	}
@@ -152,10 +169,20 @@ func (u *Uploader) waitForRoom(ctx context.Context) error {
 		}
 		select {
 		case <-time.After(time.Second):
+		case <-u.ended.Done():
+			return u.failure()
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// failure returns the error that ended the upload.
+func (u *Uploader) failure() error {
+	if err := u.group.Wait(); err != nil {
+		return err
+	}
+	return context.Cause(u.ended)
 }
 
 // hasRoom reports whether the store of an account is less than nearly full. An account may
@@ -175,6 +202,9 @@ func hasRoom(account *jetstream.AccountInfo) bool {
 
 // Seal ends the upload. It uploads the manifest, from which the queue can be rebuilt.
 func (u *Uploader) Seal(ctx context.Context) error {
+	if err := u.group.Wait(); err != nil {
+		return err
+	}
 	packed, err := pack(u.parts)
 	if err != nil {
 		return err

@@ -8,14 +8,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// fetchWait is how long a worker waits for a part of a job before it looks at the other
-// jobs.
-const fetchWait = 2 * time.Second
+// A worker waits for a part of a job for fetchWait before it looks at the other jobs, and
+// for onlyWait if there is no other: a request that waits costs the server less than many.
+// A wait that ends early goes on for grace, since a part may be on its way: it would come
+// again only when its time is over.
+const (
+	fetchWait = 2 * time.Second
+	onlyWait  = 10 * time.Second
+	grace     = time.Second
+)
 
 // A task is a part that the worker holds. Until it is released, the worker renews its
 // hold, so that no other worker receives the part.
@@ -54,9 +61,12 @@ func (w *worker) turn(ctx context.Context, stop <-chan struct{}, job *Job) {
 	go func() {
 		defer close(tasks)
 		for w.more(ctx, stop, over, job, until) {
-			next := w.fetch(ctx, job, queue, data)
-			if next == nil {
+			next := w.fetch(ctx, job, data, func() (jetstream.Msg, error) { return w.fetchOne(ctx, stop, over, queue) })
+			if next == nil && w.jobs.others() {
 				return
+			}
+			if next == nil {
+				continue
 			}
 			select {
 			case tasks <- next:
@@ -97,8 +107,8 @@ func (w *worker) more(ctx context.Context, stop, over <-chan struct{}, job *Job,
 }
 
 // fetch returns the next part of a job, or nil if none came.
-func (w *worker) fetch(ctx context.Context, job *Job, queue jetstream.Consumer, data store) *task {
-	message, err := fetchOne(queue)
+func (w *worker) fetch(ctx context.Context, job *Job, data store, fetchOne func() (jetstream.Msg, error)) *task {
+	message, err := fetchOne()
 	if err != nil {
 		w.pauseAfter(ctx, err)
 	}
@@ -136,13 +146,36 @@ func (w *worker) pauseAfter(ctx context.Context, err error) {
 // fetchOne returns the next message of a queue, or nil. It asks for one message: what a
 // client buffers beyond that, other workers lack, and it comes again when its time is
 // over.
-func fetchOne(queue jetstream.Consumer) (jetstream.Msg, error) {
-	batch, err := queue.Fetch(1, jetstream.FetchMaxWait(fetchWait))
+func (w *worker) fetchOne(ctx context.Context, stop, over <-chan struct{}, queue jetstream.Consumer) (jetstream.Msg, error) {
+	wait, changed := onlyWait, w.jobs.changed()
+	if w.jobs.others() {
+		wait = fetchWait
+	}
+	ctx, cancel := w.fleet.untilBroken(ctx, wait)
+	defer cancel()
+	go func() {
+		select {
+		case <-changed:
+		case <-stop:
+		case <-over:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(grace):
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	batch, err := queue.Fetch(1, jetstream.FetchContext(ctx))
 	if err != nil {
 		return nil, err
 	}
 	for message := range batch.Messages() {
 		return message, nil
+	}
+	if ctx.Err() != nil {
+		return nil, nil
 	}
 	return nil, batch.Error()
 }
@@ -275,24 +308,23 @@ func (f *Fleet) createCommit(ctx context.Context, part Part, commit Commit) (min
 	if err != nil {
 		return false, err
 	}
-	key := keyOf(part.Job, part.Index)
+	key, there := keyOf(part.Job, part.Index), commit
 	err = f.retry(ctx, func(ctx context.Context) error {
 		_, err := f.bucket(commitsBucket).Create(ctx, key, value)
-		return err
-	})
-	if !errors.Is(err, jetstream.ErrKeyExists) {
-		return err == nil, err
-	}
-	// The answer to an earlier try may have been lost.
-	var there Commit
-	err = f.retry(ctx, func(ctx context.Context) error {
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return err
+		}
+		// It may be this one: the answer to an earlier try may have been lost.
 		entry, err := f.bucket(commitsBucket).Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			return fmt.Errorf("%w: a cluster that lost its leader refuses to create a key that is not there", nats.ErrTimeout)
+		}
 		if err != nil {
 			return err
 		}
 		return json.Unmarshal(entry.Value(), &there)
 	})
-	return there.Object == commit.Object, err
+	return err == nil && there.Object == commit.Object, err
 }
 
 // ackTimeout bounds the wait for the server's answer to an acknowledgement. A server that

@@ -154,7 +154,15 @@ const (
 func (w *worker) choose(ctx context.Context) (*Job, error) {
 	var chosen *Job
 	best := nothing
-	for _, job := range w.jobs.active() {
+	jobs := w.jobs.active()
+	if len(jobs) == 1 && !w.isRefused(jobs[0].ID) {
+		info, err := w.fleet.queueInfo(ctx, jobs[0])
+		if err != nil || info == nil { // its submitter has not made it yet
+			return nil, err
+		}
+		return jobs[0], nil // if it has no parts, the turn waits for one
+	}
+	for _, job := range jobs {
 		if w.isRefused(job.ID) {
 			continue
 		}
@@ -447,6 +455,9 @@ func (r *reporter) id() string { return r.state.ID }
 // reportEvery is the time between reports; three may be lost.
 const reportEvery = workerTTL / 3
 
+// settle is the time in which several changes become one report.
+const settle = time.Second
+
 // run reports until ctx ends, and then removes the report.
 func (r *reporter) run(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
@@ -462,7 +473,10 @@ func (r *reporter) run(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-r.news:
-			time.Sleep(100 * time.Millisecond) // several changes are one report
+			select {
+			case <-time.After(settle):
+			case <-ctx.Done():
+			}
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()

@@ -168,6 +168,9 @@ test-long: capi ## the tests that make test shortens: C API, native, load balanc
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 60m -v -run '^Test(Killed|Paused|Poison|Second|Wrong|Full|Silent|Network|Power|Clock)' ./fleet
 	MLXRANK_TEST_LONG=1 $(SETUP) balancers
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v ./scripts/service
+	@$(SETUP) s3
+	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 30m -v -run '^Test(Throughput|BucketSilent)$$' ./fleet
+	go test -count 1 -timeout 30m -v -run '^TestScale$$' ./fleet -scale-workers 1000 -scale-parts 10000 -scale-part 2s
 	@# Half an hour of processor time in MLX's matmuls.
 	MLXRANK_TEST_LONG=1 go test -count 1 -timeout 3h -v -run '^Test(HalfPrecisionKeepsTheOrder|Encoders|Shapes)$$' ./engine
 

@@ -335,3 +335,57 @@ func takePart(t *testing.T, f *Fleet, job *testJob) (jetstream.Msg, error) {
 	}
 	return queue.Next(jetstream.FetchMaxWait(fetchWait))
 }
+
+// TestEndedElsewhere has another command end a job whose results are waited for, and
+// whose data are gone.
+func TestEndedElsewhere(t *testing.T) {
+	t.Parallel()
+	server := startServer(t, ServerConfig{})
+	f := connect(t, server.URL())
+	stop := startWorker(t, server.URL(), WorkerConfig{Name: "worker"})
+	ends := map[error]func(*testJob) error{
+		ErrDone:      func(j *testJob) error { return f.Finish(testContext(t), j.Job) },
+		ErrCancelled: func(j *testJob) error { return f.Cancel(testContext(t), j.ID) },
+	}
+	for want, end := range ends {
+		job := submit(t, f, Job{}, 3, 10)
+		results, err := f.Results(testContext(t), job.Job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer results.Close()
+		if _, err := results.Wait(testContext(t), job.parts[2], job.chunks[2]); err != nil {
+			t.Fatal(err)
+		}
+		if err := end(job); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := results.Wait(testContext(t), job.parts[2], job.chunks[2]); !errors.Is(err, want) {
+			t.Errorf("a part of a job that ended: %v, expected %v", err, want)
+		}
+	}
+	stop()
+}
+
+// TestWatchOfManyCommits ends a watch while the client has more entries than its channel
+// takes.
+func TestWatchOfManyCommits(t *testing.T) {
+	server := startServer(t, ServerConfig{})
+	f := connect(t, server.URL())
+	job := submit(t, f, Job{}, 1, 10)
+	for part := range 600 {
+		if _, err := f.createCommit(testContext(t), Part{Job: job.ID, Index: part}, Commit{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := clientGoroutines()
+	for range 5 {
+		watcher, err := f.bucket(commitsBucket).Watch(testContext(t), job.ID+".*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-watcher.Updates()
+		stopWatch(watcher)
+	}
+	waitFor(t, "the goroutines of the watches to end", func() bool { return clientGoroutines() <= before })
+}

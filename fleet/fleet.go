@@ -130,6 +130,15 @@ func (f *Fleet) connection() context.Context {
 	return f.usable
 }
 
+// stopWatch ends a watch. The client's goroutine may wait to hand over an entry.
+func stopWatch(watcher jetstream.KeyWatcher) {
+	watcher.Stop() //nolint:errcheck // the connection may be gone
+	go func() {
+		for range watcher.Updates() { // which Stop ends
+		}
+	}()
+}
+
 // Close closes the connection.
 func (f *Fleet) Close() { f.conn.Close() }
 

@@ -65,7 +65,7 @@ func (f *Fleet) Jobs(ctx context.Context) ([]*Job, error) {
 		if err != nil {
 			return err
 		}
-		defer watcher.Stop() //nolint:errcheck // the connection may be gone
+		defer stopWatch(watcher)
 		for {
 			select {
 			case entry := <-watcher.Updates():

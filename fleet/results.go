@@ -30,6 +30,10 @@ type Results struct {
 	data  store
 	stop  context.CancelFunc
 	ended chan struct{}
+	// active ends with the job, which may be done or cancelled elsewhere. The server does
+	// not answer for its data then.
+	active context.Context
+	end    context.CancelCauseFunc
 
 	mu       sync.Mutex
 	commits  map[int]Commit
@@ -37,7 +41,6 @@ type Results struct {
 	present  int               // workers that score the job now
 	refused  map[string]string // why the job does not admit a worker, by the worker's name
 	err      error             // that ended the watching
-	cancel   bool              // the job was cancelled
 	changed  chan struct{}     // closed at the next change
 }
 
@@ -55,6 +58,9 @@ func (e *PartError) Error() string {
 // ErrCancelled reports a job that was cancelled.
 var ErrCancelled = errors.New("the job was cancelled")
 
+// ErrDone reports a job whose output another command has.
+var ErrDone = errors.New("the job is done")
+
 // Results starts to watch the commits and failures of a job.
 func (f *Fleet) Results(ctx context.Context, job *Job) (*Results, error) {
 	data, err := f.openStore(ctx, job)
@@ -63,6 +69,7 @@ func (f *Fleet) Results(ctx context.Context, job *Job) (*Results, error) {
 	}
 	ctx, stop := context.WithCancel(ctx)
 	r := &Results{fleet: f, job: job, data: data, stop: stop, ended: make(chan struct{}), commits: map[int]Commit{}, failures: map[int]Failure{}, changed: make(chan struct{})}
+	r.active, r.end = context.WithCancelCause(context.Background())
 	go r.watch(ctx)
 	return r, nil
 }
@@ -71,6 +78,7 @@ func (f *Fleet) Results(ctx context.Context, job *Job) (*Results, error) {
 func (r *Results) Close() {
 	r.stop()
 	<-r.ended
+	r.end(nil)
 }
 
 // recheckEvery is the time between looks for parts that JetStream gave up: they have no
@@ -102,7 +110,7 @@ func (r *Results) watchOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer watcher.Stop() //nolint:errcheck // the connection may be gone
+	defer stopWatch(watcher)
 	tick := time.NewTicker(recheckEvery)
 	defer tick.Stop()
 	if err := r.recheck(ctx); err != nil {
@@ -145,11 +153,19 @@ func (r *Results) note(entry jetstream.KeyValueEntry) {
 	})
 }
 
-// recheck looks for failures and whether the job was cancelled.
+// recheck looks for failures and whether the job has ended.
 func (r *Results) recheck(ctx context.Context) error {
 	job, err := r.fleet.Job(ctx, r.job.ID)
 	if err != nil {
 		return err
+	}
+	switch job.State {
+	case Cancelled:
+		r.end(fmt.Errorf("%w: %s", ErrCancelled, job.ID))
+		return nil
+	case Done:
+		r.end(fmt.Errorf("%w: %s; another command has its output", ErrDone, job.ID))
+		return nil
 	}
 	failures, err := r.fleet.failedParts(ctx, r.job, r.isDone)
 	if err != nil {
@@ -169,7 +185,7 @@ func (r *Results) recheck(ctx context.Context) error {
 		}
 	}
 	r.change(func() {
-		r.failures, r.cancel, r.present, r.refused = failures, job.State == Cancelled, present, refused
+		r.failures, r.present, r.refused = failures, present, refused
 	})
 	return r.restore(ctx, job, len(failures))
 }
@@ -253,6 +269,10 @@ func (r *Results) Workers() []string {
 // finished. A part that failed for good is a *PartError. If a result is damaged, Wait
 // removes it and queues the part again.
 func (r *Results) Wait(ctx context.Context, part Part, chunks [][]engine.Pair) ([]Score, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(r.active, func() { cancel(context.Cause(r.active)) })
+	defer stop()
 	for {
 		commit, err := r.waitForCommit(ctx, part)
 		if err != nil {
@@ -285,13 +305,11 @@ func (r *Results) waitForCommit(ctx context.Context, part Part) (Commit, error) 
 		r.mu.Lock()
 		commit, done := r.commits[part.Index]
 		failure, failed := r.failures[part.Index]
-		changed, cancelled, err := r.changed, r.cancel, r.err
+		changed, err := r.changed, r.err
 		r.mu.Unlock()
 		switch {
 		case err != nil:
 			return Commit{}, err
-		case cancelled:
-			return Commit{}, fmt.Errorf("%w: %s", ErrCancelled, r.job.ID)
 		case done:
 			return commit, nil
 		case failed:
@@ -360,7 +378,7 @@ func entriesOf[T any, K comparable](ctx context.Context, f *Fleet, bucket, patte
 		if err != nil {
 			return err
 		}
-		defer watcher.Stop() //nolint:errcheck // the connection may be gone
+		defer stopWatch(watcher)
 		for {
 			select {
 			case entry, ok := <-watcher.Updates():

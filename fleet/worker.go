@@ -347,7 +347,7 @@ func (l *jobList) watchOnce(ctx context.Context, f *Fleet) error {
 	if err != nil {
 		return err
 	}
-	defer watcher.Stop() //nolint:errcheck // the connection may be gone
+	defer stopWatch(watcher)
 	for {
 		select {
 		case entry, ok := <-watcher.Updates():

@@ -181,6 +181,7 @@ func (r role) change(pair engine.Pair) error {
 	fmt.Sscanf(pair.Document, "document %d", &at) //nolint:errcheck // the test's own format
 	if is, crash := isPoison(at / r.Size); r.Poison && is {
 		if crash {
+			time.Sleep(100 * time.Millisecond) // in which the worker reads the next part
 			os.Exit(7)
 		}
 		return errors.New("the device cannot compute this part")

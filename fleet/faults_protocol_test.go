@@ -389,3 +389,36 @@ func TestWatchOfManyCommits(t *testing.T) {
 	}
 	waitFor(t, "the goroutines of the watches to end", func() bool { return clientGoroutines() <= before })
 }
+
+// TestSweep has a worker commit a part of a job whose data were removed meanwhile.
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	server := startServer(t, ServerConfig{})
+	f := connect(t, server.URL())
+	for _, where := range []string{"", place(t)} {
+		job := submit(t, f, Job{Store: where}, 2, 10)
+		data, err := f.openStore(testContext(t), job.Job)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Cancel(testContext(t), job.ID); err != nil {
+			t.Fatal(err)
+		}
+		if where != "" {
+			if err := data.put(testContext(t), "results/late", []byte("late")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := f.createCommit(testContext(t), job.parts[1], Commit{Object: "results/late"}); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.noteFailure(testContext(t), keyOf(job.ID, 1), Failure{Reason: "late"}); err != nil {
+			t.Fatal(err)
+		}
+		(&worker{fleet: f, log: testLog(t)}).sweep(testContext(t), job.Job, data, job.parts[1])
+		checkNothingLeft(t, f, job)
+		if found, err := data.has(testContext(t), "results/late"); where != "" && (found || err != nil) {
+			t.Errorf("the late result: %t (%v), expected none", found, err)
+		}
+	}
+}

@@ -42,7 +42,7 @@ func (s *Server) guard() {
 		for {
 			server, err := s.start()
 			if err == nil {
-				s.server = server
+				s.server, told = server, false
 				s.config.Logger.Warn().Msg("the disk has room again; the server goes on")
 				break
 			}

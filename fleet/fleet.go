@@ -31,9 +31,10 @@ type ConnectConfig struct {
 // A Fleet is a connection to the server that holds the jobs. Its methods may be called
 // from any goroutine.
 type Fleet struct {
-	conn *nats.Conn
-	js   jetstream.JetStream
-	log  zerolog.Logger
+	conn    *nats.Conn
+	address string // as given, with secrets
+	js      jetstream.JetStream
+	log     zerolog.Logger
 
 	mu     sync.Mutex
 	broken context.CancelFunc // called when the connection breaks
@@ -49,7 +50,7 @@ const connectTimeout = 10 * time.Second
 // Connect connects to a server and makes the streams that the server lacks. A connection
 // that breaks later is made again; calls wait for it until their context ends.
 func Connect(ctx context.Context, c ConnectConfig) (*Fleet, error) {
-	f := &Fleet{log: c.Logger, values: map[string]jetstream.KeyValue{}}
+	f := &Fleet{address: c.URL, log: c.Logger, values: map[string]jetstream.KeyValue{}}
 	f.setUsable()
 	options := []nats.Option{
 		nats.Name(c.Name), nats.Timeout(connectTimeout), nats.MaxReconnects(-1),
@@ -234,6 +235,9 @@ func (f *Fleet) retry(ctx context.Context, call func(context.Context) error) err
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if cause := f.conn.LastError(); errors.Is(err, nats.ErrConnectionClosed) && cause != nil {
+		return explainConnect(f.address, cause) // NATS gives up when a server rejects the token twice
 	}
 	return err
 }

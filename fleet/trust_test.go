@@ -335,3 +335,30 @@ func TestCredentialsFile(t *testing.T) {
 	failConnect(t, ConnectConfig{URL: server.ClientURL(), Creds: small}, "", "prepare JetStream", "maximum number of streams reached")
 	failConnect(t, ConnectConfig{URL: server.ClientURL(), Creds: filepath.Join(t.TempDir(), "none.creds")}, "", "none.creds", "no such file")
 }
+
+// TestTokenChanged restarts a server with another token: a client that was connected
+// names the cause.
+func TestTokenChanged(t *testing.T) {
+	const token = "token-of-the-test"
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first, err := StartServer(ServerConfig{Dir: t.TempDir(), Listen: address, Token: token, MaxStore: 1 << 30, Logger: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := connect(t, first.URL())
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	startServer(t, ServerConfig{Listen: address, Token: "another-token"})
+	_, err = f.Jobs(testContext(t))
+	if err == nil || !strings.Contains(err.Error(), "rejects the credentials") || strings.Contains(err.Error(), token) {
+		t.Errorf("error %v, expected one about the credentials, without the token", err)
+	}
+}

@@ -45,7 +45,7 @@ func (r *submission) assemble(ctx context.Context, c *cli.Context, parts <-chan 
 	if a.lines, r.out, err = format.Prepare(c.Context, r.out, reader); err != nil {
 		return summary{}, err
 	}
-	settings := append(scored.TextSettings(c, r.pairs, reader.Format, r.long), scored.Setting{Name: "job", Value: r.job.ID})
+	settings := append(scored.TextSettings(c, r.pairs, reader.Format, r.long), scored.Setting{Name: jobSetting, Value: r.job.ID})
 	earlier, err := r.out.Begin(settings)
 	if err != nil {
 		return summary{}, err
@@ -226,8 +226,11 @@ func (s summary) print(r *submission) {
 	if s.Skipped > 0 {
 		r.log.Warn().Int("skipped", s.Skipped).Msg("some lines could not be scored; --log-level info lists them with the reason")
 	}
-	text := fmt.Sprintf("%s in %s: %.0f pairs/s on %s (%s)", output.Count(s.Pairs, "pair", "pairs"), s.Elapsed.Round(10*time.Millisecond),
-		float64(s.Pairs)/max(s.Elapsed.Seconds(), 1e-3), output.Count(len(s.Workers), "worker", "workers"), strings.Join(s.Workers, ", "))
+	text := fmt.Sprintf("%s in %s", output.Count(s.Pairs, "pair", "pairs"), s.Elapsed.Round(10*time.Millisecond))
+	if s.Pairs > 0 && len(s.Workers) > 0 {
+		text += fmt.Sprintf(": %.0f pairs/s on %s (%s)", float64(s.Pairs)/max(s.Elapsed.Seconds(), 1e-3),
+			output.Count(len(s.Workers), "worker", "workers"), strings.Join(s.Workers, ", "))
+	}
 	r.notices.Line(text, map[string]any{
 		"job": r.job.ID, "pairs": s.Pairs, "skipped": s.Skipped, "seconds": s.Elapsed.Seconds(), "workers": s.Workers,
 	})

@@ -262,15 +262,20 @@ func printJobs(s command.Streams, rows []jobRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	table := output.Table{Header: []string{"job", "state", "started", "pairs", "finished", "failed parts", "input"}}
+	return printTable(s, jobTable(rows))
+}
+
+// jobTable returns the table of jobs, which fits a terminal of 80 columns.
+func jobTable(rows []jobRow) output.Table {
+	table := output.Table{Header: []string{"job", "state", "started", "pairs", "finished", "failed", "input"}}
 	for _, r := range rows {
 		finished := "-"
 		if r.State != string(fleet.Cancelled) && r.Pairs > 0 {
 			finished = fmt.Sprintf("%.1f %%", 100*float64(r.DonePairs)/float64(r.Pairs))
 		}
-		table.Add(r.ID, r.State, r.Started.Local().Format(time.DateTime), fmt.Sprint(r.Pairs), finished, fmt.Sprint(len(r.Failed)), r.Input)
+		table.Add(r.ID, r.State, r.Started.Local().Format("2006-01-02 15:04"), fmt.Sprint(r.Pairs), finished, fmt.Sprint(len(r.Failed)), r.Input)
 	}
-	return printTable(s, table)
+	return table
 }
 
 func list(c *cli.Context, s command.Streams, f *fleet.Fleet) error {

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
@@ -96,6 +99,12 @@ func submit(c *cli.Context, s command.Streams) (err error) {
 	if err := run.createOutput(c, s); err != nil {
 		return err
 	}
+	if scored.IsStream(run.out) {
+		// A write to a closed pipe then fails, and does not end the process before abandon.
+		broken := make(chan os.Signal, 1)
+		signal.Notify(broken, syscall.SIGPIPE)
+		defer signal.Stop(broken)
+	}
 	defer func() { err = run.close(err) }()
 	if run.survey, err = scored.Check(run.pairs, nil, run.notices, run.skip); err != nil {
 		return err
@@ -138,8 +147,19 @@ func (r *submission) createOutput(c *cli.Context, s command.Streams) (err error)
 		return fmt.Errorf("--output %s exists; name another file, or remove it", path)
 	}
 	r.out, err = scored.Create(c.Context, path, s.Out, c.IsSet(jobFlag))
-	return err
+	var unfinished *scored.UnfinishedError
+	if !errors.As(err, &unfinished) {
+		return err
+	}
+	// submit has no --resume.
+	if job := unfinished.Setting(jobSetting); job != "" {
+		return errors.New(unfinished.Continue("with mlxrank fleet attach " + job))
+	}
+	return errors.New(unfinished.Continue("with mlxrank score --resume"))
 }
+
+// jobSetting names the job among the settings that the output depends on.
+const jobSetting = "job"
 
 // openJob finds the job of attach, or creates one.
 func (r *submission) openJob(c *cli.Context, config engine.Config) (err error) {
@@ -246,6 +266,9 @@ func (r *submission) wait(c *cli.Context) error {
 		return err
 	})
 	if err := work.Wait(); err != nil {
+		if scored.IsStream(r.out) {
+			return r.abandon(c.Context, err)
+		}
 		return r.explain(c.Context, err)
 	}
 	if err := r.out.Commit(); err != nil {
@@ -258,6 +281,23 @@ func (r *submission) wait(c *cli.Context) error {
 	return nil
 }
 
+// abandonTimeout bounds how long a failed command waits for the server.
+const abandonTimeout = 10 * time.Second
+
+// abandon cancels a job whose output is a stream: attach could not continue it, and its
+// data would stay.
+func (r *submission) abandon(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
+	defer cancel()
+	if errors.Is(err, fleet.ErrCancelled) {
+		return err
+	}
+	if failed := r.fleet.Cancel(ctx, r.job.ID); failed != nil {
+		return fmt.Errorf("%w; the job was not cancelled: %w; mlxrank fleet cancel %s removes its data", err, failed, r.job.ID)
+	}
+	return err
+}
+
 // explain says how to go on after an error.
 func (r *submission) explain(ctx context.Context, err error) error {
 	attach := fmt.Sprintf("mlxrank fleet attach %s", r.job.ID)
@@ -265,7 +305,7 @@ func (r *submission) explain(ctx context.Context, err error) error {
 	switch {
 	case errors.As(err, &part):
 		return fmt.Errorf("%w; remove the cause and run mlxrank fleet retry %s, then %s", err, r.job.ID, attach)
-	case errors.Is(err, fleet.ErrCancelled), scored.IsStream(r.out):
+	case errors.Is(err, fleet.ErrCancelled):
 		return err
 	case ctx.Err() != nil:
 		return &leftError{err, fmt.Sprintf("the job goes on; take it up again with %s", attach)}

@@ -50,7 +50,7 @@ func (t *Table) Write(w io.Writer, width int) error {
 	for _, column := range columns {
 		left -= column + 2
 	}
-	left = max(left, 20)
+	left = max(left, 10)
 	var b strings.Builder
 	line := func(cells []string) {
 		for i, column := range columns {

@@ -202,7 +202,7 @@ func (p *partial) look(resume bool) error {
 	}
 	left := info.Size() > 0
 	if left && !resume {
-		return fmt.Errorf("%s: an earlier run was not finished; continue it with --resume, or remove %s to start again", p.path, p.dataPath())
+		return &UnfinishedError{p.path, earlier.Settings}
 	}
 	if err != nil {
 		return fmt.Errorf("%s cannot be read: %w; remove it to start again", p.statePath(), err)
@@ -363,6 +363,29 @@ func (p *partial) wrap(err error) error {
 		return nil
 	}
 	return fmt.Errorf("write %s: %w", p.path, err)
+}
+
+// UnfinishedError reports that an earlier run left a partial file.
+type UnfinishedError struct {
+	path     string
+	settings []Setting
+}
+
+func (e *UnfinishedError) Error() string { return e.Continue("with --resume") }
+
+// Continue returns the error with another way to continue the run.
+func (e *UnfinishedError) Continue(how string) string {
+	return fmt.Sprintf("%s: an earlier run was not finished; continue it %s, or remove %s to start again", e.path, how, e.path+PartialSuffix)
+}
+
+// Setting returns the value of a setting of the earlier run, or "".
+func (e *UnfinishedError) Setting(name string) string {
+	for _, s := range e.settings {
+		if s.Name == name {
+			return s.Value
+		}
+	}
+	return ""
 }
 
 // KeptError reports why a run failed and how to resume it.

@@ -39,6 +39,7 @@ type Results struct {
 	commits  map[int]Commit
 	failures map[int]Failure   // parts that failed for good
 	present  int               // workers that score the job now
+	busy     int               // workers that score other jobs
 	refused  map[string]string // why the job does not admit a worker, by the worker's name
 	err      error             // that ended the watching
 	changed  chan struct{}     // closed at the next change
@@ -175,17 +176,21 @@ func (r *Results) recheck(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	present, refused := 0, map[string]string{}
+	present, busy, refused := 0, 0, map[string]string{}
 	for _, w := range workers {
-		if w.Job == job.ID {
+		switch w.Job {
+		case job.ID:
 			present++
+		case "":
+		default:
+			busy++
 		}
 		if reason := w.Refused[job.ID]; reason != "" {
 			refused[w.Name] = reason
 		}
 	}
 	r.change(func() {
-		r.failures, r.present, r.refused = failures, present, refused
+		r.failures, r.present, r.busy, r.refused = failures, present, busy, refused
 	})
 	return r.restore(ctx, job, len(failures))
 }
@@ -245,6 +250,13 @@ func (r *Results) Present() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.present
+}
+
+// Busy returns how many workers score other jobs now.
+func (r *Results) Busy() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.busy
 }
 
 // Refused returns why the job does not admit workers, by their names.

@@ -209,8 +209,16 @@ func (w *warner) look(r *fleet.Results) {
 	}
 	if !w.since.IsZero() && time.Since(w.since) > patience {
 		w.since = time.Time{} // once
-		w.log.Warn().Msg("no worker takes parts of the job; start one with mlxrank fleet work")
+		w.log.Warn().Msg(describeAbsence(r.Busy()))
 	}
+}
+
+// describeAbsence says why a job has no worker while busy ones score other jobs.
+func describeAbsence(busy int) string {
+	if busy == 0 {
+		return "no worker takes parts of the job; start one with mlxrank fleet work"
+	}
+	return fmt.Sprintf("the job waits while %s other jobs; mlxrank fleet work starts another worker", output.Count(busy, "worker scores", "workers score"))
 }
 
 // summary describes a finished job.

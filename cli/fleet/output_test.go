@@ -107,3 +107,12 @@ func TestEmptyInput(t *testing.T) {
 		t.Errorf("the summary is %q, expected no rate and no workers", got)
 	}
 }
+
+// TestAbsence describes why no worker takes parts.
+func TestAbsence(t *testing.T) {
+	for busy, want := range map[int]string{0: "no worker takes parts", 1: "while 1 worker scores other jobs", 2: "while 2 workers score other jobs"} {
+		if got := describeAbsence(busy); !strings.Contains(got, want) {
+			t.Errorf("%d busy workers: %q, expected %q", busy, got, want)
+		}
+	}
+}

@@ -23,6 +23,27 @@ func checkAddresses(addresses string) error {
 	return nil
 }
 
+// tellingError returns the error of the first of several servers that answers, since the
+// client reports any one of them.
+func tellingError(addresses string, options []nats.Option, err error) error {
+	list := strings.Split(addresses, ",")
+	for _, address := range list {
+		if len(list) == 1 {
+			break
+		}
+		conn, one := nats.Connect(strings.TrimSpace(address), options...)
+		if one == nil {
+			conn.Close()
+			continue
+		}
+		var network *net.OpError
+		if isDial := errors.As(one, &network) && network.Op == "dial"; !isDial && !errors.Is(one, nats.ErrNoServers) {
+			return one
+		}
+	}
+	return err
+}
+
 // explainConnect adds what to do to the error of a failed connection.
 func explainConnect(address string, err error) error {
 	shown := redact(address)
@@ -48,7 +69,7 @@ func explainConnect(address string, err error) error {
 	case errors.As(err, &expired):
 		return fmt.Errorf("the certificate of the server at %s is not valid; check its dates and the clock of this machine (%w)", shown, expired)
 	case isCertificateRefused(err):
-		return fmt.Errorf("the server at %s does not accept this client's certificate; give --tls-cert and --tls-key, signed by an authority that the server knows (%w)", shown, err)
+		return fmt.Errorf("the server at %s does not accept this client's certificate; give --client-cert and --client-key, signed by an authority that the server knows (%w)", shown, err)
 	case errors.Is(err, nats.ErrNoInfoReceived), strings.Contains(err.Error(), "expected 'INFO'"), errors.As(err, &network) && network.Op == "read":
 		return fmt.Errorf("the program at %s is no NATS server; check the port (%w)", shown, err)
 	case isLoopback(address):

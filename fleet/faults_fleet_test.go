@@ -281,7 +281,7 @@ func (f *processFleet) check() outcome {
 	}
 	client, job := f.client()
 	f.checkCommits(client, job)
-	waitFor(f.t, "status to tell that all parts are finished", func() bool {
+	waitFor(f.t, "status to report that all parts are finished", func() bool {
 		s, err := client.Status(testContext(f.t), job.ID)
 		return err == nil && s.Finished == r.Parts && s.Pairs == r.Parts*r.Size && s.Queued+s.Working+len(s.Failed) == 0
 	})

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// insideVariable says that a test runs in its own network namespace.
+// insideVariable marks a test that runs in its own network namespace.
 const insideVariable = "MLXRANK_FLEET_TEST_INSIDE"
 
 // TestNetworkCut has the server and two workers in network namespaces of their own. It

@@ -95,7 +95,7 @@ func Connect(ctx context.Context, c ConnectConfig) (*Fleet, error) {
 	}
 	conn, err := nats.Connect(c.URL, options...)
 	if err != nil {
-		return nil, explainConnect(c.URL, err)
+		return nil, explainConnect(c.URL, tellingError(c.URL, options, err))
 	}
 	f.conn = conn
 	if err := f.open(ctx, c.URL); err != nil {

@@ -22,11 +22,11 @@ import (
 )
 
 var (
-	scaleWorkers = flag.Int("scale-workers", 60, "workers of TestScale")
-	scaleParts   = flag.Int("scale-parts", 600, "parts of TestScale")
+	scaleWorkers = flag.Int("scale-workers", 40, "workers of TestScale")
+	scaleParts   = flag.Int("scale-parts", 300, "parts of TestScale")
 	scalePart    = flag.Duration("scale-part", 300*time.Millisecond, "time that a worker of TestScale takes for a part")
-	scaleAckWait = flag.Duration("scale-ack-wait", 10*time.Second, "ack wait of TestScale")
-	scaleIdle    = flag.Duration("scale-idle", 3*time.Second, "time that TestScale watches its workers without parts")
+	scaleAckWait = flag.Duration("scale-ack-wait", 3*time.Second, "ack wait of TestScale")
+	scaleIdle    = flag.Duration("scale-idle", 2*time.Second, "time that TestScale watches its workers without parts")
 	scaleOutput  = flag.String("scale-output", "", "file for the figures of TestScale, as JSON, and its plot, as .png")
 )
 

@@ -237,8 +237,8 @@ func TestClientCertificates(t *testing.T) {
 	t.Cleanup(f.Close)
 	startWorkerOn(t, f, WorkerConfig{Name: "worker"})
 	submit(t, f, Job{}, 2, 10).check(t, f)
-	failConnect(t, ConnectConfig{URL: server.URL(), CA: own.file}, server.token, "--tls-cert and --tls-key")
-	failConnect(t, client(other), server.token, "--tls-cert and --tls-key")
+	failConnect(t, ConnectConfig{URL: server.URL(), CA: own.file}, server.token, "--client-cert and --client-key")
+	failConnect(t, client(other), server.token, "--client-cert and --client-key")
 }
 
 // TestNKey has a NATS server whose users prove themselves by nkeys.

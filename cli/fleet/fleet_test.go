@@ -271,7 +271,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestNoAdmittedWorker has the only worker refused: the submitter says so, and the job
+// TestNoAdmittedWorker has the only worker refused: the submitter logs it, and the job
 // goes on when another worker comes.
 func TestNoAdmittedWorker(t *testing.T) {
 	url := startServer(t)

@@ -298,7 +298,7 @@ func (r *submission) abandon(ctx context.Context, err error) error {
 	return err
 }
 
-// explain says how to go on after an error.
+// explain adds how to go on to an error.
 func (r *submission) explain(ctx context.Context, err error) error {
 	attach := fmt.Sprintf("mlxrank fleet attach %s", r.job.ID)
 	var part *fleet.PartError

@@ -195,7 +195,7 @@ type arguments struct {
 // fileFlags name files, which attach may look for from another folder.
 var fileFlags = []string{"input", "output", "queries", "documents", "calibration", "adapter", "config"}
 
-// keptArguments returns the flags that were given besides those of the connection.
+// keptArguments returns the given flags, without the flags of the connection.
 func keptArguments(c *cli.Context, exact bool) (json.RawMessage, error) {
 	kept := arguments{Exact: exact, Host: hostName()}
 	for _, flag := range c.Command.Flags {

@@ -279,7 +279,7 @@ func (m *merging) copy(out scored.Destination) error {
 		bar.Add(1)
 	}
 	if len(processors) > 1 {
-		m.log.Warn().Int("kinds", len(processors)).Msg("the parts come from different processors; the last digits of a score may differ from those of one machine")
+		m.log.Warn().Int("kinds", len(processors)).Msg("the parts come from different processors; the last digits of a score may differ from the scores of one machine")
 	}
 	return nil
 }

@@ -108,7 +108,7 @@ func TestScorePartsOfPipe(t *testing.T) {
 }
 
 // TestScorePartsOfChunks checks that the parts of the unfused graph, where the last bits
-// of a score depend on its batch, are those of one run. Each chunk is one batch, since
+// of a score depend on its batch, have the scores of one run. Each chunk is one batch, since
 // smaller batches form by the time that tokenization takes.
 func TestScorePartsOfChunks(t *testing.T) {
 	t.Setenv("MLXRANK_UNFUSED_GRAPH", "1")
@@ -128,7 +128,7 @@ func TestScorePartsOfChunks(t *testing.T) {
 	}
 }
 
-// TestScorePartErrors checks that lines in errors are those of the whole input, and that
+// TestScorePartErrors checks that lines in errors are lines of the whole input, and that
 // a part finds an id with two texts.
 func TestScorePartErrors(t *testing.T) {
 	model, dir := quickModel(t), t.TempDir()

@@ -59,7 +59,7 @@ func (r *submission) assemble(ctx context.Context, c *cli.Context, parts <-chan 
 	defer stop()
 	start := time.Now()
 	if earlier.Input.Bytes > 0 {
-		changed := fmt.Errorf("%s: %w", r.pairs.Name, input.ErrChanged)
+		changed := fmt.Errorf("%s: %w", r.pairs.Name, errChanged)
 		if err := reader.Skip(earlier.Input.Reader(), changed); err != nil {
 			return summary{}, err
 		}
@@ -68,7 +68,7 @@ func (r *submission) assemble(ctx context.Context, c *cli.Context, parts <-chan 
 		return summary{}, err
 	}
 	if found := fmt.Sprintf("%x", reader.Position().Sum); found != r.job.Input.SHA256 {
-		return summary{}, fmt.Errorf("read %s: %w", r.pairs.Name, input.ErrChanged)
+		return summary{}, fmt.Errorf("read %s: %w", r.pairs.Name, errChanged)
 	}
 	return summary{Pairs: r.job.Input.Pairs, Skipped: a.lines.Done.Skipped, Elapsed: time.Since(start), Workers: a.results.Workers()}, nil
 }
@@ -86,7 +86,7 @@ func (a *assembler) writeAll(ctx context.Context, parts <-chan fleet.Part, skip 
 			return err
 		}
 		if a.reader.Position().Offset != part.To {
-			return fmt.Errorf("read %s: part %d ends at byte %d, expected %d: %w", a.pairs.Name, part.Index, a.reader.Position().Offset, part.To, input.ErrChanged)
+			return fmt.Errorf("read %s: part %d ends at byte %d, expected %d: %w", a.pairs.Name, part.Index, a.reader.Position().Offset, part.To, errChanged)
 		}
 		if err := a.writePart(ctx, part, chunks); err != nil {
 			return err

@@ -294,3 +294,39 @@ func TestNoAdmittedWorker(t *testing.T) {
 	submitter.done <- 0
 	checkSame(t, one, many)
 }
+
+// TestChangedInput truncates the input while the job waits for a worker. After the file is
+// restored, the job goes on.
+func TestChangedInput(t *testing.T) {
+	url := startServer(t)
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	in, one, many := filepath.Join(dir, "pairs.jsonl"), filepath.Join(dir, "one"), filepath.Join(dir, "many")
+	// More than a reader's buffer has.
+	text := strings.ReplaceAll(clitest.PairLines(600), `"id"`, `"pad": "`+strings.Repeat("x", 8000)+`", "id"`)
+	write := func(text string) {
+		if err := os.WriteFile(in, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(text)
+	mlxrank.MustRun(t, "", "score", "--model", model, "--input", in, "--output", one)
+	_, submitter := run(t, false, "fleet", "submit", "--join", url, "--model", model, "--input", in, "--output", many, "--part-pairs", "100", "--log-level", "info")
+	job := ""
+	waitFor(t, "the upload", func() bool {
+		found := regexp.MustCompile(`"job": "([a-z0-9]+)",\s+"state": "open"`).FindStringSubmatch(mlxrank.MustRun(t, "", "fleet", "list", "--json", "--join", url).Out)
+		if found != nil {
+			job = found[1]
+		}
+		return found != nil
+	})
+	write(text[:len(text)/2])
+	startWorkers(t, url, 1)
+	if status := <-submitter.done; status != 1 || !strings.Contains(submitter.log.String(), "not the one that was submitted") {
+		t.Errorf("status %d after the change: %s", status, submitter.log)
+	}
+	submitter.done <- 0
+	clitest.CheckFailure(t, mlxrank.Run(t, "", "fleet", "attach", job, "--join", url), 1, "submitted")
+	write(text)
+	mlxrank.MustRun(t, "", "fleet", "attach", job, "--join", url)
+	checkSame(t, one, many)
+}

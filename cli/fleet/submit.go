@@ -107,6 +107,9 @@ func submit(c *cli.Context, s command.Streams) (err error) {
 	}
 	defer func() { err = run.close(err) }()
 	if run.survey, err = scored.Check(run.pairs, nil, run.notices, run.skip); err != nil {
+		if c.IsSet(jobFlag) {
+			return fmt.Errorf("%w; job %s needs the input that was submitted", err, c.String(jobFlag))
+		}
 		return err
 	}
 	if err := scored.CheckName(c.String("output"), run.pairs.Options.Format, run.pairs.Options.IDs); err != nil {
@@ -326,11 +329,26 @@ func (e *leftError) Unwrap() error { return e.err }
 // Advice returns how to go on.
 func (e *leftError) Advice() string { return e.advice }
 
-// close ends the output.
+// errChanged reports an input that is no longer the submitted one. It is not
+// input.ErrChanged, for which the finished lines would be removed.
+var errChanged = errors.New("the file is not the one that was submitted; restore it")
+
+// close ends the output. Nothing is kept of a cancelled job.
 func (r *submission) close(err error) error {
+	if errors.Is(err, fleet.ErrCancelled) {
+		return errors.Join(err, dropped(r.out.Close(input.ErrChanged)))
+	}
 	var kept *scored.KeptError
 	if closed := r.out.Close(err); !errors.As(closed, &kept) {
 		return closed
 	}
 	return err // which names attach, and not --resume
+}
+
+// dropped returns an error of removing the finished lines, nil if they are removed.
+func dropped(err error) error {
+	if err == input.ErrChanged { //nolint:errorlint // joined errors have others beside it
+		return nil
+	}
+	return err
 }

@@ -160,7 +160,7 @@ func (r *submission) upload(ctx context.Context, parts chan<- fleet.Part) error 
 		}
 	}
 	if found := fmt.Sprintf("%x", reader.Position().Sum); found != r.job.Input.SHA256 {
-		return fmt.Errorf("read %s: %w", r.pairs.Name, input.ErrChanged)
+		return fmt.Errorf("read %s: %w", r.pairs.Name, errChanged)
 	}
 	return uploader.Seal(ctx)
 }

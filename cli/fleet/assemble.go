@@ -213,7 +213,7 @@ func (w *warner) look(r *fleet.Results) {
 	}
 }
 
-// describeAbsence says why a job has no worker while busy ones score other jobs.
+// describeAbsence explains why a job has no worker while busy ones score other jobs.
 func describeAbsence(busy int) string {
 	if busy == 0 {
 		return "no worker takes parts of the job; start one with mlxrank fleet work"

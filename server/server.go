@@ -98,7 +98,7 @@ type Server struct {
 	tracer     trace.Tracer // nil without traces
 	started    time.Time
 
-	retiring atomic.Bool // /ready answers 503
+	retiring atomic.Bool // /ready answers 503; new scoring requests may still be accepted
 
 	mu       sync.Mutex
 	present  int           // scoring requests from the first byte of the body to the answer
@@ -206,6 +206,7 @@ func (s *Server) leave() {
 // drain refuses new scoring requests. It returns a channel that is closed when the
 // last one is answered.
 func (s *Server) drain() <-chan struct{} {
+	s.retiring.Store(true)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.draining {

@@ -330,3 +330,31 @@ func TestChangedInput(t *testing.T) {
 	mlxrank.MustRun(t, "", "fleet", "attach", job, "--join", url)
 	checkSame(t, one, many)
 }
+
+// TestCancelled cancels a job while its submitter waits: nothing of the output is left.
+func TestCancelled(t *testing.T) {
+	url := startServer(t)
+	model, dir := clitest.TinyModel(t), t.TempDir()
+	in := filepath.Join(dir, "pairs.jsonl")
+	if err := os.WriteFile(in, []byte(clitest.PairLines(100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, submitter := run(t, false, "fleet", "submit", "--join", url, "--model", model, "--input", in, "--output", filepath.Join(dir, "out"), "--log-level", "info")
+	job := ""
+	waitFor(t, "the job", func() bool {
+		if found := regexp.MustCompile(`"job": "([a-z0-9]+)",\s+"state": "open"`).FindStringSubmatch(mlxrank.MustRun(t, "", "fleet", "list", "--json", "--join", url).Out); found != nil {
+			job = found[1]
+		}
+		return job != ""
+	})
+	mlxrank.MustRun(t, "", "fleet", "cancel", job, "--join", url)
+	status := <-submitter.done
+	submitter.done <- 0
+	if log := submitter.log.String(); status != 1 || !strings.Contains(log, "cancelled") || strings.Contains(log, "changed") {
+		t.Errorf("status %d: %s", status, log)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "out*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("%v is left (%v)", left, err)
+	}
+}

@@ -31,7 +31,7 @@ func ParsePart(text string) (Part, error) {
 	}
 	p := Part{n, all}
 	if p.Of < 1 || p.Of > MaxParts || p.Number < 1 || p.Number > p.Of {
-		return Part{}, command.Usagef("--part %s is not there; expected I/N with I from 1 to N, and N up to %d", text, MaxParts)
+		return Part{}, command.Usagef("--part %s is out of range; expected I/N with I from 1 to N, and N up to %d", text, MaxParts)
 	}
 	return p, nil
 }

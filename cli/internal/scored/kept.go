@@ -13,3 +13,14 @@ func Kept(out Destination) int {
 	}
 	return math.MaxInt
 }
+
+// Discard ends an output that was not committed, and removes what a file has of it.
+func Discard(out Destination) error {
+	switch o := out.(type) {
+	case *partial:
+		return o.discard()
+	case *finishedFile:
+		return o.discard()
+	}
+	return out.Close(nil)
+}

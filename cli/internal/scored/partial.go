@@ -353,9 +353,14 @@ func (p *partial) Close(err error) error {
 		err = errors.Join(err, p.checkpoint())
 	}
 	if p.kept <= 0 {
-		return errors.Join(err, atomicfile.Remove(p.dataPath()), atomicfile.Remove(p.statePath()), p.release())
+		return errors.Join(err, p.discard())
 	}
 	return &KeptError{errors.Join(err, p.release()), p.kept, p.dataPath()}
+}
+
+// discard releases the file and removes it and its state.
+func (p *partial) discard() error {
+	return errors.Join(atomicfile.Remove(p.dataPath()), atomicfile.Remove(p.statePath()), p.release())
 }
 
 func (p *partial) wrap(err error) error {

@@ -43,7 +43,7 @@ func readRecords(t *testing.T, text []byte, o records.Options, within *Range) []
 }
 
 // checkRanges checks that the parts of a text adjoin, from its beginning to its end, and
-// that their records are the ranges of the text.
+// that they have the records of the text.
 func checkRanges(t *testing.T, text []byte, o records.Options, parts int, chunked bool) {
 	t.Helper()
 	want := readRecords(t, text, o, nil)

@@ -1,4 +1,4 @@
-# Writes metal/metal_sources.h: the kernels' sources as text, for MLX to compile.
+# Writes sources/metal_sources.h: the kernels' sources as text, for MLX to compile.
 set(metal_sources "")
 foreach(kernel activation add_layer_norm attention attention_first)
   file(READ metal/${kernel}.metal source)

@@ -104,7 +104,7 @@ type idleRates struct {
 // the parts that they have, and come back.
 func TestScale(t *testing.T) {
 	if testing.Short() {
-		t.Skip("slow")
+		t.Skip("slow: make test runs it")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), scaleTimeout)
 	defer cancel()

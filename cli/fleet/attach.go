@@ -23,7 +23,7 @@ func attachCommand(s command.Streams) *cli.Command {
 			"input must be the same file. Lines that are in the output's partial file are kept, and\n" +
 			"parts that were not uploaded are.\n\n" +
 			command.Examples([2]string{"Go on after a restart", "mlxrank fleet attach 4f1c09ab77 --join nats://TOKEN@192.0.2.7:4222"}),
-		Flags:  append(flags, engineFlags("log-level", "log-format")...),
+		Flags:  append(flags, logFlags()...),
 		Action: func(c *cli.Context) error { return attach(c, s) },
 	}
 }
@@ -33,16 +33,11 @@ func attach(c *cli.Context, s command.Streams) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(c, s)
-	if err != nil {
+	var job *fleet.Job
+	err = withFleet(c, s, func(f *fleet.Fleet) (err error) {
+		job, err = f.Job(c.Context, id)
 		return err
-	}
-	f, err := connect(c.Context, c, log)
-	if err != nil {
-		return err
-	}
-	job, err := f.Job(c.Context, id)
-	f.Close()
+	})
 	if err != nil {
 		return err
 	}
@@ -54,6 +49,10 @@ func attach(c *cli.Context, s command.Streams) error {
 		return err
 	}
 	if kept.Host != hostName() {
+		log, err := newLogger(c, s)
+		if err != nil {
+			return err
+		}
 		log.Warn().Str("host", kept.Host).Msg("the job was submitted on another host; its files must be here under the same names")
 	}
 	return c.App.RunContext(c.Context, append([]string{c.App.Name, "fleet", "submit", "--" + jobFlag, id}, attachFlags(c, kept)...))
@@ -92,22 +91,13 @@ func jobArgument(c *cli.Context) (string, error) {
 
 // withJob returns a command that does something with one job.
 func withJob(s command.Streams, cmd cli.Command, do func(*cli.Context, *fleet.Fleet, string) error) *cli.Command {
-	cmd.Flags = append(joinFlags(), engineFlags("log-level", "log-format")...)
+	cmd.Flags = append(joinFlags(), logFlags()...)
 	cmd.Action = func(c *cli.Context) error {
 		id, err := jobArgument(c)
 		if err != nil {
 			return err
 		}
-		log, err := newLogger(c, s)
-		if err != nil {
-			return err
-		}
-		f, err := connect(c.Context, c, log)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return do(c, f, id)
+		return withFleet(c, s, func(f *fleet.Fleet) error { return do(c, f, id) })
 	}
 	return &cmd
 }

@@ -86,17 +86,9 @@ func hostName() string {
 	return name
 }
 
-// engineFlags returns the named flags of commands that open a model.
-func engineFlags(names ...string) []cli.Flag {
-	var flags []cli.Flag
-	for _, flag := range command.EngineFlags(weights.Default) {
-		for _, name := range names {
-			if flag.Names()[0] == name {
-				flags = append(flags, flag)
-			}
-		}
-	}
-	return flags
+// logFlags returns the flags of the log.
+func logFlags() []cli.Flag {
+	return command.SomeEngineFlags(weights.Default, "log-level", "log-format")
 }
 
 // newLogger returns the logger that --log-level and --log-format select.

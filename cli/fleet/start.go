@@ -36,7 +36,7 @@ func startCommand(s command.Streams) *cli.Command {
 				[2]string{"Let other machines join", "mlxrank fleet start --listen 0.0.0.0:4222"},
 				[2]string{"Encrypt the connections", "mlxrank fleet start --listen 0.0.0.0:4222 --tls-cert server.pem --tls-key server-key.pem"},
 			),
-		Flags:  append(flags, engineFlags("log-level", "log-format")...),
+		Flags:  append(flags, logFlags()...),
 		Action: func(c *cli.Context) error { return start(c, s) },
 	}
 }

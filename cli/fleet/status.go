@@ -25,7 +25,7 @@ func statusCommand(s command.Streams) *cli.Command {
 				[2]string{"Show the fleet", "mlxrank fleet status --join nats://TOKEN@192.0.2.7:4222"},
 				[2]string{"Show a job as JSON", "mlxrank fleet status 4f1c09ab77 --json --join nats://TOKEN@192.0.2.7:4222"},
 			),
-		Flags: append(append(joinFlags(), jsonFlag()), engineFlags("log-level", "log-format")...),
+		Flags: append(append(joinFlags(), jsonFlag()), logFlags()...),
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {
 				return command.Usagef("status takes one JOB, found %d", c.Args().Len())
@@ -41,7 +41,7 @@ func listCommand(s command.Streams) *cli.Command {
 		Usage:       "list all jobs",
 		UsageText:   "mlxrank fleet list --join URL",
 		Description: command.Examples([2]string{"List the jobs", "mlxrank fleet list --join nats://TOKEN@192.0.2.7:4222"}),
-		Flags:       append(append(joinFlags(), jsonFlag()), engineFlags("log-level", "log-format")...),
+		Flags:       append(append(joinFlags(), jsonFlag()), logFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := command.NoArguments(c); err != nil {
 				return err
@@ -55,6 +55,7 @@ func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print JSON", DisableDefaultText: true}
 }
 
+// withFleet does something with a connection to the fleet's server.
 func withFleet(c *cli.Context, s command.Streams, do func(*fleet.Fleet) error) error {
 	log, err := newLogger(c, s)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mlxrank/mlxrank/cli/internal/command"
 	"github.com/mlxrank/mlxrank/fleet"
+	"github.com/mlxrank/mlxrank/weights"
 )
 
 func workCommand(s command.Streams) *cli.Command {
@@ -17,7 +18,7 @@ func workCommand(s command.Streams) *cli.Command {
 		&cli.StringFlag{Name: "name", DefaultText: "the host's name", Usage: "`NAME` of this worker, for status"},
 		&cli.StringFlag{Name: "models", DefaultText: "none", Usage: "`DIR` with copies of models that jobs name by a folder"},
 	)
-	flags = append(flags, engineFlags("device", "threads", "microbatch-tokens", "max-batch", "max-batch-tokens", "library", "log-level", "log-format", "config")...)
+	flags = append(flags, command.SomeEngineFlags(weights.Default, "device", "threads", "microbatch-tokens", "max-batch", "max-batch-tokens", "library", "log-level", "log-format", "config")...)
 	command.SetLogLevel(flags, "info")
 	return &cli.Command{
 		Name:      "work",

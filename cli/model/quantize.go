@@ -48,22 +48,9 @@ func modelQuantizeCommand(s command.Streams) *cli.Command {
 			&cli.IntFlag{Name: "group-size", DefaultText: "64 if it divides all rows, else 32", Usage: "`N` weights that share a scale, 32 or 64"},
 			&cli.IntFlag{Name: "queries", DefaultText: "all 81", Usage: "`N` queries of 20 pairs to measure the loss on"},
 			command.QuietFlag(),
-		}, engineFlags("model", "adapter", "device", "threads", "log-level", "log-format", "library", "config")...),
+		}, command.SomeEngineFlags(weights.Default, "model", "adapter", "device", "threads", "log-level", "log-format", "library", "config")...),
 		Action: func(c *cli.Context) error { return modelQuantize(c, s) },
 	}
-}
-
-// engineFlags returns the named flags of commands that open a model.
-func engineFlags(names ...string) []cli.Flag {
-	var flags []cli.Flag
-	for _, flag := range command.EngineFlags(weights.Default) {
-		for _, name := range names {
-			if flag.Names()[0] == name {
-				flags = append(flags, flag)
-			}
-		}
-	}
-	return flags
 }
 
 // A quantizing is one run of model quantize.

@@ -88,6 +88,11 @@ func EngineFlags(model string) []cli.Flag {
 	)
 }
 
+// SomeEngineFlags returns the named ones of EngineFlags.
+func SomeEngineFlags(model string, names ...string) []cli.Flag {
+	return slices.DeleteFunc(EngineFlags(model), func(flag cli.Flag) bool { return !slices.Contains(names, flag.Names()[0]) })
+}
+
 // SetLogLevel changes the default of --log-level.
 func SetLogLevel(flags []cli.Flag, level string) {
 	for _, flag := range flags {

@@ -26,6 +26,13 @@ import (
 // roleVariable makes the test program a process of a fleet. It holds a role as JSON.
 const roleVariable = "MLXRANK_FLEET_TEST_ROLE"
 
+// againVariable is set in a process that goes on with an earlier server. It writes
+// startedAgain to its log.
+const (
+	againVariable = "MLXRANK_FLEET_TEST_AGAIN"
+	startedAgain  = "started again"
+)
+
 // A role says what a process of a test does.
 type role struct {
 	Kind string // server, worker or submitter
@@ -104,9 +111,10 @@ func (r role) log() zerolog.Logger {
 }
 
 // serve runs a server until its input ends. It obeys the commands "fill", "room" and
-// "traffic".
+// "traffic". A server that ends goes on in a new process.
 func (r role) serve() error {
-	if r.Tmpfs != "" {
+	again := os.Getenv(againVariable) != ""
+	if r.Tmpfs != "" && !again {
 		if err := mountTmpfs(r.Dir, r.Tmpfs); err != nil {
 			return fmt.Errorf("mount a tmpfs: %w", err)
 		}
@@ -117,7 +125,16 @@ func (r role) serve() error {
 	if err != nil {
 		return err
 	}
-	fmt.Println(server.URL())
+	if again {
+		fmt.Fprintln(os.Stderr, startedAgain)
+	} else {
+		fmt.Println(server.URL())
+	}
+	go func() {
+		<-server.Ended()
+		err := syscall.Exec(os.Args[0], os.Args, append(os.Environ(), againVariable+"=1"))
+		fmt.Fprintln(os.Stderr, "start again:", err)
+	}()
 	commands := bufio.NewScanner(os.Stdin)
 	for commands.Scan() {
 		switch commands.Text() {

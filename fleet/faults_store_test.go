@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"crypto/rand"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -70,6 +71,24 @@ func TestFullStore(t *testing.T) {
 		job.chunks = append(job.chunks, testChunks(p, 10))
 	}
 	job.check(t, f)
+}
+
+// TestTemporaryDiskErrors checks which errors of the server's disk pass when there is room.
+func TestTemporaryDiskErrors(t *testing.T) {
+	for _, test := range []struct {
+		api       jetstream.APIError
+		temporary bool
+	}{
+		{jetstream.APIError{Code: 500, ErrorCode: 10051, Description: "write /jobs/msgs/1.blk: no space left on device"}, true}, // of a purge
+		{jetstream.APIError{Code: 500, ErrorCode: 10111, Description: "write /jobs/msgs/1.blk: disk quota exceeded"}, true},     // of a rollup
+		{jetstream.APIError{Code: 500, ErrorCode: 10049, Description: `mkdir D:\jobs: There is not enough space on the disk.`}, true},
+		{jetstream.APIError{Code: 500, ErrorCode: 10051, Description: "write /jobs/msgs/1.blk: input/output error"}, false},
+		{jetstream.APIError{Code: 400, ErrorCode: 10060, Description: "bad request"}, false},
+	} {
+		if err := fmt.Errorf("purge: %w", &test.api); isTemporary(err) != test.temporary {
+			t.Errorf("%v: temporary %t, expected %t", err, !test.temporary, test.temporary)
+		}
+	}
 }
 
 // fillStore publishes messages of the other program until the server takes none, not

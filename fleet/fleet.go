@@ -273,6 +273,9 @@ func isLeaderless(err error) bool {
 // unavailable is the class of JetStream's errors that pass.
 const unavailable = 503
 
+// internalError is the class of JetStream's errors that hand on an error of the server.
+const internalError = 500
+
 // storeFailed is JetStream's code of a message that a stream did not store.
 const storeFailed jetstream.ErrorCode = 10077
 
@@ -282,12 +285,27 @@ func isFull(err error) bool {
 	if !errors.As(err, &api) {
 		return false
 	}
+	if api.Code == internalError && isDiskFull(api.Description) {
+		return true
+	}
 	const accountExceeded, insufficientResources, memoryExceeded, storageExceeded = 10002, 10023, 10028, 10047
 	switch api.ErrorCode {
 	case accountExceeded, insufficientResources, memoryExceeded, storageExceeded:
 		return true
 	case storeFailed:
 		return !strings.Contains(api.Description, "per subject")
+	}
+	return false
+}
+
+// isDiskFull reports whether an error's text is that of a full disk, or of a full quota,
+// on any system that the server may run on. Requests that remove messages write to the
+// disk too, and are answered with the text alone.
+func isDiskFull(description string) bool {
+	for _, text := range []string{"no space left on device", "disk quota exceeded", "not enough space on the disk"} {
+		if strings.Contains(description, text) {
+			return true
+		}
 	}
 	return false
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -48,9 +49,11 @@ type Server struct {
 	address *net.TCPAddr
 	lock    *flock.Flock
 	token   string
-	closing chan struct{} // Close was called
-	guarded chan struct{} // guard has returned
-	server  *nats.Server  // guard changes it
+	server  *nats.Server
+	failure atomic.Pointer[string] // why the server can write no more, nil if it can
+	ended   chan struct{}          // closed when only a new process can go on
+	closing chan struct{}          // Close was called
+	guarded chan struct{}          // guard has returned
 }
 
 // minStore is the least room for a job: its parts and its results.
@@ -68,7 +71,7 @@ func StartServer(c ServerConfig) (_ *Server, err error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("fleet: make the server's folder: %w", err)
 	}
-	s := &Server{config: c, lock: flock.New(filepath.Join(c.Dir, "lock")), closing: make(chan struct{}), guarded: make(chan struct{})}
+	s := &Server{config: c, lock: flock.New(filepath.Join(c.Dir, "lock")), ended: make(chan struct{}), closing: make(chan struct{}), guarded: make(chan struct{})}
 	if locked, err := s.lock.TryLock(); err != nil || !locked {
 		return nil, errors.Join(fmt.Errorf("fleet: %s is in use by another server; stop it, or choose another folder", c.Dir), err)
 	}
@@ -113,26 +116,39 @@ func (s *Server) start() (*nats.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fleet: start the server: %w", err)
 	}
-	server.SetLogger(serverLog{c.Logger}, false, false)
+	server.SetLogger(serverLog{c.Logger, &s.failure}, false, false)
 	server.Start()
 	if !server.ReadyForConnections(30*time.Second) || !server.JetStreamEnabled() {
-		stop(server)
-		return nil, fmt.Errorf("fleet: the server at %s did not start; its log says why, and %s must be on a disk with room", c.Listen, c.Dir)
+		return nil, errors.Join(fmt.Errorf("fleet: the server at %s did not start; its log says why, and %s must be on a disk with room", c.Listen, c.Dir), stop(server))
 	}
 	limits := map[string]nats.JetStreamAccountLimits{"": {
 		MaxMemory: -1, MaxStore: c.MaxStore, MaxStreams: -1, MaxConsumers: -1, MaxAckPending: -1,
 		MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1,
 	}}
 	if err := server.GlobalAccount().UpdateJetStreamLimits(limits); err != nil {
-		stop(server)
-		return nil, fmt.Errorf("fleet: limit the store: %w", err)
+		return nil, errors.Join(fmt.Errorf("fleet: limit the store: %w", err), stop(server))
 	}
 	return server, nil
 }
 
-func stop(server *nats.Server) {
-	server.Shutdown()
-	server.WaitForShutdown()
+// stopTimeout bounds the end of a server that waits for itself.
+const stopTimeout = 20 * time.Second
+
+// stop stops a server. A server that does not stop loses nothing: all that it has
+// acknowledged is on the disk.
+func stop(server *nats.Server) error {
+	stopped := make(chan struct{})
+	go func() {
+		server.Shutdown()
+		server.WaitForShutdown()
+		close(stopped)
+	}()
+	select {
+	case <-stopped:
+		return nil
+	case <-time.After(stopTimeout):
+		return errors.New("fleet: NATS does not stop; all that it acknowledged is on the disk")
+	}
 }
 
 func splitAddress(address string) (host string, port int, err error) {
@@ -235,10 +251,17 @@ func reachable(ip net.IP) []string {
 	return append(four, six...)
 }
 
+// Address returns the HOST:PORT at which the server listens.
+func (s *Server) Address() string { return s.address.String() }
+
+// Ended returns a channel that is closed when the server cannot go on in this process: its
+// disk was full, and has room again. A new process with the same folder and address goes
+// on where this one ended, without Close.
+func (s *Server) Ended() <-chan struct{} { return s.ended }
+
 // Close stops the server. Jobs go on when it starts again.
 func (s *Server) Close() error {
 	close(s.closing)
 	<-s.guarded
-	stop(s.server)
-	return s.lock.Close()
+	return errors.Join(stop(s.server), s.lock.Close())
 }

@@ -1,12 +1,15 @@
 package fleet
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
@@ -64,16 +67,62 @@ func start(c *cli.Context, s command.Streams) (err error) {
 	if config.TLS, err = serverTLS(c); err != nil {
 		return err
 	}
-	server, err := fleet.StartServer(config)
+	server, err := startAndAnnounce(c.Context, s, config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, server.Close()) }()
-	if err := announce(s, server, config); err != nil {
-		return err
+	select {
+	case <-c.Context.Done():
+		return nil
+	case <-server.Ended():
+		log.Warn().Msg("the disk has room again; the server starts again")
+		return runAgain(server.Address())
 	}
-	<-c.Context.Done()
-	return nil
+}
+
+// startAndAnnounce starts the server and announces it. A server that goes on where an earlier
+// process ended waits until it can.
+func startAndAnnounce(ctx context.Context, s command.Streams, config fleet.ServerConfig) (*fleet.Server, error) {
+	earlier := os.Getenv(addressVariable)
+	if earlier == "" {
+		server, err := fleet.StartServer(config)
+		if err != nil {
+			return nil, err
+		}
+		if err := announce(s, server, config); err != nil {
+			return nil, errors.Join(err, server.Close())
+		}
+		return server, nil
+	}
+	config.Listen = earlier
+	for {
+		server, err := fleet.StartServer(config)
+		if err == nil {
+			return server, nil
+		}
+		config.Logger.Error().Err(err).Msg("the server cannot start again; trying until it can")
+		select {
+		case <-time.After(2 * time.Second):
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
+}
+
+// addressVariable holds the address of the server that this process goes on with. It has
+// announced the address already.
+const addressVariable = "MLXRANK_FLEET_ADDRESS"
+
+// runAgain replaces this process by a new one of the same program, whose server has the
+// address of this one's.
+func runAgain(address string) error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("start the server again: %w", err)
+	}
+	err = syscall.Exec(program, os.Args, append(os.Environ(), addressVariable+"="+address))
+	return fmt.Errorf("start the server again: %w", err)
 }
 
 // announce prints the commands that join the server.

@@ -43,6 +43,8 @@ type Results struct {
 	refused  map[string]string // why the job does not admit a worker, by the worker's name
 	err      error             // that ended the watching
 	changed  chan struct{}     // closed at the next change
+	readings map[int]*reading  // of the parts after the last one that was waited for
+	readers  sync.WaitGroup
 }
 
 // A PartError reports a part that failed for good.
@@ -69,7 +71,7 @@ func (f *Fleet) Results(ctx context.Context, job *Job) (*Results, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	r := &Results{fleet: f, job: job, data: data, stop: stop, ended: make(chan struct{}), commits: map[int]Commit{}, failures: map[int]Failure{}, changed: make(chan struct{})}
+	r := &Results{fleet: f, job: job, data: data, stop: stop, ended: make(chan struct{}), commits: map[int]Commit{}, failures: map[int]Failure{}, readings: map[int]*reading{}, changed: make(chan struct{})}
 	r.active, r.end = context.WithCancelCause(context.Background())
 	go r.watch(ctx)
 	return r, nil
@@ -80,6 +82,7 @@ func (r *Results) Close() {
 	r.stop()
 	<-r.ended
 	r.end(nil)
+	r.readers.Wait()
 }
 
 // recheckEvery is the time between looks for parts that JetStream gave up: they have no
@@ -290,11 +293,7 @@ func (r *Results) Wait(ctx context.Context, part Part, chunks [][]engine.Pair) (
 		if err != nil {
 			return nil, err
 		}
-		var packed []byte
-		err = r.fleet.waitForStore(ctx, func() (err error) {
-			packed, err = r.data.get(ctx, commit.Object)
-			return err
-		})
+		packed, err := r.read(ctx, part.Index, commit)
 		if err != nil && !errors.Is(err, errMissing) {
 			return nil, fmt.Errorf("read the result of part %d: %w", part.Index, err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/rs/zerolog"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/mlxrank/mlxrank/cli/internal/input"
 	"github.com/mlxrank/mlxrank/cli/internal/output"
@@ -127,16 +128,20 @@ func (a *assembler) writePart(ctx context.Context, part fleet.Part, chunks []inp
 	return a.release(ctx)
 }
 
+// releases is how many parts are removed at a time: the server syncs each removal.
+const releases = 8
+
 // release removes the data of parts whose lines are on the disk.
 func (a *assembler) release(ctx context.Context) error {
 	kept := scored.Kept(a.out)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(releases)
 	for len(a.written) > 0 && a.written[0].end <= kept {
-		if err := a.results.Release(ctx, a.written[0].part); err != nil {
-			return err
-		}
+		part := a.written[0].part
+		group.Go(func() error { return a.results.Release(ctx, part) })
 		a.written = a.written[1:]
 	}
-	return nil
+	return group.Wait()
 }
 
 func resultsOf(scores []fleet.Score) []scored.Result {

@@ -62,6 +62,19 @@ func TestProgress(t *testing.T) {
 	}
 }
 
+// TestProgressBeforeFirstStep shows the time that has passed, and no prediction.
+func TestProgressBeforeFirstStep(t *testing.T) {
+	t.Setenv("TERM", "xterm")
+	got := clitest.Shown(t, func(w io.Writer) {
+		bar := NewCounter(w, "scoring", "pairs", 100)
+		time.Sleep(drawEvery + 100*time.Millisecond)
+		bar.End()
+	})
+	if !strings.Contains(got, "[1s]") {
+		t.Errorf("the bar lacks [1s]: %q", got)
+	}
+}
+
 func TestProgressInPipe(t *testing.T) {
 	var b bytes.Buffer
 	bar := NewCounter(&b, "scoring", "pairs", 100)

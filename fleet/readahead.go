@@ -14,7 +14,7 @@ type reading struct {
 	err    error
 }
 
-// read returns the result of a part, and begins to read those of the next parts.
+// read returns the result of a part, and begins to read the results of the next parts.
 func (r *Results) read(ctx context.Context, part int, commit Commit) ([]byte, error) {
 	r.readNext(part)
 	if ahead := r.takeReading(part, commit); ahead != nil {

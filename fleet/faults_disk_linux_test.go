@@ -21,16 +21,16 @@ func TestFullDisk(t *testing.T) {
 			t.Fatal(answer)
 		}
 		waitFor(t, "the server to report the full disk", func() bool {
-			return strings.Count(f.server.errors.String(), "cannot write to its disk") > i || f.hasLine("complete")
+			return strings.Count(f.server.errors.String(), "cannot write to its disk") > i || f.isComplete()
 		})
 		if answer := f.server.say("room"); answer != "<nil>" {
 			t.Fatal(answer)
 		}
 		waitFor(t, "the server to start again", func() bool {
-			return strings.Count(f.server.errors.String(), startedAgain) > i || f.hasLine("complete")
+			return strings.Count(f.server.errors.String(), startedAgain) > i || f.isComplete()
 		})
 	}
-	if f.hasLine("complete") {
+	if f.isComplete() {
 		t.Error("the job was complete before the disk was full")
 	}
 	f.check()

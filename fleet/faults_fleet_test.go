@@ -314,8 +314,8 @@ func (f *processFleet) waitForOutput() {
 	f.submitter.waitForLine("complete")
 }
 
-// hasLine reports whether the submitter has written a line.
-func (f *processFleet) hasLine(line string) bool { return slices.Contains(f.submitter.output(), line) }
+// isComplete reports whether the submitter has all scores.
+func (f *processFleet) isComplete() bool { return slices.Contains(f.submitter.output(), "complete") }
 
 // checkSums checks that Status counts each part once. A part that changes its place
 // while Status counts may be counted twice or not at all; each worker has two at most.

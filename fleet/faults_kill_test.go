@@ -22,7 +22,7 @@ func TestKilledWorkers(t *testing.T) {
 	f.submit(partsOrLong(40, 400), Job{AckWait: time.Second, MaxDeliver: 100})
 	f.submitter.waitForLine("received 0")
 	client, job := f.client()
-	for kills := 0; !f.hasLine("complete") && kills < partsOrLong(6, 60); kills++ {
+	for kills := 0; !f.isComplete() && kills < partsOrLong(6, 60); kills++ {
 		time.Sleep(time.Duration(f.seed.IntN(500)) * time.Millisecond)
 		victim := f.workers[f.seed.IntN(len(f.workers))]
 		victim.kill()

@@ -64,7 +64,7 @@ func TestNetworkCut(t *testing.T) {
 			f.checkSums(client, job)
 		}
 		t.Logf("%s for 30 s: %d parts were scored meanwhile", cut.down, len(f.scoredParts())-done-10)
-		if f.hasLine("complete") {
+		if f.isComplete() {
 			t.Fatal("the job was complete before the network was healed")
 		}
 		ip(t, cut.up)

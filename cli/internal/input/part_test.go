@@ -7,13 +7,14 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/mlxrank/mlxrank/cli/records"
 	"github.com/mlxrank/mlxrank/engine"
 )
 
-// readRecords reads the records of a text, or of a range of it.
+// readRecords reads the records of a text, or of a range of it. An error ends the list.
 func readRecords(t *testing.T, text []byte, o records.Options, within *Range) []string {
 	t.Helper()
 	reader, err := records.NewReader("in", bytes.NewReader(text), o)
@@ -22,7 +23,7 @@ func readRecords(t *testing.T, text []byte, o records.Options, within *Range) []
 	}
 	if within != nil {
 		if err := within.Enter(reader, within.Start, ErrChanged); err != nil {
-			t.Fatal(err)
+			return []string{err.Error()}
 		}
 	}
 	var list []string
@@ -76,6 +77,7 @@ func checkRanges(t *testing.T, text []byte, o records.Options, parts int, chunke
 		}
 		got, before = append(got, readRecords(t, text, o, &r)...), r
 	}
+	got = slices.Compact(got) // each part reports a text that cannot be read
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%d parts of %.300q have the records\n%.500q\nwant\n%.500q", parts, text, got, want)
 	}
@@ -85,7 +87,7 @@ func checkRanges(t *testing.T, text []byte, o records.Options, parts int, chunke
 func FuzzRange(f *testing.F) {
 	for _, text := range []string{
 		"", "\n", "a\tb", "a\tb\r\n\r\n\nc\td\n", "\n\n\n\n\nquery\tdocument\na\tb\n", "query,document\na,\"b\nc\"\n\"d\",e\n\n",
-		"query,document\n\"\n\n\n\n\n\",b\na,b\n", "\ufeffquery,document\na,b\n", `{"query":"a","document":"b"}` + "\n",
+		"query,document\n\"\n\n\n\n\n\",b\na,b\n", "\ufeffquery,document\na,b\n", `{"query":"a","document":"b"}` + "\n", "a\tb\rc",
 	} {
 		for _, parts := range []byte{1, 3, 16} {
 			f.Add([]byte(text), parts)

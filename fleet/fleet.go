@@ -160,6 +160,9 @@ func (f *Fleet) open(ctx context.Context, address string) (err error) {
 		case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, context.DeadlineExceeded):
 			return fmt.Errorf("the NATS server at %s does not answer JetStream requests; the user may lack permission for $JS.API.> and _INBOX.>: %w", redact(address), err)
 		}
+		if isFull(err) {
+			return fmt.Errorf("the NATS server at %s has no room on its disk or in its store; make some, and try again: %w", redact(address), err)
+		}
 		return fmt.Errorf("prepare JetStream at %s: %w", redact(address), err)
 	}
 	return nil
@@ -223,11 +226,14 @@ func (f *Fleet) retry(ctx context.Context, call func(context.Context) error) err
 		}
 		return struct{}{}, err
 	}, backoff.WithBackOff(wait), backoff.WithMaxElapsedTime(0), backoff.WithNotify(func(err error, _ time.Duration) {
-		level := zerolog.DebugLevel
-		if !warned && time.Since(start) > 15*time.Second {
+		level, text := zerolog.DebugLevel, "the fleet's server did not do what was asked; trying until it does"
+		if isFull(err) {
+			text = "the fleet's server has no room on its disk or in its store; waiting until it has"
+		}
+		if !warned && (isFull(err) || time.Since(start) > 15*time.Second) {
 			warned, level = true, zerolog.WarnLevel
 		}
-		f.log.WithLevel(level).Err(err).Msg("the fleet's server did not do what was asked; trying until it does")
+		f.log.WithLevel(level).Err(err).Msg(text)
 	}))
 	var permanent *backoff.PermanentError
 	if errors.As(err, &permanent) {
@@ -300,9 +306,10 @@ func isFull(err error) bool {
 
 // isDiskFull reports whether an error's text is that of a full disk, or of a full quota,
 // on any system that the server may run on. Requests that remove messages write to the
-// disk too, and are answered with the text alone.
+// disk too, and are answered with the text alone. For a stream that cannot be made, the
+// server keeps the reason in its log.
 func isDiskFull(description string) bool {
-	for _, text := range []string{"no space left on device", "disk quota exceeded", "not enough space on the disk"} {
+	for _, text := range []string{"no space left on device", "disk quota exceeded", "not enough space on the disk", "error creating store for stream"} {
 		if strings.Contains(description, text) {
 			return true
 		}

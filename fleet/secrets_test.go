@@ -22,7 +22,7 @@ func TestSecrets(t *testing.T) {
 	var logs lockedBuffer
 	log := zerolog.New(&logs).Level(zerolog.TraceLevel)
 	dir := t.TempDir()
-	server, err := StartServer(ServerConfig{Dir: dir, Listen: "127.0.0.1:0", MaxStore: minStore, Token: token, Logger: log})
+	server, err := StartServer(ServerConfig{Dir: dir, Listen: "127.0.0.1:0", MaxStore: MinStore, Token: token, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

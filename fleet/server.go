@@ -56,8 +56,8 @@ type Server struct {
 	guarded chan struct{}          // guard has returned
 }
 
-// minStore is the least room for a job: its parts and its results.
-const minStore = 64 << 20
+// MinStore is the least MaxStore in bytes: room for the parts and results of a job.
+const MinStore = 64 << 20
 
 // StartServer starts a server and waits until it accepts connections.
 func StartServer(c ServerConfig) (_ *Server, err error) {
@@ -65,8 +65,8 @@ func StartServer(c ServerConfig) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.MaxStore < minStore {
-		return nil, fmt.Errorf("fleet: the store is limited to %d bytes; expected at least %d", c.MaxStore, minStore)
+	if c.MaxStore < MinStore {
+		return nil, fmt.Errorf("fleet: the store is limited to %d bytes; expected at least %d", c.MaxStore, MinStore)
 	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("fleet: make the server's folder: %w", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,14 +18,20 @@ var errMissing = errors.New("no such object")
 // errAway reports a store that does not answer for now.
 var errAway = errors.New("does not answer")
 
-// storePatience is how long a submitter waits for a store that is away.
+// isAway reports whether a store may do later what it did not do now: it was away, or the
+// disk of a folder was full.
+func isAway(err error) bool {
+	return errors.Is(err, errAway) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// storePatience is how long submitters and workers wait for a store that is away.
 const storePatience = 10 * time.Minute
 
 // waitForStore repeats a call of a store while the store is away.
 func (f *Fleet) waitForStore(ctx context.Context, call func() error) error {
 	for end := time.Now().Add(storePatience); ; {
 		err := call()
-		if !errors.Is(err, errAway) || time.Now().After(end) {
+		if !isAway(err) || time.Now().After(end) {
 			return err
 		}
 		f.log.Warn().Err(err).Msg("waiting for the store")

@@ -60,6 +60,23 @@ func (f *Fleet) Create(ctx context.Context, job *Job, canary Canary) error {
 	return f.ensureConsumer(ctx, job)
 }
 
+// CheckCreated rejects a job whose Create did not end: it has no canary, so no worker can
+// be admitted.
+func (f *Fleet) CheckCreated(ctx context.Context, job *Job) error {
+	data, err := f.openStore(ctx, job)
+	found := false
+	if err == nil {
+		found, err = data.has(ctx, canaryName)
+	}
+	if errors.Is(err, jetstream.ErrBucketNotFound) || err == nil && !found {
+		return fmt.Errorf("the submission of job %s ended before its canary was uploaded; cancel the job, and submit it again", job.ID)
+	}
+	if err != nil {
+		return err
+	}
+	return f.ensureConsumer(ctx, job)
+}
+
 // ensureConsumer makes the consumer that hands out the parts of a job.
 func (f *Fleet) ensureConsumer(ctx context.Context, job *Job) error {
 	err := f.retry(ctx, func(ctx context.Context) error {

@@ -274,7 +274,7 @@ func (w *worker) commit(ctx context.Context, data store, t *task, scores []Score
 		return err
 	}
 	name := fmt.Sprintf("results/%06d-%s", t.part.Index, newID())
-	if err := data.put(ctx, name, packed); err != nil {
+	if err := w.fleet.waitForStore(ctx, func() error { return data.put(ctx, name, packed) }); err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	commit := Commit{Object: name, SHA256: hashOf(packed), Worker: w.config.Name, Elapsed: elapsed, Pairs: len(scores)}

@@ -262,6 +262,7 @@ func TestBadInput(t *testing.T) {
 		{1, []string{"fleet", "cancel", "nosuchjob", "--join", url}, []string{"no such job", "fleet list"}},
 		{2, []string{"fleet", "status", "a", "b", "--join", url}, []string{"one JOB"}},
 		{2, []string{"fleet", "start", "--max-store", "big"}, []string{"--max-store", "50GB"}},
+		{2, []string{"fleet", "start", "--max-store", "60MB"}, []string{"--max-store 60MB", "at least 64MiB"}},
 		{1, []string{"fleet", "start", "--listen", strings.TrimPrefix(regexp.MustCompile(`.*@`).ReplaceAllString(url, ""), "//"), "--dir", dir}, []string{"address already in use"}},
 	} {
 		clitest.CheckFailure(t, mlxrank.Run(t, "", tc.args...), tc.status, tc.words...)

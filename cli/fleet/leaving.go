@@ -13,8 +13,8 @@ import (
 // abandonTimeout bounds how long a failed command waits for the server.
 const abandonTimeout = 10 * time.Second
 
-// abandon cancels a job whose output is a stream: attach could not continue it, and its
-// data would stay.
+// abandon cancels a job that attach could not continue, so that its data do not stay: its
+// output is a stream, or it was not created.
 func (r *submission) abandon(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
 	defer cancel()

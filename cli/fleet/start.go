@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -22,7 +23,7 @@ func startCommand(s command.Streams) *cli.Command {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "listen", Value: fleet.DefaultAddress, DefaultText: fleet.DefaultAddress, Usage: "listening `ADDRESS:PORT`; 0.0.0.0:4222 for other machines, port 0 for any free port"},
 		&cli.StringFlag{Name: "dir", DefaultText: "mlxrank/fleet in the user's cache folder", Usage: "`DIR` for jobs, their data and the token"},
-		&cli.StringFlag{Name: "max-store", Value: "50GB", DefaultText: "50GB", Usage: "max `SIZE` of the data of all jobs"},
+		&cli.StringFlag{Name: "max-store", Value: "50GB", DefaultText: "50GB", Usage: "max `SIZE` of the data of all jobs, at least 64MiB"},
 		&cli.StringFlag{Name: "tls-cert", DefaultText: "no TLS", Usage: "`FILE` with the certificate chain for TLS, in PEM"},
 		&cli.StringFlag{Name: "tls-key", DefaultText: "none", Usage: "`FILE` with the private key of --tls-cert, in PEM"},
 		&cli.StringFlag{Name: "client-ca", DefaultText: "clients need no certificate", Usage: "`FILE` of certificates, in PEM, that sign the clients'"},
@@ -37,6 +38,7 @@ func startCommand(s command.Streams) *cli.Command {
 			command.Examples(
 				[2]string{"Try a fleet on this machine", "mlxrank fleet start"},
 				[2]string{"Let other machines join", "mlxrank fleet start --listen 0.0.0.0:4222"},
+				[2]string{"Keep the jobs on a large disk", "mlxrank fleet start --dir /mnt/fleet --max-store 500GB"},
 				[2]string{"Encrypt the connections", "mlxrank fleet start --listen 0.0.0.0:4222 --tls-cert server.pem --tls-key server-key.pem"},
 			),
 		Flags:  append(flags, logFlags()...),
@@ -55,6 +57,9 @@ func start(c *cli.Context, s command.Streams) (err error) {
 	size, err := humanize.ParseBytes(c.String("max-store"))
 	if err != nil || size > 1<<60 {
 		return command.Usagef("--max-store %q is not a size; expected a number with a unit, such as 50GB", c.String("max-store"))
+	}
+	if size < fleet.MinStore {
+		return command.Usagef("--max-store %s is too small; expected at least 64MiB", c.String("max-store"))
 	}
 	config := fleet.ServerConfig{Dir: c.String("dir"), Listen: c.String("listen"), MaxStore: int64(size), Logger: log}
 	if config.Dir == "" {
@@ -99,6 +104,7 @@ func startAndAnnounce(ctx context.Context, s command.Streams, config fleet.Serve
 	for {
 		server, err := fleet.StartServer(config)
 		if err == nil {
+			config.Logger.Warn().Str("address", earlier).Msg("the server goes on")
 			return server, nil
 		}
 		config.Logger.Error().Err(err).Msg("the server cannot start again; trying until it can")
@@ -121,8 +127,11 @@ func runAgain(address string) error {
 	if err != nil {
 		return fmt.Errorf("start the server again: %w", err)
 	}
+	if runtime.GOOS == "linux" {
+		program = "/proc/self/exe" // is there even if the file was removed or replaced
+	}
 	err = syscall.Exec(program, os.Args, append(os.Environ(), addressVariable+"="+address))
-	return fmt.Errorf("start the server again: %w", err)
+	return fmt.Errorf("start the server again: %s: %w; its jobs go on when you start it", program, err)
 }
 
 // announce prints the commands that join the server.

@@ -37,11 +37,12 @@ func statusCommand(s command.Streams) *cli.Command {
 
 func listCommand(s command.Streams) *cli.Command {
 	return &cli.Command{
-		Name:        "list",
-		Usage:       "list all jobs",
-		UsageText:   "mlxrank fleet list --join URL",
-		Description: command.Examples([2]string{"List the jobs", "mlxrank fleet list --join nats://TOKEN@192.0.2.7:4222"}),
-		Flags:       append(append(joinFlags(), jsonFlag()), logFlags()...),
+		Name:      "list",
+		Usage:     "list all jobs",
+		UsageText: "mlxrank fleet list --join URL",
+		Description: "Lists jobs of every state, the oldest first. status shows only jobs that are not over.\n\n" +
+			command.Examples([2]string{"List the jobs", "mlxrank fleet list --join nats://TOKEN@192.0.2.7:4222"}),
+		Flags: append(append(joinFlags(), jsonFlag()), logFlags()...),
 		Action: func(c *cli.Context) error {
 			if err := command.NoArguments(c); err != nil {
 				return err

@@ -173,6 +173,11 @@ func (r *submission) openJob(c *cli.Context, config engine.Config) (err error) {
 			return err
 		}
 		r.exact = kept.Exact
+		if r.job.State == fleet.Uploading {
+			if err := r.fleet.CheckCreated(c.Context, r.job); err != nil {
+				return err
+			}
+		}
 		return r.checkInput()
 	}
 	e, err := engine.Open(c.Context, config)
@@ -203,7 +208,7 @@ func (r *submission) openJob(c *cli.Context, config engine.Config) (err error) {
 		Store: c.String("store"), Submitter: arguments,
 	}
 	if err := r.fleet.Create(c.Context, r.job, canary); err != nil {
-		return err
+		return r.abandon(c.Context, err)
 	}
 	r.log.Info().Str("job", r.job.ID).Int("pairs", pairs).Msg("created the job")
 	return nil

@@ -21,8 +21,9 @@ import (
 	"github.com/mlxrank/mlxrank/fleet"
 )
 
-// TestFleetDiskFull fills the disk of mlxrank fleet start, which goes on in a new process
-// at the same address when there is room again. Clients wait until then.
+// TestFleetDiskFull fills the disk of mlxrank fleet start, whose file is removed. It goes
+// on in a new process at the same address when there is room again. Clients wait until
+// then.
 func TestFleetDiskFull(t *testing.T) {
 	t.Parallel()
 	server := startOnSmallDisk(t)
@@ -51,7 +52,7 @@ func TestFleetDiskFull(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	server.waitForLog(t, "the server starts again")
+	server.waitForLog(t, "the server goes on")
 	if err := <-created; err != nil {
 		t.Error(err)
 	}
@@ -87,8 +88,11 @@ func (s *diskServer) Write(data []byte) (int, error) {
 // startOnSmallDisk starts a server, whose folder is a tmpfs in a namespace of its own.
 func startOnSmallDisk(t *testing.T) *diskServer {
 	t.Helper()
-	dir := t.TempDir()
-	s := &diskServer{Cmd: exec.CommandContext(t.Context(), "sh", "-c", `mount -t tmpfs -o size=64m none "$1" && exec "$0" fleet start --listen 127.0.0.1:0 --dir "$1"`, program, dir)}
+	dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "mlxrank")
+	if err := os.Link(program, copied); err != nil {
+		t.Fatal(err)
+	}
+	s := &diskServer{Cmd: exec.CommandContext(t.Context(), "sh", "-c", `mount -t tmpfs -o size=64m none "$1" && exec "$0" fleet start --listen 127.0.0.1:0 --dir "$1"`, copied, dir)}
 	s.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}},
@@ -106,6 +110,9 @@ func startOnSmallDisk(t *testing.T) *diskServer {
 	line, err := s.stdout.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the server does not start: %v\n%s", err, s.log.String())
+	}
+	if err := os.Remove(copied); err != nil {
+		t.Fatal(err)
 	}
 	s.url = line[strings.LastIndex(line, " ")+1 : len(line)-1]
 	s.dir = filepath.Join(fmt.Sprintf("/proc/%d/root", s.Process.Pid), dir)

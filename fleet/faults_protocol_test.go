@@ -320,6 +320,10 @@ func clientGoroutines() int {
 	stacks = stacks[:runtime.Stack(stacks, true)]
 	count := 0
 	for _, stack := range strings.Split(string(stacks), "\n\n") {
+		// NATS's client 1.55.0 leaks it if an upload ends before it starts, on a busy machine.
+		if strings.Contains(stack, "receive (nil chan)") && strings.Contains(stack, "resetPendingAcksOnReconnect") {
+			continue
+		}
 		if strings.Contains(stack, "nats.go@") || strings.Contains(stack, "created by github.com/mlxrank/mlxrank/fleet.") {
 			count++
 		}

@@ -159,8 +159,7 @@ func (f *Fleet) open(ctx context.Context, address string) (err error) {
 			return fmt.Errorf("the NATS server at %s has no JetStream; start it with JetStream (nats-server -js), or use mlxrank fleet start", redact(address))
 		case errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, context.DeadlineExceeded):
 			return fmt.Errorf("the NATS server at %s does not answer JetStream requests; the user may lack permission for $JS.API.> and _INBOX.>: %w", redact(address), err)
-		}
-		if isFull(err) {
+		case isFull(err):
 			return fmt.Errorf("the NATS server at %s has no room on its disk or in its store; make some, and try again: %w", redact(address), err)
 		}
 		return fmt.Errorf("prepare JetStream at %s: %w", redact(address), err)

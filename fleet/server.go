@@ -254,8 +254,8 @@ func reachable(ip net.IP) []string {
 // Address returns the HOST:PORT at which the server listens.
 func (s *Server) Address() string { return s.address.String() }
 
-// Ended returns a channel that is closed when the server cannot go on in this process: its
-// disk was full, and has room again. A new process with the same folder and address goes
+// Ended returns a channel that is closed when the server cannot go on in this process, such
+// as after a full disk, and the disk has room. A new process with the same folder and address goes
 // on where this one ended, without Close.
 func (s *Server) Ended() <-chan struct{} { return s.ended }
 

@@ -21,7 +21,7 @@ func attachCommand(s command.Streams) *cli.Command {
 		UsageText: "mlxrank fleet attach JOB --join URL",
 		Description: "Takes up a job that mlxrank fleet submit left, on the machine that submitted it. The\n" +
 			"input must be the same file. The output's partial file is kept up to its last saved\n" +
-			"state (every 10 seconds), and parts that were not uploaded are.\n\n" +
+			"state, which is some seconds old. Parts that the server lacks are uploaded.\n\n" +
 			command.Examples([2]string{"Go on after a restart", "mlxrank fleet attach 4f1c09ab77 --join nats://TOKEN@192.0.2.7:4222"}),
 		Flags:  append(flags, logFlags()...),
 		Action: func(c *cli.Context) error { return attach(c, s) },
@@ -107,8 +107,8 @@ func cancelCommand(s command.Streams) *cli.Command {
 		Name:      "cancel",
 		Usage:     "end a job and remove its data",
 		UsageText: "mlxrank fleet cancel JOB --join URL",
-		Description: "Workers drop the job's parts, and submit ends if it runs. Without it, the output's\n" +
-			"partial file stays. A finished job has nothing to cancel.\n\n" +
+		Description: "Workers drop the job's parts, and submit ends if it runs. If it does not run,\n" +
+			"the output's partial file stays. A finished job cannot be cancelled.\n\n" +
 			command.Examples([2]string{"Cancel a job", "mlxrank fleet cancel 4f1c09ab77 --join nats://TOKEN@192.0.2.7:4222"}),
 	}, func(c *cli.Context, f *fleet.Fleet, id string) error { return f.Cancel(c.Context, id) })
 }

@@ -72,7 +72,13 @@ func start(c *cli.Context, s command.Streams) (err error) {
 	if config.TLS, err = serverTLS(c); err != nil {
 		return err
 	}
-	server, err := startAndAnnounce(c.Context, s, config)
+	var server *fleet.Server
+	if earlier := os.Getenv(addressVariable); earlier != "" {
+		config.Listen = earlier
+		server, err = goOn(c.Context, config)
+	} else {
+		server, err = startNew(s, config)
+	}
 	if err != nil {
 		return err
 	}
@@ -86,25 +92,25 @@ func start(c *cli.Context, s command.Streams) (err error) {
 	}
 }
 
-// startAndAnnounce starts the server and announces it. A server that goes on where an earlier
-// process ended waits until it can.
-func startAndAnnounce(ctx context.Context, s command.Streams, config fleet.ServerConfig) (*fleet.Server, error) {
-	earlier := os.Getenv(addressVariable)
-	if earlier == "" {
-		server, err := fleet.StartServer(config)
-		if err != nil {
-			return nil, err
-		}
-		if err := announce(s, server, config); err != nil {
-			return nil, errors.Join(err, server.Close())
-		}
-		return server, nil
+// startNew starts a server and announces it.
+func startNew(s command.Streams, config fleet.ServerConfig) (*fleet.Server, error) {
+	server, err := fleet.StartServer(config)
+	if err != nil {
+		return nil, err
 	}
-	config.Listen = earlier
+	if err := announce(s, server, config); err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	return server, nil
+}
+
+// goOn starts the server that an earlier process announced. It tries until the server
+// starts or ctx ends: clients wait for it.
+func goOn(ctx context.Context, config fleet.ServerConfig) (*fleet.Server, error) {
 	for {
 		server, err := fleet.StartServer(config)
 		if err == nil {
-			config.Logger.Warn().Str("address", earlier).Msg("the server goes on")
+			config.Logger.Warn().Str("address", server.Address()).Msg("the server goes on")
 			return server, nil
 		}
 		config.Logger.Error().Err(err).Msg("the server cannot start again; trying until it can")
@@ -128,9 +134,12 @@ func runAgain(address string) error {
 		return fmt.Errorf("start the server again: %w", err)
 	}
 	if runtime.GOOS == "linux" {
-		program = "/proc/self/exe" // is there even if the file was removed or replaced
+		program = "/proc/self/exe" // this program, even if its file was removed or replaced
 	}
-	err = syscall.Exec(program, os.Args, append(os.Environ(), addressVariable+"="+address))
+	if err := os.Setenv(addressVariable, address); err != nil {
+		return err
+	}
+	err = syscall.Exec(program, os.Args, os.Environ())
 	return fmt.Errorf("start the server again: %s: %w; its jobs go on when you start it", program, err)
 }
 

@@ -40,7 +40,7 @@ func listCommand(s command.Streams) *cli.Command {
 		Name:      "list",
 		Usage:     "list all jobs",
 		UsageText: "mlxrank fleet list --join URL",
-		Description: "Lists jobs of every state, the oldest first. status shows only jobs that are not over.\n\n" +
+		Description: "Lists jobs of every state, the oldest first. status leaves out jobs that have ended.\n\n" +
 			command.Examples([2]string{"List the jobs", "mlxrank fleet list --join nats://TOKEN@192.0.2.7:4222"}),
 		Flags: append(append(joinFlags(), jsonFlag()), logFlags()...),
 		Action: func(c *cli.Context) error {

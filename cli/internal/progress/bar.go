@@ -87,7 +87,7 @@ func (b *Bar) Draw() {
 	if total := b.bar.GetMax64(); total > 0 {
 		done = min(done, total-1) // the library never redraws a full bar
 	}
-	progressbar.OptionSetPredictTime(done > 0)(b.bar) // 0 seconds are left before the first step
+	progressbar.OptionSetPredictTime(done > 0)(b.bar) // the library predicts 0 seconds before the first step
 	if err := b.bar.Set64(done); err != nil {
 		b.bar = nil // the terminal is gone
 	}

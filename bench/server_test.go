@@ -401,11 +401,11 @@ func TestServerOpenAndInterrupted(t *testing.T) {
 		t.Skip("slow: make test runs it")
 	}
 	var slow atomic.Bool
-	entered := make(chan struct{}, 1)
+	entered, release := make(chan struct{}, 1), make(chan struct{})
 	address, _ := peer(t, func(w http.ResponseWriter, n int64, texts int) {
 		if slow.Load() {
 			entered <- struct{}{}
-			time.Sleep(3 * time.Second)
+			<-release
 		}
 		if n%4 == 3 {
 			w.Header().Set("Retry-After", "30")
@@ -417,22 +417,18 @@ func TestServerOpenAndInterrupted(t *testing.T) {
 	flags := map[string]string{"requests": "40", "rate": "200", "batch": "2", "warmup": "0"}
 	start := time.Now()
 	r := runExperiment(t, open(t, flags), ofServer(t, address, "tei"))
-	if run := &r.Points[0].Runs[0]; run.Refused != 10 || len(run.Requests) != 30 || time.Since(start) > 10*time.Second {
+	if run := &r.Points[0].Runs[0]; run.Refused != 10 || len(run.Requests) != 30 || time.Since(start) > 30*time.Second {
 		t.Errorf("%d refused, %d answered in %v", run.Refused, len(run.Requests), time.Since(start))
 	}
 	slow.Store(true)
 	ctx, cancel := context.WithCancel(t.Context())
-	cancelled := make(chan time.Time, 1)
 	go func() {
 		<-entered
-		cancelled <- time.Now()
 		cancel()
 	}()
 	_, err := Run(ctx, open(t, map[string]string{"requests": "2", "batch": "2"}), ofServer(t, address, "tei"))
+	close(release) // the run must have ended without it
 	if !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
-	}
-	if took := time.Since(<-cancelled); took > 2*time.Second { // and not the handler's 3 s
-		t.Errorf("ended %v after the cancellation", took)
 	}
 }

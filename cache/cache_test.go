@@ -418,7 +418,7 @@ func TestTwoProcesses(t *testing.T) {
 	child := startWriter(t, dir)
 	c := open(t, Config{Dir: dir})
 	put(c, 500_000, 501_000)
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for found(t, c, 0, 1000) == 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("the other process's entries do not appear")
@@ -427,7 +427,7 @@ func TestTwoProcesses(t *testing.T) {
 	}
 	start := time.Now()
 	closeCache(t, c)
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("closing took %v", took)
 	}
 	kill(t, child)

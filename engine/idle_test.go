@@ -312,8 +312,8 @@ func TestUnloadedModelIsNotReplaced(t *testing.T) {
 	unloaded := func() {
 		t.Helper()
 		for start := time.Now(); e.Stats().Loaded; time.Sleep(5 * time.Millisecond) {
-			if time.Since(start) > 20*time.Second {
-				t.Fatal("not unloaded in 20 s")
+			if time.Since(start) > time.Minute {
+				t.Fatal("not unloaded in a minute")
 			}
 		}
 	}

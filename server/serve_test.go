@@ -76,7 +76,7 @@ func (v *served) end() error {
 	case err := <-v.ended:
 		v.ended <- err
 		return err
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		return errors.New("the server does not end")
 	}
 }

@@ -62,7 +62,7 @@ func (r *running) end(t *testing.T) {
 	r.cancel()
 	select {
 	case <-r.done:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("the command does not end:\n%s", r.log.String())
 	}
 	if r.status != 0 {
@@ -86,7 +86,7 @@ func (r *running) address(t *testing.T) string {
 // waitForLog waits until the log has a text.
 func (r *running) waitForLog(t *testing.T, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if strings.Contains(r.log.String(), text) {
 			return
 		}

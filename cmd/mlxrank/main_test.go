@@ -205,7 +205,7 @@ func TestInterrupt(t *testing.T) {
 			} else if got != want {
 				t.Errorf("standard error: %q, want %q", got, want)
 			}
-			if took := time.Since(started); took > 10*time.Second {
+			if took := time.Since(started); took > time.Minute {
 				t.Errorf("it took %v to end", took)
 			}
 			waitForFiles(t, dir, files)
@@ -229,7 +229,7 @@ func feed(w io.Writer, line string, n int) {
 // waitForFiles waits until dir holds n files.
 func waitForFiles(t *testing.T, dir string, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
 			t.Fatal(err)

@@ -28,7 +28,7 @@ import (
 // waitForLog waits until the log has a text n times.
 func (s *serving) waitForLog(t *testing.T, text string, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		s.mu.Lock()
 		log := s.log.String()
 		s.mu.Unlock()

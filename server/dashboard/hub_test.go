@@ -66,8 +66,8 @@ func (d *Dashboard) watching() int {
 func waitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for start := time.Now(); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Since(start) > 20*time.Second {
-			t.Fatalf("not within 20 s: %s", what)
+		if time.Since(start) > time.Minute {
+			t.Fatalf("not within a minute: %s", what)
 		}
 	}
 }
@@ -173,7 +173,7 @@ func TestClientThatNeverReads(t *testing.T) {
 	waitFor(t, "it watches", func() bool { return d.watching() == 1 })
 	select {
 	case <-done:
-	case <-time.After(writeTime + 10*time.Second):
+	case <-time.After(writeTime + time.Minute):
 		t.Fatal("its handler still waits")
 	}
 	if n := d.watching(); n != 0 {
@@ -269,7 +269,7 @@ func TestHeadOfTheStream(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	r := bufio.NewReader(conn)

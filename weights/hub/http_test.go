@@ -230,7 +230,7 @@ func TestUnreachable(t *testing.T) {
 		if !isTemporary(err) {
 			t.Errorf("%s: the error is not temporary", endpoint)
 		}
-		if took := time.Since(began); took > 10*time.Second {
+		if took := time.Since(began); took > 30*time.Second {
 			t.Errorf("%s: it took %v", endpoint, took)
 		}
 	}
@@ -388,12 +388,10 @@ func TestAllProxy(t *testing.T) {
 	t.Setenv("NO_PROXY", ".invalid")
 	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "cannot reach the hub")
-	began := time.Now()
-	_, err = proxied(t, "ALL_PROXY", "socks4://me:"+token+"@127.0.0.1:1").Pull(t.Context(), toRef(t, model), PullOptions{})
+	c = proxied(t, "ALL_PROXY", "socks4://me:"+token+"@127.0.0.1:1")
+	c.limits.backoff = time.Hour // a second try would not end
+	_, err = c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "socks4://127.0.0.1:1", "expected http, https, socks5 or socks5h")
-	if took := time.Since(began); took > time.Second {
-		t.Errorf("refused after %v", took)
-	}
 }
 
 // serveSOCKS starts a SOCKS 5 proxy that connects every client to one address,

@@ -230,7 +230,8 @@ func checkGraphs(t *testing.T, m *halfModel, row string, table *offTable) {
 		table.add(row, names[unfused], off)
 		both[unfused] = got
 	}
-	if len(both) == 2 && slices.Equal(both["0"], both["1"]) {
+	// A logit or two may be equal by chance.
+	if len(both) == 2 && len(m.want) > 2 && slices.Equal(both["0"], both["1"]) {
 		t.Error("both graphs' logits are equal to the last bit, so one graph computed both")
 	}
 }

@@ -164,7 +164,7 @@ def smoke(project):
         sanitize["MLXRANK_METAL_EMULATOR"] = "ON"
     link_libraries(project, lib)  # the tests are linked with libmlx there
     shim(project, "native-asan", lib, "tests", sanitize)
-    command = ["ctest", "--test-dir", project.build / "native-asan", "--output-on-failure"]
+    command = ["ctest", "--test-dir", project.build / "native-asan", "--output-on-failure", "--parallel", "2"]
     what = "the smoke test of the native library, with address and undefined-behaviour sanitizers"
     project.steps.always("testing native with sanitizers", lambda: run(command, what))
 

@@ -142,9 +142,7 @@ test-native: build ## the native library's C tests, with sanitizers
 	@$(SETUP) smoke
 	@$(SETUP) measure
 	$(PYTHON) -B scripts/check/verifymac/measured.py
-ifeq ($(shell uname),Linux)
 	$(PYTHON) -B scripts/check/upper_halves.py build/lib/libmlxrank.so
-endif
 
 test-faults: build ## injected faults on the GPU: each must reach its own batch
 	@$(SETUP) faults

@@ -90,7 +90,7 @@ func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("timeout after 20 s: ", what)
+			t.Fatal("timeout after a minute: ", what)
 		}
 	}
 }

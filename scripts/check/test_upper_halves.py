@@ -29,6 +29,11 @@ TAIL = """
     3000:\tvmovups (%rdi),%ymm15
     3006:\tjmp    1000 <clean>
 """
+TWO_BYTES = """
+0000000000005000 <two_bytes>:
+    5000:\tvmovups (%rdi),%ymm15
+    5006:\trepz ret
+"""
 # SSE code does not know these registers, and these instructions clear or keep the upper halves.
 HARMLESS = """
 0000000000004000 <harmless>:
@@ -42,7 +47,7 @@ HARMLESS = """
 
 class UpperHalves(unittest.TestCase):
     def test_dirty_returns(self):
-        for text, want in ((CLEAN, []), (AROUND, [0x200B]), (TAIL, [0x3006]), (HARMLESS, [])):
+        for text, want in ((CLEAN, []), (AROUND, [0x200B]), (TAIL, [0x3006]), (TWO_BYTES, [0x5006]), (HARMLESS, [])):
             for name, body in functions(text.splitlines()):
                 with self.subTest(name):
                     self.assertEqual(dirty_returns(body), want)
@@ -51,7 +56,3 @@ class UpperHalves(unittest.TestCase):
         found = dict(functions((CLEAN + AROUND + TAIL).splitlines()))
         self.assertEqual([len(body) for body in found.values()], [7, 6, 2])
         self.assertEqual(found["clean"][4], (0x1010, "vmovups", "%zmm0,(%rsi)"))
-
-
-if __name__ == "__main__":
-    unittest.main()

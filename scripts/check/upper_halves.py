@@ -1,6 +1,6 @@
-"""Checks that no function of a library returns with used upper halves of vector registers.
+"""Checks that every function of a library clears the upper halves of vector registers that it wrote to.
 
-upper_halves.py LIBRARY     for x86_64; needs objdump
+upper_halves.py LIBRARY     Linux on x86_64; needs objdump
 
 Code for AVX must end with vzeroupper. Otherwise SSE code, such as that of MLX's wheel, is many times
 slower afterwards: in this thread, and in each thread that it starts.
@@ -57,7 +57,7 @@ def dirty_returns(body):
                     found.add(address)
                 if operation == "jmp":
                     break
-            elif operation.startswith(("ret", "repz ret")):
+            elif operation.startswith("ret") or operands == "ret":
                 if dirty:
                     found.add(address)
                 break
@@ -66,7 +66,7 @@ def dirty_returns(body):
 
 
 def main():
-    if platform.machine() != "x86_64":
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
         return
     library = sys.argv[1]
     out = subprocess.run(["objdump", "-d", "-C", "--no-show-raw-insn", library], check=True, capture_output=True, text=True)
@@ -78,7 +78,7 @@ def main():
     for name, found in bad:
         print(f"{library}: {name} returns at {', '.join(map(hex, found))} without vzeroupper", file=sys.stderr)
     if bad:
-        sys.exit(1)
+        sys.exit("add a compiler option in native/CMakeLists.txt, beside -fno-ipa-ra, or vzeroupper before the return")
     print(f"{clear} functions clear the upper halves of vector registers")
 
 

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log"
@@ -389,8 +390,10 @@ func TestAllProxy(t *testing.T) {
 	_, err := c.Pull(t.Context(), toRef(t, model), PullOptions{})
 	wantError(t, err, "cannot reach the hub")
 	c = proxied(t, "ALL_PROXY", "socks4://me:"+token+"@127.0.0.1:1")
-	c.limits.backoff = time.Hour // a second try would not end
-	_, err = c.Pull(t.Context(), toRef(t, model), PullOptions{})
+	c.limits.backoff = time.Hour // a second try would not end in time
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, err = c.Pull(ctx, toRef(t, model), PullOptions{})
 	wantError(t, err, "socks4://127.0.0.1:1", "expected http, https, socks5 or socks5h")
 }
 
